@@ -1,0 +1,37 @@
+"""Package metadata: read from settings.ini, so that nothing is said twice."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+ini = ConfigParser(delimiters=["="])
+ini.read(here / "settings.ini", encoding="utf-8")
+cfg = ini["DEFAULT"]
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("pipeline", "app", "dev")}
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    keywords=cfg["keywords"].split(),
+    packages=find_packages(include=["xraypneu", "xraypneu.*"]),
+    package_data={"xraypneu": ["shipped/*"]},
+    python_requires=f">={cfg['min_python']},<3.14",
+    install_requires=cfg["requirements"].split(),
+    extras_require=extras | {"all": sorted({r for reqs in extras.values() for r in reqs})},
+    entry_points={"nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+    ],
+    zip_safe=False,
+)
