@@ -1,0 +1,643 @@
+"""Folders as people have them: the layouts, the troubles, and the promises of `prepare`."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from xraypneu import dataset as module
+from xraypneu.dataset import (
+    BOTH_CLASSES,
+    CLASSES,
+    COPY,
+    IN_TEST,
+    UNREADABLE,
+    DataError,
+    choose_patients,
+    counts_table,
+    excluded_table,
+    find_layout,
+    findings_html,
+    load_prepared,
+    patient_of,
+    prepare,
+    stored_table,
+)
+
+FILES = {"manifest.parquet", "images.npy", "dataset.json"}
+PREFIX = {"NORMAL": "IM-", "PNEUMONIA": "person"}
+
+
+def picture(path, seed=None):
+    "A small picture whose content depends on the seed, or on the name."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = seed if seed is not None else int(hashlib.sha256(str(path).encode()).hexdigest()[:8], 16)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 24), dtype=np.uint8)).save(path)
+    return path
+
+
+def kaggle(root, train=12, test=4, val=0, per_patient=2):
+    "A folder in the Kaggle layout, with other patients in each split."
+    first = 0
+    for split, n in (("train", train), ("test", test), ("val", val)):
+        for label in CLASSES:
+            for i in range(first, first + n):
+                for j in range(per_patient):
+                    picture(root / split / label / f"{PREFIX[label]}{i:04d}-{j}.png")
+        first += 1000
+    return root
+
+
+def flat(root, n=30):
+    for label in CLASSES:
+        for i in range(n):
+            picture(root / label / f"{PREFIX[label]}{i:04d}-1.png")
+    return root
+
+
+@pytest.fixture
+def data(tmp_path):
+    return kaggle(tmp_path / "data")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return lambda path, **kw: prepare(path, tmp_path / "out", **({"size": 16, "workers": 2, "progress": False} | kw))
+
+
+def codes(p):
+    return {f["code"]: f for f in p.info["findings"]}
+
+
+def content(folder):
+    return {f.name: f.read_bytes() for f in Path(folder).iterdir()}
+
+
+def row(p, path):
+    return p.manifest.set_index("path").loc[path]
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+def test_kaggle(data, run):
+    p = run(data)
+    assert (
+        p.info["findings"] == [] and p.info["layout"] == "train/test" and {f.name for f in p.folder.iterdir()} == FILES
+    )
+    assert list(p.manifest.path) == sorted(p.manifest.path) and list(p.manifest.row) == list(range(len(p.manifest)))
+    assert (p.rows("test").official_split == "test").all() and len(p.rows("test")) == 16
+    assert len(p.rows("train")) + len(p.rows("validation")) == 48 and len(p.rows("validation")) == 8
+    images, y, patients = p.arrays("train")
+    assert images.shape == (len(y), 16, 16) and images.dtype == np.uint8 and y.dtype == np.int8 and set(y) == {0, 1}
+    assert not set(patients) & set(p.arrays("validation")[2])
+    first = p.manifest.iloc[0]
+    assert (
+        first.sha256 == hashlib.sha256((data / first.path).read_bytes()).hexdigest()
+        and first.bytes == (data / first.path).stat().st_size
+    )
+    assert (first.width, first.height, first["mode"], first.format) == (24, 20, "L", "PNG")
+    assert (p.images[0] == module.to_square(module.read_radiograph(data / first.path).pixels, 16)).all()
+
+
+def test_val_joins_the_training_pool(tmp_path, run):
+    p = run(kaggle(tmp_path / "data", val=2))
+    assert "8 images" in codes(p)["val_joined"]["message"]
+    assert set(p.manifest[p.manifest.official_split == "val"].split) <= {"train", "validation"}
+
+
+def test_empty_val_is_no_error(data, run):
+    (data / "val/NORMAL").mkdir(parents=True)
+    run(data)
+
+
+@pytest.mark.parametrize("make", [flat, lambda root: kaggle(root, test=0)])
+def test_a_missing_test_split_is_made_by_patient(tmp_path, run, make):
+    p = run(make(tmp_path / "data"), test=0.2, validation=0.25)
+    assert "test_made" in codes(p)
+    parts = [set(p.rows(s).patient) for s in ("train", "validation", "test")]
+    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    for label in CLASSES:
+        n = [p.info["counts"][s][label]["images"] for s in ("train", "validation", "test")]
+        assert 0 <= n[2] - 0.2 * sum(n) < 2 and 0 <= n[1] - 0.25 * (n[0] + n[1]) < 2  # reached, by less than a patient
+    assert not p.manifest.patient_in_other_split.any()
+
+
+def test_class_names_in_any_case_and_folders_inside(tmp_path, run):
+    data = flat(tmp_path / "data")
+    (data / "NORMAL").rename(data / "normal")
+    picture(data / "PNEUMONIA/bacteria/person9999-1.png")
+    p = run(data)
+    assert set(p.manifest.label) == set(CLASSES) and "PNEUMONIA/bacteria/person9999-1.png" in set(p.manifest.path)
+
+
+def test_what_the_system_left_behind_is_ignored_quietly(data, run):
+    for name in (".DS_Store", "._person0001-0.png", "Thumbs.db", "__MACOSX/a.png", ".hidden/b.png"):
+        f = data / "train/NORMAL" / name
+        f.parent.mkdir(exist_ok=True)
+        f.write_bytes(b"x")
+    (data / "__MACOSX/train/NORMAL").mkdir(parents=True)
+    p = run(data)
+    assert len(p.manifest) == 64 and p.info["findings"] == []
+
+
+@pytest.mark.parametrize("inner,other", [("chest_xray", "chest_xray_copy"), ("anything", None), ("a/chest_xray", None)])
+def test_nested_folder(tmp_path, run, inner, other):
+    kaggle(tmp_path / "zip" / inner)
+    if other:
+        kaggle(tmp_path / "zip" / other)
+    (tmp_path / "zip/__MACOSX/chest_xray/train/NORMAL").mkdir(parents=True)
+    p = run(tmp_path / "zip")
+    assert inner in codes(p)["nested"]["message"] and p.manifest.path[0].startswith(f"{inner}/test/")
+    assert len(p.manifest) == 64
+
+
+@pytest.mark.parametrize("below", ["", "chest_xray"])
+def test_two_candidates_are_not_guessed(tmp_path, below):
+    kaggle(tmp_path / "zip/a" / below), kaggle(tmp_path / "zip/b" / below)
+    with pytest.raises(DataError, match="no radiographs found.*expected.*There is: a, b"):
+        find_layout(tmp_path / "zip")
+
+
+def test_other_folders_are_named_but_for_the_samples_masks(data, run):
+    picture(data / "masks/a.png"), picture(data / "train/COVID/a.png")
+    assert codes(run(data))["ignored_folders"]["files"] == ["masks", "train/COVID"]
+    (data / "dataset.json").write_text(
+        json.dumps({"title": "Sample", "synthetic": True, "notice": "SYNTHETIC: no patient"})
+    )
+    p = run(data)
+    assert codes(p)["ignored_folders"]["files"] == ["train/COVID"]
+    assert p.synthetic and p.banner == "SYNTHETIC: no patient" and p.info["title"] == "Sample"
+
+
+def test_links_in_a_circle(data, run):
+    (data / "train/NORMAL/again").symlink_to(data / "train/NORMAL")
+    assert len(run(data).manifest) == 64
+
+
+# --- patients ---------------------------------------------------------------------------------------------------------
+
+
+def test_patient_keys_keep_their_prefix():
+    assert [
+        patient_of(n) for n in ("person1_virus_6.jpeg", "IM-0001-0001.jpeg", "NORMAL2-IM-0001-0001.jpeg", "x.png")
+    ] == ["person1", "IM-0001", "NORMAL2-IM-0001", None]
+    assert patient_of("a7-b8", [r"(b\d)", r"(a\d)"]) == "b8"
+
+
+def test_names_without_a_patient_are_counted(data, run):
+    picture(data / "train/NORMAL/x.png"), picture(data / "train/PNEUMONIA/x.png")
+    p = run(data)
+    assert "2 file names of 66 match no patient pattern" in codes(p)["no_patient_key"]["message"]
+    assert row(p, "train/NORMAL/x.png").patient != row(p, "train/PNEUMONIA/x.png").patient
+
+
+def test_a_patient_in_both_classes_goes_as_a_whole(tmp_path, run):
+    for label in CLASSES:
+        for i in range(40):
+            picture(tmp_path / "data" / label / f"person{i}_{label}.png")
+    p = run(tmp_path / "data", validation=0.3, test=0.3)
+    assert (p.manifest.groupby("patient").split.nunique() == 1).all()
+    assert all(
+        9 <= p.info["counts"][s][c]["images"] <= 13 for s in ("test", "validation") for c in CLASSES if s == "test"
+    )
+
+
+def test_patients_of_the_official_test_split_are_marked_not_moved(data, run):
+    picture(data / "train/PNEUMONIA/person1001-9.png")
+    p = run(data)
+    f = codes(p)["patients_in_both"]
+    assert "1 patient key of the official test split (2 images)" in f["message"] and len(f["files"]) == 2
+    assert (
+        p.manifest.patient_in_other_split.sum() == 3 and len(p.rows("test")) == 16 and (p.manifest.excluded == "").all()
+    )
+
+
+def test_split_is_stable_and_by_seed(data, run, tmp_path):
+    before = run(data).manifest.set_index("path").split
+    for i in range(3):
+        picture(data / f"train/NORMAL/IM-{500 + i}-1.png")
+    after = run(data).manifest.set_index("path").split
+    assert (after[before.index] != before).sum() <= 2
+    assert (run(data, seed=1).manifest.set_index("path").split != after).any()
+
+
+def test_choose_patients_takes_the_fraction_class_by_class():
+    patients, labels = [f"p{i}" for i in range(1000)], ["NORMAL"] * 800 + ["PNEUMONIA"] * 200
+    chosen = choose_patients(patients, labels, 0.15)
+    assert sum(p in chosen for p in patients[:800]) == 120 and sum(p in chosen for p in patients[800:]) == 30
+
+
+def table(data, rows):
+    f = data.parent / "patients.csv"
+    f.write_text("\n".join(rows) + "\n", "utf-8-sig")
+    return f
+
+
+def test_patients_csv(data, run):
+    files = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.png"))
+    rows = [f"{f},P{i // 5}" for i, f in enumerate(files)]
+    p = run(data, patients_csv=table(data, ["file,patient,age", *(f"{r},7" for r in rows)]))
+    assert list(p.manifest.patient) == [f"P{i // 5}" for i in range(len(files))]
+    assert list(
+        run(data, patients_csv=table(data, ["file,patient", *(r.rpartition("/")[2] for r in rows)])).manifest.patient
+    ) == list(p.manifest.patient)
+
+
+def test_patients_csv_errors(data, run):
+    files = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.png"))
+    good = [f"{f},p" for f in files]
+    for rows, text in [
+        (["file,person", *good], "lacks the column patient; it has: file, person"),
+        (["file,patient", *good[:-2]], "no row for 2 of 64 files, for instance"),
+        (["file,patient", *good, files[0] + ",q"], "two patients: p and q"),
+        (["file,patient", *good[:-1], files[-1] + ","], "has no patient for"),
+        ([], "can't be read as CSV"),
+    ]:
+        with pytest.raises(DataError, match=text):
+            run(data, patients_csv=table(data, rows))
+    with pytest.raises(DataError, match="there is no table of patients"):
+        run(data, patients_csv=data / "none.csv")
+    shutil.copy(data / files[0], data / "train/PNEUMONIA" / Path(files[0]).name)
+    with pytest.raises(DataError, match="could be any of 2 files"):
+        run(data, patients_csv=table(data, ["file,patient", *(g.rpartition("/")[2] for g in good)]))
+
+
+@pytest.mark.parametrize(
+    "pattern,text",
+    [("(person", "no regular expression"), (r"person\d+", "exactly one group"), (r"(a)(b)", "exactly one group")],
+)
+def test_patient_pattern_errors(data, run, pattern, text):
+    with pytest.raises(DataError, match=text):
+        run(data, patient_patterns=[pattern])
+
+
+# --- the same bytes, and no picture at all ----------------------------------------------------------------------------
+
+
+def test_same_bytes(data, run):
+    copy = lambda a, b: shutil.copy(data / a, data / b)
+    copy("test/NORMAL/IM-1000-0.png", "train/NORMAL/IM-7000-0.png")  # test and train
+    copy("train/NORMAL/IM-0000-0.png", "train/PNEUMONIA/person7001-0.png")  # both classes
+    copy("train/NORMAL/IM-0001-0.png", "train/NORMAL/IM-7002-0.png")  # extra copies
+    copy("train/NORMAL/IM-0001-0.png", "train/NORMAL/IM-7003-0.png")
+    copy("test/NORMAL/IM-1001-0.png", "test/NORMAL/IM-7004-0.png")  # within test
+    copy("test/PNEUMONIA/person1002-0.png", "train/NORMAL/IM-7005-0.png")  # test and the other class
+    p = run(data)
+    excluded = p.manifest[p.manifest.excluded != ""].set_index("path").excluded.to_dict()
+    assert excluded == {
+        "train/NORMAL/IM-7000-0.png": IN_TEST,
+        "train/NORMAL/IM-0000-0.png": BOTH_CLASSES,
+        "train/PNEUMONIA/person7001-0.png": BOTH_CLASSES,
+        "train/NORMAL/IM-7002-0.png": COPY,
+        "train/NORMAL/IM-7003-0.png": COPY,
+        "train/NORMAL/IM-7005-0.png": BOTH_CLASSES,
+    }
+    assert (p.manifest[p.manifest.excluded != ""].split == "").all()
+    assert (
+        len(p.rows("test")) == 17
+        and row(p, "train/NORMAL/IM-0001-0.png").split != ""
+        and row(p, "train/NORMAL/IM-0001-0.png").duplicates == 2
+    )
+    f = codes(p)
+    assert set(f) == {"both_classes", "train_in_test", "copies", "copies_in_test"}
+    assert (
+        f["copies"]["files"] == ["train/NORMAL/IM-7002-0.png", "train/NORMAL/IM-7003-0.png"]
+        and "1 group" in f["copies"]["message"]
+    )
+    assert (
+        len(f["both_classes"]["files"]) == 4 and "those in the official test split kept" in f["both_classes"]["message"]
+    )
+    assert excluded_table(p).loc[BOTH_CLASSES].tolist() == [2, 1]
+
+
+def test_copies_in_a_flat_folder_never_cross_the_split(tmp_path, run):
+    data = flat(tmp_path / "data")
+    for i in range(30):
+        shutil.copy(data / f"NORMAL/IM-{i:04d}-1.png", data / f"NORMAL/IM-{9000 + i}-1.png")
+    p = run(data)
+    assert p.manifest[p.manifest.split != ""].sha256.is_unique and (p.manifest.excluded == COPY).sum() == 30
+
+
+def test_unreadable_files_are_recorded(data, run):
+    bad = {
+        "train/NORMAL/IM-0000-0.png": b"",
+        "train/NORMAL/IM-0001-0.png": None,
+        "train/PNEUMONIA/notes.txt": b"hello",
+        "test/NORMAL/IM-1000-0.png": b"",
+        "train/NORMAL/broken": "link",
+    }
+    for name, content in bad.items():
+        f = data / name
+        if content == "link":
+            f.symlink_to(data / "nowhere")
+        else:
+            f.write_bytes(f.read_bytes()[:100] if content is None else content)
+    p = run(data)
+    m = p.manifest.set_index("path")
+    for name in bad:
+        assert (m.loc[name].excluded, m.loc[name].row, m.loc[name].split) == (UNREADABLE, -1, "")
+    assert len(p.images) == len(m) - len(bad) == p.manifest.row.max() + 1 and (m.duplicates == 0).all()
+    text = " ".join(codes(p)["unreadable"]["files"])
+    assert (
+        "5 files could not be read" in codes(p)["unreadable"]["message"]
+        and "notes.txt: this is a text file" in text
+        and "empty" in text
+    )
+    assert str(data) not in json.dumps(p.info)  # no place on this machine
+    last = p.manifest.iloc[-1]
+    assert (p.images[last.row] == module.to_square(module.read_radiograph(data / last.path).pixels, 16)).all()
+
+
+# --- what can't be used -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spoil,text",
+    [
+        (lambda d: shutil.rmtree(d), "there is no data folder"),
+        (lambda d: (shutil.rmtree(d), d.write_text("x")), "is a file, not a folder"),
+        (lambda d: (shutil.rmtree(d), d.mkdir()), "no radiographs found.*no folder at all"),
+        (lambda d: shutil.rmtree(d / "train"), "no radiographs found.*expected the folders train/ and test/"),
+        (lambda d: shutil.rmtree(d / "train/NORMAL"), "train/NORMAL is missing"),
+        (lambda d: shutil.rmtree(d / "test/PNEUMONIA"), "test/PNEUMONIA is missing"),
+        (lambda d: [f.unlink() for f in (d / "train/NORMAL").iterdir()], "train/NORMAL is empty"),
+        (lambda d: [f.unlink() for f in (d / "test/NORMAL").iterdir()], "test/NORMAL is empty"),
+        (lambda d: [f.write_text("x") for f in d.rglob("*.png")], "none of the 64 files .* is a readable image"),
+        (
+            lambda d: [f.write_text("x") for f in (d / "train/NORMAL").iterdir()],
+            r"has no NORMAL image: none of its 24 files is usable \(unreadable\)",
+        ),
+        (
+            lambda d: [f.write_text("x") for f in (d / "test/NORMAL").iterdir()],
+            r"test split .* has no NORMAL image: none of its 8 files is usable",
+        ),
+        (
+            lambda d: (
+                shutil.rmtree(d / "train/NORMAL"),
+                [picture(d / f"train/NORMAL/IM-1-{i}.png") for i in range(5)],
+            ),
+            "its 5 usable images come from 1 patient, who can't be divided",
+        ),
+        (lambda d: (d / "dataset.json").write_text("{"), "can't be read as JSON"),
+        (lambda d: (d / "dataset.json").write_text("[]"), "one JSON object"),
+    ],
+)
+def test_data_errors(data, run, spoil, text, tmp_path):
+    spoil(data)
+    with pytest.raises(DataError, match=text):
+        run(data)
+    assert not (tmp_path / "out").exists() and not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
+
+
+@pytest.mark.parametrize(
+    "kw,text",
+    [
+        ({"validation": 0}, "validation = 0 is no fraction"),
+        ({"test": 15}, "test = 15 is no fraction"),
+        ({"validation": 0.5, "test": 0.5}, "leaves nothing"),
+        ({"size": 8}, "size = 8"),
+        ({"size": 224.0}, "size = 224.0"),
+    ],
+)
+def test_parameter_errors(data, run, kw, text):
+    with pytest.raises(DataError, match=text):
+        run(data, **kw)
+
+
+def test_out_folders_that_would_lose_something(data, tmp_path):
+    go = lambda out: prepare(data, out, size=16, progress=False)
+    before = sorted(data.rglob("*"))
+    for out, text in (
+        (data, "inside the data folder"),
+        (data / "prepared", "inside the data folder"),
+        (tmp_path, "lies inside the out folder"),
+        (data.parent, "lies inside"),
+    ):
+        with pytest.raises(DataError, match=text):
+            go(out)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years")
+    with pytest.raises(DataError, match="was not made by prepare.*thesis.txt"):
+        go(tmp_path / "mine")
+    with pytest.raises(DataError, match="is a file"):
+        go(tmp_path / "mine/thesis.txt")
+    assert sorted(data.rglob("*")) == before and (tmp_path / "mine/thesis.txt").read_text() == "years"
+    (tmp_path / "empty").mkdir()
+    go(tmp_path / "empty")
+
+
+def test_no_patient_in_train_and_validation_is_asserted(data, run, monkeypatch):
+    def torn(m, *a):
+        m = whole(m, *a)
+        m.loc[m.index[(m.split == "train")][0], "split"] = "validation"
+        return m
+
+    whole = module._assign
+    monkeypatch.setattr(module, "_assign", torn)
+    with pytest.raises(AssertionError, match="two splits"):
+        run(data)
+
+
+# --- promises ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_are_byte_identical(data, tmp_path):
+    (data / "train/NORMAL/bad.png").write_text("x")
+    a = prepare(data, tmp_path / "a", size=16, workers=1, progress=False)
+    shutil.copytree(data, tmp_path / "elsewhere/data")
+    b = prepare(tmp_path / "elsewhere/data", tmp_path / "b", size=16, workers=8, progress=False)
+    assert content(a.folder) == content(b.folder)
+
+
+def test_data_hash_names_bytes_split_and_size(data, run):
+    p = run(data)
+    h = hashlib.sha256(
+        "".join(f"{r.path} {r.sha256} {r.split}\n" for r in p.manifest.itertuples()).encode() + b"size 16\n"
+    ).hexdigest()
+    assert p.info["data_hash"] == h
+    assert len({h, run(data, size=32).info["data_hash"], run(data, seed=5).info["data_hash"]}) == 3
+    picture(data / "train/NORMAL/IM-0000-0.png", seed=7)
+    assert run(data).info["data_hash"] != h
+
+
+def test_an_error_midway_leaves_the_old_result(data, run, tmp_path, monkeypatch):
+    before = content(run(data).folder)
+    calls = iter(range(10**6))
+
+    def stop(*a, **k):
+        if next(calls) == 30:
+            raise KeyboardInterrupt
+        return read(*a, **k)
+
+    read = module.read_radiograph
+    monkeypatch.setattr(module, "read_radiograph", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, seed=3)
+    assert content(tmp_path / "out") == before and sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
+
+
+KILL = """
+import os, sys, signal
+from xraypneu import dataset
+real, n = getattr(dataset.os if sys.argv[3] == 'rename' else dataset, sys.argv[3]), 0
+def stop(*a, **k):
+    global n
+    if (n := n + 1) == int(sys.argv[4]): os.kill(os.getpid(), signal.SIGKILL)
+    return real(*a, **k)
+setattr(dataset.os if sys.argv[3] == 'rename' else dataset, sys.argv[3], stop)
+dataset.prepare(sys.argv[1], sys.argv[2], size=16, seed=3, workers=2, progress=False)
+"""
+
+
+@pytest.mark.parametrize("where,nth", [("read_radiograph", 30), ("rename", 1), ("rename", 2)])
+def test_a_kill_leaves_the_old_result(data, run, tmp_path, where, nth):
+    before = content(run(data).folder)
+    old = load_prepared(tmp_path / "out").info["data_hash"]
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, str(data), str(tmp_path / "out"), where, str(nth)], cwd=Path(__file__).parents[1]
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert load_prepared(tmp_path / "out").info["data_hash"] == old
+    if (where, nth) != ("rename", 2):
+        assert content(tmp_path / "out") == before
+    for left in tmp_path.glob(".out.new-*"):
+        for f in [left, *left.iterdir()]:
+            os.utime(f, (0, 0))  # an hour and more ago
+    again = run(data)
+    assert again.info["data_hash"] == old and content(again.folder) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_an_old_result_that_a_kill_left_is_no_obstacle(data, run, tmp_path):
+    shutil.copytree(run(data).folder, tmp_path / ".out.old")
+    run(data)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from xraypneu.dataset import prepare
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+prepare(sys.argv[1], sys.argv[2] + '/small', size=512, workers=2, progress=False)
+small = peak()
+p = prepare(sys.argv[3], sys.argv[2] + '/large', size=512, workers=2, progress=False)
+print(len(p.images) * 512 * 512 // 2**20, peak() - small)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss has other units elsewhere")
+def test_memory_is_flat_however_many_images(tmp_path):
+    flat(tmp_path / "few", 20), flat(tmp_path / "many", 120)
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "few"), str(tmp_path), str(tmp_path / "many")],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    written, grown = map(int, run.stdout.split())
+    assert written == 60 and grown < 20, f"{grown} MB more for {written} MB of images"
+
+
+def test_few_are_in_flight():
+    started, finished = [], []
+    for done in module._in_order(started.append, range(100), workers=3):
+        finished.append(done)
+        assert len(started) - len(finished) <= 12
+    assert len(finished) == 100
+
+
+def test_a_file_is_read_once(data, run, monkeypatch):
+    read, seen = module.read_bytes, []
+    monkeypatch.setattr(module, "read_bytes", lambda p: seen.append(p) or read(p))
+    run(data)
+    assert len(seen) == len(set(seen)) == 64
+
+
+def test_nothing_is_printed(data, run, capfd):
+    run(data, progress=True)
+    assert "".join(capfd.readouterr()) == ""  # the bar is for terminals
+
+
+# --- loading and reporting --------------------------------------------------------------------------------------------
+
+
+def test_load_prepared(data, run, tmp_path):
+    with pytest.raises(DataError, match="Run the prepare stage first"):
+        load_prepared(tmp_path / "out")
+    p = run(data)
+    assert isinstance(p.images, np.memmap) and not p.images.flags.writeable
+    with pytest.raises(DataError, match="no split 'val'"):
+        p.rows("val")
+    good = content(p.folder)
+    for name in FILES:
+        (p.folder / name).write_bytes(good[name][: len(good[name]) // 2])
+        with pytest.raises(DataError, match="are damaged"):
+            load_prepared(p.folder)
+        (p.folder / name).unlink()
+        with pytest.raises(DataError, match="are damaged"):
+            load_prepared(p.folder)
+        (p.folder / name).write_bytes(good[name])
+    np.save(p.folder / "images.npy", np.zeros((3, 16, 16), np.uint8))
+    with pytest.raises(DataError, match="do not belong together"):
+        load_prepared(p.folder)
+
+
+def test_manifest_columns(data, run):
+    m = run(data).manifest
+    assert {c: str(t) for c, t in m.dtypes.items() if not pd.api.types.is_string_dtype(t)} == {
+        "y": "int8",
+        "row": "int64",
+        "bytes": "int64",
+        "width": "int32",
+        "height": "int32",
+        "duplicates": "int32",
+        "patient_in_other_split": "bool",
+    }
+    assert list(m) == [
+        "path",
+        "label",
+        "y",
+        "official_split",
+        "split",
+        "patient",
+        "row",
+        "sha256",
+        "bytes",
+        "width",
+        "height",
+        "mode",
+        "format",
+        "excluded",
+        "duplicates",
+        "patient_in_other_split",
+    ]
+
+
+def test_tables(data, run):
+    p = run(data)
+    assert (
+        counts_table(p)["images"].to_numpy().sum() == 64
+        and len(excluded_table(p)) == 0
+        and "Nothing out of the ordinary" in findings_html(p)
+    )
+    assert stored_table(p).loc["NORMAL", "mode"] == "L 100%"
+
+
+def test_strange_names_are_safe_in_the_report(data, run):
+    for i in range(12):
+        (data / "train/NORMAL" / f"<img src=x onerror=alert({i})>\u202e.png").write_text("x")
+    (data / "train/NORMAL" / os.fsdecode(b"\xff\xfe.png")).write_text("x")
+    h = findings_html(run(data))
+    assert "<img" not in h and "&lt;img" in h and "\u202e" not in h and "and 3 more" in h

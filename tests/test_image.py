@@ -1,0 +1,576 @@
+"""What strangers send: every kind of picture that is read, and every kind that is refused."""
+
+import pickle
+import struct
+import tracemalloc
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, ImageOps
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels import apply_modality_lut, apply_windowing, get_decoder
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from xraypneu import image as module
+from xraypneu.image import ImageError, Radiograph, read_bytes, read_radiograph, to_square
+
+H, W = 48, 64
+GREY = (np.add.outer(np.arange(H) * 3, np.arange(W)) % 256).astype(np.uint8)
+GREY[:8, :20] = 255  # nothing is symmetric
+
+
+def encode(picture, format="PNG", **kw):
+    b = BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(b, format, **kw)
+    return b.getvalue()
+
+
+def refused(source, code, text=None, **kw):
+    "The `ImageError` that reading raises."
+    with pytest.raises(ImageError, match=text) as e:
+        read_radiograph(source, **kw)
+    assert e.value.code == code, e.value
+    return e.value
+
+
+def near(a, b, levels):
+    return np.abs(a.astype(int) - b.astype(int)).max() <= levels
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "format,kw,mode,levels",
+    [
+        ("PNG", {}, "L", 0),
+        ("PNG", {}, "RGB", 0),
+        ("PNG", {}, "RGBA", 0),
+        ("PNG", {}, "LA", 0),
+        ("PNG", {}, "P", 0),
+        ("JPEG", {"quality": 98}, "L", 6),
+        ("JPEG", {"quality": 98}, "RGB", 6),
+        ("JPEG", {"quality": 98}, "CMYK", 8),
+        ("JPEG", {"quality": 98, "progressive": True}, "L", 6),
+        ("TIFF", {}, "L", 0),
+        ("TIFF", {"compression": "tiff_lzw"}, "RGB", 0),
+        ("BMP", {}, "L", 0),
+        ("BMP", {}, "RGB", 0),
+        ("WEBP", {"lossless": True}, "RGB", 0),
+    ],
+)
+def test_formats(format, kw, mode, levels):
+    picture = Image.fromarray(GREY) if mode != "CMYK" else Image.fromarray(GREY).convert("RGB")
+    r = read_radiograph(encode(picture.convert(mode), format, **kw))
+    assert isinstance(r, Radiograph) and r.pixels.dtype == np.uint8 and r.pixels.shape == (H, W)
+    assert (r.width, r.height, r.mode, r.format) == (W, H, mode, format)
+    assert near(r.pixels, GREY, levels)
+
+
+def test_one_bit():
+    r = read_radiograph(encode(Image.fromarray(GREY > 100)))
+    assert r.mode == "1" and (r.pixels == (GREY > 100) * 255).all()
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bits_are_stretched_and_it_is_said(format):
+    twelve = GREY.astype(np.uint16) * 10 + 300
+    r = read_radiograph(encode(twelve, format))
+    assert r.mode == "I;16" and (r.pixels.min(), r.pixels.max()) == (0, 255) and "minimum" in r.notes[0]
+    assert near(r.pixels, (GREY - float(GREY.min())) / np.ptp(GREY) * 255, 1)
+    assert (read_radiograph(twelve).pixels == r.pixels).all()
+
+
+def test_transparent_is_black():
+    alpha = np.where(np.arange(W) < 30, 255, 0).astype(np.uint8)[None].repeat(H, 0)
+    expected = np.where(alpha, GREY, 0)
+    assert (read_radiograph(encode(np.dstack([GREY] * 3 + [alpha]))).pixels == expected).all()
+    assert (
+        read_radiograph(encode(Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)]))).pixels == expected
+    ).all()
+    palette = Image.fromarray(GREY).convert("P")
+    assert (read_radiograph(encode(palette, transparency=255)).pixels[:8, :20] == 0).all()
+    assert (read_radiograph(encode(Image.fromarray(GREY), transparency=255)).pixels[:8, :20] == 0).all()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_exif_rotation(turn, format):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encode(GREY, format, exif=exif, **({"lossless": True} if format == "WEBP" else {}))
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data))).convert("L"))
+    r = read_radiograph(data)
+    assert (r.pixels == expected).all() and (r.height, r.width) == expected.shape
+    assert (read_radiograph(Image.open(BytesIO(data))).pixels == expected).all()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_is_no_reason_to_refuse():
+    data = encode(GREY, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7fgarbage")
+    assert read_radiograph(data).pixels.shape == (H, W)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_min_side_scales_while_decoding(mode):
+    big = Image.fromarray(GREY).resize((1600, 1200), Image.Resampling.BICUBIC).convert("RGB").convert(mode)
+    data = encode(big, "JPEG", quality=90)
+    full, small = read_radiograph(data), read_radiograph(data, min_side=100)
+    assert full.pixels.shape == (1200, 1600) and small.pixels.shape == (300, 400)
+    assert (small.width, small.height, small.mode) == (1600, 1200, mode)
+    assert near(to_square(full.pixels, 100), to_square(small.pixels, 100), 8)
+    assert min(read_radiograph(data, min_side=1000).pixels.shape) >= 1000
+
+
+def test_min_side_leaves_the_callers_picture_alone():
+    picture = Image.open(BytesIO(encode(np.zeros((900, 900), np.uint8), "JPEG")))
+    assert read_radiograph(picture, min_side=50).pixels.shape == (900, 900) == picture.size
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        GREY,
+        GREY[..., None],
+        np.dstack([GREY] * 3),
+        GREY / 255,
+        (GREY / 255).astype(np.float32),
+        np.dstack([GREY / 255] * 3),
+    ],
+)
+def test_arrays(array):
+    r = read_radiograph(array)
+    assert (r.pixels == GREY).all() and (r.width, r.height, r.format) == (W, H, "array")
+    r.pixels[:] = 0  # ours, not the caller's
+    assert array.max() > 0
+
+
+def test_paths_and_bytes_are_the_same(tmp_path):
+    data = encode(GREY)
+    (tmp_path / "a.png").write_bytes(data)
+    for source in (tmp_path / "a.png", str(tmp_path / "a.png"), data, bytearray(data), memoryview(data)):
+        assert (read_radiograph(source).pixels == GREY).all()
+
+
+def test_many_threads():
+    jobs = [encode(np.roll(GREY, i), f) for i in range(20) for f in ("PNG", "BMP")] + [dicom(GREY), b"no picture"]
+
+    def read(data):
+        try:
+            return read_radiograph(data).pixels.tobytes()
+        except ImageError as e:
+            return str(e)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(read, jobs)) == list(map(read, jobs))
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_path_errors_each_say_what_is_wrong(tmp_path):
+    (tmp_path / "empty.jpeg").touch()
+    (tmp_path / "notes.png").write_text("Größe: 12\n" * 500, "utf-8")
+    refused(tmp_path / "none.png", "missing", r"^none\.png: there is no such file")
+    refused(tmp_path, "directory", "this is a folder")
+    refused(tmp_path / "empty.jpeg", "empty", r"^empty\.jpeg: the file is empty")
+    refused(tmp_path / "notes.png", "not_image", r"^notes\.png: this is a text file")
+    refused("/dev/null", "not_image", "not a regular file")
+    with pytest.raises(ImageError):
+        read_radiograph("a\0b")
+    refused("a" * 5000, "unreadable", "can't be opened")
+
+
+@pytest.mark.parametrize(
+    "data,code,text",
+    [
+        (b"", "empty", "no bytes"),
+        (b"%PDF-1.7 x", "unsupported", "PDF"),
+        (b"PK\x03\x04 x", "unsupported", "zip"),
+        (b"GIF89a....", "unsupported", "GIF"),
+        (b"\0\0\0\x18ftypheic....", "unsupported", "HEIF"),
+        (b"<html></html>", "not_image", "text file"),
+        (bytes(range(256)) * 4, "not_image", "this is not a picture"),
+        (b"\x89PNG\r\n\x1a\n", "unreadable", "header"),
+    ],
+)
+def test_other_bytes(data, code, text):
+    refused(data, code, text)
+
+
+def test_allowed_formats_only():
+    for format in ("GIF", "PPM", "ICO", "TGA", "JPEG2000"):
+        with pytest.raises(ImageError):
+            read_radiograph(encode(Image.fromarray(GREY).convert("RGB"), format))
+
+
+def test_other_types():
+    refused(None, "unsupported", "NoneType")
+    refused([1, 2], "unsupported", "a list is not a picture")
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+@pytest.mark.parametrize("keep", [0.98, 0.5])
+def test_truncated(format, keep):
+    data = encode(np.random.default_rng(0).integers(0, 256, (200, 300), dtype=np.uint8), format)
+    with pytest.raises(ImageError) as e:
+        read_radiograph(data[: int(len(data) * keep)])
+    assert e.value.code in ("truncated", "unreadable") and e.value.hint
+    with pytest.raises(ImageError):
+        read_radiograph(data[: int(len(data) * keep)], min_side=50)
+
+
+def test_truncated_stays_refused_where_another_library_allowed_it(monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for format in ("JPEG", "PNG"):
+        data = encode(np.random.default_rng(0).integers(0, 256, (200, 300), dtype=np.uint8), format)
+        refused(data[: len(data) // 2], "truncated", "cut off")
+
+
+def test_garbage_in_the_middle_is_an_image_error_or_a_picture():
+    rng = np.random.default_rng(0)
+    for format in ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "DICOM"):
+        data = dicom(GREY) if format == "DICOM" else encode(GREY, format)
+        for _ in range(40):
+            bad = bytearray(data)
+            for i in rng.integers(0, len(bad), 8):
+                bad[i] = rng.integers(256)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    assert read_radiograph(bytes(bad)).pixels.dtype == np.uint8
+            except ImageError:
+                pass
+
+
+def png_claiming(width, height):
+    "A PNG of a few bytes that says it is large."
+    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("filter", ["ignore", "error"])
+@pytest.mark.parametrize("side", [8_001, 9_500, 60_000])  # below Pillow's warning, above it, above its error
+def test_too_many_pixels_are_refused_before_decoding(side, filter, monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    with warnings.catch_warnings():
+        warnings.simplefilter(filter)
+        refused(png_claiming(side, side), "too_large", "64,000,000")
+
+
+def test_arrays_and_pictures_have_the_same_limit():
+    refused(np.broadcast_to(np.uint8(0), (9000, 9000)), "too_large")
+    refused(Image.new("1", (9000, 9000)), "too_large")
+
+
+def test_too_many_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    (tmp_path / "a.png").write_bytes(encode(GREY))
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda self: pytest.fail("read"))
+    refused(tmp_path / "a.png", "too_large", "bytes are more than the 100 allowed")
+    refused(encode(GREY), "too_large", "bytes are more than the 100 allowed")
+
+
+def test_too_many_scans():
+    refused(encode(GREY, "JPEG", progressive=True) + b"\xff\xda" * 200, "too_large", "scans")
+
+
+@pytest.mark.parametrize("format", ["TIFF", "WEBP", "PNG"])
+def test_several_pictures(format):
+    refused(
+        encode(GREY, format, save_all=True, append_images=[Image.fromarray(GREY[::-1].copy())]),
+        "multiframe",
+        "more than one picture",
+    )
+
+
+def test_a_phones_preview_is_no_second_picture():
+    r = read_radiograph(
+        encode(GREY, "MPO", save_all=True, append_images=[Image.fromarray(GREY[:8, :8].copy())]), min_side=10
+    )
+    assert (r.width, r.height) == (W, H)
+
+
+@pytest.mark.parametrize(
+    "array,text",
+    [
+        (np.zeros(5, np.uint8), "not one picture"),
+        (np.zeros((2, 5, 5, 3), np.uint8), "not one picture"),
+        (np.zeros((5, 5, 2), np.uint8), "not one picture"),
+        (np.zeros((5, 5, 4), np.uint8), "not one picture"),
+        (np.zeros((5, 5, 3), np.uint16), "not one picture"),
+        (np.zeros((5, 5), int), "ambiguous"),
+        (np.zeros((5, 5), bool), "ambiguous"),
+        (np.full((5, 5), 1.01), "0..1"),
+        (np.full((5, 5), -0.01), "0..1"),
+        (np.full((5, 5), np.nan), "0..1"),
+        (np.zeros((0, 5), np.uint8), "no pixels"),
+        (np.zeros((5, 5), object), "ambiguous"),
+    ],
+)
+def test_other_arrays(array, text):
+    refused(array, "empty" if not array.size else "unsupported", text)
+
+
+def test_nan_in_a_float_tiff():
+    a = GREY.astype(np.float32)
+    assert (read_radiograph(encode(a, "TIFF")).pixels == read_radiograph(GREY.astype(np.uint16)).pixels).all()
+    a[3, 3] = np.nan
+    refused(encode(a, "TIFF"), "unsupported", "finite")
+
+
+def test_errors_name_the_file_safely():
+    e = refused(b"x", "not_image", name="/secret/folder/a\n\x1b[31m\u202egnp." + "x" * 500)
+    assert e.name.startswith("a\ufffd\ufffd[31m\ufffdgnp.") and len(e.name) <= 120 and str(e).isprintable()
+    again = pickle.loads(pickle.dumps(e))
+    assert (str(again), again.code, again.name) == (str(e), e.code, e.name)
+
+
+def test_pixels_are_never_shown():
+    r = read_radiograph(GREY)
+    assert "pixels" not in repr(r) and "[" not in repr(r)
+
+
+def test_read_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"123")
+    assert read_bytes(tmp_path / "a") == b"123"
+
+
+# --- DICOM ------------------------------------------------------------------------------------------------------------
+
+
+def dicom(pixels, syntax=ExplicitVRLittleEndian, photometric="MONOCHROME2", bits=None, pixel_data=None, **tags):
+    "The bytes of a DICOM file."
+    ds, ds.file_meta = Dataset(), FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
+    ds.PatientName, ds.PatientID = "Secret^Patient", "Secret77"
+    ds.Rows, ds.Columns = pixels.shape[:2]
+    ds.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+    if pixels.ndim == 3:
+        ds.PlanarConfiguration = 0
+    ds.BitsAllocated = pixels.dtype.itemsize * 8
+    ds.BitsStored = bits or ds.BitsAllocated
+    ds.HighBit, ds.PixelRepresentation, ds.PhotometricInterpretation = (
+        ds.BitsStored - 1,
+        int(pixels.dtype.kind == "i"),
+        photometric,
+    )
+    ds.PixelData = (
+        pixel_data
+        if pixel_data is not None
+        else pixels.astype(pixels.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")).tobytes()
+    )
+    ds["PixelData"].VR = "OW" if ds.BitsAllocated > 8 else "OB"
+    for k, v in tags.items():
+        setattr(ds, k, v)
+    b = BytesIO()
+    ds.save_as(b, enforce_file_format=True)
+    return b.getvalue()
+
+
+TWELVE = GREY.astype(np.uint16) * 16
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_dicom_uncompressed(syntax):
+    r = read_radiograph(dicom(GREY, syntax))
+    assert (r.width, r.height, r.mode, r.format, r.notes) == (W, H, "MONOCHROME2", "DICOM", ()) and (
+        r.pixels == GREY
+    ).all()
+    r = read_radiograph(dicom(TWELVE, syntax, bits=12))
+    assert (r.pixels == read_radiograph(TWELVE).pixels).all() and "minimum" in r.notes[0]
+
+
+def test_dicom_monochrome1_is_inverted():
+    assert (read_radiograph(dicom(255 - GREY, photometric="MONOCHROME1")).pixels == GREY).all()
+
+
+def test_dicom_eight_bits_are_shown_as_they_are():
+    dull = GREY // 4 + 50
+    assert (read_radiograph(dicom(dull)).pixels == dull).all()
+    assert (read_radiograph(dicom(dull, RescaleSlope=1, RescaleIntercept=0)).pixels == dull).all()
+
+
+def test_dicom_signed_and_rescaled():
+    signed = TWELVE.astype(np.int16) - 2000
+    r = read_radiograph(dicom(signed, RescaleSlope=2, RescaleIntercept=-1000))
+    assert (r.pixels == read_radiograph(TWELVE).pixels).all()
+    r = read_radiograph(dicom(signed, RescaleSlope=-1, RescaleIntercept=0))
+    assert near(255 - r.pixels, read_radiograph(TWELVE).pixels, 1)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize("slope,intercept", [(1, 0), (2, -1000)])
+def test_dicom_window_is_pydicoms(function, slope, intercept):
+    data = dicom(
+        TWELVE,
+        bits=12,
+        WindowCenter=[1500, 9],
+        WindowWidth=[1200, 9],
+        VOILUTFunction=function,
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+    )
+    ds = dcmread(BytesIO(data))
+    shown = apply_windowing(apply_modality_lut(ds.pixel_array, ds), ds)
+    low, high = intercept, 4095 * slope + intercept
+    assert near(read_radiograph(data).pixels, np.rint((shown - low) / (high - low) * 255), 1)
+
+
+def test_dicom_look_up_tables():
+    lut = Dataset()
+    lut.LUTDescriptor, lut.LUTData = [256, 0, 8], [255 - i for i in range(256)]
+    lut["LUTDescriptor"].VR, lut["LUTData"].VR = "US", "US"
+    assert (read_radiograph(dicom(GREY.astype(np.uint16), VOILUTSequence=[lut])).pixels == 255 - GREY).all()
+    lut.ModalityLUTType = "US"
+    assert (
+        read_radiograph(dicom(GREY, ModalityLUTSequence=[lut], WindowCenter=128, WindowWidth=256)).pixels == 255 - GREY
+    ).all()
+
+
+@pytest.mark.parametrize("padding", [0, 65535])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_dicom_padding_is_black_and_outside_the_stretch(photometric, padding):
+    padded = TWELVE + 5000
+    padded[:, :5] = padding
+    r = read_radiograph(dicom(padded, photometric=photometric, PixelPaddingValue=padding))
+    assert (r.pixels[:, :5] == 0).all() and (r.pixels[:, 5:].min(), r.pixels[:, 5:].max()) == (0, 255)
+
+
+def test_dicom_colour():
+    assert (read_radiograph(dicom(np.dstack([GREY] * 3), photometric="RGB")).pixels == GREY).all()
+    jpeg = encode(Image.fromarray(np.dstack([GREY] * 3)), "JPEG", quality=98, subsampling=0)
+    data = dicom(np.dstack([GREY] * 3), JPEGBaseline8Bit, "YBR_FULL_422", pixel_data=encapsulate([jpeg]))
+    assert near(read_radiograph(data).pixels, GREY, 8)
+
+
+def test_dicom_compressed():
+    data = dicom(GREY, JPEGBaseline8Bit, pixel_data=encapsulate([encode(GREY, "JPEG", quality=98)]))
+    assert near(read_radiograph(data).pixels, GREY, 6)
+    data = dicom(GREY, JPEG2000Lossless, pixel_data=encapsulate([encode(GREY, "JPEG2000", irreversible=False)]))
+    assert (read_radiograph(data).pixels == GREY).all()
+    ds = dcmread(BytesIO(dicom(TWELVE, bits=12)))
+    ds.compress(RLELossless, generate_instance_uid=False)
+    b = BytesIO()
+    ds.save_as(b)
+    assert (read_radiograph(b.getvalue()).pixels == read_radiograph(TWELVE).pixels).all()
+
+
+def test_dicom_frames_and_size_are_checked_before_decoding(monkeypatch):
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.as_array", lambda *a, **k: pytest.fail("decoded"))
+    refused(dicom(GREY, NumberOfFrames=30), "multiframe", "30 frames")
+    refused(dicom(GREY, Rows=65535, Columns=65535), "too_large")
+    refused(dicom(GREY, Rows=0), "empty")
+    refused(dicom(GREY, pixel_data=b""), "empty", "holds no picture")
+    refused(dicom(GREY.astype(np.uint32)), "unsupported", "32 bits")
+    refused(dicom(GREY, photometric="PALETTE COLOR"), "unsupported", "PALETTE COLOR")
+    refused(dicom(GREY)[:-100], "truncated", "cut off")
+    refused(dicom(TWELVE)[: -W * H], "truncated", "cut off")
+
+
+def test_dicom_deflated_is_refused_before_it_is_inflated():
+    head = dicom(GREY, DeflatedExplicitVRLittleEndian)
+    start = 132 + 12 + dcmread(BytesIO(head), stop_before_pixels=True).file_meta.FileMetaInformationGroupLength
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = head[:start] + squeeze.compress(bytes(50_000_000)) + squeeze.flush()
+    assert len(bomb) < 100_000
+    read_radiograph(dicom(GREY))  # import first
+    tracemalloc.start()
+    refused(bomb, "unsupported", "deflated DICOM is refused")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_dicom_large_picture_behind_a_small_header(monkeypatch):
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.as_array", lambda *a, **k: pytest.fail("decoded"))
+    refused(
+        dicom(GREY, JPEGBaseline8Bit, pixel_data=encapsulate([encode(np.zeros((2000, 2000), np.uint8), "JPEG")])),
+        "unreadable",
+        "the picture in it has 2000 x 2000",
+    )
+    refused(dicom(GREY, RLELossless, pixel_data=encapsulate([bytes(500_000)])), "too_large", "longer than the picture")
+
+
+def test_dicom_missing_codec_names_the_plugin():
+    if get_decoder(JPEGLSLossless).is_available:
+        pytest.skip("a JPEG-LS decoder is installed")
+    refused(
+        dicom(GREY, JPEGLSLossless, pixel_data=encapsulate([b"\xff\xd8\xff\xf7"])),
+        "codec",
+        "pip install pylibjpeg pylibjpeg-libjpeg",
+    )
+
+
+def test_dicom_twelve_bit_jpeg_names_the_plugin():
+    if len(get_decoder(JPEGExtended12Bit).available_plugins) > 1:
+        pytest.skip("another JPEG decoder is installed")
+    refused(
+        dicom(TWELVE, JPEGExtended12Bit, bits=12, pixel_data=encapsulate([encode(GREY, "JPEG")])),
+        "codec",
+        "pip install pylibjpeg",
+    )
+
+
+def test_dicom_without_transfer_syntax():
+    data = dicom(GREY)
+    assert data.count(b"\x02\x00\x10\x00UI") == 1
+    refused(data.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI"), "unsupported", "transfer syntax")
+    refused(data.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.9.9\0"), "unsupported", "can't be decoded")
+
+
+def test_dicom_rescale_must_be_finite():
+    refused(
+        dicom(GREY, RescaleSlope=1, WindowCenter=5, WindowWidth=10).replace(b"DS\x04\x001.0 ", b"DS\x04\x00nan "),
+        "unsupported",
+        "finite",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_dicom_errors_and_results_hold_nothing_of_the_patient(capfd):
+    good = dicom(TWELVE, bits=12, BurnedInAnnotation="YES", NumberOfFrames=1)
+    r = read_radiograph(good)
+    assert "burned into" in r.notes[-1]
+    texts = [
+        repr(r),
+        str(refused(good[:-10], "truncated", name="a.dcm")),
+        str(refused(good.replace(b"IS\x02\x001 ", b"IS\x0e\x00Secret^Patient"), "unreadable")),
+    ]
+    assert "Secret" not in "".join(texts) + "".join(capfd.readouterr())
+
+
+# --- to_square --------------------------------------------------------------------------------------------------------
+
+
+def test_to_square():
+    s = to_square(GREY, 32)
+    assert s.shape == (32, 32) and s.dtype == np.uint8 and s.flags.writeable
+    assert (to_square(GREY[:, :H].copy(), H) == GREY[:, :H]).all()  # nothing to do
+    assert to_square(np.array([[7]], np.uint8), 3).tolist() == [[7] * 3] * 3
+    assert np.ptp(to_square(np.tile(np.array([0, 255], np.uint8), (256, 128)), 32)[:, 2:-2]) < 5  # antialiased
+    for bad in (GREY / 255, np.dstack([GREY] * 3)):
+        with pytest.raises(ImageError, match="uint8"):
+            to_square(bad, 32)
