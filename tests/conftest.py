@@ -1,0 +1,78 @@
+"""One small project, run once: the tests share its trained model."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+SMALL = {"sample": {"patients": 48}, "prepare": {"size": 96}, "train": {"epochs": 2, "batch_size": 16}, "evaluate": {"bootstrap": 200}}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def environment():
+    "Programs of this environment first; nothing of the developer's own settings."
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        m.delenv("MLFLOW_TRACKING_URI", raising=False)
+        m.setenv("DVC_NO_ANALYTICS", "1")
+        for who in ("AUTHOR", "COMMITTER"):
+            m.setenv(f"GIT_{who}_NAME", "test")
+            m.setenv(f"GIT_{who}_EMAIL", "test@example.invalid")
+        yield
+
+
+def run(cmd, cwd, check=True, **env):
+    "Run a command; its output, standard error included, as `.out`."
+    done = subprocess.run(cmd, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **env}, timeout=900)
+    done.out = done.stdout
+    if check:
+        assert done.returncode == 0, f"{cmd} exited with {done.returncode}:\n{done.out}"
+    return done
+
+
+def set_params(project, changes):
+    "Change params.yaml."
+    yaml, path = YAML(), project / "params.yaml"
+    params = yaml.load(path)
+    for section, values in changes.items():
+        params[section].update(values)
+    yaml.dump(params, path)
+
+
+def make_project(folder):
+    "A copy of this project's files in its own git repository."
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "settings.ini"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("nbs/pipeline", "xraypneu"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+    shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
+    set_params(folder, SMALL)
+    run(["git", "init", "-q", "-b", "main"], folder)
+    run(["git", "add", "-A"], folder)
+    run(["git", "commit", "-q", "-m", "project"], folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    "A small project after `dvc repro`: read it, don't change it."
+    folder = make_project(tmp_path_factory.mktemp("project") / "xray")
+    done = run(["dvc", "repro"], folder)
+    (folder / ".repro.log").write_text(done.out)
+    run(["git", "add", "-A"], folder)
+    run(["git", "commit", "-q", "-m", "run"], folder)
+    return folder
+
+
+@pytest.fixture
+def copy(project, tmp_path):
+    "A copy of the project that a test may change."
+    return Path(shutil.copytree(project, tmp_path / "copy", symlinks=True))

@@ -1,0 +1,298 @@
+"""The pipeline as DVC runs it: stages, caching, parameters, determinism, failures, tracking."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import nbformat
+import pandas as pd
+import pytest
+from conftest import ROOT, make_project, run, set_params
+
+from xraypneu.bundle import load_bundle
+from xraypneu.stage import check_params, declared_params, stage_params
+
+STAGES = ("prepare", "eda", "train", "evaluate")
+
+
+def stage(name, project, check=True, **env):
+    return run([sys.executable, "-m", "xraypneu.stage", name], project, check, **env)
+
+
+def client(project):
+    return mlflow.MlflowClient(f"sqlite:///{project.resolve()}/mlflow.db")
+
+
+def runs(project):
+    c = client(project)
+    return c.search_runs([e.experiment_id for e in c.search_experiments()])
+
+
+# --- what a run leaves
+
+
+def test_everything_is_there(project):
+    for name in STAGES:
+        page = (project / f"reports/{name}.html").read_text()
+        assert "SYNTHETIC" in page and "ot a medical device" in page, name
+        nb = nbformat.read(project / f"reports/{name}.ipynb", as_version=4)
+        nbformat.validate(nb)
+        assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip()), f"{name} was not run to its end"
+        assert not re.search(r'<(script|link|img)[^>]*(src|href)="https?:', page), f"{name}.html asks the network"
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    for key in ("accuracy", "sensitivity", "specificity", "precision", "f1", "roc_auc", "average_precision", "brier"):
+        assert metrics["test_low"][key] <= metrics["test"][key] <= metrics["test_high"][key], key
+    assert metrics["data"]["synthetic"] is True
+    predictions = pd.read_csv(project / "reports/predictions.csv")
+    assert len(predictions) == metrics["data"]["test_images"]
+    assert load_bundle(project / "models/bundle").hash == metrics["model"]["hash"]
+
+
+def test_reports_do_not_depend_on_the_machine(project):
+    for name in STAGES:
+        text = (project / f"reports/{name}.ipynb").read_text()
+        assert str(project) not in text and not re.search(r"0x[0-9a-f]{8}", text), name
+
+
+def test_metrics_and_plots_are_known_to_dvc(project):
+    shown = json.loads(run(["dvc", "metrics", "show", "--json"], project).stdout)
+    assert shown[""]["data"]["reports/metrics.json"]["data"]["test"]["roc_auc"] > 0.5
+    plots = json.loads(run(["dvc", "plots", "show", "--json"], project).stdout)["data"]
+    assert len(plots) >= 4
+
+
+def test_closing_lines(project):
+    out = stage("summary", project).out
+    for word in ("accuracy", "ROC AUC", "SYNTHETIC", "reports", "models/bundle", "mlflow ui", "Not a medical device"):
+        assert word in out
+
+
+# --- parameters
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_fit_the_notebooks(name):
+    notebook = ROOT / f"nbs/pipeline/{name}.ipynb"
+    declared_params(notebook)  # raises unless there is one such cell
+    check_params(notebook, stage_params(ROOT, name))
+
+
+def test_second_repro_runs_nothing(project):
+    out = run(["dvc", "repro"], project).out
+    assert "Running stage" not in out and "up to date" in out
+
+
+def test_evaluate_parameter_runs_evaluate_alone(copy):
+    set_params(copy, {"evaluate": {"seed": 1}})
+    out = run(["dvc", "repro"], copy).out
+    assert re.findall(r"Running stage '(\w+)'", out) == ["evaluate"]
+
+
+def test_experiment_reaches_the_notebook(copy):
+    run(["dvc", "exp", "run", "-S", "train.learning_rate=2e-4", "-S", "train.epochs=1", "train"], copy)
+    nb = nbformat.read(copy / "reports/train.ipynb", as_version=4)
+    injected = next(c.source for c in nb.cells if "injected-parameters" in c.metadata.get("tags", []))
+    assert "learning_rate = 0.0002" in injected and "epochs = 1" in injected
+    assert runs(copy)[0].data.params["learning_rate"] == "0.0002"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [({"lr": 0.1}, "gives lr, which train.ipynb doesn't know"), ({"epochs": "ten"}, "epochs is 'ten'"), ({"epochs": 0}, "at least 1")],
+)
+def test_wrong_parameters_are_errors(copy, change, message):
+    set_params(copy, {"train": change})
+    done = run(["dvc", "repro", "train"], copy, check=False)
+    assert done.returncode and message in done.out
+
+
+# --- the same again
+
+
+def test_training_twice_gives_the_same(project, copy):
+    before = {p: (project / p).read_bytes() for p in ("reports/train.ipynb", "reports/train.html", "models/bundle/model.onnx")}
+    stage("train", copy)
+    for path, data in before.items():
+        assert (copy / path).read_bytes() == data, path
+
+
+def test_reports_twice_are_identical(project, copy):
+    for name in ("prepare", "eda", "evaluate"):
+        stage(name, copy)
+        for path in (f"reports/{name}.ipynb", f"reports/{name}.html"):
+            assert (copy / path).read_bytes() == (project / path).read_bytes(), path
+    assert (copy / "data/prepared/manifest.parquet").read_bytes() == (project / "data/prepared/manifest.parquet").read_bytes()
+
+
+def test_killed_training_goes_on(project, copy):
+    shutil.rmtree(copy / "models")
+    shutil.rmtree(copy / ".cache", ignore_errors=True)
+    process = subprocess.Popen([sys.executable, "-m", "xraypneu.stage", "train"], cwd=copy, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not list((copy / ".cache/train").glob("*.npz")):
+        assert process.poll() is None and time.monotonic() < deadline, "the training ended before it could be killed"
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    killed = json.loads((copy / ".cache/train/run.json").read_text())["run_id"]
+    assert not (copy / "models").exists()
+    out = stage("train", copy).out
+    assert "resuming after epoch" in out
+    assert (copy / "models/bundle/model.onnx").read_bytes() == (project / "models/bundle/model.onnx").read_bytes()
+    assert json.loads((copy / "models/run.json").read_text())["run_id"] == killed
+    c = client(copy)
+    assert c.get_run(killed).info.status == "FINISHED"
+    assert [m.step for m in c.get_metric_history(killed, "val_loss")] == [1, 2, 3]
+    assert not list((copy / ".cache/train").glob("*.npz"))
+
+
+# --- failures
+
+
+def test_failing_notebook_leaves_its_partial_copy(copy):
+    path = copy / "nbs/pipeline/evaluate.ipynb"
+    nb = nbformat.read(path, as_version=4)
+    nb.cells.insert(len(nb.cells) // 2, nbformat.v4.new_code_cell("raise ValueError('the lamp is broken')"))
+    nbformat.write(nb, path)
+    done = run(["dvc", "repro"], copy, check=False)
+    assert done.returncode
+    lines = [ln for ln in done.out.splitlines() if ln.strip() and not ln.startswith("ERROR: failed to reproduce")]
+    assert lines[-1] == "ValueError: the lamp is broken"
+    partial = (copy / "reports/evaluate.ipynb").read_text()
+    assert "the lamp is broken" in partial
+    assert not (copy / "reports/evaluate.html").exists()
+
+
+@pytest.mark.parametrize(
+    "weights, message",
+    [("nowhere.h5", "not found"), ("imagenet", "could not be downloaded")],
+)
+def test_weights_that_cannot_be_had(copy, weights, message):
+    set_params(copy, {"train": {"weights": weights}})
+    # a proxy that refuses stands for a machine without a network
+    done = stage("train", copy, check=False, https_proxy="http://127.0.0.1:9", KERAS_HOME=str(copy / "keras"))
+    assert done.returncode and message in done.out
+    for choice in ("shipped", ".h5", "null"):
+        assert choice in done.out.strip().splitlines()[-1]
+
+
+def test_data_folder_missing(copy):
+    set_params(copy, {"data": {"path": "no/such/folder"}})
+    done = stage("prepare", copy, check=False)
+    assert done.returncode and "no/such/folder" in done.out.strip().splitlines()[-1]
+    assert load_bundle(copy / "models/bundle")  # what was there before is still there
+
+
+# --- tracking
+
+
+def test_run_holds_the_whole_training(project):
+    (r,) = runs(project)
+    assert r.info.status == "FINISHED"
+    assert r.data.params["learning_rate"] == "0.0003" and r.data.params["seed"] == "0"
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    assert r.data.metrics["test_accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-6)
+    assert r.data.tags["data_hash"] == metrics["data"]["hash"]
+    assert re.fullmatch(r"[0-9a-f]{40}", r.data.tags["git_commit"])
+    c = client(project)
+    assert [m.step for m in c.get_metric_history(r.info.run_id, "val_loss")] == [1, 2, 3]
+    stored = {f.path for f in c.list_artifacts(r.info.run_id, "reports")}
+    assert {f"reports/{s}.ipynb" for s in STAGES} <= stored
+    assert {f.path for f in c.list_artifacts(r.info.run_id, "bundle")} >= {"bundle/model.onnx", "bundle/bundle.json"}
+
+
+def test_logged_model_predicts_as_the_bundle(project):
+    import numpy as np
+
+    (r,) = runs(project)
+    code = f"""
+import mlflow, numpy as np
+mlflow.set_tracking_uri({f"sqlite:///{project.resolve()}/mlflow.db"!r})
+model = mlflow.pyfunc.load_model("runs:/{r.info.run_id}/model")
+assert model.metadata.signature is not None
+images = np.load({str(project / "data/prepared/images.npy")!r})[:8]
+np.save("out.npy", model.predict(images[..., None]))
+"""
+    run([sys.executable, "-c", code], project)
+    images = np.load(project / "data/prepared/images.npy")[:8]
+    np.testing.assert_allclose(np.load(project / "out.npy")[:, 0], load_bundle(project / "models/bundle").logits(images), atol=1e-3)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_server_that_does_not_answer(copy):
+    uri = f"http://127.0.0.1:{free_port()}"
+    began = time.monotonic()
+    done = stage("train", copy, check=False, MLFLOW_TRACKING_URI=uri)
+    assert done.returncode and f"no MLflow server at {uri}" in done.out
+    assert time.monotonic() - began < 10
+    assert "epoch 1" not in done.out
+    set_params(copy, {"tracking": {"required": False}})
+    done = stage("evaluate", copy, MLFLOW_TRACKING_URI=uri)
+    assert "going on without MLflow" in done.out
+
+
+def test_server_that_hangs(copy):
+    with socket.socket() as s:  # accepts, never answers
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        began = time.monotonic()
+        done = stage("train", copy, check=False, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{s.getsockname()[1]}")
+    assert done.returncode and "doesn't work" in done.out
+    assert time.monotonic() - began < 15  # the 10 s of the promise, and Python's start
+
+
+def test_real_server_records(copy, tmp_path):
+    port = free_port()
+    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri",
+                               f"sqlite:///{tmp_path}/server.db", "--default-artifact-root", str(tmp_path / "artifacts")],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline
+                time.sleep(0.5)
+        stage("evaluate", copy, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+        c = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
+        (r,) = c.search_runs([e.experiment_id for e in c.search_experiments()])
+        assert "test_accuracy" in r.data.metrics
+        assert "is not in this store" in r.data.tags["note"]  # the training was recorded elsewhere
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def test_store_does_not_follow_the_working_directory(copy):
+    run([sys.executable, "-m", "xraypneu.stage", "evaluate"], copy / "nbs/pipeline")
+    assert [p.relative_to(copy) for p in copy.rglob("mlflow.db")] == [Path("mlflow.db")]
+    assert len(runs(copy)) == 1
+
+
+# --- other data
+
+
+def test_flat_folder_without_a_test_split(tmp_path, project):
+    flat = tmp_path / "flat"
+    for cls in ("NORMAL", "PNEUMONIA"):
+        shutil.copytree(project / "data/sample/train" / cls, flat / cls)
+    other = make_project(tmp_path / "other")
+    run(["dvc", "exp", "run", "-S", f"data.path={flat}", "-S", "train.epochs=1", "eda", "evaluate"], other)
+    metrics = json.loads((other / "reports/metrics.json").read_text())
+    assert metrics["data"]["test_images"] > 0 and not (other / "data/sample").exists()
