@@ -16,26 +16,28 @@ STAGES := eda evaluate
 help: ## list the commands
 	@echo "make run                 sample data, all stages, reports and a model"
 	@echo "make run DATA=folder     the same on your radiographs"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | grep -v '^run:' | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-20s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | grep -v '^run:' | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-19s %s\n", $$1, $$2}'
 	@echo
 	@echo "SET=\"train.epochs=5 train.weights=imagenet\" changes parameters; they are listed in params.yaml."
 
 $(READY): settings.ini setup.py constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name another with PYTHON="; exit 1; }
+	@echo "Making $(VENV): some 250 packages and 3 GB, a few minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[pipeline,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[pipeline,app,dev]'
 	@touch $@
 
 env: $(READY) ## the environment alone, in .venv
 
-# DATA and SET go into params.yaml; without them the pipeline runs as params.yaml stands
-CHANGES := $(if $(DATA),-S 'data.path=$(DATA)') $(foreach s,$(SET),-S '$(s)')
+# DATA and SET, from make's command line and not from the environment, go into params.yaml and stay there
+given = $(if $(findstring command,$(origin $(1))),$($(1)))
 
 run: $(READY) ## sample data, all stages, reports and a model
-	$(if $(strip $(CHANGES)),dvc exp run $(CHANGES) $(STAGES),dvc repro $(STAGES))
+	@python -m xraypneu.stage set $(if $(call given,DATA),"data.path=$(call given,DATA)") $(foreach s,$(call given,SET),"$(s)")
+	dvc repro $(STAGES)
 	@python -m xraypneu.stage summary
 
-check: ## hold the sample run's figures against what is promised of them
+check: $(READY) ## hold the sample run's figures against what is promised of them
 	@python -m pytest -q tests/accept_sample.py
 
 test: $(READY) ## notebook tests and the test suite
@@ -57,7 +59,8 @@ ship: $(READY) ## put models/bundle and its figures into the package as the ship
 	python -m xraypneu.bundle
 
 constraints: $(READY) ## write the versions of this environment into constraints.txt
-	{ echo "# Versions that were tested together, written by make constraints"; pip freeze --exclude-editable; } > constraints.txt
+	{ echo "# Versions that were tested together, written by make constraints"; pip freeze --exclude-editable; } > .constraints.tmp
+	mv .constraints.tmp constraints.txt
 
 clean: ## delete what the pipeline made, the environment apart
-	rm -rf data/sample data/prepared models reports/*.ipynb reports/*.html reports/plots reports/predictions.csv .cache
+	rm -rf data/sample data/prepared models reports .cache

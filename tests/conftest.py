@@ -18,8 +18,14 @@ def environment():
     "Programs of this environment first; nothing of the developer's own settings."
     with pytest.MonkeyPatch.context() as m:
         m.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        m.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for name in list(os.environ):
+            if name.lower() in ("http_proxy", "https_proxy", "all_proxy") or name.startswith(("MLFLOW_", "KERAS_", "XRAYPNEU_")):
+                m.delenv(name)
+        m.setenv("no_proxy", "127.0.0.1")
+        m.setenv("NO_PROXY", "127.0.0.1")
+        m.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         m.setenv("DVC_NO_ANALYTICS", "1")
+        m.setenv("GIT_CONFIG_GLOBAL", os.devnull)
         for who in ("AUTHOR", "COMMITTER"):
             m.setenv(f"GIT_{who}_NAME", "test")
             m.setenv(f"GIT_{who}_EMAIL", "test@example.invalid")
@@ -75,4 +81,8 @@ def project(tmp_path_factory):
 @pytest.fixture
 def copy(project, tmp_path):
     "A copy of the project that a test may change."
-    return Path(shutil.copytree(project, tmp_path / "copy", symlinks=True))
+    folder = Path(shutil.copytree(project, tmp_path / "copy", symlinks=True))
+    # its store would still write into the shared project, whose absolute path it holds
+    (folder / "mlflow.db").unlink()
+    shutil.rmtree(folder / "mlartifacts")
+    return folder

@@ -1,0 +1,134 @@
+"""What the notebooks can't hold: a download from a real server, the shipped bundle, an installation without the extras."""
+
+import functools
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from importlib.metadata import packages_distributions, requires
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+from keras.src.applications import mobilenet_v2
+
+from xraypneu import network
+from xraypneu.bundle import SHIPPED, load_bundle
+from xraypneu.predict import Predictor
+from xraypneu.sample import draw_radiograph
+
+FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+
+
+@pytest.fixture(scope="module")
+def three():
+    "MobileNetV2 for three channels, at random."
+    keras.utils.set_random_seed(1)
+    return keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(224, 224, 3))
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    "A server in place of Keras's; files put into the folder can be downloaded."
+    folder = tmp_path / "www"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", f"http://127.0.0.1:{httpd.server_port}/")
+    monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path / "keras"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    yield folder
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def test_imagenet_is_downloaded(server, three):
+    three.save_weights(server / "w.weights.h5")
+    os.rename(server / "w.weights.h5", server / FILE)
+    model = network.initialise(network.build(64), "imagenet")
+    kernel = np.asarray(three.get_layer("Conv1").kernel)
+    np.testing.assert_allclose(network.weights(model)["Conv1/kernel"], kernel.sum(2, keepdims=True), rtol=1e-6)
+    name = "block_16_project/kernel"
+    np.testing.assert_array_equal(network.weights(model)[name], np.asarray(three.get_layer("block_16_project").kernel))
+
+
+def test_imagenet_that_is_not_there_names_the_choices(server):
+    with pytest.raises(network.WeightsError, match="could not be downloaded.*shipped.*null"):
+        network.initialise(network.build(64), "imagenet")
+
+
+def test_imagenet_that_came_damaged_is_downloaded_again(server, three):
+    (server / FILE).write_bytes(b"half a file")
+    with pytest.raises(network.WeightsError, match="came damaged and were deleted"):
+        network.initialise(network.build(64), "imagenet")
+    three.save_weights(server / "w.weights.h5")
+    os.replace(server / "w.weights.h5", server / FILE)
+    network.initialise(network.build(64), "imagenet")
+
+
+@pytest.fixture(scope="module")
+def radiographs():
+    return np.stack([draw_radiograph(patient=p, pneumonia=bool(p % 2), size=224)[0] for p in range(8)])
+
+
+def test_keras_and_onnx_agree(radiographs):
+    bundle = load_bundle()
+    model = network.build(bundle.size)
+    network.set_weights(model, network.read_onnx((bundle.folder / "model.onnx").read_bytes()))
+    keras_logits = model.predict(radiographs[..., None], verbose=0)[:, 0]
+    difference = bundle.probability(keras_logits) - bundle.probability(bundle.logits(radiographs))
+    assert np.abs(difference).max() < 1e-4
+
+
+def test_shipped_bundle():
+    bundle = load_bundle()
+    assert sum(p.stat().st_size for p in SHIPPED.iterdir()) < 6e6
+    assert bundle.info["data"]["synthetic"] is False
+    metrics = json.loads((SHIPPED / "metrics.json").read_text())
+    assert metrics["model"]["hash"] == bundle.hash  # the figures are this model's
+    readme = (SHIPPED / "README.md").read_text()
+    for word in ("Kermany", "CC BY 4.0", "10.17632/rscbjbr9sj", bundle.hash, "Not a medical device", f"{metrics['test']['roc_auc']:.4f}"):
+        assert word in readme
+
+
+def test_shipped_weights_are_where_training_starts():
+    model = network.initialise(network.build(96), "shipped")
+    shipped = network.read_onnx((SHIPPED / "model.onnx").read_bytes())
+    np.testing.assert_array_equal(network.weights(model)["Conv1/kernel"], shipped["Conv1/kernel"])
+    assert not np.array_equal(network.weights(model)["head/kernel"], shipped["head/kernel"])  # the head starts anew
+
+
+def test_predicting_needs_the_base_install_alone(tmp_path, radiographs):
+    "Every package of the extras is hidden, as in an environment made by `pip install xraypneu`."
+    from PIL import Image
+
+    Image.fromarray(radiographs[0]).save(tmp_path / "chest.png")
+    base = [re.match(r"[\w.-]+", r)[0] for r in (ROOT / "settings.ini").read_text().split("\nrequirements = ")[1].splitlines()[0].split()]
+    names = {"xraypneu"}
+    while base:
+        name = base.pop()
+        names |= {p for p, dists in packages_distributions().items() if name.lower() in map(str.lower, dists)}
+        base += [r.split(";")[0].strip() for r in requires(name) or () if "extra ==" not in r and (r := re.match(r"[\w.-]+", r)[0]) not in names]
+    code = f"""
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top not in {names} and top not in sys.stdlib_module_names and not top.startswith("_"):
+            raise ImportError(name + " is not in the base install")
+sys.meta_path.insert(0, Hide())
+from xraypneu.predict import Predictor
+print(Predictor().predict({str(tmp_path / "chest.png")!r}).probability)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert float(out.stdout) == pytest.approx(Predictor().predict(radiographs[0]).probability, abs=1e-6)
