@@ -565,9 +565,12 @@ def test_a_file_is_read_once(data, run, monkeypatch):
     assert len(seen) == len(set(seen)) == 64
 
 
-def test_nothing_is_printed(data, run, capfd):
+def test_progress_is_a_bar_on_standard_error(data, run, capfd):
+    run(data)
+    assert "".join(capfd.readouterr()) == ""
     run(data, progress=True)
-    assert "".join(capfd.readouterr()) == ""  # the bar is for terminals
+    out, err = capfd.readouterr()
+    assert out == "" and "decoding: 100%" in err
 
 
 # --- loading and reporting --------------------------------------------------------------------------------------------
@@ -604,6 +607,7 @@ def test_manifest_columns(data, run):
         "height": "int32",
         "duplicates": "int32",
         "patient_in_other_split": "bool",
+        "synthetic": "bool",
     }
     assert list(m) == [
         "path",
@@ -622,6 +626,7 @@ def test_manifest_columns(data, run):
         "excluded",
         "duplicates",
         "patient_in_other_split",
+        "synthetic",
     ]
 
 

@@ -3,18 +3,19 @@
 import functools
 import http.server
 import json
-import os
 import re
 import subprocess
 import sys
 import threading
 from importlib.metadata import packages_distributions, requires
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from conftest import ROOT
 from keras.src.applications import mobilenet_v2
+from keras.src.legacy.saving import legacy_h5_format
 
 from xraypneu import network
 from xraypneu.bundle import SHIPPED, load_bundle
@@ -31,11 +32,18 @@ def three():
     return keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(224, 224, 3))
 
 
+def save_as_keras_publishes(model, path):
+    "The weights that Keras offers for download are in its older HDF5 layout."
+    with h5py.File(path, "w") as f:
+        legacy_h5_format.save_weights_to_hdf5_group(f, model)
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     "A server in place of Keras's; files put into the folder can be downloaded."
     folder = tmp_path / "www"
     folder.mkdir()
+    (tmp_path / "keras").mkdir()
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
@@ -52,8 +60,7 @@ def server(tmp_path, monkeypatch):
 
 
 def test_imagenet_is_downloaded(server, three):
-    three.save_weights(server / "w.weights.h5")
-    os.rename(server / "w.weights.h5", server / FILE)
+    save_as_keras_publishes(three, server / FILE)
     model = network.initialise(network.build(64), "imagenet")
     kernel = np.asarray(three.get_layer("Conv1").kernel)
     np.testing.assert_allclose(network.weights(model)["Conv1/kernel"], kernel.sum(2, keepdims=True), rtol=1e-6)
@@ -70,8 +77,7 @@ def test_imagenet_that_came_damaged_is_downloaded_again(server, three):
     (server / FILE).write_bytes(b"half a file")
     with pytest.raises(network.WeightsError, match="came damaged and were deleted"):
         network.initialise(network.build(64), "imagenet")
-    three.save_weights(server / "w.weights.h5")
-    os.replace(server / "w.weights.h5", server / FILE)
+    save_as_keras_publishes(three, server / FILE)
     network.initialise(network.build(64), "imagenet")
 
 
@@ -112,12 +118,13 @@ def test_predicting_needs_the_base_install_alone(tmp_path, radiographs):
     from PIL import Image
 
     Image.fromarray(radiographs[0]).save(tmp_path / "chest.png")
-    base = [re.match(r"[\w.-]+", r)[0] for r in (ROOT / "settings.ini").read_text().split("\nrequirements = ")[1].splitlines()[0].split()]
-    names = {"xraypneu"}
-    while base:
-        name = base.pop()
-        names |= {p for p, dists in packages_distributions().items() if name.lower() in map(str.lower, dists)}
-        base += [r.split(";")[0].strip() for r in requires(name) or () if "extra ==" not in r and (r := re.match(r"[\w.-]+", r)[0]) not in names]
+    line = (ROOT / "settings.ini").read_text().split("\nrequirements = ")[1].splitlines()[0]
+    queue, seen, provides = [re.match(r"[\w.-]+", r)[0] for r in line.split()], set(), packages_distributions()
+    while queue:
+        if (package := queue.pop().lower()) not in seen:
+            seen.add(package)
+            queue += [re.match(r"[\w.-]+", r)[0] for r in requires(package) or () if "extra ==" not in r]
+    names = {"xraypneu"} | {top for top, packages in provides.items() if seen & {p.lower() for p in packages}}
     code = f"""
 import sys
 class Hide:

@@ -11,7 +11,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from pathlib import Path
 
@@ -89,10 +89,12 @@ def _from_keras(source):
         if source == "imagenet" and "URL fetch failure" in str(e):
             what = "could not be downloaded (no network?)"
         elif source == "imagenet":  # a download that was cut short stays in Keras's cache and would be taken for good
-            for file in Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "models").glob("mobilenet_v2_*_1.0_224_no_top.h5"):
-                file.unlink()
+            for home in (os.environ.get("KERAS_HOME", Path.home() / ".keras"), "/tmp/.keras"):
+                for file in Path(home, "models").glob("mobilenet_v2_*_1.0_224_no_top.h5"):
+                    file.unlink()
             what = "came damaged and were deleted, so that the next try downloads them again"
-        raise WeightsError(f"weights {source!r} {what}: {str(e).splitlines()[0] if str(e) else type(e).__name__}. Take {CHOICES}") from e
+        why = str(e).splitlines()[0].rstrip(".") if str(e) else type(e).__name__
+        raise WeightsError(f"weights {source!r} {what}: {why}. Take {CHOICES}") from e
     out = {f"{la.name}/{v.name}": np.asarray(v) for la in three.layers for v in la.weights}
     return {**out, "Conv1/kernel": out["Conv1/kernel"].sum(2, keepdims=True)}
 

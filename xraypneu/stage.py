@@ -223,7 +223,6 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
         raise StageError(f"params.yaml has unknown names in tracking: {', '.join(unknown)}")
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED))
     os.environ["PYTHONHASHSEED"] = "0"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach Python anyway
 
     (root / "reports").mkdir(exist_ok=True)
     target = root / "reports" / f"{name}.ipynb"
