@@ -327,6 +327,8 @@ def test_real_server_records(copy, tmp_path):
 
 def test_store_does_not_follow_the_working_directory(copy):
     run([sys.executable, "-m", "xraypneu.stage", "evaluate"], copy / "nbs/pipeline")
+    # and as somebody who opens the notebook, without the runner
+    run(["jupyter", "nbconvert", "--execute", "--to", "notebook", "--output-dir", str(copy), "nbs/pipeline/evaluate.ipynb"], copy)
     assert [p.relative_to(copy) for p in copy.rglob("mlflow.db")] == [Path("mlflow.db")]
     assert len(runs(copy)) == 1
 

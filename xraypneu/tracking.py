@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .files import write_file
+from .files import project_root, write_file
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -191,7 +191,7 @@ class Run:
 
 # %% ../nbs/api/12_tracking.ipynb #c009
 def _store():
-    root = Path(os.environ.get("XRAYPNEU_ROOT", "."))
+    root = Path(os.environ.get("XRAYPNEU_ROOT") or project_root())
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_uri(root)
     return _quiet().MlflowClient(uri), root, uri
 
