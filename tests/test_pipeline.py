@@ -105,6 +105,14 @@ def test_experiment_reaches_the_notebook(copy):
     assert runs(copy)[0].data.params["learning_rate"] == "0.0002"
 
 
+def test_temporary_experiment_is_recorded_in_the_project(copy):
+    run(["dvc", "exp", "run", "--temp", "-S", "evaluate.seed=7", "evaluate"], copy)
+    assert [p.relative_to(copy) for p in copy.rglob("mlflow.db")] == [Path("mlflow.db")]
+    (r,) = runs(copy)
+    assert r.info.artifact_uri.startswith((copy / "mlartifacts").as_uri())
+    assert client(copy).list_artifacts(r.info.run_id, "reports")
+
+
 @pytest.mark.parametrize(
     "change, message",
     [({"lr": 0.1}, "gives lr, which train.ipynb doesn't know"), ({"epochs": "ten"}, "epochs is 'ten'"), ({"epochs": 0}, "at least 1")],

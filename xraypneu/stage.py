@@ -9,6 +9,7 @@ __all__ = ['TRACKED', 'StageError', 'stage_params', 'declared_params', 'check_pa
 # %% ../nbs/api/13_stage.ipynb #c003
 import argparse
 import ast
+import copy
 import io
 import json
 import os
@@ -125,7 +126,7 @@ def to_html(nb) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    nb = nbformat.from_dict(json.loads(json.dumps(nb)))
+    nb = copy.deepcopy(nb)
     for cell in nb.cells:
         tags = cell.metadata.setdefault("tags", [])
         if cell.cell_type == "raw" or "parameters" in tags:
@@ -135,9 +136,6 @@ def to_html(nb) -> str:
     remove = {"enabled": True, "remove_cell_tags": {"drop"}, "remove_input_tags": {"no-input"}}
     exporter = HTMLExporter(Config({"TagRemovePreprocessor": remove}))
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    for name in ("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url", "html_manager_semver_range"):
-        if exporter.has_trait(name):
-            setattr(exporter, name, "")
     exporter.embed_images = True
     title = next((ln[2:] for c in nb.cells if c.cell_type == "markdown" for ln in c.source.splitlines() if ln.startswith("# ")), "Report")
     page = exporter.from_notebook_node(nb, resources={"metadata": {"name": title}})[0]
@@ -175,7 +173,7 @@ class Echo:
 # %% ../nbs/api/13_stage.ipynb #c017
 def without_radiographs(nb):
     "A copy of a notebook in which cells tagged `radiographs` have no output."
-    nb = nbformat.from_dict(json.loads(json.dumps(nb)))
+    nb = copy.deepcopy(nb)
     for cell in nb.cells:
         if "radiographs" in cell.metadata.get("tags", []):
             cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="(pictures stay where the data are)\n")]

@@ -33,9 +33,9 @@ def default_uri(root) -> str:
     return f"sqlite:///{_home(root) / 'mlflow.db'}"
 
 
-def _home(root):
-    path = Path(root).resolve()
-    return next((p.parents[2] for p in (path, *path.parents) if p.parent.name == "exps" and p.parents[1].name == "tmp" and p.parents[2].name == ".dvc"), path)
+def _home(root) -> Path:
+    "The project itself where `root` is one of DVC's temporary copies of it (`dvc exp run --temp`), which are deleted."
+    return Path(str(Path(root).resolve()).split("/.dvc/tmp/exps/")[0])
 
 
 def _quiet():
@@ -224,7 +224,7 @@ def _experiment(client, root, uri):
     name = os.environ.get("XRAYPNEU_EXPERIMENT", "xraypneu")
     if found := client.get_experiment_by_name(name):
         return found.experiment_id
-    return client.create_experiment(name, (root.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None)
+    return client.create_experiment(name, (_home(root) / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None)
 
 
 def _write(path, obj):
