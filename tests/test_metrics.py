@@ -193,20 +193,31 @@ def test_grouped_auc_keeps_patients_apart():
 
 # calibration
 
-def test_temperature():
+def test_platt():
     rng = np.random.default_rng(0)
     z = rng.normal(0, 2, 20_000)
     y = (rng.random(z.size) < 1 / (1 + np.exp(-z))).astype(int)
-    for factor in (.5, 1, 4):
-        assert calibrate.fit_temperature(factor * z, y) == pytest.approx(factor, rel=.06)
-    low, high = calibrate.BOUNDS
-    for z, y in (([-9, 9], [0, 1]), ([9, -9], [0, 1]), ([-1e9, 1e9], [0, 1]), ([0, 0], [0, 1]), ([-1e-9, 1e-9], [0, 1])):
-        assert low <= calibrate.fit_temperature(z, y) <= high
+    for factor, moved in ((.5, 0), (1, -2), (4, 3)):
+        slope, intercept = calibrate.fit_platt(factor * (z + moved), y)
+        assert slope * factor == pytest.approx(1, rel=.06) and intercept == pytest.approx(-moved, abs=.12)
+    for z, y in (([-9, 9], [0, 1]), ([9, -9], [0, 1]), ([-1e9, 1e9], [0, 1]), ([0, 0], [0, 1]), ([-1e-9, 1e-9], [0, 1]), ([7, 7], [0, 1])):
+        slope, intercept = calibrate.fit_platt(z, y)
+        assert calibrate.SLOPES[0] <= slope <= calibrate.SLOPES[1] and calibrate.INTERCEPTS[0] <= intercept <= calibrate.INTERCEPTS[1]
     separated = np.repeat([-4., 4.], 500)
-    assert .5 < calibrate.fit_temperature(separated, separated > 0) < 1  # not zero: 1,000 images don't show certainty
+    assert 1 < calibrate.fit_platt(separated, separated > 0)[0] < 2  # not without bound: 1,000 images don't show certainty
 
 
-@pytest.mark.parametrize("f", [calibrate.fit_temperature, calibrate.threshold_at_sensitivity])
+def test_conformal_limits():
+    y, p = scores(400, 0)
+    limits = calibrate.conformal_limits(p, y, .9)
+    for possible in ((p <= limits["high"])[y == 0], (p >= limits["low"])[y == 1]):
+        assert .9 <= possible.mean() < .93
+    assert calibrate.conformal_limits([.2, .8], [0, 1], .9) == {"low": 0, "high": 1, "coverage": .9}  # two images promise nothing
+    with pytest.raises(calibrate.CalibrationError, match="below 1"):
+        calibrate.conformal_limits(p, y, 1)
+
+
+@pytest.mark.parametrize("f", [calibrate.fit_platt, calibrate.threshold_at_sensitivity, calibrate.conformal_limits])
 def test_calibration_refused(f):
     for s, y, message in (([.1, .2], [1, 1], "No NORMAL"), ([.1, .2], [0, 0], "No PNEUMONIA"), ([.1, float("nan")], [0, 1], "NaN"),
                           ([.1], [0, 1], "one label an image"), ([], [], "No NORMAL"), ([.1, .2], [0, 3], "0 .NORMAL.")):
@@ -244,7 +255,10 @@ def drawings():
         "roc_plot": (y, p, .5), "pr_plot": (y, p, .5), "confusion_plot": (y, p, .5), "reliability_plot": (y, p), "score_histogram": (y, p, .5),
         "interval_plot": (metrics.figures(y, p, .5), metrics.bootstrap(y, p, range(150), .5, n=20), metrics.REFERENCE), "history_plot": (history,),
         "balance_plot": (rows,), "images_per_patient_plot": (rows,), "sizes_plot": (rows,), "grey_plot": (images, rows), "sharpness_plot": (images, rows),
-        "mean_images_plot": (images, rows), "image_grid": (images, rows, 1)}
+        "mean_images_plot": (images, rows), "image_grid": (images, rows, 1), "decision_plot": (y, p, .5),
+        "prevalence_plot": ((.9, .8, 1.), (.8, .7, .9)), "robustness_plot": (pd.DataFrame(dict(change=["none"], sensitivity=.9, specificity=.8, roc_auc=.9)),),
+        "deletion_plot": (pd.DataFrame(dict(share=[0, 1], deletion=[1, 0], deletion_random=[1, 0], insertion=[0, 1], insertion_random=[0, 1])),),
+        "randomisation_plot": (pd.DataFrame(dict(layer=["head"], correlation=.1, low=0., high=.2)),)}
 
 
 def words(fig):

@@ -26,7 +26,7 @@ keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.j
 
 # %% ../nbs/api/06_network.ipynb #c006
 def build(
-    size: int = 224,  # side of the input, pixels
+    size: int | None = 224,  # side of the input, pixels; None: any multiple of 32
 ) -> keras.Model:  # (n, size, size, 1) grey 0 to 255, to (n, 1) logit
     "MobileNetV2 1.0, average pooling, one unit; weights at random."
     backbone = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(size, size, 1), name="backbone")
@@ -36,12 +36,18 @@ def build(
     return keras.Model(image, keras.layers.Dense(1, name="head")(x), name="xraypneu")
 
 
-def freeze(model, what="batch norms"):
-    "Train the head alone (`'backbone'`) or all but the batch norms. Compile afterwards."
+def freeze(
+    model,
+    what: str = "batch norms",  # or `'backbone'`: train the head alone
+    first: int = 0,  # first of MobileNetV2's blocks (0 to 16) that is trained; those before it and the batch norms stay as they are
+):
+    "Say what is trained. Compile afterwards."
     backbone = model.get_layer("backbone")
     backbone.trainable = what != "backbone"
+    reached = first == 0
     for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
+        reached = reached or layer.name.startswith(f"block_{first}_")
+        if not reached or isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
     return model
 

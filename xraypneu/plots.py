@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'GREY', 'RED', 'WIDTH', 'LABELS', 'FOREST', 'PlotError', 'Figure', 'roc_plot', 'pr_plot', 'confusion_plot',
-           'reliability_plot', 'score_histogram', 'interval_plot', 'history_plot', 'balance_plot',
-           'images_per_patient_plot', 'sizes_plot', 'grey_plot', 'sharpness_plot', 'mean_images_plot', 'image_grid']
+           'reliability_plot', 'score_histogram', 'interval_plot', 'history_plot', 'decision_plot', 'prevalence_plot',
+           'robustness_plot', 'deletion_plot', 'randomisation_plot', 'balance_plot', 'images_per_patient_plot',
+           'sizes_plot', 'grey_plot', 'sharpness_plot', 'mean_images_plot', 'image_grid']
 
 # %% ../nbs/api/10_plots.ipynb #c003
 import functools
@@ -20,7 +21,7 @@ from matplotlib import figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.ndimage import gaussian_filter1d
 
-from .metrics import BINS, at_threshold, image_statistics, pr_points, reliability, roc_points
+from .metrics import BINS, at_threshold, decision_curve, image_statistics, predictive_values, pr_points, reliability, roc_points
 from .metrics import figures as _figures
 
 # %% ../nbs/api/10_plots.ipynb #c005
@@ -254,10 +255,11 @@ def history_plot(
     history: pd.DataFrame,  # a row an epoch: epoch, loss, val_loss, perhaps phase and figures such as val_roc_auc
     notice: str = "",  # printed in red
 ) -> Figure:  # losses on the left; on the right, where there are any, the figures between 0 and 1
-    "Learning curves; a dashed line where the phase changes, a ring at the least validation loss."
+    "Learning curves; a dashed line where the phase changes, a ring at the epoch that is kept: the least calibrated loss on shifted validation, else the least validation loss."
     h = _frame(history, "epoch").reset_index(drop=True)
     numbers = h.drop(columns="epoch").select_dtypes("number")
-    losses = [c for c in numbers if c.endswith("loss")]
+    losses = [c for c in numbers if c.endswith("loss") and c != "val_calibrated_loss"]
+    numbers = numbers.drop(columns=[c for c in numbers if c.endswith("calibrated_loss") and c not in losses])
     others = [c for c in numbers if not c.endswith(("loss", "rate", "lr")) and numbers[c].dropna().between(0, 1).all()]
     panels = [(t, o) for t, o in (("Loss", losses), ("Validation figures", others)) if o]
     if not panels: raise PlotError("The history has no losses or figures.")
@@ -274,14 +276,17 @@ def history_plot(
 def _curves(ax, h, columns):
     "Lines of a history over its rows (phases may count their epochs from 1 again), and where its phases begin."
     blue = COLOURS["NORMAL"]
-    known = dict(loss=("training", GREY), val_loss=("validation", blue), val_roc_auc=("ROC AUC", blue))
-    more = iter(["#009E73", "#CC79A7", COLOURS["PNEUMONIA"]] * len(columns))
+    orange, green = COLOURS["PNEUMONIA"], "#009E73"
+    known = dict(loss=("training", GREY), val_loss=("validation", blue), val_roc_auc=("ROC AUC, validation", blue), shifted_loss=("shifted validation", orange),
+                 shifted_roc_auc=("ROC AUC, shifted validation", orange), shifted_calibrated_loss=("the same, calibrated", green))
+    more = iter(["#CC79A7", "#E69F00", green] * len(columns))
     for c in columns:
         label, colour = known.get(c) or (c.removeprefix("val_").replace("_", " "), next(more))
         ax.plot(h.index + 1, h[c], "o-", ms=3.5, lw=1.4, color=colour, label=label)
-    if "val_loss" in columns and h.val_loss.notna().any():
-        best = int(h.val_loss.idxmin())
-        ax.plot(best + 1, h.val_loss[best], "o", ms=10, mfc="none", mew=1.5, color=blue, label="least")
+    deciding = next((c for c in ("shifted_calibrated_loss", "val_loss") if c in columns and h[c].notna().any()), None)
+    if deciding:
+        best = int(h[deciding].idxmin())
+        ax.plot(best + 1, h[deciding][best], "o", ms=10, mfc="none", mew=1.5, color=known[deciding][1], label="kept")
     if "phase" not in h: return
     for i in np.flatnonzero(h.phase != h.phase.shift()):
         if i: ax.axvline(i + .5, color=GREY, lw=1, ls="--")
@@ -289,7 +294,99 @@ def _curves(ax, h, columns):
         ax.annotate(str(h.phase[i]), (i + .5, 1), xycoords=("data", "axes fraction"), xytext=(3, -1),
                     textcoords="offset points", va="top", fontsize=7.5, color=GREY, rotation=90 if short else 0)
 
-# %% ../nbs/api/10_plots.ipynb #c030
+# %% ../nbs/api/10_plots.ipynb #c029
+@_styled
+def decision_plot(
+    y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
+    p,  # (n,) probability of PNEUMONIA
+    threshold: float,  # the operating point, marked
+    notice: str = "",  # printed in red
+) -> Figure:
+    "Net benefit of acting on the model, on everybody and on nobody."
+    curve = decision_curve(y, p)
+    fig, ax = _figure(height=3.0, width=4.4)
+    ax.plot(curve.threshold, curve.everybody, color=GREY, ls="--", label="everybody")
+    ax.axhline(0, color=GREY, lw=1, ls=":", label="nobody")
+    ax.plot(curve.threshold, curve.model, color=COLOURS["NORMAL"], label="model")
+    ax.axvline(threshold, color=COLOURS["PNEUMONIA"], lw=1, label=f"operating point {threshold:.2f}")
+    ax.set(xlabel="probability from which one would act", ylabel="net benefit an image", xlim=(0, 1), ylim=(-.05, max(.1, 1.08 * curve.model.max())))
+    ax.set_title("Decision curve")
+    ax.legend(loc="lower left")
+    return fig
+
+# %% ../nbs/api/10_plots.ipynb #c031
+@_styled
+def prevalence_plot(
+    sensitivity: tuple,  # value, low, high
+    specificity: tuple,  # value, low, high
+    notice: str = "",  # printed in red
+) -> Figure:
+    "Predictive values where 5 to 60 % have pneumonia; bands from the ends of both intervals."
+    q = np.linspace(.05, .6, 56)
+    fig, ax = _figure(height=3.0, width=4.4)
+    for which, (label, colour) in enumerate((("PNEUMONIA is right (PPV)", COLOURS["PNEUMONIA"]), ("NORMAL is right (NPV)", COLOURS["NORMAL"]))):
+        ax.plot(q, predictive_values(sensitivity[0], specificity[0], q)[which], color=colour, label=label)
+        low, high = (predictive_values(sensitivity[i], specificity[i], q)[which] for i in (1, 2))
+        ax.fill_between(q, low, high, color=colour, alpha=.15, lw=0)
+    ax.set(xlabel="share of pneumonia", ylabel="share of answers that are right", ylim=(0, 1.02), xlim=(.05, .6))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0)); ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.set_title("Predictive values")
+    ax.legend(loc="lower right")
+    return fig
+
+# %% ../nbs/api/10_plots.ipynb #c033
+@_styled
+def robustness_plot(
+    table: pd.DataFrame,  # a row a change, the first without one: change, sensitivity, specificity, roc_auc
+    notice: str = "",  # printed in red
+) -> Figure:
+    "What is left of three figures when the images are changed; the dotted lines are the images as they are."
+    t = _frame(table, "change", "sensitivity", "specificity", "roc_auc").reset_index(drop=True)
+    fig, ax = _figure(height=.9 + .24 * len(t))
+    kinds = (("sensitivity", "o", COLOURS["PNEUMONIA"]), ("specificity", "s", COLOURS["NORMAL"]), ("roc_auc", "D", "#009E73"))
+    for k, marker, colour in kinds:
+        ax.axvline(t[k][0], color=colour, lw=1, ls=":")
+        ax.plot(t[k], t.index, marker, color=colour, ms=5, label=LABELS[k], clip_on=False)
+    ax.set_yticks(t.index, t.change)
+    ax.set(ylim=(len(t) - .5, -.5), xlim=(max(0, math.floor(t[["sensitivity", "specificity", "roc_auc"]].min().min() * 10 - .2) / 10), 1.005), xlabel="value (1 is best)")
+    fig.legend(loc="outside upper center", ncols=3)
+    return fig
+
+# %% ../nbs/api/10_plots.ipynb #c036
+@_styled
+def deletion_plot(
+    curve: pd.DataFrame,  # of `explain.deletion_insertion`
+    notice: str = "",  # printed in red
+) -> Figure:  # deletion on the left, insertion on the right
+    "How the answer follows the map's strongest cells, and cells in random order."
+    curve = _frame(curve, "share", "deletion", "deletion_random", "insertion", "insertion_random")
+    fig, axes = _figure(1, 2, height=2.8, sharey=True)
+    for ax, kind, what in zip(axes, ("deletion", "insertion"), ("taken out", "put in"), strict=True):
+        ax.plot(curve.share, curve[kind], "o-", ms=3.5, color=COLOURS["NORMAL"], label="strongest first")
+        ax.plot(curve.share, curve[f"{kind}_random"], "o--", ms=3.5, color=GREY, label="random order")
+        ax.set(title=kind.capitalize(), xlabel=f"share of the cells {what}", ylim=(-.02, 1.02))
+        ax.legend(loc="best")
+    axes[0].set_ylabel("mean probability")
+    return fig
+
+# %% ../nbs/api/10_plots.ipynb #c037
+@_styled
+def randomisation_plot(
+    table: pd.DataFrame,  # of `explain.randomisation`
+    notice: str = "",  # printed in red
+) -> Figure:
+    "How much of the map is left when the layers are shuffled, from the output down."
+    t = _frame(table, "layer", "correlation", "low", "high").reset_index(drop=True)
+    fig, ax = _figure(height=2.6)
+    ax.axhline(0, color=GREY, lw=1, ls=":")
+    ax.vlines(t.index, t.low, t.high, color=COLOURS["NORMAL"], lw=2, alpha=.5, label="quartiles over the images")
+    ax.plot(t.index, t.correlation, "o", color=COLOURS["NORMAL"], label="mean")
+    ax.set_xticks(t.index, t.layer)
+    ax.set(xlabel="layers from the output down to this one shuffled", ylabel="rank correlation with the map", ylim=(-1.05, 1.05))
+    ax.legend(loc="upper right")
+    return fig
+
+# %% ../nbs/api/10_plots.ipynb #c042
 @_styled
 def balance_plot(
     rows: pd.DataFrame,  # label, split, patient: a row an image
@@ -312,7 +409,7 @@ def balance_plot(
     fig.legend(loc="outside upper center", ncols=2)
     return fig
 
-# %% ../nbs/api/10_plots.ipynb #c032
+# %% ../nbs/api/10_plots.ipynb #c044
 @_styled
 def images_per_patient_plot(
     rows: pd.DataFrame,  # label, patient: a row an image
@@ -335,7 +432,7 @@ def images_per_patient_plot(
     ax.legend()
     return fig
 
-# %% ../nbs/api/10_plots.ipynb #c034
+# %% ../nbs/api/10_plots.ipynb #c046
 @_styled
 def sizes_plot(
     rows: pd.DataFrame,  # label, width and height in pixels as stored: a row an image
@@ -365,7 +462,7 @@ def sizes_plot(
     left.margins(.08)
     return fig
 
-# %% ../nbs/api/10_plots.ipynb #c036
+# %% ../nbs/api/10_plots.ipynb #c048
 @_styled
 def grey_plot(
     images: np.ndarray,  # (N, S, S) uint8, indexed by `row`
@@ -392,7 +489,7 @@ def grey_plot(
         axes[0].annotate(f"ends cut off (up to {cut:.1f})", (.03, .97), xycoords="axes fraction", va="top", color=GREY)
     return fig
 
-# %% ../nbs/api/10_plots.ipynb #c038
+# %% ../nbs/api/10_plots.ipynb #c050
 @_styled
 def sharpness_plot(
     images: np.ndarray,  # (N, S, S) uint8, indexed by `row`
@@ -421,7 +518,7 @@ def sharpness_plot(
     fig.legend(loc="outside upper center", ncols=2)
     return fig
 
-# %% ../nbs/api/10_plots.ipynb #c040
+# %% ../nbs/api/10_plots.ipynb #c052
 @_styled
 def mean_images_plot(
     images: np.ndarray,  # (N, S, S) uint8, indexed by `row`
@@ -448,7 +545,7 @@ def mean_images_plot(
     bar.outline.set_visible(False)
     return fig
 
-# %% ../nbs/api/10_plots.ipynb #c043
+# %% ../nbs/api/10_plots.ipynb #c055
 @_styled
 def image_grid(
     images: np.ndarray,  # (N, S, S) uint8, indexed by `row`
