@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run check test lint export sync ship constraints clean
+.PHONY: help env run check test lint export sync ship verify constraints clean
 
 help: ## list the commands
 	@echo "make run                 sample data, all stages, reports and a model"
@@ -55,8 +55,11 @@ export: $(READY) ## clean the notebooks, export the package, render README.md
 sync: export ## fail where notebooks, package and README.md differ
 	@changes=$$(git status --porcelain); [ -z "$$changes" ] || { echo "not in step, commit these:"; echo "$$changes"; exit 1; }
 
-ship: $(READY) ## put models/bundle and its figures into the package as the shipped bundle
-	python -m xraypneu.bundle
+ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its figures into results/
+	python -m xraypneu.publish ship
+
+verify: $(READY) ## with DATA=folder: score the shipped bundle on the official test split, compare with its published figures
+	@python -m xraypneu.publish verify "$(call given,DATA)"
 
 constraints: $(READY) ## write the versions of this environment into constraints.txt
 	{ echo "# Versions that were tested together, written by make constraints"; pip freeze --exclude-editable; } > .constraints.tmp
