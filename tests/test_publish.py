@@ -1,0 +1,143 @@
+"""Several trainings, cross-validation, publishing and verifying, on films that don't say that they're synthetic: one run for all."""
+
+import json
+import shutil
+import sys
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, run, set_params
+
+from xraypneu import publish
+from xraypneu.bundle import SHIPPED, BundleError, load_bundle
+
+
+@pytest.fixture(scope="module")
+def films(project, tmp_path_factory):
+    "The small project on its images without the note that they're synthetic; two seeds, two folds."
+    folder = tmp_path_factory.mktemp("films") / "xray"
+    shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    for split in ("train", "test"):
+        shutil.copytree(folder / "data/sample" / split, folder / "films" / split)
+    set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "folds": 2, "epochs": 1}})
+    for name in ("prepare", "train", "evaluate"):
+        run([sys.executable, "-m", "xraypneu.stage", name], folder)
+    return folder
+
+
+def test_every_seed_has_its_bundle(films):
+    seeds = [load_bundle(films / f"models/seeds/{s}") for s in (0, 1)]
+    assert [b.info["recipe"]["seed"] for b in seeds] == [0, 1]
+    assert seeds[0].info["model_sha256"] != seeds[1].info["model_sha256"]
+    assert load_bundle(films / "models/bundle").hash in {b.hash for b in seeds}
+    for b in seeds:
+        assert b.info["shifted"]["sensitivity"] >= 0.97  # the rule of the operating point
+    m = json.loads((films / "reports/metrics.json").read_text())
+    assert m["seeds"]["trainings"] == 2
+    assert m["seeds"]["roc_auc"]["lowest"] <= m["test"]["roc_auc"] <= m["seeds"]["roc_auc"]["highest"]
+
+
+def test_cross_validation_is_in_the_report(films):
+    page = (films / "reports/train.html").read_text()
+    assert "Mean and standard deviation over the folds" in page and "shifted_roc_auc" in page
+
+
+def test_report_has_what_is_promised(films):
+    page = (films / "reports/evaluate.html").read_text()
+    for part in ("One training or luck", "From validation to test", "Is it worth acting on", "Without looking at a lung", "What it withstands", "Where it looks",
+                 "When it had better not decide", "Calibration slope", "Every error", "specificity at least 95%"):
+        assert part in page, part
+    m = json.loads((films / "reports/metrics.json").read_text())
+    assert {"area_deletion", "randomised_correlation", "pointing", "pointing_chance"} <= m["explanation"].keys()
+    assert len(m["robustness"]) >= 12 and m["robustness"]["as they are"]["roc_auc"] == m["test"]["roc_auc"]
+    assert {"coverage_normal", "coverage_pneumonia"} <= m["conformal"].keys()
+
+
+def test_card_agrees_with_the_metrics(films):
+    m, card = json.loads((films / "reports/metrics.json").read_text()), (films / "reports/model_card.md").read_text()
+    assert f"| accuracy | **{100 * m['test']['accuracy']:.1f} %** |" in card and m["model"]["hash"] in card
+    assert "10.1007/s10140-021-01954-x" in card and "Not a medical device" in card
+    assert "<table>" in (films / "reports/model_card.html").read_text()
+
+
+@pytest.fixture
+def shipped(films, tmp_path):
+    "The project's bundle, published into folders of the test's own."
+    folder = tmp_path / "xray"
+    shutil.copytree(films, folder, symlinks=True, ignore=shutil.ignore_patterns("films", ".dvc"))
+    (folder / "films").symlink_to(films / "films")
+    return folder, publish.ship(folder, tmp_path / "shipped")
+
+
+def test_ship_and_verify(shipped, capsys):
+    folder, bundle = shipped
+    assert bundle.hash == load_bundle(folder / "models/bundle").hash
+    results = folder / "results/films"
+    assert {"metrics.json", "params.yaml", "dvc.lock", "model_card.md", "model_card.html", "evaluate.ipynb", "predictions.csv"} <= {p.name for p in results.iterdir()}
+    nb = nbformat.read(results / "evaluate.ipynb", as_version=4)
+    assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip())
+    assert (bundle.folder / "README.md").read_text() == (folder / "reports/model_card.md").read_text()
+    assert publish.verify(folder / "films", bundle.folder, folder)
+    assert "every figure is as published" in capsys.readouterr().out
+
+    metrics = bundle.folder / "metrics.json"
+    m = json.loads(metrics.read_text())
+    m["test"]["roc_auc"] += 0.002
+    metrics.write_text(json.dumps(m))
+    assert not publish.verify(folder / "films", bundle.folder, folder)
+    out = capsys.readouterr().out
+    assert "roc_auc" in next(line for line in out.splitlines() if "DIFFERS" in line) and "NOT as published" in out
+
+
+def test_verify_says_when_it_is_given_other_images(shipped, tmp_path, capsys):
+    folder, bundle = shipped
+    shutil.copytree(folder / "films", tmp_path / "other")
+    next((tmp_path / "other/test/NORMAL").iterdir()).unlink()
+    publish.verify(tmp_path / "other", bundle.folder, folder)
+    assert "not the images that the figures were published for" in capsys.readouterr().out
+
+
+def test_ship_refuses(project, films, tmp_path):
+    with pytest.raises(BundleError, match="synthetic"):
+        publish.ship(project, tmp_path / "shipped")
+    folder = tmp_path / "xray"
+    shutil.copytree(films, folder, symlinks=True, ignore=shutil.ignore_patterns("films", ".dvc"))
+    other = next(s for s in (0, 1) if load_bundle(folder / f"models/seeds/{s}").hash != load_bundle(folder / "models/bundle").hash)
+    shutil.rmtree(folder / "models/bundle")
+    shutil.copytree(folder / f"models/seeds/{other}", folder / "models/bundle")
+    with pytest.raises(BundleError, match="another model"):
+        publish.ship(folder, tmp_path / "shipped")
+    assert not (tmp_path / "shipped").exists() and not (folder / "results").exists()
+
+
+def test_verify_command_without_data():
+    for words, code, message in ((["verify", ""], 2, "make verify DATA="), (["verify", "/no/such/folder"], 1, "/no/such/folder")):
+        done = run([sys.executable, "-m", "xraypneu.publish", *words], ROOT, check=False)
+        assert done.returncode == code and message in done.out and "Traceback" not in done.out
+
+
+# --- what is published with the package
+
+
+def test_published_figures_belong_to_the_shipped_bundle():
+    bundle, m = load_bundle(), json.loads((SHIPPED / "metrics.json").read_text())
+    assert m["model"]["hash"] == bundle.hash
+    folder = ROOT / "results" / bundle.info["data"]["title"]
+    assert json.loads((folder / "metrics.json").read_text()) == m
+    assert (folder / "model_card.md").read_text() == (SHIPPED / "README.md").read_text()
+    predicted = pd.read_csv(folder / "predictions.csv")
+    y = (predicted.label == "PNEUMONIA").to_numpy()
+    assert np.mean((predicted.probability >= bundle.threshold) == y) == pytest.approx(m["test"]["accuracy"], abs=1e-6)
+    pictures = [o for c in nbformat.read(folder / "evaluate.ipynb", as_version=4).cells if "radiographs" in c.metadata.get("tags", []) for o in c.outputs if "data" in o]
+    assert not pictures
+
+
+def test_published_model_keeps_the_promised_figures():
+    "The goals that were set for the mean of the trainings; README and model card quote the same file."
+    s = json.loads((SHIPPED / "metrics.json").read_text())["seeds"]
+    assert s["trainings"] >= 3
+    for figure, least in (("accuracy", 0.95), ("roc_auc", 0.987), ("sensitivity", 0.97), ("specificity", 0.89)):
+        assert s[figure]["mean"] >= least, figure
+    assert s["brier"]["mean"] <= 0.06 and s["ece"]["mean"] <= 0.05
