@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'MAX_SCANS', 'MAX_RLE_BYTES', 'ImageError', 'Radiograph', 'read_bytes', 'read_radiograph',
-           'to_square']
+           'to_square', 'colour']
 
 # %% ../nbs/api/01_image.ipynb #c004
 import os
@@ -382,3 +382,23 @@ def to_square(
     if pixels.dtype != np.uint8 or pixels.ndim != 2:
         raise ImageError("pixels must be (H, W) uint8", "Use read_radiograph first.", "unsupported")
     return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+
+# %% ../nbs/api/01_image.ipynb #c062
+_GREY_MODES = ("L", "1", "LA", "I", "F", "I;16", "I;16B", "I;16L", "MONOCHROME1", "MONOCHROME2")
+
+
+def colour(
+    source,  # as `read_radiograph` takes it
+    mode: str = "RGB",  # `Radiograph.mode` of the same picture: grey ones aren't opened again
+) -> float:  # standard deviation of the colour differences over the picture, grey levels; 0 of a grey picture
+    "How much colour a readable picture has."
+    if mode.startswith(_GREY_MODES): return 0.0
+    if isinstance(source, np.ndarray): image = Image.fromarray(source if source.dtype == np.uint8 else (255 * source).astype(np.uint8))
+    elif isinstance(source, Image.Image): image = source
+    else:
+        data = source if isinstance(source, (bytes, bytearray, memoryview)) else read_bytes(source)
+        if bytes(data[128:132]) == b"DICM": return 0.0
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+        image.draft("RGB", (64, 64))
+    small = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX), dtype=np.float32)
+    return float(max((small[..., 0] - small[..., 1]).std(), (small[..., 2] - small[..., 1]).std()))
