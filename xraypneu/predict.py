@@ -135,10 +135,13 @@ def _bundle_of(source, precision):
     if not str(source or "").startswith(("models:/", "runs:/")):
         return load_bundle(source, precision)
     try:
-        from xraypneu.tracking import registered_bundle
+        from xraypneu.tracking import TrackingError, registered_bundle
+
+        return load_bundle(registered_bundle(source), precision)
     except ImportError:
         raise BundleError(f"{source} needs MLflow: pip install 'xraypneu[pipeline]'") from None
-    return load_bundle(registered_bundle(source), precision)
+    except TrackingError as e:
+        raise BundleError(str(e)) from None
 
 
 def _name_of(image) -> str:
@@ -159,13 +162,14 @@ class Predictor:
         "What a worker does: decode, squash, look for what needs no network. Decoded pixels, square, reasons that it's no radiograph, notes."
         radiograph = read_radiograph(image, min_side=self.bundle.size)
         pixels, against = radiograph.pixels, []
-        if pixels.std() < LEAST_CONTRAST:
+        square = to_square(pixels, self.bundle.size)
+        if square.std() < LEAST_CONTRAST:
             against.append("the picture is empty: it has next to no contrast")
         if max(radiograph.width / radiograph.height, radiograph.height / radiograph.width) > WIDEST:
             against.append(f"a shape of {radiograph.width} x {radiograph.height} pixels is no radiograph's")
         if colour(image, radiograph.mode) > MOST_COLOUR:
             against.append("the picture is coloured")
-        return pixels, to_square(pixels, self.bundle.size), against, radiograph.notes
+        return pixels, square, against, radiograph.notes
 
     def _score(self, names, read, keep_pixels):
         "Predictions of a batch that has been read."

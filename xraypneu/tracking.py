@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'TrackingError', 'default_uri', 'reach', 'check', 'environment', 'git_state', 'Run',
-           'start', 'save', 'resume', 'interrupted']
+           'start', 'save', 'resume', 'interrupted', 'registered_bundle']
 
 # %% ../nbs/api/16_tracking.ipynb #c003
 import json
@@ -277,3 +277,24 @@ def interrupted(root="."):
                 client.set_terminated(saved["run_id"], "FAILED")
         except Exception as e:  # the notebook's own error is the one to show
             print(f"the run {saved['run_id']} could not be marked as failed ({type(e).__name__})", file=sys.stderr)
+
+# %% ../nbs/api/16_tracking.ipynb #c011
+def registered_bundle(uri: str) -> Path:  # the bundle's folder; downloaded where the store is elsewhere
+    "The bundle behind an MLflow address. Raises `TrackingError`."
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow = _quiet()
+        store = os.environ.get("MLFLOW_TRACKING_URI") or default_uri(Path(os.environ.get("XRAYPNEU_ROOT") or project_root()))
+    except FileNotFoundError:
+        raise TrackingError(f"{uri}: no MLflow store is known here. Set MLFLOW_TRACKING_URI, or run this inside the project") from None
+    check(store)
+    client, (kind, _, name) = mlflow.MlflowClient(store), uri.partition(":/")
+    try:
+        if kind == "runs": run_id = name.strip("/").split("/")[0]
+        elif "@" in name: run_id = client.get_model_version_by_alias(*name.rsplit("@", 1)).run_id
+        else: run_id = client.get_model_version(*name.rsplit("/", 1)).run_id
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="bundle", tracking_uri=store))
+    except (MlflowException, TypeError, OSError) as e:
+        why = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise TrackingError(f"{uri} leads to no bundle in {_public(store)}: {why}. Addresses are models:/name@alias, models:/name/version or runs:/id") from None

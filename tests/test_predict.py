@@ -1,0 +1,239 @@
+"""Predictions as a program and the command get them: odd files by the dozen, streams, threads, parity, MLflow addresses."""
+
+import csv
+import gc
+import io
+import json
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pydicom.data
+import pytest
+from conftest import ROOT
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from xraypneu import network
+from xraypneu.bundle import SHIPPED, BundleError, load_bundle
+from xraypneu.image import ImageError
+from xraypneu.known import strangers
+from xraypneu.predict import VERDICTS, Predictor
+from xraypneu.sample import draw_radiograph
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor()
+
+
+@pytest.fixture(scope="module")
+def films():
+    return np.stack([draw_radiograph(i, size=224)[0] for i in range(40)])
+
+
+def encoded(pixels, format="PNG", mode=None, **kw):
+    image = Image.fromarray(pixels)
+    image = image.convert(mode) if mode else image
+    file = io.BytesIO()
+    image.save(file, format, **kw)
+    return file.getvalue()
+
+
+def odd_files(folder, film):
+    "Path to the code of its error, or None where a prediction is right."
+    wide = np.asarray(Image.fromarray(film).resize((500, 400)))
+    sixteen = Image.fromarray(wide.astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    png = encoded(wide)
+    files = {
+        "grey.png": (png, None), "rgb.png": (encoded(wide, mode="RGB"), None), "rgba.png": (encoded(wide, mode="RGBA"), None), "palette.png": (encoded(wide, mode="P"), None),
+        "la.png": (encoded(wide, mode="LA"), None), "bits.png": (encoded(wide, mode="1"), None), "grey.jpg": (encoded(wide, "JPEG"), None), "rgb.jpg": (encoded(wide, "JPEG", "RGB"), None),
+        "cmyk.jpg": (encoded(wide, "JPEG", "CMYK"), None), "progressive.jpg": (encoded(wide, "JPEG", progressive=True), None), "turned.jpg": (encoded(wide, "JPEG", exif=exif), None),
+        "grey.tif": (encoded(wide, "TIFF"), None), "lzw.tif": (encoded(wide, "TIFF", compression="tiff_lzw"), None), "grey.bmp": (encoded(wide, "BMP"), None), "lossy.webp": (encoded(wide, "WEBP"), None),
+        "wrong-ending.dcm": (png, None), "no-ending": (png, None), "tiny.png": (encoded(wide[:3, :3]), None), "line.png": (encoded(wide[:1]), None),
+        "half.png": (png[: len(png) // 2], "truncated"), "half.jpg": (encoded(wide, "JPEG")[:3000], "truncated"), "head.png": (png[:20], "truncated"), "empty.png": (b"", "empty"),
+        "text.png": (b"not a picture at all", "not_image"), "page.html": (b"<html><img onerror=alert(1)>", "not_image"), "paper.pdf": (b"%PDF-1.7 ...", "unsupported"), "loop.gif": (encoded(wide, "GIF"), "unsupported"),
+        "zeros.bin": (bytes(5000), "not_image"), "array.npy": (b"\x93NUMPY\x01\x00", "unsupported"), "dicom-head.dcm": (bytes(128) + b"DICM", "unsupported"), "numbers.csv": (b"a,b\n1,2\n", "not_image"),
+        "=cmd|calc!A1.png": (b"x", "not_image"), "‮gnp.txt": (b"x", "not_image"), "n" * 200 + ".png": (b"x", "not_image"), "new\nline.png": (b"x", "not_image"),
+    }
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as z: z.writestr("film.png", png)
+    files["films.zip"] = archive.getvalue(), "unsupported"
+    frames = io.BytesIO()
+    Image.fromarray(film).save(frames, "TIFF", save_all=True, append_images=[Image.fromarray(film)])
+    files["two.tif"] = frames.getvalue(), "multiframe"
+    huge = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(huge, "PNG")
+    files["bomb.png"] = huge.getvalue(), "too_large"
+    out = {}
+    for name, (data, code) in files.items():
+        (folder / name).write_bytes(data)
+        out[str(folder / name)] = code
+    sixteen.save(folder / "sixteen.png")
+    sixteen.save(folder / "sixteen.tif")
+    (folder / "a-folder.png").mkdir()
+    (folder / "dangling.png").symlink_to(folder / "gone")
+    out |= {str(folder / "sixteen.png"): None, str(folder / "sixteen.tif"): None, str(folder / "a-folder.png"): "directory", str(folder / "dangling.png"): "missing", str(folder / "nowhere.png"): "missing"}
+    for name, code in (("CT_small.dcm", None), ("MR_small.dcm", None), ("MR_small_RLE.dcm", None), ("MR_small_bigendian.dcm", None), ("JPEG-lossy.dcm", "codec"), ("image_dfl.dcm", "unsupported"),
+                       ("MR_truncated.dcm", "truncated"), ("no_meta.dcm", "not_image"), ("rtplan.dcm", "empty"), ("SC_rgb_small_odd.dcm", None), ("JPEG2000.dcm", None), ("emri_small.dcm", "multiframe")):
+        try: path = get_testdata_file(name, download=False)
+        except Exception: path = None  # pydicom downloads some of its files; those are not for here
+        if path: out[path] = code
+    return out
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory, films):
+    return odd_files(tmp_path_factory.mktemp("odd"), films[0])
+
+
+def test_odd_files_each_get_a_prediction_or_a_reason(predictor, odd):
+    assert len(odd) >= 45
+    for path, code in odd.items():
+        try:
+            p = predictor.predict(path)
+        except ImageError as e:
+            assert code is not None and e.code == code, f"{path}: {e.code}, {e}"
+            assert len(str(e)) < 500 and str(e).isprintable(), repr(str(e))
+        else:
+            assert code is None, f"{path} should be refused with {code}, got {p}"
+            assert 0 <= p.probability <= 1 and p.verdict in VERDICTS
+
+
+def test_command_goes_on_over_odd_files(odd, tmp_path):
+    done = subprocess.run([sys.executable, "-m", "xraypneu.cli", "predict", "--csv", "--overlay", str(tmp_path / "maps"), *odd], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == len(odd)
+    for row, code in zip(rows, odd.values(), strict=True):
+        assert bool(row["error"]) is (code is not None), row
+    maps = list((tmp_path / "maps").iterdir())
+    assert len(maps) == sum(code is None for code in odd.values())
+    for m in maps: Image.open(m).verify()
+    table = subprocess.run([sys.executable, "-m", "xraypneu.cli", "predict", *odd], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+    assert table.returncode == 1 and f"of {len(odd)} files could not be read" in table.stdout
+    assert "\u202e" not in table.stdout and all(line.isprintable() for line in table.stdout.splitlines())
+
+
+def test_command_exit_status_and_words(tmp_path, films):
+    Image.fromarray(films[0]).save(tmp_path / "a.png")
+    run = lambda *argv: subprocess.run([sys.executable, "-m", "xraypneu.cli", *argv], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+    good = run("predict", "--json", "a.png")
+    assert good.returncode == 0 and json.loads(good.stdout)["bundle"] == load_bundle().hash
+    assert run("predict", "a.png", "b.png").returncode == 1
+    for argv, word in ((["predict"], "FILE"), (["predict", "--bundle", "gone", "a.png"], "no bundle in gone"), (["predict", "--overlay", "a.png", "a.png"], "a.png"), (["predict", "--precision", "int4", "a.png"], "int8")):
+        done = run(*argv)
+        assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr, done.stderr
+    info = run("info")
+    assert info.returncode == 0 and load_bundle().hash in info.stdout
+    assert "xraypneu predict chest.png" in run("--help").stdout and "exit status" in run("predict", "--help").stdout
+    assert run("--version").stdout.startswith("xraypneu ")
+
+
+def test_batch_is_the_same_as_one_by_one(predictor, films):
+    alone = [predictor.predict(a).probability for a in films]
+    for size in (1, 7, 32):
+        together = [p.probability for p in predictor.predict_batch(iter(films), batch_size=size)]
+        np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_stream_stays_flat(predictor, films):
+    data = encoded(films[0], "JPEG")
+
+    def stream(n):
+        for _ in range(n): yield bytes(data)
+
+    def peak(n):
+        gc.collect()
+        tracemalloc.start()
+        for _ in predictor.predict_batch(stream(n), keep_pixels=False): pass
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    peak(64)
+    assert peak(800) < 1.3 * peak(160)
+
+
+def test_a_reader_that_stops_early_leaves_no_thread_at_work(predictor, films):
+    seen = []
+
+    def source():
+        for a in films:
+            seen.append(1)
+            yield a
+
+    stream = predictor.predict_batch(source(), batch_size=4)
+    next(stream)
+    stream.close()
+    assert len(seen) < 20  # read ahead, but not to the end
+
+
+def test_threads_do_not_disturb_each_other(predictor, films):
+    alone = [predictor.predict(a).probability for a in films]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda a: predictor.predict(a).probability, films))
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_keras_gives_the_same_probabilities(films):
+    "Over synthetic test images; `make verify` does it over the real ones."
+    bundle = load_bundle()
+    model = network.set_weights(network.build(bundle.size), network.read_onnx((SHIPPED / "model.onnx").read_bytes()))
+    keras_p = bundle.probability(model.predict(films[..., None], verbose=0)[:, 0])
+    assert np.abs(keras_p - bundle.probability(bundle.logits(films))).max() < 1e-4
+
+
+def test_shipped_int8_is_close(films):
+    bundle = load_bundle()
+    small = load_bundle(precision="int8")
+    assert small.model_file.stat().st_size < 0.65 * bundle.model_file.stat().st_size
+    for k in ("validation", "shifted"):
+        assert abs(bundle.info["int8"][k]["roc_auc"] - bundle.info[k]["roc_auc"]) <= 0.002
+    assert small.logits(films).std() > 0.5  # it does answer
+    assert Predictor(precision="int8").predict(films[0]).threshold == bundle.info["int8"]["threshold"]
+
+
+def test_strangers_are_refused(predictor, films):
+    for kind, images in strangers(films[:12]).items():
+        said = [p.verdict for p in predictor.predict_batch(list(images))]
+        if kind in ("photographs", "pages of text", "noise", "blank", "CT and MR slices"):
+            assert "PNEUMONIA" not in said, kind
+            assert said.count("NOT A CHEST X-RAY") >= 0.9 * len(said), kind
+
+
+def test_real_colour_is_seen(predictor):
+    folder = Path(__import__("sklearn.datasets").datasets.__file__).parent / "images"
+    for name in ("china.jpg", "flower.jpg"):
+        p = predictor.predict(folder / name)
+        assert p.verdict == "NOT A CHEST X-RAY" and "the picture is coloured" in p.reasons
+
+
+def test_registered_models(project):
+    import mlflow
+
+    uri = f"sqlite:///{project.resolve()}/mlflow.db"
+    client = mlflow.MlflowClient(uri)
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    client.create_registered_model("xraypneu")
+    version = client.create_model_version("xraypneu", f"{run.info.artifact_uri}/bundle", run.info.run_id)
+    client.set_registered_model_alias("xraypneu", "champion", version.version)
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("MLFLOW_TRACKING_URI", uri)
+        for address in ("models:/xraypneu@champion", "models:/xraypneu/1", f"runs:/{run.info.run_id}"):
+            assert Predictor(address).bundle.hash == load_bundle(project / "models/bundle").hash
+        with pytest.raises(BundleError, match="leads to no bundle"):
+            Predictor("models:/xraypneu@nobody")
+
+
+def test_versions_of_what_decodes():
+    "Older ones have known holes."
+    assert tuple(map(int, PIL.__version__.split(".")[:2])) >= (12, 2)
+    assert tuple(map(int, pydicom.__version__.split(".")[:3])) >= (3, 0, 2)
