@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run check test lint export sync ship verify constraints clean
+.PHONY: help env run check test lint export sync ship verify bench constraints clean
 
 help: ## list the commands
 	@echo "make run                 sample data, all stages, reports and a model"
@@ -60,6 +60,10 @@ ship: $(READY) ## put models/bundle into the package as the shipped bundle, and 
 
 verify: $(READY) ## with DATA=folder: score the shipped bundle on the official test split, compare with its published figures
 	@python -m xraypneu.publish verify "$(call given,DATA)"
+
+bench: $(READY) ## Predictor beside Keras, LiteRT and OpenVINO, into bench/results.md; some minutes, on an idle machine
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@python bench/bench.py
 
 constraints: $(READY) ## write the versions of this environment into constraints.txt
 	{ echo "# Versions that were tested together, written by make constraints"; pip freeze --exclude-editable; } > .constraints.tmp
