@@ -403,6 +403,7 @@ d = { 'settings': { 'branch': 'main',
                                    'xraypneu.training.fit': ('api/training.html#fit', 'xraypneu/training.py'),
                                    'xraypneu.training.kept': ('api/training.html#kept', 'xraypneu/training.py'),
                                    'xraypneu.training.logits_of': ('api/training.html#logits_of', 'xraypneu/training.py'),
+                                   'xraypneu.training.momentum': ('api/training.html#momentum', 'xraypneu/training.py'),
                                    'xraypneu.training.rate': ('api/training.html#rate', 'xraypneu/training.py'),
                                    'xraypneu.training.seed_everything': ('api/training.html#seed_everything', 'xraypneu/training.py'),
                                    'xraypneu.training.validate': ('api/training.html#validate', 'xraypneu/training.py')}}}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIVERGED', 'KEPT_BY', 'Recipe', 'rate', 'logits_of', 'balanced_loss', 'calibrated_loss', 'validate', 'fingerprint',
-           'kept', 'fit', 'cross_validate', 'seed_everything', 'clear_state']
+           'momentum', 'kept', 'fit', 'cross_validate', 'seed_everything', 'clear_state']
 
 # %% ../nbs/api/08_training.ipynb #c003
 import hashlib
@@ -47,7 +47,7 @@ class Recipe:
     view_sizes: tuple = ()  # sides of the views in pixels, the epochs of the second phase shared out among them; none: the images' own
     first_block: int = 0  # blocks of the backbone before this one keep the weights they came with, 0 to 16
     balanced: bool = True  # as many images of each class in a batch; False: as common as they are
-    average: float = 0.0  # keep the moving average of the weights, of this momentum a step; 0: the weights themselves
+    average: float = 0.0  # keep the moving average of the weights, of at most this momentum a step; 0: the weights themselves
     mixup: float = 0.0  # mix pairs of views and labels, shares from Beta(mixup, mixup); 0: don't
     seed: int = 0
     views: Views = field(default_factory=Views)
@@ -143,9 +143,14 @@ def _load(path):
         return None
 
 # %% ../nbs/api/08_training.ipynb #c016
-def _compile(model, phase, recipe):
+def momentum(average, steps):
+    "The momentum of the averages: in a short phase of `steps` steps less, so that at most the last fifth counts."
+    return min(average, max(0.0, 1 - 5 / steps))
+
+
+def _compile(model, phase, recipe, steps):
     network.freeze(model, "backbone" if phase == "head" else "batch norms", recipe.first_block)
-    averaged = {"use_ema": True, "ema_momentum": recipe.average} if recipe.average else {}
+    averaged = {"use_ema": True, "ema_momentum": momentum(recipe.average, steps)} if recipe.average else {}
     optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay, **averaged)
     model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
     optimizer.build(model.trainable_variables)
@@ -239,7 +244,7 @@ def fit(
                 break
             if phases[epoch] != phase:
                 phase = phases[epoch]
-                optimizer = _compile(learner, phase, recipe)
+                optimizer = _compile(learner, phase, recipe, phases.count(phase) * steps)
                 if saved and saved[1]["phase"] == phase:
                     for i, v in enumerate(optimizer.variables):
                         v.assign(saved[0][f"opt/{i}"])
