@@ -119,7 +119,7 @@ def card_text(
     reference = ""
     if m["data"].get("official_test"):
         reference = ("\n\nOn the same 624 images the project that this one replaces reports accuracy 89.4 %, recall 93.3 %, precision 91.4 %. The test split was looked at before, by trials and earlier models; "
-                     "`results/test_looks.md` in the repository counts the looks. No epoch, calibration, threshold or recipe of this model was chosen on it.")
+                     "`results/test_looks.md` in the repository counts the looks. No epoch, seed, calibration or threshold of this model was chosen on it, nor any ingredient that its recipe adds to the one before; that one goes back to a trial with test results in view.")
     conformal = m.get("conformal", {})
     unsure = (f"\n\nClass-conditional conformal sets with {_number(conformal['asked'], True)} asked for cover {_number(conformal['coverage_normal'], True)} of the NORMAL and {_number(conformal['coverage_pneumonia'], True)} "
               f"of the PNEUMONIA test images; the model decides on {_number(conformal['decided'], True)}, of which {_number(conformal['accuracy_decided'], True)} are right, and is UNSURE about the rest." if conformal else "")

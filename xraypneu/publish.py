@@ -47,9 +47,12 @@ def ship(
         (folder / "plots").mkdir()
         for name, content in files.items():
             write_file(folder / name, content)
-    info = {k: v for k, v in bundle.info.items() if k not in ("kind", "schema", "model_sha256")}
-    extra = {"README.md": files["model_card.md"].decode(), "metrics.json": files["metrics.json"].decode()}
-    return write_bundle(SHIPPED if target is None else target, (bundle.folder / "model.onnx").read_bytes(), info, extra)
+    info = {k: v for k, v in bundle.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256")}
+    extra = {name: (bundle.folder / name).read_bytes() for name in bundle.info["parts_sha256"]}
+    extra |= {"README.md": files["model_card.md"].decode(), "metrics.json": files["metrics.json"].decode()}
+    shipped = write_bundle(SHIPPED if target is None else target, (bundle.folder / "model.onnx").read_bytes(), info, extra)
+    assert shipped.hash == bundle.hash, "what was shipped is not what was evaluated"
+    return shipped
 
 # %% ../nbs/api/18_publish.ipynb #c007
 CLOSE = 1e-3  # figures are the same within this
