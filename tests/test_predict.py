@@ -21,7 +21,7 @@ from pydicom.data import get_testdata_file
 
 from xraypneu import network
 from xraypneu.bundle import SHIPPED, BundleError, load_bundle
-from xraypneu.image import ImageError
+from xraypneu.image import ImageError, read_radiograph, to_square
 from xraypneu.known import strangers
 from xraypneu.predict import VERDICTS, Predictor
 from xraypneu.sample import draw_radiograph
@@ -183,12 +183,21 @@ def test_threads_do_not_disturb_each_other(predictor, films):
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_keras_gives_the_same_probabilities(films):
-    "Over synthetic test images; `make verify` does it over the real ones."
+REAL = ROOT / "../shared/data/chest_xray/test"
+
+
+def real_films():
+    "The official test images, where they are at hand."
+    return np.stack([to_square(read_radiograph(p).pixels, 224) for p in sorted(REAL.rglob("*.jpeg"))])
+
+
+@pytest.mark.parametrize("which", ["synthetic", pytest.param("real", marks=pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data/chest_xray here"))])
+def test_keras_gives_the_same_probabilities(films, which):
+    images = films if which == "synthetic" else real_films()
     bundle = load_bundle()
     model = network.set_weights(network.build(bundle.size), network.read_onnx((SHIPPED / "model.onnx").read_bytes()))
-    keras_p = bundle.probability(model.predict(films[..., None], verbose=0)[:, 0])
-    assert np.abs(keras_p - bundle.probability(bundle.logits(films))).max() < 1e-4
+    keras_p = bundle.probability(model.predict(images[..., None], verbose=0)[:, 0])
+    assert np.abs(keras_p - bundle.probability(bundle.logits(images))).max() < 1e-4
 
 
 def test_shipped_int8_is_close(films):
