@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BINS', 'REFERENCE', 'OFFICIAL_TEST', 'SPREAD', 'FILE_COLUMNS', 'MetricsError', 'at_threshold', 'ece', 'figures',
-           'bootstrap', 'is_official_test', 'roc_points', 'pr_points', 'reliability', 'calibration_line',
-           'predictive_values', 'decision_curve', 'spread', 'image_statistics', 'border_strip', 'grouped_auc',
-           'chance_auc', 'metadata_baseline', 'write_json', 'write_csv']
+           'bootstrap', 'is_official_test', 'roc_points', 'pr_points', 'reliability', 'operating_table',
+           'calibration_line', 'predictive_values', 'decision_curve', 'spread', 'image_statistics', 'border_strip',
+           'grouped_auc', 'chance_auc', 'metadata_baseline', 'write_json', 'write_csv']
 
 # %% ../nbs/api/11_metrics.ipynb #c003
 import json
@@ -245,6 +245,27 @@ def reliability(
     return pd.DataFrame(rows)
 
 # %% ../nbs/api/11_metrics.ipynb #c050
+def operating_table(
+    y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
+    p,  # (n,) probability of PNEUMONIA
+    patients,  # (n,) patient of each image
+    thresholds=None,  # None: every hundredth
+    n: int = 1000,  # draws
+    seed: int = 0,
+) -> dict:  # lists of equal length: threshold, sensitivity, specificity, each of the two with _low and _high; four decimals
+    "Sensitivity and specificity at many thresholds, with 95 % intervals by resampling patients."
+    y, p = _both(y, p)
+    t = np.round(np.arange(0.01, 1, 0.01), 2) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
+    called = (p[:, None] >= t).astype(np.float64)
+    w = _draws(y, patients, n, seed)
+    out = {"threshold": t}
+    for k, own, hit in (("sensitivity", y == 1, called), ("specificity", y == 0, 1 - called)):
+        out[k] = hit[own].mean(0)
+        drawn = (w[:, own] @ hit[own]) / w[:, own].sum(1, keepdims=True)
+        out[f"{k}_low"], out[f"{k}_high"] = np.quantile(drawn, [.025, .975], axis=0)
+    return {k: [round(float(v), 4) for v in values] for k, values in out.items()}
+
+# %% ../nbs/api/11_metrics.ipynb #c053
 def calibration_line(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p,  # (n,) probability of PNEUMONIA
@@ -255,7 +276,7 @@ def calibration_line(
     fit = LogisticRegression(C=np.inf, class_weight="balanced", max_iter=1000).fit(np.log(q / (1 - q))[:, None], y)
     return float(fit.coef_[0, 0]), float(fit.intercept_[0])
 
-# %% ../nbs/api/11_metrics.ipynb #c053
+# %% ../nbs/api/11_metrics.ipynb #c056
 def predictive_values(
     sensitivity: float,  # 0 to 1
     specificity: float,  # 0 to 1
@@ -266,7 +287,7 @@ def predictive_values(
     ratio = lambda a, b: np.divide(a, a + b, out=np.full(q.shape, np.nan), where=(a + b) > 0)
     return ratio(sensitivity * q, (1 - specificity) * (1 - q)), ratio(specificity * (1 - q), (1 - sensitivity) * q)
 
-# %% ../nbs/api/11_metrics.ipynb #c056
+# %% ../nbs/api/11_metrics.ipynb #c059
 def decision_curve(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p,  # (n,) probability of PNEUMONIA
@@ -280,7 +301,7 @@ def decision_curve(
     net = lambda acted: (acted & (y == 1)).mean(1) - price * (acted & (y == 0)).mean(1)
     return pd.DataFrame(dict(threshold=t, model=net(called), everybody=net(np.ones_like(called))))
 
-# %% ../nbs/api/11_metrics.ipynb #c059
+# %% ../nbs/api/11_metrics.ipynb #c062
 SPREAD = ("accuracy", "sensitivity", "specificity", "precision", "f1", "roc_auc", "average_precision", "brier", "ece")  # the figures that are compared
 
 def spread(
@@ -292,7 +313,7 @@ def spread(
     return pd.DataFrame(dict(figure=frame.columns, mean=frame.mean().to_numpy(), sd=frame.std(ddof=1).to_numpy(),
                              lowest=frame.min().to_numpy(), highest=frame.max().to_numpy()))
 
-# %% ../nbs/api/11_metrics.ipynb #c062
+# %% ../nbs/api/11_metrics.ipynb #c065
 def image_statistics(
     images,  # (n, S, S) uint8; a memmap is read image by image
 ) -> pd.DataFrame:  # a row an image: mean, contrast (standard deviation), dark (share), bright (share), sharpness
@@ -304,7 +325,7 @@ def image_statistics(
         rows.append((a.mean(), a.std(), (a < 16).mean(), (a > 239).mean(), laplacian.var()))
     return pd.DataFrame(rows, columns=["mean", "contrast", "dark", "bright", "sharpness"], dtype=np.float64)
 
-# %% ../nbs/api/11_metrics.ipynb #c065
+# %% ../nbs/api/11_metrics.ipynb #c068
 def border_strip(
     images,  # (n, S, S) uint8, S at least 20
 ) -> np.ndarray:  # (n, 144) float32: mean grey levels of the cells of the outer 10 %
@@ -319,7 +340,7 @@ def border_strip(
         out[i] = (sums / cells)[ring]
     return out
 
-# %% ../nbs/api/11_metrics.ipynb #c068
+# %% ../nbs/api/11_metrics.ipynb #c071
 def grouped_auc(
     features,  # DataFrame or (n, k) array; text columns become one column a value
     y,  # (n,) 0 or 1, what to tell apart
@@ -341,7 +362,7 @@ def grouped_auc(
     scores = scores[~np.isnan(scores)]
     return (float(scores.mean()), float(scores.min()), float(scores.max())) if scores.size else (math.nan,) * 3
 
-# %% ../nbs/api/11_metrics.ipynb #c072
+# %% ../nbs/api/11_metrics.ipynb #c075
 def chance_auc(
     y,  # (n,) 0 or 1
     groups,  # (n,) patient of each row
@@ -351,7 +372,7 @@ def chance_auc(
     a, b = (len(np.unique(groups[y == c])) for c in (0, 1))
     return min(1.0, .5 + 1.96 * math.sqrt((a + b + 1) / (12 * a * b))) if a and b else math.nan
 
-# %% ../nbs/api/11_metrics.ipynb #c075
+# %% ../nbs/api/11_metrics.ipynb #c078
 FILE_COLUMNS = ["width", "height", "aspect", "mode", "format", "bytes"]
 
 def metadata_baseline(
@@ -368,7 +389,7 @@ def metadata_baseline(
     forest = RandomForestClassifier(200, min_samples_leaf=10, class_weight="balanced", random_state=seed)
     return forest.fit(x[:len(train)], train.y).predict_proba(x[len(train):])[:, 1], varying
 
-# %% ../nbs/api/11_metrics.ipynb #c078
+# %% ../nbs/api/11_metrics.ipynb #c081
 def _plain(obj):
     "Numbers of numpy as Python's, six decimals, NaN and infinities as None, at any depth."
     if isinstance(obj, dict): return {str(k): _plain(v) for k, v in obj.items()}
@@ -378,7 +399,7 @@ def _plain(obj):
     if isinstance(obj, float): return round(obj, 6) + 0.0 if math.isfinite(obj) else None
     return obj
 
-# %% ../nbs/api/11_metrics.ipynb #c079
+# %% ../nbs/api/11_metrics.ipynb #c082
 def write_json(
     path,  # file to write; its folder is made
     obj,  # dicts, lists, numbers, text, numpy arrays
@@ -387,7 +408,7 @@ def write_json(
     text = json.dumps(_plain(obj), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return write_file(path, text + "\n")
 
-# %% ../nbs/api/11_metrics.ipynb #c080
+# %% ../nbs/api/11_metrics.ipynb #c083
 def write_csv(
     path,  # file to write; its folder is made
     frame: pd.DataFrame,  # written without its index
