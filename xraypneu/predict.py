@@ -33,13 +33,15 @@ def verdicts(
     bundle: Bundle,
     p: np.ndarray,  # (n,) calibrated probabilities
     features: np.ndarray | None = None,  # (n, 1280): None to leave out the question whether these are chest radiographs
+    threshold: float | None = None,  # another operating point than the bundle's
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) verdicts; (n,) how unlike the training images, 1 is the limit, NaN where unknown
     "What the model makes of images whose pixels are beyond doubt."
     p = np.asarray(p, dtype=np.float64)
-    out = np.where(p >= bundle.threshold, PNEUMONIA, NORMAL).astype(object)
+    called = p >= (bundle.threshold if threshold is None else threshold)
+    out = np.where(called, PNEUMONIA, NORMAL).astype(object)
     if limits := bundle.own.get("conformal"):
         normal, ill = p <= limits["high"], p >= limits["low"]
-        out[(normal == ill) | (ill != (p >= bundle.threshold))] = UNSURE
+        out[(normal == ill) | (ill != called)] = UNSURE
     strange = np.full(len(p), np.nan)
     if features is not None and bundle.known is not None:
         strange = bundle.known.score(features)
@@ -110,10 +112,15 @@ class Prediction:
             raise ValueError(f"{self.name}: the pixels were not kept. Pass them, or predict with keep_pixels=True")
         if not 0 <= opacity <= 1:
             raise ValueError(f"opacity is {opacity}: give a number from 0 to 1")
-        size = pixels.shape[::-1]
-        share = np.asarray(Image.fromarray(np.asarray(self.map, np.float32)).resize(size, Image.Resampling.BILINEAR)) / (2 * MAP_RANGE) + 0.5
-        picture = Image.fromarray(pixels).convert("RGB")
-        return Image.blend(picture, Image.fromarray(cividis(share)), opacity)
+        return Image.blend(Image.fromarray(pixels).convert("RGB"), self.map_image(pixels.shape[::-1]), opacity)
+
+    def map_image(
+        self,
+        size: tuple,  # width and height, pixels
+    ) -> Image.Image:  # RGB
+        "The map alone, in cividis from -10 to 10 logits, bilinear between its cells."
+        values = np.asarray(Image.fromarray(np.asarray(self.map, np.float32)).resize(size, Image.Resampling.BILINEAR))
+        return Image.fromarray(cividis(values / (2 * MAP_RANGE) + 0.5))
 
     def _repr_html_(self) -> str:
         "What a notebook shows."
