@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run check test lint export sync ship verify bench constraints clean
+.PHONY: help env run app check test lint export sync ship verify bench constraints clean
 
 help: ## list the commands
 	@echo "make run                 sample data, all stages, reports and a model"
@@ -36,6 +36,9 @@ run: $(READY) ## sample data, all stages, reports and a model
 	@python -m xraypneu.stage set $(if $(call given,DATA),"data.path=$(call given,DATA)") $(foreach s,$(call given,SET),"$(s)")
 	dvc repro $(STAGES)
 	@python -m xraypneu.stage summary
+
+app: $(READY) ## the dashboard; MODEL=folder or models:/name@alias in the place of the shipped model, PORT=8866
+	@XRAYPNEU_MODEL="$(call given,MODEL)" voila $(if $(call given,PORT),--port=$(call given,PORT)) nbs/app/dashboard.ipynb
 
 check: $(READY) ## hold the sample run's figures against what is promised of them
 	@python -m pytest -q tests/accept_sample.py

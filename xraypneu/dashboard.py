@@ -34,7 +34,7 @@ MAX_MB = float(os.environ.get("XRAYPNEU_MAX_MB", 25))  # of a file
 MAX_FILES = 1000  # of a session
 PREVIEW = 1024  # longest side of the picture that is kept, pixels
 ENDINGS = ["png", "jpg", "jpeg", "dcm", "dicom", "tif", "tiff", "bmp", "webp"]
-SAMPLES = [("normal", "synthetic, without an opacity"), ("pneumonia", "synthetic, with an opacity"), ("turned", "synthetic, lying on its side")]
+SAMPLES = {"plain": ("without an opacity", 0, False), "opacity": ("with an opacity", 12, True), "faint": ("with a faint one", 28, True), "turned": ("lying on its side", 0, False)}  # label, patient, ill
 NOTICE = "SYNTHETIC: drawn by a computer, no patient, no diagnostic meaning."
 
 
@@ -114,7 +114,7 @@ class Dashboard:
         problem = ""
         try:
             self.predictor = predictor if isinstance(predictor, Predictor) else Predictor(predictor or os.environ.get("XRAYPNEU_MODEL") or None)
-            self.predictor.bundle.session  # a network that can't be loaded is found now
+            _ = self.predictor.bundle.session  # a network that can't be loaded is found now
         except Exception as e:  # whatever is wrong with a model, there has to be a page that says so
             self.predictor = None
             problem = f"{e}" if isinstance(e, BundleError) else "The model can't be loaded; the server's log says why."
@@ -141,7 +141,7 @@ class Dashboard:
         if problem: return {"problem": problem}
         info = self.bundle.info
         trained = f"{info['data']['title']}{' (SYNTHETIC)' if info['data']['synthetic'] else ''}" if "data" in info else "unknown data"
-        return {"problem": "", "max_bytes": int(1e6 * MAX_MB), "chunk": CHUNK, "endings": ENDINGS, "accept": ",".join(f".{e}" for e in ENDINGS), "samples": SAMPLES, "threshold": self.threshold, "patience": 15000,
+        return {"problem": "", "max_bytes": int(1e6 * MAX_MB), "chunk": CHUNK, "endings": ENDINGS, "accept": ",".join(f".{e}" for e in ENDINGS), "samples": [[k, v[0]] for k, v in SAMPLES.items()], "threshold": self.threshold, "patience": 15_000, "rest": 1_200_000,
                 "subtitle": f"MobileNetV2 trained on {trained}. Made for frontal radiographs of children; it says when it had better not decide.",
                 "about": f"xraypneu {__version__}, bundle {self.bundle.hash[:16]}, data hash {info.get('data', {}).get('data_hash', 'unknown')[:12]}, commit {str(info.get('git_commit'))[:12]}."}
 
@@ -247,6 +247,7 @@ class Dashboard:
         rests = f"{row['label']} because the probability is {'at or above' if row['label'] == PNEUMONIA else 'below'} the operating point." + strange
         if limits: rests += f" At {limits['coverage']:.0%} coverage NORMAL is possible up to {limits['high']:.3f} and PNEUMONIA from {limits['low']:.3f} on."
         if row["verdict"] == UNSURE: rests += " Not just the label is possible: UNSURE."
+        if row["verdict"] == STRANGE: rests = "No probability is shown, because none would mean anything." + strange
         reasons = [r for r in row["reasons"] if not r.startswith("at ")]
         self.send("show", [result.preview, _map_png(p)], shown={
             "id": id, "name": row["file"], "verdict": row["verdict"], "label": row["label"], "probability": row["probability"], "threshold": row["threshold"], "reasons": reasons, "rests": rests,
@@ -282,10 +283,10 @@ class Dashboard:
     def _sample(self, which):
         from xraypneu.sample import draw_radiograph
 
-        self.counter += 1
-        pixels = draw_radiograph(self.counter, pneumonia=which != "normal", seed=4, size=512)[0]
+        label, patient, ill = SAMPLES[which]
+        pixels = draw_radiograph(patient, pneumonia=ill, seed=4, size=512)[0]
         if which == "turned": pixels = np.ascontiguousarray(np.rot90(pixels))
-        self.add(f"SYNTHETIC {self.counter}", pixels, notice=NOTICE)
+        self.add(f"SYNTHETIC {label}", pixels, notice=NOTICE)
 
     def _download(self, what):
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

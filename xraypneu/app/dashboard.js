@@ -36,7 +36,9 @@ function icon(name) {
 
 function render({ model, el }) {
   const config = model.get("config");
-  const send = (content, buffers) => model.send(content, undefined, buffers);
+  const send = (content, buffers) => {
+    try { model.send(content, undefined, buffers); } catch (e) { console.warn(e); } // the line is cut: the heartbeat below will say so
+  };
   if (config.problem) {
     el.append(make("div", { class: "xp-broken", role: "alert" }, make("h1", {}, "There is no model"), make("p", {}, config.problem), make("p", {}, "The page can be reloaded once that is mended.")));
     return;
@@ -50,7 +52,7 @@ function render({ model, el }) {
   const choose = make("button", { type: "button", class: "main choose", onclick: () => input.click() }, "Choose radiographs");
   const drop = make("div", { class: "drop" }, make("p", {}, make("strong", {}, "Drop radiographs here"), ", one or many"), make("p", {}, choose, input),
     make("p", { class: "soft" }, `PNG, JPEG or DICOM, also TIFF, BMP, WebP; up to ${size(config.max_bytes)} each. They stay in memory and go when this page closes.`));
-  const samples = make("div", { class: "row" }, make("span", {}, "Or try one that is drawn by the computer, no patient:"),
+  const samples = make("div", { class: "row samples" }, make("span", {}, "Or try a synthetic one, drawn by the computer, no patient:"),
     ...config.samples.map((s) => make("button", { type: "button", class: "sample", onclick: () => { blank(`Drawing: ${s[1]}`); send({ kind: "sample", which: s[0] }); } }, s[1])));
   const progress = make("ul", { class: "progress", "aria-label": "Files" });
   const upload = make("section", { class: "card", "aria-labelledby": "xp-upload" }, make("h2", { id: "xp-upload" }, "Radiographs"), drop, samples, progress);
@@ -199,12 +201,15 @@ function render({ model, el }) {
     const scale = make("div", { class: "scale", role: "img", "aria-label": `Calibrated probability of PNEUMONIA ${s.probability.toFixed(3)}; operating point ${s.threshold.toFixed(3)}` });
     const edge = (x) => Math.min(88, Math.max(12, x)) + "%";
     const bar = make("div", { class: "bar" }, make("i", { style: `left:${cut}%` }));
-    scale.append(bar, make("span", { class: "label", style: `left:${edge(cut)};top:-1.4rem` }, `operating point ${s.threshold.toFixed(3)} ▾`), make("div", { class: "point", style: `left:${left}%` }),
-      make("span", { class: "label", style: `left:${edge(left)};top:2.5rem` }, `▴ ${s.probability.toFixed(3)}`), make("div", { class: "ends" }, make("span", {}, "0 NORMAL"), make("span", {}, "PNEUMONIA 1")));
+    scale.append(bar, make("div", { class: "cut", style: `left:${cut}%` }), make("span", { class: "label", style: `left:${edge(cut)};top:-1.2rem` }, `operating point ${s.threshold.toFixed(3)}`),
+      make("div", { class: "point", style: `left:${left}%` }), make("strong", { class: "label", style: `left:${edge(left)};top:2.5rem` }, s.probability.toFixed(3)), make("div", { class: "ends" }, make("span", {}, "0 NORMAL"), make("span", {}, "PNEUMONIA 1")));
     const reasons = make("ul", { class: "reasons" }, ...s.reasons.map((r) => make("li", {}, r)));
-    const parts = [make("h3", { class: "name" }, s.name), verdict, make("p", {}, "Calibrated probability of PNEUMONIA, as if both classes were equally common:"), scale];
+    const parts = [make("h3", { class: "name" }, s.name), verdict];
+    if (v !== "STRANGE") parts.push(make("p", {}, "Calibrated probability of PNEUMONIA, as if both classes were equally common:"), scale);
     if (s.notice) parts.push(make("p", { class: "error" }, make("strong", {}, s.notice)));
-    parts.push(make("h3", {}, "What the verdict rests on"), make("p", {}, s.rests), reasons, make("p", { class: "where" }, `The map speaks most for PNEUMONIA in one place: ${s.where} of the picture.`));
+    parts.push(make("h3", {}, "What the verdict rests on"), make("p", {}, s.rests), reasons);
+    if (v !== "STRANGE") parts.push(make("p", { class: "where" }, `The map is strongest in one place: ${s.where}. Left and right are the picture's.`));
+    parts.push(make("p", { class: "soft" }, `Model ${s.bundle.slice(0, 16)}`));
 
     const [picture, map] = buffers.map((b, i) => { const u = URL.createObjectURL(new Blob([b], { type: i ? "image/png" : "image/jpeg" })); urls.push(u); return u; });
     const shape = `aspect-ratio:${s.width}/${s.height}`;
@@ -219,11 +224,11 @@ function render({ model, el }) {
     const controls = make("div", { class: "row" }, make("label", {}, "Map", opacity), make("button", { type: "button", class: "zoom-out", "aria-label": "Zoom out", onclick: () => zoomTo(zoom / 1.5) }, "−"), zoomed,
       make("button", { type: "button", class: "zoom-in", "aria-label": "Zoom in", onclick: () => zoomTo(zoom * 1.5) }, "+"), make("button", { type: "button", onclick: () => zoomTo(1) }, "Whole"), invert);
     const view = (stack, label, caption) => make("figure", {}, make("div", { class: "view", tabindex: "0", role: "region", "aria-label": label }, stack), make("figcaption", {}, caption));
-    body.replaceChildren(make("div", { class: "result" }, make("div", {}, ...parts), make("div", {}, controls)), make("div", { class: "result" }, view(stacks[0], "Radiograph", "as it was read"),
-      view(stacks[1], "Radiograph under its map", "under its map: yellow speaks for PNEUMONIA, blue for NORMAL; it shows where the number comes from, not why")), make("p", { class: "soft" }, `Model ${s.bundle.slice(0, 16)}`));
+    body.replaceChildren(make("div", { class: "result" }, make("div", {}, ...parts), make("div", {}, controls, make("div", { class: "views" }, view(stacks[0], "Radiograph", "As it was read"),
+      view(stacks[1], "Radiograph under its map", "Under its map: yellow speaks for PNEUMONIA, blue for NORMAL. It shows where the number comes from, not why.")))));
     result.hidden = false;
     list();
-    say(`${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}, map ${s.where}.`);
+    say(v === "STRANGE" ? `${s.name}: ${s.verdict}.` : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}, map ${s.where}.`);
   }
 
   // --- the operating point
@@ -248,14 +253,18 @@ function render({ model, el }) {
     const head = make("tr", {}, ...COLUMNS.map(([key, label]) => make("th", { scope: "col", "aria-sort": order.key === key ? (order.down ? "descending" : "ascending") : "none" },
       make("button", { type: "button", "data-key": `sort-${key}`, onclick: () => { order = { key, down: order.key === key && !order.down }; list(); } }, label + (order.key === key ? (order.down ? " ▾" : " ▴") : "")))), make("th", { scope: "col" }, "open"));
     const line = (r) => make("tr", { class: r.id === open ? "open" : false }, make("td", {}, String(r.n)), make("td", { class: "name" }, r.file),
-      make("td", {}, r.error ? make("span", { class: "error" }, `not read: ${r.error}`) : make("span", { class: `v-${kind(r.verdict)}` }, r.verdict)), make("td", {}, r.error ? "" : r.probability.toFixed(3)), make("td", {}, r.error ? "" : r.threshold.toFixed(3)),
+      make("td", {}, r.error ? make("span", { class: "error" }, `not read: ${r.error}`) : make("span", { class: `t-${kind(r.verdict)}` }, r.verdict)), make("td", {}, r.error ? "" : r.probability.toFixed(3)), make("td", {}, r.error ? "" : r.threshold.toFixed(3)),
       make("td", {}, r.error ? "" : r.bundle.slice(0, 8)), make("td", {}, r.error ? "" : make("button", { type: "button", "data-key": `open-${r.id}`, "aria-label": `Open ${r.file}`, onclick: () => { blank(`Opening ${r.file}`); send({ kind: "open", id: r.id }); } }, "Open")));
     tableBox.replaceChildren(make("table", {}, make("caption", { class: "soft" }, `${shown.length} of ${rows.size} files`), make("thead", {}, head), make("tbody", {}, ...shown.map(line))));
     if (focus) { const again = tableBox.querySelector(`[data-key="${CSS.escape(focus)}"]`); if (again) again.focus(); }
   }
 
   // --- is there anybody?
+  // An open page that nobody uses stops asking, so that the server may end its session in time.
+  let used = Date.now();
+  for (const name of ["pointerdown", "keydown", "wheel", "visibilitychange"]) window.addEventListener(name, () => { if (Date.now() - used > config.rest) lastPong = Date.now(); used = Date.now(); }, { passive: true });
   const beat = setInterval(() => {
+    if (Date.now() - used > config.rest) return;
     send({ kind: "ping" });
     if (Date.now() - lastPong > config.patience && !lost) {
       lost = true;

@@ -1,0 +1,488 @@
+"""The dashboard as people have it: a real Voilà, a real Chromium. Screenshots of the main states go to reports/screenshots, where there is a CI or XRAYPNEU_SCREENSHOTS."""
+
+import csv
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from xraypneu.bundle import SHIPPED, load_bundle
+from xraypneu.sample import draw_radiograph
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SHOTS = Path(os.environ.get("XRAYPNEU_SCREENSHOTS") or ROOT / "reports/screenshots")
+TAKE_SHOTS = "CI" in os.environ or "XRAYPNEU_SCREENSHOTS" in os.environ  # asked now: conftest takes our variables out of the environment
+pytestmark = pytest.mark.skipif(not CHROMIUM and not os.environ.get("CI"), reason="no Chromium here: install Debian's package chromium")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    "Voilà in a process of its own, as `make app` starts it."
+
+    def __init__(self, folder, **env):
+        self.port, self.log = free_port(), folder / "voila.log"
+        self.url = f"http://127.0.0.1:{self.port}/"
+        command = [str(Path(sys.executable).with_name("voila")), "nbs/app/dashboard.ipynb", f"--port={self.port}", "--no-browser"]
+        with open(self.log, "w") as out:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, **env}, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}voila/static/voila.js", timeout=2).read()
+                return
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.2)
+
+    def kernels(self):
+        return [p for p in psutil.Process(self.process.pid).children(recursive=True) if "ipykernel_launcher" in " ".join(p.cmdline())]
+
+    def stop(self):
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    s = Server(tmp_path_factory.mktemp("voila"))
+    yield s
+    s.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "CI needs Chromium: .ci/run installs it"
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield b
+        b.close()
+
+
+@pytest.fixture
+def visit(server, browser):
+    "Opens the dashboard; at the end nothing must have gone to another host and no error must have been thrown."
+    contexts, foreign, errors = [], [], []
+
+    def go(url=None, wait=True, **kw):
+        context = browser.new_context(viewport=kw.pop("viewport", {"width": 1280, "height": 1000}), accept_downloads=True, **kw)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((url or server.url, "data:", "blob:")) else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto(url or server.url)
+        if wait: page.wait_for_selector("main.xp[data-ready]", timeout=60_000)
+        return page
+
+    yield go
+    for c in contexts: c.close()
+    assert foreign == [] and errors == []
+
+
+def film(patient=0, ill=False, size=400, format="PNG", seed=4):
+    file = io.BytesIO()
+    Image.fromarray(draw_radiograph(patient, pneumonia=ill, seed=seed, size=size)[0]).save(file, format)
+    return file.getvalue()
+
+
+def rows(page):
+    return [[c.inner_text() for c in line.query_selector_all("td")] for line in page.query_selector_all(".batch tbody tr")]
+
+
+def wait_rows(page, n, timeout=30_000):
+    page.wait_for_function("n => document.querySelectorAll('.batch tbody tr').length === n", arg=n, timeout=timeout)
+
+
+def choose(page, *files):
+    "By the file chooser, as a person does; each file is (name, bytes)."
+    with page.expect_file_chooser() as chooser: page.click("button.choose")
+    chooser.value.set_files([{"name": n, "mimeType": "application/octet-stream", "buffer": b} for n, b in files])
+
+
+def drop(page, *files):
+    "By drag and drop onto the zone."
+    import base64
+
+    data = [[n, base64.b64encode(b).decode()] for n, b in files]
+    transfer = page.evaluate_handle("""files => { const d = new DataTransfer();
+        for (const [n, b] of files) d.items.add(new File([Uint8Array.from(atob(b), c => c.charCodeAt(0))], n)); return d; }""", data)
+    for event in ("dragenter", "dragover", "drop"): page.dispatch_event(".drop", event, {"dataTransfer": transfer})
+
+
+def shot(page, name):
+    if TAKE_SHOTS:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        size = page.viewport_size
+        high = page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))")
+        page.set_viewport_size({"width": size["width"], "height": min(high + 10, 6000)})
+        page.wait_for_timeout(200)
+        page.screenshot(path=SHOTS / f"{name}.png")
+        page.set_viewport_size(size)
+
+
+# --- files in
+
+
+def test_one_file_by_the_chooser(visit):
+    page = visit()
+    assert "Not a medical device" in page.inner_text(".notice")
+    choose(page, ("chest.png", film(12, True)))
+    page.wait_for_selector(".verdict")
+    assert page.inner_text(".verdict strong") == "PNEUMONIA" and page.inner_text(".result h3.name") == "chest.png"
+    label = page.get_attribute(".scale", "aria-label")
+    assert re.search(r"PNEUMONIA 0\.\d{3}; operating point 0\.\d{3}", label), label
+    assert page.get_attribute(".view img.map", "alt").startswith("Activation map over the radiograph")
+    assert "chest.png: PNEUMONIA" in page.inner_text(".status")
+    assert page.evaluate("[...document.querySelectorAll('.view img')].every(i => i.complete && i.naturalWidth > 0)")
+    shot(page, "pneumonia")
+
+
+def test_many_by_drop_and_every_kind_of_verdict(visit):
+    page = visit()
+    turned = io.BytesIO()
+    Image.fromarray(np.rot90(draw_radiograph(0, pneumonia=False, seed=4, size=400)[0])).save(turned, "PNG")
+    drop(page, ("a.png", film(0)), ("b.jpg", film(12, True, format="JPEG")), ("c.png", film(28, True, size=512)), ("d.png", turned.getvalue()))
+    wait_rows(page, 4)
+    assert [r[2] for r in rows(page)] == ["NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY"]
+    for i, name in enumerate(("NORMAL", "PNEUMONIA", "UNSURE", "STRANGE")):
+        page.click(f".batch tbody tr:nth-child({i + 1}) button")
+        page.wait_for_selector(f".verdict.v-{name}")
+        shot(page, f"verdict-{name.lower()}")
+    assert page.query_selector(".scale") is None  # no probability for what is no chest radiograph
+
+
+def test_dicom(visit):
+    from pydicom.data import get_testdata_file
+
+    page = visit()
+    choose(page, ("slice", Path(get_testdata_file("MR_small.dcm")).read_bytes()))
+    wait_rows(page, 1)
+    assert rows(page)[0][2] == "NOT A CHEST X-RAY"
+
+
+def test_wrong_kinds_and_sizes_are_named_and_the_rest_go_on(visit):
+    page = visit()
+    choose(page, ("letter.pdf", b"%PDF-1.7"), ("huge.png", b"x" * 30_000_000), ("empty.png", b""), ("text.png", b"not a picture"), ("good.png", film()))
+    wait_rows(page, 5)
+    said = {r[1]: r[2] for r in rows(page)}
+    assert "not a kind of file" in said["letter.pdf"] and "over the limit" in said["huge.png"] and "empty" in said["empty.png"] and "not a picture" in said["text.png"]
+    assert said["good.png"] == "NORMAL"
+    shot(page, "wrong-files")
+
+
+def test_the_server_checks_again(visit):
+    "A page that has been tampered with sends what it likes."
+    page = visit()
+    page.evaluate("File.prototype.slice = function () { return new Blob([new Uint8Array(700000)]); }")  # pieces that don't fit the size that was announced
+    choose(page, ("a.png", film()))
+    wait_rows(page, 1)
+    assert "don't fit" in rows(page)[0][2]
+
+
+def test_the_same_file_twice(visit):
+    page = visit()
+    for n in (1, 2):
+        choose(page, ("same.png", film()))
+        wait_rows(page, n)
+
+
+def test_plain_upload(visit):
+    page = visit()
+    page.click("text=Plain upload")
+    for n in (1, 2):
+        with page.expect_file_chooser() as chooser: page.click(".widget-upload")
+        chooser.value.set_files([{"name": "plain.png", "mimeType": "image/png", "buffer": film()}])
+        wait_rows(page, n)
+    assert rows(page)[1][1] == "plain.png"
+
+
+def test_hostile_names(visit):
+    page = visit()
+    names = ["<img src=x onerror=alert(1)>.png", "gnp.‮exe.png", "n" * 290 + ".png", "=cmd|' C calc'!A0.png", "'; DROP TABLE films;.png"]
+    page.on("dialog", lambda d: pytest.fail("a name was run"))
+    choose(page, *[(n, film()) for n in names])
+    wait_rows(page, len(names), 60_000)
+    shown = [r[1] for r in rows(page)]
+    assert shown[0] == names[0] and "‮" not in shown[1] and len(shown[2]) <= 120
+    assert page.query_selector("main img[src='x']") is None
+    with page.expect_download() as d: page.click("button.csv")
+    table = list(csv.reader(io.StringIO(Path(d.value.path()).read_text())))
+    assert len(table) == len(names) + 1 and not any(c[:1] in ("=", "+", "-", "@") for line in table for c in line)
+    with page.expect_download() as d: page.click("button.html")
+    report = Path(d.value.path()).read_text()
+    assert "<img src=x" not in report and "<script" not in report and load_bundle().hash[:16] in report
+    shot(page, "hostile-names")
+
+
+def test_a_new_file_blanks_the_old_result_at_once(visit):
+    page = visit()
+    choose(page, ("first.png", film(12, True)))
+    page.wait_for_selector(".verdict")
+    page.evaluate("""() => { window.seen = []; new MutationObserver(() => seen.push(!!document.querySelector('.verdict'))).observe(document.querySelector('.result-body'), { childList: true }); }""")
+    choose(page, ("second.png", film(0)))
+    wait_rows(page, 2)
+    page.wait_for_selector(".verdict.v-NORMAL")
+    assert page.evaluate("seen[0]") is False
+
+
+def test_two_hundred_large_files(visit):
+    page = visit()
+    noise = np.random.default_rng(0).integers(0, 40, (1400, 1400)).astype(np.uint8)
+    base = np.asarray(Image.open(io.BytesIO(film(0, size=1400))))
+    file = io.BytesIO()
+    Image.fromarray(np.clip(base.astype(int) + noise, 0, 255).astype(np.uint8)).save(file, "PNG")
+    data = file.getvalue() + b"\0" * max(0, 2_000_000 - len(file.getvalue()))
+    assert len(data) >= 2_000_000
+    drop_many = """([b, n]) => { const bytes = Uint8Array.from(atob(b), c => c.charCodeAt(0)), d = new DataTransfer();
+        for (let i = 0; i < n; i++) d.items.add(new File([bytes], `film${i}.png`)); return d; }"""
+    import base64
+
+    transfer = page.evaluate_handle(drop_many, [base64.b64encode(data).decode(), 200])
+    page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
+    wait_rows(page, 200, 240_000)
+    assert {r[2] for r in rows(page)} <= {"NORMAL", "UNSURE", "PNEUMONIA", "NOT A CHEST X-RAY"}
+    shot(page, "two-hundred")
+
+
+# --- results out
+
+
+def test_operating_point(visit):
+    page = visit()
+    choose(page, ("chest.png", film(12, True)))
+    page.wait_for_selector(".verdict")
+    before = page.inner_text(".figures")
+    assert all(w in before for w in ("sensitivity", "specificity", "PPV", "NPV", "95 % interval"))
+    page.fill("#xp-prevalence", "5")
+    page.wait_for_function("t => document.querySelector('.figures').innerText !== t", arg=before)
+    page.focus("#xp-threshold")
+    page.keyboard.press("End")  # 0.99
+    page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent.startsWith('0.990')")
+    page.wait_for_function("document.querySelector('.scale').getAttribute('aria-label').includes('operating point 0.990')")
+    assert rows(page)[0][4] == "0.990"
+    page.click("button.reset")
+    page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent.includes('default')")
+    shot(page, "operating-point")
+
+
+def test_picture_controls(visit):
+    page = visit()
+    choose(page, ("chest.png", film(12, True)))
+    page.wait_for_selector(".verdict")
+    page.focus(".opacity")
+    page.keyboard.press("Home")
+    assert page.eval_on_selector("img.map", "i => i.style.opacity") == "0"
+    page.click(".zoom-in")
+    assert page.inner_text("output[aria-label=Zoom]") == "150 %" and page.eval_on_selector(".stack", "s => s.style.width") == "150%"
+    page.click(".invert")
+    assert page.get_attribute(".invert", "aria-pressed") == "true" and "invert" in page.eval_on_selector(".stack img", "i => i.style.filter")
+
+
+def test_table_sorts_filters_and_opens(visit):
+    page = visit()
+    choose(page, ("b.png", film(12, True)), ("a.png", film(0)), ("c.txt.png", b"text"))
+    wait_rows(page, 3)
+    page.click("button[data-key=sort-file]")
+    assert [r[1] for r in rows(page)] == ["a.png", "b.png", "c.txt.png"]
+    page.click("button[data-key=sort-file]")
+    assert [r[1] for r in rows(page)] == ["c.txt.png", "b.png", "a.png"]
+    assert page.get_attribute("th:has(button[data-key=sort-file])", "aria-sort") == "descending"
+    page.click("button[data-key=sort-probability]")
+    assert [r[1] for r in rows(page)][1:] == ["a.png", "b.png"]
+    page.fill("input[type=search]", "B.")
+    assert [r[1] for r in rows(page)] == ["b.png"]
+    page.fill("input[type=search]", "")
+    page.select_option("select", "not read")
+    assert [r[1] for r in rows(page)] == ["c.txt.png"]
+    page.select_option("select", "")
+    page.click("button[aria-label='Open b.png']")
+    page.wait_for_function("document.querySelector('.result h3.name')?.textContent === 'b.png'")
+    page.click("button.clear")
+    page.wait_for_selector(".batch", state="hidden")
+
+
+def test_about_and_samples(visit):
+    page = visit()
+    page.click("summary")
+    page.wait_for_selector(".about table")
+    assert "Not for" in page.inner_text(".about") and load_bundle().hash[:16] in page.inner_text("details")
+    page.click("button.sample >> nth=1")
+    page.wait_for_selector(".verdict")
+    assert "SYNTHETIC" in page.inner_text(".result")
+
+
+# --- who uses it, and how
+
+
+def test_keyboard_alone(visit):
+    page = visit()
+    def tab_to(selector, most=60):
+        for _ in range(most):
+            if page.evaluate("s => document.activeElement.matches(s)", selector): return
+            page.keyboard.press("Tab")
+        pytest.fail(f"{selector} can't be reached with the tabulator")
+
+    tab_to("button.choose")
+    with page.expect_file_chooser() as chooser: page.keyboard.press("Enter")
+    chooser.value.set_files([{"name": "k.png", "mimeType": "image/png", "buffer": film(12, True)}])
+    page.wait_for_selector(".verdict")
+    for selector in (".opacity", ".zoom-in", ".invert", ".view", "#xp-threshold", "#xp-prevalence", "button.csv", "button[data-key=sort-file]", "button[aria-label='Open k.png']", "summary"):
+        tab_to(selector)
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none", f"{selector} shows no focus"
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".about table")
+
+
+def test_narrow_screen(visit):
+    page = visit(viewport={"width": 390, "height": 844})
+    choose(page, ("chest.png", film(12, True)))
+    page.wait_for_selector(".verdict")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    wide = page.evaluate("[...document.querySelectorAll('main > section, main > details, main button')].filter(e => e.offsetWidth && (e.getBoundingClientRect().right > 391)).filter(e => !e.closest('.scroll')).length")
+    assert wide == 0
+    shot(page, "narrow")
+
+
+def test_two_users_never_see_each_other(visit):
+    one, two = visit(), visit()
+    choose(one, ("mine.png", film(12, True)))
+    wait_rows(one, 1)
+    two.wait_for_timeout(500)
+    assert rows(two) == [] and two.query_selector(".verdict") is None
+    choose(two, ("other.png", film(0)))
+    wait_rows(two, 1)
+    assert rows(one)[0][1] == "mine.png" and rows(two)[0][1] == "other.png" and len(rows(one)) == 1
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    "axe-core from npm."
+    folder = tmp_path_factory.mktemp("axe")
+    npm = shutil.which("npm")
+    if not npm and not os.environ.get("CI"): pytest.skip("no npm here to get axe-core with")
+    subprocess.run([npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "axe-core@4"], cwd=folder, check=True, timeout=180)
+    return (folder / "node_modules/axe-core/axe.min.js").read_text()
+
+
+def test_axe_finds_no_serious_violation(visit, axe):
+    page = visit()
+    choose(page, ("a.png", film(12, True)), ("b.txt.png", b"text"))
+    wait_rows(page, 2)
+    page.click("summary")
+    page.wait_for_selector(".about table")
+    page.evaluate(axe)
+    found = page.evaluate("axe.run('main', { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")
+    bad = [(v["id"], v["impact"], [n["target"] for n in v["nodes"]][:3]) for v in found["violations"] if v["impact"] in ("serious", "critical")]
+    assert bad == [] and len(found["passes"]) > 15
+
+
+# --- when things fail
+
+
+def test_a_killed_process_is_noticed(tmp_path, visit):
+    s = Server(tmp_path)
+    try:
+        page = visit(s.url)
+        choose(page, ("chest.png", film()))
+        page.wait_for_selector(".verdict")
+        for k in s.kernels(): k.kill()
+        page.wait_for_selector(".gone:not([hidden]) button", timeout=40_000)
+        assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")  # what is there can still be read
+        shot(page, "session-lost")
+        page.click(".gone button")
+        page.wait_for_selector("main.xp[data-ready]", timeout=60_000)
+    finally:
+        s.stop()
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_a_model_that_is_not_there_is_said(tmp_path, visit, damage):
+    folder = tmp_path / "bundle"
+    if damage == "damaged":
+        shutil.copytree(SHIPPED, folder)
+        (folder / "model.onnx").write_bytes(b"half")
+    s = Server(tmp_path, XRAYPNEU_MODEL=str(folder))
+    try:
+        page = visit(s.url, wait=False)
+        page.wait_for_selector(".xp-broken", timeout=60_000)
+        said = page.inner_text(".xp-broken")
+        assert ("is missing" if damage == "missing" else "damaged") in said and "Traceback" not in page.content()
+        shot(page, f"model-{damage}")
+    finally:
+        s.stop()
+
+
+def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text("import os\nif os.environ.get('XRAYPNEU_BREAK'):\n import xraypneu.predict as p\n def f(*a, **k): raise RuntimeError('patient Smith')\n p.Predictor.predict = f\n")
+    s = Server(tmp_path, PYTHONPATH=str(tmp_path), XRAYPNEU_BREAK="1")
+    try:
+        page = visit(s.url)
+        choose(page, ("smith-john.png", film()))
+        page.wait_for_selector(".trouble:not([hidden])")
+        assert "log says what" in page.inner_text(".trouble") and "Traceback" not in page.content() and "Smith" not in page.content().replace("smith-john.png", "")
+        deadline = time.monotonic() + 10
+        while "could not answer chunk: RuntimeError" not in s.log.read_text() and time.monotonic() < deadline: time.sleep(0.2)
+        text = s.log.read_text()
+        assert "could not answer chunk: RuntimeError" in text and "smith" not in text.lower()
+        shot(page, "error")
+    finally:
+        s.stop()
+
+
+def test_the_door(server, tmp_path):
+    "What a server gives to strangers: no files, no other template, its headers, no kernel for a look at its health."
+    before = len(server.kernels())
+    get = lambda path: urllib.request.urlopen(server.url + path, timeout=10)
+    assert get("voila/static/voila.js").status == 200
+    for path in ("voila/files/dashboard.ipynb", "voila/files/../../params.yaml", "voila/files/x.png"):
+        with pytest.raises(urllib.error.HTTPError) as e: get(path)
+        assert e.value.code in (403, 404)
+    assert len(server.kernels()) == before
+    page = get("?template=nonexistent")
+    assert page.status == 200 and "default-src 'self'" in page.headers["Content-Security-Policy"] and page.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_sessions_are_capped_and_a_token_is_asked_for(tmp_path):
+    s = Server(tmp_path, XRAYPNEU_SESSIONS="1")
+    try:
+        assert urllib.request.urlopen(s.url, timeout=60).status == 200
+        with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(s.url, timeout=60)
+        assert e.value.code == 503
+    finally:
+        s.stop()
+
+
+def test_names_are_not_logged(server, visit):
+    page = visit()
+    choose(page, ("jane-doe-1999.png", film()))
+    wait_rows(page, 1)
+    assert "jane-doe" not in server.log.read_text()
+
+
+def test_no_tensorflow_in_the_kernel(server, visit):
+    visit()
+    for k in server.kernels():
+        assert not any("tensorflow" in m.path for m in k.memory_maps()), "TensorFlow is loaded"

@@ -1,0 +1,52 @@
+"""How the dashboard is served: `voila nbs/app/dashboard.ipynb` in this folder, or `make app`. What may differ from place to place comes from the environment.
+
+XRAYPNEU_MODEL      a bundle's folder or an MLflow address; the shipped model by default
+XRAYPNEU_SESSIONS   sessions at once, 50; the next one is asked to come back
+XRAYPNEU_MAX_MB     of an uploaded file, 25
+"""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from tornado.web import HTTPError
+
+c = get_config()  # noqa: F821
+SESSIONS = int(os.environ.get("XRAYPNEU_SESSIONS", 50))
+
+# our template asks no other host for anything
+os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")]))
+model = os.environ.get("XRAYPNEU_MODEL", "")
+if model and not model.startswith(("models:/", "runs:/")):
+    os.environ["XRAYPNEU_MODEL"] = str(Path(model).expanduser().absolute())  # kernels run in the notebook's folder
+
+
+def limit_sessions(handler, notebook, cwd):
+    "A session is a process; no more of them than the machine carries."
+    if len(handler.kernel_manager.list_kernel_ids()) >= SESSIONS:
+        raise HTTPError(503, reason="Too many sessions. Come back in some minutes")
+
+
+c.VoilaConfiguration.prelaunch_hook = limit_sessions
+c.VoilaConfiguration.template = "xraypneu"
+c.VoilaConfiguration.file_allowlist = []  # no file of this folder is served
+c.VoilaConfiguration.allow_template_override = "NO"
+c.VoilaConfiguration.allow_theme_override = "NO"
+c.VoilaConfiguration.show_tracebacks = False
+c.VoilaConfiguration.http_header_envs = []
+c.VoilaExecutor.timeout = 120
+c.Voila.port_retries = 0  # a port in use is an error, not another port
+c.Voila.open_browser = False
+c.MappingKernelManager.cull_idle_timeout = 1800  # seconds; an open page that is used counts as used
+c.MappingKernelManager.cull_interval = 60
+c.MappingKernelManager.cull_connected = True
+# unsafe-inline and blob: are what Voilà and its widgets need; nothing comes from, or goes to, another host
+c.Voila.tornado_settings = {
+    "websocket_max_message_size": 16 * 1024 * 1024,
+    "headers": {
+        "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+                                   "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    },
+}
