@@ -3,6 +3,7 @@
 XRAYPNEU_MODEL      a bundle's folder or an MLflow address; the shipped model by default
 XRAYPNEU_SESSIONS   sessions at once, 50; the next one is asked to come back
 XRAYPNEU_MAX_MB     of an uploaded file, 25
+XRAYPNEU_TOKEN      asked of whoever opens the page; without it, anybody who reaches the port may
 """
 
 import os
@@ -19,15 +20,18 @@ os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(files("xraypneu")
 model = os.environ.get("XRAYPNEU_MODEL", "")
 if model and not model.startswith(("models:/", "runs:/")):
     os.environ["XRAYPNEU_MODEL"] = str(Path(model).expanduser().absolute())  # kernels run in the notebook's folder
+token = os.environ.pop("XRAYPNEU_TOKEN", "")  # kernels need not know it
+if token: c.Voila.token = token
 
 
-def limit_sessions(handler, notebook, cwd):
-    "A session is a process; no more of them than the machine carries."
+def before_a_session(handler, notebook, cwd):
+    "A session is a process; no more of them than the machine carries. Closing its page ends it."
+    _ = handler.xsrf_token  # asking for it sets the cookie without which the server refuses the closing page's message (Voilà issue 1458)
     if len(handler.kernel_manager.list_kernel_ids()) >= SESSIONS:
         raise HTTPError(503, reason="Too many sessions. Come back in some minutes")
 
 
-c.VoilaConfiguration.prelaunch_hook = limit_sessions
+c.VoilaConfiguration.prelaunch_hook = before_a_session
 c.VoilaConfiguration.template = "xraypneu"
 c.VoilaConfiguration.file_allowlist = []  # no file of this folder is served
 c.VoilaConfiguration.allow_template_override = "NO"

@@ -5,68 +5,29 @@ import io
 import os
 import re
 import shutil
-import signal
-import socket
+import ssl
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
-from conftest import ROOT
 from PIL import Image
+from served import ARGS, CHROMIUM, READY, ROOT, TRANSFER, Server, film, free_port
 
 from xraypneu.bundle import SHIPPED, load_bundle
 from xraypneu.sample import draw_radiograph
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SHOTS = Path(os.environ.get("XRAYPNEU_SCREENSHOTS") or ROOT / "reports/screenshots")
 TAKE_SHOTS = "CI" in os.environ or "XRAYPNEU_SCREENSHOTS" in os.environ  # asked now: conftest takes our variables out of the environment
 pytestmark = pytest.mark.skipif(not CHROMIUM and not os.environ.get("CI"), reason="no Chromium here: install Debian's package chromium")
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Server:
-    "Voilà in a process of its own, as `make app` starts it."
-
-    def __init__(self, folder, **env):
-        self.port, self.log = free_port(), folder / "voila.log"
-        self.url = f"http://127.0.0.1:{self.port}/"
-        command = [str(Path(sys.executable).with_name("voila")), "nbs/app/dashboard.ipynb", f"--port={self.port}", "--no-browser"]
-        with open(self.log, "w") as out:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, **env}, start_new_session=True)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.url}voila/static/voila.js", timeout=2).read()
-                return
-            except OSError:
-                assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-                time.sleep(0.2)
-
-    def kernels(self):
-        return [p for p in psutil.Process(self.process.pid).children(recursive=True) if "ipykernel_launcher" in " ".join(p.cmdline())]
-
-    def stop(self):
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(20)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    s = Server(tmp_path_factory.mktemp("voila"))
-    yield s
-    s.stop()
+    with Server(tmp_path_factory.mktemp("voila")) as s: yield s
 
 
 @pytest.fixture(scope="module")
@@ -85,25 +46,19 @@ def visit(server, browser):
     "Opens the dashboard; at the end nothing must have gone to another host and no error must have been thrown."
     contexts, foreign, errors = [], [], []
 
-    def go(url=None, wait=True, **kw):
+    def go(url=None, wait=True, base=None, **kw):
         context = browser.new_context(viewport=kw.pop("viewport", {"width": 1280, "height": 1000}), accept_downloads=True, **kw)
         contexts.append(context)
         page = context.new_page()
-        page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((url or server.url, "data:", "blob:")) else None)
+        page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((base or url or server.url, "data:", "blob:")) else None)
         page.on("pageerror", lambda e: errors.append(str(e)))
         page.goto(url or server.url)
-        if wait: page.wait_for_selector("main.xp[data-ready]", timeout=60_000)
+        if wait: page.wait_for_selector(READY, timeout=60_000)
         return page
 
     yield go
     for c in contexts: c.close()
     assert foreign == [] and errors == []
-
-
-def film(patient=0, ill=False, size=400, format="PNG", seed=4):
-    file = io.BytesIO()
-    Image.fromarray(draw_radiograph(patient, pneumonia=ill, seed=seed, size=size)[0]).save(file, format)
-    return file.getvalue()
 
 
 def rows(page):
@@ -125,8 +80,7 @@ def drop(page, *files):
     import base64
 
     data = [[n, base64.b64encode(b).decode()] for n, b in files]
-    transfer = page.evaluate_handle("""files => { const d = new DataTransfer();
-        for (const [n, b] of files) d.items.add(new File([Uint8Array.from(atob(b), c => c.charCodeAt(0))], n)); return d; }""", data)
+    transfer = page.evaluate_handle(TRANSFER, data)
     for event in ("dragenter", "dragover", "drop"): page.dispatch_event(".drop", event, {"dataTransfer": transfer})
 
 
@@ -169,7 +123,7 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
         page.click(f".batch tbody tr:nth-child({i + 1}) button")
         page.wait_for_selector(f".verdict.v-{name}")
         shot(page, f"verdict-{name.lower()}")
-    assert page.query_selector(".scale") is None  # no probability for what is no chest radiograph
+    assert page.query_selector(".scale") is None and rows(page)[3][3] == ""  # no probability for what is no chest radiograph
 
 
 def test_dicom(visit):
@@ -225,7 +179,7 @@ def test_hostile_names(visit):
     wait_rows(page, len(names), 60_000)
     shown = [r[1] for r in rows(page)]
     assert shown[0] == names[0] and "‮" not in shown[1] and len(shown[2]) <= 120
-    assert page.query_selector("main img[src='x']") is None
+    assert page.query_selector("main img[src='x']") is None and "\u202e" not in page.inner_text(".uploads")
     with page.expect_download() as d: page.click("button.csv")
     table = list(csv.reader(io.StringIO(Path(d.value.path()).read_text())))
     assert len(table) == len(names) + 1 and not any(c[:1] in ("=", "+", "-", "@") for line in table for c in line)
@@ -402,8 +356,7 @@ def test_axe_finds_no_serious_violation(visit, axe):
 
 
 def test_a_killed_process_is_noticed(tmp_path, visit):
-    s = Server(tmp_path)
-    try:
+    with Server(tmp_path) as s:
         page = visit(s.url)
         choose(page, ("chest.png", film()))
         page.wait_for_selector(".verdict")
@@ -412,9 +365,7 @@ def test_a_killed_process_is_noticed(tmp_path, visit):
         assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")  # what is there can still be read
         shot(page, "session-lost")
         page.click(".gone button")
-        page.wait_for_selector("main.xp[data-ready]", timeout=60_000)
-    finally:
-        s.stop()
+        page.wait_for_selector(READY, timeout=60_000)
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
@@ -423,22 +374,18 @@ def test_a_model_that_is_not_there_is_said(tmp_path, visit, damage):
     if damage == "damaged":
         shutil.copytree(SHIPPED, folder)
         (folder / "model.onnx").write_bytes(b"half")
-    s = Server(tmp_path, XRAYPNEU_MODEL=str(folder))
-    try:
+    with Server(tmp_path, XRAYPNEU_MODEL=str(folder)) as s:
         page = visit(s.url, wait=False)
         page.wait_for_selector(".xp-broken", timeout=60_000)
         said = page.inner_text(".xp-broken")
         assert ("is missing" if damage == "missing" else "damaged") in said and "Traceback" not in page.content()
         shot(page, f"model-{damage}")
-    finally:
-        s.stop()
 
 
 def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
     broken = tmp_path / "sitecustomize.py"
     broken.write_text("import os\nif os.environ.get('XRAYPNEU_BREAK'):\n import xraypneu.predict as p\n def f(*a, **k): raise RuntimeError('patient Smith')\n p.Predictor.predict = f\n")
-    s = Server(tmp_path, PYTHONPATH=str(tmp_path), XRAYPNEU_BREAK="1")
-    try:
+    with Server(tmp_path, PYTHONPATH=str(tmp_path), XRAYPNEU_BREAK="1") as s:
         page = visit(s.url)
         choose(page, ("smith-john.png", film()))
         page.wait_for_selector(".trouble:not([hidden])")
@@ -448,8 +395,6 @@ def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
         text = s.log.read_text()
         assert "could not answer chunk: RuntimeError" in text and "smith" not in text.lower()
         shot(page, "error")
-    finally:
-        s.stop()
 
 
 def test_the_door(server, tmp_path):
@@ -465,14 +410,70 @@ def test_the_door(server, tmp_path):
     assert page.status == 200 and "default-src 'self'" in page.headers["Content-Security-Policy"] and page.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_sessions_are_capped_and_a_token_is_asked_for(tmp_path):
-    s = Server(tmp_path, XRAYPNEU_SESSIONS="1")
-    try:
+def test_sessions_are_capped(tmp_path):
+    with Server(tmp_path, XRAYPNEU_SESSIONS="1") as s:
         assert urllib.request.urlopen(s.url, timeout=60).status == 200
         with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(s.url, timeout=60)
-        assert e.value.code == 503
+        assert e.value.code == 503 and "Too many sessions" in str(e.value)
+
+
+def test_a_token_is_asked_for(tmp_path, visit):
+    with Server(tmp_path, XRAYPNEU_TOKEN="open-sesame") as s:
+        assert urllib.request.urlopen(s.url + "voila/static/voila.js", timeout=10).status == 200  # is it alive? needs no token
+        for path in ("", "?token=wrong"): assert "/login" in urllib.request.urlopen(s.url + path, timeout=10).url
+        assert s.kernels() == []
+        page = visit(s.url + "?token=open-sesame", base=s.url)
+        choose(page, ("chest.png", film()))
+        page.wait_for_selector(".verdict")
+        assert "open-sesame" not in s.kernels()[0].environ().values()
+
+
+def test_closing_the_page_ends_its_process(server, visit):
+    page = visit()
+    before = {k.pid for k in server.kernels()}
+    page.goto("about:blank")
+    deadline = time.monotonic() + 20
+    while len(before - {k.pid for k in server.kernels()}) == 0:
+        assert time.monotonic() < deadline, "the process outlives its page"
+        time.sleep(0.2)
+
+
+NGINX = shutil.which("nginx", path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
+
+
+@pytest.mark.skipif(not NGINX and not os.environ.get("CI"), reason="no nginx here: install Debian's package nginx")
+def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
+    "deploy/nginx.conf as it stands, but for names, ports and the certificate."
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", "xrays.key", "-out", "xrays.crt"], cwd=tmp_path, check=True, capture_output=True)
+    port = free_port()
+    conf = (ROOT / "deploy/nginx.conf").read_text()
+    for old, new in (("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"), ("xrays.example.org", "127.0.0.1"), ("/etc/ssl/", f"{tmp_path}/"), ("127.0.0.1:8866", f"127.0.0.1:{server.port}")):
+        assert old in conf
+        conf = conf.replace(old, new)
+    own = "".join(f"{name}_temp_path {tmp_path};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (tmp_path / "nginx.conf").write_text(f"daemon off;\npid {tmp_path}/pid;\nerror_log {tmp_path}/error.log;\nevents {{}}\nhttp {{\naccess_log off;\n{own}{conf}\n}}\n")
+    proxy = subprocess.Popen([NGINX, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log"], stderr=subprocess.PIPE)
+    try:
+        url, context = f"https://127.0.0.1:{port}/", ssl.create_default_context(cafile=tmp_path / "xrays.crt")
+        context.check_hostname = False
+        before, deadline = len(server.kernels()), time.monotonic() + 10
+        while True:
+            try: assert urllib.request.urlopen(url + "health", timeout=5, context=context).status == 200
+            except urllib.error.URLError: assert time.monotonic() < deadline and proxy.poll() is None, (tmp_path / "error.log").read_text()
+            else: break
+            time.sleep(0.2)
+        assert len(server.kernels()) == before
+        page = visit(url, ignore_https_errors=True)
+        choose(page, ("chest.png", film(12, True, size=2000)))
+        page.wait_for_selector(".verdict.v-PNEUMONIA")
+        def code():  # HEAD counts as a visit and starts nothing
+            try: return urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10, context=context).status
+            except urllib.error.HTTPError as e: return e.code
+
+        assert 429 in [code() for _ in range(14)]
     finally:
-        s.stop()
+        proxy.terminate()
+        proxy.wait(10)
 
 
 def test_names_are_not_logged(server, visit):

@@ -1,0 +1,75 @@
+"""A real Voilà and what a real Chromium needs, for the browser tests and for bench/dashboard.py."""
+
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+from xraypneu.sample import draw_radiograph
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+READY = "main.xp[data-ready]"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    "Voilà in a process of its own, as `make app` starts it."
+
+    def __init__(self, folder, *arguments, notebook="nbs/app/dashboard.ipynb", **env):
+        self.port, self.log = free_port(), Path(folder) / "voila.log"
+        self.url = f"http://127.0.0.1:{self.port}/"
+        command = [str(Path(sys.executable).with_name("voila")), str(notebook), f"--port={self.port}", "--no-browser", *arguments]
+        with open(self.log, "w") as out:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, **env}, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}voila/static/voila.js", timeout=2).read()
+                return
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline: raise RuntimeError(f"Voilà did not start:\n{self.log.read_text()}") from None
+                time.sleep(0.2)
+
+    def kernels(self):
+        "The processes of the sessions."
+        def is_kernel(p):
+            try: return "ipykernel_launcher" in " ".join(p.cmdline())
+            except psutil.Error: return False  # it has just ended
+
+        return [p for p in psutil.Process(self.process.pid).children(recursive=True) if is_kernel(p)]
+
+    def stop(self):
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(20)
+
+    def __enter__(self): return self
+
+    def __exit__(self, *_): self.stop()
+
+
+def film(patient=0, ill=False, size=400, format="PNG", seed=4):
+    "Bytes of a synthetic radiograph."
+    file = io.BytesIO()
+    Image.fromarray(draw_radiograph(patient, pneumonia=ill, seed=seed, size=size)[0]).save(file, format)
+    return file.getvalue()
+
+
+# of a list of [name, base64], the DataTransfer that a drop of these files brings
+TRANSFER = """files => { const d = new DataTransfer();
+    for (const [n, b] of files) d.items.add(new File([Uint8Array.from(atob(b), c => c.charCodeAt(0))], n)); return d; }"""
