@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check test lint export sync ship verify bench constraints clean
+.PHONY: help env run app check test lint export sync ship verify bench bench-app constraints clean
 
 help: ## list the commands
 	@echo "make run                 sample data, all stages, reports and a model"
@@ -67,6 +67,9 @@ verify: $(READY) ## with DATA=folder: score the shipped bundle on the official t
 bench: $(READY) ## Predictor beside Keras, LiteRT and OpenVINO, into bench/results.md; some minutes, on an idle machine
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	@python bench/bench.py
+
+bench-app: $(READY) ## the dashboard's opening, answers, memory and crowds, into bench/dashboard.md; ten minutes, on an idle machine with Chromium
+	@python bench/dashboard.py
 
 constraints: $(READY) ## write the versions of this environment into constraints.txt
 	{ echo "# Versions that were tested together, written by make constraints"; pip freeze --exclude-editable; } > .constraints.tmp

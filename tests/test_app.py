@@ -402,12 +402,34 @@ def test_the_door(server, tmp_path):
     before = len(server.kernels())
     get = lambda path: urllib.request.urlopen(server.url + path, timeout=10)
     assert get("voila/static/voila.js").status == 200
-    for path in ("voila/files/dashboard.ipynb", "voila/files/../../params.yaml", "voila/files/x.png"):
+    for path in ("voila/files/dashboard.ipynb", "voila/files/../../params.yaml", "voila/files/x.png", "api/kernels", "api/contents"):
         with pytest.raises(urllib.error.HTTPError) as e: get(path)
         assert e.value.code in (403, 404)
     assert len(server.kernels()) == before
     page = get("?template=nonexistent")
     assert page.status == 200 and "default-src 'self'" in page.headers["Content-Security-Policy"] and page.headers["X-Content-Type-Options"] == "nosniff"
+
+
+INTRUDER = """([code]) => new Promise((done, failed) => {
+    const id = JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId, seen = [];
+    const socket = new WebSocket(`ws://${location.host}/api/kernels/${id}/channels`);
+    const header = (type) => ({ msg_id: type, msg_type: type, username: '', session: 'intruder', version: '5.3', date: new Date().toISOString() });
+    const put = (type, content) => socket.send(JSON.stringify({ header: header(type), parent_header: {}, metadata: {}, content, channel: 'shell', buffers: [] }));
+    socket.onmessage = (e) => { const m = JSON.parse(e.data); seen.push(`${m.parent_header.msg_type} ${m.msg_type}`); };
+    socket.onerror = () => failed(new Error('no socket'));
+    socket.onopen = () => {
+        put('execute_request', { code, silent: false, store_history: false, user_expressions: {}, allow_stdin: false, stop_on_error: true });
+        put('kernel_info_request', {});
+        setTimeout(() => { socket.close(); done(seen); }, 3000);
+    };
+})"""
+
+
+def test_code_that_a_browser_sends_is_not_run(visit, tmp_path):
+    page = visit()
+    seen = page.evaluate(INTRUDER, [f"open({str(tmp_path / 'canary')!r}, 'w')"])
+    assert "kernel_info_request kernel_info_reply" in seen  # the socket does reach the kernel
+    assert not any(s.startswith("execute_request") for s in seen) and not (tmp_path / "canary").exists()
 
 
 def test_sessions_are_capped(tmp_path):
