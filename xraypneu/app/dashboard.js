@@ -569,6 +569,11 @@ function render({ model, el }) {
   }
 
   // --- all files
+  function reopen(r) {
+    blank(`Opening ${r.file}`);
+    send({ kind: "open", id: r.id });
+  }
+
   const COLUMNS = [
     ["n", "#"],
     ["file", "file"],
@@ -614,7 +619,8 @@ function render({ model, el }) {
     const line = (r) =>
       make(
         "tr",
-        { class: r.id === open ? "open" : false },
+        // the button in the row has no handler of its own: its click, a key's too, arrives here
+        { class: r.error ? false : r.id === open ? "can-open open" : "can-open", ...(r.error ? {} : { onclick: () => reopen(r) }) },
         make("td", {}, String(r.n)),
         make("td", { class: "name" }, r.file),
         make(
@@ -625,25 +631,7 @@ function render({ model, el }) {
         make("td", {}, r.error || kind(r.verdict) === "STRANGE" ? "" : r.probability.toFixed(3)),
         make("td", {}, r.error ? "" : r.threshold.toFixed(3)),
         make("td", {}, r.error ? "" : r.bundle.slice(0, 8)),
-        make(
-          "td",
-          {},
-          r.error
-            ? ""
-            : make(
-                "button",
-                {
-                  type: "button",
-                  "data-key": `open-${r.id}`,
-                  "aria-label": `Open ${r.file}`,
-                  onclick: () => {
-                    blank(`Opening ${r.file}`);
-                    send({ kind: "open", id: r.id });
-                  },
-                },
-                "Open",
-              ),
-        ),
+        make("td", {}, r.error ? "" : make("button", { type: "button", "data-key": `open-${r.id}`, "aria-label": `Open ${r.file}` }, "Open")),
       );
     counted.textContent = `${shown.length} of ${rows.size} files`;
     tableBox.replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...shown.map(line))));
