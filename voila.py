@@ -33,6 +33,7 @@ def before_a_session(handler, notebook, cwd):
 
 c.VoilaConfiguration.prelaunch_hook = before_a_session
 c.VoilaConfiguration.template = "xraypneu"
+c.VoilaConfiguration.extension_allowlist = ["@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget"]  # whatever else is installed stays out of the page
 c.VoilaConfiguration.file_allowlist = []  # no file of this folder is served
 c.VoilaConfiguration.allow_template_override = "NO"
 c.VoilaConfiguration.allow_theme_override = "NO"
