@@ -107,6 +107,38 @@ def _info(args, out):
     return 0
 
 # %% ../nbs/api/25_cli.ipynb #c007
+def _teams(action):
+    "Run what needs MLflow; its errors have a line of their own."
+    from xraypneu.registry import PromotionError
+    from xraypneu.tracking import TrackingError
+
+    try:
+        return action()
+    except (PromotionError, TrackingError) as e:
+        print(f"xraypneu: {e}", file=sys.stderr)
+        return 2
+
+
+def _promote(args, out):
+    def action():
+        from xraypneu.registry import promote
+
+        found = promote(args.name, args.version, args.dry_run)
+        out.write(f"version {found['version']} of {found['name']}: {found['decision']}{' (dry run)' if args.dry_run else ''}\n" + "".join(f"    {r}\n" for r in found["reasons"]))
+        return 0 if found["decision"] == "promoted" else 1
+    return _teams(action)
+
+
+def _rollback(args, out):
+    def action():
+        from xraypneu.registry import rollback
+
+        found = rollback(args.name, args.reason)
+        out.write(f"version {found['version']} of {found['name']} is the champion again; it was {found['was']}\n")
+        return 0
+    return _teams(action)
+
+# %% ../nbs/api/25_cli.ipynb #c008
 _EXAMPLES = """examples:
   xraypneu predict chest.png
   xraypneu predict --csv films/*.dcm > predictions.csv
@@ -114,6 +146,8 @@ _EXAMPLES = """examples:
   xraypneu predict --bundle models/bundle chest.png
   xraypneu predict --bundle models:/xraypneu@champion chest.png
   xraypneu info
+  xraypneu promote --dry-run
+  xraypneu rollback --reason "missed effusions"
 """
 
 
@@ -132,6 +166,13 @@ def _parser():
     p.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="int8 is about twice as fast, with an operating point of its own")
     i = commands.add_parser("info", help="the model: figures, hashes, versions")
     i.add_argument("--json", action="store_true", help="all there is, as JSON")
+    u = commands.add_parser("promote", help="hold the model that was trained last against the champion, and let it take its place if it is not worse",
+                            epilog="params.yaml has the floor and the margin, under `promote`. Exit status: 0 promoted, 1 refused, 2 no decision\n", formatter_class=argparse.RawDescriptionHelpFormatter)
+    u.add_argument("--version", metavar="N", help="of the registered model; the alias `candidate` by default")
+    u.add_argument("--dry-run", action="store_true", help="decide, change nothing")
+    b = commands.add_parser("rollback", help="give the champion's place back to the one before")
+    b.add_argument("--reason", default="", help="goes into the tags of the version that steps down")
+    for c in (u, b): c.add_argument("--name", default="xraypneu", help="of the registered model")
     for c in (p, i): c.add_argument("--bundle", metavar="BUNDLE", help="a bundle's folder or an MLflow address; the shipped one by default")
     return parser
 
@@ -141,7 +182,7 @@ def main(argv=None, out=None) -> int:  # the exit status
     args = _parser().parse_args(argv)
     out = sys.stdout if out is None else out
     try:
-        return {"predict": _predict, "info": _info}[args.command](args, out)
+        return {"predict": _predict, "info": _info, "promote": _promote, "rollback": _rollback}[args.command](args, out)
     except BrokenPipeError:  # the reader had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINS', 'REFERENCE', 'OFFICIAL_TEST', 'SPREAD', 'FILE_COLUMNS', 'MetricsError', 'at_threshold', 'ece', 'figures',
-           'bootstrap', 'is_official_test', 'roc_points', 'pr_points', 'reliability', 'operating_table',
+           'bootstrap', 'paired', 'is_official_test', 'roc_points', 'pr_points', 'reliability', 'operating_table',
            'calibration_line', 'predictive_values', 'decision_curve', 'spread', 'image_statistics', 'border_strip',
            'grouped_auc', 'chance_auc', 'metadata_baseline', 'write_json', 'write_csv']
 
@@ -185,10 +185,35 @@ def bootstrap(
     return out
 
 # %% ../nbs/api/11_metrics.ipynb #c034
+def paired(
+    y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
+    p,  # (n,) probability of PNEUMONIA, of one model
+    threshold: float,  # its own
+    other,  # (n,) of the other model
+    other_threshold: float,  # its own
+    patients,  # (n,) patient of each image
+    n: int = 2000,  # draws
+    seed: int = 0,
+) -> dict:  # roc_auc, roc_auc_low, roc_auc_high: the first's less the other's, 95 % interval by patient; won, lost: images that only the first, only the other gets right; mcnemar_p
+    "How one model differs from another on the same images."
+    (y, p), (_, other) = _checked(y, p), _checked(y, other)
+    if len(patients) != len(y): raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one an image.")
+    step = max(1, 4_000_000 // len(y))
+    blocks = []
+    for start in range(0, n, step):
+        draws = _draws(y, patients, min(step, n - start), seed=[seed, start])
+        blocks.append(_weighted(y, p, threshold, draws)["roc_auc"] - _weighted(y, other, other_threshold, draws)["roc_auc"])
+    low, high = np.quantile(np.concatenate(blocks), [.025, .975])
+    right, other_right = (p >= threshold) == y, (other >= other_threshold) == y
+    won, lost = int((right & ~other_right).sum()), int((other_right & ~right).sum())
+    return dict(roc_auc=float(skm.roc_auc_score(y, p) - skm.roc_auc_score(y, other)), roc_auc_low=float(low), roc_auc_high=float(high), won=won, lost=lost,
+                mcnemar_p=float(binomtest(won, won + lost).pvalue) if won + lost else 1.0)
+
+# %% ../nbs/api/11_metrics.ipynb #c037
 REFERENCE = dict(accuracy=0.8942, sensitivity=0.9333, precision=0.9143)  # sensitivity is its recall
 OFFICIAL_TEST = dict(NORMAL=234, PNEUMONIA=390)  # images of the official test folder
 
-# %% ../nbs/api/11_metrics.ipynb #c037
+# %% ../nbs/api/11_metrics.ipynb #c040
 def is_official_test(
     y,  # (n,) labels of the test images
     synthetic: bool = False,  # computer-generated?
@@ -197,7 +222,7 @@ def is_official_test(
     y = np.asarray(y)
     return not synthetic and len(y) == sum(OFFICIAL_TEST.values()) and int((y == 1).sum()) == OFFICIAL_TEST["PNEUMONIA"]
 
-# %% ../nbs/api/11_metrics.ipynb #c040
+# %% ../nbs/api/11_metrics.ipynb #c043
 def _thin(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
     "At most `limit` rows in even steps, the first and the last among them."
     if len(frame) <= limit: return frame.reset_index(drop=True)
@@ -209,7 +234,7 @@ def _both(y, p):
     if not 0 < y.sum() < len(y): raise MetricsError("A curve needs both classes.")
     return y, p
 
-# %% ../nbs/api/11_metrics.ipynb #c041
+# %% ../nbs/api/11_metrics.ipynb #c044
 def roc_points(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p,  # (n,) probability of PNEUMONIA
@@ -219,7 +244,7 @@ def roc_points(
     fpr, tpr, t = skm.roc_curve(*_both(y, p))
     return _thin(pd.DataFrame(dict(fpr=fpr, tpr=tpr, threshold=np.where(np.isfinite(t), t, np.nan))), limit)
 
-# %% ../nbs/api/11_metrics.ipynb #c042
+# %% ../nbs/api/11_metrics.ipynb #c045
 def pr_points(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p,  # (n,) probability of PNEUMONIA
@@ -229,7 +254,7 @@ def pr_points(
     precision, recall, t = skm.precision_recall_curve(*_both(y, p), drop_intermediate=True)
     return _thin(pd.DataFrame(dict(recall=recall, precision=precision, threshold=np.append(t, np.nan)))[::-1], limit)
 
-# %% ../nbs/api/11_metrics.ipynb #c046
+# %% ../nbs/api/11_metrics.ipynb #c049
 def reliability(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p,  # (n,) probability of PNEUMONIA
@@ -244,7 +269,7 @@ def reliability(
                          observed_low=wilson.low, observed_high=wilson.high, images=len(o)))
     return pd.DataFrame(rows)
 
-# %% ../nbs/api/11_metrics.ipynb #c050
+# %% ../nbs/api/11_metrics.ipynb #c053
 def operating_table(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p,  # (n,) probability of PNEUMONIA
@@ -265,7 +290,7 @@ def operating_table(
         out[f"{k}_low"], out[f"{k}_high"] = np.quantile(drawn, [.025, .975], axis=0)
     return {k: [round(float(v), 4) for v in values] for k, values in out.items()}
 
-# %% ../nbs/api/11_metrics.ipynb #c053
+# %% ../nbs/api/11_metrics.ipynb #c056
 def calibration_line(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p,  # (n,) probability of PNEUMONIA
@@ -276,7 +301,7 @@ def calibration_line(
     fit = LogisticRegression(C=np.inf, class_weight="balanced", max_iter=1000).fit(np.log(q / (1 - q))[:, None], y)
     return float(fit.coef_[0, 0]), float(fit.intercept_[0])
 
-# %% ../nbs/api/11_metrics.ipynb #c056
+# %% ../nbs/api/11_metrics.ipynb #c059
 def predictive_values(
     sensitivity: float,  # 0 to 1
     specificity: float,  # 0 to 1
@@ -287,7 +312,7 @@ def predictive_values(
     ratio = lambda a, b: np.divide(a, a + b, out=np.full(q.shape, np.nan), where=(a + b) > 0)
     return ratio(sensitivity * q, (1 - specificity) * (1 - q)), ratio(specificity * (1 - q), (1 - sensitivity) * q)
 
-# %% ../nbs/api/11_metrics.ipynb #c059
+# %% ../nbs/api/11_metrics.ipynb #c062
 def decision_curve(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p,  # (n,) probability of PNEUMONIA
@@ -301,7 +326,7 @@ def decision_curve(
     net = lambda acted: (acted & (y == 1)).mean(1) - price * (acted & (y == 0)).mean(1)
     return pd.DataFrame(dict(threshold=t, model=net(called), everybody=net(np.ones_like(called))))
 
-# %% ../nbs/api/11_metrics.ipynb #c062
+# %% ../nbs/api/11_metrics.ipynb #c065
 SPREAD = ("accuracy", "sensitivity", "specificity", "precision", "f1", "roc_auc", "average_precision", "brier", "ece")  # the figures that are compared
 
 def spread(
@@ -313,7 +338,7 @@ def spread(
     return pd.DataFrame(dict(figure=frame.columns, mean=frame.mean().to_numpy(), sd=frame.std(ddof=1).to_numpy(),
                              lowest=frame.min().to_numpy(), highest=frame.max().to_numpy()))
 
-# %% ../nbs/api/11_metrics.ipynb #c065
+# %% ../nbs/api/11_metrics.ipynb #c068
 def image_statistics(
     images,  # (n, S, S) uint8; a memmap is read image by image
 ) -> pd.DataFrame:  # a row an image: mean, contrast (standard deviation), dark (share), bright (share), sharpness
@@ -325,7 +350,7 @@ def image_statistics(
         rows.append((a.mean(), a.std(), (a < 16).mean(), (a > 239).mean(), laplacian.var()))
     return pd.DataFrame(rows, columns=["mean", "contrast", "dark", "bright", "sharpness"], dtype=np.float64)
 
-# %% ../nbs/api/11_metrics.ipynb #c068
+# %% ../nbs/api/11_metrics.ipynb #c071
 def border_strip(
     images,  # (n, S, S) uint8, S at least 20
 ) -> np.ndarray:  # (n, 144) float32: mean grey levels of the cells of the outer 10 %
@@ -340,7 +365,7 @@ def border_strip(
         out[i] = (sums / cells)[ring]
     return out
 
-# %% ../nbs/api/11_metrics.ipynb #c071
+# %% ../nbs/api/11_metrics.ipynb #c074
 def grouped_auc(
     features,  # DataFrame or (n, k) array; text columns become one column a value
     y,  # (n,) 0 or 1, what to tell apart
@@ -362,7 +387,7 @@ def grouped_auc(
     scores = scores[~np.isnan(scores)]
     return (float(scores.mean()), float(scores.min()), float(scores.max())) if scores.size else (math.nan,) * 3
 
-# %% ../nbs/api/11_metrics.ipynb #c075
+# %% ../nbs/api/11_metrics.ipynb #c078
 def chance_auc(
     y,  # (n,) 0 or 1
     groups,  # (n,) patient of each row
@@ -372,7 +397,7 @@ def chance_auc(
     a, b = (len(np.unique(groups[y == c])) for c in (0, 1))
     return min(1.0, .5 + 1.96 * math.sqrt((a + b + 1) / (12 * a * b))) if a and b else math.nan
 
-# %% ../nbs/api/11_metrics.ipynb #c078
+# %% ../nbs/api/11_metrics.ipynb #c081
 FILE_COLUMNS = ["width", "height", "aspect", "mode", "format", "bytes"]
 
 def metadata_baseline(
@@ -389,7 +414,7 @@ def metadata_baseline(
     forest = RandomForestClassifier(200, min_samples_leaf=10, class_weight="balanced", random_state=seed)
     return forest.fit(x[:len(train)], train.y).predict_proba(x[len(train):])[:, 1], varying
 
-# %% ../nbs/api/11_metrics.ipynb #c081
+# %% ../nbs/api/11_metrics.ipynb #c084
 def _plain(obj):
     "Numbers of numpy as Python's, six decimals, NaN and infinities as None, at any depth."
     if isinstance(obj, dict): return {str(k): _plain(v) for k, v in obj.items()}
@@ -399,7 +424,7 @@ def _plain(obj):
     if isinstance(obj, float): return round(obj, 6) + 0.0 if math.isfinite(obj) else None
     return obj
 
-# %% ../nbs/api/11_metrics.ipynb #c082
+# %% ../nbs/api/11_metrics.ipynb #c085
 def write_json(
     path,  # file to write; its folder is made
     obj,  # dicts, lists, numbers, text, numpy arrays
@@ -408,7 +433,7 @@ def write_json(
     text = json.dumps(_plain(obj), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return write_file(path, text + "\n")
 
-# %% ../nbs/api/11_metrics.ipynb #c083
+# %% ../nbs/api/11_metrics.ipynb #c086
 def write_csv(
     path,  # file to write; its folder is made
     frame: pd.DataFrame,  # written without its index

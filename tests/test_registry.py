@@ -1,0 +1,164 @@
+"""The gate between candidate and champion, on a real `mlflow server`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from served import ROOT, free_port
+
+from xraypneu import cli
+from xraypneu.bundle import SHIPPED, load_bundle, write_bundle
+from xraypneu.predict import Predictor
+from xraypneu.tracking import environment, start
+
+PUBLISHED = ROOT / "results/chest_xray"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    command = [str(Path(sys.executable).with_name("mlflow")), "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with open(folder / "log", "w") as log: process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + 90
+    while True:
+        try: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
+        except (urllib.error.URLError, OSError): assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+        else: break
+        time.sleep(0.3)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(20)
+
+
+@pytest.fixture
+def team(server, tmp_path, monkeypatch):
+    "A project whose runs go to the server; returns what stands for a training and its evaluation."
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    for k, v in environment(tmp_path).items(): monkeypatch.setenv(k, v)
+    metrics, predictions = json.loads((PUBLISHED / "metrics.json").read_text()), pd.read_csv(PUBLISHED / "predictions.csv")
+    shipped = load_bundle()
+
+    def train(name, model, noise=0.0, **data):
+        "The shipped model's real predictions with noise in the logits, and a bundle of its own."
+        logit = predictions.logit + np.random.default_rng(0).normal(0, 1, len(predictions)) * noise
+        threshold = metrics["threshold"]
+        probability = shipped.probability(logit.to_numpy())
+        info = {k: v for k, v in shipped.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256")} | {"git_commit": name}
+        bundle = write_bundle(tmp_path / "bundle", (SHIPPED / "model.onnx").read_bytes(), info)
+        run = start("train", key=name)
+        run.artifacts(bundle.folder, to="bundle")
+        version = run.register(model, {"bundle_hash": bundle.hash})
+        predictions.assign(logit=logit, probability=probability, predicted=np.where(probability >= threshold, "PNEUMONIA", "NORMAL")).to_csv(tmp_path / "predictions.csv", index=False)
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics | {"data": metrics["data"] | data}))
+        run.artifacts(tmp_path / "predictions.csv", tmp_path / "metrics.json", to="evaluate")
+        run.end()
+        return version, bundle.hash
+
+    return train
+
+
+def command(capsys, *argv):
+    status = cli.main(list(argv))
+    return status, "".join(capsys.readouterr())
+
+
+def test_a_worse_model_is_refused_a_better_one_promoted_and_rolled_back(team, server, capsys):
+    name, client = "gate", mlflow.MlflowClient(server)
+    fair = team("fair", name, noise=1.5)
+    assert command(capsys, "promote", "--name", name)[0] == 0
+    follow = f"models:/{name}@champion"
+    assert Predictor(follow).bundle.hash == fair[1]
+
+    worse = team("worse", name, noise=5)
+    status, said = command(capsys, "promote", "--name", name)
+    assert status == 1 and "refused" in said and ("AUC may be worse" in said or "more errors" in said)
+    assert client.get_model_version(name, worse[0]).tags["decision"] == "refused" and float(client.get_model_version(name, worse[0]).tags["decision_roc_auc_difference_low"]) < -0.01
+    assert Predictor(follow).bundle.hash == fair[1]
+
+    better = team("better", name)
+    assert command(capsys, "promote", "--name", name, "--dry-run")[0] == 0 and Predictor(follow).bundle.hash == fair[1]
+    status, said = command(capsys, "promote", "--name", name)
+    assert status == 0 and "McNemar" in said and Predictor(follow).bundle.hash == better[1]
+    assert json.loads(Path("reports/promotion.json").read_text())["decision"] == "promoted"
+
+    status, said = command(capsys, "rollback", "--name", name, "--reason", "missed effusions")
+    assert status == 0 and Predictor(follow).bundle.hash == fair[1]
+    assert client.get_model_version(name, better[0]).tags["decision_reasons"] == "missed effusions"
+    status, said = command(capsys, "rollback", "--name", name)
+    assert status == 2 and "nothing to go back to" in said
+
+
+def test_the_floor_and_synthetic_figures(team, capsys):
+    team("below", "floor", noise=9)
+    status, said = command(capsys, "promote", "--name", "floor")
+    assert status == 1 and "the floor is 0.95" in said
+    team("real", "floor")
+    assert command(capsys, "promote", "--name", "floor")[0] == 0
+    team("drawn", "floor", synthetic=True, hash="other")
+    status, said = command(capsys, "promote", "--name", "floor")
+    assert status == 1 and "synthetic" in said
+
+
+def test_other_images_and_no_evaluation(team, server, capsys):
+    team("here", "images")
+    assert command(capsys, "promote", "--name", "images")[0] == 0
+    team("there", "images", hash="f" * 64)
+    status, said = command(capsys, "promote", "--name", "images")
+    assert status == 2 and "different images" in said and "dvc repro prepare" in said
+    run = start("train", key="bare")
+    run.register("images", {})
+    status, said = command(capsys, "promote", "--name", "images")
+    assert status == 2 and "has not been evaluated" in said
+    status, said = command(capsys, "promote", "--name", "nobody")
+    assert status == 2 and "no version of nobody" in said
+
+
+def test_no_server(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path))
+    status, said = command(capsys, "promote")
+    assert status == 2 and "no MLflow server at" in said
+
+
+def test_settings_that_are_missing(team, capsys):
+    Path("params.yaml").write_text("promote: {floor: {brier: 0.1}, margin: 0.01}\n")
+    assert "no floor can be set" in command(capsys, "promote", "--name", "any")[1]
+    Path("params.yaml").write_text("train: {}\n")
+    assert "needs a section `promote`" in command(capsys, "promote", "--name", "any")[1]
+
+
+REGISTER = """
+import sys
+from xraypneu.tracking import start
+for i in range(4):
+    run = start("train", key=f"{sys.argv[1]} {i}")
+    run.metrics({"loss": i})
+    run.register("crowd", {"bundle_hash": f"{sys.argv[1]} {i}"})
+    run.end()
+"""
+
+
+def test_two_trainings_at_once_lose_nothing(server, tmp_path):
+    "Both make experiment, model and versions at the same moment."
+    env = lambda who: {**os.environ, "MLFLOW_TRACKING_URI": server, "XRAYPNEU_EXPERIMENT": "crowd", "XRAYPNEU_ROOT": str(tmp_path / who)}
+    both = [subprocess.Popen([sys.executable, "-c", REGISTER, who], env=env(who), stderr=subprocess.PIPE, text=True) for who in ("a", "b")]
+    for p in both: assert p.wait(120) == 0, p.stderr.read()
+    client = mlflow.MlflowClient(server)
+    versions = client.search_model_versions("name='crowd'")
+    assert sorted(v.tags["bundle_hash"] for v in versions) == [f"{w} {i}" for w in "ab" for i in range(4)]
+    runs = client.search_runs([client.get_experiment_by_name("crowd").experiment_id])
+    assert len(runs) == 8 and all(r.info.status == "FINISHED" for r in runs)
