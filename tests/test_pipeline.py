@@ -98,11 +98,19 @@ def test_evaluate_parameter_runs_evaluate_alone(copy):
 
 
 def test_experiment_reaches_the_notebook(copy):
-    run(["dvc", "exp", "run", "-S", "train.learning_rate=2e-4", "-S", "train.epochs=1", "train"], copy)
+    "Run, show, diff, apply; MLflow knows it by the name that DVC does."
+    run(["dvc", "exp", "run", "-n", "slower", "-S", "train.learning_rate=2e-4", "-S", "train.epochs=1", "evaluate"], copy)
     nb = nbformat.read(copy / "reports/train.ipynb", as_version=4)
     injected = next(c.source for c in nb.cells if "injected-parameters" in c.metadata.get("tags", []))
     assert "learning_rate = 0.0002" in injected and "epochs = 1" in injected
-    assert runs(copy)[0].data.params["learning_rate"] == "0.0002"
+    newest = runs(copy)[0]
+    assert newest.data.params["learning_rate"] == "0.0002" and newest.info.run_name == newest.data.tags["dvc_experiment"] == "slower" and "test_roc_auc" in newest.data.metrics
+    assert "slower" in run(["dvc", "exp", "show", "--csv", "--only-changed"], copy).out
+    diff = run(["dvc", "exp", "diff", "main", "slower", "--md"], copy).out
+    assert "train.learning_rate" in diff and "test.roc_auc" in diff
+    run(["git", "checkout", "-q", "--", "params.yaml", "dvc.lock", "reports/metrics.json"], copy)
+    run(["dvc", "exp", "apply", "slower"], copy)
+    assert stage_params(copy, "train")["learning_rate"] == 0.0002
 
 
 def test_temporary_experiment_is_recorded_in_the_project(copy):

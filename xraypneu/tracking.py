@@ -231,7 +231,7 @@ def start(
             run = Run(found.info.run_id, client)
             run._sent = {m.step for m in client.get_metric_history(run.run_id, "val_loss")}
             return run
-    made = client.create_run(_experiment(client, root, uri), run_name=name, tags={**git_state(root), "mlflow.source.name": name, **(tags or {})})
+    made = client.create_run(_experiment(client, root, uri), run_name=os.environ.get("DVC_EXP_NAME") or name, tags={**git_state(root), **_dvc_experiment(), "mlflow.source.name": name, **(tags or {})})
     client.set_tag(made.info.run_id, "mlflow.source.git.commit", made.data.tags["git_commit"])
     _write(note, {"key": key, "run_id": made.info.run_id, "uri": uri})
     return Run(made.info.run_id, client)
@@ -249,6 +249,11 @@ def _experiment(client, root, uri):
     except MlflowException as e:
         if e.error_code == "RESOURCE_ALREADY_EXISTS": return client.get_experiment_by_name(name).experiment_id  # another training was faster
         raise
+
+
+def _dvc_experiment():
+    "`dvc exp run` tells its stages the experiment's name: so that both tools call it the same."
+    return {"dvc_experiment": name} if (name := os.environ.get("DVC_EXP_NAME")) else {}
 
 
 def _write(path, obj):
@@ -280,7 +285,9 @@ def resume(path=RUN_FILE) -> Run:
     run_id = json.loads(Path(path).read_text())["run_id"] if Path(path).is_file() else None
     client, root, uri = store()
     if run_id and _find(client, run_id):
-        return Run(run_id, client)
+        run = Run(run_id, client)
+        run.tags(_dvc_experiment())
+        return run
     note, key = root / STATE / "stand-in.json", [str(run_id), uri]
     if note.is_file() and (saved := json.loads(note.read_text())).get("key") == key and _find(client, saved["run_id"]):
         return Run(saved["run_id"], client)
