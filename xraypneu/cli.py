@@ -107,6 +107,50 @@ def _info(args, out):
     return 0
 
 # %% ../nbs/api/25_cli.ipynb #c007
+def _fetch(args, out):
+    from xraypneu.fetch import FetchError, fetch_kaggle, fetch_url
+
+    try:
+        found = fetch_kaggle(args.dataset or "paultimothymooney/chest-xray-pneumonia", args.to, args.force) if args.source == "kaggle" else fetch_url(args.source, args.to, args.sha256, args.force)
+    except FetchError as e:
+        print(f"xraypneu: {e}", file=sys.stderr)
+        return 2
+    out.write(f"{found.path}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB, from {found.source}\n" + (f"sha256 {found.sha256}\n" if found.sha256 else "") + f"next: make run DATA={found.path}\n")
+    return 0
+
+
+def _remote(args, out):
+    import getpass
+
+    from xraypneu.remote import RemoteError, configure, current, probe, restore
+
+    try:
+        if args.restore:
+            files = restore(args.name)
+            out.write("".join(f"{f}\n" for f in files) + f"{len(files)} files copied to the remote\n")
+            return 0
+        if not (args.address or args.user or args.method or args.endpoint or args.region or args.keyfile or os.environ.get("XRAYPNEU_REMOTE_URL")) and current(args.name) is None:
+            print("xraypneu: no remote is configured. Give its address: xraypneu remote s3://bucket/path, https://host/path --user NAME, ssh://host/path, or a folder", file=sys.stderr)
+            return 2
+        # a password is asked for or comes from the environment: as an argument, every user of the machine could read it
+        ask = args.user and not os.environ.get("XRAYPNEU_REMOTE_PASSWORD") and sys.stdin.isatty()
+        configured = configure(args.address, args.name, args.user, getpass.getpass(f"Password of {args.user}: ") if ask else None, method=args.method, endpoint=args.endpoint, region=args.region, keyfile=args.keyfile)
+        found = probe(configured.name)
+    except RemoteError as e:
+        print(f"xraypneu: {e}", file=sys.stderr)
+        return 2
+    out.write(f"remote {configured.name}: {configured.url} ({configured.kind}), in .dvc/config.local, which git does not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else ""))
+    return 0 if found.ok or found.code == "missing_files" else 1
+
+
+def _doctor(args, out):
+    from xraypneu.doctor import examine, report, status
+
+    checks = examine(quick=args.quick)
+    out.write(report(checks) + "\n")
+    return status(checks)
+
+# %% ../nbs/api/25_cli.ipynb #c008
 def _teams(action):
     "Run what needs MLflow; its errors have a line of their own."
     from xraypneu.registry import PromotionError
@@ -138,7 +182,7 @@ def _rollback(args, out):
         return 0
     return _teams(action)
 
-# %% ../nbs/api/25_cli.ipynb #c008
+# %% ../nbs/api/25_cli.ipynb #c009
 _EXAMPLES = """examples:
   xraypneu predict chest.png
   xraypneu predict --csv films/*.dcm > predictions.csv
@@ -146,6 +190,9 @@ _EXAMPLES = """examples:
   xraypneu predict --bundle models/bundle chest.png
   xraypneu predict --bundle models:/xraypneu@champion chest.png
   xraypneu info
+  xraypneu fetch kaggle
+  xraypneu remote https://data.example.org/xrays --user me
+  xraypneu doctor
   xraypneu promote --dry-run
   xraypneu rollback --reason "missed effusions"
 """
@@ -166,6 +213,24 @@ def _parser():
     p.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="int8 is about twice as fast, with an operating point of its own")
     i = commands.add_parser("info", help="the model: figures, hashes, versions")
     i.add_argument("--json", action="store_true", help="all there is, as JSON")
+    f = commands.add_parser("fetch", help="get a data set: from Kaggle, an address, or an archive on this machine", description="The data set is unpacked beside its place, checked, and moved there when it is complete; a download that broke off goes on.")
+    f.add_argument("source", metavar="kaggle|URL|ARCHIVE")
+    f.add_argument("--sha256", help="of the archive; without it nobody can tell whether it is the right one")
+    f.add_argument("--to", default="data/chest_xray", help="the data set's folder, data/chest_xray by default")
+    f.add_argument("--dataset", metavar="OWNER/NAME", help="another one of Kaggle's")
+    f.add_argument("--force", action="store_true", help="replace what is there, once the new one is complete")
+    r = commands.add_parser("remote", help="where the team's data lie: an address for DVC, and who may read it, kept out of git",
+                            description="Writes .dvc/config.local. Without arguments it takes XRAYPNEU_REMOTE_URL, _USER, _PASSWORD, _METHOD, _KEYFILE and the usual AWS_ variables. A password is asked for, never an argument.")
+    r.add_argument("address", nargs="?", help="a folder, s3://bucket/path, https://host/path or ssh://host/path")
+    r.add_argument("--name", help="of the remote, for DVC")
+    r.add_argument("--user")
+    r.add_argument("--method", choices=("PUT", "POST"), help="how an HTTP host takes uploads")
+    r.add_argument("--endpoint", help="of an S3 host that isn't Amazon's")
+    r.add_argument("--region", help="of S3")
+    r.add_argument("--keyfile", help="private key for SSH")
+    r.add_argument("--restore", action="store_true", help="copy to the remote what it lost and this machine still has")
+    d = commands.add_parser("doctor", help="what is wrong here, and the command that mends it")
+    d.add_argument("--quick", action="store_true", help="without what takes seconds")
     u = commands.add_parser("promote", help="hold the model that was trained last against the champion, and let it take its place if it is not worse",
                             epilog="params.yaml has the floor and the margin, under `promote`. Exit status: 0 promoted, 1 refused, 2 no decision\n", formatter_class=argparse.RawDescriptionHelpFormatter)
     u.add_argument("--version", metavar="N", help="of the registered model; the alias `candidate` by default")
@@ -182,7 +247,7 @@ def main(argv=None, out=None) -> int:  # the exit status
     args = _parser().parse_args(argv)
     out = sys.stdout if out is None else out
     try:
-        return {"predict": _predict, "info": _info, "promote": _promote, "rollback": _rollback}[args.command](args, out)
+        return {"predict": _predict, "info": _info, "fetch": _fetch, "remote": _remote, "doctor": _doctor, "promote": _promote, "rollback": _rollback}[args.command](args, out)
     except BrokenPipeError:  # the reader had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -1,0 +1,93 @@
+"""What the doctor says of a project that is well and of one that isn't; the remote's illnesses are in test_remote.py."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from conftest import run
+
+from xraypneu import doctor
+
+PASSWORD = "s3cret"
+
+
+@pytest.fixture(scope="module")
+def well(tmp_path_factory):
+    "A small project in git, with a stage, a shipped model in the place of its own, and nothing set up that it doesn't need."
+    folder = tmp_path_factory.mktemp("doctor") / "project"
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: echo hello > hello.txt\n    outs: [hello.txt]\n")
+    (folder / ".gitignore").write_text("/mlflow.db*\n/models\n")
+    shutil.copytree(doctor.bundle.SHIPPED, folder / "models/bundle")
+    for cmd in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q"], ["git", "add", "-A"], ["git", "commit", "-q", "-m", "project"]):
+        run(cmd, folder)
+    return folder
+
+
+@pytest.fixture
+def project(well, tmp_path):
+    return shutil.copytree(well, tmp_path / "project", symlinks=True)
+
+
+def test_all_is_well(well):
+    checks = doctor.examine(well / "models")  # from inside the project
+    found = {c.name: c for c in checks}
+    assert {n for n, c in found.items() if c.ok is None} == {"dvc remote", "tracking"}, doctor.report(checks)
+    assert doctor.status(checks) == 0 and doctor.report(checks).endswith("Nothing is wrong.")
+    assert all(c.found and "\n" not in c.found and not (c.ok and c.mend) for c in checks)
+    assert run(["git", "status", "--porcelain"], well).out == "" and not (well / "mlflow.db").exists()
+
+
+def test_what_is_wrong_has_a_command(project, monkeypatch):
+    (project / "models/bundle/model.onnx").write_bytes(b"torn")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{PASSWORD}@127.0.0.1:9")
+    (project / ".dvc/config").write_text(f"[core]\n    remote = old\n['remote \"old\"']\n    url = http://127.0.0.1:9/x\n    auth = basic\n    user = me\n    password = {PASSWORD}\n")
+    checks = doctor.examine(project, quick=True)
+    wrong = {c.name: c for c in checks if c.ok is False}
+    assert wrong.keys() == {"model", "tracking", "secrets", "dvc remote"} and doctor.status(checks) == 1
+    text = doctor.report(checks)
+    assert all(c.mend in text for c in wrong.values()) and PASSWORD not in text
+    assert "4 of 9" in text and text.count("mend:") == 4
+    run(["sh", "-c", wrong["secrets"].mend], project)
+    assert doctor.check_secrets(project).ok and PASSWORD not in (project / ".dvc/config").read_text()
+
+
+def test_one_broken_check_hides_no_other(project, monkeypatch):
+    (project / "dvc.lock").write_text("{ not yaml")
+    (project / ".dvc/config").write_text("[core\n")
+    found = {c.name: c for c in doctor.examine(project, quick=True)}
+    assert found["dvc remote"].ok is False and "config" in found["dvc remote"].found and found["shipped model"].ok
+    (project / ".dvc/config").write_text(f"[core]\n    remote = a\n['remote \"a\"']\n    url = {project}\n")
+    lock = doctor.check_remote(project)
+    assert lock.ok is False and "dvc.lock" in lock.found
+
+
+def test_damaged_store_of_runs(project):
+    (project / "mlflow.db").write_bytes(b"no database at all" * 100)
+    check = doctor.check_tracking(project)
+    assert check.ok is False and check.mend.startswith("mv ")
+    run(["sh", "-c", check.mend], project)
+    assert doctor.check_tracking(project).ok is None
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["/no/such/python", "-f", "{connection_file}"], "doesn't start"),
+    ([sys.executable, "-c", "import sys; sys.prefix = '/elsewhere'; from ipykernel.kernelapp import launch_new_instance as go; go()", "-f", "{connection_file}"], "runs Python in /elsewhere"),
+])
+def test_kernel_of_another_environment(tmp_path, monkeypatch, argv, words):
+    folder = tmp_path / "kernels/python3"
+    folder.mkdir(parents=True)
+    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    check = doctor.check_kernel(tmp_path)
+    assert check.ok is False and words in check.found and check.mend == "python -m ipykernel install --sys-prefix --name python3"
+
+
+def test_disk_and_git(tmp_path):
+    assert doctor.check_disk(tmp_path, least=1e18).ok is False
+    assert doctor.check_git(tmp_path).ok is None
+    run(["git", "init", "-q"], tmp_path)
+    assert "no commit" in doctor.check_git(tmp_path).found
+    (tmp_path / ".git/HEAD").write_text("nonsense")
+    assert doctor.check_git(tmp_path).ok is False

@@ -1,0 +1,573 @@
+"""Data pushed to and pulled from real servers on 127.0.0.1: nginx, S3, SSH, a folder. Each way to fail has its own answer."""
+
+import asyncio
+import base64
+import importlib
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from conftest import ROOT, run
+
+from xraypneu import doctor
+from xraypneu.remote import CODES, RemoteError, configure, current, exposed, probe, restore
+
+SECRET = "s3cret 50% #'1\",2"
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+needs_nginx = pytest.mark.skipif(not NGINX and not os.environ.get("CI"), reason="nginx is not installed: apt-get install nginx")
+
+DVC_YAML = """stages:
+  count:
+    cmd: python -c "open('count.txt', 'w').write(str(len(open('films/a.txt').read())))"
+    deps: [films]
+    outs: [count.txt]
+"""
+
+
+def needs(*modules):
+    "Skip where a package is not installed, except in CI."
+    for m in modules:
+        importlib.import_module(m) if os.environ.get("CI") else pytest.importorskip(m)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(port, process=None):
+    for _ in range(200):
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process is None or process.poll() is None, "the server ended"
+            time.sleep(0.05)
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch, tmp_path):
+    "Nothing of the developer's own remotes."
+    for name in [n for n in os.environ if n.startswith(("AWS_", "XRAYPNEU_REMOTE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    "A project with a folder of two files under DVC and a stage that counts; run once."
+    folder = tmp_path_factory.mktemp("remote") / "origin"
+    (folder / "films").mkdir(parents=True)
+    for name, text in (("a", "one film"), ("b", "another film")):
+        (folder / f"films/{name}.txt").write_text(text)
+    (folder / "dvc.yaml").write_text(DVC_YAML)
+    for cmd in (["git", "init", "-q", "-b", "main"], ["dvc", "init", "-q"], ["dvc", "add", "-q", "films"], ["dvc", "repro", "-q"], ["git", "add", "-A"], ["git", "commit", "-q", "-m", "data"]):
+        run(cmd, folder)
+    return folder
+
+
+@pytest.fixture
+def project(origin, tmp_path):
+    "A copy of it, cache included."
+    return shutil.copytree(origin, tmp_path / "project", symlinks=True)
+
+
+@pytest.fixture
+def clone(origin, tmp_path):
+    "A fresh clone, without data."
+    run(["git", "clone", "-q", str(origin), str(tmp_path / "clone")], tmp_path)
+    return tmp_path / "clone"
+
+
+def dvc(folder, *words, check=True):
+    return run(["dvc", *words], folder, check=check)
+
+
+def round_trip(project, clone, *args, **kw):
+    "Push, clone, pull; nothing is left to do, and no secret has got anywhere."
+    said = []
+    for folder, words in ((project, ["push"]), (clone, ["pull", "--no-run-cache"])):
+        made = configure(*args, root=folder, **kw)
+        said += [repr(made), dvc(folder, *words, "-v").out]
+    answer = probe(root=clone, write=True)
+    assert (answer.code, answer.reachable, answer.authenticated, answer.can_write, answer.files, answer.missing) == ("ok", True, True, True, 4, ()), answer
+    assert (clone / "films/a.txt").read_text() == "one film" and (clone / "count.txt").read_text() == "8"
+    assert "Data and pipelines are up to date" in dvc(clone, "status").out
+    assert "Running stage" not in (repro := dvc(clone, "repro").out), repro
+    private(clone, repr(answer), *said)
+
+
+def private(folder, *said, secret=SECRET):
+    "The secret is in config.local, which its owner alone may read, and nowhere else."
+    file = folder / ".dvc/config.local"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert run(["git", "status", "--porcelain"], folder).out == ""
+    tracked = run(["git", "ls-files", "-z"], folder).out.split("\0")
+    texts = [*said, *((folder / t).read_text(errors="replace") for t in tracked if t)]
+    sent = base64.b64encode(f"ann:{secret}".encode()).decode()
+    assert not any(secret in t or sent in t for t in texts)
+    git = run(["git", "grep", "-F", "-e", secret, "HEAD"], folder, check=False)
+    assert git.returncode == 1, git.out
+
+
+def failing(folder, code, *mends, **kw):
+    "What probe and doctor say of a remote that fails."
+    answer = probe(root=folder, **kw)
+    assert answer.code == code, answer
+    assert answer.code in CODES and not answer.ok and "\n" not in answer.message
+    for words in mends:
+        assert words in answer.mend, answer
+    check = doctor.check_remote(folder)
+    if not kw:
+        assert check.ok is False and check.mend == answer.mend and answer.message in check.found
+    private(folder, repr(answer), doctor.report([check]))
+    return answer
+
+
+# --- a folder
+
+
+def test_folder(project, clone, tmp_path):
+    round_trip(project, clone, tmp_path / "store")
+    assert "are in sync" in dvc(clone, "status", "-c").out and probe(root=clone).can_write
+
+
+def test_no_remote_is_not_an_error(clone):
+    assert probe(root=clone).code == "no_remote" and current(root=clone) is None
+    check = doctor.check_remote(clone)
+    assert check.ok is None and "xraypneu remote" in check.mend
+    assert doctor.status([check]) == 0
+
+
+def test_missing_files(project, clone, tmp_path):
+    store = tmp_path / "store"
+    configure(store, root=project)
+    configure(store, root=clone)
+    failing(clone, "not_found", "dvc push")
+    dvc(project, "push")
+    digest = json.loads(next(p for p in (project / ".dvc/cache/files/md5").rglob("*.dir")).read_text())[1]["md5"]
+    (store / "files/md5" / digest[:2] / digest[2:]).unlink()
+    assert failing(project, "missing_files", "xraypneu remote --name origin --restore").missing == ("films/b.txt",)
+    answer = failing(clone, "missing_files", "--restore", "machine that has the files")
+    assert answer.missing == ("films/b.txt",) and "1 of 4" in answer.message and "neither locally nor on remote" in answer.message
+    assert probe(root=clone, most=1).ok  # the one file that is looked for is there
+    assert dvc(clone, "pull", check=False).returncode != 0
+    dvc(project, "push")
+    assert probe(root=clone).code == "missing_files"  # DVC takes a folder whose list is there for complete
+    assert restore(root=clone) == [] and restore(root=project) == ["films/b.txt"]
+    assert probe(root=clone).ok
+    shutil.rmtree(store)
+    failing(project, "not_found", "dvc push -r origin")
+    dvc(project, "push")
+    assert probe(root=clone).ok
+
+
+def test_restore_leaves_what_is_damaged(project, tmp_path):
+    configure(tmp_path / "store", root=project)
+    digest = json.loads(next(p for p in (project / ".dvc/cache/files/md5").rglob("*.dir")).read_text())[1]["md5"]
+    kept = project / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    kept.chmod(0o644)
+    kept.write_text("rot")
+    (tmp_path / "store").mkdir()
+    assert len(restore(root=project)) == 3 and probe(root=project).missing == ("films/b.txt",)
+
+
+def test_missing_output_of_a_stage(project, clone, tmp_path):
+    configure(tmp_path / "store", root=project)
+    configure(tmp_path / "store", root=clone)
+    dvc(project, "push", "films.dvc")
+    assert failing(clone, "missing_files", "dvc repro").missing == ("count.txt",)
+
+
+def test_folder_without_permission(project, tmp_path):
+    configure(tmp_path / "store", root=project)
+    dvc(project, "push")
+    for folder in (tmp_path / "store").rglob("*"):
+        if folder.is_dir(): folder.chmod(0o555)
+    if os.access(folder.parent, os.W_OK): pytest.skip("this user may write anywhere")
+    assert probe(root=project).can_write is False
+    failing(project, "forbidden", write=True)
+
+
+# --- what configure refuses
+
+
+def test_secret_only_where_git_ignores_it(project):
+    ignore = project / ".dvc/.gitignore"
+    text = ignore.read_text()
+    ignore.write_text(text.replace("/config.local\n", ""))
+    with pytest.raises(RemoteError, match="not ignored"):
+        configure("https://host.invalid/x", user="ann", password=SECRET, root=project)
+    assert not (project / ".dvc/config.local").exists()
+    ignore.write_text(text)
+    configure("https://host.invalid/x", user="ann", password=SECRET, root=project)
+    run(["git", "add", "-f", ".dvc/config.local"], project)
+    with pytest.raises(RemoteError, match="tracked by git"):
+        configure(method="PUT", root=project)
+    assert exposed(project) == ["remote.origin.password in .dvc/config.local"]
+    found = doctor.check_secrets(project)
+    assert found.ok is False and SECRET not in doctor.report([found]) and "git rm --cached" in found.mend
+
+
+@pytest.mark.parametrize("args, words", [
+    (("https://ann:pw@host.invalid/x",), "password stands in"),
+    (("ftp://host.invalid/x",), "Unsupported URL type"),
+    (("https://host.invalid:no/x",), "can't be read"),
+    (("s3:///x",), "names no host or bucket"),
+    ((), "no address"),
+    (("https://host.invalid/x", "origin", None, "pw"), "only one of the two"),
+    (("s3://bucket/x", "origin", "key"), "only one of the two"),
+    (("https://host.invalid/x", "origin", "ann", "pw€"), "beyond Latin-1"),
+    (("https://host.invalid/x", "a b"), "can't be a remote's name"),
+    (("https://host.invalid/x", "origin", "ann", "line\nline '''\"\"\""), "Nothing was changed"),
+])
+def test_refused(project, args, words):
+    configure("/before", "before", root=project)
+    before = (project / ".dvc/config.local").read_bytes()
+    with pytest.raises(RemoteError, match=words) as e:
+        configure(*(args or (None, "new")), root=project)
+    assert "pw" not in str(e.value).replace("password", "") and "line" not in str(e.value).replace("line breaks", "") and (project / ".dvc/config.local").read_bytes() == before
+
+
+def test_environment_and_what_stays(project, monkeypatch):
+    (project / ".dvc/config").write_text("[core]\n    remote = team\n['remote \"team\"']\n    url = https://host.invalid/x\n")
+    for name, value in (("URL", ""), ("USER", "ann"), ("PASSWORD", SECRET), ("METHOD", "put")):
+        monkeypatch.setenv(f"XRAYPNEU_REMOTE_{name}", value)
+    made = configure(root=project)
+    assert (made.name, made.url, made.user, made.secret) == ("team", "https://host.invalid/x", "ann", True)
+    settings = (project / ".dvc/config.local").read_text()
+    assert "method = PUT" in settings and "auth = basic" in settings
+    for name in ("USER", "PASSWORD", "METHOD"):
+        monkeypatch.setenv(f"XRAYPNEU_REMOTE_{name}", "")
+    assert configure(read_timeout=30, root=project).secret  # the same address keeps what it has
+    assert not configure("https://elsewhere.invalid/x", root=project).secret  # no password for another host
+    assert SECRET not in (project / ".dvc/config.local").read_text()
+
+
+# --- HTTP
+
+
+CONF = """{user}daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;
+events {{}}
+http {{
+  access_log off; client_body_temp_path {dir}/body; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+  server {{
+    listen 127.0.0.1:{port}; root {dir}/www; client_max_body_size 0;
+    dav_methods PUT DELETE MKCOL; create_full_put_path on;
+    auth_basic "team data"; auth_basic_user_file {dir}/users;
+    location /denied/ {{ deny all; }}
+    location /readonly/ {{ alias {dir}/www/data/; limit_except GET HEAD {{ deny all; }} }}
+    location /public/ {{ auth_basic off; alias {dir}/www/data/; limit_except GET HEAD {{ auth_basic "team data"; auth_basic_user_file {dir}/users; }} }}
+    location /page/ {{ auth_basic off; try_files /index.html =500; }}
+  }}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory):
+    "Its address; it knows ann."
+    assert NGINX, "CI runs these tests, and nginx is not installed: apt-get install nginx"
+    folder, port = tmp_path_factory.mktemp("nginx"), free_port()
+    (folder / "www").mkdir()
+    (folder / "www/index.html").write_text("<html>welcome</html>")
+    hashed = subprocess.run(["openssl", "passwd", "-apr1", "-stdin"], input=SECRET, capture_output=True, text=True, check=True).stdout.strip()
+    (folder / "users").write_text(f"ann:{hashed}\n")
+    (folder / "nginx.conf").write_text(CONF.format(dir=folder, port=port, user="user root; " if os.geteuid() == 0 else ""))
+    server = subprocess.Popen([NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")])
+    try:
+        wait_for(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture(scope="module")
+def pushed(nginx, origin, tmp_path_factory):
+    "The address, with the data of the project there."
+    project = shutil.copytree(origin, tmp_path_factory.mktemp("pushed") / "project", symlinks=True)
+    configure(f"{nginx}/data", user="ann", password=SECRET, method="PUT", root=project)
+    dvc(project, "push")
+    return nginx
+
+
+@needs_nginx
+def test_nginx(nginx, project, clone):
+    round_trip(project, clone, f"{nginx}/data", user="ann", password=SECRET, method="PUT")
+    assert probe(root=clone).can_write is None  # not tried
+
+
+@needs_nginx
+def test_nginx_401(pushed, clone):
+    configure(f"{pushed}/data", root=clone)
+    answer = failing(clone, "no_credentials", "xraypneu remote --user", "XRAYPNEU_REMOTE_PASSWORD")
+    assert "401" in answer.message and (answer.reachable, answer.authenticated) == (True, False)
+    said = dvc(clone, "pull", check=False).out  # this is what DVC says in its place
+    assert "neither locally nor on remote" in said and "401" not in said
+    configure(f"{pushed}/data", user="ann", password=SECRET + "x", root=clone)
+    assert "401" in failing(clone, "wrong_credentials", "xraypneu remote --user").message
+    configure(f"{pushed}/data", user="bob", password=SECRET, root=clone)
+    failing(clone, "wrong_credentials")
+    configure(user="ann", password=SECRET, root=clone)
+    assert probe(root=clone).ok
+
+
+@needs_nginx
+def test_nginx_auth_without_password(pushed, clone):
+    (clone / ".dvc/config").write_text(f"[core]\n    remote = origin\n['remote \"origin\"']\n    url = {pushed}/data\n    auth = basic\n")
+    answer = probe(root=clone)
+    assert answer.code == "no_credentials" and "auth = basic" in answer.message
+    configure(user="ann", password=SECRET, root=clone)
+    assert probe(root=clone).ok
+
+
+@needs_nginx
+def test_nginx_403(pushed, clone):
+    configure(f"{pushed}/denied", user="ann", password=SECRET, root=clone)
+    answer = failing(clone, "forbidden", "--user")
+    assert "403" in answer.message and answer.authenticated
+
+
+@needs_nginx
+def test_nginx_wrong_path(pushed, clone):
+    configure(f"{pushed}/nowhere/data", user="ann", password=SECRET, root=clone)
+    failing(clone, "not_found", "xraypneu remote ADDRESS", "dvc push -r origin")
+    configure(f"{pushed}/page/x", root=clone)
+    answer = failing(clone, "not_found", "xraypneu remote ADDRESS")
+    assert "web site" in answer.message and "no credentials were sent" in answer.message
+
+
+@needs_nginx
+def test_nginx_read_and_not_write(pushed, clone):
+    configure(f"{pushed}/readonly", user="ann", password=SECRET, method="PUT", root=clone)
+    assert probe(root=clone).ok
+    answer = failing(clone, "forbidden", write=True)
+    assert answer.can_write is False and "403" in answer.message and answer.files == 4
+    configure(f"{pushed}/public", method="PUT", root=clone)
+    assert probe(root=clone).ok
+    assert failing(clone, "no_credentials", write=True).can_write is False
+    configure(f"{pushed}/data", user="ann", password=SECRET, root=clone)  # DVC's default is POST
+    assert "405" in failing(clone, "wrong_method", "xraypneu remote --method PUT", write=True).message
+    configure(method="PUT", root=clone)
+    assert probe(root=clone, write=True).ok
+
+
+@needs_nginx
+def test_nginx_missing_files(pushed, clone):
+    configure(f"{pushed}/data", user="ann", password=SECRET, root=clone)
+    extra = clone / "extra.txt"
+    extra.write_text(str(time.time()))
+    dvc(clone, "add", "-q", "extra.txt")
+    answer = probe(root=clone)
+    assert (answer.code, answer.missing, answer.mend) == ("missing_files", ("extra.txt",), "dvc push -r origin")
+    shutil.rmtree(clone / ".dvc/cache")
+    assert "neither locally nor on remote" in probe(root=clone).message
+
+
+@contextmanager
+def answering(status, headers, body):
+    "A server that gives one answer; {sent} in it is what it was sent as credentials."
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            sent = self.headers.get("Authorization", "")
+            content = body.replace("{sent}", sent).encode()
+            self.send_response(status)
+            for k, v in headers.items(): self.send_header(k, v.replace("{sent}", sent))
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD": self.wfile.write(content)
+
+        do_HEAD = do_PUT = do_POST = do_GET
+        def log_message(self, *args): pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("headers, body", [
+    ({"WWW-Authenticate": 'Bearer error="invalid_token", error_description="The access token expired"'}, ""),
+    ({"WWW-Authenticate": 'Basic realm="x"'}, '{"message": "Token has expired", "you": "{sent}"}'),
+])
+def test_expired_token(clone, headers, body):
+    with answering(401, headers, body) as url:
+        configure(f"{url}/data", user="ann", password=SECRET, root=clone)
+        answer = failing(clone, "expired_credentials", "xraypneu remote --user", "new token")
+        assert "expired" in answer.message and (answer.reachable, answer.authenticated) == (True, False)
+        configure(f"{url}/other", root=clone)
+        failing(clone, "no_credentials")  # what wasn't sent has not expired
+
+
+def test_host_down_or_ill(clone):
+    configure(f"http://127.0.0.1:{free_port()}/data", user="ann", password=SECRET, root=clone)
+    start = time.time()
+    answer = failing(clone, "unreachable", "xraypneu remote ADDRESS")
+    assert answer.reachable is False and "refused" in answer.message and time.time() - start < 5
+    configure("http://no-such-host.invalid/data", user="ann", password=SECRET, root=clone)
+    failing(clone, "unreachable")
+    with answering(502, {}, "") as url:
+        configure(f"{url}/data", user="ann", password=SECRET, root=clone)
+        assert "502" in failing(clone, "unreachable").message
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        configure(f"http://127.0.0.1:{silent.getsockname()[1]}/data", user="ann", password=SECRET, root=clone)
+        assert probe(root=clone, timeout=0.5).code == "unreachable"
+
+
+# --- S3
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    "The address of an S3 server, and the keys of a user who may use its bucket and of one who may not."
+    needs("moto", "dvc_s3")
+    import boto3
+
+    port = free_port()
+    code = "import sys; from moto.server import main; main(sys.argv[1:])"
+    env = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "6"}  # that many are the preparation; from then on keys and rights count
+    server = subprocess.Popen([sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(port, server)
+        url = f"http://127.0.0.1:{port}"
+        first = dict(endpoint_url=url, aws_access_key_id="any", aws_secret_access_key="any", region_name="us-east-1")
+        iam, keys = boto3.client("iam", **first), {}
+        boto3.client("s3", **first).create_bucket(Bucket="team")
+        for user in ("ann", "bob"):
+            iam.create_user(UserName=user)
+            keys[user] = (k := iam.create_access_key(UserName=user)["AccessKey"])["AccessKeyId"], k["SecretAccessKey"]
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+        iam.put_user_policy(UserName="ann", PolicyName="s3", PolicyDocument=json.dumps(policy))
+        yield url, keys
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def test_s3(s3, project, clone):
+    url, keys = s3
+    made = dict(user=keys["ann"][0], password=keys["ann"][1], endpoint=url, region="us-east-1")
+    round_trip(project, clone, "s3://team/data", **made)
+    private(clone, secret=keys["ann"][1])
+
+
+def test_s3_refusals(s3, project, clone, monkeypatch):
+    url, keys = s3
+    key, secret = keys["ann"]
+    configure("s3://team/data", user=key, password=secret, endpoint=url, region="us-east-1", root=project)
+    dvc(project, "push")
+    configure("s3://team/data", endpoint=url, region="us-east-1", root=clone)
+    answer = failing(clone, "no_credentials", "xraypneu remote --user ACCESS_KEY")
+    assert answer.authenticated is False
+    for user, password, code in ((key, secret + "x", "wrong_credentials"), ("AKIANOBODY", secret, "wrong_credentials"), (*keys["bob"], "forbidden")):
+        configure(user=user, password=password, root=clone)
+        assert password not in repr(failing(clone, code))
+    configure("s3://nobody/data", user=key, password=secret, endpoint=url, region="us-east-1", root=clone)
+    assert "NoSuchBucket" in failing(clone, "not_found", "xraypneu remote ADDRESS").message
+    configure("s3://team/nowhere", user=key, password=secret, endpoint=url, region="us-east-1", root=clone)
+    failing(clone, "not_found", "dvc push -r origin")
+    for name, value in (("ACCESS_KEY_ID", key), ("SECRET_ACCESS_KEY", secret), ("ENDPOINT_URL", url), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    configure("s3://team/data", root=clone)
+    assert probe(root=clone).ok
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    assert probe(root=clone).ok  # it is all in config.local
+    configure("s3://team/data", user=key, password=secret, endpoint=f"http://127.0.0.1:{free_port()}", root=clone)
+    start = time.time()
+    failing(clone, "unreachable")
+    assert time.time() - start < 5
+
+
+def test_s3_expired_token(clone):
+    needs("dvc_s3")
+    body = "<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+    with answering(400, {"Content-Type": "application/xml"}, body) as url:
+        configure("s3://team/data", user="key", password=SECRET, token="tok-en", endpoint=url, region="us-east-1", root=clone)
+        answer = failing(clone, "expired_credentials", "xraypneu remote --user ACCESS_KEY")
+        assert "tok-en" not in repr(answer)
+
+
+def test_missing_plugin(clone):
+    configure("s3://team/data", root=clone)
+    code = "import sys; sys.modules['s3fs'] = None; from xraypneu.remote import probe; a = probe(); print(a.code, a.mend)"  # as where it isn't installed
+    assert run([sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT)).out.strip().endswith("missing_plugin pip install dvc-s3")
+    configure("gs://bucket/data", root=clone)
+    failing(clone, "missing_plugin", "pip install dvc-gs")
+
+
+# --- SSH
+
+
+@pytest.fixture(scope="module")
+def ssh(tmp_path_factory):
+    "The port of an SFTP server that knows ann and her key, and the key's file."
+    needs("asyncssh", "dvc_ssh")
+    import asyncssh
+
+    folder = tmp_path_factory.mktemp("ssh")
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(folder / "id")
+    key.write_public_key(folder / "id.pub")
+
+    class Server(asyncssh.SSHServer):
+        def begin_auth(self, username): return True
+        def password_auth_supported(self): return True
+        def validate_password(self, username, password): return (username, password) == ("ann", SECRET)
+
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+
+    async def serve():
+        return await asyncssh.create_server(Server, "127.0.0.1", 0, server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+                                            authorized_client_keys=str(folder / "id.pub"), sftp_factory=True)
+
+    def work():
+        asyncio.set_event_loop(loop)
+        loop.server = loop.run_until_complete(serve())
+        ready.set()
+        loop.run_forever()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert ready.wait(20)
+    yield loop.server.get_port(), folder / "id"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(20)
+
+
+def test_ssh(ssh, project, clone, tmp_path):
+    port, keyfile = ssh
+    round_trip(project, clone, f"ssh://127.0.0.1:{port}{tmp_path}/store", user="ann", password=SECRET)
+    configure(f"ssh://127.0.0.1:{port}{tmp_path}/store", user="ann", keyfile=keyfile, root=clone)
+    assert probe(root=clone).ok
+
+
+def test_ssh_refusals(ssh, clone, tmp_path):
+    port, _ = ssh
+    configure(f"ssh://127.0.0.1:{port}{tmp_path}/store", user="ann", password=SECRET + "x", root=clone)
+    failing(clone, "wrong_credentials", "xraypneu remote --user")
+    configure(f"ssh://127.0.0.1:{port}{tmp_path}/other", user="ann", root=clone)
+    failing(clone, "no_credentials", "xraypneu remote --user")
+    configure(f"ssh://127.0.0.1:{port}{tmp_path}/nowhere", user="ann", password=SECRET, root=clone)
+    failing(clone, "not_found", "dvc push -r origin")
+    configure(f"ssh://127.0.0.1:{free_port()}{tmp_path}/store", user="ann", password=SECRET, root=clone)
+    failing(clone, "unreachable")
