@@ -1,0 +1,871 @@
+"""Fetching data: from real servers that drop, refuse, dawdle and lie; hostile archives; full disks; kills; Kaggle's own client."""
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import ssl
+import struct
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import tracemalloc
+import zipfile
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from xraypneu.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, sha256_of, unpack
+
+NAMES = [f"{s}/{c}/{i}.jpeg" for s in ("train", "test") for c in ("NORMAL", "PNEUMONIA") for i in range(3)]
+SECRET = "s3cr3t-pa55"
+
+
+def zipped(members, compression=zipfile.ZIP_STORED) -> bytes:
+    "A zip of {name or ZipInfo: bytes}."
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as z:
+        for name, data in members.items():
+            z.writestr(name, data)
+    return out.getvalue()
+
+
+def tarred(members, mode="w") -> bytes:
+    "A tar of (TarInfo or name, bytes)."
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as t:
+        for m, data in members:
+            m = tarfile.TarInfo(m) if isinstance(m, str) else m
+            m.size = len(data) if m.isreg() else 0
+            t.addfile(m, io.BytesIO(data))
+    return out.getvalue()
+
+
+def films(prefix="chest_xray/", size=4000):
+    "Members of a data set, each with bytes of its own that don't compress."
+    return {prefix + n: (hashlib.sha256(n.encode()).digest() * (size // 32 + 1))[:size] if size < 64 else os.urandom(size) for n in NAMES}
+
+
+BIG = zipped(films(size=100_000))  # 1.2 MB
+
+
+class Site(ThreadingHTTPServer):
+    "One file at /data.zip, served as the test wants it."
+    daemon_threads = True
+
+    def __init__(self, handler=None):
+        super().__init__(("127.0.0.1", 0), handler or Handler)
+        self.data, self.ranges, self.tag, self.length = BIG, True, '"v1"', True
+        self.drops, self.keep, self.pace, self.statuses, self.login, self.kind, self.seen, self.stall, self.most, self.squeeze, self.moved = 0, 1 / 3, 0, [], None, "application/zip", [], False, None, False, None
+
+    @property
+    def url(self): return f"http://127.0.0.1:{self.server_port}/data.zip"
+
+    def handle_error(self, *a): pass  # a client that was killed
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *a): pass
+
+    def do_GET(self):
+        s = self.server
+        s.seen.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
+        if s.statuses: return self.plain(s.statuses.pop(0))
+        if self.path.startswith("/status/"): return self.plain(int(self.path.split("/")[2]))
+        if self.path.startswith("/moved"): return self.plain(302, {"Location": s.moved or f"/data.zip?sig={SECRET}"})
+        if self.path.startswith("/loop"): return self.plain(302, {"Location": "/loop"})
+        if s.login and self.headers.get("Authorization") != "Basic " + base64.b64encode(s.login.encode()).decode(): return self.plain(401, {"WWW-Authenticate": "Basic"})
+        self.send(s.data)
+
+    def plain(self, code, headers=None):
+        self.send_response(code)
+        for k, v in {**(headers or {}), "Content-Length": "0"}.items(): self.send_header(k, v)
+        self.end_headers()
+
+    def send(self, data):
+        s, start = self.server, 0
+        asked = self.headers.get("Range")
+        same = self.headers.get("If-Range") in (None, s.tag)
+        if asked and s.ranges and same:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(data): return self.plain(416, {"Content-Range": f"bytes */{len(data)}"})
+            self.send_response(206)
+            whole, data = len(data), data[:start + s.most] if s.most else data
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{whole}")
+        else:
+            self.send_response(200)
+        if s.squeeze and "gzip" in self.headers.get("Accept-Encoding", ""):
+            data = gzip.compress(data)
+            self.send_header("Content-Encoding", "gzip")
+        if s.tag: self.send_header("ETag", s.tag)
+        if s.ranges: self.send_header("Accept-Ranges", "bytes")
+        if s.length: self.send_header("Content-Length", str(len(data) - start))
+        else: self.send_header("Connection", "close")
+        self.send_header("Content-Type", s.kind)
+        self.end_headers()
+        if s.stall: time.sleep(3)
+        stop = len(data)
+        if s.drops:
+            s.drops, stop, self.close_connection = s.drops - 1, start + int((len(data) - start) * s.keep), True
+        for at in range(start, stop, 1 << 14):
+            self.wfile.write(data[at:min(at + (1 << 14), stop)])
+            if s.pace: time.sleep(s.pace)
+        if not s.length: self.close_connection = True
+
+
+@pytest.fixture
+def site():
+    server = Site()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def to(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data/chest_xray"
+
+
+def fetch(url, to, **kw) -> Fetched:
+    return fetch_url(url, to, **{"wait": 0.01, "timeout": 5, **kw})
+
+
+def fails(url, to, *words, **kw) -> str:
+    "The message of a fetch that must fail, and leave nothing at the target."
+    with pytest.raises(FetchError) as e: fetch(url, to, **kw)
+    for w in words: assert w in str(e.value), e.value
+    assert e.value.what and e.value.hint and SECRET not in str(e.value) and not to.exists()
+    assert e.value.__cause__ is None and e.value.__suppress_context__ or e.value.__context__ is None
+    return str(e.value)
+
+
+def left(to) -> list[str]:
+    "What lies beside the target."
+    return sorted(p.name for p in to.parent.iterdir() if p != to)
+
+
+def sha(data: bytes) -> str: return hashlib.sha256(data).hexdigest()
+
+
+# --- downloads
+
+
+def test_download(site, to, capsys):
+    done = fetch(site.url, to, sha256=sha(BIG))
+    assert done == Fetched(to, 12, 1_200_000, sha(BIG), site.url)
+    assert sorted(p.relative_to(to).as_posix() for p in to.rglob("*.jpeg")) == sorted(NAMES)
+    assert left(to) == [] and capsys.readouterr() == ("", "")  # no bar where there is no terminal
+
+
+def test_checksum_that_nobody_gave_is_said(site, to, capsys):
+    assert fetch(site.url, to).sha256 == sha(BIG)
+    out, err = capsys.readouterr()
+    assert sha(BIG) in err and "not compared" in err and out == ""
+
+
+def test_progress_goes_to_stderr(site, to, capsys):
+    fetch(site.url, to, sha256=sha(BIG), progress=True)
+    out, err = capsys.readouterr()
+    assert out == "" and "downloading" in err and "unpacking" in err and "100%" in err
+
+
+def test_wrong_checksum(site, to):
+    said = fails(site.url, to, "another checksum", sha(BIG), "0" * 64, sha256="0" * 64)
+    assert "Get it again" not in said and left(to) == []
+
+
+def test_goes_on_after_a_drop(site, to):
+    site.drops = 3
+    assert fetch(site.url, to, sha256=sha(BIG), retries=1).files == 12  # progress each time: never two failures without
+    starts = [int(r.removeprefix("bytes=").rstrip("-")) for _, r, _ in site.seen if r]
+    assert len(site.seen) == 4 and starts == sorted(set(starts)) and starts[0] >= len(BIG) // 4
+
+
+def test_a_server_that_gives_a_piece_at_a_time(site, to):
+    site.drops, site.most = 1, 200_000
+    assert fetch(site.url, to, sha256=sha(BIG), retries=1).files == 12 and len(site.seen) > 4
+
+
+def test_starts_anew_without_ranges(site, to):
+    site.ranges, site.drops = False, 2
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 3
+
+
+def test_gives_up_where_nothing_gets_through(site, to):
+    site.ranges, site.drops = False, 99
+    fails(site.url, to, "the connection dropped", "goes on where it stopped", retries=2)
+    assert len(site.seen) <= 4  # the first makes progress, then three that don't
+
+
+def test_a_file_that_changed_is_not_continued(site, to):
+    site.drops = 1
+    fails(site.url, to, "dropped", retries=0)
+    changed = zipped(films(size=90_000))
+    site.data, site.tag = changed, '"v2"'
+    assert fetch(site.url, to).sha256 == sha(changed)
+    assert site.seen[-1][1]  # it did ask to go on
+
+
+def test_without_anything_to_compare(site, to):
+    "No ETag: the rest is asked for only if a checksum tells whether it fits."
+    site.tag, site.drops = None, 1
+    fails(site.url, to, "dropped", retries=0)
+    site.drops = 1
+    fails(site.url, to, "dropped", retries=0)
+    assert [r for _, r, _ in site.seen] == [None, None]
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and site.seen[-1][1]
+
+
+def test_all_was_there_but_the_end(site, to):
+    "Killed between the last byte and the checksum."
+    site.drops, site.keep = 1, 1 / 2
+    fails(site.url, to, retries=0)
+    next(to.parent.glob(".*/*/*.part")).write_bytes(BIG)
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 2  # it asked for the rest, and there is none
+
+
+def test_a_beginning_that_is_too_long(site, to):
+    site.drops = 1
+    fails(site.url, to, retries=0)
+    next(to.parent.glob(".*/*/*.part")).write_bytes(BIG + b"more")
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
+
+
+def test_a_server_that_compresses(site, to):
+    site.squeeze = True
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
+
+
+def test_no_length(site, to):
+    site.length = False
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
+
+
+def test_trouble_that_passes(site, to):
+    site.statuses = [500, 503, 429]
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
+
+
+@pytest.mark.parametrize("code, words, asked", [(401, "~/.netrc", 1), (403, "Ask its owner", 1), (404, "there is nothing", 1), (410, "there is nothing", 1), (400, "answered 400", 1), (416, "answered 416", 1),
+                                                (500, "trouble of its own", 3), (503, "trouble of its own", 3)])
+def test_refusals(site, to, code, words, asked):
+    fails(site.url.replace("/data.zip", f"/status/{code}"), to, words, str(code), f"127.0.0.1:{site.server_port}/status", retries=2)
+    assert len(site.seen) == asked and left(to) == []
+
+
+def test_password_is_used_and_never_shown(site, to, capfd):
+    site.login = f"me:{SECRET}"
+    address = site.url.replace("//", f"//me:{SECRET}@")
+    site.statuses = [500]
+    done = fetch(address, to)
+    assert done.source == site.url and SECRET not in repr(done)
+    for code in (401, 403, 404, 500): fails(address.replace("data.zip", f"status/{code}"), to.with_name("other"), retries=0)
+    fails(site.url.replace("//", f"//you:{SECRET}@"), to.with_name("other"), "user and a password")
+    fails(address + "?token=" + SECRET, to.with_name("other"), "checksum", sha256="0" * 64)
+    fails(f"http://me:{SECRET}@127.0.0.1:1/x?sig={SECRET}", to.with_name("other"), "refused", retries=0)
+    fails(f"me:{SECRET}@host/data.zip", to.with_name("other"), "no file")
+    assert SECRET not in "".join(capfd.readouterr())
+    assert not any(SECRET in p.name or (p.is_file() and SECRET in p.read_text(errors="replace")) for p in to.parent.rglob("*"))
+
+
+def test_redirect(site, to, capfd):
+    assert fetch(site.url.replace("data.zip", "moved"), to, sha256=sha(BIG)).files == 12
+    fails(site.url.replace("data.zip", "loop"), to.with_name("other"), "redirects for ever", retries=0)
+    site.drops = 99
+    site.ranges = False
+    fails(site.url.replace("data.zip", "moved"), to.with_name("third"), "dropped", retries=0)
+    assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_a_server_that_says_nothing(site, to):
+    site.stall = True
+    start = time.monotonic()
+    fails(site.url, to, "no answer within 0.3 s", timeout=0.3, retries=1)
+    assert time.monotonic() - start < 3
+
+
+def test_a_web_page_is_no_archive(site, to):
+    site.data, site.kind = b"<!DOCTYPE html><html>log in</html>", "text/html"
+    fails(site.url, to, "data.zip is a web page", "login")
+    site.data = b"nothing known"
+    fails(site.url, to, "neither a zip nor a tar")
+    assert left(to) == []
+
+
+def test_no_network(to):
+    fails("http://127.0.0.1:1/data.zip", to, "connection refused", "http://127.0.0.1:1/data.zip", "make run", retries=0)
+    fails("http://no-such-host.invalid/data.zip", to, "can't be resolved", "no-such-host.invalid", retries=0)
+    assert left(to) == []
+
+
+@pytest.fixture
+def secure(site, tmp_path, monkeypatch):
+    "The site again behind TLS, with a certificate that only this test trusts."
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")]), datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False).sign(key, hashes.SHA256())
+    cert = tmp_path / "cert.pem"
+    cert.write_bytes(made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert)
+    server = Site()
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield server, server.url.replace("http:", "https:"), cert
+    server.shutdown()
+    server.server_close()
+
+
+def test_tls(secure, site, to, monkeypatch):
+    server, url, cert = secure
+    fails(url, to, "certificate can't be verified", retries=0)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cert))
+    assert fetch(url, to).files == 12
+    server.moved = site.url
+    fails(url.replace("data.zip", "moved"), to.with_name("other"), "without encryption", "sha256")
+    assert fetch(url.replace("data.zip", "moved"), to, sha256=sha(BIG), force=True).files == 12  # the checksum makes that safe
+
+
+def test_tls_that_is_none(site, to):
+    fails(site.url.replace("http:", "https:"), to, "certificate can't be verified", retries=0)
+
+
+@pytest.mark.parametrize("url, words", [("ftp://me:s3cr3t-pa55@host/a.zip", "not by ftp"), ("file:///etc/passwd", "not by file"), ("https:///a", "names no host"), ("http://me:s3cr3t-pa55@h:x/a", "can't be understood"),
+                                        ("http://[::1/a", "can't be understood"), ("nowhere.zip", "there is no file"), ("s3://bucket/a.zip", "not by s3")])
+def test_addresses(to, url, words): fails(url, to, words)
+
+
+@pytest.mark.parametrize("value", ["", "abc", "g" * 64, "md5:" + "0" * 32])
+def test_a_checksum_that_is_none(to, value): fails("http://127.0.0.1:1/a", to, "64 digits", sha256=value)
+
+
+def test_checksum_as_people_paste_it(site, to): assert fetch(site.url, to, sha256=f" SHA256:{sha(BIG).upper()}\n").files == 12
+
+
+# --- kills
+
+
+def start(code, *args, **env):
+    "Run lines of Python with the module imported."
+    lines = "import sys\nfrom pathlib import Path\nfrom xraypneu.fetch import *\n" + code
+    return subprocess.Popen([sys.executable, "-c", lines, *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **env})
+
+
+def kill_when(process, condition, seconds=60):
+    "SIGKILL at the moment the condition holds."
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        time.sleep(0.003)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+
+
+def test_goes_on_after_a_kill(site, to):
+    site.pace = 0.02
+    process = start("fetch_url(sys.argv[1], sys.argv[2], timeout=5)", site.url, to)
+    kill_when(process, lambda: sum(p.stat().st_size for p in to.parent.glob(".*/*/*.part")) > 300_000)
+    assert not to.exists()
+    have = next(to.parent.glob(".*/*/*.part")).stat().st_size
+    site.pace, site.statuses = 0, [500]
+    fails(site.url, to, "trouble", retries=0)
+    assert sorted(p.name for p in to.parent.glob(".*/*/*")) == ["data.zip.part", "data.zip.part.json"]
+    assert fetch(site.url, to).sha256 == sha(BIG)
+    assert site.seen[-1][1] == f"bytes={have}-" and len(site.seen) == 3 and left(to) == []
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_killed_while_unpacking(to, tmp_path, old):
+    archive = tmp_path / "many.zip"
+    archive.write_bytes(zipped({f"train/{c}/{i}.jpeg": b"%d" % i for c in ("NORMAL", "PNEUMONIA") for i in range(1500)}))
+    if old:
+        to.mkdir()
+        (to / "old.txt").write_text("old")
+    process = start("fetch_url(sys.argv[1], sys.argv[2], force=True)", archive, to)
+    kill_when(process, lambda: any(to.parent.glob(".*.new-*/.unpacked/train/*/20.jpeg")))
+    assert [p.name for p in to.iterdir()] == ["old.txt"] if old else not to.exists()
+    assert any(n.startswith(".chest_xray.new-") for n in left(to))
+    assert fetch(archive, to, force=old).files == 3000
+    assert left(to) == [] and not (to / "old.txt").exists()
+
+
+def test_only_one_at_a_time(site, to):
+    site.pace = 0.02
+    process = start("fetch_url(sys.argv[1], sys.argv[2], timeout=5)", site.url, to)
+    while not any(to.parent.glob(".*/*/*.part")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    with pytest.raises(FetchError, match="another fetch"): fetch(site.url, to)
+    site.pace = 0
+    assert process.wait() == 0, process.stdout.read()
+    process.stdout.close()
+    assert to.is_dir() and left(to) == []
+
+
+# --- the target
+
+
+def test_existing_target(site, to, tmp_path):
+    to.mkdir()
+    fetch(site.url, to)  # an empty folder is fine
+    (to / "mine.txt").write_text("mine")
+    with pytest.raises(FetchError, match="not empty"): fetch(site.url, to)
+    assert len(site.seen) == 1  # said before anything is downloaded
+    for data in (b"junk", BIG[:-400], zipped({"readme.txt": b"x"})):
+        site.data = data
+        with pytest.raises(FetchError): fetch(site.url, to, force=True)
+        assert (to / "mine.txt").read_text() == "mine" and left(to) == []
+    site.data = BIG
+    fetch(site.url, to, force=True)
+    assert not (to / "mine.txt").exists() and left(to) == []
+
+
+def test_a_link_as_target(site, to, tmp_path):
+    (tmp_path / "disk").mkdir()
+    to.symlink_to(tmp_path / "disk/films")
+    assert fetch(site.url, to).path == tmp_path / "disk/films" and to.is_symlink() and (to / "train").is_dir()
+
+
+def test_targets_that_hold_more(to, tmp_path, monkeypatch):
+    (tmp_path / "project/.git").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    (tmp_path / "file").touch()
+    for target, words in ((".", "holds more"), ("..", "holds more"), ("/", "holds more"), (Path.home(), "holds more"), (tmp_path / "file", "is a file")):
+        with pytest.raises(FetchError, match=words): fetch("http://127.0.0.1:1/a", target, force=True)
+
+
+def test_local_archive(to, tmp_path):
+    archive = tmp_path / "archive.zip"
+    archive.write_bytes(BIG)
+    with pytest.raises(FetchError, match="another checksum"): fetch(archive, to, sha256="1" * 64)
+    assert fetch(archive, to, sha256=sha256_of(archive)) == Fetched(to, 12, 1_200_000, sha(BIG), str(archive)) and archive.read_bytes() == BIG
+
+
+# --- what is in the archive
+
+
+def test_the_kaggle_zip(to, tmp_path, capsys):
+    "All twice, with what macOS leaves behind."
+    one = films()
+    junk = {"__MACOSX/chest_xray/._train": b"x", "chest_xray/__MACOSX/._x": b"x", "chest_xray/.DS_Store": b"x", "chest_xray/train/.DS_Store": b"x", "chest_xray/train/NORMAL/._0.jpeg": b"x"}
+    twice = {n.replace("chest_xray/", "chest_xray/chest_xray/"): data for n, data in one.items()}
+    (tmp_path / "a.zip").write_bytes(zipped({**one, **twice, **junk}))
+    done = fetch(tmp_path / "a.zip", to)
+    assert done.files == 12 and sorted(p.relative_to(to).as_posix() for p in to.rglob("*") if p.is_file()) == sorted(NAMES)
+    assert "left out" in capsys.readouterr().err
+    twice["chest_xray/chest_xray/train/NORMAL/0.jpeg"] = b"another"
+    (tmp_path / "a.zip").write_bytes(zipped({**one, **twice}))
+    assert fetch(tmp_path / "a.zip", to, force=True).files == 24  # nothing is lost that isn't a copy
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "a/b/"])
+def test_layouts(to, tmp_path, prefix):
+    (tmp_path / "a.zip").write_bytes(zipped({prefix + n.removeprefix("train/"): b"x" for n in NAMES if n.startswith("train")}))
+    assert fetch(tmp_path / "a.zip", to).files == 6 and sorted(p.name for p in to.iterdir()) == ["NORMAL", "PNEUMONIA"]
+
+
+@pytest.mark.parametrize("names, words", [(["images/a.png", "readme.txt"], "Found: 'images/', 'images/a.png', 'readme.txt'"), (["train/NORMAL/a.png"], "missing"), ([], "Found: nothing"), (["__MACOSX/train/NORMAL/a"], "Found: nothing"),
+                                          ([f"{i}.png" for i in range(30)], "and 20 more"), (["a\x1b[31m.png"], r"'a\x1b[31m.png'")])
+def test_no_layout(to, tmp_path, names, words):
+    (tmp_path / "a.zip").write_bytes(zipped(dict.fromkeys(names, b"x")))
+    fails(tmp_path / "a.zip", to, "no data set that can be used here", words, "make run DATA=")
+    assert left(to) == []
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+def test_tar(to, tmp_path, mode):
+    data = films()
+    (tmp_path / "a.bin").write_bytes(tarred(data.items(), mode))
+    assert fetch(tmp_path / "a.bin", to).files == 12
+    assert (to / NAMES[5]).read_bytes() == data["chest_xray/" + NAMES[5]]
+
+
+def test_links_within_become_files(to, tmp_path):
+    hard, soft, chain = tarfile.TarInfo("x/test/NORMAL/h.jpeg"), tarfile.TarInfo("x/test/PNEUMONIA/s.jpeg"), tarfile.TarInfo("x/test/PNEUMONIA/c.jpeg")
+    hard.type, hard.linkname = tarfile.LNKTYPE, "x/train/NORMAL/0.jpeg"
+    soft.type, soft.linkname = tarfile.SYMTYPE, "../../train/PNEUMONIA/1.jpeg"
+    chain.type, chain.linkname = tarfile.SYMTYPE, "s.jpeg"
+    data = films("x/")
+    (tmp_path / "a.tar").write_bytes(tarred([(chain, b""), (soft, b""), *data.items(), (hard, b"")]))
+    assert fetch(tmp_path / "a.tar", to).files == 15
+    assert (to / "test/NORMAL/h.jpeg").read_bytes() == data["x/train/NORMAL/0.jpeg"]
+    for n in ("s", "c"): assert (to / f"test/PNEUMONIA/{n}.jpeg").read_bytes() == data["x/train/PNEUMONIA/1.jpeg"]
+    assert not any(p.is_symlink() for p in to.rglob("*"))
+
+
+def info(name, kind=tarfile.REGTYPE, link="", **more):
+    m = tarfile.TarInfo(name)
+    m.type, m.linkname = kind, link
+    for k, v in more.items(): setattr(m, k, v)
+    return m
+
+
+def zip_info(name, mode=0, **more):
+    i = zipfile.ZipInfo("x")
+    i.filename, i.external_attr, i.create_system = name, mode << 16, 3
+    return i
+
+
+OUT = "leads out", "absolute"
+EVIL = ["../evil", "a/../../evil", "..\\evil", "/tmp/xraypneu-evil", "C:\\evil", "c:evil", "\\\\host\\evil", "a/b/../../../evil", "..", "train/.."]
+
+
+def refused(archive: Path, to, *words, **kw):
+    "A hostile archive: refused, and nothing anywhere."
+    around = sorted(map(str, to.parent.parent.rglob("*")))
+    said = fails(archive, to, *words, **kw)
+    assert sorted(map(str, to.parent.parent.rglob("*"))) == around and not Path("/tmp/xraypneu-evil").exists()
+    return said
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_names_that_escape(to, tmp_path, name):
+    for make, file in ((lambda: zipped({**films(), zip_info(name): b"evil"}), "a.zip"), (lambda: tarred([*films().items(), (name, b"evil")]), "a.tar"), (lambda: tarred([(name, b"evil")], "w:gz"), "b.tgz")):
+        (tmp_path / file).write_bytes(make())
+        assert any(w in refused(tmp_path / file, to, "is not unpacked") for w in OUT)
+
+
+@pytest.mark.parametrize("member, words", [
+    (info("train/l", tarfile.SYMTYPE, "../../evil"), "leads out"), (info("train/l", tarfile.SYMTYPE, "/etc/passwd"), "absolute"), (info("l", tarfile.SYMTYPE, "C:\\evil"), "absolute"), (info("l", tarfile.LNKTYPE, "../evil"), "leads out"), (info("l", tarfile.LNKTYPE, "/etc/passwd"), "absolute"),
+    (info("l", tarfile.SYMTYPE, "chest_xray"), "no file in the archive"), (info("l", tarfile.SYMTYPE, "nowhere"), "no file in the archive"), (info("l", tarfile.SYMTYPE, "l"), "no file in the archive"), (info("l", tarfile.LNKTYPE, "nowhere"), "no file in the archive"),
+    (info("d", tarfile.CHRTYPE, devmajor=1, devminor=3), "device"), (info("d", tarfile.BLKTYPE), "device"), (info("d", tarfile.FIFOTYPE), "device")])
+def test_tar_members_that_are_no_files(to, tmp_path, member, words):
+    (tmp_path / "a.tar").write_bytes(tarred([*films().items(), (member, b"")]))
+    refused(tmp_path / "a.tar", to, words)
+
+
+@pytest.mark.parametrize("mode, data, words", [(0o120777, b"../../evil", "leads out"), (0o120777, b"/etc/passwd", "absolute"), (0o120777, b"nowhere", "no file"), (0o010644, b"", "device"), (0o020644, b"", "device")])
+def test_zip_members_that_are_no_files(to, tmp_path, mode, data, words):
+    (tmp_path / "a.zip").write_bytes(zipped({**films(), zip_info("train/l", mode): data}))
+    refused(tmp_path / "a.zip", to, words)
+
+
+def test_writing_through_a_link(to, tmp_path):
+    "A link to a folder, then a file 'in' it."
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "a.tar").write_bytes(tarred([(info("train", tarfile.SYMTYPE, str(tmp_path / "outside")), b""), ("train/evil", b"evil")]))
+    refused(tmp_path / "a.tar", to, "absolute")
+    (tmp_path / "a.tar").write_bytes(tarred([(info("x/a", tarfile.SYMTYPE, "b"), b""), ("x/a/evil", b"evil"), ("x/b", b"")]))
+    refused(tmp_path / "a.tar", to, "not unpacked")
+
+
+def test_the_same_name_twice(to, tmp_path):
+    with pytest.warns(UserWarning):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as z:
+            for _ in range(2): z.writestr("train/NORMAL/a", b"x")
+    (tmp_path / "a.zip").write_bytes(out.getvalue())
+    refused(tmp_path / "a.zip", to, "'a' twice")
+    (tmp_path / "a.tar").write_bytes(tarred([("a", b"x"), ("a/b", b"x")]))
+    refused(tmp_path / "a.tar", to, "'a' twice")
+
+
+ZEROS = bytes(30_000_000)
+
+
+def test_bombs(to, tmp_path):
+    limits = Limits(small=1_000_000)
+    (tmp_path / "a.zip").write_bytes(zipped({"train/NORMAL/a": ZEROS}, zipfile.ZIP_DEFLATED))
+    refused(tmp_path / "a.zip", to, "decompression bomb", limits=limits)
+    for mode in ("w:gz", "w:xz", "w:bz2"):
+        (tmp_path / "a.tar").write_bytes(tarred([("train/NORMAL/a", ZEROS)], mode))
+        refused(tmp_path / "a.tar", to, "decompression bomb", limits=limits)
+    (tmp_path / "a.tar").write_bytes(tarred([("a", os.urandom(500_000)), *((info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300))]))
+    refused(tmp_path / "a.tar", to, "decompression bomb", limits=limits)  # links to one file, each of which becomes a file
+    (tmp_path / "a.tgz").write_bytes(gzip.compress(tarred(films().items()) + ZEROS))
+    refused(tmp_path / "a.tgz", to, "decompression bomb", limits=limits)  # after the end
+    (tmp_path / "a.zip").write_bytes(BIG)
+    refused(tmp_path / "a.zip", to, "more than 500.0 kB", limits=Limits(bytes=500_000))
+    refused(tmp_path / "a.zip", to, "more than 11 files", limits=Limits(members=11))
+    (tmp_path / "a.tar").write_bytes(tarred([(f"d{i}", b"") for i in range(20)]))
+    refused(tmp_path / "a.tar", to, "more than 11 files", limits=Limits(members=11))
+
+
+def test_a_zip_that_lies_about_its_size(to, tmp_path):
+    "Declared small in the directory and in the member's header: no more than that is written, and the checksum doesn't fit."
+    data = zipped({"train/NORMAL/a": ZEROS[:5_000_000]}, zipfile.ZIP_DEFLATED).replace(struct.pack("<L", 5_000_000), struct.pack("<L", 1000))
+    (tmp_path / "a.zip").write_bytes(data)
+    refused(tmp_path / "a.zip", to, "damaged")
+
+
+def test_members_that_share_their_bytes(tmp_path):
+    "Entries that all point to the same compressed kilobytes: each is small, together they are a bomb."
+    first = zipped({"0": ZEROS[:1_000_000]}, zipfile.ZIP_DEFLATED)
+    at = first.index(b"PK\1\2")
+    entry, body = first[at:first.index(b"PK\5\6")], first[:at]
+    entries = [entry[:-1] + bytes([48 + i]) for i in range(10)]
+    tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 10, 10, sum(map(len, entries)), len(body), 0)
+    (tmp_path / "a.zip").write_bytes(body + b"".join(entries) + tail)
+    with pytest.raises(FetchError, match="decompression bomb"): unpack(tmp_path / "a.zip", tmp_path / "x", Limits(small=2_000_000))
+    with pytest.raises(FetchError): unpack(tmp_path / "a.zip", tmp_path / "x")  # other names in the members' own headers
+    assert sum(p.stat().st_size for p in (tmp_path / "x").rglob("*") if p.is_file()) < 2_000_000
+
+
+def test_a_header_of_gigabytes(tmp_path):
+    "An extended header of a tar that claims 3 GB, a directory of a zip with 60,000 entries where one is declared: refused without taking them into memory."
+    head = info("x", tarfile.XHDTYPE, size=3 * 10**9).tobuf(tarfile.PAX_FORMAT)
+    (tmp_path / "a.tgz").write_bytes(gzip.compress(head + ZEROS))
+    one = zipped({"a": b""})
+    at, end = one.index(b"PK\1\2"), one.index(b"PK\5\6")
+    (tmp_path / "a.zip").write_bytes(one[:at] + one[at:end] * 60_000 + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 60_000 * (end - at), at, 0))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FetchError, match="damaged"): unpack(tmp_path / "a.tgz", tmp_path / "x")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        with pytest.raises(FetchError, match="more than 10 files"): unpack(tmp_path / "a.zip", tmp_path / "x", Limits(members=10))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally: tracemalloc.stop()
+
+
+def test_a_sparse_file(to, tmp_path):
+    hole = tmp_path / "hole"
+    with open(hole, "wb") as f: f.truncate(10**9)
+    if subprocess.run(["tar", "--sparse", "-cf", "a.tar", "hole"], cwd=tmp_path).returncode: pytest.skip("no GNU tar")
+    refused(tmp_path / "a.tar", to, "is a sparse file")
+
+
+def test_encrypted_and_unknown(to, tmp_path):
+    data = bytearray(zipped({"train/NORMAL/a": b"x"}))
+    for at in (6, data.index(b"PK\1\2") + 8): data[at] |= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    refused(tmp_path / "a.zip", to, "is encrypted")
+    (tmp_path / "a.zip").write_bytes(zipped({"train/NORMAL/a": b"x" * 100}, zipfile.ZIP_LZMA))
+    refused(tmp_path / "a.zip", to, "7-Zip")
+
+
+@pytest.mark.parametrize("file, mode", [("a.zip", None), ("a.tar", "w"), ("a.tgz", "w:gz"), ("a.txz", "w:xz")])
+def test_damage(to, tmp_path, file, mode):
+    "Cut anywhere, or with bits turned over: an error, never a part of the data set."
+    whole = zipped(films(), zipfile.ZIP_DEFLATED) if mode is None else tarred(films().items(), mode)
+    cuts = [20, len(whole) // 3, len(whole) // 2, len(whole) - 30] if mode != "w" else [20, 512, 5120, 4608 * 5, len(whole) // 2]
+    for cut in cuts:
+        (tmp_path / file).write_bytes(whole[:cut])
+        refused(tmp_path / file, to, file)
+    for at in range(600, len(whole) - 600, len(whole) // 5):
+        if mode == "w": at = at // 4608 * 4608 + 2  # a plain tar has checksums of its headers only
+        bad = bytearray(whole)
+        bad[at] ^= 0xFF
+        (tmp_path / file).write_bytes(bad)
+        refused(tmp_path / file, to, file)
+
+
+# --- full disks
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode: pytest.skip("can't mount a small disk here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_disk_too_small_is_said_before(site, small_disk, tmp_path):
+    fails(site.url, small_disk / "x", "free", "needs 1.2 MB")
+    assert not any(p.stat().st_size > 1000 for p in small_disk.rglob("*") if p.is_file())
+    (tmp_path / "a.zip").write_bytes(BIG)
+    fails(tmp_path / "a.zip", small_disk / "x", "free", "unpacking a.zip needs 1.2 MB")
+
+
+def test_disk_that_fills_up(site, small_disk, tmp_path):
+    site.length = False  # nobody could know
+    fails(site.url, small_disk / "x", "the disk is full", "what was downloaded is kept")
+    shutil.rmtree(small_disk / ".x.download")
+    (tmp_path / "a.txz").write_bytes(tarred([(f"train/{c}/{i}", b"x" * 200_000) for c in ("NORMAL", "PNEUMONIA") for i in range(4)], "w:xz"))
+    fails(tmp_path / "a.txz", small_disk / "x", "the disk is full")
+    assert list(small_disk.iterdir()) == []
+
+
+LIMITED = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\ntry: fetch_url(sys.argv[1], sys.argv[2], wait=0)\nexcept FetchError as e: print(e)"
+
+
+def test_a_limit_on_files(site, to):
+    "Works without root too. The archive that was whole is kept, and then not downloaded again."
+    process = start(LIMITED, site.url, to, 500_000)
+    assert "the disk is full" in process.communicate()[0] and not to.exists()
+    assert 0 < next(to.parent.glob(".*/*/*.part")).stat().st_size <= 500_000
+    site.data = zipped({**films(), "chest_xray/train/NORMAL/big.jpeg": ZEROS[:3_000_000]}, zipfile.ZIP_DEFLATED)
+    site.tag = '"v2"'
+    process = start(LIMITED, site.url, to, 500_000)
+    assert "the disk is full: unpacking data.zip" in process.communicate()[0] and not to.exists()
+    assert [p.name for p in to.parent.glob(".*/*/*")] == ["data.zip"]
+    asked = len(site.seen)
+    assert fetch(site.url, to).files == 13 and len(site.seen) == asked and left(to) == []
+
+
+def test_a_folder_that_is_closed(site):
+    "Not even root may write there."
+    for target in ("/proc/films", "/proc/films/chest_xray"):
+        with pytest.raises(FetchError, match="in /proc.* failed.*can be written to"): fetch(site.url, target)
+    assert site.seen == []
+
+
+# --- Kaggle: its real client, led to a server of ours by its own variable for the environment and the one for proxies
+
+
+class Kaggle(Handler):
+    def do_POST(self):
+        s, body = self.server, self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        s.seen.append((self.path, json.loads(body), self.headers.get("Authorization")))
+        if s.statuses: return self.plain(s.statuses.pop(0))
+        if s.stall:
+            self.close_connection = True
+            return time.sleep(3)
+        if self.path.endswith("/GetDataset"):
+            data = json.dumps({"currentVersionNumber": 2}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            return self.wfile.write(data)
+        self.plain(302, {"Location": f"http://localhost/storage/archive.zip?sig={SECRET}"})
+
+
+@pytest.fixture
+def kaggle(tmp_path, monkeypatch):
+    server = Site(Kaggle)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    for name in list(os.environ):
+        if name.startswith("KAGGLE"): monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "home/.kaggle"))
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    (tmp_path / "home").mkdir()
+    yield server
+    server.shutdown()
+    server.server_close()
+    assert list((tmp_path / "home").rglob("*")) == [] or (tmp_path / "home/.kaggle").exists()
+
+
+def kaggle_fails(to, *words, **kw):
+    with pytest.raises(FetchError) as e: fetch_kaggle(to=to, **{"wait": 0.01, "retries": 1, "timeout": 5, **kw})
+    for w in words: assert w in str(e.value), e.value
+    assert SECRET not in str(e.value) and not to.exists()
+
+
+def test_kaggle(kaggle, to, capfd):
+    kaggle.data = zipped({**films(), "chest_xray/__MACOSX/._x": b"x", **films("chest_xray/chest_xray/")})
+    done = fetch_kaggle(to=to, wait=0.01)
+    assert (done.files, done.sha256, done.source) == (24, None, "Kaggle's data set paultimothymooney/chest-xray-pneumonia, version 2")
+    assert {"train", "test"} <= {p.name for p in to.iterdir()} and left(to) == []
+    assert [p.rsplit("/", 1)[1] for p, _, _ in kaggle.seen] == ["GetDataset", "DownloadDataset", f"archive.zip?sig={SECRET}"]
+    assert kaggle.seen[1][1] == {"ownerSlug": "paultimothymooney", "datasetSlug": "chest-xray-pneumonia", "datasetVersionNumber": 2} | {k: v for k, v in kaggle.seen[1][1].items() if k not in ("ownerSlug", "datasetSlug", "datasetVersionNumber")}
+    assert all(a is None for _, _, a in kaggle.seen)
+    out, err = capfd.readouterr()
+    assert out == "" and SECRET not in err
+    with pytest.raises(FetchError, match="not empty"): fetch_kaggle(to=to)
+
+
+def test_kaggle_leaves_stdout_alone(kaggle, to):
+    "Even where something else had imported the client before."
+    code = "import sys, kagglehub\nfrom xraypneu.fetch import fetch_kaggle\nfetch_kaggle(to=sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(to)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout == "" and "Downloading" in done.stderr and SECRET not in done.stderr
+
+
+def test_kaggle_token_is_used_and_not_shown(kaggle, to, monkeypatch, capfd):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", SECRET)
+    assert fetch_kaggle("me/mine/versions/7", to=to).source.endswith("me/mine, version 7")
+    assert kaggle.seen[0][2] == f"Bearer {SECRET}" and SECRET not in "".join(capfd.readouterr())
+    kaggle.statuses = [401]
+    kaggle_fails(to.with_name("other"), "401", "access_token", "xraypneu fetch path/to/archive.zip")
+
+
+@pytest.mark.parametrize("code, words, asked", [(401, "access_token", 1), (403, "accept its terms", 1), (404, "check the name", 1), (500, "try later", 2), (429, "try later", 2)])
+def test_kaggle_refuses(kaggle, to, code, words, asked):
+    kaggle.statuses = [code] * 9
+    kaggle_fails(to, str(code), words.capitalize() if words.startswith(("try", "check")) else words)
+    assert len(kaggle.seen) == asked and left(to) == []
+
+
+def test_kaggle_trouble_that_passes(kaggle, to):
+    kaggle.statuses, kaggle.drops = [503], 2
+    assert fetch_kaggle(to=to, wait=0.01).files == 12 and any(r and r.startswith("bytes=") for p, r, _ in kaggle.seen if "storage" in p)
+
+
+def test_kaggle_says_nothing(kaggle, to):
+    kaggle.stall = True
+    start = time.monotonic()
+    kaggle_fails(to, "no answer within 0.3 s", timeout=0.3)
+    assert time.monotonic() - start < 3
+
+
+def test_kaggle_goes_on_after_a_kill(kaggle, to):
+    kaggle.pace = 0.02
+    process = start("fetch_kaggle(to=sys.argv[1])", to)
+    # the client writes a megabyte at a time
+    kill_when(process, lambda: sum(p.stat().st_size for p in to.parent.glob(".chest_xray.kaggle/**/*.archive")) > 300_000)
+    kaggle.pace = 0
+    assert fetch_kaggle(to=to).files == 12
+    assert kaggle.seen[-1][1].startswith("bytes=") and left(to) == []
+
+
+def test_kaggle_damage(kaggle, to):
+    kaggle.data = BIG[:-400]
+    kaggle_fails(to, "damaged", "removed")
+    kaggle.data = b"nonsense"
+    kaggle_fails(to, "damaged")
+    assert left(to) == []
+    kaggle.data = zipped({"readme.txt": b"x"})
+    kaggle_fails(to, "no data set that can be used here", "'readme.txt'")
+    assert left(to) == []
+
+
+def test_kaggle_without_network(kaggle, to, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    kaggle_fails(to, "the proxy doesn't work", "xraypneu fetch path/to/archive.zip")
+    assert left(to) == []
+
+
+def test_a_machine_without_network(to, tmp_path):
+    "In a namespace of Linux that has no network at all: the addresses are the real ones."
+    if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode: pytest.skip("can't take the network away here")
+    code = "from xraypneu.fetch import *\nfor f in (lambda: fetch_kaggle(to='x', wait=0, retries=1), lambda: fetch_url('https://data.invalid/a.zip', 'x', wait=0, retries=1), lambda: fetch_url('http://192.0.2.1/a.zip', 'x', wait=0, retries=1)):\n    try: f()\n    except FetchError as e: print(e)"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE") and "proxy" not in k.lower()} | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    out = subprocess.run(["unshare", "-rn", sys.executable, "-c", code], cwd=to.parent, env=env, capture_output=True, text=True, timeout=60).stdout.splitlines()
+    for line, words in zip(out, (f"Kaggle's data set {KAGGLE} can't be downloaded: the name of the host can't be resolved", "https://data.invalid/a.zip can't be downloaded: the name of the host can't be resolved", "http://192.0.2.1/a.zip can't be downloaded: no way to the host"), strict=True):
+        assert line.startswith(words) and "Check the network" in line and "make run" in line
+    assert list(to.parent.iterdir()) == []
+
+
+def test_kaggle_with_broken_credentials(kaggle, to, tmp_path):
+    (tmp_path / "home/.kaggle").mkdir()
+    (tmp_path / "home/.kaggle/kaggle.json").write_text('{"username": "me", "key": "' + SECRET)
+    kaggle_fails(to, "credentials can't be read", "kaggle.json")
+
+
+@pytest.mark.parametrize("name", ["", "chest-xray-pneumonia", "a/b/c", "a/b/versions/0", "../../etc", "https://kaggle.com/a/b"])
+def test_kaggle_names(to, name): kaggle_fails(to, "owner/name", dataset=name)
+
+
+def test_packages_that_are_missing(to, tmp_path):
+    "In a Python that finds neither."
+    block = "sys.modules['kagglehub'] = sys.modules['pooch'] = None\nfor f in (lambda: fetch_kaggle(to=sys.argv[1]), lambda: fetch_url('http://127.0.0.1:1/a', sys.argv[1])):\n    try: f()\n    except FetchError as e: print(e)"
+    out = start(block, to).communicate()[0]
+    assert "the package kagglehub is missing" in out and "the package pooch is missing" in out and out.count("pip install 'xraypneu[team]'") == 2
+
+
+def test_import_is_light():
+    out = start("print([m for m in ('pooch', 'kagglehub', 'requests', 'tqdm', 'pandas', 'numpy') if m in sys.modules])").communicate()[0]
+    assert out.strip() == "[]"
