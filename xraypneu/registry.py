@@ -8,7 +8,6 @@ __all__ = ['CHAMPION', 'HISTORY', 'SIGNIFICANT', 'PromotionError', 'gate', 'prom
 # %% ../nbs/api/22_registry.ipynb #c003
 import datetime
 import json
-import os
 from pathlib import Path
 
 import numpy as np
