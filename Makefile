@@ -11,7 +11,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check test lint export sync ship verify bench bench-app constraints clean
+.PHONY: help env run app check test lint export sync ship verify bench bench-app constraints clean \
+  programs pull pulled promote push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
 	@echo "make run                 sample data, all stages, reports and a model"
@@ -24,7 +25,7 @@ $(READY): settings.ini setup.py constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name another with PYTHON="; exit 1; }
 	@echo "Making $(VENV): some 250 packages and 3 GB, a few minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[pipeline,app,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[pipeline,app,team,dev]'
 	@touch $@
 
 env: $(READY) ## the environment alone, in .venv
@@ -70,6 +71,46 @@ bench: $(READY) ## Predictor beside Keras, LiteRT and OpenVINO, into bench/resul
 
 bench-app: $(READY) ## the dashboard's opening, answers, memory and crowds, into bench/dashboard.md; ten minutes, on an idle machine with Chromium
 	@python bench/dashboard.py
+
+# --- what the workflows in .github run; each works here too, and `make rehearse` runs them as GitHub would
+
+programs: ## the programs that the tests need beside Python: chromium, nginx, npm
+	@.ci/programs
+
+pull: $(READY) ## data from the DVC remote that XRAYPNEU_REMOTE_URL, _USER and _PASSWORD name; without them the sample
+	@.ci/pull
+
+pulled: ## fail where the DVC remote refused what make pull asked for
+	@[ ! -e .cache/ci/refused ] || { echo "the DVC remote could not be read, and the sample took its place: see the step that pulled"; exit 1; }
+
+promote: $(READY) ## hold the new model against the champion; the decision goes into the report, and a refusal is no failure
+	@python -m xraypneu.cli promote || [ $$? = 1 ] || echo "no decision: the champion stays"
+
+push: $(READY) ## what the stages made, to the DVC remote that make pull read from
+	@.ci/push
+
+report: $(READY) ## reports/report.md, one page of the run, against BASE=main
+	@python -m xraypneu.report write --base "$(or $(call given,BASE),main)" --notice "$$(cat .cache/ci/notice 2>/dev/null)" --artefact-url "$${ARTEFACT_URL:-}"
+
+artefact: $(READY) ## build/artefact/, what may be uploaded of a run: no radiograph, no file's name
+	@python -m xraypneu.report collect build/artefact
+
+rebuild: ## reports/report.md from the numbers of a stranger's run in $STRANGER; needs Python alone
+	@$(PYTHON) -m xraypneu.report rebuild "$$STRANGER" --commit "$$STRANGER_COMMIT" --run-url "$$STRANGER_RUN"
+
+comment: ## the report as a comment, by CML
+	cml comment update --publish=false "$${REPORT:-reports/report.md}"
+
+docs: $(READY) ## build/docs/, the notebooks as HTML pages
+	@rm -rf build/docs; .ci/docs build/docs
+
+dist: $(READY) ## dist/, wheel and source; on a tag, only one that is the version's
+	@[ "$${GITHUB_REF_TYPE:-}" != tag ] || [ "$${GITHUB_REF_NAME:-}" = "v$$(python -c 'import xraypneu; print(xraypneu.__version__)')" ] || { echo "tag $$GITHUB_REF_NAME is not v and the version in settings.ini"; exit 1; }
+	@rm -rf dist build/lib build/bdist.*
+	@python -m build --outdir dist
+
+rehearse: $(READY) ## the workflows' steps in clean clones, as GitHub would run them, in this environment; WORKFLOWS="ci train"
+	@.ci/rehearse --venv $(VENV) $(call given,WORKFLOWS)
 
 constraints: $(READY) ## write the versions of this environment into constraints.txt
 	{ echo "# Versions that were tested together, written by make constraints"; pip freeze --exclude-editable; } > .constraints.tmp

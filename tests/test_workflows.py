@@ -1,0 +1,401 @@
+"""The workflows: what they may do, what they run, and a rehearsal of their steps in clean clones, without credentials, with them, and with wrong ones."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from conftest import ROOT, SMALL, run
+from ruamel.yaml import YAML
+from test_remote import SECRET, needs_nginx, nginx  # noqa: F401
+
+FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
+FLOWS = {f.stem: YAML(typ="safe").load(f) for f in FILES}
+STEPS = [(flow, job, step) for flow, f in FLOWS.items() for job, j in f["jobs"].items() for step in j["steps"]]
+STRANGERS = ("ci", "docs", "comment")  # run for pull requests of forks
+VENV = Path(sys.prefix)
+needs_environment = pytest.mark.skipif(not (VENV / ".ready").exists() and not os.environ.get("CI"), reason="not in an environment that make env made")
+
+
+def on(flow):
+    "The events of a workflow: YAML 1.2 has `on` as a word."
+    return FLOWS[flow]["on"]
+
+
+def test_these_are_the_workflows():
+    assert set(FLOWS) == {"ci", "train", "comment", "docs", "release"}
+    assert {"push", "pull_request"} <= on("ci").keys() and on("train")["push"] == {"branches": ["main"]} and "workflow_dispatch" in on("train")
+    assert on("comment") == {"workflow_run": {"workflows": ["ci"], "types": ["completed"]}} and FLOWS["ci"]["name"] == "ci"
+    assert on("release") == {"push": {"tags": ["v*"]}}
+
+
+def test_they_fit_the_schema():
+    run(["check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, FILES)], ROOT)
+
+
+def test_zizmor_finds_nothing():
+    done = run(["zizmor", "--offline", "--no-progress", "--persona", "pedantic", "--color", "never", ".github/workflows"], ROOT)
+    assert "No findings" in done.out
+    ignored = [(f.name, ln.strip()) for f in FILES for ln in f.read_text().splitlines() if "zizmor: ignore" in ln]
+    assert len(ignored) == 1 and ignored[0][0] == "comment.yml" and "dangerous-triggers" in ignored[0][1]
+
+
+def test_actions_are_pinned_by_commit():
+    lines = [ln.strip() for f in FILES for ln in f.read_text().splitlines() if re.match(r"\s*(- )?uses:", ln)]
+    assert len(lines) == sum("uses" in s for _, _, s in STEPS) > 20
+    pins = [re.fullmatch(r"(?:- )?uses: ([\w./-]+)@([0-9a-f]{40}) # (v[\d.]+)", ln) for ln in lines]
+    assert all(pins), [ln for ln, p in zip(lines, pins, strict=True) if not p]
+    assert len({p.groups() for p in pins}) == len({p[1] for p in pins})  # one commit and tag an action
+
+
+def test_no_secret_where_a_stranger_has_a_say():
+    for flow in FLOWS:
+        text = (ROOT / f".github/workflows/{flow}.yml").read_text()
+        assert "pull_request_target" not in text and "secrets: inherit" not in text
+        if flow in STRANGERS or "pull_request" in on(flow): assert not re.search(r"\bsecrets\b\s*[.\[]", text), flow
+        if "pull_request" in on(flow): assert "github.token" not in text and "GITHUB_TOKEN" not in text, flow
+    assert not {"pull_request", "workflow_run", "issue_comment"} & on("train").keys()
+
+
+def test_nothing_of_a_strangers_is_run():
+    steps = FLOWS["comment"]["jobs"]["comment"]["steps"]
+    checkout = next(s for s in steps if s.get("uses", "").startswith("actions/checkout"))
+    assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
+    download = next(s for s in steps if s.get("uses", "").startswith("actions/download-artifact"))
+    assert download["with"]["path"].startswith("${{ runner.temp }}/")  # beside the checkout
+    assert [s["run"] for s in steps if "run" in s] == ["make rebuild"]  # writes the page anew from numbers
+    assert not any("setup-cml" in s.get("uses", "") for s in steps)
+
+
+WRITES = {("train", "comment"): {"pull-requests"}, ("comment", "comment"): {"pull-requests"}, ("docs", "publish"): {"pages", "id-token"}, ("release", "publish"): {"id-token"}}
+
+
+def test_least_permissions():
+    for flow, f in FLOWS.items():
+        assert f["permissions"] in ({}, {"contents": "read"}), flow
+        for job, j in f["jobs"].items():
+            assert {k for k, v in (j.get("permissions") or {}).items() if v == "write"} == WRITES.get((flow, job), set()), (flow, job)
+            if WRITES.get((flow, job)): assert not [s for s in j["steps"] if re.search(r"make (env|run|test|pull)", s.get("run", ""))]  # no training with a right to write
+    for flow, job, step in STEPS:
+        if step.get("uses", "").startswith("actions/checkout"): assert step["with"]["persist-credentials"] is False, (flow, job)
+
+
+def test_jobs_end_and_don_t_pile_up():
+    for flow, f in FLOWS.items():
+        assert {"group", "cancel-in-progress"} <= f["concurrency"].keys(), flow
+        assert all(0 < j["timeout-minutes"] <= 360 for j in f["jobs"].values()), flow
+
+
+def test_a_step_runs_a_make_target():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for flow, job, step in STEPS:
+        if "run" in step:
+            call = re.fullmatch(r"make ([a-z-]+)( [A-Z]+=[\w./-]+)*", step["run"])
+            assert call and call[1] in targets, (flow, job, step["run"])
+        if "script" in step.get("with", {}): assert step["with"]["script"] == "await require('./.ci/comment.js')({github, context, core})"
+
+
+def test_pictures_of_people_are_not_uploaded():
+    "What goes up is what `make artefact` gathered, the page, or what was made of the source."
+    for flow, job, step in STEPS:
+        if step.get("uses", "").startswith(("actions/upload-artifact", "actions/upload-pages-artifact")):
+            assert set(step["with"]["path"].split()) <= {"build/artefact", "reports/report.md", "reports/metrics.json", "build/docs", "dist"}, (flow, job)
+
+
+# --- the comment, against an answering host
+
+
+@contextmanager
+def host(pulls, comments):
+    "A host that answers as GitHub's does about pull requests and comments; what was sent to it."
+    sent = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            url = urlsplit(self.path)
+            asked = {k: v[0] for k, v in parse_qs(url.query).items()}
+            if url.path.endswith("/comments"): found = comments[100 * (int(asked["page"]) - 1):100 * int(asked["page"])]
+            elif url.path == "/repos/team/xray/pulls": found = [p for p in pulls if p["from"] == asked["head"]]
+            else: found = [p for p in pulls if p["head"]["sha"] == url.path.split("/")[-2]]
+            self.say(found)
+
+        def do_POST(self):
+            sent.append((self.command, self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+            self.say({})
+
+        do_PATCH = do_POST
+
+        def say(self, what):
+            body = json.dumps(what).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args): pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", sent
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def comment(api, payload, tmp_path, text="<!-- xraypneu report -->\nfigures"):
+    (tmp_path / "report.md").write_text(text)
+    return run(["node", str(ROOT / "tests/github.mjs"), json.dumps(payload)], ROOT, check=False, GITHUB_API_URL=api, REPORT=str(tmp_path / "report.md"))
+
+
+def pull(number, sha, source):
+    return {"number": number, "head": {"sha": sha}, "from": source}
+
+
+def own(id, text="<!-- xraypneu report -->\nold", kind="Bot"):
+    return {"id": id, "body": text, "user": {"type": kind}}
+
+
+FORK = {"payload": {"workflow_run": {"head_sha": "b" * 40, "head_branch": "patch", "head_repository": {"owner": {"login": "fork"}}}}}
+needs_node = pytest.mark.skipif(not shutil.which("node") and not os.environ.get("CI"), reason="no node here: install Debian's package npm")
+
+
+@needs_node
+def test_comment_on_the_pull_request_of_a_fork(tmp_path):
+    pulls = [pull(3, "a" * 40, "fork:patch"), pull(4, "b" * 40, "fork:patch"), pull(5, "b" * 40, "other:patch")]
+    with host(pulls, [own(1, kind="User"), own(2, "hello")]) as (api, sent):
+        assert "pull request 4" in comment(api, FORK, tmp_path).out
+    assert sent == [("POST", "/repos/team/xray/issues/4/comments", {"body": "<!-- xraypneu report -->\nfigures"})]  # nobody else's comment is touched
+
+
+@needs_node
+def test_comment_is_written_over(tmp_path):
+    with host([pull(4, "b" * 40, "fork:patch")], [own(i, "talk", "User") for i in range(150)] + [own(900)]) as (api, sent):
+        comment(api, FORK, tmp_path)
+    assert [s[:2] for s in sent] == [("PATCH", "/repos/team/xray/issues/comments/900")]
+
+
+@needs_node
+def test_comment_after_a_push_to_main(tmp_path):
+    with host([pull(7, "d" * 40, "team:idea")], []) as (api, sent):
+        assert "pull request 7" in comment(api, {"payload": {}, "sha": "d" * 40}, tmp_path).out
+        assert "no pull request belongs" in comment(api, {"payload": {}, "sha": "e" * 40}, tmp_path).out
+        done = comment(api, {"payload": {}, "sha": "d" * 40}, tmp_path, "something else")
+        assert done.returncode and "is not a report" in done.out
+    assert len(sent) == 1
+
+
+# --- the rehearsal itself
+
+
+@pytest.fixture(scope="module")
+def rehearse():
+    loader = SourceFileLoader("rehearse", str(ROOT / ".ci/rehearse"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("rehearse", loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_expressions(rehearse):
+    context = {"github": {"ref": "refs/heads/main"}, "steps": {"cml": {"outcome": "failure", "outputs": {"artifact-url": "u-1"}}}, "secrets": {}}
+    for text, wanted in (("github.ref == 'refs/heads/main'", True), ("steps.cml.outcome != 'success'", True), ("steps.cml.outputs.artifact-url", "u-1"), ("secrets.NONE == ''", True), ("github.ref == 'a-b' || always()", True),
+                         ("!cancelled() && github.ref", "refs/heads/main"), ("failure()", False)):
+        assert rehearse.evaluate(text, context) == wanted, text
+    for odd in ("contains(github.ref, 'x')", "github['ref']", "1 +"):
+        with pytest.raises(rehearse.Stop): rehearse.evaluate(odd, context)
+    assert rehearse.due(None, context, failed=False) and not rehearse.due(None, context, failed=True)
+    assert rehearse.due("${{ !cancelled() }}", context, failed=True) and not rehearse.due("${{ github.ref != '' }}", context, failed=True)
+    assert rehearse.pairs("A=1\nB<<END\nx\ny=z\nEND\nC=a=b\n") == {"A": "1", "B": "x\ny=z", "C": "a=b"}
+
+
+FLOW = """name: mini
+on: push
+jobs:
+  one:
+    timeout-minutes: 1
+    steps:
+      - uses: actions/checkout@x
+      - id: first
+        run: |
+          echo "url=u-7" >> "$GITHUB_OUTPUT"; echo "SAID=hello there" >> "$GITHUB_ENV"; echo "# Page" >> "$GITHUB_STEP_SUMMARY"
+      - run: test "$SAID" = "hello there" && test "$URL" = u-7 && test "$CI" = true && test -z "${OURS:-}" && git diff --quiet
+        env: {URL: "${{ steps.first.outputs.url }}"}
+      - run: "false"
+        continue-on-error: true
+      - run: test "$USER_NAME" = "${WANTED:-}" && test "$GITHUB_REF" = refs/heads/main && mkdir out && echo "$GITHUB_SHA" > out/sha
+        env: {USER_NAME: "${{ secrets.XRAYPNEU_REMOTE_USER }}"}
+      - uses: actions/upload-artifact@x
+        with: {name: out, path: out}
+STEPS
+  two:
+    needs: one
+    steps:
+      - uses: actions/download-artifact@x
+        with: {name: out, path: got}
+      - run: test "$(cat got/sha)" = "$GITHUB_SHA"
+"""
+
+
+@pytest.fixture
+def mini(tmp_path):
+    "A repository with the rehearsal and a workflow; runs it."
+    folder = tmp_path / "mini"
+    for name in (".ci/rehearse", "settings.ini", "params.yaml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".gitignore").write_text("build/\n")
+
+    def show(*arguments, steps="", commit=True, **env):
+        (folder / ".github/workflows").mkdir(parents=True, exist_ok=True)
+        (folder / ".github/workflows/mini.yml").write_text(FLOW.replace("STEPS\n", steps))
+        run(["git", "init", "-q", "-b", "main"], folder)
+        if commit:
+            run(["git", "add", "-A"], folder)
+            run(["git", "commit", "-q", "--allow-empty", "-m", "mini"], folder)
+        done = run([sys.executable, ".ci/rehearse", "mini", *arguments], folder, check=False, OURS="1", **env)
+        done.root, done.folder = folder, folder / "build/rehearsal"
+        return done
+
+    return show
+
+
+def test_rehearsal_does_as_github(mini):
+    done = mini()
+    assert done.returncode == 0, done.out
+    assert (done.folder / "mini/one/summary.md").read_text() == "# Page\n" and (done.folder / "artefacts/out/sha").exists()
+    table = (done.folder / "table.txt").read_text()
+    assert re.search(r"mini/one +false +[\d.]+ +1 +failure +goes on", table) and "mini/two" in table
+
+
+def test_rehearsal_is_red_where_the_job_would_be(mini):
+    done = mini(steps="      - run: exit 3\n      - run: echo never\n      - run: echo yet\n        if: ${{ !cancelled() }}\n")
+    table = (done.folder / "table.txt").read_text()
+    assert done.returncode == 1 and re.search(r"exit 3 +[\d.]+ +3 +failure", table) and re.search(r"echo never .*skipped", table) and re.search(r"echo yet .*success", table)
+    assert re.search(r"mini/two +\(job\) +skipped", table)
+    assert mini(steps="      - uses: actions/upload-artifact@x\n        with: {name: x, path: nowhere}\n").returncode == 1
+
+
+def test_rehearsal_says_what_it_can_t_do(mini):
+    done = mini(steps="      - uses: someone/else@x\n")
+    assert done.returncode == 2 and "nothing stands for someone/else" in done.out and "Traceback" not in done.out
+
+
+@pytest.mark.parametrize("steps", ['      - run: echo "it is $P"\n        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n',
+                                   '      - run: echo "$P" >> "$GITHUB_STEP_SUMMARY"\n        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n'])
+def test_rehearsal_finds_a_secret_that_shows(mini, steps):
+    done = mini("--with-credentials", "/nowhere", steps=steps, XRAYPNEU_REMOTE_PASSWORD="geheim-7")
+    assert done.returncode == 1 and "a secret shows" in done.out and "geheim-7" not in done.out
+    assert not [f for f in done.folder.rglob("*") if f.is_file() and "geheim-7" in f.read_text()]
+
+
+def test_rehearsal_takes_what_is_committed(mini):
+    asks = "      - run: test ! -e new.txt && test -e LICENSE && grep -q 'epochs. 10' params.yaml\n"
+    shutil.copy(ROOT / "LICENSE", mini().root / "LICENSE")
+    root = mini(steps=asks).root
+    (root / "new.txt").write_text("x")
+    done = mini(steps=asks, commit=False)
+    assert done.returncode == 0 and "1 changed files are not committed" in done.out
+    for more in (["--uncommitted"], ["--set", "train.epochs=3"]): assert mini(*more, steps=asks, commit=False).returncode == 1
+    (root / "LICENSE").unlink()
+    assert mini(steps=asks, commit=False).returncode == 0
+    done = mini("--set", "train.nothing=3", commit=False)
+    assert done.returncode == 2 and "params.yaml has no train.nothing" in done.out
+
+
+# --- the workflows rehearsed
+
+
+@pytest.fixture(scope="module")
+def show(project, tmp_path_factory):
+    "Rehearses workflows on the small project; its stages ran before, so that DVC takes them from its cache."
+    cache = tmp_path_factory.mktemp("cache") / "cache"
+    shutil.copytree(project / ".dvc/cache", cache)
+    small = [f"{section}.{k}={v}" for section, values in SMALL.items() for k, v in values.items()]
+
+    def go(*arguments, **env):
+        out = tmp_path_factory.mktemp("rehearsal") / "out"
+        # lint, sync and the suite are steps of the run that this test is part of; the figures of so small a sample are not the promised ones
+        leave = [w for s in ("make programs", "make lint", "make sync", "make test", "make check") for w in ("--skip", s)]
+        done = run([sys.executable, ".ci/rehearse", "--venv", str(VENV), "--uncommitted", "--dvc-cache", str(cache), "--out", str(out), *leave, *(w for s in small for w in ("--set", s)), *arguments], ROOT, check=False, **env)
+        done.folder = out
+        return done
+
+    return go
+
+
+def test_everything_but_the_stages_is_the_small_projects(project):
+    "Else DVC would run the stages again, in minutes."
+    assert all((project / f).read_bytes() == (ROOT / f).read_bytes() for f in ("dvc.yaml", "nbs/pipeline/train.ipynb"))
+
+
+@needs_environment
+def test_without_credentials(show):
+    done = show("ci", "train", "comment", "--without-cml")
+    assert done.returncode == 0, done.out[-6000:]
+    ci, train = ((done.folder / f"{w}/{j}/summary.md").read_text() for w, j in (("ci", "sample"), ("train", "train")))
+    for page in (ci, train): assert "**SYNTHETIC**" in page and "## Curves" in page and "[download](" in page and "[log](" in page and "SYN0" not in page
+    assert "**no credentials: sample data**" in train.splitlines()[4] and "no credentials" not in ci
+    assert "difference to main" in train and "difference to main" in ci  # ci: a pull request, where only origin/main is known
+    assert "not pushed: no credentials" in done.out and "is cached - skipping run" in done.out
+    names = {p.relative_to(done.folder / "artefacts/notebooks").as_posix() for p in (done.folder / "artefacts/notebooks").rglob("*.html")}
+    assert names == {f"reports/{s}.html" for s in ("prepare", "eda", "train", "evaluate", "model_card")}
+    # CML could not be installed: the script commented, with the report
+    assert (done.folder / "train/comment/comment.md").read_text().strip() == train.strip()
+    stranger = (done.folder / "comment/comment/comment.md").read_text()
+    assert "from a pull request" in stranger and "## Figures" in stranger and "## Curves" not in stranger
+
+
+@needs_environment
+def test_with_credentials(show, tmp_path):
+    (tmp_path / "remote").mkdir()
+    done = show("train", "--with-credentials", str(tmp_path / "remote"))
+    assert done.returncode == 0, done.out[-6000:]
+    page = (done.folder / "train/train/summary.md").read_text()
+    assert "no credentials" not in page and "could not be read" not in page and "**SYNTHETIC**" in page
+    assert re.search(r"\d+ files pushed", done.out) and any(p.is_file() for p in (tmp_path / "remote").rglob("*"))
+    assert (done.folder / "train/comment/comment.md").read_text().strip() == page.strip()  # by CML
+
+
+@needs_environment
+@needs_nginx
+def test_with_wrong_credentials(show, nginx):  # noqa: F811
+    "The sample takes the place of the data, the report says why, and the job is red in the end."
+    wrong = SECRET + "-no longer"
+    done = show("train", "--with-credentials", f"{nginx}/data", XRAYPNEU_REMOTE_USER="ann", XRAYPNEU_REMOTE_PASSWORD=wrong)
+    table = (done.folder / "table.txt").read_text()
+    assert done.returncode == 1 and re.search(r"make run .*success", table) and re.search(r"make pulled .*failure", table) and re.search(r"make comment .*success", table)
+    page = (done.folder / "train/train/summary.md").read_text()
+    assert "the host doesn't know this user or password" in page.splitlines()[4] and "sample data" in page.splitlines()[4] and nginx not in page
+    assert "not pushed" in done.out and wrong not in done.out
+
+
+@needs_environment
+def test_docs(show):
+    done = show("docs")
+    assert done.returncode == 0, done.out[-6000:]
+    pages = done.folder / "artefacts/github-pages"
+    there = {p.relative_to(pages).as_posix() for p in pages.rglob("*.html")}
+    assert {"index.html", "tutorials/serve.html", "pipeline/train.html", "api/23_report.html"} <= there
+    for name in there:
+        text = (pages / name).read_text()
+        assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"https?:", text), name  # nothing is loaded from elsewhere
+        for target in re.findall(r"<a href=\"([^\"#:]+\.html)\"", text[:60_000]): assert (pages / name).parent.joinpath(target).exists(), (name, target)
+
+
+def test_a_release_is_the_versions(tmp_path):
+    for name in ("Makefile", "xraypneu/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "dist").mkdir()
+    for ref in ("v0.0.0", "main; echo oops"):
+        done = run(["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")], tmp_path, check=False, GITHUB_REF_TYPE="tag", GITHUB_REF_NAME=ref)
+        assert done.returncode and f"tag {ref} is not v and the version" in done.out and "\noops" not in done.out and (tmp_path / "dist").exists()
