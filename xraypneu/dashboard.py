@@ -305,8 +305,22 @@ class Dashboard:
         import mistune
 
         card = self.bundle.folder / "README.md"
-        text = card.read_text(encoding="utf-8") if card.is_file() else "This bundle has no model card."
+        text = card.read_text(encoding="utf-8") if card.is_file() else _short_card(self.bundle)
         self.send("about", html=mistune.create_markdown(escape=True, plugins=["table"])(text))
+
+
+def _short_card(bundle):
+    "Markdown of what a bundle says of itself, where no model card came with it."
+    i, kinds = bundle.info, [("validation", "validation"), ("shifted", "shifted validation")]
+    figure = lambda kind, k: f"{v:.3f}" if isinstance(v := i.get(kind, {}).get(k), float) else "–"
+    counts = i["data"].get("counts", {})
+    table = lambda head, rows: "\n".join(["| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows)])
+    return "\n\n".join([
+        "**Not a medical device.** This bundle came without a model card; the evaluation of its training writes one, `reports/model_card.html`. What it says of itself:",
+        f"Trained on {i['data']['title']}{', SYNTHETIC images' if i['data']['synthetic'] else ''}. Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
+        table(["", "NORMAL images", "PNEUMONIA images", "patients"], [[s, *(str(counts[s][c]["images"]) for c in i["classes"]), str(sum(counts[s][c]["patients"] for c in i["classes"]))] for s in ("train", "validation", "test") if s in counts]),
+        table(["figure", *(name for _, name in kinds)], [[k, *(figure(kind, k) for kind, _ in kinds)] for k in ("roc_auc", "accuracy", "sensitivity", "specificity", "precision", "brier", "ece")]),
+        "Made with " + ", ".join(f"{k} {v}" for k, v in i.get("versions", {}).items()) + f". {i.get('licence', '')}."])
 
 
 def _thumbnail(preview):
