@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import threading
+import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import SourceFileLoader
@@ -389,6 +390,43 @@ def test_docs(show):
         text = (pages / name).read_text()
         assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"https?:", text), name  # nothing is loaded from elsewhere
         for target in re.findall(r"<a href=\"([^\"#:]+\.html)\"", text[:60_000]): assert (pages / name).parent.joinpath(target).exists(), (name, target)
+
+
+@needs_environment
+def test_release(show):
+    "Wheel and source, with what the dashboard and a prediction need, and no data."
+    done = show("release")
+    assert done.returncode == 0, done.out[-6000:]
+    (wheel,), (_,) = (list((done.folder / "artefacts/dist").glob(p)) for p in ("*.whl", "*.tar.gz"))
+    assert f"would publish {wheel.name}" in done.out
+    with zipfile.ZipFile(wheel) as z: names = set(z.namelist())
+    assert {"xraypneu/app/dashboard.js", "xraypneu/app/voila/templates/xraypneu/index.html.j2", "xraypneu/shipped/model.onnx", "xraypneu/shipped/reference.npz"} <= names
+    assert not any(n.endswith((".jpeg", ".jpg", ".npy", ".csv")) for n in names)
+
+
+def test_pull_brings_what_git_names(tmp_path):
+    "A set under DVC, pushed, cloned and pulled as train.yml does; then a store that lost it."
+    mine, yours, store, pull = tmp_path / "mine", tmp_path / "yours", tmp_path / "store", ROOT / ".ci/pull"
+    where = {"XRAYPNEU_REMOTE_URL": str(store), "XRAYPNEU_REMOTE_PASSWORD": ""}
+    mine.mkdir()
+    run(["git", "init", "-q", "-b", "main"], mine)
+    run(["dvc", "init", "-q"], mine)
+    (mine / "params.yaml").write_text("data: {path: films}\n")
+    (mine / "films").mkdir()
+    (mine / "films/a.txt").write_text("a radiograph")
+    run(["dvc", "add", "-q", "films"], mine)
+    run(["git", "add", "-A"], mine)
+    run(["git", "commit", "-q", "-m", "films"], mine)
+    run([sys.executable, "-m", "xraypneu.cli", "remote"], mine, **where)
+    run(["dvc", "push", "-q"], mine)
+    run(["git", "clone", "-q", str(mine), str(yours)], tmp_path)
+    out = run(["bash", str(pull)], yours, **where).out
+    assert "pulled: films.dvc" in out and (yours / "films/a.txt").read_text() == "a radiograph" and (yours / ".cache/ci/pulled").exists()
+
+    shutil.rmtree(store / "files")
+    run(["git", "clone", "-q", str(mine), str(tmp_path / "theirs")], tmp_path)
+    out = run(["bash", str(pull)], tmp_path / "theirs", **where).out
+    assert "data that git names are not there" in (tmp_path / "theirs/.cache/ci/notice").read_text() and (tmp_path / "theirs/.cache/ci/refused").exists(), out
 
 
 def test_a_release_is_the_versions(tmp_path):
