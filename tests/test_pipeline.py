@@ -65,7 +65,8 @@ def test_reports_do_not_depend_on_the_machine(project):
 
 def test_metrics_and_plots_are_known_to_dvc(project):
     shown = json.loads(run(["dvc", "metrics", "show", "--json"], project).stdout)
-    assert shown[""]["data"]["reports/metrics.json"]["data"]["test"]["roc_auc"] > 0.5
+    known, written = shown[""]["data"]["reports/metrics.json"]["data"], json.loads((project / "reports/metrics.json").read_text())
+    assert known["test"]["roc_auc"] == written["test"]["roc_auc"]  # how good so short a training is, is luck: tests/accept_sample.py looks at the real sample
     plots = json.loads(run(["dvc", "plots", "show", "--json"], project).stdout)["data"]
     assert len(plots) >= 4
 
