@@ -385,7 +385,7 @@ def test_a_model_that_is_not_there_is_said(tmp_path, visit, damage):
         page = visit(s.url, wait=False)
         page.wait_for_selector(".xp-broken", timeout=60_000)
         said = page.inner_text(".xp-broken")
-        assert ("is missing" if damage == "missing" else "damaged") in said and "Traceback" not in page.content()
+        assert ("is missing" if damage == "missing" else "damaged") in said and "Traceback" not in page.content() and "Not a medical device" in page.inner_text(".notice")
         shot(page, f"model-{damage}")
 
 
@@ -396,6 +396,7 @@ def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
         page = visit(s.url)
         choose(page, ("smith-john.png", film()))
         page.wait_for_selector(".trouble:not([hidden])")
+        assert page.query_selector(".busy:visible") is None and page.query_selector("progress") is None and "not read" in page.inner_text(".uploads")
         assert "log says what" in page.inner_text(".trouble") and "Traceback" not in page.content() and "Smith" not in page.content().replace("smith-john.png", "")
         deadline = time.monotonic() + 10
         while "could not answer chunk: RuntimeError" not in s.log.read_text() and time.monotonic() < deadline: time.sleep(0.2)

@@ -44,6 +44,9 @@ function icon(name) {
   return svg;
 }
 
+const notice = () =>
+  make("p", { class: "notice", role: "note" }, "Not a medical device. For research and teaching; no decision about a patient may rest on it.");
+
 function render({ model, el }) {
   const config = model.get("config");
   const send = (content, buffers) => {
@@ -55,6 +58,7 @@ function render({ model, el }) {
   };
   if (config.problem) {
     el.append(
+      make("div", { class: "xp" }, notice()),
       make(
         "div",
         { class: "xp-broken", role: "alert" },
@@ -213,7 +217,7 @@ function render({ model, el }) {
   const main = make(
     "main",
     { class: "xp", lang: "en" },
-    make("p", { class: "notice", role: "note" }, "Not a medical device. For research and teaching; no decision about a patient may rest on it."),
+    notice(),
     gone,
     trouble,
     make("h1", {}, "Chest radiographs: NORMAL or PNEUMONIA"),
@@ -291,8 +295,13 @@ function render({ model, el }) {
         trouble.replaceChildren(make("p", {}, message.message));
         trouble.hidden = false;
         say(message.message);
+        if (body.querySelector(".busy")) result.hidden = true; // nothing is coming
         const w = waiting.get(message.id);
-        if (w) w.done();
+        if (!w) return;
+        w.job.bar.remove();
+        w.job.note.className = "note error";
+        w.job.note.textContent = " – not read: something went wrong on the server";
+        w.done();
       },
       about() {
         aboutBody.innerHTML = message.html;
