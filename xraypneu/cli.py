@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from . import __version__
-from .bundle import BundleError, load_bundle
+from .bundle import load_bundle
 from .files import write_file
 from .image import ImageError
 from .table import CsvWriter, JsonWriter, as_row
@@ -55,14 +55,10 @@ def _overlay_path(folder, path, taken):
 def _predict(args, out):
     from xraypneu.predict import Predictor
 
-    try:
-        predictor = Predictor(args.bundle, args.precision)
-        if args.overlay:
-            Path(args.overlay).mkdir(parents=True, exist_ok=True)
-            if not os.access(args.overlay, os.W_OK): raise OSError(f"{args.overlay} can't be written to")
-    except (BundleError, OSError) as e:
-        print(f"xraypneu: {e}", file=sys.stderr)
-        return 2
+    predictor = Predictor(args.bundle, args.precision)
+    if args.overlay:
+        Path(args.overlay).mkdir(parents=True, exist_ok=True)
+        if not os.access(args.overlay, os.W_OK): raise OSError(f"{args.overlay} can't be written to")
     width = min(60, max(12, *(len(_shown(f)) for f in args.files)))
     writer = JsonWriter(out) if args.json else CsvWriter(out) if args.csv else _Table(out, width)
     bar = len(args.files) > 20 and sys.stderr.isatty()
@@ -83,11 +79,7 @@ def _predict(args, out):
 
 
 def _info(args, out):
-    try:
-        bundle = load_bundle(args.bundle)
-    except BundleError as e:
-        print(f"xraypneu: {e}", file=sys.stderr)
-        return 2
+    bundle = load_bundle(args.bundle)
     file = bundle.folder / "metrics.json"
     metrics = json.loads(file.read_text()) if file.is_file() else {}
     if args.json:
@@ -108,13 +100,9 @@ def _info(args, out):
 
 # %% ../nbs/api/25_cli.ipynb #c007
 def _fetch(args, out):
-    from xraypneu.fetch import FetchError, fetch_kaggle, fetch_url
+    from xraypneu.fetch import KAGGLE, fetch_kaggle, fetch_url
 
-    try:
-        found = fetch_kaggle(args.dataset or "paultimothymooney/chest-xray-pneumonia", args.to, args.force) if args.source == "kaggle" else fetch_url(args.source, args.to, args.sha256, args.force)
-    except FetchError as e:
-        print(f"xraypneu: {e}", file=sys.stderr)
-        return 2
+    found = fetch_kaggle(args.dataset or KAGGLE, args.to, args.force) if args.source == "kaggle" else fetch_url(args.source, args.to, args.sha256, args.force)
     out.write(f"{found.path}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB, from {found.source}\n" + (f"sha256 {found.sha256}\n" if found.sha256 else "") + f"next: make run DATA={found.path}\n")
     return 0
 
@@ -124,21 +112,16 @@ def _remote(args, out):
 
     from xraypneu.remote import RemoteError, configure, current, probe, restore
 
-    try:
-        if args.restore:
-            files = restore(args.name)
-            out.write("".join(f"{f}\n" for f in files) + f"{len(files)} files copied to the remote\n")
-            return 0
-        if not (args.address or args.user or args.method or args.endpoint or args.region or args.keyfile or os.environ.get("XRAYPNEU_REMOTE_URL")) and current(args.name) is None:
-            print("xraypneu: no remote is configured. Give its address: xraypneu remote s3://bucket/path, https://host/path --user NAME, ssh://host/path, or a folder", file=sys.stderr)
-            return 2
-        # a password is asked for or comes from the environment: as an argument, every user of the machine could read it
-        ask = args.user and not os.environ.get("XRAYPNEU_REMOTE_PASSWORD") and sys.stdin.isatty()
-        configured = configure(args.address, args.name, args.user, getpass.getpass(f"Password of {args.user}: ") if ask else None, method=args.method, endpoint=args.endpoint, region=args.region, keyfile=args.keyfile)
-        found = probe(configured.name)
-    except RemoteError as e:
-        print(f"xraypneu: {e}", file=sys.stderr)
-        return 2
+    if args.restore:
+        files = restore(args.name)
+        out.write("".join(f"{f}\n" for f in files) + f"{len(files)} files copied to the remote\n")
+        return 0
+    if not (args.address or args.user or args.method or args.endpoint or args.region or args.keyfile or os.environ.get("XRAYPNEU_REMOTE_URL")) and current(args.name) is None:
+        raise RemoteError("no remote is configured. Give its address: xraypneu remote s3://bucket/path, https://host/path --user NAME, ssh://host/path, or a folder")
+    # a password is asked for or comes from the environment: as an argument, every user of the machine could read it
+    ask = args.user and not os.environ.get("XRAYPNEU_REMOTE_PASSWORD") and sys.stdin.isatty()
+    configured = configure(args.address, args.name, args.user, getpass.getpass(f"Password of {args.user}: ") if ask else None, method=args.method, endpoint=args.endpoint, region=args.region, keyfile=args.keyfile)
+    found = probe(configured.name)
     out.write(f"remote {configured.name}: {configured.url} ({configured.kind}), in .dvc/config.local, which git does not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else ""))
     return 0  # it is configured; whether it works is the doctor's to judge
 
@@ -151,36 +134,20 @@ def _doctor(args, out):
     return status(checks)
 
 # %% ../nbs/api/25_cli.ipynb #c008
-def _teams(action):
-    "Run what needs MLflow; its errors have a line of their own."
-    from xraypneu.registry import PromotionError
-    from xraypneu.tracking import TrackingError
-
-    try:
-        return action()
-    except (PromotionError, TrackingError) as e:
-        print(f"xraypneu: {e}", file=sys.stderr)
-        return 2
-
-
 def _promote(args, out):
-    def action():
-        from xraypneu.registry import promote
+    from xraypneu.registry import promote
 
-        found = promote(args.name, args.version, args.dry_run)
-        out.write(f"version {found['version']} of {found['name']}: {found['decision']}{' (dry run)' if args.dry_run else ''}\n" + "".join(f"    {r}\n" for r in found["reasons"]))
-        return 0 if found["decision"] == "promoted" else 1
-    return _teams(action)
+    found = promote(args.name, args.version, args.dry_run)
+    out.write(f"version {found['version']} of {found['name']}: {found['decision']}{' (dry run)' if args.dry_run else ''}\n" + "".join(f"    {r}\n" for r in found["reasons"]))
+    return 0 if found["decision"] == "promoted" else 1
 
 
 def _rollback(args, out):
-    def action():
-        from xraypneu.registry import rollback
+    from xraypneu.registry import rollback
 
-        found = rollback(args.name, args.reason)
-        out.write(f"version {found['version']} of {found['name']} is the champion again; it was {found['was']}\n")
-        return 0
-    return _teams(action)
+    found = rollback(args.name, args.reason)
+    out.write(f"version {found['version']} of {found['name']} is the champion again; it was {found['was']}\n")
+    return 0
 
 # %% ../nbs/api/25_cli.ipynb #c009
 _EXAMPLES = """examples:
@@ -251,7 +218,8 @@ def main(argv=None, out=None) -> int:  # the exit status
     except BrokenPipeError:  # the reader had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as e:
+    except Exception as e:  # our own errors are for the user to read, each in one line; any other is a fault and keeps its traceback
+        if not isinstance(e, OSError) and not type(e).__module__.startswith("xraypneu."): raise
         print(f"xraypneu: {e}", file=sys.stderr)
         return 2
 
