@@ -63,12 +63,11 @@ class _Result:
     notice: str = ""
 
 
-def _preview(pixels):
-    "The picture to show, as JPEG, and its size."
-    image = Image.fromarray(pixels)
-    image.thumbnail((PREVIEW, PREVIEW))
+def _jpeg(image, longest, quality):
+    "A picture as JPEG, its longest side at most so many pixels, and its size then."
+    image.thumbnail((longest, longest))
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=88)
+    image.save(file, "JPEG", quality=quality)
     return file.getvalue(), image.size
 
 
@@ -216,7 +215,7 @@ class Dashboard:
             prediction = self.predictor.predict(data, name=name)
         except ImageError as e:
             return self._row(id, name, e)
-        preview, size = _preview(prediction.pixels)
+        preview, size = _jpeg(Image.fromarray(prediction.pixels), PREVIEW, 88)
         kept = replace(prediction, pixels=None)
         self.results[id] = _Result({}, kept, preview, size, notice)
         self._judge(self.results[id], name)
@@ -295,7 +294,7 @@ class Dashboard:
         else:
             rows = []
             for r in self.results.values():
-                pictures = [] if r.prediction is None else [(f"Radiograph {r.row['file']}", _data_uri("jpeg", _thumbnail(r.preview))), (f"Activation map, {r.prediction.where}", _data_uri("png", _map_png(r.prediction)))]
+                pictures = [] if r.prediction is None else [(f"Radiograph {r.row['file']}", _data_uri("jpeg", _jpeg(Image.open(io.BytesIO(r.preview)), 224, 80)[0])), (f"Activation map, {r.prediction.where}", _data_uri("png", _map_png(r.prediction)))]
                 rows.append(r.row | {"pictures": pictures})
             notice = NOTICE if any(r.notice for r in self.results.values()) else ""
             text, name, kind = to_html(rows, f"Predictions of {stamp}", notice), f"xraypneu-{stamp}.html", "text/html"
@@ -321,15 +320,6 @@ def _short_card(bundle):
         table(["", "NORMAL images", "PNEUMONIA images", "patients"], [[s, *(str(counts[s][c]["images"]) for c in i["classes"]), str(sum(counts[s][c]["patients"] for c in i["classes"]))] for s in ("train", "validation", "test") if s in counts]),
         table(["figure", *(name for _, name in kinds)], [[k, *(figure(kind, k) for kind, _ in kinds)] for k in ("roc_auc", "accuracy", "sensitivity", "specificity", "precision", "brier", "ece")]),
         "Made with " + ", ".join(f"{k} {v}" for k, v in i.get("versions", {}).items()) + f". {i.get('licence', '')}."])
-
-
-def _thumbnail(preview):
-    "A small JPEG of a JPEG."
-    image = Image.open(io.BytesIO(preview))
-    image.thumbnail((224, 224))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=80)
-    return file.getvalue()
 
 
 def _failed(what):
