@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .card import NAMES, PERCENT
 from .files import write_file
+from .tracking import git_state
 
 # %% ../nbs/api/23_report.ipynb #c005
 FIGURES = ("accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "roc_auc", "average_precision", "brier", "ece")
@@ -282,11 +283,10 @@ def gather(
     "All that the page tells."
     root = Path(root)
     against, changes = _versus(root, base)
-    dirty = _run(root, "git", "status", "--porcelain", "-uno")
     plots = root / "reports/plots"
     return {"metrics": _json(root / "reports/metrics.json") or {}, "bundle": _bundle(root / "models/bundle"), "base": against, "changes": changes, "promotion": _json(root / "reports/promotion.json"),
             "curves": {"roc": _numbers(plots / "roc.csv", "fpr", "tpr"), "calibration": _numbers(plots / "calibration.csv", "predicted", "observed", "observed_low", "observed_high", "images")},
-            "git": {"git_commit": (_run(root, "git", "rev-parse", "HEAD") or "").strip(), "git_dirty": str(bool(dirty)).lower()}}
+            "git": git_state(root)}
 
 
 def write_report(
