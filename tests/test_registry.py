@@ -113,6 +113,14 @@ def test_the_floor_and_synthetic_figures(team, capsys):
     assert status == 1 and "synthetic" in said
 
 
+def test_a_real_candidate_and_a_synthetic_champion_are_scored_on_the_same_images(team, capsys):
+    team("drawn", "first", synthetic=True, hash="d" * 64)
+    assert command(capsys, "promote", "--name", "first")[0] == 0
+    team("real", "first")
+    status, said = command(capsys, "promote", "--name", "first")
+    assert status == 2 and "data/prepared does not hold the candidate's" in said  # which this project has not got
+
+
 def test_other_images_and_no_evaluation(team, server, capsys):
     team("here", "images")
     assert command(capsys, "promote", "--name", "images")[0] == 0

@@ -17,6 +17,7 @@ from . import metrics
 from .bundle import load_bundle
 from .dataset import load_prepared
 from .files import write_file
+from .stage import read_yaml
 from .tracking import CANDIDATE, check, registered_bundle, store
 
 # %% ../nbs/api/22_registry.ipynb #c005
@@ -109,10 +110,8 @@ def _rescored(root, name, version, wanted):
 
 def _settings(root):
     "The section `promote` of params.yaml."
-    from ruamel.yaml import YAML
-
     file = Path(root) / "params.yaml"
-    section = (YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {}).get("promote") if file.is_file() else None
+    section = read_yaml(file).get("promote")
     if not isinstance(section, dict) or not isinstance(section.get("floor"), dict) or not isinstance(section.get("margin"), (int, float)):
         raise PromotionError(f"{file} needs a section `promote` with `floor` (figure: least value) and `margin` (of the AUC)")
     if unknown := section["floor"].keys() - {"roc_auc", "accuracy", "sensitivity", "specificity", "precision", "npv", "f1"}:
@@ -129,7 +128,7 @@ def promote(
     version: str | None = None,  # None: the candidate
     dry_run: bool = False,  # decide, change nothing
 ) -> dict:  # of `gate`, with name, version, champion (the version before, or None)
-    "Hold the candidate against the champion and, where the gate lets it, make it the champion. Raises `PromotionError`, `TrackingError`."
+    "Hold the candidate against the champion and, where the gate lets it, make it the champion. Raises `PromotionError`, `StageError`, `TrackingError`."
     client, root = _client()
     floor, margin = _settings(root)
     challenger = client.get_model_version(name, version) if version else _version(client, name, CANDIDATE)
@@ -141,7 +140,7 @@ def promote(
     if incumbent is not None:
         theirs, before = _measured(client, incumbent)
         synthetic = (synthetic[0], bool(before["data"]["synthetic"]))
-        if before["data"]["hash"] != measured["data"]["hash"] and synthetic[0] == synthetic[1]: theirs = _rescored(root, name, incumbent, measured["data"]["hash"])
+        if before["data"]["hash"] != measured["data"]["hash"] and synthetic != (True, False): theirs = _rescored(root, name, incumbent, measured["data"]["hash"])
     out = gate(mine, theirs, floor, margin, synthetic) | {"name": name, "version": str(challenger.version), "champion": str(incumbent.version) if incumbent else None}
     if not dry_run:
         _tag(client, out)
