@@ -16,6 +16,7 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT, make_project, run, set_params
+from served import free_port
 
 from xraypneu.bundle import load_bundle
 from xraypneu.stage import check_params, declared_params, stage_params
@@ -278,12 +279,6 @@ np.save("out.npy", model.predict(images[..., None]))
     run([sys.executable, "-c", code], project)
     images = np.load(project / "data/prepared/images.npy")[:8]
     np.testing.assert_allclose(np.load(project / "out.npy")[:, 0], load_bundle(project / "models/bundle").logits(images), atol=1e-3)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def test_server_that_does_not_answer(copy):

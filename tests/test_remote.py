@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from conftest import ROOT, run
+from served import free_port
 
 from xraypneu import doctor
 from xraypneu.remote import CODES, RemoteError, configure, current, exposed, probe, restore
@@ -37,12 +38,6 @@ def needs(*modules):
     "Skip where a package is not installed, except in CI."
     for m in modules:
         importlib.import_module(m) if os.environ.get("CI") else pytest.importorskip(m)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_for(port, process=None):
