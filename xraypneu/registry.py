@@ -18,7 +18,7 @@ from .bundle import load_bundle
 from .dataset import load_prepared
 from .files import write_file
 from .stage import read_yaml
-from .tracking import CANDIDATE, check, registered_bundle, store
+from .tracking import CANDIDATE, check, registered_bundle, set_alias, store
 
 # %% ../nbs/api/22_registry.ipynb #c005
 CHAMPION, HISTORY = "champion", "champions"  # alias; tag of the registered model: versions that were champion, the oldest first
@@ -157,7 +157,7 @@ def _tag(client, out):
 def _crown(client, name, version):
     "The alias last: whoever follows it must find everything else in place."
     client.set_registered_model_tag(name, HISTORY, json.dumps([*_history(client, name), version]))
-    client.set_registered_model_alias(name, CHAMPION, version)
+    set_alias(client, name, CHAMPION, version)
 
 
 def rollback(
@@ -174,5 +174,5 @@ def rollback(
     client.set_model_version_tag(name, str(now.version), "decision", "rolled back")
     client.set_model_version_tag(name, str(now.version), "decision_reasons", reason[:5000] or "no reason given")
     client.set_registered_model_tag(name, HISTORY, json.dumps(before))
-    client.set_registered_model_alias(name, CHAMPION, before[-1])
+    set_alias(client, name, CHAMPION, before[-1])
     return {"name": name, "version": before[-1], "was": str(now.version)}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'CANDIDATE', 'TrackingError', 'default_uri', 'reach', 'check', 'environment',
-           'git_state', 'Run', 'store', 'start', 'save', 'resume', 'interrupted', 'registered_bundle']
+           'git_state', 'set_alias', 'Run', 'store', 'start', 'save', 'resume', 'interrupted', 'registered_bundle']
 
 # %% ../nbs/api/15_tracking.ipynb #c003
 import json
@@ -116,6 +116,16 @@ def git_state(root=".") -> dict:
 CANDIDATE = "candidate"  # alias of the version that was trained last
 
 
+def set_alias(client, name: str, alias: str, version):
+    "Let an alias of a registered model name a version."
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException:  # the store can't take it for the first time twice at one moment; the second time it is there, and is moved
+        client.set_registered_model_alias(name, alias, version)
+
+
 class Run:
     "One training in MLflow, or nothing when tracking is off."
 
@@ -196,7 +206,7 @@ class Run:
         except MlflowException as e:  # there already, perhaps since a moment ago
             if e.error_code != "RESOURCE_ALREADY_EXISTS": raise
         made = self.client.create_model_version(name, f"{self.client.get_run(self.run_id).info.artifact_uri}/bundle", self.run_id, tags={k: str(v) for k, v in tags.items()})
-        self.client.set_registered_model_alias(name, CANDIDATE, made.version)
+        set_alias(self.client, name, CANDIDATE, made.version)
         return str(made.version)
 
     def end(self, status: str = "FINISHED"):
