@@ -118,6 +118,28 @@ def machine():
     return f"{cpu} ({', '.join(have)}), {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in ("onnxruntime", "tensorflow", "keras", "openvino", "ai-edge-litert", "numpy", "pillow"))
 
 
+class Sheet:
+    "A page of measurements that is printed while it grows, with what was promised at its end."
+
+    def __init__(self): self.lines, self.checks = [], []
+
+    def say(self, text=""):
+        print(text, flush=True)
+        self.lines.append(text)
+
+    def check(self, what, value, must, aim, fewer=False):
+        good = (lambda limit: value <= limit) if fewer else (lambda limit: value >= limit)
+        self.checks.append((what, value, must, aim, "yes" if good(must) else "NO", "yes" if good(aim) else "no"))
+
+    def write(self, folder, name, numbers):
+        "Write NAME.md and NAME.json; the exit status: 0 where every 'must' holds."
+        self.say("\n## What was promised\n\n| | measured | must | holds | aim | reached |\n|---|---|---|---|---|---|")
+        for what, value, must, aim, holds, reached in self.checks: self.say(f"| {what} | {value:.2f} | {must} | {holds} | {aim} | {reached} |")
+        Path(folder, f"{name}.md").write_text("\n".join(self.lines) + "\n")
+        Path(folder, f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
+        return 0 if all(c[4] == "yes" for c in self.checks) else 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=5216, help="of the packed array")
@@ -142,15 +164,8 @@ def main():
     small, large = radiographs(224), radiographs(1300)
     files, originals = [jpeg(a) for a in small], [jpeg(a) for a in large]
     batch = np.stack(small)
-    result, lines, checks = {"machine": machine(), "bundle": bundle.hash}, [], []
-
-    def say(text=""):
-        print(text, flush=True)
-        lines.append(text)
-
-    def check(what, value, must, aim, fewer=False):
-        good = (lambda limit: value <= limit) if fewer else (lambda limit: value >= limit)
-        checks.append((what, value, must, aim, "yes" if good(must) else "NO", "yes" if good(aim) else "no"))
+    result, sheet = {"machine": machine(), "bundle": bundle.hash}, Sheet()
+    say, check = sheet.say, sheet.check
 
     say("# Predictor beside the alternatives\n\nWritten by `make bench`; don't edit. Synthetic radiographs, the weights of the shipped network, two threads.\n")
     say(f"{result['machine']}. Bundle `{bundle.hash[:12]}`.\n")
@@ -230,12 +245,7 @@ def main():
     check("new process to first prediction, s", ours[0], 1.0, 0.5, fewer=True)
     check("its memory, MB", ours[1], 200, 130, fewer=True)
 
-    say("\n## What was promised\n\n| | measured | must | holds | aim | reached |\n|---|---|---|---|---|---|")
-    for what, value, must, aim, holds, reached in checks: say(f"| {what} | {value:.2f} | {must} | {holds} | {aim} | {reached} |")
-    out = Path(args.out)
-    (out / "results.md").write_text("\n".join(lines) + "\n")
-    (out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
-    return 0 if all(c[4] == "yes" for c in checks) else 1
+    return sheet.write(args.out, "results", result)
 
 
 if __name__ == "__main__":
