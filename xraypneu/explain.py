@@ -99,7 +99,7 @@ def randomisation(
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    maps, rows, data = bundle.outputs(images)["map"], [], (bundle.folder / "model.onnx").read_bytes()
+    maps, rows, data = bundle.outputs(images)["map"], [], bundle.model
     for layer in cascade:
         session = ort.InferenceSession(_shuffled(data, layer, seed), options, providers=["CPUExecutionProvider"])
         others = session.run(["map"], {"image": images})[0]

@@ -7,6 +7,8 @@ __all__ = ['KEPT', 'Known', 'read_known', 'impostors', 'fit_known', 'strangers']
 
 # %% ../nbs/api/05_known.ipynb #c003
 import io
+import math
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,18 +61,54 @@ class Known:
         return file.getvalue()
 
 
-def read_known(data: bytes) -> Known:
-    "What `to_bytes` wrote. Raises `ValueError`."
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as z:
-            return Known(**{k: z[k] for k in Known.__dataclass_fields__})
-    except Exception as e:  # zipfile, NumPy and KeyError, each for its own kind of damage
-        raise ValueError(f"not a file of known features ({type(e).__name__})") from None
-
-
 def _log(features):
     "Features are averages of what a ReLU left: many near zero, a few large."
     return np.log1p(np.maximum(np.asarray(features, dtype=np.float32), 0))
+
+# %% ../nbs/api/05_known.ipynb #c005b
+_LARGEST = 16 * 2**20  # bytes of one array, unpacked; the shipped ones have 0.3 MB together
+_BOUND = 1e6  # of every number: log features are below 100
+_SHAPES = {"means": (2, "features"), "basis": ("k", "features"), "variances": ("k + 1",), "weights": ("features",), "scaling": (2, 2)}
+
+
+def _read_array(z, name):
+    "One array of an .npz, without pickle and without taking memory for more than there is."
+    with z.open(f"{name}.npy") as f:
+        version = np.lib.format.read_magic(f)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, by_column, kind = header(f)
+        if kind.kind != "f" or min(shape, default=0) < 1: raise ValueError(f"{name} is no array of decimal numbers")
+        n = math.prod(shape) * kind.itemsize
+        if n > _LARGEST: raise ValueError(f"{name} has {n:,} bytes, more than {_LARGEST:,}")
+        data = f.read(n + 1)  # to the end, where zipfile compares the checksum
+    if len(data) != n: raise ValueError(f"{name} has {len(data):,} bytes for an array of {n:,}")
+    return np.frombuffer(data, kind).reshape(shape, order="F" if by_column else "C")
+
+
+def _check_known(arrays: dict):
+    "Raise `ValueError` for numbers that scoring can't use."
+    k, features = arrays["basis"].shape if arrays["basis"].ndim == 2 else (0, 0)
+    sizes = {"features": features, "k": k, "k + 1": k + 1}
+    for name, wanted in _SHAPES.items():
+        shape = tuple(sizes.get(n, n) for n in wanted)
+        if arrays[name].shape != shape: raise ValueError(f"{name} has shape {arrays[name].shape}, not {wanted}")
+        if not float(np.abs(arrays[name]).max()) <= _BOUND: raise ValueError(f"{name} holds a number that is not finite or beyond {_BOUND:g}")
+    if not (arrays["variances"] >= 1e-13).all(): raise ValueError("variances are not all above 0")
+    median, limit = arrays["scaling"]
+    if not (limit > median).all(): raise ValueError("scaling has a limit that is not above the median")
+
+
+def read_known(data: bytes) -> Known:
+    "What `to_bytes` wrote. Raises `ValueError`, which says what is wrong."
+    names = Known.__dataclass_fields__
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as z:
+            if sorted(z.namelist()) != sorted(f"{n}.npy" for n in names): raise ValueError(f"it should hold {', '.join(names)} and nothing else")
+            arrays = {n: _read_array(z, n) for n in names}
+            _check_known(arrays)
+    except Exception as e:  # zipfile, NumPy and KeyError, each for its own kind of damage
+        raise ValueError(f"not a file of known features ({e if type(e) is ValueError else type(e).__name__})") from None
+    return Known(**arrays)
 
 # %% ../nbs/api/05_known.ipynb #c006
 def impostors(

@@ -122,7 +122,7 @@ def initialise(
             bundle = load_bundle(None if source == "shipped" else path)
         except BundleError as e:
             raise WeightsError(str(e)) from e
-        return set_weights(model, read_onnx((bundle.folder / "model.onnx").read_bytes()), head=False)
+        return set_weights(model, read_onnx(bundle.model), head=False)
     if not path.name.endswith((".h5", ".hdf5")):
         raise WeightsError(f"weights {str(source)!r} are of a kind that is not known. Take imagenet, {CHOICES}")
     return set_weights(model, _from_keras(str(path)), head=False)
