@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import importlib
 import json
 import os
@@ -272,6 +273,9 @@ http {{
 """
 
 
+NGINX_ROOTS = {}
+
+
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory):
     "Its address; it knows ann."
@@ -285,10 +289,16 @@ def nginx(tmp_path_factory):
     server = subprocess.Popen([NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")])
     try:
         wait_for(port, server)
+        NGINX_ROOTS[f"http://127.0.0.1:{port}"] = folder / "www"
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
         server.wait(20)
+
+
+def nginx_root(url):
+    "The folder that the server gives out."
+    return NGINX_ROOTS[url]
 
 
 @pytest.fixture(scope="module")
@@ -566,3 +576,128 @@ def test_ssh_refusals(ssh, clone, tmp_path):
     failing(clone, "not_found", "dvc push -r origin")
     configure(f"ssh://127.0.0.1:{free_port()}{tmp_path}/store", user="ann", password=SECRET, root=clone)
     failing(clone, "unreachable")
+
+
+# --- half of a file
+
+
+def stored(project):
+    "Path in a DVC remote of each file of the project, by its name."
+    listing = json.loads(next(p for p in (project / ".dvc/cache/files/md5").rglob("*.dir")).read_text())
+    digests = {f["relpath"]: f["md5"] for f in listing} | {"count.txt": hashlib.md5(b"8").hexdigest()}
+    return {name: f"files/md5/{digest[:2]}/{digest[2:]}" for name, digest in digests.items()}
+
+
+def half_uploaded(project, clone, read, write, *args, **kw):
+    "What an upload that broke off leaves is found, not taken for data, and repaired from the machine that has it whole. `read` and `write` act on the remote."
+    for folder in (project, clone): configure(*args, root=folder, **kw)
+    dvc(project, "push")
+    where = stored(project)
+    whole = {name: read(path) for name, path in where.items()}
+    write(where["b.txt"], whole["b.txt"][:5])
+    answer = failing(project, "damaged_files", "xraypneu remote --name origin --restore")
+    assert answer.damaged == ("films/b.txt",) and "5 bytes instead of 12" in answer.message and "cache has them whole" in answer.message
+    answer = failing(clone, "damaged_files", "--restore   # on a machine that has the files")  # which has only the sum of the sizes
+    assert answer.damaged == ("films",) and "13 bytes together instead of 20" in answer.message
+    assert dvc(clone, "pull", "--no-run-cache", check=False).returncode != 0 and not (clone / "films/b.txt").exists()
+    assert "up to date" in dvc(project, "push").out  # DVC alone never repairs it
+    assert restore(root=clone) == [] and restore(root=project) == ["films/b.txt"] and read(where["b.txt"]) == whole["b.txt"]
+    assert probe(root=clone).ok and probe(root=project).ok
+    write(where["b.txt"], b"B" + whole["b.txt"][1:])  # as long as before
+    write(where["count.txt"], b"")
+    answer = probe(root=clone)
+    assert answer.damaged == ("count.txt",) and "0 bytes instead of 1" in answer.message
+    assert sorted(probe(root=clone, deep=True).damaged) == ["count.txt", "films/b.txt"]
+    answer = probe(root=project, deep=True)
+    assert sorted(answer.damaged) == ["count.txt", "films/b.txt"] and answer.mend.endswith("--restore --deep")
+    assert doctor.check_remote(clone, deep=True).ok is False
+    assert dvc(clone, "pull", "--no-run-cache", check=False).returncode != 0
+    assert sorted(restore(root=project, deep=True)) == ["count.txt", "films/b.txt"]
+    assert doctor.check_remote(clone, deep=True).ok and "right hashes" in doctor.check_remote(clone, deep=True).found
+    dvc(clone, "pull", "--no-run-cache")
+    assert (clone / "films/b.txt").read_text() == "another film" and (clone / "count.txt").read_text() == "8"
+
+
+def on_disk(folder):
+    "How to read and write below a folder."
+    def write(path, content):
+        (folder / path).chmod(0o644)
+        (folder / path).write_bytes(content)
+    return lambda path: (folder / path).read_bytes(), write
+
+
+def test_half_uploaded_to_a_folder(project, clone, tmp_path):
+    half_uploaded(project, clone, *on_disk(tmp_path / "store"), tmp_path / "store")
+
+
+@needs_nginx
+def test_half_uploaded_to_nginx(nginx, project, clone):
+    read, write = on_disk(nginx_root(nginx) / "half")
+    half_uploaded(project, clone, read, write, f"{nginx}/half", user="ann", password=SECRET, method="PUT")
+
+
+def test_half_uploaded_to_s3(s3, project, clone):
+    import boto3
+
+    url, keys = s3
+    client = boto3.client("s3", endpoint_url=url, aws_access_key_id=keys["ann"][0], aws_secret_access_key=keys["ann"][1], region_name="us-east-1")
+    read = lambda path: client.get_object(Bucket="team", Key=f"half/{path}")["Body"].read()
+    write = lambda path, content: client.put_object(Bucket="team", Key=f"half/{path}", Body=content)
+    half_uploaded(project, clone, read, write, "s3://team/half", user=keys["ann"][0], password=keys["ann"][1], endpoint=url, region="us-east-1")
+
+
+def test_half_uploaded_by_ssh(ssh, project, clone, tmp_path):
+    url = f"ssh://127.0.0.1:{ssh[0]}{tmp_path}/store"
+    half_uploaded(project, clone, *on_disk(tmp_path / "store"), url, user="ann", password=SECRET)
+
+
+def test_half_of_the_list_of_a_folder(project, clone, tmp_path):
+    for folder in (project, clone): configure(tmp_path / "store", root=folder)
+    dvc(project, "push")
+    listing = next(p for p in (tmp_path / "store").rglob("*.dir"))
+    listing.chmod(0o644)
+    listing.write_bytes(listing.read_bytes()[:40])
+    for folder in (project, clone): assert failing(folder, "damaged_files").damaged == ("films",)
+    assert dvc(clone, "pull", "--no-run-cache", check=False).returncode != 0
+    assert restore(root=project) == ["films"] and probe(root=clone).ok
+    dvc(clone, "pull", "--no-run-cache")
+
+
+def test_what_is_pulled_is_verified(project, tmp_path):
+    configure(tmp_path / "store", root=project)
+    assert "verify = true" in (project / ".dvc/config.local").read_text()
+    dvc(project, "push")
+    assert "not verified" not in doctor.check_remote(project).found
+    dvc(project, "remote", "modify", "--local", "origin", "verify", "false")
+    found = doctor.check_remote(project)
+    assert found.ok and found.found.endswith("not verified: dvc remote modify --local origin verify true")
+    configure(root=project)  # the address as it was
+    assert "not verified" not in doctor.check_remote(project).found
+    configure(verify=False, root=project)
+    assert "not verified" in doctor.check_remote(project).found
+
+
+def test_damaged_cache(project, tmp_path):
+    "Of this machine: `doctor --deep` reads it, and the command that it names brings the file back."
+    configure(tmp_path / "store", root=project)
+    dvc(project, "push")
+    found = doctor.check_cache(project)
+    assert found.ok and "4 files" in found.found
+    kept = project / ".dvc/cache" / stored(project)["b.txt"]
+    kept.chmod(0o644)
+    kept.write_bytes(b"rot")
+    said = run([sys.executable, "-m", "xraypneu.cli", "doctor", "--quick", "--deep"], project, check=False, PYTHONPATH=str(ROOT))
+    assert said.returncode == 1 and "1 of 4 files are damaged: films/b.txt" in said.out, said.out
+    run(["sh", "-c", doctor.check_cache(project).mend], project)
+    assert doctor.check_cache(project).ok and kept.read_bytes() == b"another film"
+
+
+def test_command_restores(project, clone, tmp_path):
+    for folder in (project, clone): configure(tmp_path / "store", root=folder)
+    dvc(project, "push")
+    _, write = on_disk(tmp_path / "store")
+    write(stored(project)["b.txt"], b"another fiLm")
+    for words, count in ((["--restore"], 0), (["--restore", "--deep"], 1)):
+        said = run([sys.executable, "-m", "xraypneu.cli", "remote", *words], project, PYTHONPATH=str(ROOT)).out
+        assert f"{count} files copied to the remote" in said
+    assert probe(root=clone, deep=True).ok

@@ -113,7 +113,7 @@ def _remote(args, out):
     from xraypneu.remote import RemoteError, configure, current, probe, restore
 
     if args.restore:
-        files = restore(args.name)
+        files = restore(args.name, deep=args.deep)
         out.write("".join(f"{f}\n" for f in files) + f"{len(files)} files copied to the remote\n")
         return 0
     if not (args.address or args.user or args.method or args.endpoint or args.region or args.keyfile or os.environ.get("XRAYPNEU_REMOTE_URL")) and current(args.name) is None:
@@ -129,7 +129,7 @@ def _remote(args, out):
 def _doctor(args, out):
     from xraypneu.doctor import examine, report, status
 
-    checks = examine(quick=args.quick)
+    checks = examine(quick=args.quick, deep=args.deep)
     out.write(report(checks) + "\n")
     return status(checks)
 
@@ -195,9 +195,11 @@ def _parser():
     r.add_argument("--endpoint", help="of an S3 host that isn't Amazon's")
     r.add_argument("--region", help="of S3")
     r.add_argument("--keyfile", help="private key for SSH")
-    r.add_argument("--restore", action="store_true", help="copy to the remote what it lost and this machine still has")
+    r.add_argument("--restore", action="store_true", help="copy to the remote what it lost, or has damaged, and this machine still has")
+    r.add_argument("--deep", action="store_true", help="with --restore: read all that is there and compare the hashes, not the sizes alone")
     d = commands.add_parser("doctor", help="what is wrong here, and the command that mends it")
     d.add_argument("--quick", action="store_true", help="without what takes seconds")
+    d.add_argument("--deep", action="store_true", help="read all data on the remote and in DVC's cache and compare the hashes; takes as long as a download")
     u = commands.add_parser("promote", help="hold the model that was trained last against the champion, and let it take its place if it is not worse",
                             epilog="params.yaml has the floor and the margin, under `promote`. Exit status: 0 promoted, 1 refused, 2 no decision\n", formatter_class=argparse.RawDescriptionHelpFormatter)
     u.add_argument("--version", metavar="N", help="of the registered model; the alias `candidate` by default")

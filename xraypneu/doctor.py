@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMPORTS', 'Check', 'report', 'status', 'requirements', 'check_python', 'check_packages', 'check_imports',
-           'check_kernel', 'check_remote', 'check_secrets', 'check_tracking', 'check_model', 'check_disk', 'check_git',
-           'examine']
+           'check_kernel', 'check_remote', 'check_secrets', 'check_tracking', 'check_model', 'check_cache',
+           'check_disk', 'check_git', 'examine']
 
 # %% ../nbs/api/24_doctor.ipynb #c003
 import configparser
@@ -17,6 +17,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from . import bundle, remote, tracking
@@ -157,13 +158,20 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:  
     return Check("kernel", True, "python3 starts, in this environment")
 
 # %% ../nbs/api/24_doctor.ipynb #c015
-def check_remote(root: str | os.PathLike = ".", name: str | None = None, timeout: float = 10) -> Check:
+def check_remote(
+    root: str | os.PathLike = ".",
+    name: str | None = None,
+    timeout: float = 10,  # seconds for each answer
+    deep: bool = False,  # read all files on the remote and compare their hashes
+) -> Check:
     "Whether data can be pulled: `xraypneu.remote.probe` says what else there is to say."
     if not _version("dvc"):
         return Check("dvc remote", None, "DVC is not installed", _pip(root, ["dvc>=3.67,<4"]))
-    p = remote.probe(name, root, timeout=timeout)
+    p = remote.probe(name, root, most=None if deep else 1000, deep=deep, timeout=timeout)
     ok = None if p.code == "no_remote" and not name else p.ok
     found = p.message + ("; it can be read and not written to" if p.can_write is False and p.ok else "")
+    if p.ok and not remote.verifies(p.name, root):
+        found += f"; what is pulled is not verified: dvc remote modify --local {p.name} verify true"
     return Check("dvc remote", ok, f"{p.name}: {found}" if p.name else found, p.mend)
 
 
@@ -217,6 +225,19 @@ def check_model(root: str | os.PathLike = ".", folder: str | os.PathLike | None 
         return Check(name, False, str(e).splitlines()[0][:300], mend)
     return Check(name, True, f"{b.hash[:12]}{f' in {folder}' if folder else ''}, whole, computes")
 
+# %% ../nbs/api/24_doctor.ipynb #c015a
+def check_cache(root: str | os.PathLike = ".") -> Check:
+    "Whether the files in DVC's cache on this machine are whole: they are read and their hashes compared."
+    if not _version("dvc"): return Check("dvc cache", None, "DVC is not installed")
+    try:
+        looked, damaged = remote.damaged_cache(root)
+    except remote.RemoteError as e:
+        return Check("dvc cache", None, str(e))
+    if not damaged: return Check("dvc cache", True, f"{looked} files, all with the right hashes")
+    some = f"{', '.join(list(damaged)[:3])}{' and others' if len(damaged) > 3 else ''}"
+    mend = f"rm -f {shlex.join(damaged.values())} && dvc pull   # or, without a remote: dvc repro"
+    return Check("dvc cache", False, f"{len(damaged)} of {looked} files are damaged: {some}", mend)
+
 # %% ../nbs/api/24_doctor.ipynb #c021
 def check_disk(root: str | os.PathLike = ".", least: float = 2e9) -> Check:  # bytes that a training and its caches need
     "Whether there is room, and whether it may be written to."
@@ -245,6 +266,7 @@ def check_git(root: str | os.PathLike = ".") -> Check:
 def examine(
     root: str | os.PathLike = ".",  # a folder in the project; outside of any, the installed package is examined
     quick: bool = False,  # without what takes seconds: imports and kernel
+    deep: bool = False,  # with what takes as long as a download: the hashes of all files, on the remote and in the cache
 ) -> list[Check]:
     "All checks, in the order in which to mend."
     try:
@@ -254,7 +276,8 @@ def examine(
     with ThreadPoolExecutor(2) as pool:
         slow = [] if quick else [pool.submit(_safely, c, root) for c in (check_imports, check_kernel)]
         first = [_safely(c, root) for c in (check_python, check_packages)]
-        rest = [_safely(c, root) for c in (check_git, check_disk, check_secrets, check_remote, check_tracking, check_model)]
+        data = [partial(check_remote, deep=True), check_cache] if deep else [check_remote]
+        rest = [_safely(c, root) for c in (check_git, check_disk, check_secrets, *data, check_tracking, check_model)]
         return [*first, *(s.result() for s in slow), *rest, _safely(check_model, root, "models/bundle")]
 
 
@@ -263,4 +286,5 @@ def _safely(check, *args):
     try:
         return check(*args)
     except Exception as e:
-        return Check(check.__name__.removeprefix("check_"), False, f"could not be checked: {type(e).__name__}: {(str(e).splitlines() or [''])[0][:300]}", "xraypneu doctor   # again; if it stays, report it")
+        name = getattr(check, "func", check).__name__.removeprefix("check_")
+        return Check(name, False, f"could not be checked: {type(e).__name__}: {(str(e).splitlines() or [''])[0][:300]}", "xraypneu doctor   # again; if it stays, report it")

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'PLUGINS', 'SECRETS', 'CODES', 'RemoteError', 'Remote', 'current', 'configure', 'exposed', 'Probe', 'probe',
-           'restore']
+           'restore', 'verifies', 'damaged_cache']
 
 # %% ../nbs/api/21_remote.ipynb #c003
-import hashlib
+import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .files import write_file
+from .files import writing
 
 # %% ../nbs/api/21_remote.ipynb #c005
 KINDS = {"": "folder", "s3": "S3", "http": "HTTP", "https": "HTTP", "ssh": "SSH", "webdav": "WebDAV", "webdavs": "WebDAV"}
@@ -158,7 +159,7 @@ def configure(
     url = _address(str(url))
     scheme, same = _scheme(url), url == there.get("url")
     user, password, keyfile = user or env("XRAYPNEU_REMOTE_USER"), password or env("XRAYPNEU_REMOTE_PASSWORD"), keyfile or env("XRAYPNEU_REMOTE_KEYFILE")
-    new = {"url": url, **options}
+    new = {"url": url, "verify": True, **options}  # DVC then compares the hash of what it downloads
     if scheme == "s3":
         if not (user or password): user, password, token = env(_AWS[0]), env(_AWS[1]), token or env(_AWS[2])
         new |= {"endpointurl": endpoint or env("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "region": region or env("AWS_REGION", "AWS_DEFAULT_REGION")}
@@ -168,7 +169,7 @@ def configure(
         new |= _credentials(scheme, user, password, token, keyfile, {**(there if same else {}), **options}.get("auth"))
         # those of another user, or of yesterday's session, must not mix with the new
         for k in (*SECRETS, "access_key_id", "user", "keyfile"): there.pop(k, None)
-    _write(root, name, {**(there if same else {}), **{k: str(v) for k, v in new.items() if v is not None}})
+    _write(root, name, {**(there if same else {}), **{k: v if isinstance(v, bool) else str(v) for k, v in new.items() if v is not None}})
     return current(name, root)
 
 
@@ -231,6 +232,7 @@ CODES = {
     "not_found": "there is no such path or bucket",
     "wrong_method": "the host takes uploads another way",
     "missing_files": "cache files that dvc.lock and *.dvc name are not there",
+    "damaged_files": "cache files are there and not whole",
 }
 
 
@@ -247,6 +249,7 @@ class Probe:
     can_write: bool | None = None  # None: not tried
     files: int | None = None  # how many cache files were looked for
     missing: tuple[str, ...] = ()  # what is not there, by its path in the project
+    damaged: tuple[str, ...] = ()  # what is there with another size, or another hash where that was compared; of a folder whose sizes don't add up, the folder
     
     @property
     def ok(self) -> bool:
@@ -328,6 +331,7 @@ def _listens(url, timeout):
 
 # %% ../nbs/api/21_remote.ipynb #c023
 _EMPTY, _NEVER = "d41d8cd98f00b204e9800998ecf8427e", "0" * 32
+_UNKNOWN = -1  # size of a file whose host doesn't say
 
 
 class _Web:
@@ -370,19 +374,26 @@ class _Web:
         # some hosts say 403 of all that isn't there
         if refused and not (refused.code == "forbidden" and some and self._get(some)[0] < 400): raise refused
 
-    def have(self, paths):
-        def one(path):
-            with self._ask("HEAD", path, allow_redirects=True) as r: status, refused = r.status_code, _answer(r, self.secret)
-            if status in (405, 501): status, refused = self._get(path)
-            if refused: raise refused
-            return status < 400
+    def _size(self, path):
+        for method in ("HEAD", "GET"):
+            with self._ask(method, path, allow_redirects=True, headers={"Accept-Encoding": "identity"}) as r:
+                if method == "HEAD" and r.status_code in (405, 501): continue
+                if refused := _answer(r, self.secret): raise refused
+                if r.status_code >= 400: return None
+                length = r.headers.get("Content-Length", "")
+                return int(length) if length.isdigit() and "Content-Encoding" not in r.headers else _UNKNOWN
 
-        with ThreadPoolExecutor(16) as pool: return list(pool.map(one, paths))
+    def sizes(self, paths):
+        with ThreadPoolExecutor(16) as pool: return list(pool.map(self._size, paths))
+
+    @contextmanager
+    def open(self, path):
+        with self._ask("GET", path, headers={"Accept-Encoding": "identity"}) as r:
+            if refused := _answer(r, self.secret): raise refused
+            r.raw.decode_content = True
+            yield r.raw
 
     def empty(self): return self._get(self.base + "/")[0] in (404, 410)
-
-    def read(self, path):
-        with self._ask("GET", path) as r: return r.content if r.status_code < 400 else b""
 
     def write(self, path, source=None):
         with open(source or os.devnull, "rb") as content, self._ask(self.settings.get("method", "POST"), path, data=content if source else b"") as r:
@@ -402,14 +413,15 @@ class _Folder:
         if not os.path.isdir(self.base): raise _Refused("not_found", "there is no such folder")
         if not os.access(self.base, os.R_OK | os.X_OK): raise _Refused("forbidden", "this user may not read the folder")
 
-    def have(self, paths): return [os.path.isfile(p) for p in paths]
+    def sizes(self, paths): return [os.path.getsize(p) if os.path.isfile(p) else None for p in paths]
+    def open(self, path): return open(path, "rb")
     def empty(self): return not os.listdir(self.base)
-    def read(self, path): return Path(path).read_bytes()
 
     def write(self, path, source=None):
         there = next(p for p in (Path(path), *Path(path).parents) if p.exists())
         if not os.access(there, os.W_OK): raise _Refused("forbidden", f"this user may not write to {there}")
-        if source: write_file(path, Path(source).read_bytes())
+        if source:
+            with open(source, "rb") as content, writing(path, os.path.getsize(source)) as out: shutil.copyfileobj(content, out, 1 << 20)
 
 
 class _Store:
@@ -439,9 +451,16 @@ class _Store:
         # only listing says why: a HEAD has no room for the reason
         return self.fs.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", MaxKeys=1)
 
-    def have(self, paths): return self.fs.exists(list(paths))
+    def sizes(self, paths):
+        found = []
+        for info in self.fs.info(list(paths), return_exceptions=True):
+            if isinstance(info, Exception) and not isinstance(info, FileNotFoundError): raise info
+            size = None if isinstance(info, Exception) else info.get("size")
+            found.append(size if size is not None or isinstance(info, Exception) else _UNKNOWN)
+        return found
+
+    def open(self, path): return self.fs.open(path, "rb")
     def empty(self): return not self._list().get("KeyCount") if self.fs.protocol == "s3" else not self.fs.ls(self.base)
-    def read(self, path): return self.fs.fs.cat_file(path)
 
     def write(self, path, source=None):
         if self.fs.protocol != "s3": self.fs.makedirs(self.fs.parent(path), exist_ok=True)
@@ -456,6 +475,7 @@ class _Wanted:
     here: str  # where this machine's cache keeps it
     made: bool  # by a stage, which can make it again
     inside: str | None = None  # the hash of the folder that it is a file of
+    size: int | None = None  # bytes, of a folder's files together; None: not known
 
     def on(self, door): return door.join(*(() if self.legacy else ("files", "md5")), self.oid[:2], self.oid[2:])
 
@@ -467,7 +487,8 @@ def _wanted(repo, name):
         legacy = out.hash_info.name != "md5"
         cache = repo.cache.legacy if legacy else repo.cache.local
         path = os.path.relpath(out.fs_path, repo.root_dir).replace(os.sep, "/")
-        found.setdefault(out.hash_info.value, _Wanted(path, out.hash_info.value, legacy, cache.oid_to_path(out.hash_info.value), not out.stage.is_data_source))
+        here, size = cache.oid_to_path(out.hash_info.value), out.meta.size if out.meta else None
+        found.setdefault(out.hash_info.value, _Wanted(path, out.hash_info.value, legacy, here, not out.stage.is_data_source, size=size))
     return sorted(found.values(), key=lambda w: w.path)
 
 
@@ -480,18 +501,80 @@ def _inside(folder, repo, content):
         return []
 
 
-def _look(door, repo, tops, most):
-    "What was looked for, and what of it is not there."
-    there = dict(zip(tops, door.have([w.on(door) for w in tops]), strict=True)) if tops else {}
-    files = []
-    for w in (w for w in tops if w.oid.endswith(".dir")):
-        if os.path.isfile(w.here): files += _inside(w, repo, Path(w.here).read_bytes())
-        elif there[w]: files += _inside(w, repo, door.read(w.on(door)))
-    files = list({w.oid: w for w in files}.values())[:most]
-    there |= dict(zip(files, door.have([w.on(door) for w in files]), strict=True)) if files else {}
-    return list(there), [w for w, yes in there.items() if not yes]
+def _is(wanted, stream):
+    "Are these the bytes of the file that is wanted?"
+    from dvc_data.hashfile.hash import fobj_md5
+
+    # DVC 2 took line ends of texts for the same, but never in the list of a folder
+    name = "md5-dos2unix" if wanted.legacy and not wanted.oid.endswith(".dir") else "md5"
+    return fobj_md5(stream, name=name) == wanted.oid.removesuffix(".dir")
 
 
+def _is_whole(wanted):
+    "Has this machine's cache the file, undamaged?"
+    if not os.path.isfile(wanted.here): return False
+    with open(wanted.here, "rb") as f: return _is(wanted, f)
+
+# %% ../nbs/api/21_remote.ipynb #c025b
+@dataclass
+class _Found:
+    "What was looked for, and what of it is not as it should be."
+    sizes: dict  # _Wanted to bytes on the remote; None: not there
+    damaged: dict  # _Wanted to what is wrong
+    uneven: dict  # folders whose files' sizes don't add up, to the numbers: some file is damaged, nobody knows which
+
+    @property
+    def gone(self): return [w for w, size in self.sizes.items() if size is None]
+
+
+def _size_fault(wanted, size):
+    "What is wrong with a size; empty where nothing is known to be."
+    if size in (None, _UNKNOWN): return ""
+    if wanted.legacy: return ""  # line ends may differ
+    right = None if wanted.oid.endswith(".dir") else wanted.size
+    if right is None and os.path.isfile(wanted.here) and os.path.getsize(wanted.here) != size and _is_whole(wanted): right = os.path.getsize(wanted.here)
+    return "" if right in (None, size) else f"{size:,} bytes instead of {right:,}"
+
+
+def _list_of(folder, door, repo, there):
+    "The files in a folder, from a list that is whole; None where the remote's is damaged and there is no other."
+    if _is_whole(folder): return _inside(folder, repo, Path(folder.here).read_bytes())
+    if not there: return []
+    with door.open(folder.on(door)) as f: content = f.read()
+    return _inside(folder, repo, content) if _is(folder, io.BytesIO(content)) else None
+
+
+def _sum_fault(folder, files, sizes):
+    "What is wrong with the sizes of a folder's files together, where all are known."
+    by_hash = {w.oid: size for w, size in sizes.items()}
+    found = [by_hash.get(w.oid) for w in files]
+    if folder.size is None or folder.legacy or None in found or _UNKNOWN in found or sum(found) == folder.size: return ""
+    return f"its files have {sum(found):,} bytes together instead of {folder.size:,}"
+
+
+def _look(door, repo, tops, most, deep=False) -> _Found:
+    "Ask for sizes, and read everything where it goes deep."
+    sizes = dict(zip(tops, door.sizes([w.on(door) for w in tops]), strict=True)) if tops else {}
+    damaged = {w: why for w, size in sizes.items() if (why := _size_fault(w, size))}
+    lists = {w: _list_of(w, door, repo, sizes[w] is not None) for w in tops if w.oid.endswith(".dir")}
+    damaged |= {w: "another hash" for w, files in lists.items() if files is None}
+    files = list({w.oid: w for some in lists.values() for w in some or []}.values())[:most]
+    inner = dict(zip(files, door.sizes([w.on(door) for w in files]), strict=True)) if files else {}
+    wrong = {w: why for w, size in inner.items() if (why := _size_fault(w, size))}
+    if deep: wrong |= _hash_faults(door, {**sizes, **inner}, {**damaged, **wrong})
+    uneven = {w: why for w, some in lists.items() if some and not wrong and (why := _sum_fault(w, some, inner))}
+    return _Found({**sizes, **inner}, {**damaged, **wrong}, uneven)
+
+
+def _hash_faults(door, sizes, known):
+    "Read each file that is there and not known to be damaged."
+    def fault(wanted):
+        with door.open(wanted.on(door)) as f: return wanted, "" if _is(wanted, f) else "another hash"
+
+    with ThreadPoolExecutor(8) as pool:
+        return {w: why for w, why in pool.map(fault, [w for w, size in sizes.items() if size is not None and w not in known]) if why}
+
+# %% ../nbs/api/21_remote.ipynb #c025c
 def _lacking(looked, gone, name):
     "The message and the command for what is missing."
     kept, absent = [w for w in gone if os.path.isfile(w.here)], {w.oid for w in gone}
@@ -499,10 +582,23 @@ def _lacking(looked, gone, name):
     push = f"xraypneu remote --name {name} --restore" if any(w.inside and w.inside not in absent for w in gone) else f"dvc push -r {name}"
     text = f"{len(gone)} of {len(looked)} cache files are not on the remote, first {gone[0].path}"
     if len(kept) == len(gone): return f"{text}; all of them are in the cache of this machine", push
-    if kept: return f"{text}; {len(kept)} of them are in the cache of this machine, the others 'do not exist neither locally nor on remote'", f"{push}   # here, and where the other files are"
+    if kept:
+        many = f"{len(kept)} of them are in the cache of this machine"
+        return f"{text}; {many}, the others 'do not exist neither locally nor on remote'", f"{push}   # here, and where the other files are"
     text += "; they 'do not exist neither locally nor on remote'"
     if all(w.made for w in gone): return f"{text}; stages can make them again", "dvc repro"
     return text, f"{push}   # on the machine that has the files"
+
+
+def _torn(found: _Found, name, deep):
+    "The message and the command for what is there and not whole: `dvc push` takes it for pushed, and `dvc pull` may take it for right."
+    damaged = found.damaged or found.uneven
+    first, why = next(iter(damaged.items()))
+    text = f"{len(damaged)} of {len(found.sizes)} cache files on the remote are damaged, first {first.path} ({why})"
+    if not found.damaged: text = f"a file in {first.path} on the remote is damaged or half uploaded: {why}"
+    command = f"xraypneu remote --name {name} --restore" + (" --deep" if deep else "")
+    if found.damaged and all(_is_whole(w) for w in found.damaged): return f"{text}; this machine's cache has them whole", command
+    return text, f"{command}   # on a machine that has the files; there `dvc push` uploads nothing again"
 
 # %% ../nbs/api/21_remote.ipynb #c026
 def _mend(code, remote, given_name):
@@ -530,9 +626,10 @@ def probe(
     root: str | os.PathLike = ".",
     write: bool = False,  # also try to write: a web host and S3 then get the cache file of an empty file
     most: int | None = 1000,  # files inside folders to look for; None: all
+    deep: bool = False,  # also read each of them and compare its hash; that takes as long as a download
     timeout: float = 10,  # seconds to connect, and for each answer
 ) -> Probe:
-    "Ask a remote whether it can be reached, lets us in, takes data and has the data. Raises nothing for what a remote does wrong."
+    "Ask a remote whether it can be reached, lets us in, takes data and has the data whole. Raises nothing for what a remote does wrong."
     try:
         remote, config = current(name, root), _config(root)
     except RemoteError as e:
@@ -544,7 +641,7 @@ def probe(
                      f"dvc remote default --local {next(iter(config['remote']))}" if others and not name else "xraypneu remote ADDRESS", name)
     facts = dict(name=remote.name, url=_shown(remote.url))
     try:
-        return _probe(remote, Path(root), write, most, timeout, facts, name)
+        return _probe(remote, Path(root), write, (most, deep), timeout, facts, name)
     except _Refused as e:
         reachable, authenticated = _KNOWN.get(e.code, (True, True))
         message = f"{facts['url']}: {CODES[e.code]} ({_scrub(e.detail, config['remote'][remote.name])})"
@@ -593,30 +690,48 @@ def _opened(name, root, timeout):
         yield repo, door, settings, wanted
 
 
-def _probe(remote, root, write, most, timeout, facts, given_name):
+def _probe(remote, root, write, how_far, timeout, facts, given_name):
     with _opened(remote.name, root, timeout) as (repo, door, settings, wanted):
         by_version = settings.get("version_aware") or settings.get("worktree")  # such a remote keeps files by name, not by hash
         try:
             door.knock(wanted[0].on(door) if wanted else None)
-            looked, gone = ([], []) if by_version else _look(door, repo, wanted, most)
-            if gone and len(gone) == len(looked) and door.empty(): raise _Refused("not_found", "nothing is there")
+            found = _Found({}, {}, {}) if by_version else _look(door, repo, wanted, *how_far)
+            if found.gone and len(found.gone) == len(found.sizes) and door.empty(): raise _Refused("not_found", "nothing is there")
         except Exception as e:
             raise _refusal(e, door.secret) from None
-        can_write, facts = None, {**facts, "reachable": True, "authenticated": True, "files": None if by_version else len(looked), "missing": tuple(w.path for w in gone)}
-        if write or isinstance(door, _Folder):
-            try:
-                door.write(door.join("files", "md5", _EMPTY[:2], _EMPTY[2:]))
-                can_write = True
-            except Exception as e:
-                why, can_write = _refusal(e, door.secret), False
-                if write:
-                    text = f"{facts['url']} can be read and not written to: {CODES[why.code]} ({_scrub(why.detail, settings)})"
-                    return Probe(why.code, text, _mend(why.code, remote, given_name), can_write=False, **facts)
-    if gone:
-        text, mend = _lacking(looked, gone, remote.name)
-        return Probe("missing_files", f"{facts['url']}: {text}", mend, can_write=can_write, **facts)
-    many = "its files are kept by name and were not looked for" if by_version else f"all {len(looked)} cache files that were looked for are there" if looked else "the project has no data under DVC yet"
-    return Probe("ok", f"{facts['url']}: {many}", can_write=can_write, **facts)
+        files = None if by_version else len(found.sizes)
+        facts |= dict(reachable=True, authenticated=True, files=files, missing=tuple(w.path for w in found.gone))
+        facts["damaged"] = tuple(w.path for w in found.damaged or found.uneven)
+        can_write, refused = _try_to_write(door, write)
+        if refused and write:
+            text = f"{facts['url']} can be read and not written to: {CODES[refused.code]} ({_scrub(refused.detail, settings)})"
+            return Probe(refused.code, text, _mend(refused.code, remote, given_name), can_write=False, **facts)
+    return _verdict(found, remote, how_far[1], by_version, {**facts, "can_write": can_write})
+
+
+def _try_to_write(door, write):
+    "True, False, or None where it was not tried; and why not."
+    if not write and not isinstance(door, _Folder): return None, None
+    try:
+        door.write(door.join("files", "md5", _EMPTY[:2], _EMPTY[2:]))
+        return True, None
+    except Exception as e:
+        return False, _refusal(e, door.secret)
+
+
+def _verdict(found, remote, deep, by_version, facts):
+    "What to say of a remote that let us in."
+    if found.damaged or found.uneven:
+        text, mend = _torn(found, remote.name, deep)
+        if found.gone: text += f"; {len(found.gone)} more are not there"
+        return Probe("damaged_files", f"{facts['url']}: {text}", mend, **facts)
+    if found.gone:
+        text, mend = _lacking(list(found.sizes), found.gone, remote.name)
+        return Probe("missing_files", f"{facts['url']}: {text}", mend, **facts)
+    many = f"all {len(found.sizes)} cache files that were looked for are there" + (", with the right hashes" if deep else "")
+    if not found.sizes: many = "the project has no data under DVC yet"
+    if by_version: many = "its files are kept by name and were not looked for"
+    return Probe("ok", f"{facts['url']}: {many}", **facts)
 
 
 def _door(cls, settings, base, timeout):
@@ -629,14 +744,16 @@ def restore(
     name: str | None = None,  # None: the default remote
     root: str | os.PathLike = ".",
     timeout: float = 60,  # seconds to connect, and for each answer
+    deep: bool = False,  # also read every file there and compare its hash, not its size alone
 ) -> list[str]:  # the files, by their path in the project
-    "Copy to the remote what it lacks and this machine's cache has whole. Raises `RemoteError`."
+    "Copy to the remote what it lacks, or has damaged, and this machine's cache has whole. Raises `RemoteError`."
     remote = current(name, root)
     if remote is None: raise RemoteError(f"no remote {_name(_config(root), name)!r} is configured. Name it: xraypneu remote ADDRESS")
     try:
         with _opened(remote.name, root, timeout) as (repo, door, settings, wanted):
             try:
-                gone = [w for w in _look(door, repo, wanted, None)[1] if os.path.isfile(w.here) and (w.legacy or _is_whole(w))]
+                found = _look(door, repo, wanted, None, deep)
+                gone = [w for w in (*found.gone, *found.damaged) if _is_whole(w)]
                 for w in sorted(gone, key=lambda w: w.inside is None): door.write(w.on(door), w.here)  # a folder's list after its files
             except Exception as e:
                 raise _refusal(e, door.secret) from None
@@ -644,6 +761,28 @@ def restore(
         raise RemoteError(f"{_shown(remote.url)}: {CODES[e.code]} ({_scrub(e.detail, _config(root)['remote'][remote.name])}). {_mend(e.code, remote, name)}") from None
     return [w.path for w in gone]
 
+# %% ../nbs/api/21_remote.ipynb #c028a
+def verifies(name: str, root: str | os.PathLike = ".") -> bool:
+    "Does DVC compare the hashes of what it pulls from this remote?"
+    return bool(_config(root)["remote"][name].get("verify"))
 
-def _is_whole(wanted):
-    with open(wanted.here, "rb") as f: return hashlib.file_digest(f, "md5").hexdigest() == wanted.oid.removesuffix(".dir")
+
+def damaged_cache(root: str | os.PathLike = ".") -> tuple[int, dict[str, str]]:  # how many were read; path in the project to file in the cache
+    "Files in this machine's cache whose hash is another. Raises `RemoteError`."
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo(str(_project(root)))
+    except DvcException as e:
+        raise RemoteError(f"DVC can't read the project: {_cause(e)}. See `dvc status`") from None
+    with repo:
+        try:
+            tops = _wanted(repo, None)
+        except DvcException as e:
+            raise RemoteError(f"DVC can't read the project's files: {_cause(e)}. See `dvc status`") from None
+        lists = [w for w in tops if w.oid.endswith(".dir") and _is_whole(w)]
+        files = [*tops, *(f for w in lists for f in _inside(w, repo, Path(w.here).read_bytes()))]
+    there = {w.oid: w for w in files if os.path.isfile(w.here)}.values()
+    with ThreadPoolExecutor(4) as pool:
+        return len(there), {w.path: w.here for w, whole in zip(there, pool.map(_is_whole, there), strict=True) if not whole}
