@@ -85,6 +85,7 @@ class Handler(BaseHTTPRequestHandler):
         if s.statuses: return self.plain(s.statuses.pop(0))
         if self.path.startswith("/status/"): return self.plain(int(self.path.split("/")[2]))
         if self.path.startswith("/moved"): return self.plain(302, {"Location": s.moved or f"/data.zip?sig={SECRET}"})
+        if self.path.startswith("/endless"): return self.endless()
         if self.path.startswith("/loop"): return self.plain(302, {"Location": "/loop"})
         if s.login and self.headers.get("Authorization") != "Basic " + base64.b64encode(s.login.encode()).decode(): return self.plain(401, {"WWW-Authenticate": "Basic"})
         self.send(s.data)
@@ -93,6 +94,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         for k, v in {**(headers or {}), "Content-Length": "0"}.items(): self.send_header(k, v)
         self.end_headers()
+
+    def endless(self):
+        "Bytes without a number of them, until the client has enough."
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        while True: self.wfile.write(b"PK\3\4" * (1 << 14))
 
     def send(self, data):
         s, start = self.server, 0
@@ -255,6 +264,21 @@ def test_no_length(site, to):
     assert fetch(site.url, to, sha256=sha(BIG)).files == 12
 
 
+def test_a_host_that_sends_for_ever(site, to):
+    start = time.monotonic()
+    fails(site.url.replace("data.zip", "endless"), to, "sends more, and doesn't say how much it has", "5.0 MB are the limit", limits=Limits(archive=5_000_000))
+    assert time.monotonic() - start < 10 and left(to) == []
+
+
+def test_a_file_that_is_too_long(site, to):
+    fails(site.url, to, "is not downloaded: it has 1.2 MB", "1.0 MB are the limit", limits=Limits(archive=10**6))
+    assert left(to) == []
+    site.drops = 1
+    fails(site.url, to, "dropped", retries=0)
+    fails(site.url, to, "is not downloaded", limits=Limits(archive=10**6))  # nor continued
+    assert left(to) == [] and fetch(site.url, to, limits=Limits(archive=len(BIG))).files == 12
+
+
 def test_trouble_that_passes(site, to):
     site.statuses = [500, 503, 429]
     assert fetch(site.url, to, sha256=sha(BIG)).files == 12
@@ -342,6 +366,50 @@ def test_tls(secure, site, to, monkeypatch):
     server.moved = site.url
     fails(url.replace("data.zip", "moved"), to.with_name("other"), "without encryption", "sha256")
     assert fetch(url.replace("data.zip", "moved"), to, sha256=sha(BIG), force=True).files == 12  # the checksum makes that safe
+
+
+def test_encryption_is_not_given_up_on_the_way(secure, site, to, monkeypatch):
+    "From https to http and back: what stood in between could have sent us anywhere."
+    server, url, cert = secure
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cert))
+    server.moved, site.moved = site.url.replace("data.zip", "moved"), url
+    fails(url.replace("data.zip", "moved"), to, "redirects to an address without encryption", "sha256")
+    assert site.seen == [] and len(server.seen) == 1
+    assert fetch(url.replace("data.zip", "moved"), to, sha256=sha(BIG)).files == 12 and len(site.seen) == 1
+    server.moved = "ftp://127.0.0.1/data.zip"
+    fails(url.replace("data.zip", "moved"), to.with_name("other"), "neither https nor http")
+
+
+@pytest.fixture
+def two_sites(site):
+    "A site, and one of another name on this machine."
+    server = Site()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield site, server, server.url.replace("127.0.0.1", "localhost")
+    server.shutdown()
+    server.server_close()
+
+
+def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, capfd):
+    site, other, elsewhere = two_sites
+    start = site.url.replace("http://", f"http://me:{SECRET}@").replace("data.zip", "moved")
+    site.moved = elsewhere
+    assert fetch(start, to).files == 12
+    assert site.seen[0][2].startswith("Basic ") and [s[2] for s in other.seen] == [None]
+    other.moved, site.moved = site.url, elsewhere.replace("data.zip", "moved")  # there and back
+    assert fetch(start, to, force=True).files == 12
+    assert [s[0] for s in site.seen] == ["/moved", "/moved", "/data.zip"] and site.seen[2][2] is None
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login me password {SECRET}\ndefault login anyone password {SECRET}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    site.moved = elsewhere
+    assert fetch(start.replace(f"me:{SECRET}@", ""), to, force=True).files == 12
+    assert site.seen[-1][2].startswith("Basic ") and other.seen[-1][2] is None
+    netrc.write_text(netrc.read_text().replace("default", "machine localhost login bob password x\ndefault"))
+    assert fetch(start.replace(f"me:{SECRET}@", ""), to, force=True).files == 12
+    assert other.seen[-1][2] == "Basic " + base64.b64encode(b"bob:x").decode()  # which its owner meant for this host
+    assert SECRET not in "".join(capfd.readouterr())
 
 
 def test_tls_that_is_none(site, to):
@@ -689,7 +757,8 @@ def test_disk_too_small_is_said_before(site, small_disk, tmp_path):
 
 def test_disk_that_fills_up(site, small_disk, tmp_path):
     site.length = False  # nobody could know
-    fails(site.url, small_disk / "x", "the disk is full", "what was downloaded is kept")
+    fails(site.url, small_disk / "x", "the disk is full", "what was downloaded is kept", "are free")
+    assert shutil.disk_usage(small_disk).free > 0  # the rest is for others
     shutil.rmtree(small_disk / ".x.download")
     (tmp_path / "a.txz").write_bytes(tarred([(f"train/{c}/{i}", b"x" * 200_000) for c in ("NORMAL", "PNEUMONIA") for i in range(4)], "w:xz"))
     fails(tmp_path / "a.txz", small_disk / "x", "the disk is full")

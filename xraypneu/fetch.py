@@ -28,9 +28,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-from .files import replacing, write_file
+from .files import DISK_FULL, replacing, write_file
 
 # %% ../nbs/api/20_fetch.ipynb #c005
 KAGGLE = "paultimothymooney/chest-xray-pneumonia"
@@ -77,12 +77,16 @@ def _show(name: str) -> str:
     return ascii(name if len(name) <= 120 else name[:117] + "...")
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _free(folder: Path) -> int:  # bytes
+    "Room on the disk of a folder, which need not be there yet."
+    return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
 
 
 def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
     "What the operating system refused."
-    if e.errno in _FULL: return FetchError(f"the disk is full: {doing} in {folder} stopped ({e.strerror})", "make room or give another folder with to=, and start again: what was downloaded is kept")
+    if e.errno in DISK_FULL: return FetchError(f"the disk is full: {doing} in {folder} stopped ({os.strerror(e.errno)}); {_size(_free(folder))} are free", "make room or give another folder with to=, and start again: what was downloaded is kept")
     if e.errno == errno.EBUSY: return FetchError(f"{folder} can't be replaced: it is in use, perhaps a mounted disk", "give a folder inside it as the target")
     return FetchError(f"{doing} in {folder} failed: {e.strerror or type(e).__name__}", "check that the folder can be written to, or give another one")
 
@@ -92,6 +96,7 @@ class Limits:
     "What an archive may unpack to; room enough for the large public sets of radiographs."
     members: int = 500_000
     bytes: int = 200 * 10**9
+    archive: int = 200 * 10**9  # bytes of the archive itself, however long its host goes on sending
     ratio: float = 100  # bytes unpacked for each byte of the archive, looked at beyond `small`
     small: int = 64 * 10**6
 
@@ -427,6 +432,19 @@ def _status_error(code: int, where: str) -> FetchError:
     return FetchError(f"{where} answered {code}", "check the address: open it in a browser")
 
 
+_HOPS = 20  # redirects in a row
+
+
+def _elsewhere(url: str, first: str):
+    "Who to say one is, at an address that the first one led to: nobody, unless ~/.netrc names that very host."
+    from requests.utils import get_netrc_auth
+
+    downgraded = first.startswith("https:") and not url.startswith("https:")
+    own = None if downgraded else get_netrc_auth(url)
+    if own is None or own == get_netrc_auth("https://default.invalid/"): return lambda request: request  # with None, requests would look into ~/.netrc
+    return own
+
+
 class Resuming:
     "A downloader for pooch that goes on where an earlier one stopped."
 
@@ -439,8 +457,10 @@ class Resuming:
         retries: int = 4,  # failures in a row without progress
         wait: float = 1,  # seconds before the first retry, doubled for each other
         progress: bool | None = None,  # a bar on stderr; None: where that is a terminal
+        most: int = Limits.archive,  # bytes; more are refused, or given up where the host doesn't say how many it sends
     ):
         self.part, self.auth, self.checked, self.timeout, self.retries, self.wait, self.progress = Path(part), auth, checked, timeout, retries, wait, progress
+        self.most = most
         self.note, self.sha256 = self.part.with_name(self.part.name + ".json"), None
 
     def __call__(self, url, output_file, pooch, check_only=False):
@@ -478,9 +498,8 @@ class Resuming:
         if have and (known.get("same") or self.checked):
             headers["Range"] = f"bytes={have}-"
             if known.get("same"): headers["If-Range"] = known["same"]
-        with requests.get(url, headers=headers, auth=self.auth, stream=True, timeout=self.timeout) as r:
+        with self._asked(url, headers, where) as r:
             code = r.status_code
-            if url.startswith("https:") and r.url.startswith("http:") and not self.checked: raise FetchError(f"{where} redirects to an address without encryption", "give the checksum (sha256), which makes that safe")
             if code in _PASSING: return code
             first, total = self._range(r)
             if code == 416 and have and total == have: return None  # all was there
@@ -489,11 +508,12 @@ class Resuming:
                 self._begin({})  # not the rest of what we have
                 return self._more(url, where)
             if code not in (200, 206): raise _status_error(code, where)
+            if total and total > self.most: raise self._too_long(where, f"has {_size(total)}")
             if code == 200:
                 have, tag = 0, r.headers.get("ETag", "")
                 self._begin({"same": tag if tag.startswith('"') else r.headers.get("Last-Modified"), "total": total})
             if total: _room(self.part.parent, total - have, f"the download of {where}")
-            self._write(r, have, total)
+            self._write(r, have, total, where)
         if total and self._have() != total: raise requests.ConnectionError("cut off")
 
     def _range(self, r) -> tuple[int | None, int | None]:
@@ -507,14 +527,51 @@ class Resuming:
         self.part.write_bytes(b"")
         write_file(self.note, json.dumps(known))
 
-    def _write(self, r, have, total):
-        bar = _bar(total, "downloading", self.progress, have)
+    def _write(self, r, have, total, where):
+        bar, written = _bar(total, "downloading", self.progress, have), have
         try:
             with open(self.part, "ab") as out:
                 for chunk in r.raw.stream(1 << 16, decode_content=False):
+                    written += len(chunk)
+                    if written > self.most: raise self._too_long(where, "sends more, and doesn't say how much it has")
+                    if total is None: self._leave_room(len(chunk))
                     out.write(chunk)
                     bar.update(len(chunk))
+                out.flush()
+                os.fsync(out.fileno())
         finally: bar.close()
+
+    def _too_long(self, where, why) -> FetchError:
+        for file in (self.part, self.note): file.unlink(missing_ok=True)
+        return FetchError(f"{where} is not downloaded: it {why}, and {_size(self.most)} are the limit", "check the address; if it is right, raise limits.archive, or " + BY_HAND)
+
+    def _leave_room(self, more):
+        "Stop a download of unknown length before it takes the last of the disk, which other programs need."
+        disk = shutil.disk_usage(self.part.parent)
+        if disk.free - more < min(500 * 10**6, disk.total // 20):
+            raise FetchError(f"the disk is full: downloading in {self.part.parent} stopped, which didn't say how much it needs; {_size(disk.free)} are free",
+                             "make room or give another folder with to=, and start again: what was downloaded is kept")
+
+    @contextmanager
+    def _asked(self, url, headers, where):
+        "The answer at the end of all redirects. Encryption is not given up on the way, and user and password go to the first host alone."
+        import requests
+
+        first, secure, at_home = url, url.startswith("https:"), True
+        with requests.Session() as session:
+            for _ in range(_HOPS):
+                auth = self.auth if at_home else _elsewhere(url, first)
+                with session.get(url, headers=headers, auth=auth, stream=True, timeout=self.timeout, allow_redirects=False) as r:
+                    target = session.get_redirect_target(r)
+                    if target is None:
+                        yield r
+                        return
+                url = urljoin(url, requests.utils.requote_uri(target))
+                if not url.startswith(("https:", "http:")): raise FetchError(f"{where} redirects to an address that is neither https nor http", "check the address: open it in a browser")
+                if secure and url.startswith("http:") and not self.checked:
+                    raise FetchError(f"{where} redirects to an address without encryption", "give the checksum (sha256), which makes that safe")
+                secure, at_home = secure or url.startswith("https:"), at_home and not session.should_strip_auth(first, url)
+        raise requests.TooManyRedirects("too many hops")
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -592,7 +649,7 @@ def fetch_url(
     retries: int = 4,  # failures in a row without progress
     wait: float = 1,  # seconds before the first retry, doubled for each other
     progress: bool | None = None,  # bars on stderr; None: where that is a terminal
-    limits: Limits = Limits(),  # of what the archive may unpack to
+    limits: Limits = Limits(),  # of the archive, and of what it may unpack to
 ) -> Fetched:
     "Get an archive, check it, unpack it safely and put the data set in it in its place. Raises `FetchError`."
     url, wanted, to = os.fspath(url), _wanted(sha256), _target(to, force)
@@ -603,7 +660,7 @@ def fetch_url(
         if not remote: return _from_file(Path(url).expanduser(), to, wanted, force, progress, limits)
         with _nest(to) as nest:
             source = public_url(url)
-            archive, found = _download(url, nest, wanted, timeout=timeout, retries=retries, wait=wait, progress=progress)
+            archive, found = _download(url, nest, wanted, timeout=timeout, retries=retries, wait=wait, progress=progress, most=limits.archive)
             _compare(found, wanted, source, "get it again")
             try: return _place(to, force, source, found, lambda tree: unpack(archive, tree, limits, progress))
             except FetchError as e:
@@ -690,7 +747,7 @@ def _from_kaggle(dataset, cache, to, timeout, retries, wait) -> Path:
             with _hub(cache, timeout) as hub: return Path(hub.dataset_download(dataset))
         except FetchError: raise
         except Exception as e:  # its own classes, those of requests and of zipfile
-            if isinstance(e, OSError) and e.errno in _FULL: raise _os_error(e, "the download from Kaggle", to.parent) from None
+            if isinstance(e, OSError) and e.errno in DISK_FULL: raise _os_error(e, "the download from Kaggle", to.parent) from None
             error, passing = _kaggle_error(e, dataset, timeout)
             if "removed" in error.what: shutil.rmtree(cache, ignore_errors=True)
             if not passing or attempt == retries:
