@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check test lint export sync ship verify bench bench-app constraints clean \
+.PHONY: help env run app check test lint export sync ship verify bench bench-app constraints audit sbom sign release clean \
   programs pull pulled promote push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
@@ -21,11 +21,16 @@ help: ## list the commands
 	@echo
 	@echo "SET=\"train.epochs=5 train.weights=imagenet\" changes parameters; they are listed in params.yaml."
 
-$(READY): settings.ini setup.py constraints.txt
+# every file that pip takes has its hash in a lock; --no-build-isolation: what has no wheel is built with the locked setuptools, not with a downloaded one
+LOCKED := -m pip install --require-hashes --no-build-isolation --requirement
+
+$(READY): settings.ini setup.py locks/build.txt locks/env.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name another with PYTHON="; exit 1; }
 	@echo "Making $(VENV): some 250 packages and 3 GB, a few minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[pipeline,app,team,dev]'
+	$(BIN)/python $(LOCKED) locks/build.txt
+	$(BIN)/python $(LOCKED) locks/env.txt
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 env: $(READY) ## the environment alone, in .venv
@@ -66,7 +71,7 @@ verify: $(READY) ## with DATA=folder: score the shipped bundle on the official t
 	@python -m xraypneu.publish verify "$(call given,DATA)"
 
 bench: $(READY) ## Predictor beside Keras, LiteRT and OpenVINO, into bench/results.md; some minutes, on an idle machine
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python $(LOCKED) locks/bench.txt --quiet
 	@python bench/bench.py
 
 bench-app: $(READY) ## the dashboard's opening, answers, memory and crowds, into bench/dashboard.md; ten minutes, on an idle machine with Chromium
@@ -98,7 +103,8 @@ artefact: $(READY) ## build/artefact/, what may be uploaded of a run: no radiogr
 rebuild: ## reports/report.md from the numbers of a stranger's run in $STRANGER; needs Python alone
 	@$(PYTHON) -m xraypneu.report rebuild "$$STRANGER" --commit "$$STRANGER_COMMIT" --run-url "$$STRANGER_RUN"
 
-comment: ## the report as a comment, by CML
+# CML's npm package can't be installed any more, so that setup-cml (its release's binary) brings it; not run outside GitHub. Images would go to a third party.
+comment: ## the report as a comment, by CML where it is installed; .ci/comment.js needs nothing
 	cml comment update --publish=false "$${REPORT:-reports/report.md}"
 
 docs: $(READY) ## build/docs/, the notebooks as HTML pages
@@ -112,9 +118,39 @@ dist: $(READY) ## dist/, wheel and source; on a tag, only one that is the versio
 rehearse: $(READY) ## the workflows' steps in clean clones, as GitHub would run them, in this environment; WORKFLOWS="ci train"
 	@.ci/rehearse --venv $(VENV) $(call given,WORKFLOWS)
 
-constraints: $(READY) ## write the versions of this environment into constraints.txt
-	{ echo "# Versions that were tested together, written by make constraints"; pip freeze --exclude-editable; } > .constraints.tmp
-	mv .constraints.tmp constraints.txt
+# --- supply chain; the tools have an environment of their own, so that they change nothing of the project's
+
+TOOLS := .cache/tools
+
+$(TOOLS)/.ready: locks/build.txt locks/tools.txt
+	@rm -rf $(TOOLS)
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python $(LOCKED) locks/build.txt --quiet
+	@$(TOOLS)/bin/python $(LOCKED) locks/tools.txt --quiet
+	@touch $@
+
+constraints: $(TOOLS)/.ready ## write constraints.txt and locks/ from settings.ini; UPGRADE=all or UPGRADE=pillow takes newer versions
+	@$(PYTHON) .ci/lock --uv $(TOOLS)/bin/uv $(if $(call given,UPGRADE),$(if $(filter all,$(call given,UPGRADE)),--upgrade,--upgrade-package $(call given,UPGRADE)))
+
+audit: $(TOOLS)/.ready ## known vulnerabilities of what locks/ names; fails on high and critical ones; needs a network
+	@$(TOOLS)/bin/python .ci/audit
+
+sbom: $(READY) $(TOOLS)/.ready ## build/release/sbom.cdx.json, what the environment consists of, as CycloneDX
+	@mkdir -p build/release
+	$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --validate --output-file build/release/sbom.cdx.json $(BIN)/python
+
+sign: ## build/release/, the shipped bundle, signed: with KEY=private.pem, else as the workflow that runs; needs Python alone
+	@rm -rf build/sign build/bundle
+	@$(PYTHON) -m venv build/sign
+	@build/sign/bin/python $(LOCKED) locks/build.txt --quiet
+	@build/sign/bin/python $(LOCKED) locks/sign.txt --quiet
+	@cp -r xraypneu/shipped build/bundle
+	@PYTHONPATH=. build/sign/bin/python -m xraypneu.signature sign build/bundle $(if $(call given,KEY),--key "$(call given,KEY)")
+	@mkdir -p build/release
+	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C build -cf - bundle | gzip -n > build/release/bundle.tar.gz
+
+release: ## the tag's page on GitHub with what is in build/release and dist; by release.yml
+	gh release create "$$GITHUB_REF_NAME" --verify-tag --generate-notes dist/* build/release/*
 
 clean: ## delete what the pipeline made, the environment apart
 	rm -rf data/sample data/prepared models reports .cache
