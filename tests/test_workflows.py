@@ -202,7 +202,7 @@ def test_comment_that_is_not_permitted_is_a_warning(tmp_path, status):
     "The report is in the summary in any case; why it is no comment is too."
     with host([pull(4, "b" * 40, "fork:patch")], [own(900)], refuses=status) as (api, _):
         done = comment(api, FORK, tmp_path)
-    assert done.returncode == 0 and f"warning: The report could not be a comment: " in done.out and f"HTTP {status}" in done.out
+    assert done.returncode == 0 and "warning: The report could not be a comment: " in done.out and f"HTTP {status}" in done.out
     assert f"(HTTP {status})" in (tmp_path / "summary.md").read_text()
 
 
