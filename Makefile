@@ -64,8 +64,8 @@ export: $(READY) ## clean the notebooks, export the package, render README.md
 sync: export ## fail where notebooks, package and README.md differ
 	@changes=$$(git status --porcelain); [ -z "$$changes" ] || { echo "not in step, commit these:"; echo "$$changes"; exit 1; }
 
-ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its figures into results/
-	python -m xraypneu.publish ship
+ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its figures into results/; KEY=private.pem signs it
+	python -m xraypneu.publish ship $(if $(call given,KEY),--key "$(call given,KEY)")
 
 verify: $(READY) ## with DATA=folder: score the shipped bundle on the official test split, compare with its published figures
 	@python -m xraypneu.publish verify "$(call given,DATA)"

@@ -17,6 +17,7 @@ import numpy as np
 
 from .files import previous, replacing
 from .known import Known, read_known
+from .signature import SignatureError, check_signature
 
 # %% ../nbs/api/06_bundle.ipynb #c005
 SCHEMA = 2  # 2: a calibration with slope and intercept in the place of a temperature
@@ -121,6 +122,14 @@ class Bundle:
         slope, intercept = self.own["calibration"]["slope"], self.own["calibration"]["intercept"]
         return 1 / (1 + np.exp(-(slope * np.asarray(logits, dtype=np.float64) + intercept)))
 
+# %% ../nbs/api/06_bundle.ipynb #c0s0
+def _refuse_forgery(folder):
+    "Check the signature by the policy of `xraypneu.signature`; the package's own bundle may do without one."
+    try:
+        check_signature(folder, optional=folder == SHIPPED)
+    except SignatureError as e:
+        raise BundleError(str(e)) from None
+
 # %% ../nbs/api/06_bundle.ipynb #c011
 def load_bundle(
     folder=None,  # None: the one that comes with the package
@@ -134,6 +143,7 @@ def load_bundle(
     for p in (path, model):
         if not p.is_file():
             raise BundleError(f"no bundle in {folder}: {p.name} is missing. Train one with `make run`, or name another folder")
+    _refuse_forgery(folder)
     raw = path.read_bytes()
     try:
         info = json.loads(raw)
