@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check test lint export sync ship verify bench bench-app constraints audit sbom sign release clean \
+.PHONY: help env run app check test lint export sync ship verify bench bench-app tools constraints audit sbom sign release clean \
   programs pull pulled promote push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
@@ -129,6 +129,8 @@ $(TOOLS)/.ready: locks/build.txt locks/tools.txt
 	@$(TOOLS)/bin/python $(LOCKED) locks/tools.txt --quiet
 	@touch $@
 
+tools: $(TOOLS)/.ready ## uv, pip-audit and cyclonedx-py in .cache/tools
+
 constraints: $(TOOLS)/.ready ## write constraints.txt and locks/ from settings.ini; UPGRADE=all or UPGRADE=pillow takes newer versions
 	@$(PYTHON) .ci/lock --uv $(TOOLS)/bin/uv $(if $(call given,UPGRADE),$(if $(filter all,$(call given,UPGRADE)),--upgrade,--upgrade-package $(call given,UPGRADE)))
 
@@ -146,11 +148,13 @@ sign: ## build/release/, the shipped bundle, signed: with KEY=private.pem, else 
 	@build/sign/bin/python $(LOCKED) locks/sign.txt --quiet
 	@cp -r xraypneu/shipped build/bundle
 	@PYTHONPATH=. build/sign/bin/python -m xraypneu.signature sign build/bundle $(if $(call given,KEY),--key "$(call given,KEY)")
+	@$(if $(call given,KEY),,PYTHONPATH=. XRAYPNEU_SIGNER_IDENTITY="$$GITHUB_SERVER_URL/$$GITHUB_WORKFLOW_REF" \
+	  XRAYPNEU_SIGNER_ISSUER=https://token.actions.githubusercontent.com build/sign/bin/python -m xraypneu.signature verify build/bundle)
 	@mkdir -p build/release
 	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C build -cf - bundle | gzip -n > build/release/bundle.tar.gz
 
 release: ## the tag's page on GitHub with what is in build/release and dist; by release.yml
-	gh release create "$$GITHUB_REF_NAME" --verify-tag --generate-notes dist/* build/release/*
+	gh release create "$$GITHUB_REF_NAME" --verify-tag --generate-notes dist/* $(wildcard build/release/*)
 
 clean: ## delete what the pipeline made, the environment apart
 	rm -rf data/sample data/prepared models reports .cache

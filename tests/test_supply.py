@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import zipfile
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import SourceFileLoader
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, run
@@ -193,15 +191,16 @@ def test_an_audit_that_could_not_be_made_is_no_pass(tmp_path):
     assert done.returncode == 2 and "no verdict" in done.out and "no network" in done.out
 
 
-needs_pip_audit = pytest.mark.skipif(not (ROOT / ".cache/tools/bin/pip-audit").exists(), reason="no pip-audit here: make audit installs it")
+TOOLS = ROOT / ".cache/tools/bin"
+needs_tools = pytest.mark.skipif(not TOOLS.exists() and not os.environ.get("CI"), reason="no supply-chain tools here: make tools installs them")
 
 
-@needs_pip_audit
+@needs_tools
 def test_pip_audit_itself_against_a_service(tmp_path):
     "The locked pip-audit on a lock of ours, asking a service of ours: its arguments, its report and the policy in one."
     vulnerable = {"wheel": [{"id": "PYSEC-2026-1", "aliases": ["GHSA-aaaa-bbbb-cccc"], "summary": "bad", "published": "2026-01-01T00:00:00Z",
                              "affected": [{"package": {"name": "wheel", "ecosystem": "PyPI"}, "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.0"}]}]}]}]}
-    call = [str(ROOT / ".cache/tools/bin/python"), ".ci/audit", "--lock", "locks/build.txt", "--service"]
+    call = [str(TOOLS / "python"), ".ci/audit", "--lock", "locks/build.txt", "--service"]
     for level, status in (("HIGH", 1), ("MODERATE", 0)):
         with osv(vulnerable, {"GHSA-aaaa-bbbb-cccc": {"database_specific": {"severity": level}}}) as service:
             done = run([*call, service], ROOT, check=False)
@@ -209,3 +208,44 @@ def test_pip_audit_itself_against_a_service(tmp_path):
     with osv({}, {}) as service: assert "No known vulnerability" in run([*call, service], ROOT).out
     done = run([*call, "http://127.0.0.1:9/v1"], ROOT, check=False)
     assert done.returncode == 2 and "no verdict" in done.out
+
+
+# --- SBOM
+
+
+@needs_tools
+def test_the_sbom_lists_what_is_installed(tmp_path):
+    "By the Makefile's command line, of the tools' own small environment: each package with version and address, no file of this machine."
+    recipe = re.search(r"^\t\$\(TOOLS\)/bin/cyclonedx-py (.+) build/release/sbom.cdx.json \$\(BIN\)/python$", (ROOT / "Makefile").read_text(), re.M)[1]
+    file = tmp_path / "sbom.cdx.json"
+    run([str(TOOLS / "cyclonedx-py"), *recipe.split(), str(file), str(TOOLS / "python")], ROOT)
+    sbom = json.loads(file.read_text())
+    seen = {re.sub(r"[-_.]+", "-", c["name"]).lower(): c["version"] for c in sbom["components"]}
+    locked = versions(LOCKS["tools"])
+    assert sbom["bomFormat"] == "CycloneDX" and seen.keys() <= locked.keys() | versions(LOCKS["build"]).keys()
+    assert {"uv", "pip-audit", "cyclonedx-bom"} <= seen.keys() and all(seen[k] == locked[k] for k in seen if k in locked)
+    assert str(ROOT) not in file.read_text() and len(sbom["dependencies"]) >= len(seen)
+
+
+# --- signatures
+
+
+def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
+    "As the release signs it and a server uses it: one that was changed afterwards is refused."
+    key, public, folder = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "bundle"
+    run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
+    run(["openssl", "ec", "-in", str(key), "-pubout", "-out", str(public)], tmp_path)
+    shutil.copytree(ROOT / "xraypneu/shipped", folder)
+    call = [sys.executable, "-m", "xraypneu.signature"]
+    done = run([*call, "sign", str(folder)], ROOT, check=False)
+    assert done.returncode == 1 and "no key is given" in done.out and not (folder / "model.sig").exists()
+    run([*call, "sign", str(folder), "--key", str(key)], ROOT)
+    assert "verified" in run([*call, "verify", str(folder)], ROOT, XRAYPNEU_SIGNER_KEY=str(public)).out
+    assert "was not checked" in run([*call, "verify", str(folder)], ROOT, check=False).out  # nobody said whose it should be
+    serving = {"XRAYPNEU_SIGNER_KEY": str(public), "XRAYPNEU_SIGNATURE": "required"}
+    info = [sys.executable, "-m", "xraypneu.cli", "info"]
+    assert run([*info, "--bundle", str(folder)], ROOT, **serving).returncode == 0
+    assert run(info, ROOT, **serving).returncode == 0  # the package's own
+    with open(folder / "model.onnx", "ab") as f: f.write(b"!")
+    done = run([*info, "--bundle", str(folder)], ROOT, check=False, **serving)
+    assert done.returncode and "is refused" in done.out and "Traceback" not in done.out

@@ -22,7 +22,7 @@ from test_remote import SECRET, needs_nginx, nginx  # noqa: F401
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 FLOWS = {f.stem: YAML(typ="safe").load(f) for f in FILES}
 STEPS = [(flow, job, step) for flow, f in FLOWS.items() for job, j in f["jobs"].items() for step in j["steps"]]
-STRANGERS = ("ci", "docs", "comment")  # run for pull requests of forks
+STRANGERS = ("ci", "codeql", "docs", "comment")  # run for pull requests of forks
 VENV = Path(sys.prefix)
 needs_environment = pytest.mark.skipif(not (VENV / ".ready").exists() and not os.environ.get("CI"), reason="not in an environment that make env made")
 
@@ -33,18 +33,24 @@ def on(flow):
 
 
 def test_these_are_the_workflows():
-    assert set(FLOWS) == {"ci", "train", "comment", "docs", "release"}
+    assert set(FLOWS) == {"ci", "train", "comment", "docs", "release", "nightly", "codeql", "scorecard"}
     assert {"push", "pull_request"} <= on("ci").keys() and on("train")["push"] == {"branches": ["main"]} and "workflow_dispatch" in on("train")
     assert on("comment") == {"workflow_run": {"workflows": ["ci"], "types": ["completed"]}} and FLOWS["ci"]["name"] == "ci"
     assert on("release") == {"push": {"tags": ["v*"]}}
+    assert all("schedule" in on(flow) for flow in ("nightly", "codeql", "scorecard"))
 
 
 def test_they_fit_the_schema():
     run(["check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, FILES)], ROOT)
+    run(["check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml"], ROOT)
+    updates = YAML(typ="safe").load(ROOT / ".github/dependabot.yml")["updates"]
+    assert {u["package-ecosystem"] for u in updates} == {"pip", "github-actions", "docker"}
+    for u in updates:
+        for folder in u.get("directories", [u.get("directory")]): assert (ROOT / folder.lstrip("/")).is_dir()
 
 
 def test_zizmor_finds_nothing():
-    done = run(["zizmor", "--offline", "--no-progress", "--persona", "pedantic", "--color", "never", ".github/workflows"], ROOT)
+    done = run(["zizmor", "--offline", "--no-progress", "--persona", "pedantic", "--color", "never", ".github"], ROOT)
     assert "No findings" in done.out
     ignored = [(f.name, ln.strip()) for f in FILES for ln in f.read_text().splitlines() if "zizmor: ignore" in ln]
     assert len(ignored) == 1 and ignored[0][0] == "comment.yml" and "dangerous-triggers" in ignored[0][1]
@@ -77,7 +83,11 @@ def test_nothing_of_a_strangers_is_run():
     assert not any("setup-cml" in s.get("uses", "") for s in steps)
 
 
-WRITES = {("train", "comment"): {"pull-requests"}, ("comment", "comment"): {"pull-requests"}, ("docs", "publish"): {"pages", "id-token"}, ("release", "publish"): {"id-token"}}
+WRITES = {
+    ("train", "comment"): {"pull-requests"}, ("comment", "comment"): {"pull-requests"}, ("docs", "publish"): {"pages", "id-token"},
+    ("release", "sign"): {"id-token"}, ("release", "attest"): {"id-token", "attestations"}, ("release", "publish"): {"id-token"}, ("release", "page"): {"contents"},
+    ("codeql", "analyze"): {"security-events"}, ("scorecard", "analysis"): {"security-events", "id-token"},
+}
 
 
 def test_least_permissions():
@@ -97,7 +107,7 @@ def test_jobs_end_and_don_t_pile_up():
 
 
 def test_a_step_runs_a_make_target():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)) | {"faults"}
     for flow, job, step in STEPS:
         if "run" in step:
             call = re.fullmatch(r"make ([a-z-]+)( [A-Z]+=[\w./-]+)*", step["run"])
@@ -109,7 +119,27 @@ def test_pictures_of_people_are_not_uploaded():
     "What goes up is what `make artefact` gathered, the page, or what was made of the source."
     for flow, job, step in STEPS:
         if step.get("uses", "").startswith(("actions/upload-artifact", "actions/upload-pages-artifact")):
-            assert set(step["with"]["path"].split()) <= {"build/artefact", "reports/report.md", "reports/metrics.json", "build/docs", "dist"}, (flow, job)
+            assert set(step["with"]["path"].split()) <= {"build/artefact", "reports/report.md", "reports/metrics.json", "build/docs", "dist", "build/release/sbom.cdx.json", "build/release/bundle.tar.gz", "bench/faults.md"}, (flow, job)
+
+
+def test_a_release_is_tested_first_and_leaves_with_its_papers():
+    jobs = FLOWS["release"]["jobs"]
+    ran = {job: [s.get("run", s.get("uses", "").split("@")[0]) for s in j["steps"]] for job, j in jobs.items()}
+
+    def after(job):
+        "All jobs that came before."
+        needs = jobs[job].get("needs", [])
+        needs = [needs] if isinstance(needs, str) else needs
+        return {*needs, *(b for n in needs for b in after(n))}
+
+    assert {"make lint", "make sync", "make test", "make audit"} <= set(ran["test"])
+    assert all("test" in after(job) for job in jobs if job != "test")
+    assert {"attest", "sign"} <= after("publish") and "publish" in after("page")  # nothing is published that has no provenance
+    assert "make sbom" in ran["build"] and "make sign" in ran["sign"] and ran["page"][-1] == "make release"
+    provenance, sbom = (s["with"] for s in jobs["attest"]["steps"] if s["uses"].startswith("actions/attest@"))
+    assert provenance == {"subject-path": "dist/*"} and sbom == {"subject-path": "dist/*", "sbom-path": "build/release/sbom.cdx.json"}
+    assert "make audit" in [s.get("run") for s in FLOWS["ci"]["jobs"]["audit"]["steps"]]
+    assert "make faults" in [s.get("run") for s in FLOWS["nightly"]["jobs"]["faults"]["steps"]]
 
 
 # --- the comment, against an answering host
@@ -377,7 +407,7 @@ def show(project, tmp_path_factory):
     def go(*arguments, **env):
         out = tmp_path_factory.mktemp("rehearsal") / "out"
         # lint, sync and the suite are steps of the run that this test is part of; the figures of so small a sample are not the promised ones
-        leave = [w for s in ("make programs", "make lint", "make sync", "make test", "make check") for w in ("--skip", s)]
+        leave = [w for s in ("make programs", "make lint", "make sync", "make tools", "make test", "make check", "make audit") for w in ("--skip", s)]
         done = run([sys.executable, ".ci/rehearse", "--venv", str(VENV), "--uncommitted", "--dvc-cache", str(cache), "--out", str(out), *leave, *(w for s in small for w in ("--set", s)), *arguments], ROOT, check=False, **env)
         done.folder = out
         return done
@@ -448,10 +478,12 @@ def test_docs(show):
 @needs_environment
 def test_release(show):
     "Wheel and source, with what the dashboard and a prediction need, and no data."
-    done = show("release")
+    done = show("release", "--skip", "make sbom")
     assert done.returncode == 0, done.out[-6000:]
     (wheel,), (_,) = (list((done.folder / "artefacts/dist").glob(p)) for p in ("*.whl", "*.tar.gz"))
-    assert f"would publish {wheel.name}" in done.out
+    assert f"would publish {wheel.name}" in done.out and f"would attest {wheel.name}" in done.out
+    assert re.search(rf"would run: gh release create v[\d.]+ --verify-tag .*dist/{re.escape(wheel.name)}", done.out)
+    assert re.search(r"release/sign +make sign .*GitHub alone", (done.folder / "table.txt").read_text())
     with zipfile.ZipFile(wheel) as z: names = set(z.namelist())
     assert {"xraypneu/app/dashboard.js", "xraypneu/app/voila/templates/xraypneu/index.html.j2", "xraypneu/shipped/model.onnx", "xraypneu/shipped/reference.npz"} <= names
     assert not any(n.endswith((".jpeg", ".jpg", ".npy", ".csv")) for n in names)
