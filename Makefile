@@ -21,7 +21,7 @@ help: ## list the commands
 	@echo
 	@echo "SET=\"train.epochs=5 train.weights=imagenet\" changes parameters; they are listed in params.yaml."
 
-# every file that pip takes has its hash in a lock; --no-build-isolation: what has no wheel is built with the locked setuptools, not with a downloaded one
+# Every file that pip takes has its hash in a lock. --no-build-isolation: what has no wheel is built with the locked setuptools.
 LOCKED := -m pip install --require-hashes --no-build-isolation --requirement
 
 $(READY): settings.ini setup.py locks/build.txt locks/env.txt
@@ -103,7 +103,8 @@ artefact: $(READY) ## build/artefact/, what may be uploaded of a run: no radiogr
 rebuild: ## reports/report.md from the numbers of a stranger's run in $STRANGER; needs Python alone
 	@$(PYTHON) -m xraypneu.report rebuild "$$STRANGER" --commit "$$STRANGER_COMMIT" --run-url "$$STRANGER_RUN"
 
-# CML's npm package can't be installed any more, so that setup-cml (its release's binary) brings it; not run outside GitHub. Images would go to a third party.
+# For XRAYPNEU_COMMENT=cml alone. CML's npm package is gone from the registry; setup-cml brings its release's binary, which
+# could not be run in tests. --publish=false: CML would upload images to a third party.
 comment: ## the report as a comment, by CML where it is installed; .ci/comment.js needs nothing
 	cml comment update --publish=false "$${REPORT:-reports/report.md}"
 
@@ -131,8 +132,10 @@ $(TOOLS)/.ready: locks/build.txt locks/tools.txt
 
 tools: $(TOOLS)/.ready ## uv, pip-audit and cyclonedx-py in .cache/tools
 
+UPGRADES = $(if $(call given,UPGRADE),$(if $(filter all,$(UPGRADE)),--upgrade,--upgrade-package $(UPGRADE)))
+
 constraints: $(TOOLS)/.ready ## write constraints.txt and locks/ from settings.ini; UPGRADE=all or UPGRADE=pillow takes newer versions
-	@$(PYTHON) .ci/lock --uv $(TOOLS)/bin/uv $(if $(call given,UPGRADE),$(if $(filter all,$(call given,UPGRADE)),--upgrade,--upgrade-package $(call given,UPGRADE)))
+	@$(PYTHON) .ci/lock --uv $(TOOLS)/bin/uv $(UPGRADES)
 
 audit: $(TOOLS)/.ready ## known vulnerabilities of what locks/ names; fails on high and critical ones; needs a network
 	@$(TOOLS)/bin/python .ci/audit

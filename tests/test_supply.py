@@ -1,4 +1,4 @@
-"""The supply chain: locks with hashes, the audit's policy, the image's base, the SBOM, signatures where a release makes them."""
+"""The supply chain: locks with hashes, the audit's policy, the image's base, the SBOM, the signature of a release."""
 
 import hashlib
 import importlib.util
@@ -53,12 +53,16 @@ def test_the_locks_hold_what_settings_ini_asks_for():
         locked = versions(LOCKS[name])
         for requirement in (Requirement(r) for part in parts for r in groups[part]):
             canonical = re.sub(r"[-_.]+", "-", requirement.name).lower()
-            assert canonical in locked and requirement.specifier.contains(locked[canonical]), f"{requirement} in locks/{name}.txt: run make constraints"
+            assert canonical in locked and requirement.specifier.contains(locked[canonical]), (
+                f"{requirement} in locks/{name}.txt: run make constraints"
+            )
 
 
 def test_one_version_of_a_package_everywhere():
     "constraints.txt, for those who install by hand, and every lock agree; the tools have an environment of their own."
-    listed = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#"))
+    listed = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    )
     for name in set(LOCKS) - {"tools", "build"}:
         assert versions(LOCKS[name]).items() <= listed.items(), name
     build, env = versions(LOCKS["build"]), versions(LOCKS["env"])
@@ -66,12 +70,19 @@ def test_one_version_of_a_package_everywhere():
 
 
 def test_nothing_is_installed_without_its_hash():
-    "Every call of pip in Makefile and Dockerfile is by a lock, or takes the project alone and builds it with what the lock brought."
-    calls = [line for f in ("Makefile", "deploy/Dockerfile") for line in (ROOT / f).read_text().splitlines() if "pip install" in line and not line.startswith("#")]
+    "Every call of pip in Makefile and Dockerfile is by a lock, or takes the project alone and builds it with locked tools."
+    calls = [
+        line
+        for f in ("Makefile", "deploy/Dockerfile")
+        for line in (ROOT / f).read_text().splitlines()
+        if "pip install" in line and not line.startswith("#")
+    ]
     calls += [line for line in (ROOT / "Makefile").read_text().splitlines() if "$(LOCKED)" in line]
     assert len(calls) >= 10
     for call in calls:
-        assert "--require-hashes" in call or "$(LOCKED) locks/" in call or "--no-deps --no-build-isolation" in call, call
+        assert "--require-hashes" in call or "$(LOCKED) locks/" in call or "--no-deps --no-build-isolation" in call, (
+            call
+        )
     assert "LOCKED := -m pip install --require-hashes --no-build-isolation" in (ROOT / "Makefile").read_text()
 
 
@@ -90,8 +101,18 @@ def test_a_file_that_was_exchanged_is_not_installed(tmp_path):
     "By the Makefile's own way of calling pip: the same name and version, other bytes."
     recipe = re.search(r"^LOCKED := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
     honest = wheel(tmp_path, "x = 1")
-    (tmp_path / "lock.txt").write_text(f"tiny==1.0 \\\n    --hash=sha256:{hashlib.sha256(honest.read_bytes()).hexdigest()}\n")
-    call = [sys.executable, *recipe, str(tmp_path / "lock.txt"), "--no-index", "--find-links", str(tmp_path), "--target"]
+    (tmp_path / "lock.txt").write_text(
+        f"tiny==1.0 \\\n    --hash=sha256:{hashlib.sha256(honest.read_bytes()).hexdigest()}\n"
+    )
+    call = [
+        sys.executable,
+        *recipe,
+        str(tmp_path / "lock.txt"),
+        "--no-index",
+        "--find-links",
+        str(tmp_path),
+        "--target",
+    ]
     run([*call, str(tmp_path / "first")], tmp_path)
     wheel(tmp_path, "x = 2")
     done = run([*call, str(tmp_path / "second")], tmp_path, check=False)
@@ -134,7 +155,8 @@ def osv(vulnerable, records):
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args): pass
+        def log_message(self, *args):
+            pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -145,13 +167,27 @@ def osv(vulnerable, records):
         server.server_close()
 
 
-# as pip-audit 2.10 writes it, and as OSV keeps it: the record of PyPI's own database has no severity, its alias at GitHub has
-REPORT = {"dependencies": [{"name": "tiny", "version": "1.0", "vulns": [
-              {"id": "PYSEC-2026-1", "fix_versions": ["1.1"], "aliases": ["CVE-2026-1", "GHSA-aaaa-bbbb-cccc"]},
-              {"id": "PYSEC-2026-2", "fix_versions": [], "aliases": []}]},
-              {"name": "small", "version": "2.0", "vulns": []}, {"name": "odd", "skip_reason": "not on the index"}], "fixes": []}
-GITHUB = {"id": "GHSA-aaaa-bbbb-cccc", "database_specific": {"severity": "HIGH", "cwe_ids": ["CWE-22"]},
-          "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"}]}
+# As pip-audit 2.10 writes it, and as OSV keeps it: PyPI's own record has no severity, its alias at GitHub has.
+REPORT = {
+    "dependencies": [
+        {
+            "name": "tiny",
+            "version": "1.0",
+            "vulns": [
+                {"id": "PYSEC-2026-1", "fix_versions": ["1.1"], "aliases": ["CVE-2026-1", "GHSA-aaaa-bbbb-cccc"]},
+                {"id": "PYSEC-2026-2", "fix_versions": [], "aliases": []},
+            ],
+        },
+        {"name": "small", "version": "2.0", "vulns": []},
+        {"name": "odd", "skip_reason": "not on the index"},
+    ],
+    "fixes": [],
+}
+GITHUB = {
+    "id": "GHSA-aaaa-bbbb-cccc",
+    "database_specific": {"severity": "HIGH", "cwe_ids": ["CWE-22"]},
+    "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"}],
+}
 
 
 def test_the_policy_on_a_recorded_report():
@@ -173,14 +209,28 @@ def test_the_policy_on_a_recorded_report():
 def test_the_audit_of_a_report(severity, status, tmp_path):
     "A program in pip-audit's place that writes the recorded report; real ones are asked for severities."
     tool = tmp_path / "pip-audit"
-    found = {"dependencies": [{**REPORT["dependencies"][0], "vulns": REPORT["dependencies"][0]["vulns"][:1]}], "fixes": []}
-    tool.write_text(f"#!{sys.executable}\nimport sys\nopen(sys.argv[sys.argv.index('--output') + 1], 'w').write({json.dumps(json.dumps(found))})\nsys.exit(1)\n")
+    found = {
+        "dependencies": [{**REPORT["dependencies"][0], "vulns": REPORT["dependencies"][0]["vulns"][:1]}],
+        "fixes": [],
+    }
+    tool.write_text(
+        f"#!{sys.executable}\nimport sys\nto = sys.argv[sys.argv.index('--output') + 1]\n"
+        f"open(to, 'w').write({json.dumps(json.dumps(found))})\nsys.exit(1)\n"
+    )
     tool.chmod(0o755)
     records = {"GHSA-aaaa-bbbb-cccc": {"database_specific": {"severity": severity}}} if severity else {}
     with osv({}, records) as service:
-        done = run([sys.executable, ".ci/audit", "--pip-audit", str(tool), "--service", service, "--lock", "locks/build.txt"], ROOT, check=False,
-                   GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"))
-    assert done.returncode == status and "PYSEC-2026-1" in done.out and "| PYSEC-2026-1 |" in (tmp_path / "summary.md").read_text()
+        done = run(
+            [sys.executable, ".ci/audit", "--pip-audit", str(tool), "--service", service, "--lock", "locks/build.txt"],
+            ROOT,
+            check=False,
+            GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"),
+        )
+    assert (
+        done.returncode == status
+        and "PYSEC-2026-1" in done.out
+        and "| PYSEC-2026-1 |" in (tmp_path / "summary.md").read_text()
+    )
 
 
 def test_an_audit_that_could_not_be_made_is_no_pass(tmp_path):
@@ -192,20 +242,39 @@ def test_an_audit_that_could_not_be_made_is_no_pass(tmp_path):
 
 
 TOOLS = ROOT / ".cache/tools/bin"
-needs_tools = pytest.mark.skipif(not TOOLS.exists() and not os.environ.get("CI"), reason="no supply-chain tools here: make tools installs them")
+needs_tools = pytest.mark.skipif(
+    not TOOLS.exists() and not os.environ.get("CI"), reason="no supply-chain tools here: make tools installs them"
+)
 
 
 @needs_tools
 def test_pip_audit_itself_against_a_service(tmp_path):
     "The locked pip-audit on a lock of ours, asking a service of ours: its arguments, its report and the policy in one."
-    vulnerable = {"wheel": [{"id": "PYSEC-2026-1", "aliases": ["GHSA-aaaa-bbbb-cccc"], "summary": "bad", "published": "2026-01-01T00:00:00Z",
-                             "affected": [{"package": {"name": "wheel", "ecosystem": "PyPI"}, "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.0"}]}]}]}]}
+    vulnerable = {
+        "wheel": [
+            {
+                "id": "PYSEC-2026-1",
+                "aliases": ["GHSA-aaaa-bbbb-cccc"],
+                "summary": "bad",
+                "published": "2026-01-01T00:00:00Z",
+                "affected": [
+                    {
+                        "package": {"name": "wheel", "ecosystem": "PyPI"},
+                        "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.0"}]}],
+                    }
+                ],
+            }
+        ]
+    }
     call = [str(TOOLS / "python"), ".ci/audit", "--lock", "locks/build.txt", "--service"]
     for level, status in (("HIGH", 1), ("MODERATE", 0)):
         with osv(vulnerable, {"GHSA-aaaa-bbbb-cccc": {"database_specific": {"severity": level}}}) as service:
             done = run([*call, service], ROOT, check=False)
-        assert done.returncode == status and re.search(rf"\| wheel \| [\d.]+ \| PYSEC-2026-1 \| {level} \| 99.0 \|", done.out), done.out
-    with osv({}, {}) as service: assert "No known vulnerability" in run([*call, service], ROOT).out
+        assert done.returncode == status and re.search(
+            rf"\| wheel \| [\d.]+ \| PYSEC-2026-1 \| {level} \| 99.0 \|", done.out
+        ), done.out
+    with osv({}, {}) as service:
+        assert "No known vulnerability" in run([*call, service], ROOT).out
     done = run([*call, "http://127.0.0.1:9/v1"], ROOT, check=False)
     assert done.returncode == 2 and "no verdict" in done.out
 
@@ -215,15 +284,21 @@ def test_pip_audit_itself_against_a_service(tmp_path):
 
 @needs_tools
 def test_the_sbom_lists_what_is_installed(tmp_path):
-    "By the Makefile's command line, of the tools' own small environment: each package with version and address, no file of this machine."
-    recipe = re.search(r"^\t\$\(TOOLS\)/bin/cyclonedx-py (.+) build/release/sbom.cdx.json \$\(BIN\)/python$", (ROOT / "Makefile").read_text(), re.M)[1]
+    "By the Makefile's command line, of the tools' own small environment; no file of this machine is in it."
+    recipe = re.search(
+        r"^\t\$\(TOOLS\)/bin/cyclonedx-py (.+) build/release/sbom.cdx.json \$\(BIN\)/python$",
+        (ROOT / "Makefile").read_text(),
+        re.M,
+    )[1]
     file = tmp_path / "sbom.cdx.json"
     run([str(TOOLS / "cyclonedx-py"), *recipe.split(), str(file), str(TOOLS / "python")], ROOT)
     sbom = json.loads(file.read_text())
     seen = {re.sub(r"[-_.]+", "-", c["name"]).lower(): c["version"] for c in sbom["components"]}
     locked = versions(LOCKS["tools"])
     assert sbom["bomFormat"] == "CycloneDX" and seen.keys() <= locked.keys() | versions(LOCKS["build"]).keys()
-    assert {"uv", "pip-audit", "cyclonedx-bom"} <= seen.keys() and all(seen[k] == locked[k] for k in seen if k in locked)
+    assert {"uv", "pip-audit", "cyclonedx-bom"} <= seen.keys() and all(
+        seen[k] == locked[k] for k in seen if k in locked
+    )
     assert str(ROOT) not in file.read_text() and len(sbom["dependencies"]) >= len(seen)
 
 
@@ -241,11 +316,14 @@ def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
     assert done.returncode == 1 and "no key is given" in done.out and not (folder / "model.sig").exists()
     run([*call, "sign", str(folder), "--key", str(key)], ROOT)
     assert "verified" in run([*call, "verify", str(folder)], ROOT, XRAYPNEU_SIGNER_KEY=str(public)).out
-    assert "was not checked" in run([*call, "verify", str(folder)], ROOT, check=False).out  # nobody said whose it should be
+    assert (
+        "was not checked" in run([*call, "verify", str(folder)], ROOT, check=False).out
+    )  # nobody said whose it should be
     serving = {"XRAYPNEU_SIGNER_KEY": str(public), "XRAYPNEU_SIGNATURE": "required"}
     info = [sys.executable, "-m", "xraypneu.cli", "info"]
     assert run([*info, "--bundle", str(folder)], ROOT, **serving).returncode == 0
     assert run(info, ROOT, **serving).returncode == 0  # the package's own
-    with open(folder / "model.onnx", "ab") as f: f.write(b"!")
+    with open(folder / "model.onnx", "ab") as f:
+        f.write(b"!")
     done = run([*info, "--bundle", str(folder)], ROOT, check=False, **serving)
     assert done.returncode and "is refused" in done.out and "Traceback" not in done.out
