@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check test lint export sync ship verify bench bench-app constraints clean \
+.PHONY: help env run app check test lint export sync ship verify bench bench-app tools constraints audit sbom sign release clean \
   programs pull pulled promote push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
@@ -21,11 +21,16 @@ help: ## list the commands
 	@echo
 	@echo "SET=\"train.epochs=5 train.weights=imagenet\" changes parameters; they are listed in params.yaml."
 
-$(READY): settings.ini setup.py constraints.txt
+# Every file that pip takes has its hash in a lock. --no-build-isolation: what has no wheel is built with the locked setuptools.
+LOCKED := -m pip install --require-hashes --no-build-isolation --requirement
+
+$(READY): settings.ini setup.py locks/build.txt locks/env.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name another with PYTHON="; exit 1; }
 	@echo "Making $(VENV): some 250 packages and 3 GB, a few minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[pipeline,app,team,dev]'
+	$(BIN)/python $(LOCKED) locks/build.txt
+	$(BIN)/python $(LOCKED) locks/env.txt
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 env: $(READY) ## the environment alone, in .venv
@@ -59,14 +64,14 @@ export: $(READY) ## clean the notebooks, export the package, render README.md
 sync: export ## fail where notebooks, package and README.md differ
 	@changes=$$(git status --porcelain); [ -z "$$changes" ] || { echo "not in step, commit these:"; echo "$$changes"; exit 1; }
 
-ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its figures into results/
-	python -m xraypneu.publish ship
+ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its figures into results/; KEY=private.pem signs it
+	python -m xraypneu.publish ship $(if $(call given,KEY),--key "$(call given,KEY)")
 
 verify: $(READY) ## with DATA=folder: score the shipped bundle on the official test split, compare with its published figures
 	@python -m xraypneu.publish verify "$(call given,DATA)"
 
 bench: $(READY) ## Predictor beside Keras, LiteRT and OpenVINO, into bench/results.md; some minutes, on an idle machine
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python $(LOCKED) locks/bench.txt --quiet
 	@python bench/bench.py
 
 bench-app: $(READY) ## the dashboard's opening, answers, memory and crowds, into bench/dashboard.md; ten minutes, on an idle machine with Chromium
@@ -98,7 +103,9 @@ artefact: $(READY) ## build/artefact/, what may be uploaded of a run: no radiogr
 rebuild: ## reports/report.md from the numbers of a stranger's run in $STRANGER; needs Python alone
 	@$(PYTHON) -m xraypneu.report rebuild "$$STRANGER" --commit "$$STRANGER_COMMIT" --run-url "$$STRANGER_RUN"
 
-comment: ## the report as a comment, by CML
+# For XRAYPNEU_COMMENT=cml alone. CML's npm package is gone from the registry; setup-cml brings its release's binary, which
+# could not be run in tests. --publish=false: CML would upload images to a third party.
+comment: ## the report as a comment, by CML where it is installed; .ci/comment.js needs nothing
 	cml comment update --publish=false "$${REPORT:-reports/report.md}"
 
 docs: $(READY) ## build/docs/, the notebooks as HTML pages
@@ -112,9 +119,45 @@ dist: $(READY) ## dist/, wheel and source; on a tag, only one that is the versio
 rehearse: $(READY) ## the workflows' steps in clean clones, as GitHub would run them, in this environment; WORKFLOWS="ci train"
 	@.ci/rehearse --venv $(VENV) $(call given,WORKFLOWS)
 
-constraints: $(READY) ## write the versions of this environment into constraints.txt
-	{ echo "# Versions that were tested together, written by make constraints"; pip freeze --exclude-editable; } > .constraints.tmp
-	mv .constraints.tmp constraints.txt
+# --- supply chain; the tools have an environment of their own, so that they change nothing of the project's
+
+TOOLS := .cache/tools
+
+$(TOOLS)/.ready: locks/build.txt locks/tools.txt
+	@rm -rf $(TOOLS)
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python $(LOCKED) locks/build.txt --quiet
+	@$(TOOLS)/bin/python $(LOCKED) locks/tools.txt --quiet
+	@touch $@
+
+tools: $(TOOLS)/.ready ## uv, pip-audit and cyclonedx-py in .cache/tools
+
+UPGRADES = $(if $(call given,UPGRADE),$(if $(filter all,$(UPGRADE)),--upgrade,--upgrade-package $(UPGRADE)))
+
+constraints: $(TOOLS)/.ready ## write constraints.txt and locks/ from settings.ini; UPGRADE=all or UPGRADE=pillow takes newer versions
+	@$(PYTHON) .ci/lock --uv $(TOOLS)/bin/uv $(UPGRADES)
+
+audit: $(TOOLS)/.ready ## known vulnerabilities of what locks/ names; fails on high and critical ones; needs a network
+	@$(TOOLS)/bin/python .ci/audit
+
+sbom: $(READY) $(TOOLS)/.ready ## build/release/sbom.cdx.json, what the environment consists of, as CycloneDX
+	@mkdir -p build/release
+	$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --validate --output-file build/release/sbom.cdx.json $(BIN)/python
+
+sign: ## build/release/, the shipped bundle, signed: with KEY=private.pem, else as the workflow that runs; needs Python alone
+	@rm -rf build/sign build/bundle
+	@$(PYTHON) -m venv build/sign
+	@build/sign/bin/python $(LOCKED) locks/build.txt --quiet
+	@build/sign/bin/python $(LOCKED) locks/sign.txt --quiet
+	@cp -r xraypneu/shipped build/bundle
+	@PYTHONPATH=. build/sign/bin/python -m xraypneu.signature sign build/bundle $(if $(call given,KEY),--key "$(call given,KEY)")
+	@$(if $(call given,KEY),,PYTHONPATH=. XRAYPNEU_SIGNER_IDENTITY="$$GITHUB_SERVER_URL/$$GITHUB_WORKFLOW_REF" \
+	  XRAYPNEU_SIGNER_ISSUER=https://token.actions.githubusercontent.com build/sign/bin/python -m xraypneu.signature verify build/bundle)
+	@mkdir -p build/release
+	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C build -cf - bundle | gzip -n > build/release/bundle.tar.gz
+
+release: ## the tag's page on GitHub with what is in build/release and dist; by release.yml
+	gh release create "$$GITHUB_REF_NAME" --verify-tag --generate-notes dist/* $(wildcard build/release/*)
 
 clean: ## delete what the pipeline made, the environment apart
 	rm -rf data/sample data/prepared models reports .cache

@@ -1,9 +1,22 @@
 // The report as a comment on the pull request that a commit belongs to; the comment of the run before is written over.
 // For actions/github-script: await require('./.ci/comment.js')({github, context, core})
+//
+// This is how the report gets there unless the variable XRAYPNEU_COMMENT is `cml`; it needs nothing but the action.
+// The report is in the run's summary in any case (`make report` writes it there). So a token that may not comment is a
+// warning, with the reason in the summary, and the job stays green.
 const fs = require('fs')
 const MARK = '<!-- xraypneu report -->'
+const LIMIT = 65000 // characters; GitHub takes 65,536
 
-// The open pull request whose newest commit was built: `head` is owner:branch of the run's own repository, as GitHub says, not as the run says.
+// Statuses with which GitHub refuses a comment for good.
+const REFUSED = {
+  401: 'the token is not valid',
+  403: 'the token may not comment here, or the conversation is locked',
+  404: 'the token may not see this repository or conversation',
+  410: 'comments are turned off',
+}
+
+// The open pull request whose newest commit was built; `head` is owner:branch as GitHub says, not as the run says.
 const byHead = async (github, repo, head, sha) => {
   const found = await github.request('GET /repos/{owner}/{repo}/pulls', {...repo, head, state: 'open'})
   return found.data.find(p => p.head.sha === sha)
@@ -16,21 +29,53 @@ const byCommit = async (github, repo, sha) => {
 
 const mine = async (github, repo, number) => {
   for (let page = 1; ; page++) {
-    const found = await github.request('GET /repos/{owner}/{repo}/issues/{number}/comments', {...repo, number, per_page: 100, page})
+    const asked = {...repo, number, per_page: 100, page}
+    const found = await github.request('GET /repos/{owner}/{repo}/issues/{number}/comments', asked)
     const own = found.data.find(c => c.user.type === 'Bot' && c.body.startsWith(MARK))
     if (own || found.data.length < 100) return own
   }
 }
 
-module.exports = async ({github, context, core}) => {
-  const body = fs.readFileSync(process.env.REPORT, 'utf8')
-  if (!body.startsWith(MARK) || body.length > 65000) throw new Error(`${process.env.REPORT} is not a report`)
-  const {owner, repo} = context.repo, at = {owner, repo}
-  const run = context.payload.workflow_run, sha = run ? run.head_sha : context.sha
-  const pull = run ? await byHead(github, at, `${run.head_repository.owner.login}:${run.head_branch}`, sha) : await byCommit(github, at, sha)
-  if (!pull) return core.notice(`no pull request belongs to ${sha}: the report is in the job's summary`)
+// A report that is too long ends before the section that doesn't fit (or within the first, where that is too long by
+// itself), and says where the rest is.
+const fitted = (body, url) => {
+  if (body.length <= LIMIT) return body
+  const room = body.slice(0, LIMIT - 500)
+  const section = room.lastIndexOf('\n## '), line = room.lastIndexOf('\n')
+  let kept = room.slice(0, section > 0 ? section : line > 0 ? line : room.length)
+  if ((kept.match(/^```/gm) || []).length % 2) kept += '\n```'
+  const open = (kept.match(/<details/g) || []).length - (kept.match(/<\/details>/g) || []).length
+  const rest = `**The report is too long for a comment and ends here; the rest is in [the run's summary](${url}).**`
+  return `${kept}${'\n</details>'.repeat(Math.max(0, open))}\n\n${rest}\n`
+}
+
+const written = async (github, at, pull, body) => {
   const own = await mine(github, at, pull.number)
   if (own) await github.request('PATCH /repos/{owner}/{repo}/issues/comments/{id}', {...at, id: own.id, body})
   else await github.request('POST /repos/{owner}/{repo}/issues/{number}/comments', {...at, number: pull.number, body})
-  core.notice(`report: pull request ${pull.number}`)
+}
+
+const refused = (core, status) => {
+  const why = `The report could not be a comment: ${REFUSED[status]} (HTTP ${status}). ` +
+    "It is in the run's summary. The job needs `pull-requests: write`."
+  core.warning(why)
+  if (process.env.GITHUB_STEP_SUMMARY) fs.appendFileSync(process.env.GITHUB_STEP_SUMMARY, `> [!WARNING]\n> ${why}\n`)
+}
+
+module.exports = async ({github, context, core}) => {
+  const report = fs.readFileSync(process.env.REPORT, 'utf8')
+  if (!report.startsWith(MARK)) throw new Error(`${process.env.REPORT} is not a report`)
+  const {owner, repo} = context.repo, at = {owner, repo}
+  const run = context.payload.workflow_run, sha = run ? run.head_sha : context.sha
+  const url = run ? run.html_url : `${context.serverUrl}/${owner}/${repo}/actions/runs/${context.runId}`
+  try {
+    const head = run && `${run.head_repository.owner.login}:${run.head_branch}`
+    const pull = run ? await byHead(github, at, head, sha) : await byCommit(github, at, sha)
+    if (!pull) return core.notice(`no pull request belongs to ${sha}: the report is in the job's summary`)
+    await written(github, at, pull, fitted(report, url))
+    core.notice(`report: pull request ${pull.number}`)
+  } catch (e) {
+    if (!REFUSED[e.status]) throw e // a network that fails or a host that is down: red, the job may be run again
+    refused(core, e.status)
+  }
 }

@@ -12,6 +12,7 @@ from conftest import ROOT, run, set_params
 
 from xraypneu import publish
 from xraypneu.bundle import SHIPPED, BundleError, load_bundle
+from xraypneu.signature import SignatureError, Trust, check_signature
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,18 @@ def test_verify_says_when_it_is_given_other_images(shipped, tmp_path, capsys):
     next((tmp_path / "other/test/NORMAL").iterdir()).unlink()
     publish.verify(tmp_path / "other", bundle.folder, folder)
     assert "not the images that the figures were published for" in capsys.readouterr().out
+
+
+def test_ship_with_a_key(films, tmp_path):
+    "The shipped bundle is signed: its figures and its card too, so that they can't be exchanged either."
+    folder, key, public = tmp_path / "xray", tmp_path / "key.pem", tmp_path / "key.pub"
+    shutil.copytree(films, folder, symlinks=True, ignore=shutil.ignore_patterns("films", ".dvc"))
+    run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
+    run(["openssl", "ec", "-in", str(key), "-pubout", "-out", str(public)], tmp_path)
+    bundle = publish.ship(folder, tmp_path / "shipped", key=key)
+    assert check_signature(bundle.folder, Trust(key=str(public))) == "verified"
+    (bundle.folder / "metrics.json").write_text("{}")
+    with pytest.raises(SignatureError, match="metrics.json"): check_signature(bundle.folder, Trust(key=str(public)))
 
 
 def test_ship_refuses(project, films, tmp_path):

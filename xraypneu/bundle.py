@@ -23,6 +23,7 @@ import numpy as np
 
 from .files import previous, replacing, write_file
 from .known import Known, read_known
+from .signature import SignatureError, check_signature
 
 # %% ../nbs/api/06_bundle.ipynb #c005
 SCHEMA = 2  # 2: a calibration with slope and intercept in the place of a temperature
@@ -336,6 +337,14 @@ class Bundle:
         slope, intercept = self.own["calibration"]["slope"], self.own["calibration"]["intercept"]
         return 1 / (1 + np.exp(-(slope * np.asarray(logits, dtype=np.float64) + intercept)))
 
+# %% ../nbs/api/06_bundle.ipynb #c0s0
+def _refuse_forgery(folder):
+    "Check the signature by the policy of `xraypneu.signature`; the package's own bundle may do without one."
+    try:
+        check_signature(folder, optional=folder == SHIPPED)
+    except SignatureError as e:
+        raise BundleError(str(e)) from None
+
 # %% ../nbs/api/06_bundle.ipynb #c011
 def _read(file):
     "The bytes of a file of a bundle, which are then hashed, checked and used: nobody can change them in between."
@@ -403,6 +412,7 @@ def load_bundle(
     for name in ("bundle.json", "model.onnx"):
         if not (folder / name).is_file():
             raise BundleError(f"no bundle in {folder}: {name} is missing. Train one with `make run`, or name another folder")
+    _refuse_forgery(folder)
     info = _read_info(folder / "bundle.json")
     if precision not in PRECISIONS:
         raise BundleError(f"precision {precision!r} is not known. Choose one of {', '.join(PRECISIONS)}")

@@ -6,6 +6,7 @@
 __all__ = ['CLOSE', 'COUNTS', 'ship', 'compare', 'verify', 'main']
 
 # %% ../nbs/api/19_publish.ipynb #c003
+import argparse
 import json
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from . import metrics
 from .bundle import SHIPPED, Bundle, BundleError, load_bundle, write_bundle
 from .dataset import DataError, prepare
 from .files import project_root, replacing, write_file
+from .signature import SignatureError, sign
 from .stage import StageError, stage_params, without_radiographs
 
 # %% ../nbs/api/19_publish.ipynb #c005
@@ -33,8 +35,9 @@ def _published(root, bundle):
 def ship(
     root=None,  # the project; None: the one around the working folder
     target=None,  # None: the package's folder
+    key=None,  # file of a private key to sign with; None: no signature
 ) -> Bundle:  # as shipped
-    "Publish the project's trained bundle. Raises `BundleError`."
+    "Publish the project's trained bundle. Raises `BundleError`, and `SignatureError` where it can't be signed."
     root = project_root() if root is None else Path(root)
     bundle = load_bundle(root / "models/bundle")
     figures = json.loads((root / "reports/metrics.json").read_text())
@@ -52,6 +55,8 @@ def ship(
     extra |= {"README.md": files["model_card.md"].decode(), "metrics.json": files["metrics.json"].decode()}
     shipped = write_bundle(SHIPPED if target is None else target, (bundle.folder / "model.onnx").read_bytes(), info, extra)
     assert shipped.hash == bundle.hash, "what was shipped is not what was evaluated"
+    if key is not None:
+        sign(shipped.folder, key)
     return shipped
 
 # %% ../nbs/api/19_publish.ipynb #c007
@@ -100,17 +105,23 @@ def verify(
 
 # %% ../nbs/api/19_publish.ipynb #c009
 def main(argv=None) -> int:
-    "`python -m xraypneu.publish ship`, or `verify FOLDER`."
-    argv = sys.argv[1:] if argv is None else argv
+    "`python -m xraypneu.publish`: put the trained bundle into the package, or check its published metrics."
+    parser = argparse.ArgumentParser(prog="python -m xraypneu.publish", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    shipping = commands.add_parser("ship", help="put models/bundle into the package")
+    shipping.add_argument("--key", help="file of a private key: sign the bundle with it")
+    verifying = commands.add_parser("verify", help="score the shipped bundle on the official test split")
+    verifying.add_argument("folder", help="the radiographs")
+    args = parser.parse_args(argv)
     try:
-        if argv == ["ship"]:
-            print(f"shipped {ship().hash}; commit xraypneu/shipped and results")
+        if args.command == "ship":
+            print(f"shipped {ship(key=args.key).hash}; commit xraypneu/shipped and results")
             return 0
-        if len(argv) == 2 and argv[0] == "verify" and argv[1]:
-            return 0 if verify(argv[1]) else 1
-        print("give `ship`, or `verify` and the folder of the radiographs: make verify DATA=path/to/chest_xray", file=sys.stderr)
-        return 2
-    except (BundleError, DataError, StageError, OSError) as e:
+        if not args.folder:
+            print("give the folder of the radiographs: make verify DATA=path/to/chest_xray", file=sys.stderr)
+            return 2
+        return 0 if verify(args.folder) else 1
+    except (BundleError, DataError, SignatureError, StageError, OSError) as e:
         print(f"{e}", file=sys.stderr)
         return 1
 

@@ -1,0 +1,329 @@
+"""The supply chain: locks with hashes, the audit's policy, the image's base, the SBOM, the signature of a release."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+import zipfile
+from contextlib import contextmanager
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.machinery import SourceFileLoader
+
+import pytest
+from conftest import ROOT, run
+from packaging.requirements import Requirement
+
+LOCKS = {p.stem: p.read_text() for p in sorted((ROOT / "locks").glob("*.txt"))}
+ENTRY = re.compile(r"([a-z0-9-]+)==([^\s;\\]+)( ; [^\\]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
+
+
+def script(name):
+    "A program of .ci as a module."
+    loader = SourceFileLoader(name, str(ROOT / f".ci/{name}"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def versions(text):
+    return {m[1]: m[2] for m in ENTRY.finditer(text)}
+
+
+# --- locks
+
+
+def test_a_lock_is_versions_and_hashes_and_nothing_else():
+    "No index, no folder of wheels, no address: every machine takes the same files from wherever its pip looks."
+    assert set(LOCKS) == {"env", "app", "sign", "bench", "build", "tools"}
+    for name, text in LOCKS.items():
+        first, rest = text.split("\n", 1)
+        assert first.startswith("# ") and first.endswith("written by make constraints")
+        assert ENTRY.sub("", rest) == "", name
+
+
+def test_the_locks_hold_what_settings_ini_asks_for():
+    lock = script("lock")
+    groups = lock.settings()
+    for name, parts in lock.LOCKS.items():
+        locked = versions(LOCKS[name])
+        for requirement in (Requirement(r) for part in parts for r in groups[part]):
+            canonical = re.sub(r"[-_.]+", "-", requirement.name).lower()
+            assert canonical in locked and requirement.specifier.contains(locked[canonical]), (
+                f"{requirement} in locks/{name}.txt: run make constraints"
+            )
+
+
+def test_one_version_of_a_package_everywhere():
+    "constraints.txt, for those who install by hand, and every lock agree; the tools have an environment of their own."
+    listed = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    )
+    for name in set(LOCKS) - {"tools", "build"}:
+        assert versions(LOCKS[name]).items() <= listed.items(), name
+    build, env = versions(LOCKS["build"]), versions(LOCKS["env"])
+    assert {"pip", "setuptools", "wheel"} <= build.keys() and all(env[k] == build[k] for k in ("setuptools", "wheel"))
+
+
+def test_nothing_is_installed_without_its_hash():
+    "Every call of pip in Makefile and Dockerfile is by a lock, or takes the project alone and builds it with locked tools."
+    calls = [
+        line
+        for f in ("Makefile", "deploy/Dockerfile")
+        for line in (ROOT / f).read_text().splitlines()
+        if "pip install" in line and not line.startswith("#")
+    ]
+    calls += [line for line in (ROOT / "Makefile").read_text().splitlines() if "$(LOCKED)" in line]
+    assert len(calls) >= 10
+    for call in calls:
+        assert "--require-hashes" in call or "$(LOCKED) locks/" in call or "--no-deps --no-build-isolation" in call, (
+            call
+        )
+    assert "LOCKED := -m pip install --require-hashes --no-build-isolation" in (ROOT / "Makefile").read_text()
+
+
+def wheel(folder, says):
+    "A wheel of one module."
+    file, info = folder / "tiny-1.0-py3-none-any.whl", "tiny-1.0.dist-info"
+    with zipfile.ZipFile(file, "w") as z:
+        z.writestr("tiny.py", says)
+        z.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        z.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        z.writestr(f"{info}/RECORD", f"tiny.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return file
+
+
+def test_a_file_that_was_exchanged_is_not_installed(tmp_path):
+    "By the Makefile's own way of calling pip: the same name and version, other bytes."
+    recipe = re.search(r"^LOCKED := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    honest = wheel(tmp_path, "x = 1")
+    (tmp_path / "lock.txt").write_text(
+        f"tiny==1.0 \\\n    --hash=sha256:{hashlib.sha256(honest.read_bytes()).hexdigest()}\n"
+    )
+    call = [
+        sys.executable,
+        *recipe,
+        str(tmp_path / "lock.txt"),
+        "--no-index",
+        "--find-links",
+        str(tmp_path),
+        "--target",
+    ]
+    run([*call, str(tmp_path / "first")], tmp_path)
+    wheel(tmp_path, "x = 2")
+    done = run([*call, str(tmp_path / "second")], tmp_path, check=False)
+    assert done.returncode and (tmp_path / "first/tiny.py").exists() and not (tmp_path / "second").exists()
+
+
+def test_the_image_is_made_from_one_base_by_digest():
+    text = (ROOT / "deploy/Dockerfile").read_text()
+    bases = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", text, re.M)
+    stages = {name for _, name in bases if name}
+    outside = [image for image, _ in bases if image not in stages]
+    assert len(outside) == 1 and re.fullmatch(r"python:3\.11\.\d+-slim-\w+@sha256:[0-9a-f]{64}", outside[0])
+    ignored = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
+    for source in re.findall(r"^COPY (?!--from)(\S+) ", text, re.M):
+        assert source == "." or any(line == f"!{source}" for line in ignored), source
+
+
+# --- audit
+
+
+@contextmanager
+def osv(vulnerable, records):
+    "A service that answers as OSV does: package name to its vulnerabilities, and id to record."
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            assert self.path == "/v1/query" and asked["package"]["ecosystem"] == "PyPI"
+            found = vulnerable.get(asked["package"]["name"])
+            self.say(200, {"vulns": found} if found else {})
+
+        def do_GET(self):
+            found = records.get(self.path.removeprefix("/v1/vulns/"))
+            self.say(404 if found is None else 200, found or {"code": 5, "message": "Bug not found."})
+
+        def say(self, status, what):
+            body = json.dumps(what).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# As pip-audit 2.10 writes it, and as OSV keeps it: PyPI's own record has no severity, its alias at GitHub has.
+REPORT = {
+    "dependencies": [
+        {
+            "name": "tiny",
+            "version": "1.0",
+            "vulns": [
+                {"id": "PYSEC-2026-1", "fix_versions": ["1.1"], "aliases": ["CVE-2026-1", "GHSA-aaaa-bbbb-cccc"]},
+                {"id": "PYSEC-2026-2", "fix_versions": [], "aliases": []},
+            ],
+        },
+        {"name": "small", "version": "2.0", "vulns": []},
+        {"name": "odd", "skip_reason": "not on the index"},
+    ],
+    "fixes": [],
+}
+GITHUB = {
+    "id": "GHSA-aaaa-bbbb-cccc",
+    "database_specific": {"severity": "HIGH", "cwe_ids": ["CWE-22"]},
+    "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"}],
+}
+
+
+def test_the_policy_on_a_recorded_report():
+    audit = script("audit")
+    records = {"PYSEC-2026-1": {}, "GHSA-aaaa-bbbb-cccc": GITHUB}
+    known = lambda id: records.get(id, {})  # noqa: E731
+    accepted = {"GHSA-aaaa-bbbb-cccc": {"id": "GHSA-aaaa-bbbb-cccc", "reason": "not used", "until": date(2026, 6, 1)}}
+    first, second = audit.judged(audit.found(REPORT), known, {}, date(2026, 1, 1))
+    assert first == ("tiny", "1.0", "PYSEC-2026-1", "HIGH", "1.1", "fails")
+    assert second[3:] == ("UNKNOWN", "no version", "fails")  # nobody knows how bad it is
+    assert audit.judged(audit.found(REPORT), known, accepted, date(2026, 6, 1))[0][-1] == "accepted until 2026-06-01"
+    assert audit.judged(audit.found(REPORT), known, accepted, date(2026, 6, 2))[0][-1] == "fails"
+    records["GHSA-aaaa-bbbb-cccc"] = {"database_specific": {"severity": "MODERATE"}}
+    assert audit.judged(audit.found(REPORT), known, {}, date(2026, 1, 1))[0][3:] == ("MODERATE", "1.1", "below high")
+    assert audit.acceptances(ROOT / ".ci/audit.toml") == {}
+
+
+@pytest.mark.parametrize("severity, status", [("HIGH", 1), ("CRITICAL", 1), ("LOW", 0), (None, 1)])
+def test_the_audit_of_a_report(severity, status, tmp_path):
+    "A program in pip-audit's place that writes the recorded report; real ones are asked for severities."
+    tool = tmp_path / "pip-audit"
+    found = {
+        "dependencies": [{**REPORT["dependencies"][0], "vulns": REPORT["dependencies"][0]["vulns"][:1]}],
+        "fixes": [],
+    }
+    tool.write_text(
+        f"#!{sys.executable}\nimport sys\nto = sys.argv[sys.argv.index('--output') + 1]\n"
+        f"open(to, 'w').write({json.dumps(json.dumps(found))})\nsys.exit(1)\n"
+    )
+    tool.chmod(0o755)
+    records = {"GHSA-aaaa-bbbb-cccc": {"database_specific": {"severity": severity}}} if severity else {}
+    with osv({}, records) as service:
+        done = run(
+            [sys.executable, ".ci/audit", "--pip-audit", str(tool), "--service", service, "--lock", "locks/build.txt"],
+            ROOT,
+            check=False,
+            GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"),
+        )
+    assert (
+        done.returncode == status
+        and "PYSEC-2026-1" in done.out
+        and "| PYSEC-2026-1 |" in (tmp_path / "summary.md").read_text()
+    )
+
+
+def test_an_audit_that_could_not_be_made_is_no_pass(tmp_path):
+    tool = tmp_path / "pip-audit"
+    tool.write_text("#!/bin/sh\necho no network\nexit 1\n")
+    tool.chmod(0o755)
+    done = run([sys.executable, ".ci/audit", "--pip-audit", str(tool), "--lock", "locks/build.txt"], ROOT, check=False)
+    assert done.returncode == 2 and "no verdict" in done.out and "no network" in done.out
+
+
+TOOLS = ROOT / ".cache/tools/bin"
+needs_tools = pytest.mark.skipif(
+    not TOOLS.exists() and not os.environ.get("CI"), reason="no supply-chain tools here: make tools installs them"
+)
+
+
+@needs_tools
+def test_pip_audit_itself_against_a_service(tmp_path):
+    "The locked pip-audit on a lock of ours, asking a service of ours: its arguments, its report and the policy in one."
+    vulnerable = {
+        "wheel": [
+            {
+                "id": "PYSEC-2026-1",
+                "aliases": ["GHSA-aaaa-bbbb-cccc"],
+                "summary": "bad",
+                "published": "2026-01-01T00:00:00Z",
+                "affected": [
+                    {
+                        "package": {"name": "wheel", "ecosystem": "PyPI"},
+                        "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.0"}]}],
+                    }
+                ],
+            }
+        ]
+    }
+    call = [str(TOOLS / "python"), ".ci/audit", "--lock", "locks/build.txt", "--service"]
+    for level, status in (("HIGH", 1), ("MODERATE", 0)):
+        with osv(vulnerable, {"GHSA-aaaa-bbbb-cccc": {"database_specific": {"severity": level}}}) as service:
+            done = run([*call, service], ROOT, check=False)
+        assert done.returncode == status and re.search(
+            rf"\| wheel \| [\d.]+ \| PYSEC-2026-1 \| {level} \| 99.0 \|", done.out
+        ), done.out
+    with osv({}, {}) as service:
+        assert "No known vulnerability" in run([*call, service], ROOT).out
+    done = run([*call, "http://127.0.0.1:9/v1"], ROOT, check=False)
+    assert done.returncode == 2 and "no verdict" in done.out
+
+
+# --- SBOM
+
+
+@needs_tools
+def test_the_sbom_lists_what_is_installed(tmp_path):
+    "By the Makefile's command line, of the tools' own small environment; no file of this machine is in it."
+    recipe = re.search(
+        r"^\t\$\(TOOLS\)/bin/cyclonedx-py (.+) build/release/sbom.cdx.json \$\(BIN\)/python$",
+        (ROOT / "Makefile").read_text(),
+        re.M,
+    )[1]
+    file = tmp_path / "sbom.cdx.json"
+    run([str(TOOLS / "cyclonedx-py"), *recipe.split(), str(file), str(TOOLS / "python")], ROOT)
+    sbom = json.loads(file.read_text())
+    seen = {re.sub(r"[-_.]+", "-", c["name"]).lower(): c["version"] for c in sbom["components"]}
+    locked = versions(LOCKS["tools"])
+    assert sbom["bomFormat"] == "CycloneDX" and seen.keys() <= locked.keys() | versions(LOCKS["build"]).keys()
+    assert {"uv", "pip-audit", "cyclonedx-bom"} <= seen.keys() and all(
+        seen[k] == locked[k] for k in seen if k in locked
+    )
+    assert str(ROOT) not in file.read_text() and len(sbom["dependencies"]) >= len(seen)
+
+
+# --- signatures
+
+
+def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
+    "As the release signs it and a server uses it: one that was changed afterwards is refused."
+    key, public, folder = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "bundle"
+    run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
+    run(["openssl", "ec", "-in", str(key), "-pubout", "-out", str(public)], tmp_path)
+    shutil.copytree(ROOT / "xraypneu/shipped", folder)
+    call = [sys.executable, "-m", "xraypneu.signature"]
+    done = run([*call, "sign", str(folder)], ROOT, check=False)
+    assert done.returncode == 1 and "no key is given" in done.out and not (folder / "model.sig").exists()
+    run([*call, "sign", str(folder), "--key", str(key)], ROOT)
+    assert "verified" in run([*call, "verify", str(folder)], ROOT, XRAYPNEU_SIGNER_KEY=str(public)).out
+    assert (
+        "was not checked" in run([*call, "verify", str(folder)], ROOT, check=False).out
+    )  # nobody said whose it should be
+    serving = {"XRAYPNEU_SIGNER_KEY": str(public), "XRAYPNEU_SIGNATURE": "required"}
+    info = [sys.executable, "-m", "xraypneu.cli", "info"]
+    assert run([*info, "--bundle", str(folder)], ROOT, **serving).returncode == 0
+    assert run(info, ROOT, **serving).returncode == 0  # the package's own
+    with open(folder / "model.onnx", "ab") as f:
+        f.write(b"!")
+    done = run([*info, "--bundle", str(folder)], ROOT, check=False, **serving)
+    assert done.returncode and "is refused" in done.out and "Traceback" not in done.out
