@@ -23,8 +23,8 @@ class Views:
     min_area: float = 0.08  # smallest part of the image's area that a view shows, 0 to 1
     aspect: float = 0.4  # a view's aspect ratio lies within e^-aspect and e^aspect, log-uniform
     jitter: float = 0.3  # brightness and contrast vary by this fraction
-    gamma: float = 0.0  # exposure: the grey curve's exponent lies within e^-gamma and e^gamma, log-uniform
-    degrade: float = 0.0  # share of the views that are blurred, sharpened, made noisy or compressed, 0 to 1
+    gamma: float = 0.7  # exposure: the grey curve's exponent lies within e^-gamma and e^gamma, log-uniform
+    degrade: float = 0.5  # share of the views that are blurred, sharpened, made noisy or compressed, 0 to 1
     border: float = 0.0  # share of the views that get the outer border of another image, 0 to 1
     stamps: int = 2  # up to so many text stamps a view
     flip: bool = True  # mirror half of the views

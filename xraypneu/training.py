@@ -47,7 +47,7 @@ class Recipe:
     view_sizes: tuple = ()  # sides of the views in pixels, the epochs of the second phase shared out among them; none: the images' own
     first_block: int = 0  # blocks of the backbone before this one keep the weights they came with, 0 to 16
     balanced: bool = True  # as many images of each class in a batch; False: as common as they are
-    average: float = 0.0  # keep the moving average of the weights, of at most this momentum a step; 0: the weights themselves
+    average: float = 0.99  # keep the moving average of the weights, of at most this momentum a step; 0: the weights themselves
     mixup: float = 0.0  # mix pairs of views and labels, shares from Beta(mixup, mixup); 0: don't
     seed: int = 0
     views: Views = field(default_factory=Views)
