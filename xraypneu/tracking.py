@@ -273,15 +273,16 @@ class Breaker:
         self._pause = PAUSES[0]
 
 
-def _is_refusal(e):
-    "Whether the store is there and will never take it. Wrong credentials and overload may pass."
+def _is_refusal(e, at_last=False):
+    "Whether the store is there and does not take it. Wrong credentials, overload and inner errors may pass, until `at_last`."
+    if at_last and type(e).__name__ == "RestException":  # a server's own answer
+        return True
     status = getattr(getattr(e, "response", None), "status_code", None)
     if status is None and hasattr(e, "get_http_status_code"):
         status = e.get_http_status_code()
-    if status is None and isinstance(e, OSError):  # of the network, also where it is a ValueError to requests
-        return isinstance(e, FileNotFoundError)
-    if status is None:
-        return isinstance(e, TypeError | ValueError | KeyError)
+    if status is None:  # of the network, of a database, or a fault of the entry, which must not hold up the others
+        elsewhere = isinstance(e, OSError) or type(e).__module__.startswith("sqlalchemy.")
+        return isinstance(e, FileNotFoundError) or not elsewhere
     return 400 <= status < 500 and status not in (401, 403, 408, 429)
 
 # %% ../nbs/api/15_tracking.ipynb #c022
@@ -290,7 +291,8 @@ class Spool:
 
     def __init__(self, journal=None, uri="", root=None, head=None, closed=True):
         self.journal, self.uri, self.root, self.head = journal, uri, root, head or {}
-        self.breaker, self.patience, self._known, self._told = Breaker(uri, closed), PATIENCE, None, False
+        self.breaker, self.patience, self.at_last = Breaker(uri, closed), PATIENCE, False
+        self._known, self._told = None, False
 
     def __bool__(self):
         return self.journal is not None
@@ -345,9 +347,9 @@ class Sender(Spool):
         try:
             answer = SENDERS[entry["kind"]](self, entry)
         except Exception as e:  # each kind of store raises its own
-            if not _is_refusal(e):
+            if not _is_refusal(e, self.at_last):
                 self.breaker.failed()
-                self._tell(f"MLflow at {public_url(self.uri)} doesn't answer ({_why(e)}): recording locally")
+                self._tell(f"MLflow at {public_url(self.uri)} doesn't answer: recording locally ({_why(e)})")
                 return False
             self.journal.refused(entry, _why(e))
             kept = "It is kept for `xraypneu sync`"
@@ -776,7 +778,7 @@ def local_note(root=".") -> str:  # "" where everything is in the store
 def _synced(journal, uri, root, patience):
     "Send what waits in one journal; what came of it."
     run = Run(journal, uri, root)
-    run.patience = patience
+    run.patience, run.at_last = patience, True
     before = {e["n"]: e["kind"] for e in journal.waiting(refused=True)}
     first = journal.entries[0]
     run.flush(now=True, refused=True)
