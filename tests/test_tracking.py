@@ -334,10 +334,10 @@ def forms(secrets):
     return [s.encode() for s in both + pairs]
 
 
-def files_with(secrets, *folders):
+def files_with(secrets, *folders, least=50):
     "Files that hold one of the secrets."
     files = [p for folder in folders for p in Path(folder).rglob("*") if p.is_file()]
-    assert len(files) > 50
+    assert len(files) > least
     return [(str(p), s) for p in files for s in forms(secrets) if s in p.read_bytes()]
 
 
@@ -345,6 +345,31 @@ def test_no_secret_of_the_environment_is_left_by_a_run(project):
     "The shared project ran with all of them set, tracking store and artifacts included."
     assert (project / "mlflow.db").is_file() and (project / "mlartifacts").is_dir()
     assert not files_with(SECRETS.values(), project)
+
+
+TALKATIVE = """import base64, os, sys
+print({k: v for k, v in os.environ.items()})
+print(os.environ, file=sys.stderr)
+pair = f"{os.environ['MLFLOW_TRACKING_USERNAME']}:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
+base64.b64encode(pair.encode()).decode()"""
+
+
+@pytest.mark.parametrize("ending", ["", "raise ValueError(f'no access with {os.environ}')"])
+def test_a_notebook_that_prints_the_environment_is_cleaned(ending, tmp_path, sqlite_server):
+    "What is written and what goes to the terminal, also when it fails."
+    import nbformat
+
+    for name, text in (("dvc.yaml", "stages: {prepare: {cmd: x, params: [prepare]}}"), ("params.yaml", "prepare: {a: 1}")):
+        (tmp_path / name).write_text(text)
+    cells = [nbformat.v4.new_code_cell("a = 0", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(TALKATIVE + "\n" + ending)]
+    (tmp_path / "nbs/pipeline").mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "nbs/pipeline/prepare.ipynb")
+    uri = sqlite_server.uri.replace("//", f"//{WITH_PASSWORD}")
+    done = run([sys.executable, "-m", "xraypneu.stage", "prepare"], tmp_path, check=False, **SECRETS, MLFLOW_TRACKING_URI=uri)
+    assert done.returncode == bool(ending)
+    (tmp_path / "log").write_text(done.out)
+    assert "***" in done.out and "***" in (tmp_path / "reports/prepare.ipynb").read_text()
+    assert not files_with(SECRETS.values(), tmp_path, least=4)
 
 
 def start_pipeline(folder, server, seed):

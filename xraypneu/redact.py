@@ -8,6 +8,7 @@ __all__ = ['LEAST', 'TOKEN', 'NAMED', 'USERINFO', 'HIDDEN', 'secrets_of', 'forms
 
 # %% ../nbs/api/00a_redact.ipynb #c003
 import base64
+import functools
 import html
 import json
 import os
@@ -73,12 +74,22 @@ def forms_of(
     return {form for form in {secret} | quoted | lower | escaped | encoded if len(form) >= LEAST}
 
 
-def _patterns(env=None):
-    "Variable and the expression that finds its secret in any form; the longest first."
-    env = dict(os.environ if env is None else env)
-    users = _users(env)
-    for secret, name in sorted(secrets_of(env).items(), key=lambda item: -len(item[0])):
-        yield name, "|".join(map(re.escape, sorted(forms_of(secret, users), key=len, reverse=True)))
+@functools.lru_cache(maxsize=8)
+def _forms(variables):
+    "Names of variables and the forms of their secrets, the longest secret first."
+    env = dict(variables)
+    users, secrets = _users(env), sorted(secrets_of(env).items(), key=lambda item: -len(item[0]))
+    return [(name, sorted(forms_of(secret, users), key=len, reverse=True)) for secret, name in secrets]
+
+
+@functools.lru_cache(maxsize=8)
+def _expression(variables):
+    "Finds any secret in any form."
+    return re.compile("|".join(re.escape(form) for _, forms in _forms(variables) for form in forms) or "(?!)")
+
+
+def _variables(env):
+    return tuple(sorted((os.environ if env is None else env).items()))
 
 # %% ../nbs/api/00a_redact.ipynb #c011
 HIDDEN = "***"
@@ -89,13 +100,12 @@ def scrub(
     env=None,  # variables by name; None: those of this process
 ) -> str:
     "A text without the secrets of the environment."
-    either = "|".join(pattern for _, pattern in _patterns(env))
-    return re.sub(either, HIDDEN, text) if either else text
+    return _expression(_variables(env)).sub(HIDDEN, text)
 
 
 def scrub_values(found, env=None):
     "The same for all texts in nested dictionaries and lists, such as a notebook; they are changed in place."
-    either = re.compile("|".join(pattern for _, pattern in _patterns(env)) or "(?!)")
+    either = _expression(_variables(env))
 
     def visit(value):
         if isinstance(value, str):
@@ -113,7 +123,10 @@ def find_secret(
     env=None,  # variables by name; None: those of this process
 ) -> str | None:  # name of the variable
     "The variable whose secret is in a file's content, or None."
-    return next((name for name, pattern in _patterns(env) if re.search(pattern.encode(), content)), None)
+    for name, forms in _forms(_variables(env)):
+        if any(form.encode() in content for form in forms):
+            return name
+    return None
 
 # %% ../nbs/api/00a_redact.ipynb #c014
 def public_url(url: str) -> str:
