@@ -32,7 +32,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .bundle import INT8, BundleError, load_bundle
 from .files import project_root, replacing, write_file
 from .journal import Journal
 from .redact import public_url, scrub, split_credentials
@@ -842,6 +841,8 @@ def _owner(client, uri):
 
 def _checked(folder, wanted):
     "The folder of a bundle that is whole and the wanted one. Raises `BundleError`."
+    from xraypneu.bundle import INT8, BundleError, load_bundle
+
     bundle = load_bundle(folder)
     if INT8 in bundle.info.get("parts_sha256", {}):
         load_bundle(folder, "int8")
@@ -861,6 +862,8 @@ def _downloads():
 
 def _fetched(client, run_id, wanted):
     "The checked bundle of a run; a store in this file system is read in place."
+    from xraypneu.bundle import BundleError
+
     mlflow = _quiet()
     what = {"run_id": run_id, "artifact_path": "bundle", "tracking_uri": client.tracking_uri}
     if urlsplit(client.get_run(run_id).info.artifact_uri).scheme in ("", "file"):
@@ -877,6 +880,8 @@ def _fetched(client, run_id, wanted):
 def registered_bundle(uri: str) -> Path:  # the bundle's folder; downloaded where the store is elsewhere
     "The bundle behind an MLflow address, whole and as it was registered. Raises `TrackingError`."
     from mlflow.exceptions import MlflowException
+
+    from xraypneu.bundle import BundleError
 
     try:
         place = store_uri()
