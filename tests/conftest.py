@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from tracked import POSTGRES, MlflowServer, Postgres
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"sample": {"patients": 48}, "prepare": {"size": 96}, "train": {"epochs": 2, "batch_size": 16}, "evaluate": {"bootstrap": 200}}
+# the shared project runs with these; test_tracking.py looks for them in all that it leaves
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "aws+secret/0a1b2c3d", "KAGGLE_KEY": "kaggle-key-4e5f6a", "GITHUB_TOKEN": "ghp_token7b8c9d0e",
+           "XRAYPNEU_REMOTE_PASSWORD": "remote&pass<1f2a3b>", "EXAMPLE_SECRET": "example-secret-4c5d6e",
+           "EXAMPLE_ADDRESS": "https://someone:address-pass-7f8a@host.invalid/x"}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -71,7 +76,7 @@ def make_project(folder):
 def project(tmp_path_factory):
     "A small project after `dvc repro`: read it, don't change it."
     folder = make_project(tmp_path_factory.mktemp("project") / "xray")
-    done = run(["dvc", "repro"], folder)
+    done = run(["dvc", "repro"], folder, **SECRETS)
     (folder / ".repro.log").write_text(done.out)
     run(["git", "add", "-A"], folder)
     run(["git", "commit", "-q", "-m", "run"], folder)
@@ -86,3 +91,19 @@ def copy(project, tmp_path):
     (folder / "mlflow.db").unlink()
     shutil.rmtree(folder / "mlartifacts")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sqlite_server(tmp_path_factory):
+    "`mlflow server` with sqlite; a test that kills it starts it again."
+    with MlflowServer(tmp_path_factory.mktemp("sqlite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory):
+    "`mlflow server` with PostgreSQL."
+    if POSTGRES is None:
+        pytest.skip("PostgreSQL is not installed")
+    with Postgres() as cluster, MlflowServer(tmp_path_factory.mktemp("postgres"), cluster.uri) as server:
+        yield server

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'check_params', 'normalise', 'title_of',
-           'html_page', 'to_html', 'Echo', 'without_radiographs', 'run_stage', 'summary', 'set_params', 'main']
+           'html_page', 'to_html', 'Echo', 'hide_secrets', 'without_radiographs', 'run_stage', 'summary', 'set_params',
+           'main']
 
 # %% ../nbs/api/18_stage.ipynb #c003
 import argparse
@@ -24,6 +25,7 @@ import nbformat
 
 from . import tracking
 from .files import project_root, write_file
+from .redact import scrub, scrub_values, split_credentials
 
 # %% ../nbs/api/18_stage.ipynb #c005
 class StageError(RuntimeError):
@@ -172,17 +174,23 @@ class Echo:
 
     def write(self, text):
         if self.bars and "\r" in text:
-            self.out.write(text)
+            self.out.write(scrub(text))
             return
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             line = line.split("\r")[-1].rstrip()
             if line and not _NOISE.match(line) and not re.search(r"\d+%\|", line):
                 s = int(time.monotonic() - self.began)
-                self.out.write(f"{self.name} {s // 60:02d}:{s % 60:02d} | {line}\n")
+                self.out.write(f"{self.name} {s // 60:02d}:{s % 60:02d} | {scrub(line)}\n")
 
     def flush(self):
         self.out.flush()
+
+# %% ../nbs/api/18_stage.ipynb #c029
+def hide_secrets(path):
+    "Take the secrets of the environment out of a text file that may be missing."
+    if path.is_file() and (text := path.read_text(encoding="utf-8")) != (clean := scrub(text)):
+        write_file(path, clean)
 
 # %% ../nbs/api/18_stage.ipynb #c017
 def without_radiographs(nb):
@@ -224,7 +232,7 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     settings = read_yaml(root / "params.yaml").get("tracking", {})
     if unknown := settings.keys() - {"experiment", "required"}:
         raise StageError(f"params.yaml has unknown names in tracking: {', '.join(unknown)}")
-    os.environ.update(tracking.environment(root, **settings, records=name in TRACKED))
+    os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
 
     (root / "reports").mkdir(exist_ok=True)
@@ -239,18 +247,21 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     except BaseException as e:
         if name == "train":
             tracking.interrupted(root)
+        hide_secrets(target)
         where = f"The notebook as far as it came: {target.relative_to(root)}"
         if isinstance(e, PapermillExecutionError):
             text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
-            raise StageError(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}") from None
+            raise StageError(scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")) from None
         if isinstance(e, Exception):
-            raise StageError(f"{name} failed. {where}\n{type(e).__name__}: {e}") from e
+            raise StageError(scrub(f"{name} failed. {where}\n{type(e).__name__}: {e}")) from e
         raise
-    nb = normalise(nbformat.read(target, as_version=4))
+    nb = scrub_values(normalise(nbformat.read(target, as_version=4)))
     write_file(target, nbformat.writes(nb) + "\n")
     write_file(target.with_suffix(".html"), to_html(nb))
     if (root / tracking.RUN_FILE).is_file() and name in TRACKED:
         _record(name, root)
+    if name in TRACKED and (note := tracking.local_note(root)):
+        print(note)
     return target
 
 # %% ../nbs/api/18_stage.ipynb #c025
@@ -272,7 +283,7 @@ def summary(root=None) -> str:
     mlflow = shlex.join([str(Path(sys.executable).with_name("mlflow")), "ui", "--backend-store-uri", tracking.default_uri(root)])
     tracked = f"{mlflow}   then open http://127.0.0.1:5000" if Path(tracking.default_uri(root)[10:]).is_file() else "not recorded"
     lines += [f"Reports   {root / 'reports'}{os.sep}{{prepare,eda,train,evaluate}}.html", f"Model     {root / 'models' / 'bundle'}",
-              f"Runs      {uri or tracked}",
+              f"Runs      {tracking.public_url(uri) if uri else tracked}",
               "", "Not a medical device."]
     return "\n".join(lines)
 
@@ -309,6 +320,7 @@ def main(argv=None) -> int:
     parser.add_argument("name", help="a stage of dvc.yaml; `set` to change params.yaml; `summary` for the closing lines")
     parser.add_argument("change", nargs="*", help="with `set`: section.name=value")
     args = parser.parse_args(argv)
+    split_credentials()
     try:
         if args.name == "summary":
             print(summary())
@@ -317,7 +329,7 @@ def main(argv=None) -> int:
         else:
             run_stage(args.name)
     except (StageError, tracking.TrackingError, FileNotFoundError) as e:
-        print(f"\n{e}", file=sys.stderr)
+        print(scrub(f"\n{e}"), file=sys.stderr)
         return 1
     return 0
 
