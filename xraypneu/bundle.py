@@ -67,11 +67,13 @@ def _exactly(value): return _Rule(json.dumps(value), lambda v: type(v) is type(v
 _TEXT = _Rule("a text of at most 10,000 characters", lambda v: isinstance(v, str) and len(v) <= 10_000)
 _TEXT_OR_NULL = _Rule("a text or null", lambda v: v is None or _TEXT.holds(v))
 _TRUTH = _Rule("true or false", lambda v: isinstance(v, bool))
-_SHA256 = _Rule("a SHA-256 (64 digits 0-9, a-f)", lambda v: isinstance(v, str) and bool(re.fullmatch("[0-9a-f]{64}", v)))
+_HEX = re.compile("[0-9a-f]{64}")
+_SHA256 = _Rule("a SHA-256 (64 digits 0-9, a-f)", lambda v: isinstance(v, str) and bool(_HEX.fullmatch(v)))
 _OBJECT = _Rule("an object", lambda v: isinstance(v, dict))
-_METRICS = _Rule("an object of numbers", lambda v: isinstance(v, dict) and all(x is None or _is_number(x) for x in v.values()))
+_NUMBER_OR_NULL = _Rule("a number or null", lambda v: v is None or _is_number(v))
+_METRICS = _Rule("an object of numbers", lambda v: isinstance(v, dict) and all(map(_NUMBER_OR_NULL.holds, v.values())))
 _ROWS = _Rule("a list of objects", lambda v: isinstance(v, list) and all(isinstance(x, dict) for x in v))
-_TEXTS = _Rule("an object of texts", lambda v: isinstance(v, dict) and all(_TEXT_OR_NULL.holds(x) for x in v.values()))
+_TEXTS = _Rule("an object of texts", lambda v: isinstance(v, dict) and all(map(_TEXT_OR_NULL.holds, v.values())))
 _SIZE = _Rule("a multiple of 32 from 32 to 1024", lambda v: type(v) is int and 32 <= v <= 1024 and v % 32 == 0)
 
 # %% ../nbs/api/06_bundle.ipynb #c006b
@@ -86,7 +88,8 @@ def _table_holds(v):
     return len(v) == len(columns) + ("on" in v) and all(a < b for a, b in pairwise(rows))
 
 
-_TABLE = _Rule("a table: threshold (rising), sensitivity and specificity, each of the two with _low and _high, in columns of one length and numbers from 0 to 1", _table_holds)
+_TABLE = _Rule("a table: threshold (rising), sensitivity, specificity, and _low and _high of both, in columns of one length "
+               "with numbers from 0 to 1", _table_holds)
 _DECISION = {  # a key that ends with ? may be absent
     "calibration": {"slope": _number(1e-6, 1e6), "intercept": _number(-1e6, 1e6), "fitted?": _TEXT},
     "threshold": _between(0, 1),
@@ -94,11 +97,13 @@ _DECISION = {  # a key that ends with ? may be absent
     "operating?": _TABLE, "validation?": _METRICS, "shifted?": _METRICS,
 }
 _RULES = _DECISION | {
-    "kind": _exactly(KIND), "schema": _exactly(SCHEMA), "classes": _exactly(["NORMAL", "PNEUMONIA"]), "threshold_rule": _TEXT,
+    "kind": _exactly(KIND), "schema": _exactly(SCHEMA), "classes": _exactly(["NORMAL", "PNEUMONIA"]),
+    "threshold_rule": _TEXT,
     "input": {"size": _SIZE, "channels?": _exactly(1), "range?": _exactly("0 to 255"), "resize?": _TEXT},
     "model_sha256": _SHA256, "parts_sha256?": {f"{name}?": _SHA256 for name in PARTS}, "int8?": _DECISION,
     "data?": {"title": _TEXT, "data_hash": _TEXT, "synthetic": _TRUTH, "notice?": _TEXT_OR_NULL, "counts?": _OBJECT},
-    "history?": _ROWS, "kept_epoch?": _whole(0, 10**6), "recipe?": _OBJECT, "shift?": {"version": _whole(0, 10**6), "copies": _whole(0, 10**6)},
+    "history?": _ROWS, "kept_epoch?": _whole(0, 10**6), "recipe?": _OBJECT,
+    "shift?": {"version": _whole(0, 10**6), "copies": _whole(0, 10**6)},
     "versions?": _TEXTS, "git_commit?": _TEXT_OR_NULL, "licence?": _TEXT,
 }
 
@@ -139,7 +144,8 @@ def _faults(value, rule, at="") -> Iterator[tuple[str, str, object]]:
         field_at = f"{at}.{name}".lstrip(".")
         if name in value: yield from _faults(value[name], inner, field_at)
         elif name == key: yield field_at, inner.wanted if isinstance(inner, _Rule) else "an object", "missing"
-    if at == "parts_sha256" and (more := sorted(value.keys() - set(PARTS))): yield f"{at}.{more[0]}", f"one of {', '.join(PARTS)}", "there"
+    if at == "parts_sha256":
+        for name in sorted(value.keys() - set(PARTS)): yield f"{at}.{name}", f"one of {', '.join(PARTS)}", "there"
 
 # %% ../nbs/api/06_bundle.ipynb #c006f
 def _varint(data, at):
@@ -174,9 +180,13 @@ def _fields(data: memoryview) -> Iterator[tuple[int, object]]:
 
 # field number of what can lead to a tensor: kind of message
 _INSIDE = {
-    "model": {7: "graph", 20: "training", 25: "function"}, "training": {1: "graph", 2: "graph"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"}, "function": {7: "node", 11: "attribute"}, "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"}, "sparse": {1: "tensor", 2: "tensor"},
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
 }
 
 
@@ -192,7 +202,8 @@ def _tensors(data: memoryview, kind: str = "model", depth: int = 0) -> Iterator[
 
 # %% ../nbs/api/06_bundle.ipynb #c006g
 _TYPES = {1: "float32", 2: "uint8"}
-_NAMES = {"image": ("uint8", 3), "logit": ("float32", 1), "map": ("float32", 3), "features": ("float32", 2)}  # type, dimensions
+# type and number of dimensions
+_NAMES = {"image": ("uint8", 3), "logit": ("float32", 1), "map": ("float32", 3), "features": ("float32", 2)}
 
 
 def _port(data):
@@ -204,7 +215,7 @@ def _port(data):
         for _, tensor in (f for f in _fields(value) if f[0] == 1):
             for n, v in _fields(tensor):
                 if n == 1: kind = _TYPES.get(v, f"type {v}")
-                if n == 2: shape = [next((x for i, x in _fields(d) if i == 1), None) for _, d in _fields(v)]
+                if n == 2: shape = [dict(_fields(d)).get(1) for _, d in _fields(v)]
     return name, kind, shape
 
 
@@ -217,10 +228,14 @@ def _check_ports(ports, size, wanted):
         if shape is None: continue
         if len(shape) != _NAMES[name][1]: raise ValueError(f"{name} has {len(shape)} dimensions, not {_NAMES[name][1]}")
         if shape[0] is not None: raise ValueError(f"{name} is for batches of {shape[0]} alone")
-        if name == "image" and not {*shape[1:]} <= {None, size}: raise ValueError(f"image has the sides {shape[1:]}, and bundle.json says {size}")
+        if name == "image" and not {*shape[1:]} <= {None, size}:
+            raise ValueError(f"image has the sides {shape[1:]}, and bundle.json says {size}")
 
 
-def _check_model(data: bytes, size: int) -> int | None:  # the number of features; None where the file doesn't say
+def _check_model(
+    data: bytes,  # the ONNX file
+    size: int,  # side of the input, pixels
+) -> int | None:  # the number of features; None where the file doesn't say
     "Raise `ValueError` for a network that isn't whole in its file, or isn't of the kind that this package makes."
     try:
         names = set()
@@ -278,7 +293,8 @@ class Bundle:
     hash: str  # SHA-256 of what bundle.json says, the hashes of the other files included
     precision: str = "fp32"  # or int8: which of the two networks, with which calibration and operating point
     model: bytes = field(repr=False, default=b"")  # the network's file, as it was hashed: what is on disk may change
-    known: Known | None = field(repr=False, compare=False, default=None)  # what training images look like; None where the bundle doesn't say
+    # what training images look like; None where the bundle doesn't say
+    known: Known | None = field(repr=False, compare=False, default=None)
 
     @property
     def size(self) -> int:  # side of the square input, pixels
@@ -311,10 +327,11 @@ class Bundle:
             return ort.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
         except Exception as e:  # it has a class for each of its states
             why = (str(e).splitlines() or [type(e).__name__])[0][:300]
-            raise BundleError(f"{self.model_file} can't be run by ONNX Runtime {ort.__version__} ({why}). Take another copy, or a newer onnxruntime") from None
+            raise BundleError(f"{self.model_file} can't be run by ONNX Runtime {ort.__version__} ({why}). "
+                              "Take another copy, or a newer onnxruntime") from None
 
     def outputs(self, images: np.ndarray) -> dict:  # logit (n,), map (n, h, w), features (n, 1280), float32
-        "All outputs for one batch of `(n, S, S)` uint8 images. Raises `BundleError` where the network computes no finite numbers."
+        "All outputs for one batch of `(n, S, S)` uint8 images. Raises `BundleError` where a number is not finite."
         images = np.asarray(images)
         if images.ndim != 3 or images.dtype != np.uint8:
             raise ValueError(f"expected images of shape (n, S, S) and type uint8, got {images.shape} {images.dtype}")
@@ -322,9 +339,11 @@ class Bundle:
         found = dict(zip(names, self.session.run(names, {"image": images}), strict=True))
         for name, value in found.items():
             if value.ndim != _NAMES[name][1] or len(value) != len(images):
-                raise BundleError(f"{self.model_file}: {name} has shape {value.shape} for {len(images)} images. Take another copy, or train again")
+                raise BundleError(f"{self.model_file}: {name} has shape {value.shape} for {len(images)} images. "
+                                  "Take another copy, or train again")
             if not np.isfinite(value).all():
-                raise BundleError(f"{self.model_file}: {name} is no finite number for some image. Take another copy, or train again")
+                raise BundleError(f"{self.model_file}: {name} is no finite number for some image. "
+                                  "Take another copy, or train again")
         return found
 
     def logits(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:  # (n,) float32
@@ -353,7 +372,7 @@ def _read(file):
     with open(file, "rb") as f:
         size = os.fstat(f.fileno()).st_size  # a read of at most so much would take the memory at once
         if size > LARGEST[file.name]:
-            raise BundleError(f"{file} has more than {LARGEST[file.name]:,} bytes. Take another copy: no bundle needs that")
+            raise BundleError(f"{file} has more than {LARGEST[file.name]:,} bytes, which no bundle needs. Take another copy")
         return f.read(size)
 
 
@@ -375,9 +394,11 @@ def _read_info(path):
     if not isinstance(info, dict) or info.get("kind") != KIND:
         raise BundleError(f"{path} was not written by xraypneu. Name a folder that `make run` made")
     if type(info.get("schema")) is not int or info["schema"] > SCHEMA:
-        raise BundleError(f"{path} has schema {_shown(info.get('schema'))}, newer than {SCHEMA}. Upgrade: pip install -U xraypneu")
+        newer = _shown(info.get("schema"))
+        raise BundleError(f"{path} has schema {newer}, newer than {SCHEMA}. Upgrade: pip install -U xraypneu")
     if info["schema"] < SCHEMA:
-        raise BundleError(f"{path} has schema {info['schema']}, which this version doesn't read any more (it reads {SCHEMA}). Train again with `make run`")
+        raise BundleError(f"{path} has schema {info['schema']}, which this version doesn't read any more "
+                          f"(it reads {SCHEMA}). Train again with `make run`")
     if missing := [k for k in REQUIRED if k not in info]:
         raise BundleError(f"{path} lacks {', '.join(missing)}. {again}")
     for at, wanted, there in (*_odd(info), *_faults(info, _RULES)):
@@ -395,7 +416,8 @@ def _read_known(data, path, features):
     "What training images look like, for a network of so many features."
     try:
         known = read_known(data)
-        if features not in (None, known.means.shape[1]): raise ValueError(f"it is about {known.means.shape[1]} features, and the network has {features}")
+        width = known.means.shape[1]
+        if features not in (None, width): raise ValueError(f"it is about {width} features, and the network has {features}")
     except ValueError as e:
         raise BundleError(f"{path} can't be used: {e}. Train again, or take another copy") from None
     return known
@@ -411,7 +433,7 @@ def load_bundle(
         folder = previous(folder)  # a writer was killed while it put a new one in place
     for name in ("bundle.json", "model.onnx"):
         if not (folder / name).is_file():
-            raise BundleError(f"no bundle in {folder}: {name} is missing. Train one with `make run`, or name another folder")
+            raise BundleError(f"no bundle in {folder}: {name} is missing. Train one with `make run`, or name another")
     _refuse_forgery(folder)
     info = _read_info(folder / "bundle.json")
     if precision not in PRECISIONS:
@@ -420,10 +442,11 @@ def load_bundle(
     if precision == "int8" and (INT8 not in hashes or "int8" not in info):
         raise BundleError(f"{folder} holds no 8-bit network. Use precision fp32")
     used, name = {}, "model.onnx" if precision == "fp32" else INT8
-    for n in (name, REFERENCE) if REFERENCE in hashes else (name,):
+    for n in [name, *([REFERENCE] if REFERENCE in hashes else [])]:
         used[n] = _read(folder / n)
         if _sha256(used[n]) != hashes[n]:
-            raise BundleError(f"{folder / n} is damaged: its hash is not the one in bundle.json. Train again, or take another copy")
+            raise BundleError(f"{folder / n} is damaged: its hash is not the one in bundle.json. "
+                              "Train again, or take another copy")
     try:
         features = _check_model(used[name], info["input"]["size"])
     except ValueError as e:

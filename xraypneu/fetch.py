@@ -40,9 +40,9 @@ BY_HAND = "download the archive with a browser and give its path: xraypneu fetch
 class FetchError(RuntimeError):
     "A data set could not be fetched: `what` happened and where, and a `hint` what to do next."
 
-    def __init__(self, what: str, hint: str):
+    def __init__(self, what: str, hint: str, keep: bool = False):  # keep: what was downloaded is right, and the next attempt can use it
         super().__init__(f"{what}. {hint[:1].upper()}{hint[1:]}.")
-        self.what, self.hint = what, hint
+        self.what, self.hint, self.keep = what, hint, keep
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def _free(folder: Path) -> int:  # bytes
 
 def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
     "What the operating system refused."
-    if e.errno in DISK_FULL: return FetchError(f"the disk is full: {doing} in {folder} stopped ({os.strerror(e.errno)}); {_size(_free(folder))} are free", "make room or give another folder with to=, and start again: what was downloaded is kept")
+    if e.errno in DISK_FULL: return FetchError(f"the disk is full: {doing} in {folder} stopped ({os.strerror(e.errno)}); {_size(_free(folder))} are free",
+                                                "make room or give another folder with to=, and start again: what was downloaded is kept", keep=True)
     if e.errno == errno.EBUSY: return FetchError(f"{folder} can't be replaced: it is in use, perhaps a mounted disk", "give a folder inside it as the target")
     return FetchError(f"{doing} in {folder} failed: {e.strerror or type(e).__name__}", "check that the folder can be written to, or give another one")
 
@@ -199,7 +200,7 @@ def _bar(total, what, progress: bool | None, initial=0):
 def _room(folder: Path, needed: int, what: str):
     "Refuse before anything is written what doesn't fit on the disk."
     free = shutil.disk_usage(folder).free
-    if needed > free: raise FetchError(f"the disk of {folder} has {_size(free)} free, and {what} needs {_size(needed)}", "make room or give another folder with to=, and start again: what was downloaded is kept")
+    if needed > free: raise FetchError(f"the disk of {folder} has {_size(free)} free, and {what} needs {_size(needed)}", "make room or give another folder with to=, and start again: what was downloaded is kept", keep=True)
 
 # %% ../nbs/api/20_fetch.ipynb #c012
 def _count_entries(archive: Path, meter: _Meter):
@@ -441,8 +442,8 @@ def _elsewhere(url: str, first: str):
 
     downgraded = first.startswith("https:") and not url.startswith("https:")
     own = None if downgraded else get_netrc_auth(url)
-    if own is None or own == get_netrc_auth("https://default.invalid/"): return lambda request: request  # with None, requests would look into ~/.netrc
-    return own
+    if own not in (None, get_netrc_auth("https://default.invalid/")): return own
+    return lambda request: request  # with None, requests would look into ~/.netrc
 
 
 class Resuming:
@@ -543,34 +544,40 @@ class Resuming:
 
     def _too_long(self, where, why) -> FetchError:
         for file in (self.part, self.note): file.unlink(missing_ok=True)
-        return FetchError(f"{where} is not downloaded: it {why}, and {_size(self.most)} are the limit", "check the address; if it is right, raise limits.archive, or " + BY_HAND)
+        return FetchError(f"{where} is not downloaded: it {why}, and {_size(self.most)} are the limit",
+                          "check the address; if it is right, raise limits.archive, or " + BY_HAND)
 
     def _leave_room(self, more):
         "Stop a download of unknown length before it takes the last of the disk, which other programs need."
         disk = shutil.disk_usage(self.part.parent)
         if disk.free - more < min(500 * 10**6, disk.total // 20):
-            raise FetchError(f"the disk is full: downloading in {self.part.parent} stopped, which didn't say how much it needs; {_size(disk.free)} are free",
-                             "make room or give another folder with to=, and start again: what was downloaded is kept")
+            raise FetchError(f"the disk is full: downloading in {self.part.parent} stopped, which didn't say how much it "
+                             f"needs; {_size(disk.free)} are free",
+                             "make room or give another folder with to=, and start again: what was downloaded is kept", keep=True)
 
     @contextmanager
     def _asked(self, url, headers, where):
-        "The answer at the end of all redirects. Encryption is not given up on the way, and user and password go to the first host alone."
+        "The answer at the end of all redirects. Encryption is kept, and user and password go to the first host alone."
         import requests
 
         first, secure, at_home = url, url.startswith("https:"), True
+        how = dict(headers=headers, stream=True, timeout=self.timeout, allow_redirects=False)
         with requests.Session() as session:
             for _ in range(_HOPS):
                 auth = self.auth if at_home else _elsewhere(url, first)
-                with session.get(url, headers=headers, auth=auth, stream=True, timeout=self.timeout, allow_redirects=False) as r:
+                with session.get(url, auth=auth, **how) as r:
                     target = session.get_redirect_target(r)
                     if target is None:
                         yield r
                         return
                 url = urljoin(url, requests.utils.requote_uri(target))
-                if not url.startswith(("https:", "http:")): raise FetchError(f"{where} redirects to an address that is neither https nor http", "check the address: open it in a browser")
+                if not url.startswith(("https:", "http:")):
+                    raise FetchError(f"{where} redirects to an address that is neither https nor http", "check the address: open it in a browser")
                 if secure and url.startswith("http:") and not self.checked:
-                    raise FetchError(f"{where} redirects to an address without encryption", "give the checksum (sha256), which makes that safe")
-                secure, at_home = secure or url.startswith("https:"), at_home and not session.should_strip_auth(first, url)
+                    raise FetchError(f"{where} redirects to an address without encryption",
+                                     "give the checksum (sha256), which makes that safe")
+                secure = secure or url.startswith("https:")
+                at_home = at_home and not session.should_strip_auth(first, url)
         raise requests.TooManyRedirects("too many hops")
 
 
@@ -664,7 +671,7 @@ def fetch_url(
             _compare(found, wanted, source, "get it again")
             try: return _place(to, force, source, found, lambda tree: unpack(archive, tree, limits, progress))
             except FetchError as e:
-                if not e.hint.endswith("is kept"): archive.unlink()
+                if not e.keep: archive.unlink()
                 raise
 
 

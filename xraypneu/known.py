@@ -68,7 +68,8 @@ def _log(features):
 # %% ../nbs/api/05_known.ipynb #c005b
 _LARGEST = 16 * 2**20  # bytes of one array, unpacked; the shipped ones have 0.3 MB together
 _BOUND = 1e6  # of every number: log features are below 100
-_SHAPES = {"means": (2, "features"), "basis": ("k", "features"), "variances": ("k + 1",), "weights": ("features",), "scaling": (2, 2)}
+_SHAPES = {"means": (2, "features"), "basis": ("k", "features"), "variances": ("k + 1",), "weights": ("features",),
+           "scaling": (2, 2)}
 
 
 def _read_array(z, name):
@@ -92,7 +93,8 @@ def _check_known(arrays: dict):
     for name, wanted in _SHAPES.items():
         shape = tuple(sizes.get(n, n) for n in wanted)
         if arrays[name].shape != shape: raise ValueError(f"{name} has shape {arrays[name].shape}, not {wanted}")
-        if not float(np.abs(arrays[name]).max()) <= _BOUND: raise ValueError(f"{name} holds a number that is not finite or beyond {_BOUND:g}")
+        if not float(np.abs(arrays[name]).max()) <= _BOUND:  # nor is NaN
+            raise ValueError(f"{name} holds a number that is not finite or beyond {_BOUND:g}")
     if not (arrays["variances"] >= 1e-13).all(): raise ValueError("variances are not all above 0")
     median, limit = arrays["scaling"]
     if not (limit > median).all(): raise ValueError("scaling has a limit that is not above the median")
@@ -103,7 +105,8 @@ def read_known(data: bytes) -> Known:
     names = Known.__dataclass_fields__
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as z:
-            if sorted(z.namelist()) != sorted(f"{n}.npy" for n in names): raise ValueError(f"it should hold {', '.join(names)} and nothing else")
+            if sorted(z.namelist()) != sorted(f"{n}.npy" for n in names):
+                raise ValueError(f"it should hold {', '.join(names)} and nothing else")
             arrays = {n: _read_array(z, n) for n in names}
             _check_known(arrays)
     except Exception as e:  # zipfile, NumPy and KeyError, each for its own kind of damage

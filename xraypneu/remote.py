@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .files import writing
+from .files import write_file, writing
 
 # %% ../nbs/api/21_remote.ipynb #c005
 KINDS = {"": "folder", "s3": "S3", "http": "HTTP", "https": "HTTP", "ssh": "SSH", "webdav": "WebDAV", "webdavs": "WebDAV"}
@@ -193,7 +193,7 @@ def _write(root, name, settings):
         if lost := [k for k, v in settings.items() if k in SECRETS and saved.get(k) != str(v)]:
             raise ConfigError(f"{', '.join(lost)} holds characters that DVC's configuration files can't")
     except BaseException as e:
-        file.unlink(missing_ok=True) if before is None else file.write_bytes(before)
+        file.unlink(missing_ok=True) if before is None else write_file(file, before)
         # its text holds the very value
         if isinstance(e, ConfigObjError): e = ConfigError("a value holds line breaks or quotes that DVC's configuration files can't hold")
         if isinstance(e, ConfigError): raise RemoteError(f"DVC doesn't take these settings for remote {name!r}: {e}. Nothing was changed") from None
@@ -249,7 +249,7 @@ class Probe:
     can_write: bool | None = None  # None: not tried
     files: int | None = None  # how many cache files were looked for
     missing: tuple[str, ...] = ()  # what is not there, by its path in the project
-    damaged: tuple[str, ...] = ()  # what is there with another size, or another hash where that was compared; of a folder whose sizes don't add up, the folder
+    damaged: tuple[str, ...] = ()  # what is there with another size or hash; the folder, where only its sum is wrong
     
     @property
     def ok(self) -> bool:
@@ -532,7 +532,9 @@ def _size_fault(wanted, size):
     if size in (None, _UNKNOWN): return ""
     if wanted.legacy: return ""  # line ends may differ
     right = None if wanted.oid.endswith(".dir") else wanted.size
-    if right is None and os.path.isfile(wanted.here) and os.path.getsize(wanted.here) != size and _is_whole(wanted): right = os.path.getsize(wanted.here)
+    if right is None and os.path.isfile(wanted.here):
+        here = os.path.getsize(wanted.here)
+        if here != size and _is_whole(wanted): right = here
     return "" if right in (None, size) else f"{size:,} bytes instead of {right:,}"
 
 
@@ -572,7 +574,8 @@ def _hash_faults(door, sizes, known):
         with door.open(wanted.on(door)) as f: return wanted, "" if _is(wanted, f) else "another hash"
 
     with ThreadPoolExecutor(8) as pool:
-        return {w: why for w, why in pool.map(fault, [w for w, size in sizes.items() if size is not None and w not in known]) if why}
+        there = [w for w, size in sizes.items() if size is not None and w not in known]
+        return {w: why for w, why in pool.map(fault, there) if why}
 
 # %% ../nbs/api/21_remote.ipynb #c025c
 def _lacking(looked, gone, name):
@@ -591,13 +594,13 @@ def _lacking(looked, gone, name):
 
 
 def _torn(found: _Found, name, deep):
-    "The message and the command for what is there and not whole: `dvc push` takes it for pushed, and `dvc pull` may take it for right."
+    "The message and the command for what is there and not whole; `dvc push` takes that for pushed."
     damaged = found.damaged or found.uneven
     first, why = next(iter(damaged.items()))
     text = f"{len(damaged)} of {len(found.sizes)} cache files on the remote are damaged, first {first.path} ({why})"
     if not found.damaged: text = f"a file in {first.path} on the remote is damaged or half uploaded: {why}"
     command = f"xraypneu remote --name {name} --restore" + (" --deep" if deep else "")
-    if found.damaged and all(_is_whole(w) for w in found.damaged): return f"{text}; this machine's cache has them whole", command
+    if found.damaged and all(map(_is_whole, found.damaged)): return f"{text}; this machine's cache has them whole", command
     return text, f"{command}   # on a machine that has the files; there `dvc push` uploads nothing again"
 
 # %% ../nbs/api/21_remote.ipynb #c026
@@ -696,7 +699,8 @@ def _probe(remote, root, write, how_far, timeout, facts, given_name):
         try:
             door.knock(wanted[0].on(door) if wanted else None)
             found = _Found({}, {}, {}) if by_version else _look(door, repo, wanted, *how_far)
-            if found.gone and len(found.gone) == len(found.sizes) and door.empty(): raise _Refused("not_found", "nothing is there")
+            nothing = found.gone and len(found.gone) == len(found.sizes)
+            if nothing and door.empty(): raise _Refused("not_found", "nothing is there")
         except Exception as e:
             raise _refusal(e, door.secret) from None
         files = None if by_version else len(found.sizes)
@@ -767,7 +771,9 @@ def verifies(name: str, root: str | os.PathLike = ".") -> bool:
     return bool(_config(root)["remote"][name].get("verify"))
 
 
-def damaged_cache(root: str | os.PathLike = ".") -> tuple[int, dict[str, str]]:  # how many were read; path in the project to file in the cache
+def damaged_cache(
+    root: str | os.PathLike = ".",
+) -> tuple[int, dict[str, str]]:  # how many files were read; path in the project to file in the cache
     "Files in this machine's cache whose hash is another. Raises `RemoteError`."
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -785,4 +791,5 @@ def damaged_cache(root: str | os.PathLike = ".") -> tuple[int, dict[str, str]]: 
         files = [*tops, *(f for w in lists for f in _inside(w, repo, Path(w.here).read_bytes()))]
     there = {w.oid: w for w in files if os.path.isfile(w.here)}.values()
     with ThreadPoolExecutor(4) as pool:
-        return len(there), {w.path: w.here for w, whole in zip(there, pool.map(_is_whole, there), strict=True) if not whole}
+        whole = list(pool.map(_is_whole, there))
+    return len(there), {w.path: w.here for w, ok in zip(there, whole, strict=True) if not ok}
