@@ -144,8 +144,9 @@ def promote(
     out = gate(mine, theirs, floor, margin, synthetic) | {"name": name, "version": str(challenger.version), "champion": str(incumbent.version) if incumbent else None}
     if not dry_run:
         _tag(client, out)
-        if out["decision"] == "promoted": _crown(client, name, str(challenger.version))
+        # before the alias: a command that was killed after it would find the version champion already, and stop
         write_file(root / "reports/promotion.json", json.dumps(out, indent=1, sort_keys=True) + "\n")
+        if out["decision"] == "promoted": _crown(client, name, str(challenger.version))
     return out
 
 
@@ -156,7 +157,9 @@ def _tag(client, out):
 
 def _crown(client, name, version):
     "The alias last: whoever follows it must find everything else in place."
-    client.set_registered_model_tag(name, HISTORY, json.dumps([*_history(client, name), version]))
+    before = _history(client, name)
+    if before[-1:] != [version]:  # a promotion that was killed has added it
+        client.set_registered_model_tag(name, HISTORY, json.dumps([*before, version]))
     set_alias(client, name, CHAMPION, version)
 
 

@@ -9,7 +9,9 @@ __all__ = ['TRACKED', 'StageError', 'read_yaml', 'stage_params', 'declared_param
 # %% ../nbs/api/18_stage.ipynb #c003
 import argparse
 import ast
+import contextlib
 import copy
+import hashlib
 import io
 import json
 import os
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import nbformat
 
-from . import tracking
+from . import process, tracking
 from .files import project_root, write_file
 
 # %% ../nbs/api/18_stage.ipynb #c005
@@ -184,6 +186,58 @@ class Echo:
     def flush(self):
         self.out.flush()
 
+# %% ../nbs/api/18_stage.ipynb #c16b
+def _by_dvc() -> bool:
+    "Did DVC start this process?"
+    return "DVC_STAGE" in os.environ
+
+
+def _lock(name, root, who):
+    return Path(root) / f".cache/stages/{name}.{who}.lock"
+
+
+@contextlib.contextmanager
+def _alone(name, root):
+    "No other stage of this name in this project, and no kernel that one left. Raises `StageError`."
+    what = f"Stage {name}"
+    try:
+        with process.alone(_lock(name, root, "stage"), what):
+            with process.alone(_lock(name, root, "kernel"), what):
+                pass
+            yield
+    except process.Busy as e:
+        raise StageError(str(e)) from None
+
+
+def _first_line(name, root) -> str:
+    "What a kernel does first, as an argument of its command line."
+    arguments = os.getpid(), str(_lock(name, root, "kernel")), f"Stage {name}"
+    line = f"__import__('xraypneu.process').process.join_stage(*{arguments!r})"
+    return f"--IPKernelApp.exec_lines={line}"
+
+# %% ../nbs/api/18_stage.ipynb #c16d
+def _recorded(root, run_id: str) -> bool:
+    "Does dvc.lock name this run as the one of the trained model?"
+    if not (root / "dvc.lock").is_file():
+        return False
+    outs = (read_yaml(root / "dvc.lock").get("stages", {}).get("train") or {}).get("outs", [])
+    text = json.dumps({"run_id": run_id}, indent=1, sort_keys=True) + "\n"  # as `tracking.save` writes it
+    md5 = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return any(out["path"] == tracking.RUN_FILE.as_posix() and out.get("md5") == md5 for out in outs)
+
+
+def _take_up(name, root):
+    "Under DVC: clear the state of a training that DVC has recorded; let one that it has not go on in its run."
+    note = root / tracking.STATE / "run.json"
+    if not _by_dvc() or not note.is_file():
+        return
+    saved = json.loads(note.read_text())
+    if _recorded(root, saved["run_id"]):
+        for state in note.parent.glob("*.npz"):
+            state.unlink()
+    elif name == "train":
+        tracking.interrupted(root, finished=True)
+
 # %% ../nbs/api/18_stage.ipynb #c017
 def without_radiographs(nb):
     "A copy of a notebook in which cells tagged `radiographs` have no output."
@@ -210,12 +264,11 @@ def _record(name, root):
 TRACKED = ("train", "evaluate")  # the stages that record in MLflow; importing it takes seconds, so the others are spared
 
 
-def run_stage(name: str, root=None) -> Path:  # the executed notebook
-    "Execute a stage's notebook with the parameters of `params.yaml`. Raises `StageError`."
+def _execute(name, root):
+    "Execute a stage's notebook; its path. Raises `StageError`."
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    root = project_root() if root is None else Path(root).resolve()
     source = root / f"nbs/pipeline/{name}.ipynb"
     if not source.is_file():
         raise StageError(f"{source} is missing")
@@ -226,6 +279,7 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
         raise StageError(f"params.yaml has unknown names in tracking: {', '.join(unknown)}")
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED))
     os.environ["PYTHONHASHSEED"] = "0"
+    _take_up(name, root)
 
     (root / "reports").mkdir(exist_ok=True)
     target = root / "reports" / f"{name}.ipynb"
@@ -234,7 +288,7 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
         papermill.execute_notebook(
             source, target, params, kernel_name="python3", language="python", cwd=root, progress_bar=False, record_timing=False,
             stdout_file=Echo(name, sys.stdout), stderr_file=Echo(name, sys.stderr, bars=tty), start_timeout=180, execution_timeout=24 * 3600,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            extra_arguments=["--IPKernelApp.log_level=ERROR", _first_line(name, root)],
         )
     except BaseException as e:
         if name == "train":
@@ -252,6 +306,13 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     if (root / tracking.RUN_FILE).is_file() and name in TRACKED:
         _record(name, root)
     return target
+
+# %% ../nbs/api/18_stage.ipynb #c17a
+def run_stage(name: str, root=None) -> Path:  # the executed notebook
+    "Execute a stage's notebook with the parameters of `params.yaml`, one at a time. Raises `StageError`."
+    root = project_root() if root is None else Path(root).resolve()
+    with _alone(name, root):
+        return _execute(name, root)
 
 # %% ../nbs/api/18_stage.ipynb #c025
 def summary(root=None) -> str:
@@ -315,6 +376,8 @@ def main(argv=None) -> int:
         elif args.name == "set":
             set_params(project_root(), args.change)
         else:
+            if _by_dvc():  # by hand it may outlive its shell
+                process.end_with_parent()
             run_stage(args.name)
     except (StageError, tracking.TrackingError, FileNotFoundError) as e:
         print(f"\n{e}", file=sys.stderr)
