@@ -158,9 +158,15 @@ class Run:
         "Record figures; what is not a number is left out."
         there = self.client.get_run(self.run_id).data.metrics if self else {}
         for k, v in values.items() if self else ():
-            # what a killed attempt recorded is not recorded twice: it would be a second point of the history
-            if isinstance(v, (int, float)) and v == v and there.get(prefix + k) != float(v):
+            if isinstance(v, (int, float)) and v == v and not self._has_point(there, prefix + k, float(v)):
                 self.client.log_metric(self.run_id, prefix + k, float(v))
+
+    def _has_point(self, latest: dict, key: str, value: float) -> bool:
+        "Did a killed attempt record this figure? Another point would double it in the history."
+        if key not in latest or latest[key] == value:
+            return key in latest
+        points = self.client.get_metric_history(self.run_id, key)  # an epoch's figure of the same name may be the latest
+        return any((m.step, m.value) == (0, value) for m in points)
 
     def params(self, values: dict):
         "Record parameters. Those that a resumed run has already are left as they are."
