@@ -4,8 +4,7 @@ import ast
 
 from conftest import ROOT
 
-# name to number: "00" < "00a" < "01"
-NUMBER = {p.stem.split("_", 1)[1]: p.stem.split("_")[0] for p in (ROOT / "nbs/api").glob("*.ipynb")}
+NUMBER = {p.stem[3:]: int(p.stem[:2]) for p in (ROOT / "nbs/api").glob("*.ipynb")}
 
 
 def imported(tree):
@@ -21,5 +20,5 @@ def imported(tree):
 def test_no_module_imports_from_a_floor_above_it():
     assert len(set(NUMBER.values())) == len(NUMBER) > 15
     for name, own in NUMBER.items():
-        above = [m for m in imported(ast.parse((ROOT / f"xraypneu/{name}.py").read_text())) if NUMBER.get(m, "") >= own]
+        above = [m for m in imported(ast.parse((ROOT / f"xraypneu/{name}.py").read_text())) if NUMBER.get(m, -1) >= own]
         assert not above, f"xraypneu/{name}.py imports {above}"

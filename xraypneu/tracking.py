@@ -156,17 +156,9 @@ class Run:
 
     def metrics(self, values: dict, prefix: str = ""):
         "Record figures; what is not a number is left out."
-        there = self.client.get_run(self.run_id).data.metrics if self else {}
         for k, v in values.items() if self else ():
-            if isinstance(v, (int, float)) and v == v and not self._has_point(there, prefix + k, float(v)):
+            if isinstance(v, (int, float)) and v == v:
                 self.client.log_metric(self.run_id, prefix + k, float(v))
-
-    def _has_point(self, latest: dict, key: str, value: float) -> bool:
-        "Did a killed attempt record this figure? Another point would double it in the history."
-        if key not in latest or latest[key] == value:
-            return key in latest
-        points = self.client.get_metric_history(self.run_id, key)  # an epoch's figure of the same name may be the latest
-        return any((m.step, m.value) == (0, value) for m in points)
 
     def params(self, values: dict):
         "Record parameters. Those that a resumed run has already are left as they are."
@@ -189,7 +181,7 @@ class Run:
 
     def keras_model(self, model, example):
         "Store a Keras model with its signature; `example` is a batch of inputs."
-        if not self or self._has_model():
+        if not self:
             return
         import mlflow.keras
         import numpy as np
@@ -203,22 +195,6 @@ class Run:
         with mlflow.start_run(run_id=self.run_id):
             mlflow.keras.log_model(model, name="model", signature=signature, pip_requirements=pins)
 
-    def _has_model(self) -> bool:
-        "Did a killed attempt store the run's model whole? What it stored in part is deleted."
-        run = self.client.get_run(self.run_id)
-        whole = {m.model_id for m in run.outputs.model_outputs} if run.outputs else set()
-        mine = self.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{self.run_id}'")
-        for model in mine:
-            if model.model_id not in whole:
-                self.client.delete_logged_model(model.model_id)
-        return bool(whole)
-
-    def _version(self, name: str, tags: dict):
-        "The version that a killed attempt made of this run's bundle, or None."
-        found = self.client.search_model_versions(f"run_id = '{self.run_id}'")
-        same = lambda v: v.name == name and all(v.tags.get(k) == str(value) for k, value in tags.items())
-        return next(filter(same, found), None)
-
     def register(self, name: str, tags: dict) -> str | None:  # the version; None when tracking is off
         "Make the run's bundle a version of a registered model, with the alias `candidate`."
         if not self:
@@ -229,7 +205,7 @@ class Run:
             self.client.create_registered_model(name)
         except MlflowException as e:  # there already, perhaps since a moment ago
             if e.error_code != "RESOURCE_ALREADY_EXISTS": raise
-        made = self._version(name, tags) or self.client.create_model_version(name, f"{self.client.get_run(self.run_id).info.artifact_uri}/bundle", self.run_id, tags={k: str(v) for k, v in tags.items()})
+        made = self.client.create_model_version(name, f"{self.client.get_run(self.run_id).info.artifact_uri}/bundle", self.run_id, tags={k: str(v) for k, v in tags.items()})
         set_alias(self.client, name, CANDIDATE, made.version)
         return str(made.version)
 
@@ -331,17 +307,14 @@ def resume(path=RUN_FILE) -> Run:
     return Run(made.info.run_id, client)
 
 
-def interrupted(
-    root=".",
-    finished: bool = False,  # mark it even if it is finished: its outputs were lost
-):
+def interrupted(root="."):
     "Mark the run of a training that failed; it goes on when the training does."
     note = Path(root) / STATE / "run.json"
     if note.is_file() and os.environ.get("XRAYPNEU_TRACKING") != "off":
         saved = json.loads(note.read_text())
         try:
             client = _quiet().MlflowClient(saved["uri"])
-            if client.get_run(saved["run_id"]).info.status in ("RUNNING", *["FINISHED"] * finished):
+            if client.get_run(saved["run_id"]).info.status == "RUNNING":
                 client.set_terminated(saved["run_id"], "FAILED")
         except Exception as e:  # the notebook's own error is the one to show
             print(f"the run {saved['run_id']} could not be marked as failed ({type(e).__name__})", file=sys.stderr)
