@@ -170,11 +170,11 @@ def recorded(project: Path) -> dict:  # name to Counter
         "metric point": ask(db, "select key, step, value from metrics where key != 'seconds'"),
         "time of an epoch": ask(db, "select step from metrics where key = 'seconds'"),
         "parameter": ask(db, "select key, value from params"),
-        "tag": ask(db, "select key, value from tags"),
+        "tag": ask(db, "select key, value from tags where key != 'xraypneu_record'"),
         "model version": ask(db, "select name, version, status from model_versions"),
         "alias": ask(db, "select name, alias, version from registered_model_aliases"),
         "model's tag": ask(db, "select name, key, value from registered_model_tags"),
-        "decision": ask(db, "select version, key, value from model_version_tags where key != 'decided'"),
+        "decision": ask(db, "select version, key, value from model_version_tags where key not in ('decided', 'registered_at')"),
         "Keras model": ask(db, "select name, status from logged_models where lifecycle_stage = 'active'"),
         "artifact": _artifacts(project, db),
     }
@@ -193,7 +193,7 @@ def _artifacts(project, db):
 
 def broken_objects(store: Path) -> list[str]:
     "Objects of a DVC cache or remote whose bytes are not those that their name promises."
-    found = [p for p in store.glob("files/md5/??/*") if p.is_file()]
+    found = [p for p in store.glob("files/md5/??/*") if p.is_file() and not p.name.startswith(".")]  # .*.tmp: being written
     return [str(p.relative_to(store)) for p in found if digest(p) != (p.parent.name + p.name).removesuffix(".dir")]
 
 
@@ -218,6 +218,7 @@ def compare(project: Path, reference: Path, remote: tuple[Path, Path] | None = N
             problems += [("lost", f"{n} × {what} {k}") for k, n in (before[what] - now[what]).items()]
             problems += [("doubled", f"{n} × {what} {k}") for k, n in (now[what] - before[what]).items()]
     problems += differences(files(reference / DATA), files(project / DATA), "fetched file")
+    problems += [("doubled", f"left behind: {p.relative_to(project)}") for p in project.glob("data/.fetched.*")]
     problems += [("differing", f"object {p} of the cache is broken") for p in broken_objects(project / ".dvc/cache")]
     if remote:
         problems += [("differing", f"object {p} of the remote is broken") for p in broken_objects(remote[1])]

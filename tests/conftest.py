@@ -11,6 +11,10 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"sample": {"patients": 48}, "prepare": {"size": 96}, "train": {"epochs": 2, "batch_size": 16}, "evaluate": {"bootstrap": 200}}
+# the shared project runs with these; test_tracking.py looks for them in all that it leaves
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "aws+secret/0a1b2c3d", "KAGGLE_KEY": "kaggle-key-4e5f6a", "GITHUB_TOKEN": "ghp_token7b8c9d0e",
+           "XRAYPNEU_REMOTE_PASSWORD": "remote&pass<1f2a3b>", "EXAMPLE_SECRET": "example-secret-4c5d6e",
+           "EXAMPLE_ADDRESS": "https://someone:address-pass-7f8a@host.invalid/x"}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -71,7 +75,7 @@ def make_project(folder):
 def project(tmp_path_factory):
     "A small project after `dvc repro`: read it, don't change it."
     folder = make_project(tmp_path_factory.mktemp("project") / "xray")
-    done = run(["dvc", "repro"], folder)
+    done = run(["dvc", "repro"], folder, **SECRETS)
     (folder / ".repro.log").write_text(done.out)
     run(["git", "add", "-A"], folder)
     run(["git", "commit", "-q", "-m", "run"], folder)

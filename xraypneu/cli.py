@@ -17,6 +17,7 @@ from . import __version__
 from .bundle import load_bundle
 from .files import write_file
 from .image import ImageError
+from .redact import scrub, split_credentials
 from .table import CsvWriter, JsonWriter, as_row
 
 # %% ../nbs/api/25_cli.ipynb #c005
@@ -149,6 +150,23 @@ def _rollback(args, out):
     out.write(f"version {found['version']} of {found['name']} is the champion again; it was {found['was']}\n")
     return 0
 
+# %% ../nbs/api/25_cli.ipynb #c014
+def _sync(args, out):
+    from xraypneu.tracking import sync
+
+    found = sync(any_store=args.here)
+    for run in found:
+        sent = ", ".join(f"{n} {kind}" for kind, n in run["sent"].items()) or "nothing"
+        out.write(f"{run['name']} {run['run_id'] or run['record']}: {sent} sent\n")
+        out.write("".join(f"    not taken: {why}\n" for why in run["refused"]))
+        if run["waiting"]:
+            out.write(f"    {run['waiting']} entries wait: the store does not answer any more. Run this again when it does\n")
+    if not found:
+        out.write("All runs are in MLflow.\n")
+    if any(run["waiting"] for run in found):
+        return 2
+    return 1 if any(run["refused"] for run in found) else 0
+
 # %% ../nbs/api/25_cli.ipynb #c009
 _EXAMPLES = """examples:
   xraypneu predict chest.png
@@ -162,6 +180,7 @@ _EXAMPLES = """examples:
   xraypneu doctor
   xraypneu promote --dry-run
   xraypneu rollback --reason "missed effusions"
+  xraypneu sync
 """
 
 
@@ -204,6 +223,10 @@ def _parser():
     u.add_argument("--dry-run", action="store_true", help="decide, change nothing")
     b = commands.add_parser("rollback", help="give the champion's place back to the one before")
     b.add_argument("--reason", default="", help="goes into the tags of the version that steps down")
+    s = commands.add_parser("sync", help="send to MLflow what was recorded locally while its server was away",
+                            epilog="Exit status: 0 all sent, 1 the store did not take some of it, 2 it does not answer\n",
+                            formatter_class=argparse.RawDescriptionHelpFormatter)
+    s.add_argument("--here", action="store_true", help="send to the store that is set now, also what was recorded for another")
     for c in (u, b): c.add_argument("--name", default="xraypneu", help="of the registered model")
     for c in (p, i): c.add_argument("--bundle", metavar="BUNDLE", help="a bundle's folder or an MLflow address; the shipped one by default")
     return parser
@@ -213,14 +236,15 @@ def main(argv=None, out=None) -> int:  # the exit status
     "The command line."
     args = _parser().parse_args(argv)
     out = sys.stdout if out is None else out
+    split_credentials()
     try:
-        return {"predict": _predict, "info": _info, "fetch": _fetch, "remote": _remote, "doctor": _doctor, "promote": _promote, "rollback": _rollback}[args.command](args, out)
+        return {"predict": _predict, "info": _info, "fetch": _fetch, "remote": _remote, "doctor": _doctor, "promote": _promote, "rollback": _rollback, "sync": _sync}[args.command](args, out)
     except BrokenPipeError:  # the reader had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as e:  # our own errors are for the user to read, each in one line; any other is a fault and keeps its traceback
         if not isinstance(e, OSError) and not type(e).__module__.startswith("xraypneu."): raise
-        print(f"xraypneu: {e}", file=sys.stderr)
+        print(scrub(f"xraypneu: {e}"), file=sys.stderr)
         return 2
 
 

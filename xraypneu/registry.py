@@ -18,7 +18,7 @@ from .bundle import load_bundle
 from .dataset import load_prepared
 from .files import write_file
 from .stage import read_yaml
-from .tracking import CANDIDATE, check, registered_bundle, set_alias, store
+from .tracking import CANDIDATE, as_text, check, registered_bundle, set_alias, store, store_uri
 
 # %% ../nbs/api/22_registry.ipynb #c005
 CHAMPION, HISTORY = "champion", "champions"  # alias; tag of the registered model: versions that were champion, the oldest first
@@ -65,8 +65,8 @@ def _decision(against, otherwise, figures):
 # %% ../nbs/api/22_registry.ipynb #c009
 def _client():
     "A store that answers, and the project."
-    client, root, uri = store()
-    check(uri)
+    check(store_uri())  # before there is a client, which may wait for minutes
+    client, root, _ = store()
     return client, root
 
 
@@ -152,7 +152,7 @@ def promote(
 
 def _tag(client, out):
     tags = {"decision": out["decision"], "decision_reasons": "; ".join(out["reasons"]), "decided": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "decided_against": out["champion"] or "nothing"}
-    for k, v in (tags | {f"decision_{k}": f"{v:.6g}" for k, v in out["figures"].items()}).items(): client.set_model_version_tag(out["name"], out["version"], k, v[:5000])
+    for k, v in (tags | {f"decision_{k}": f"{v:.6g}" for k, v in out["figures"].items()}).items(): client.set_model_version_tag(out["name"], out["version"], k, as_text(v))
 
 
 def _crown(client, name, version):
@@ -175,7 +175,7 @@ def rollback(
     while before and before[-1] == str(now.version): before.pop()
     if not before: raise PromotionError(f"version {now.version} is the only champion that {name} has had: there is nothing to go back to")
     client.set_model_version_tag(name, str(now.version), "decision", "rolled back")
-    client.set_model_version_tag(name, str(now.version), "decision_reasons", reason[:5000] or "no reason given")
+    client.set_model_version_tag(name, str(now.version), "decision_reasons", as_text(reason) or "no reason given")
     client.set_registered_model_tag(name, HISTORY, json.dumps(before))
     set_alias(client, name, CHAMPION, before[-1])
     return {"name": name, "version": before[-1], "was": str(now.version)}

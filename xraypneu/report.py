@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIGURES', 'REFERENCE', 'MARK', 'LIMIT', 'PLAIN', 'ReportError', 'roc_chart', 'calibration_chart', 'page', 'gather',
-           'write_report', 'trusted', 'rebuild', 'collect', 'main']
+           'write_report', 'trusted', 'rebuild', 'refuse_secrets', 'collect', 'main']
 
 # %% ../nbs/api/23_report.ipynb #c003
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .card import NAMES, PERCENT
 from .files import write_file
+from .redact import find_secret, scrub
 from .tracking import git_state
 
 # %% ../nbs/api/23_report.ipynb #c005
@@ -300,7 +301,7 @@ def write_report(
     "Write the page of a run. Whatever is missing is said in it."
     facts = gather(root, base)
     facts["links"] = {"notebooks and plots": _link("download", artefact_url), "job": _link("log", run_url)}
-    return write_file(Path(root) / out, page(facts, notice))
+    return write_file(Path(root) / out, scrub(page(facts, notice)))
 
 # %% ../nbs/api/23_report.ipynb #c017
 def trusted(
@@ -330,6 +331,14 @@ def rebuild(
     facts = {"metrics": trusted(folder), "bundle": {"skip": True}, "base": {"name": "main", "metrics": before} if before else {"name": "main", "why": "main has no reports/metrics.json"},
              "git": {"git_commit": commit}, "links": {"notebooks and plots": _link("with the job", run_url)}}
     return write_file(Path(root) / out, page(facts, "from a pull request: figures as its code reports them; curves and changed parameters are in the summary of its job"))
+
+# %% ../nbs/api/23_report.ipynb #c027
+def refuse_secrets(folder):
+    "Raise `ReportError` where a file holds a secret of the environment."
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        if name := find_secret(path.read_bytes()):
+            raise ReportError(f"{path.relative_to(folder)} holds the value of {name}: nothing was collected. "
+                              f"Take it out of what the notebook prints, run its stage again, and change {name}")
 
 # %% ../nbs/api/23_report.ipynb #c020
 PLAIN = ("reports/report.md", "reports/metrics.json", "reports/promotion.json", "reports/history.csv", "reports/model_card.md", "reports/model_card.html", "reports/plots/roc.csv", "reports/plots/pr.csv", "reports/plots/calibration.csv",
@@ -361,7 +370,7 @@ def collect(
     folder,  # where to; what is there is replaced
     root=".",  # the project
 ) -> list:  # the files
-    "Gather what may be uploaded of a run."
+    "Gather what may be uploaded of a run. Raises `ReportError` where a file holds a secret of the environment."
     from xraypneu.files import replacing
 
     root, left = Path(root), []
@@ -377,6 +386,7 @@ def collect(
         if prepared: _notebooks(root, new, prepared)
         if prepared and not prepared.synthetic: left = ["pictures of radiographs, predictions by file, and what shows a file's name"]
         write_file(new / "README.txt", "What a run of xraypneu made.\n" + "".join(f"Left out: {x}.\n" for x in left))
+        refuse_secrets(new)
     return sorted(p for p in Path(folder).rglob("*") if p.is_file())
 
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'check_params', 'normalise', 'title_of',
-           'html_page', 'to_html', 'Echo', 'without_radiographs', 'run_stage', 'summary', 'set_params', 'main']
+           'html_page', 'to_html', 'Echo', 'hide_secrets', 'without_radiographs', 'run_stage', 'summary', 'set_params',
+           'main']
 
 # %% ../nbs/api/18_stage.ipynb #c003
 import argparse
@@ -26,6 +27,7 @@ import nbformat
 
 from . import process, tracking
 from .files import project_root, write_file
+from .redact import scrub, scrub_values, split_credentials
 
 # %% ../nbs/api/18_stage.ipynb #c005
 class StageError(RuntimeError):
@@ -174,17 +176,23 @@ class Echo:
 
     def write(self, text):
         if self.bars and "\r" in text:
-            self.out.write(text)
+            self.out.write(scrub(text))
             return
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             line = line.split("\r")[-1].rstrip()
             if line and not _NOISE.match(line) and not re.search(r"\d+%\|", line):
                 s = int(time.monotonic() - self.began)
-                self.out.write(f"{self.name} {s // 60:02d}:{s % 60:02d} | {line}\n")
+                self.out.write(f"{self.name} {s // 60:02d}:{s % 60:02d} | {scrub(line)}\n")
 
     def flush(self):
         self.out.flush()
+
+# %% ../nbs/api/18_stage.ipynb #c029
+def hide_secrets(path):
+    "Take the secrets of the environment out of a text file that may be missing."
+    if path.is_file() and (text := path.read_text(encoding="utf-8")) != (clean := scrub(text)):
+        write_file(path, clean)
 
 # %% ../nbs/api/18_stage.ipynb #c16b
 def _by_dvc() -> bool:
@@ -216,14 +224,20 @@ def _first_line(name, root) -> str:
     return f"--IPKernelApp.exec_lines={line}"
 
 # %% ../nbs/api/18_stage.ipynb #c16d
-def _recorded(root, run_id: str) -> bool:
-    "Does dvc.lock name this run as the one of the trained model?"
-    if not (root / "dvc.lock").is_file():
+def _recorded(root, md5: str | None) -> bool:
+    "Does dvc.lock name a file with this hash as the one that says which run the model belongs to?"
+    if not md5 or not (root / "dvc.lock").is_file():
         return False
     outs = (read_yaml(root / "dvc.lock").get("stages", {}).get("train") or {}).get("outs", [])
-    text = json.dumps({"run_id": run_id}, indent=1, sort_keys=True) + "\n"  # as `tracking.save` writes it
-    md5 = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
     return any(out["path"] == tracking.RUN_FILE.as_posix() and out.get("md5") == md5 for out in outs)
+
+
+def _completed(name, root):
+    "Note the hash by which a training will be known in dvc.lock."
+    note, file = root / tracking.STATE / "run.json", root / tracking.RUN_FILE
+    if name == "train" and note.is_file() and file.is_file():
+        md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        write_file(note, json.dumps(json.loads(note.read_text()) | {"run_file": md5}, indent=1, sort_keys=True) + "\n")
 
 
 def _take_up(name, root):
@@ -231,8 +245,7 @@ def _take_up(name, root):
     note = root / tracking.STATE / "run.json"
     if not _by_dvc() or not note.is_file():
         return
-    saved = json.loads(note.read_text())
-    if _recorded(root, saved["run_id"]):
+    if _recorded(root, json.loads(note.read_text()).get("run_file")):
         for state in note.parent.glob("*.npz"):
             state.unlink()
     elif name == "train":
@@ -277,7 +290,7 @@ def _execute(name, root):
     settings = read_yaml(root / "params.yaml").get("tracking", {})
     if unknown := settings.keys() - {"experiment", "required"}:
         raise StageError(f"params.yaml has unknown names in tracking: {', '.join(unknown)}")
-    os.environ.update(tracking.environment(root, **settings, records=name in TRACKED))
+    os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
     _take_up(name, root)
 
@@ -293,18 +306,21 @@ def _execute(name, root):
     except BaseException as e:
         if name == "train":
             tracking.interrupted(root)
+        hide_secrets(target)
         where = f"The notebook as far as it came: {target.relative_to(root)}"
         if isinstance(e, PapermillExecutionError):
             text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
-            raise StageError(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}") from None
+            raise StageError(scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")) from None
         if isinstance(e, Exception):
-            raise StageError(f"{name} failed. {where}\n{type(e).__name__}: {e}") from e
+            raise StageError(scrub(f"{name} failed. {where}\n{type(e).__name__}: {e}")) from e
         raise
-    nb = normalise(nbformat.read(target, as_version=4))
+    nb = scrub_values(normalise(nbformat.read(target, as_version=4)))
     write_file(target, nbformat.writes(nb) + "\n")
     write_file(target.with_suffix(".html"), to_html(nb))
     if (root / tracking.RUN_FILE).is_file() and name in TRACKED:
         _record(name, root)
+    if name in TRACKED and (note := tracking.local_note(root)):
+        print(note)
     return target
 
 # %% ../nbs/api/18_stage.ipynb #c17a
@@ -312,7 +328,9 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     "Execute a stage's notebook with the parameters of `params.yaml`, one at a time. Raises `StageError`."
     root = project_root() if root is None else Path(root).resolve()
     with _alone(name, root):
-        return _execute(name, root)
+        report = _execute(name, root)
+        _completed(name, root)
+    return report
 
 # %% ../nbs/api/18_stage.ipynb #c025
 def summary(root=None) -> str:
@@ -370,6 +388,7 @@ def main(argv=None) -> int:
     parser.add_argument("name", help="a stage of dvc.yaml; `set` to change params.yaml; `summary` for the closing lines")
     parser.add_argument("change", nargs="*", help="with `set`: section.name=value")
     args = parser.parse_args(argv)
+    split_credentials()
     try:
         if args.name == "summary":
             print(summary())
@@ -380,7 +399,7 @@ def main(argv=None) -> int:
                 process.end_with_parent()
             run_stage(args.name)
     except (StageError, tracking.TrackingError, FileNotFoundError) as e:
-        print(f"\n{e}", file=sys.stderr)
+        print(scrub(f"\n{e}"), file=sys.stderr)
         return 1
     return 0
 

@@ -1,0 +1,446 @@
+"""Runs on real tracking servers, with sqlite and PostgreSQL behind them: what they take, servers that die, freeze and come back, two at once."""
+
+import base64
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import SECRETS, run, set_params
+from tracked import POSTGRES, MlflowServer, Postgres
+
+from xraypneu import tracking
+from xraypneu.bundle import SHIPPED, load_bundle
+from xraypneu.cli import main
+from xraypneu.predict import Predictor
+from xraypneu.tracking import TrackingError, check, local_note, registered_bundle, resume, save, start, sync, waiting
+
+USER, PASSWORD = "mlflow-user", "p@ss:w%rd/7"
+WITH_PASSWORD = "mlflow-user:p%40ss%3Aw%25rd%2F7@"
+
+
+@pytest.fixture(scope="module")
+def sqlite_server(tmp_path_factory):
+    with MlflowServer(tmp_path_factory.mktemp("sqlite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres_server(tmp_path_factory):
+    if POSTGRES is None:
+        pytest.skip("PostgreSQL is not installed")
+    with Postgres() as cluster, MlflowServer(tmp_path_factory.mktemp("postgres"), cluster.uri) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def server(request):
+    return request.getfixturevalue(f"{request.param}_server")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    "A project whose runs go to the server that is given."
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(root))
+    monkeypatch.setenv("XRAYPNEU_EXPERIMENT", tmp_path.name)
+    monkeypatch.delenv("XRAYPNEU_TRACKING", raising=False)
+
+    def to(server):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        return root
+
+    return to
+
+
+def client(server):
+    return mlflow.MlflowClient(server.uri)
+
+
+def steps(server, run_id, key="val_loss"):
+    return [m.step for m in client(server).get_metric_history(run_id, key)]
+
+
+# --- what a server takes
+
+
+def test_every_value_is_text_and_every_metric_a_number(place, server):
+    place(server)
+    values = {f"p{i:03}": v for i, v in enumerate([True, None, float("nan"), np.float32(1.5), [1, 2], "y" * 9000, "a\0b", *range(150)])}
+    run = start("train", "text", tags={"synthetic": True, "nothing": None, "long": "x" * 9000, "odd": "a\0b\ud800"})
+    run.params(values)
+    run.epoch({"epoch": np.int64(1), "loss": np.float32(0.5), "val_loss": 0.25, "seconds": float("inf"), "phase": "head"})
+    run.metrics({"auc": np.float64(0.9), "count": np.int64(7), "none": None, "flag": True}, "test_")
+    version = run.register("text", {"synthetic": True, "bundle_hash": None})
+    run.end()
+    found = client(server).get_run(run.run_id)
+    assert found.data.tags["synthetic"] == "True" and found.data.tags["nothing"] == "None" and len(found.data.tags["long"]) == 5000
+    assert found.data.params["p000"] == "True" and found.data.params["p001"] == "None" and len(found.data.params) == len(values)
+    assert found.data.metrics == {"loss": 0.5, "val_loss": 0.25, "test_auc": 0.9, "test_count": 7.0}
+    assert client(server).get_model_version("text", version).tags["synthetic"] == "True"
+    assert found.info.status == "FINISHED" and not waiting()
+
+
+class Listening(http.server.BaseHTTPRequestHandler):
+    "Remembers how it was asked."
+
+    def do_GET(self):
+        self.server.seen.append(self.headers.get("Authorization"))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("written", ["me:p%40ss%3Aw%25rd", "me:p@ss:w%rd"])
+def test_the_password_of_the_address_is_sent_and_shown_nowhere(written, monkeypatch, capfd):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listening) as listening:
+        listening.seen = []
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{listening.server_port}"
+        for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+            monkeypatch.setenv(name, "of-an-older-session")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{written}@{address}")
+        uri = tracking.store_uri("/nowhere")
+        check(uri)
+        listening.shutdown()
+    assert uri == os.environ["MLFLOW_TRACKING_URI"] == f"http://{address}"
+    assert {base64.b64decode(seen.split()[1]).decode() for seen in listening.seen} == {"me:p@ss:w%rd"}
+    with pytest.raises(TrackingError) as refused:
+        check(uri)  # nobody listens any more
+    assert "p@ss" not in str(refused.value) + "".join(capfd.readouterr())
+
+
+# --- a server that goes away
+
+
+def history(run, epochs):
+    for epoch in epochs:
+        run.epoch({"epoch": epoch, "val_loss": 1 / epoch})
+
+
+def test_a_frozen_server_costs_seconds_once(place, server):
+    place(server)
+    run = start("train", "frozen")
+    history(run, [1])
+    server.freeze()
+    try:
+        began = time.monotonic()
+        history(run, [2])
+        assert time.monotonic() - began < 8  # one time limit of 5 s
+        began = time.monotonic()
+        history(run, range(3, 9))
+        assert time.monotonic() - began < 2  # not asked again so soon
+        began = time.monotonic()
+        run._breaker_test = run.breaker.allows(now=True)
+        assert time.monotonic() - began < 3 and not run._breaker_test  # the question whether it is back
+    finally:
+        server.thaw()
+    server.wait()
+    run.end()  # it is back: all is sent in the order of the epochs
+    assert steps(server, run.run_id) == list(range(1, 9)) and not waiting()
+    assert client(server).get_run(run.run_id).info.status == "FINISHED"
+
+
+def everything_but_the_first_epoch(run, root, name):
+    "What a training records after the server went away, and its evaluation."
+    history(run, [2, 3])
+    run.artifacts(SHIPPED, to="bundle")
+    run.register(name, {"bundle_hash": load_bundle().hash})
+    save(run, root / "models/run.json")
+    run.end()
+    later = resume(root / "models/run.json")
+    later.metrics({"roc_auc": 0.9}, "test_")
+    (root / "metrics.json").write_text("{}")
+    later.artifacts(root / "metrics.json", to="evaluate")
+    (root / "metrics.json").write_text("of the next evaluation")
+    later.end()
+
+
+def is_whole(server, run_id, name):
+    "The run is in the store, each part once."
+    c = client(server)
+    found = c.get_run(run_id)
+    (version,) = [v for v in c.search_model_versions(f"name = '{name}'") if v.run_id == run_id]
+    assert steps(server, run_id) == [1, 2, 3] and steps(server, run_id, "test_roc_auc") == [0]
+    assert found.info.status == "FINISHED" and c.get_model_version_by_alias(name, "candidate").version == version.version
+    assert [r.info.run_id for r in c.search_runs([found.info.experiment_id])] == [run_id]
+    assert Path(c.download_artifacts(run_id, "evaluate/metrics.json")).read_text() == "{}"
+    assert Predictor(f"models:/{name}@candidate").bundle.hash == load_bundle().hash
+
+
+def test_a_server_that_died_gets_everything_later(place, sqlite_server, monkeypatch, capsys):
+    root = place(sqlite_server)
+    run = start("train", "died")
+    history(run, [1])
+    began = time.time()
+    with sqlite_server.dead():
+        everything_but_the_first_epoch(run, root, "died")
+        assert time.time() - began < 10 and "xraypneu sync" in local_note()
+        assert main(["sync"]) == 2 and "no MLflow server" in capsys.readouterr().err  # it is still away
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+    with pytest.raises(TrackingError, match="--here"):
+        sync()
+    place(sqlite_server)
+    assert main(["sync"]) == 0
+    assert re.search(rf"train {run.run_id}: .*3 metrics.*1 register", capsys.readouterr().out)
+    is_whole(sqlite_server, run.run_id, "died")
+    first, second = client(sqlite_server).get_metric_history(run.run_id, "val_loss")[1:]
+    assert began * 1000 - 1 <= first.timestamp <= second.timestamp  # when it happened, not when it was sent
+    assert main(["sync"]) == 0 and "All runs are in MLflow" in capsys.readouterr().out
+    is_whole(sqlite_server, run.run_id, "died")
+
+
+class Killed(BaseException):
+    "Ends what runs as a kill does: nothing is caught, nothing is written."
+
+
+@pytest.mark.parametrize("worst", ["run", "metrics", "artifacts", "register", "status"])
+def test_sync_that_is_killed_before_it_knows_the_answer(worst, place, server, monkeypatch):
+    "The store has the entry, the journal doesn't know: the worst moment. The next one sends nothing twice."
+    name, root = f"killed-{worst}", place(server)
+    address = server.uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    run = start("train", f"killed {worst}")
+    history(run, [1])
+    everything_but_the_first_epoch(run, root, name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    for died in (True, True, False):  # twice at the same place
+        with monkeypatch.context() as m:
+            if died:
+                real = tracking.SENDERS[worst]
+                m.setitem(tracking.SENDERS, worst, lambda *a, real=real: (real(*a), (_ for _ in ()).throw(Killed())))
+            try:
+                (found,) = sync(any_store=True)
+            except Killed:
+                assert died
+    is_whole(server, found["run_id"], name)
+    assert not waiting() and not list((root / ".cache/journal").iterdir())
+
+
+DIES = """
+import os, signal
+from xraypneu import tracking
+real = tracking.SENDERS["register"]
+tracking.SENDERS["register"] = lambda *a: (real(*a), os.kill(os.getpid(), signal.SIGKILL))
+tracking.sync(any_store=True)
+"""
+
+
+def test_sync_killed_as_a_process(place, sqlite_server, monkeypatch):
+    root = place(sqlite_server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    run = start("train", "process")
+    history(run, [1])
+    everything_but_the_first_epoch(run, root, "process")
+    place(sqlite_server)
+    assert subprocess.run([sys.executable, "-c", DIES], timeout=120).returncode == -signal.SIGKILL
+    (found,) = sync(any_store=True)
+    is_whole(sqlite_server, found["run_id"], "process")
+
+
+def test_an_older_training_that_is_sent_later_is_not_the_candidate(place, sqlite_server, monkeypatch):
+    place(sqlite_server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    older = start("train", "older")
+    older.register("order", {"bundle_hash": "older"})
+    older.end()
+    place(sqlite_server)
+    newer = start("train", "newer")
+    version = newer.register("order", {"bundle_hash": "newer"})
+    newer.end()
+    sync(any_store=True)
+    assert len(client(sqlite_server).search_model_versions("name = 'order'")) == 2
+    assert client(sqlite_server).get_model_version_by_alias("order", "candidate").version == version
+
+
+def test_what_the_server_refuses_is_named_and_kept(place, sqlite_server, capsys):
+    root = place(sqlite_server)
+    run = start("train", "refused")
+    run.params({"rate": 1})
+    run.add("status", status="NONSENSE")
+    run.end()
+    assert "did not take the status" in capsys.readouterr().err
+    assert main(["sync"]) == 1 and "not taken: status" in capsys.readouterr().out
+    assert client(sqlite_server).get_run(run.run_id).info.status == "FINISHED" and len(waiting(root)) == 1
+
+
+# --- bundles over REST
+
+
+def test_a_bundle_that_was_changed_in_the_store_is_refused(place, sqlite_server, tmp_path):
+    root = place(sqlite_server)
+    run = start("train", "bundle")
+    run.artifacts(SHIPPED, to="bundle")
+    version = run.register("bundle", {"bundle_hash": load_bundle().hash})
+    address = f"models:/bundle/{version}"
+    found = registered_bundle(address)
+    assert load_bundle(found).hash == load_bundle().hash and found.is_relative_to(root / ".cache")
+    (found / "model.onnx").write_bytes(b"torn")  # a damaged download is not used again
+    assert load_bundle(registered_bundle(address)).hash == load_bundle().hash
+    shutil.rmtree(root / ".cache/registered")
+    (stored,) = (sqlite_server.folder / "artifacts").rglob(f"{run.run_id}/artifacts/bundle/model.onnx")
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    with pytest.raises(TrackingError, match="damaged"):
+        registered_bundle(address)
+    assert not list((root / ".cache/registered").glob("[!.]*"))
+
+
+# --- two at once
+
+
+REGISTER = """
+import sys
+from xraypneu.tracking import start
+for i in range(3):
+    run = start("train", key=f"{sys.argv[1]} {i}", tags={"synthetic": True})
+    run.epoch({"epoch": 1, "val_loss": i})
+    run.register(sys.argv[2], {"bundle_hash": f"{sys.argv[1]} {i}"})
+    run.end()
+"""
+
+
+@pytest.mark.parametrize("kind", ["new sqlite file", "sqlite", "postgres"])
+def test_two_trainings_at_once_lose_nothing(kind, tmp_path, request):
+    "Both make store, experiment, model, versions and alias at the same moment."
+    file = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = file if kind.startswith("new") else request.getfixturevalue(f"{kind}_server").uri
+    env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "XRAYPNEU_EXPERIMENT": "crowd"}
+    both = [subprocess.Popen([sys.executable, "-c", REGISTER, who, "crowd"], env=env | {"XRAYPNEU_ROOT": str(tmp_path / who)},
+                             stderr=subprocess.PIPE, text=True) for who in "ab"]
+    for process in both:
+        _, said = process.communicate(timeout=180)
+        assert process.returncode == 0, said
+    c = mlflow.MlflowClient(uri)
+    versions = c.search_model_versions("name = 'crowd'")
+    assert sorted(v.tags["bundle_hash"] for v in versions) == [f"{who} {i}" for who in "ab" for i in range(3)]
+    assert sorted(int(v.version) for v in versions) == list(range(1, 7))
+    runs = c.search_runs([c.get_experiment_by_name("crowd").experiment_id])
+    assert len(runs) == 6 and all(r.info.status == "FINISHED" and r.data.metrics for r in runs)
+    assert c.get_model_version_by_alias("crowd", "candidate").tags["bundle_hash"] in ("a 2", "b 2")
+    assert not [w for who in "ab" for w in waiting(tmp_path / who)]
+
+
+# --- the pipeline itself
+
+
+def forms(secrets):
+    "Each secret as it could be written."
+    both = [*secrets, PASSWORD, "p%40ss%3Aw%25rd%2F7"]
+    pairs = [base64.b64encode(f"{u}:{p}".encode()).decode().rstrip("=") for u in (USER, "") for p in both]
+    return [s.encode() for s in both + pairs]
+
+
+def files_with(secrets, *folders):
+    "Files that hold one of the secrets."
+    files = [p for folder in folders for p in Path(folder).rglob("*") if p.is_file()]
+    assert len(files) > 50
+    return [(str(p), s) for p in files for s in forms(secrets) if s in p.read_bytes()]
+
+
+def test_no_secret_of_the_environment_is_left_by_a_run(project):
+    "The shared project ran with all of them set, tracking store and artifacts included."
+    assert (project / "mlflow.db").is_file() and (project / "mlartifacts").is_dir()
+    assert not files_with(SECRETS.values(), project)
+
+
+def start_pipeline(folder, server, seed):
+    "Train and evaluate as DVC does, with credentials in the address."
+    set_params(folder, {"train": {"epochs": 1, "seed": seed}})
+    uri = server.uri.replace("//", f"//{WITH_PASSWORD}")
+    with open(folder / "run.log", "w") as log:
+        return subprocess.Popen(["dvc", "repro", "evaluate"], cwd=folder, stdout=log, stderr=log,
+                                env={**os.environ, **SECRETS, "MLFLOW_TRACKING_URI": uri})
+
+
+def test_two_trainings_and_a_promotion_on_postgresql(project, postgres_server, tmp_path, monkeypatch, capsys):
+    "Two whole trainings at the same time, then promotion and rollback; no secret anywhere."
+    folders = [Path(shutil.copytree(project, tmp_path / who, symlinks=True)) for who in "ab"]
+    both = [start_pipeline(folder, postgres_server, seed) for seed, folder in enumerate(folders, 1)]
+    for process, folder in zip(both, folders, strict=True):
+        assert process.wait(600) == 0, (folder / "run.log").read_text()[-3000:]
+    c = client(postgres_server)
+    found = c.search_runs([c.get_experiment_by_name("xraypneu").experiment_id])
+    assert len(found) == 2 and all(r.info.status == "FINISHED" and "test_roc_auc" in r.data.metrics for r in found)
+    assert {r.data.tags["synthetic"] for r in found} == {"True"}
+    versions = {v.run_id: v for v in c.search_model_versions("name = 'xraypneu'")}
+    assert versions.keys() == {r.info.run_id for r in found}
+    for r, folder in ((r, f) for r in found for f in folders if json.loads((f / "models/run.json").read_text())["run_id"] == r.info.run_id):
+        assert steps(postgres_server, r.info.run_id) == [1, 2]
+        stored = {f.path for f in c.list_artifacts(r.info.run_id, "reports")}
+        assert {"reports/train.ipynb", "reports/evaluate.html"} <= stored
+        assert versions[r.info.run_id].tags["bundle_hash"] == load_bundle(folder / "models/bundle").hash
+    promote_and_roll_back(folders[0], postgres_server, c, monkeypatch, capsys)
+    assert not files_with(SECRETS.values(), tmp_path, postgres_server.folder)
+    load_the_keras_model(postgres_server, found[0].info.run_id, folders[0])
+
+
+def promote_and_roll_back(folder, server, c, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("//", f"//{WITH_PASSWORD}"))
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")  # restored afterwards: the command changes them
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    set_params(folder, {"promote": {"floor": {}, "margin": 1.0}})
+    for version in ("1", "2"):
+        status = main(["promote", "--version", version])
+        assert status == 0, capsys.readouterr()
+        assert c.get_model_version_by_alias("xraypneu", "champion").version == version
+    assert main(["rollback", "--reason", f"typed by mistake: {PASSWORD}"]) == 0
+    assert c.get_model_version_by_alias("xraypneu", "champion").version == "1"
+    assert c.get_model_version("xraypneu", "2").tags["decision_reasons"] == "typed by mistake: ***"
+    assert PASSWORD not in "".join(capsys.readouterr())
+
+
+def load_the_keras_model(server, run_id, folder):
+    "As a colleague would, from another machine."
+    code = f"""
+import mlflow, numpy as np
+mlflow.set_tracking_uri({server.uri!r})
+model = mlflow.pyfunc.load_model("runs:/{run_id}/model")
+assert model.metadata.signature.inputs.inputs[0].type == np.dtype("uint8")
+assert np.isfinite(model.predict(np.load("data/prepared/images.npy")[:2][..., None])).all()
+"""
+    run([sys.executable, "-c", code], folder)
+
+
+def test_a_server_that_dies_during_a_training(copy, sqlite_server):
+    "The training goes on and says what to do; the evaluation adds to the same run; sync sends all, once."
+    set_params(copy, {"train": {"epochs": 1, "seed": 5}})
+    log, env = copy / "train.log", {"MLFLOW_TRACKING_URI": sqlite_server.uri}
+    with open(log, "w") as out:
+        command = [sys.executable, "-m", "xraypneu.stage", "train"]
+        training = subprocess.Popen(command, cwd=copy, stdout=out, stderr=out, env=os.environ | env)
+    while "epoch 1/2" not in log.read_text():
+        assert training.poll() is None, log.read_text()
+        time.sleep(0.05)
+    with sqlite_server.dead():
+        assert training.wait(300) == 0, log.read_text()
+        done = run([sys.executable, "-m", "xraypneu.stage", "evaluate"], copy, **env)
+    for said in (log.read_text(), done.out):
+        assert "recorded locally: run `xraypneu sync`" in said.strip().splitlines()[-1]
+    assert "All runs" not in run([sys.executable, "-m", "xraypneu.cli", "sync"], copy, **env).out
+    c = client(sqlite_server)
+    (found,) = c.search_runs([c.get_experiment_by_name("xraypneu").experiment_id])
+    assert found.info.status == "FINISHED" and "test_roc_auc" in found.data.metrics
+    assert steps(sqlite_server, found.info.run_id) == [1, 2]
+    assert len(c.search_model_versions("name = 'xraypneu'")) == 1
+    assert len(c.search_logged_models([found.info.experiment_id])) == 1
+    stored = {f.path for f in c.list_artifacts(found.info.run_id, "reports")}
+    assert stored >= {"reports/train.html", "reports/evaluate.html"} and not waiting(copy)
