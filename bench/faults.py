@@ -80,8 +80,8 @@ def copy_tree(source: Path, to: Path):
 class Ground:
     "A small project at one path (MLflow stores absolute ones), and copies of it from before and after each step."
 
-    def __init__(self, tree: str):
-        self.folder, self.work = STATE / f"ground-{tree}", STATE / "work"
+    def __init__(self, folder: Path, work: Path):
+        self.folder, self.work = folder, work
         self.project = self.work / "xray"
         self.seconds = {}
 
@@ -270,6 +270,7 @@ def end_all(processes):
 
 # moments that a random draw seldom hits: predicates of the project
 EDGES = {
+    "second epoch": lambda p: "epoch 2/" in (p.parent / "killed.log").read_text(errors="replace"),
     "version registered": lambda p: ask(p / "mlflow.db", "select 1 from model_versions"),
     "run finished": lambda p: ask(p / "mlflow.db", "select 1 from runs where status = 'FINISHED'"),
     "page written": lambda p: (p / "reports/train.html").is_file(),
@@ -665,7 +666,7 @@ def campaign(args) -> int:
     now, results = tree(), []
     with served(args.seed) as (server, site):
         cases = planned(args, server)
-        ground = Ground(now)
+        ground = Ground(STATE / f"ground-{now}", STATE / "work")
         if any(c.campaign in ("kills", "resources") and not finished(c, now, args.seed) for c in cases):
             ground.build(site)
         for i, case in enumerate(cases, 1):

@@ -12,12 +12,14 @@ import argparse
 import ast
 import contextlib
 import copy
+import errno
 import hashlib
 import io
 import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -323,13 +325,31 @@ def _execute(name, root):
         print(note)
     return target
 
+# %% ../nbs/api/18_stage.ipynb #c17c
+_LITTLE = 64 * 10**6  # bytes: less may be too little for one of the files of a stage
+
+
+def _circumstances(error, root) -> list:  # of lines
+    "What a failure may be due to, and what to do."
+    out, free = [], shutil.disk_usage(root).free
+    if free < _LITTLE:
+        out.append(f"The disk of {root} has {free / 1e6:.1f} MB free. Make room and start again: "
+                   "nothing that was complete is lost, and a training goes on after its last saved epoch")
+    if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+        out.append(f"Let this user write there (chown, chmod, or mount it writable) and start again: {root}")
+    return out
+
 # %% ../nbs/api/18_stage.ipynb #c17a
 def run_stage(name: str, root=None) -> Path:  # the executed notebook
     "Execute a stage's notebook with the parameters of `params.yaml`, one at a time. Raises `StageError`."
     root = project_root() if root is None else Path(root).resolve()
-    with _alone(name, root):
-        report = _execute(name, root)
-        _completed(name, root)
+    try:
+        with _alone(name, root):
+            report = _execute(name, root)
+            _completed(name, root)
+    except (StageError, OSError) as e:
+        text = str(e) if isinstance(e, StageError) else f"{name} failed: {e}"
+        raise StageError("\n".join([text, *_circumstances(e, root)])) from None
     return report
 
 # %% ../nbs/api/18_stage.ipynb #c025

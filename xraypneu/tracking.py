@@ -425,7 +425,7 @@ def keras_model(self, model, example):
     pins = [f"{m.__name__}=={m.__version__}" for m in (sys.modules["keras"], sys.modules["tensorflow"], np)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
-        mlflow.keras.save_model(model, path, signature=signature, pip_requirements=pins)
+        mlflow.keras.save_model(model, str(path), signature=signature, pip_requirements=pins)
         self.add("model", path, name="model")
 
 
