@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from tracked import POSTGRES, MlflowServer, Postgres
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"sample": {"patients": 48}, "prepare": {"size": 96}, "train": {"epochs": 2, "batch_size": 16}, "evaluate": {"bootstrap": 200}}
@@ -90,3 +91,19 @@ def copy(project, tmp_path):
     (folder / "mlflow.db").unlink()
     shutil.rmtree(folder / "mlartifacts")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sqlite_server(tmp_path_factory):
+    "`mlflow server` with sqlite; a test that kills it starts it again."
+    with MlflowServer(tmp_path_factory.mktemp("sqlite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory):
+    "`mlflow server` with PostgreSQL."
+    if POSTGRES is None:
+        pytest.skip("PostgreSQL is not installed")
+    with Postgres() as cluster, MlflowServer(tmp_path_factory.mktemp("postgres"), cluster.uri) as server:
+        yield server

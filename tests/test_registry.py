@@ -1,13 +1,6 @@
 """The gate between candidate and champion, on a real `mlflow server`."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import mlflow
@@ -24,20 +17,9 @@ from xraypneu.tracking import environment, start
 PUBLISHED = ROOT / "results/chest_xray"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    command = [str(Path(sys.executable).with_name("mlflow")), "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with open(folder / "log", "w") as log: process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + 90
-    while True:
-        try: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-        except (urllib.error.URLError, OSError): assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-        else: break
-        time.sleep(0.3)
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(20)
+@pytest.fixture
+def server(sqlite_server):
+    return sqlite_server.uri
 
 
 @pytest.fixture
@@ -147,26 +129,3 @@ def test_settings_that_are_missing(team, capsys):
     assert "no floor can be set" in command(capsys, "promote", "--name", "any")[1]
     Path("params.yaml").write_text("train: {}\n")
     assert "needs a section `promote`" in command(capsys, "promote", "--name", "any")[1]
-
-
-REGISTER = """
-import sys
-from xraypneu.tracking import start
-for i in range(4):
-    run = start("train", key=f"{sys.argv[1]} {i}")
-    run.metrics({"loss": i})
-    run.register("crowd", {"bundle_hash": f"{sys.argv[1]} {i}"})
-    run.end()
-"""
-
-
-def test_two_trainings_at_once_lose_nothing(server, tmp_path):
-    "Both make experiment, model and versions at the same moment."
-    env = lambda who: {**os.environ, "MLFLOW_TRACKING_URI": server, "XRAYPNEU_EXPERIMENT": "crowd", "XRAYPNEU_ROOT": str(tmp_path / who)}
-    both = [subprocess.Popen([sys.executable, "-c", REGISTER, who], env=env(who), stderr=subprocess.PIPE, text=True) for who in ("a", "b")]
-    for p in both: assert p.wait(120) == 0, p.stderr.read()
-    client = mlflow.MlflowClient(server)
-    versions = client.search_model_versions("name='crowd'")
-    assert sorted(v.tags["bundle_hash"] for v in versions) == [f"{w} {i}" for w in "ab" for i in range(4)]
-    runs = client.search_runs([client.get_experiment_by_name("crowd").experiment_id])
-    assert len(runs) == 8 and all(r.info.status == "FINISHED" for r in runs)

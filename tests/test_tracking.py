@@ -17,7 +17,6 @@ import mlflow
 import numpy as np
 import pytest
 from conftest import SECRETS, run, set_params
-from tracked import POSTGRES, MlflowServer, Postgres
 
 from xraypneu import tracking
 from xraypneu.bundle import SHIPPED, load_bundle
@@ -26,21 +25,8 @@ from xraypneu.predict import Predictor
 from xraypneu.tracking import TrackingError, check, local_note, registered_bundle, resume, save, start, sync, waiting
 
 USER, PASSWORD = "mlflow-user", "p@ss:w%rd/7"
+PATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}  # a busy test machine is not a server that is away
 WITH_PASSWORD = "mlflow-user:p%40ss%3Aw%25rd%2F7@"
-
-
-@pytest.fixture(scope="module")
-def sqlite_server(tmp_path_factory):
-    with MlflowServer(tmp_path_factory.mktemp("sqlite")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def postgres_server(tmp_path_factory):
-    if POSTGRES is None:
-        pytest.skip("PostgreSQL is not installed")
-    with Postgres() as cluster, MlflowServer(tmp_path_factory.mktemp("postgres"), cluster.uri) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -322,7 +308,7 @@ def test_two_trainings_at_once_lose_nothing(kind, tmp_path, request):
     "Both make store, experiment, model, versions and alias at the same moment."
     file = f"sqlite:///{tmp_path}/mlflow.db"
     uri = file if kind.startswith("new") else request.getfixturevalue(f"{kind}_server").uri
-    env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "XRAYPNEU_EXPERIMENT": "crowd"}
+    env = {**os.environ, **PATIENT, "MLFLOW_TRACKING_URI": uri, "XRAYPNEU_EXPERIMENT": "crowd"}
     both = [subprocess.Popen([sys.executable, "-c", REGISTER, who, "crowd"], env=env | {"XRAYPNEU_ROOT": str(tmp_path / who)},
                              stderr=subprocess.PIPE, text=True) for who in "ab"]
     for process in both:
@@ -367,7 +353,7 @@ def start_pipeline(folder, server, seed):
     uri = server.uri.replace("//", f"//{WITH_PASSWORD}")
     with open(folder / "run.log", "w") as log:
         return subprocess.Popen(["dvc", "repro", "evaluate"], cwd=folder, stdout=log, stderr=log,
-                                env={**os.environ, **SECRETS, "MLFLOW_TRACKING_URI": uri})
+                                env={**os.environ, **SECRETS, **PATIENT, "MLFLOW_TRACKING_URI": uri})
 
 
 def test_two_trainings_and_a_promotion_on_postgresql(project, postgres_server, tmp_path, monkeypatch, capsys):

@@ -152,8 +152,11 @@ def _rollback(args, out):
 
 # %% ../nbs/api/25_cli.ipynb #c014
 def _sync(args, out):
-    from xraypneu.tracking import sync
+    from xraypneu.tracking import forget, sync
 
+    if args.forget:
+        out.write(f"{forget(args.forget)} entries of the run {args.forget} are given up\n")
+        return 0
     found = sync(any_store=args.here)
     for run in found:
         sent = ", ".join(f"{n} {kind}" for kind, n in run["sent"].items()) or "nothing"
@@ -226,6 +229,7 @@ def _parser():
     s = commands.add_parser("sync", help="send to MLflow what was recorded locally while its server was away",
                             epilog="Exit status: 0 all sent, 1 the store did not take some of it, 2 it does not answer\n",
                             formatter_class=argparse.RawDescriptionHelpFormatter)
+    s.add_argument("--forget", metavar="RUN", help="give up what waits of a run")
     s.add_argument("--here", action="store_true", help="send to the store that is set now, also what was recorded for another")
     for c in (u, b): c.add_argument("--name", default="xraypneu", help="of the registered model")
     for c in (p, i): c.add_argument("--bundle", metavar="BUNDLE", help="a bundle's folder or an MLflow address; the shipped one by default")

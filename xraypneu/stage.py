@@ -371,7 +371,7 @@ def summary(root=None) -> str:
     mlflow = shlex.join([str(Path(sys.executable).with_name("mlflow")), "ui", "--backend-store-uri", tracking.default_uri(root)])
     tracked = f"{mlflow}   then open http://127.0.0.1:5000" if Path(tracking.default_uri(root)[10:]).is_file() else "not recorded"
     lines += [f"Reports   {root / 'reports'}{os.sep}{{prepare,eda,train,evaluate}}.html", f"Model     {root / 'models' / 'bundle'}",
-              f"Runs      {uri or tracked}",
+              f"Runs      {tracking.public_url(uri) if uri else tracked}",
               "", "Not a medical device."]
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'PATIENCE', 'LONGEST', 'PAUSES', 'RECO
            'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'store', 'reach', 'answers', 'check', 'environment',
            'git_state', 'as_text', 'as_name', 'as_texts', 'as_numbers', 'Breaker', 'Spool', 'Sender', 'Run',
            'keras_model', 'register', 'set_alias', 'start', 'save', 'resume', 'interrupted', 'waiting', 'local_note',
-           'sync', 'registered_bundle']
+           'forget', 'sync', 'registered_bundle']
 
 # %% ../nbs/api/15_tracking.ipynb #c003
 import fcntl
@@ -135,6 +135,10 @@ def answers(
     return True
 
 # %% ../nbs/api/15_tracking.ipynb #c012
+def _experiment_name():
+    return os.environ.get("XRAYPNEU_EXPERIMENT", "xraypneu")
+
+
 @contextmanager
 def _limits(timeout):
     "How long MLflow waits for an answer, unless the user said so. It never asks twice."
@@ -321,7 +325,8 @@ class Spool:
         "Write an entry to the journal and send what waits there."
         with self.journal.locked():
             if kind == "run" or not self.journal.entries:
-                self.journal.add("run", store=public_url(self.uri), record=self.journal.folder.name, **self.head)
+                about = {"store": public_url(self.uri), "record": self.journal.folder.name, "experiment": _experiment_name()}
+                self.journal.add("run", **about | self.head)
             if kind != "run":
                 self.journal.add(kind, files, **values)
         end = values.get("status") == "FINISHED"
@@ -462,11 +467,10 @@ def _find(client, run_id):
     return found if found and found.info.lifecycle_stage == "active" else None
 
 
-def _experiment(client, root, uri):
+def _experiment(client, name, root, uri):
     "The experiment's id; artifacts of the embedded store lie in the project, by their absolute path."
     from mlflow.exceptions import MlflowException
 
-    name = os.environ.get("XRAYPNEU_EXPERIMENT", "xraypneu")
     if found := client.get_experiment_by_name(name):
         return found.experiment_id
     place = (_home(root) / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
@@ -488,7 +492,7 @@ def _send_run(run, entry):
     client, run_id = run.client, entry.get("run_id")
     if _find(client, run_id):
         return {"run_id": run_id}
-    experiment = _experiment(client, run.root, run.uri)
+    experiment = _experiment(client, entry["experiment"], run.root, run.uri)
     if found := _recorded(client, experiment, entry["record"]):
         return {"run_id": found[0].info.run_id}
     tags = as_texts(entry["tags"]) | {RECORD: entry["record"]}
@@ -792,6 +796,19 @@ def local_note(root=".") -> str:  # "" where everything is in the store
     runs = "1 run is" if len(found) == 1 else f"{len(found)} runs are"
     store = found[-1].entries[0]["store"]
     return f"{runs} recorded locally: run `xraypneu sync` when {store} answers"
+
+
+def forget(
+    run: str,  # its id, or the name of its journal
+    root=None,  # the project
+) -> int:  # how many entries are lost
+    "Give up what waits of a run. Raises `TrackingError`."
+    for journal in waiting(root or _root()):
+        if run in (journal.folder.name, Run(journal).run_id):
+            lost = len(journal.waiting(refused=True))
+            journal.remove()
+            return lost
+    raise TrackingError(f"nothing waits of a run {run}: `xraypneu sync` names those that do")
 
 
 def _synced(journal, uri, root, patience):
