@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check test lint export sync ship verify bench bench-app tools constraints audit sbom sign release clean \
+.PHONY: help env run app check test lint export sync ship verify bench bench-app faults tools constraints audit sbom sign release clean \
   programs pull pulled promote push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
@@ -73,6 +73,9 @@ verify: $(READY) ## with DATA=folder: score the shipped bundle on the official t
 bench: $(READY) ## Predictor beside Keras, LiteRT and OpenVINO, into bench/results.md; some minutes, on an idle machine
 	$(BIN)/python $(LOCKED) locks/bench.txt --quiet
 	@python bench/bench.py
+
+faults: $(READY) ## kills, full disks, fuzzing, load, into bench/faults.md; hours, goes on where it stopped; ONLY=kills SEED=1
+	@python bench/faults.py $(if $(call given,ONLY),--only $(call given,ONLY)) $(if $(call given,SEED),--seed $(call given,SEED))
 
 bench-app: $(READY) ## the dashboard's opening, answers, memory and crowds, into bench/dashboard.md; ten minutes, on an idle machine with Chromium
 	@python bench/dashboard.py

@@ -175,31 +175,6 @@ def test_reports_twice_are_identical(project, copy):
     assert (copy / "data/prepared/manifest.parquet").read_bytes() == (project / "data/prepared/manifest.parquet").read_bytes()
 
 
-def test_killed_training_goes_on(project, copy):
-    shutil.rmtree(copy / "models")
-    shutil.rmtree(copy / ".cache", ignore_errors=True)
-    log = copy / "train.log"
-    with open(log, "w") as out:
-        process = subprocess.Popen([sys.executable, "-m", "xraypneu.stage", "train"], cwd=copy, stdout=out, stderr=out, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while "epoch 2/3" not in log.read_text():  # the first of fine-tuning, so that the optimizer has a state to go on from
-        assert process.poll() is None and time.monotonic() < deadline, "the training ended before it could be killed"
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    killed = json.loads((copy / ".cache/train/run.json").read_text())["run_id"]
-    assert not (copy / "models").exists()
-    out = stage("train", copy).out
-    assert "resuming after epoch" in out
-    for path in ("models/bundle/model.onnx", "reports/train.ipynb", "reports/train.html"):
-        assert (copy / path).read_bytes() == (project / path).read_bytes(), path
-    assert json.loads((copy / "models/run.json").read_text())["run_id"] == killed
-    c = client(copy)
-    assert c.get_run(killed).info.status == "FINISHED"
-    assert [m.step for m in c.get_metric_history(killed, "val_loss")] == [1, 2, 3]
-    assert not list((copy / ".cache/train").glob("*.npz"))
-
-
 # --- failures
 
 

@@ -145,8 +145,9 @@ def promote(
     out = gate(mine, theirs, floor, margin, synthetic) | {"name": name, "version": str(challenger.version), "champion": str(incumbent.version) if incumbent else None}
     if not dry_run:
         _tag(client, out)
-        if out["decision"] == "promoted": _crown(client, name, str(challenger.version))
+        # before the alias: a command that was killed after it would find the version champion already, and stop
         write_file(root / "reports/promotion.json", json.dumps(out, indent=1, sort_keys=True) + "\n")
+        if out["decision"] == "promoted": _crown(client, name, str(challenger.version))
     return out
 
 
@@ -159,7 +160,9 @@ def _crown(client, name, version):
     "The alias last: whoever follows it must find everything else in place."
     for _ in range(5):
         # no store adds to a tag in one step: of two promotions at once, one may overwrite what the other wrote
-        client.set_registered_model_tag(name, HISTORY, json.dumps([*_history(client, name), version][-LONGEST_HISTORY:]))
+        before = _history(client, name)
+        if before[-1:] != [version]:  # else a promotion that was killed has added it
+            client.set_registered_model_tag(name, HISTORY, json.dumps([*before, version][-LONGEST_HISTORY:]))
         if version in _history(client, name):
             break
     set_alias(client, name, CHAMPION, version)

@@ -10,12 +10,16 @@ __all__ = ['TRACKED', 'StageError', 'read_yaml', 'stage_params', 'declared_param
 # %% ../nbs/api/18_stage.ipynb #c003
 import argparse
 import ast
+import contextlib
 import copy
+import errno
+import hashlib
 import io
 import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -23,7 +27,7 @@ from pathlib import Path
 
 import nbformat
 
-from . import tracking
+from . import process, tracking
 from .files import project_root, write_file
 from .redact import scrub, scrub_values, split_credentials
 
@@ -192,6 +196,63 @@ def hide_secrets(path):
     if path.is_file() and (text := path.read_text(encoding="utf-8")) != (clean := scrub(text)):
         write_file(path, clean)
 
+# %% ../nbs/api/18_stage.ipynb #c16b
+def _by_dvc() -> bool:
+    "Did DVC start this process?"
+    return "DVC_STAGE" in os.environ
+
+
+def _lock(name, root, who):
+    return Path(root) / f".cache/stages/{name}.{who}.lock"
+
+
+@contextlib.contextmanager
+def _alone(name, root):
+    "No other stage of this name in this project, and no kernel that one left. Raises `StageError`."
+    what = f"Stage {name}"
+    try:
+        with process.alone(_lock(name, root, "stage"), what):
+            with process.alone(_lock(name, root, "kernel"), what):
+                pass
+            yield
+    except process.Busy as e:
+        raise StageError(str(e)) from None
+
+
+def _first_line(name, root) -> str:
+    "What a kernel does first, as an argument of its command line."
+    arguments = os.getpid(), str(_lock(name, root, "kernel")), f"Stage {name}"
+    line = f"__import__('xraypneu.process').process.join_stage(*{arguments!r})"
+    return f"--IPKernelApp.exec_lines={line}"
+
+# %% ../nbs/api/18_stage.ipynb #c16d
+def _recorded(root, md5: str | None) -> bool:
+    "Does dvc.lock name a file with this hash as the one that says which run the model belongs to?"
+    if not md5 or not (root / "dvc.lock").is_file():
+        return False
+    outs = (read_yaml(root / "dvc.lock").get("stages", {}).get("train") or {}).get("outs", [])
+    return any(out["path"] == tracking.RUN_FILE.as_posix() and out.get("md5") == md5 for out in outs)
+
+
+def _completed(name, root):
+    "Note the hash by which a training will be known in dvc.lock."
+    note, file = root / tracking.STATE / "run.json", root / tracking.RUN_FILE
+    if name == "train" and note.is_file() and file.is_file():
+        md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        write_file(note, json.dumps(json.loads(note.read_text()) | {"run_file": md5}, indent=1, sort_keys=True) + "\n")
+
+
+def _take_up(name, root):
+    "Under DVC: clear the state of a training that DVC has recorded; let one that it has not go on in its run."
+    note = root / tracking.STATE / "run.json"
+    if not _by_dvc() or not note.is_file():
+        return
+    if _recorded(root, json.loads(note.read_text()).get("run_file")):
+        for state in note.parent.glob("*.npz"):
+            state.unlink()
+    elif name == "train":
+        tracking.interrupted(root, finished=True)
+
 # %% ../nbs/api/18_stage.ipynb #c017
 def without_radiographs(nb):
     "A copy of a notebook in which cells tagged `radiographs` have no output."
@@ -218,12 +279,11 @@ def _record(name, root):
 TRACKED = ("train", "evaluate")  # the stages that record in MLflow; importing it takes seconds, so the others are spared
 
 
-def run_stage(name: str, root=None) -> Path:  # the executed notebook
-    "Execute a stage's notebook with the parameters of `params.yaml`. Raises `StageError`."
+def _execute(name, root):
+    "Execute a stage's notebook; its path. Raises `StageError`."
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    root = project_root() if root is None else Path(root).resolve()
     source = root / f"nbs/pipeline/{name}.ipynb"
     if not source.is_file():
         raise StageError(f"{source} is missing")
@@ -234,6 +294,7 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
         raise StageError(f"params.yaml has unknown names in tracking: {', '.join(unknown)}")
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
+    _take_up(name, root)
 
     (root / "reports").mkdir(exist_ok=True)
     target = root / "reports" / f"{name}.ipynb"
@@ -242,7 +303,7 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
         papermill.execute_notebook(
             source, target, params, kernel_name="python3", language="python", cwd=root, progress_bar=False, record_timing=False,
             stdout_file=Echo(name, sys.stdout), stderr_file=Echo(name, sys.stderr, bars=tty), start_timeout=180, execution_timeout=24 * 3600,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            extra_arguments=["--IPKernelApp.log_level=ERROR", _first_line(name, root)],
         )
     except BaseException as e:
         if name == "train":
@@ -263,6 +324,33 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     if name in TRACKED and (note := tracking.local_note(root)):
         print(note)
     return target
+
+# %% ../nbs/api/18_stage.ipynb #c17c
+_LITTLE = 64 * 10**6  # bytes: less may be too little for one of the files of a stage
+
+
+def _circumstances(error, root) -> list:  # of lines
+    "What a failure may be due to, and what to do."
+    out, free = [], shutil.disk_usage(root).free
+    if free < _LITTLE:
+        out.append(f"The disk of {root} has {free / 1e6:.1f} MB free. Make room and start again: "
+                   "nothing that was complete is lost, and a training goes on after its last saved epoch")
+    if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+        out.append(f"Let this user write there (chown, chmod, or mount it writable) and start again: {root}")
+    return out
+
+# %% ../nbs/api/18_stage.ipynb #c17a
+def run_stage(name: str, root=None) -> Path:  # the executed notebook
+    "Execute a stage's notebook with the parameters of `params.yaml`, one at a time. Raises `StageError`."
+    root = project_root() if root is None else Path(root).resolve()
+    try:
+        with _alone(name, root):
+            report = _execute(name, root)
+            _completed(name, root)
+    except (StageError, OSError) as e:
+        text = str(e) if isinstance(e, StageError) else f"{name} failed: {e}"
+        raise StageError("\n".join([text, *_circumstances(e, root)])) from None
+    return report
 
 # %% ../nbs/api/18_stage.ipynb #c025
 def summary(root=None) -> str:
@@ -327,6 +415,8 @@ def main(argv=None) -> int:
         elif args.name == "set":
             set_params(project_root(), args.change)
         else:
+            if _by_dvc():  # by hand it may outlive its shell
+                process.end_with_parent()
             run_stage(args.name)
     except (StageError, tracking.TrackingError, FileNotFoundError) as e:
         print(scrub(f"\n{e}"), file=sys.stderr)

@@ -527,11 +527,25 @@ def _batches(items, most):
     return [items[i : i + most] for i in range(0, len(items), most)]
 
 
+def _new_points(run, entry):
+    "Metrics that an earlier attempt, killed after it had sent them, did not record: each is one point of the history."
+    latest = run.client.get_run(run.run_id).data.metrics
+
+    def is_there(key, value):
+        if key not in latest or latest[key] == value:
+            return key in latest
+        points = run.client.get_metric_history(run.run_id, key)  # an epoch's metric of this name may be the latest
+        return (entry["step"], value) in [(m.step, m.value) for m in points]
+
+    return {k: v for k, v in entry["values"].items() if not is_there(k, v)}
+
+
 def _send_metrics(run, entry):
     "Metrics, with the time at which they were recorded: the store knows those that it has."
     from mlflow.entities import Metric
 
-    for batch in _batches(entry["values"].items(), 500):
+    values = entry["values"] if "epoch" in entry else _new_points(run, entry)
+    for batch in _batches(values.items(), 500):
         run.client.log_batch(run.run_id, metrics=[Metric(k, v, entry["at"], entry["step"]) for k, v in batch])
 
 
@@ -749,15 +763,20 @@ def resume(path=RUN_FILE) -> Run:
     return run
 
 
-def interrupted(root="."):
+def interrupted(
+    root=".",
+    finished: bool = False,  # even one that is finished: what it made was lost
+):
     "Mark the run of a training that failed; it goes on when the training does."
     saved = _noted(Path(root) / STATE / "run.json")
     if not saved.get("record") or os.environ.get("XRAYPNEU_TRACKING") == "off":
         return
     try:
         run = Run(_journal(root, saved["record"]), store_uri(root), Path(root))
-        if run.journal.entries and not run.finished:
+        if run.journal.entries and (finished or not run.finished):
             run.status("FAILED")
+        elif finished and _find(run.client, saved["run_id"]):
+            run.client.set_terminated(saved["run_id"], "FAILED")
     except Exception as e:  # the notebook's own error is the one to show
         print(f"the run {saved['record']} could not be marked as failed ({type(e).__name__})", file=sys.stderr)
 

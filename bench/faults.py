@@ -1,0 +1,716 @@
+"""Faults on purpose: kills, full disks, read-only folders, jumping clocks, bad networks, fuzzing, load. `make faults`.
+
+Each case starts a step of the pipeline in a small synthetic project, lets something happen to it, runs the step again as a user would, and compares what there is then with what an
+undisturbed run left: files, DVC's cache and remote, MLflow. Results are kept per case in .cache/faults, so that a campaign that was stopped goes on; a change of the tree begins anew.
+Writes bench/faults.md and bench/faults.json from these results.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from ruamel.yaml import YAML
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+STATE = ROOT / ".cache/faults"
+KINDS = ("lost", "doubled", "differing", "failed")
+STEPS = ("prepare", "train", "evaluate", "promote", "push", "fetch")
+TINY = {
+    "sample": {"patients": 30},
+    "evaluate": {"bootstrap": 50},
+    "promote": {"floor": {"roc_auc": 0.0}},  # so short a training must be promoted too
+}
+DATA = "data/fetched"  # where the step fetch puts its data set
+
+
+# --- a project, its steps, and what undisturbed steps leave
+
+
+def environment(**more) -> dict:
+    "Variables for a step: programs of this environment first, nothing of the developer's own settings, and the project's own package."
+    strange = ("MLFLOW_", "XRAYPNEU_", "DVC_", "KERAS_", "PYTHONPATH", "PYTEST")
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(strange) and not k.lower().endswith("_proxy")}
+    who = {f"GIT_{w}_{k}": v for w in ("AUTHOR", "COMMITTER") for k, v in (("NAME", "test"), ("EMAIL", "test@example.invalid"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return keep | who | {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
+                         "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"} | more
+
+
+def command(step: str, url: str = "", sha256: str = "") -> list[str]:
+    "A step as a user types it."
+    if step == "push":
+        return ["dvc", "push"]
+    if step == "promote":
+        return [sys.executable, "-m", "xraypneu.cli", "promote"]
+    if step == "fetch":
+        return [sys.executable, "-m", "xraypneu.cli", "fetch", url, "--sha256", sha256, "--to", DATA]
+    return ["dvc", "repro", "--single-item", step]
+
+
+def run(cmd: list, cwd: Path, timeout: float = 600, **env) -> subprocess.CompletedProcess:
+    "Run a command to its end; standard error is in its stdout."
+    return subprocess.run(cmd, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, env=environment(**env))
+
+
+def copy_tree(source: Path, to: Path):
+    "Put a copy in the place of `to`, which may be a mounted disk."
+    to.mkdir(parents=True, exist_ok=True)
+    for p in to.iterdir():
+        shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink()
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{source}/.", str(to)], check=True)
+
+
+class Ground:
+    "A small project at one path (MLflow stores absolute ones), and copies of it from before and after each step."
+
+    def __init__(self, folder: Path, work: Path):
+        self.folder, self.work = folder, work
+        self.project = self.work / "xray"
+        self.seconds = {}
+
+    def before(self, step: str) -> Path:
+        return self.folder / step
+
+    def after(self, step: str) -> Path:
+        return self.folder / [*STEPS, "end"][STEPS.index(step) + 1]
+
+    def restore(self, step: str) -> Path:  # the project
+        "The state before a step, at the path where it is run."
+        copy_tree(self.before(step), self.work)
+        return self.project
+
+    def build(self, site):
+        "Run all steps once, undisturbed."
+        note = self.folder / "seconds.json"
+        if not note.is_file():
+            for old in STATE.glob("ground-*"):
+                shutil.rmtree(old)
+            copy_tree(self._new_project(), self.work)
+            for step in STEPS:
+                copy_tree(self.work, self.before(step))
+                status, output, self.seconds[step] = measured(command(step, *site), self.project)
+                if status:
+                    raise SystemExit(f"the undisturbed {step} failed:\n{output}")
+                say(f"undisturbed {step}: {self.seconds[step]}")
+            copy_tree(self.work, self.folder / "end")
+            note.write_text(json.dumps(self.seconds))
+        self.seconds = json.loads(note.read_text())
+
+    def _new_project(self) -> Path:
+        from conftest import make_project, set_params
+
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ.update({k: v for k, v in environment().items() if k.startswith("GIT_")})
+            project = make_project(Path(folder) / "xray")
+            set_params(project, TINY)
+            for cmd in (["git", "commit", "-qam", "smaller"], ["dvc", "repro", "-q", "sample"], ["dvc", "remote", "add", "-q", "-d", "team", "../remote"]):
+                if (done := run(cmd, project)).returncode:
+                    raise SystemExit(f"{cmd} failed:\n{done.stdout}")
+            copy_tree(Path(folder), self.folder / "new")
+        return self.folder / "new"
+
+
+# --- comparing
+
+
+def digest(path: Path) -> str:
+    "md5 of a file's bytes."
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def files(folder: Path) -> dict:
+    "Relative path to md5, of all files of a folder or of one file; {} where there is none."
+    if folder.is_file():
+        return {"": digest(folder)}
+    return {p.relative_to(folder).as_posix(): digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def lock(project: Path) -> dict:
+    "Stage to output to md5, of dvc.lock; models/run.json apart, which holds the run's random id."
+    path = project / "dvc.lock"
+    stages = YAML(typ="safe").load(path.read_text())["stages"] if path.is_file() else {}
+    outs = {name: {o["path"]: o["md5"] for o in stage.get("outs", [])} for name, stage in stages.items()}
+    return {name: {k: v for k, v in found.items() if k != "models/run.json"} for name, found in outs.items()}
+
+
+def ask(db: Path, query: str) -> list:
+    "Rows of an MLflow store, read from the file: a client of this process would keep connections to one that was replaced."
+    if not db.is_file():
+        return []
+    with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=1)) as c:
+        try:
+            return c.execute(query).fetchall()
+        except sqlite3.OperationalError:  # no such table yet, or being written
+            return []
+
+
+def recorded(project: Path) -> dict:  # name to Counter
+    "What MLflow holds, without what differs from run to run: ids, times, durations."
+    db = project / "mlflow.db"
+    got = {
+        "run": ask(db, "select status from runs where lifecycle_stage = 'active'"),
+        "metric point": ask(db, "select key, step, value from metrics where key != 'seconds'"),
+        "time of an epoch": ask(db, "select step from metrics where key = 'seconds'"),
+        "parameter": ask(db, "select key, value from params"),
+        "tag": ask(db, "select key, value from tags where key != 'xraypneu_record'"),
+        "model version": ask(db, "select name, version, status from model_versions"),
+        "alias": ask(db, "select name, alias, version from registered_model_aliases"),
+        "model's tag": ask(db, "select name, key, value from registered_model_tags"),
+        "decision": ask(db, "select version, key, value from model_version_tags where key not in ('decided', 'registered_at')"),
+        "Keras model": ask(db, "select name, status from logged_models where lifecycle_stage = 'active'"),
+        "artifact": _artifacts(project, db),
+    }
+    return {k: Counter(v) for k, v in got.items()}
+
+
+def _artifacts(project, db):
+    "Path and md5 of what lies in the run; of the Keras model, whose description has ids in it, the paths."
+    out = []
+    for (run_id,) in ask(db, "select run_uuid from runs where lifecycle_stage = 'active'"):
+        out += files(project / "mlartifacts" / run_id).items()
+    for (model,) in ask(db, "select model_id from logged_models where lifecycle_stage = 'active'"):
+        out += [(f"model/{path}", "") for path in files(project / "mlartifacts/models" / model)]
+    return out
+
+
+def broken_objects(store: Path) -> list[str]:
+    "Objects of a DVC cache or remote whose bytes are not those that their name promises."
+    found = [p for p in store.glob("files/md5/??/*") if p.is_file() and not p.name.startswith(".")]  # .*.tmp: being written
+    return [str(p.relative_to(store)) for p in found if digest(p) != (p.parent.name + p.name).removesuffix(".dir")]
+
+
+def differences(wanted: dict, got: dict, what: str) -> list:  # pairs of kind and text
+    "Compare two mappings of paths to hashes."
+    out = [("lost", f"{what} {k}") for k in wanted.keys() - got.keys()]
+    out += [("doubled", f"{what} {k}") for k in got.keys() - wanted.keys()]
+    return out + [("differing", f"{what} {k}") for k in wanted.keys() & got.keys() if wanted[k] != got[k]]
+
+
+def compare(project: Path, reference: Path, remote: tuple[Path, Path] | None = None, ignore: tuple = ()) -> list:
+    "What a project has lost, doubled or changed, compared with one that ran undisturbed; pairs of kind and text."
+    problems = []
+    wanted, got = lock(reference), lock(project)
+    for stage in wanted:
+        problems += differences(wanted[stage], got.get(stage, {}), "output in dvc.lock:")
+        for out in wanted[stage]:
+            problems += differences(files(reference / out), files(project / out), f"{out}/")
+    before, now = recorded(reference), recorded(project)
+    for what in before:
+        if what not in ignore:
+            problems += [("lost", f"{n} × {what} {k}") for k, n in (before[what] - now[what]).items()]
+            problems += [("doubled", f"{n} × {what} {k}") for k, n in (now[what] - before[what]).items()]
+    problems += differences(files(reference / DATA), files(project / DATA), "fetched file")
+    problems += [("doubled", f"left behind: {p.relative_to(project)}") for p in project.glob("data/.fetched.*")]
+    problems += [("differing", f"object {p} of the cache is broken") for p in broken_objects(project / ".dvc/cache")]
+    if remote:
+        problems += [("differing", f"object {p} of the remote is broken") for p in broken_objects(remote[1])]
+        problems += differences(files(remote[0]), files(remote[1]), "object on the remote")
+    return problems
+
+
+# --- processes
+
+
+def inside(folder: Path) -> list[psutil.Process]:
+    "Processes that work in a folder."
+    out = []
+    for p in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if p.status() != psutil.STATUS_ZOMBIE and Path(p.cwd()).is_relative_to(folder):
+                out.append(p)
+    return out
+
+
+def roles(top: psutil.Process) -> dict:  # role to process
+    "The command, its stage and the stage's kernel, as far as they run."
+    out = {"dvc": top}
+    for p in top.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(p.cmdline())
+            for role, mark in (("kernel", "ipykernel_launcher"), ("stage", "xraypneu.stage")):
+                if mark in line and role not in out:
+                    out[role] = p
+                    break
+    return out
+
+
+def wait_gone(folder: Path, seconds: float) -> list[psutil.Process]:
+    "Wait until nothing works in a folder; what still does after that."
+    deadline = time.monotonic() + seconds
+    while (left := inside(folder)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def end_all(processes):
+    for p in processes:
+        with contextlib.suppress(psutil.Error):
+            p.kill()
+
+
+# --- campaign 1: kill anywhere
+
+# moments that a random draw seldom hits: predicates of the project
+EDGES = {
+    "second epoch": lambda p: "epoch 2/" in (p.parent / "killed.log").read_text(errors="replace"),
+    "version registered": lambda p: ask(p / "mlflow.db", "select 1 from model_versions"),
+    "run finished": lambda p: ask(p / "mlflow.db", "select 1 from runs where status = 'FINISHED'"),
+    "page written": lambda p: (p / "reports/train.html").is_file(),
+    "metrics recorded": lambda p: ask(p / "mlflow.db", "select 1 from metrics where key = 'test_accuracy'"),
+    "decision recorded": lambda p: ask(p / "mlflow.db", "select 1 from model_version_tags where key = 'decision'"),
+    "objects on the remote": lambda p: len(list((p.parent / "remote").rglob("*"))) > 30,
+}
+
+
+@dataclass
+class Case:
+    campaign: str
+    name: str
+    step: str = ""
+    target: str = ""  # of a kill: group, dvc, stage or kernel
+    moment: float | str = 0.0  # part of the step's duration, or an edge
+    what: str = ""  # of a resource: what is missing
+    more: dict = field(default_factory=dict)
+
+
+def kills(seed: int, n: int = 40) -> list[Case]:
+    "Random moments and targets, spread over each step's duration, and the edges."
+    rng, cases = random.Random(seed), []
+    parts = {"prepare": 6, "train": 16, "evaluate": 7, "promote": 4, "push": 3, "fetch": 4}
+    for step, of40 in parts.items():
+        count = max(1, round(of40 * n / 40))
+        targets = ["group", "dvc", "stage", "kernel"] if step in ("prepare", "train", "evaluate") else ["group"]
+        offset = rng.randrange(len(targets))
+        for i in range(count):  # one draw in each of so many equal parts of the duration
+            moment = round((i + rng.random()) / count, 4)
+            cases.append(Case("kills", f"{step} {i + 1}", step, targets[(i + offset) % len(targets)], moment))
+    edges = (("train", "dvc", "version registered"), ("train", "group", "run finished"), ("train", "dvc", "page written"),
+             ("evaluate", "group", "metrics recorded"), ("promote", "group", "decision recorded"),
+             ("push", "group", "objects on the remote"))
+    cases += [Case("kills", f"{step}: {edge}", step, target, edge) for step, target, edge in edges]
+    rng.shuffle(cases)  # a run that is stopped has seen something of each step
+    return cases
+
+
+def spent(process) -> float:
+    "CPU seconds of a process and all that it started: progress, however busy the machine is with other things."
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        for p in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += sum(p.cpu_times()[:4])  # its own and those of its children that have ended
+    return total
+
+
+def measured(cmd: list, project: Path) -> tuple[int, str, dict]:
+    "Run a command undisturbed: its exit status, output, and the seconds of the clock and of the CPU that it takes."
+    before, began = os.times(), time.monotonic()
+    done = run(cmd, project)
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return done.returncode, done.stdout, {"clock": round(time.monotonic() - began, 2), "cpu": round(cpu, 2)}
+
+
+def wait_for(process, project, moment, seconds: dict, by: str) -> bool:
+    "Wait for the moment of a kill; False where the process ended before."
+    top, deadline = psutil.Process(process.pid), time.monotonic() + 600
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() < deadline:
+        if isinstance(moment, str):
+            reached = EDGES[moment](project)
+        else:
+            reached = (spent(top) if by == "cpu" else time.monotonic() - began) >= moment * seconds[by]
+        if reached:
+            return process.poll() is None
+        time.sleep(0.02)
+    return False
+
+
+def kill_once(cmd: list, project: Path, target: str, moment, seconds: dict, by: str = "cpu") -> dict | None:
+    "Start a command and `kill -9` a part of it; what was running, or None where the command had ended before."
+    log = project.parent / "killed.log"
+    with open(log, "w") as out:
+        process = subprocess.Popen(cmd, cwd=project, stdout=out, stderr=out, env=environment(), start_new_session=True)
+    began = time.monotonic()
+    if not wait_for(process, project, moment, seconds, by):
+        process.wait()
+        return None
+    at = time.monotonic() - began
+    found = roles(psutil.Process(process.pid))
+    hit = target if target in found or target == "group" else [r for r in ("dvc", "stage", "kernel") if r in found][-1]
+    running = ", ".join(found)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL) if hit == "group" else os.kill(found[hit].pid, signal.SIGKILL)
+    # of a kernel that is killed its stage learns within a second or two, and says so
+    left = [p.as_dict(["pid", "cmdline"]) for p in wait_gone(project, 10 if hit in ("group", "dvc") else 90)]
+    end_all(inside(project))
+    process.wait()
+    last = [ln for ln in log.read_text(errors="replace").replace("\r", "\n").splitlines() if ln.strip()][-1:]
+    return {"killed": hit, "at": round(at, 2), "running": running, "said": last[0][:200] if last else "",
+            "left": [str(p) for p in left],
+            "gone_after": round(time.monotonic() - began - at, 2)}
+
+
+def again(step: str, project: Path, site=()) -> list:
+    "Run a step as a user would after a fault; problems where it doesn't end well."
+    done = run(command(step, *site), project)
+    fine = {"promote": (0, 2)}.get(step, (0,))  # 2: it is the champion already, since the kill came after the last of it
+    if done.returncode in fine:
+        return []
+    return [("failed", f"the next {step} ended with {done.returncode}: {' | '.join(done.stdout.strip().splitlines()[-3:])[:600]}")]
+
+
+def kill_case(ground: Ground, case: Case, site) -> dict:
+    "One kill, the run after it, and the comparison."
+    moment = case.moment
+    by = "clock" if case.step in ("push", "fetch") else "cpu"  # these two wait for others
+    for _ in range(4):
+        project = ground.restore(case.step)
+        happened = kill_once(command(case.step, *site), project, case.target, moment, ground.seconds[case.step], by)
+        if happened or isinstance(moment, str):
+            break
+        moment *= 0.8  # the machine is faster than it was
+    if not happened:
+        return {"problems": [("failed", f"{case.step} ended before it could be killed")]}
+    problems = [("failed", f"still running after the kill: {p}") for p in happened["left"]]
+    problems += again(case.step, project, site)
+    reference = ground.after(case.step)
+    problems += compare(project, reference / "xray", (reference / "remote", ground.work / "remote"))
+    if case.step == "promote" and not (project / "reports/promotion.json").is_file():
+        problems.append(("lost", "reports/promotion.json"))
+    return happened | {"problems": problems}
+
+
+# --- campaign 2: resources
+
+
+class Skip(Exception):
+    "Something that this machine doesn't have; the message says what."
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path):
+    "A disk of memory in the place of a folder; yields a function that leaves so many bytes free."
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1g", "faults", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        raise Skip("a small disk can only be mounted by root")
+    remount = lambda option: subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
+
+    def leave(free: int | None):
+        remount("size=1g" if free is None else f"size={(shutil.disk_usage(folder).used + free + 4095) // 4096 * 4096}")
+
+    leave.remount = remount
+    try:
+        yield leave
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+
+
+def unprivileged(cmd: list) -> list:
+    "A command without root's right to write where the permissions forbid it."
+    if os.geteuid():
+        return cmd
+    if not shutil.which("setpriv"):
+        raise Skip("setpriv (of util-linux) is missing, and root may write everywhere")
+    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-dac_override,-dac_read_search", "--", *cmd]
+
+
+EXPLAINED = {  # what a message must say, each in some words
+    "disk full": r"(?i)no space left|disk\b.*\bfull|\bfree\b",
+    "read-only": r"(?i)read-only|readonly|permission|writ",
+    "no permission": r"(?i)permission|readonly|writ",
+}
+
+
+def half_written(project: Path, reference: Path) -> list:
+    "Outputs that a failed step left which are neither whole nor missing, and a damaged store. Reports apart: as far as they came is what they are for."
+    problems = []
+    for out in ("data/prepared", "models/bundle", "models/run.json", DATA, "reports/metrics.json", "reports/promotion.json"):
+        got, wanted = files(project / out), files(reference / out)
+        if got and wanted and got != wanted and out not in ("models/run.json", "reports/promotion.json"):
+            problems.append(("differing", f"half-written: {out}"))
+    if (project / "mlflow.db").is_file() and ask(project / "mlflow.db", "pragma integrity_check") not in ([("ok",)], []):
+        problems.append(("lost", "mlflow.db is damaged"))
+    return problems
+
+
+def hindered(ground: Ground, case: Case, project: Path, site, prefix=lambda c: c) -> dict:
+    "Run a step that can't succeed: it must end by itself, with a reason, and leave nothing half-written."
+    began = time.monotonic()
+    done = run(prefix(command(case.step, *site)), project)
+    out = {"exit": done.returncode, "after": round(time.monotonic() - began, 2)}
+    lines = [ln for ln in done.stdout.replace("\r", "\n").splitlines() if ln.strip()]
+    out["said"] = " | ".join(lines[-3:])[:500]
+    problems = []
+    if done.returncode and not re.search(EXPLAINED[case.what], "\n".join(lines[-30:])):
+        problems.append(("failed", f"no word of why: {out['said']}"))
+    left = wait_gone(project, 10)
+    end_all(left)
+    problems += [("failed", f"still running: {p.pid}") for p in left]
+    return out | {"problems": problems + half_written(project, ground.after(case.step) / "xray")}
+
+
+def resource_case(ground: Ground, case: Case, site) -> dict:
+    "Take something away, run, give it back, run again, compare."
+    reference = ground.after(case.step)
+    with contextlib.ExitStack() as stack:
+        if case.what == "no permission":
+            project = ground.restore(case.step)
+            closed = [p for p in map(project.__truediv__, case.more["closed"]) if p.exists()]
+            modes = {p: p.stat().st_mode for p in closed}
+            for p in closed:
+                p.chmod(0o555 if p.is_dir() else 0o444)
+            out = hindered(ground, case, project, site, unprivileged)
+            for p, mode in modes.items():
+                p.chmod(mode)
+        else:
+            leave = stack.enter_context(small_disk(ground.work))
+            project = ground.restore(case.step)
+            if case.what == "disk full":
+                grows = max(200_000, size(reference) - size(ground.before(case.step)))
+                leave(int(case.moment * grows))
+            else:
+                leave.remount("ro")
+            out = hindered(ground, case, project, site)
+            leave.remount("rw")
+            leave(None)
+        out["problems"] += again(case.step, project, site)
+        out["problems"] += compare(project, reference / "xray", (reference / "remote", ground.work / "remote"))
+    return out
+
+
+def faketime() -> str:
+    "libfaketime, from Debian's package of this name or from LIBFAKETIME."
+    found = [os.environ.get("LIBFAKETIME", ""), *map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))]
+    for path in found:
+        if path and Path(path).is_file():
+            return path
+    raise Skip("libfaketime is missing: apt-get install libfaketime")
+
+
+def clock_case(ground: Ground, case: Case, site) -> dict:
+    "Kill a step in the middle; the clock jumps; run it again."
+    jump = {"LD_PRELOAD": faketime(), "FAKETIME": case.more["jump"], "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+    project = ground.restore(case.step)
+    out = kill_once(command(case.step, *site), project, "group", case.moment, ground.seconds[case.step]) or {}
+    done = run(command(case.step, *site), project, **jump)
+    problems = [("failed", " | ".join(done.stdout.strip().splitlines()[-3:])[:500])] if done.returncode else []
+    return out | {"problems": problems + compare(project, ground.after(case.step) / "xray")}
+
+
+def network_case(ground: Ground, case: Case, site) -> dict:
+    "Fetch from a server that is bad in one way; where it must fail, it is good the second time."
+    server, url = case.more["site"], site[0]
+    project = ground.restore("fetch")
+    code = "import sys; from xraypneu.fetch import fetch_url; fetch_url(sys.argv[1], sys.argv[2], sys.argv[3], timeout=2, retries=2, wait=0.2)"
+    cmd = [sys.executable, "-c", code, "http://127.0.0.1:9/data.zip" if case.what == "no network" else url, DATA, site[1]]
+    before = server.drops, server.stall, server.pace
+    server.drops, server.stall, server.pace = {"drops": (2, False, 0), "stalls": (0, True, 0), "slow": (0, False, 0.05)}.get(case.what, before)
+    began = time.monotonic()
+    try:
+        done = run(cmd, project, timeout=120)
+    finally:
+        server.drops, server.stall, server.pace = before
+    out = {"exit": done.returncode, "after": round(time.monotonic() - began, 2), "said": done.stdout.strip().splitlines()[-1][:300] if done.stdout.strip() else ""}
+    problems = []
+    if (case.what in ("no network", "stalls")) != bool(done.returncode):
+        problems.append(("failed", f"ended with {done.returncode}: {out['said']}"))
+    if done.returncode:
+        problems += [("differing", "half-written data set")] if (project / DATA).exists() else []
+        problems += again("fetch", project, site)
+    return out | {"problems": problems + differences(files(ground.after("fetch") / "xray" / DATA), files(project / DATA), "fetched file")}
+
+
+def resources(seed: int, server=None) -> list[Case]:
+    rng, out = random.Random(seed + 1), []
+    for step in ("prepare", "train", "evaluate", "promote", "fetch"):
+        for i in (1, 2):
+            out.append(Case("resources", f"disk full: {step} {i}", step, moment=round(rng.uniform(0.05, 0.9), 3), what="disk full"))
+        out.append(Case("resources", f"read-only: {step}", step, what="read-only"))
+    closed = {"prepare": ["data"], "train": ["models", "reports", "."], "evaluate": ["reports"], "promote": ["mlflow.db"], "fetch": ["data"]}
+    out += [Case("resources", f"no permission: {step}", step, what="no permission", more={"closed": names}) for step, names in closed.items()]
+    out += [Case("resources", f"clock {jump}: {step}", step, moment=0.6, what="clock", more={"jump": jump})
+            for step, jump in (("prepare", "+2d"), ("train", "-2d"), ("train", "+400d"), ("evaluate", "-2d"))]
+    return out + [Case("resources", f"network: {what}", "fetch", what=what, more={"site": server}) for what in ("no network", "stalls", "slow", "drops")]
+
+
+# --- campaigns of other scripts
+
+
+SCRIPTS = {  # name to command, without its --out
+    "fuzz": ["tests/fuzz.py", "--seconds", "3600", "--seed", "{seed}"],
+    "load": ["bench/load.py", "--minutes", "15", "--sessions", "20"],
+}
+
+
+def script_case(case: Case, seed: int) -> dict:
+    "Run another campaign; its summary.json says `problems` or its exit status does."
+    script, *arguments = SCRIPTS[case.campaign]
+    if not (ROOT / script).is_file():
+        raise Skip(f"{script} is missing")
+    folder = STATE / case.campaign / "out"
+    folder.mkdir(parents=True, exist_ok=True)
+    cmd = [sys.executable, script, *(a.format(seed=seed) for a in arguments), "--out", str(folder)]
+    code = subprocess.run(cmd, cwd=ROOT).returncode
+    summary = folder / "summary.json"
+    found = json.loads(summary.read_text()) if summary.is_file() else {}
+    problems = [("failed", f"{script} ended with {code}")] if code else []
+    return {"summary": found, "cases": found.get("cases", 1), "problems": problems}
+
+
+def tracking_case(case: Case, seed: int) -> dict:
+    "The tests of a tracking server that dies, freezes and comes back."
+    cmd = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / case.what)]
+    if not (ROOT / case.what).is_file():
+        raise Skip(f"{case.what} is missing")
+    done = subprocess.run(cmd, cwd=ROOT, text=True, capture_output=True)
+    last = done.stdout.strip().splitlines()[-1:]
+    return {"said": last[0] if last else "", "problems": [("failed", f"{case.what}: {last}")] if done.returncode else []}
+
+
+# --- the driver
+
+
+def say(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def tree() -> str:
+    "Names what is tested: the bytes of the files that a result may depend on."
+    listed = ["git", "ls-files", "-co", "--exclude-standard", "-z", "--", "xraypneu", "nbs/pipeline", "nbs/app", "tests", "bench/*.py",
+              "dvc.yaml", "params.yaml", "voila.py", "settings.ini", "deploy"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    sums = [f"{n} {digest(ROOT / n)}" for n in sorted(filter(None, names)) if (ROOT / n).is_file()]
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:12]
+
+
+def commit() -> str:
+    return subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+@contextlib.contextmanager
+def served(seed: int):
+    "The step fetch's archive, seeded, on a server of this process; yields the server and what `command` needs."
+    from test_fetch import NAMES, Site, zipped
+
+    rng, server = random.Random(seed), Site()
+    server.data, server.pace = zipped({f"chest_xray/{n}": rng.randbytes(100_000) for n in NAMES}), 0.03
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield server, (server.url, hashlib.sha256(server.data).hexdigest())
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def perform(ground, case: Case, site, seed: int) -> dict:
+    "One case, whatever it is; an exception of ours is a failure of the case, and the campaign goes on."
+    try:
+        if case.campaign == "kills":
+            return kill_case(ground, case, site)
+        if case.campaign == "resources":
+            kind = {"clock": clock_case}.get(case.what, network_case if "site" in case.more else resource_case)
+            return kind(ground, case, site)
+        return (tracking_case if case.campaign == "tracking" else script_case)(case, seed)
+    except Skip as e:
+        return {"skipped": str(e), "problems": []}
+    except subprocess.TimeoutExpired as e:
+        end_all(inside(ground.work))
+        return {"problems": [("failed", f"no end within {e.timeout:g} s: {e.cmd}")]}
+    except Exception as e:
+        return {"problems": [("failed", f"{type(e).__name__}: {e}"[:600])]}
+
+
+def planned(args, server) -> list[Case]:
+    others = [Case("fuzz", "fuzz"), Case("load", "load"), Case("tracking", "tracking", what="tests/test_tracking.py")]
+    out = [*kills(args.seed, args.kills), *resources(args.seed, server), *others]
+    return [c for c in out if args.only in (None, c.campaign)]
+
+
+def result_file(case: Case) -> Path:
+    return STATE / case.campaign / f"{re.sub(r'[^a-z0-9+-]+', '-', case.name)}.json"
+
+
+def finished(case: Case, now: str, seed: int) -> dict | None:
+    "The result of a case, if it is of this tree and seed."
+    file = result_file(case)
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    return found if (found.get("tree"), found.get("seed")) == (now, seed) else None
+
+
+def campaign(args) -> int:
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    now, results = tree(), []
+    with served(args.seed) as (server, site):
+        cases = planned(args, server)
+        ground = Ground(STATE / f"ground-{now}", STATE / "work")
+        if any(c.campaign in ("kills", "resources") and not finished(c, now, args.seed) for c in cases):
+            ground.build(site)
+        for i, case in enumerate(cases, 1):
+            result = finished(case, now, args.seed)
+            if result is None:
+                began = time.monotonic()
+                result = perform(ground, case, site, args.seed)
+                result |= {"campaign": case.campaign, "case": case.name, "target": case.target, "moment": case.moment, "seed": args.seed,
+                           "tree": now, "commit": commit(), "seconds": round(time.monotonic() - began, 1)}
+                result_file(case).parent.mkdir(parents=True, exist_ok=True)
+                result_file(case).write_text(json.dumps(result, indent=1))
+            results.append(result)
+            verdict = f"skipped: {result['skipped']}" if "skipped" in result else "; ".join(f"{k}: {t}" for k, t in result["problems"][:4]) or "ok"
+            say(f"{i}/{len(cases)} {case.campaign} | {case.name} | {result.get('killed', '')} {result.get('at', '')} | {verdict}")
+    if not args.only:
+        (HERE / "faults.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        (HERE / "faults.md").write_text(page(results))
+    print(page(results))
+    return int(any(r["problems"] for r in results))
+
+
+def page(results: list) -> str:
+    "The table, from the results alone."
+    lines = ["# Faults", "", "Written by `make faults`; each case is in faults.json.", "",
+             "| campaign | cases | lost | doubled | differing | failed | skipped | seed | commit | minutes |", "|---|" + "---:|" * 6 + "---|---|---:|"]
+    for name in dict.fromkeys(r["campaign"] for r in results):
+        rows = [r for r in results if r["campaign"] == name]
+        counts = [sum(any(k == kind for k, _ in r["problems"]) for r in rows) for kind in KINDS]
+        skipped = sum("skipped" in r for r in rows)
+        cells = [name, sum(r.get("cases", 1) for r in rows), *counts, skipped, rows[0]["seed"], rows[0]["commit"], f"{sum(r['seconds'] for r in rows) / 60:.1f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    bad = [f"- {r['campaign']}, {r['case']}: " + "; ".join(f"{k}: {t}" for k, t in r["problems"]) for r in results if r["problems"]]
+    skipped = [f"- {r['campaign']}, {r['case']}: {r['skipped']}" for r in results if "skipped" in r]
+    lines += ["", "## Problems", "", *(bad or ["None."]), *(["", "## Skipped", "", *skipped] if skipped else [])]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("kills", "resources", "fuzz", "load", "tracking"), help="one campaign; bench/faults.md is not written then")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=40, help="random kills")
+    return campaign(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
