@@ -32,6 +32,7 @@ from xraypneu.dataset import (
     prepare,
     stored_table,
 )
+from xraypneu.image import read_radiograph, to_square
 
 FILES = {"manifest.parquet", "images.npy", "dataset.json"}
 PREFIX = {"NORMAL": "IM-", "PNEUMONIA": "person"}
@@ -106,7 +107,7 @@ def test_kaggle(data, run):
         and first.bytes == (data / first.path).stat().st_size
     )
     assert (first.width, first.height, first["mode"], first.format) == (24, 20, "L", "PNG")
-    assert (p.images[0] == module.to_square(module.read_radiograph(data / first.path).pixels, 16)).all()
+    assert (p.images[0] == to_square(read_radiograph(data / first.path).pixels, 16)).all()
 
 
 def test_val_joins_the_training_pool(tmp_path, run):
@@ -355,7 +356,7 @@ def test_unreadable_files_are_recorded(data, run):
     )
     assert str(data) not in json.dumps(p.info)  # no place on this machine
     last = p.manifest.iloc[-1]
-    assert (p.images[last.row] == module.to_square(module.read_radiograph(data / last.path).pixels, 16)).all()
+    assert (p.images[last.row] == to_square(read_radiograph(data / last.path).pixels, 16)).all()
 
 
 # --- what can't be used -----------------------------------------------------------------------------------------------
@@ -479,8 +480,8 @@ def test_an_error_midway_leaves_the_old_result(data, run, tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return read(*a, **k)
 
-    read = module.read_radiograph
-    monkeypatch.setattr(module, "read_radiograph", stop)
+    read = module.decode
+    monkeypatch.setattr(module, "decode", stop)
     with pytest.raises(KeyboardInterrupt):
         run(data, seed=3)
     assert content(tmp_path / "out") == before and sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
@@ -499,7 +500,7 @@ dataset.prepare(sys.argv[1], sys.argv[2], size=16, seed=3, workers=2, progress=F
 """
 
 
-@pytest.mark.parametrize("where,nth", [("read_radiograph", 30), ("rename", 1), ("rename", 2)])
+@pytest.mark.parametrize("where,nth", [("decode", 30), ("rename", 1), ("rename", 2)])
 def test_a_kill_leaves_the_old_result(data, run, tmp_path, where, nth):
     before = content(run(data).folder)
     old = load_prepared(tmp_path / "out").info["data_hash"]
