@@ -142,6 +142,11 @@ _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH",
                 "PYTHONUTF8", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
 
+# threads take address space; memory that is given back after each film costs page faults in the next
+_ALLOCATE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
+             "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "33554432"}
+
+
 class _Worker:
     "One worker process, used by one thread at a time."
 
@@ -150,7 +155,7 @@ class _Worker:
         self.ready, self.jobs = False, 0
         path = [os.path.abspath(p) for p in sys.path]
         env = {k: os.environ[k] for k in _ENVIRONMENT if k in os.environ}
-        env |= {f"{k}_NUM_THREADS": "1" for k in ("OMP", "OPENBLAS", "MKL")}  # each thread takes address space
+        env |= _ALLOCATE
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-B", "-P", "-c", _MAIN, *path], stdin=theirs,
