@@ -79,7 +79,7 @@ def cold(path):
     "Seconds that a new process takes to predict one film, by way."
     here = "from xraypneu import decoder, predict; predict.decode = lambda s, z, n=None, **k: decoder._here(s, z, z, n, \
 k['with_colour'], k['keep_pixels']); predict.warm_up = lambda: None; "
-    code = "from xraypneu.predict import Predictor; Predictor().predict({!r})".format(str(path))
+    code = f"from xraypneu.predict import Predictor; Predictor().predict({str(path)!r})"
     out = []
     for first in (here, ""):
         start = time.perf_counter()

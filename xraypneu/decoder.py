@@ -137,6 +137,19 @@ def serve():
         except ConnectionError: return
 
 # %% ../nbs/api/01a_decoder.ipynb #d015
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    "A decoded file, see `Radiograph`."
+    square: np.ndarray | None = field(repr=False)  # (size, size) uint8
+    pixels: np.ndarray | None = field(repr=False)  # (H, W) uint8 grey, upright
+    width: int
+    height: int
+    mode: str
+    format: str
+    notes: tuple[str, ...] = ()
+    colour: float = 0.0
+
+
 _MAIN = "import sys; sys.path[:] = sys.argv[1:]; from xraypneu.decoder import serve; serve()"
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME",
                 "PYTHONUTF8", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
@@ -172,7 +185,7 @@ class _Worker:
         except subprocess.TimeoutExpired: self.process.kill()
         return self.process.wait()
 
-    def run(self, job: dict, data) -> tuple[dict, list[np.ndarray]]:  # reply, arrays
+    def run(self, job: dict, data) -> Decoded | ImageError:
         "Send a job, receive the answer. `EOFError` or `ConnectionError`: it died; `TimeoutError`: it takes too long."
         if not self.ready:
             _fill(self.channel, bytearray(1), time.monotonic() + START_SECONDS)
@@ -181,20 +194,24 @@ class _Worker:
         deadline = time.monotonic() + WALL_SECONDS
         self.channel.settimeout(WALL_SECONDS)
         _send(self.channel, job, data)
-        reply = _receive(self.channel, deadline)
-        if "error" in reply: return reply, []
-        shapes = [(job["size"],) * 2] if job["size"] else []
-        if job["keep_pixels"]: shapes.append(_checked_shape(reply["shape"]))
-        arrays = [np.empty(shape, np.uint8) for shape in shapes]
-        for array in arrays: _fill(self.channel, array, deadline)
-        return reply, arrays
+        answer = _answer(_receive(self.channel, deadline), job)
+        if isinstance(answer, Decoded):
+            for array in (answer.square, answer.pixels):
+                if array is not None: _fill(self.channel, array, deadline)
+        return answer
 
 
-def _checked_shape(shape) -> tuple[int, int]:
-    "Height and width as the worker says, or a `ValueError`."
-    height, width = map(int, shape)
-    if height < 1 or width < 1 or height * width > MAX_PIXELS: raise ValueError("no shape of a picture")
-    return height, width
+def _answer(reply: dict, job: dict) -> Decoded | ImageError:  # arrays still to be filled
+    "What a worker replied, each value of its type, or a `ValueError`."
+    try:
+        if "error" in reply: return ImageError(*map(str, reply["error"]))
+        height, width = map(int, reply["shape"])
+        if height < 1 or width < 1 or height * width > MAX_PIXELS: raise ValueError("no shape of a picture")
+        square = np.empty((job["size"],) * 2, np.uint8) if job["size"] else None
+        pixels = np.empty((height, width), np.uint8) if job["keep_pixels"] else None
+        return Decoded(square, pixels, int(reply["width"]), int(reply["height"]), str(reply["mode"]),
+                       str(reply["format"]), tuple(map(str, reply["notes"])), float(reply["colour"]))
+    except (KeyError, TypeError, OverflowError) as e: raise ValueError(f"no reply of a worker: {e}") from None
 
 # %% ../nbs/api/01a_decoder.ipynb #d017
 class _Pool:
@@ -268,12 +285,12 @@ def _stopped(status: int, seconds: float) -> ImageError | None:
 
 
 def _run_once(pool: _Pool, job: dict, data):
-    "The reply and arrays of one worker; an `ImageError` at a limit, or the exit status of one that died."
+    "The answer of one worker; raises an `ImageError` at a limit; the exit status of one that died."
     try: worker = pool.take()
     except OSError as e:
         raise ImageError(f"the decoder process can't be started ({e.strerror})", "Free memory or end other processes.",
                          "decoder") from None
-    try: reply, arrays = worker.run(job, data)
+    try: answer = worker.run(job, data)
     except TimeoutError:
         ready = worker.ready
         pool.drop(worker)
@@ -282,44 +299,32 @@ def _run_once(pool: _Pool, job: dict, data):
                              "The computer is overloaded: try again later.", "decoder") from None
         raise ImageError(f"decoding it takes more than {WALL_SECONDS:.0f} s",
                          "Scale the picture down or save it in another format.", "limit") from None
-    except (EOFError, ConnectionError, ValueError): return pool.drop(worker)
+    except (EOFError, ConnectionError): return pool.drop(worker)
+    except ValueError: return pool.drop(worker) or 1  # it answers, but not as a worker does
     except BaseException:  # Ctrl-C: what the worker would answer next is for nobody
         pool.drop(worker)
         raise
-    if "error" in reply and reply["error"][2] == "limit": pool.drop(worker)  # its memory may be in pieces
+    if isinstance(answer, ImageError) and answer.code == "limit": pool.drop(worker)  # its memory may be in pieces
     else: pool.give(worker)
-    return reply, arrays
+    return answer
 
 
-def _run(job: dict, data, n_bytes: int):
-    "The reply and arrays for a job, from the second worker if the first one was killed."
+def _run(job: dict, data, n_bytes: int) -> Decoded | ImageError:
+    "The answer for a job, from the second worker if the first one was killed."
     pool = _pool
     with pool.room:
         failures = 0
-        while True:
-            result = _run_once(pool, job, data)
-            if not isinstance(result, int): return result
-            if error := _stopped(result, cpu_limit(n_bytes)): raise error
-            failures += result != 0  # 0: it had been idle for long, and ended as the job came
+        for _ in range(5):
+            answer = _run_once(pool, job, data)
+            if not isinstance(answer, int): return answer
+            if error := _stopped(answer, cpu_limit(n_bytes)): raise error
+            failures += answer != 0  # 0: it had been idle for long, and ended as the job came
             if failures == 2: break
-    how = f"signal {-result}" if result < 0 else f"exit status {result}"
+    how = f"signal {-answer}" if answer < 0 else f"exit status {answer}"
     raise ImageError(f"the decoder process ended without an answer, twice ({how})",
                      "The file may be damaged: copy or download it again.", "limit")
 
 # %% ../nbs/api/01a_decoder.ipynb #d020
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    "A decoded file, see `Radiograph`."
-    square: np.ndarray | None = field(repr=False)  # (size, size) uint8
-    pixels: np.ndarray | None = field(repr=False)  # (H, W) uint8 grey, upright
-    width: int
-    height: int
-    mode: str
-    format: str
-    notes: tuple[str, ...] = ()
-    colour: float = 0.0
-
-
 def is_untrusted(source) -> bool:
     "Has this to be decoded? Arrays and Pillow images are in memory already."
     return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview))
@@ -357,12 +362,12 @@ def decode(
         job |= {"bytes": len(data), "name": name and os.fsencode(name).decode("utf-8", "backslashreplace")}
         n_bytes = len(data) if job["kind"] == "bytes" else _size_of(os.fspath(source))
         if job["bytes"] > MAX_BYTES: return read_radiograph(data)  # refuses it
-        reply, arrays = _run(job, data, n_bytes)
-        if "error" in reply: raise ImageError(*map(str, reply["error"]))
+        answer = _run(job, data, n_bytes)
+        if isinstance(answer, ImageError): raise answer
+        return answer
     except ImageError as e:
         if name: e.name = printable(name)
         raise
-    return _answer(reply, arrays, job)
 
 
 def _path(source) -> tuple[str, bytes]:  # kind, what is sent
@@ -370,11 +375,3 @@ def _path(source) -> tuple[str, bytes]:  # kind, what is sent
     path = os.path.abspath(os.fsdecode(source))
     if path.startswith(("/dev/", "/proc/")): return "bytes", read_bytes(source)
     return "path", os.fsencode(path)
-
-
-def _answer(reply: dict, arrays: list, job: dict) -> Decoded:
-    "The reply of a worker, each value of its type."
-    square, pixels = arrays.pop(0) if job["size"] else None, arrays.pop() if job["keep_pixels"] else None
-    notes = tuple(map(str, reply["notes"]))
-    return Decoded(square, pixels, int(reply["width"]), int(reply["height"]), str(reply["mode"]), str(reply["format"]),
-                   notes, float(reply["colour"]))
