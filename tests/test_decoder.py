@@ -202,7 +202,7 @@ def test_memory_is_limited(worker_with):
         pytest.skip("no RLIMIT_AS here")
     worker_with("decoder.MEMORY_BYTES = 100_000_000")
     large = fuzz.encode(Image.new("RGB", (6000, 6000)), "PNG", compress_level=1)  # 144 MB decoded
-    e = refused(large, "limit", "100 MB|600 MB|not enough memory", name="large.png")
+    e = refused(large, "limit", "more than the 100 MB of memory", name="large.png")
     assert e.name == "large.png" and e.hint
     assert (decode(PNG).pixels == GREY).all()
 

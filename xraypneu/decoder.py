@@ -92,7 +92,9 @@ def _work(job: dict, source) -> tuple[dict, list]:  # reply, arrays
     try:
         r = read_radiograph(source, job["min_side"], job["name"], job["with_colour"])
         arrays = [to_square(r.pixels, job["size"])] if job["size"] else []
-    except ImageError as e: return {"error": [e.what, e.hint, e.code, e.name]}, []
+    except ImageError as e:
+        if e.code == "limit": e = _memory_error(e.name)  # the one limit that shows itself as an exception
+        return {"error": [e.what, e.hint, e.code, e.name]}, []
     except MemoryError: return {"error": _memory_error(job["name"]).args}, []
     if job["keep_pixels"]: arrays.append(np.ascontiguousarray(r.pixels))
     reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour")}

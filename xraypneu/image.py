@@ -144,7 +144,7 @@ def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) u
     if image.mode.startswith("I") or image.mode == "F": return _stretch(np.asarray(image)), (_STRETCHED,)
     if image.mode == "YCbCr": return np.array(image.getchannel("Y")), ()  # as a draft leaves it
     if image.has_transparency_data:
-        if image.mode != "RGBA": image = image.convert("RGBA")
+        if image.mode not in ("RGBA", "LA"): image = image.convert("RGBA")
         return np.array(ImageChops.multiply(image.convert("L"), image.getchannel("A"))), ("transparency became black",)
     if image.mode == "CMYK": image = image.convert("RGB")
     try: return np.array(image.convert("L")), ()
