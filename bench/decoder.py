@@ -67,7 +67,9 @@ def compare(name, function, rounds, per=1):
         seconds(function, way)
     pairs = [(seconds(function, here), seconds(function, worker)) for _ in range(rounds)]
     a, b = (1000 / per * statistics.median(p[i] for p in pairs) for i in (0, 1))
-    print(f"| {name} | {a:.1f} | {b:.1f} | {100 * (statistics.median(w / h for h, w in pairs) - 1):+.0f} % |", flush=True)
+    print(
+        f"| {name} | {a:.1f} | {b:.1f} | {100 * (statistics.median(w / h for h, w in pairs) - 1):+.0f} % |", flush=True
+    )
 
 
 def in_process(source, size, name=None, with_colour=False, keep_pixels=True):
@@ -77,8 +79,10 @@ def in_process(source, size, name=None, with_colour=False, keep_pixels=True):
 
 def cold(path):
     "Seconds that a new process takes to predict one film, by way."
-    here = "from xraypneu import decoder, predict; predict.decode = lambda s, z, n=None, **k: decoder._here(s, z, z, n, \
+    here = (
+        "from xraypneu import decoder, predict; predict.decode = lambda s, z, n=None, **k: decoder._here(s, z, z, n, \
 k['with_colour'], k['keep_pixels']); predict.warm_up = lambda: None; "
+    )
     code = f"from xraypneu.predict import Predictor; Predictor().predict({str(path)!r})"
     out = []
     for first in (here, ""):

@@ -32,7 +32,7 @@ from .image import MAX_BYTES, MAX_PIXELS, ImageError, printable, read_bytes, rea
 CPU_SECONDS = 2.0  # of CPU time for one file
 CPU_SECONDS_PER_MB = 0.2  # more for each MB of the file
 MAX_CPU_SECONDS = 8.0  # at most, whatever the size
-WALL_SECONDS = 10.0  # from handing over the file to the whole answer
+WALL_SECONDS = 10.0  # from handing over the file to the whole answer, unless `decode` is told otherwise
 START_SECONDS = 60.0  # until a new worker is ready
 MEMORY_BYTES = 600_000_000  # of address space for one file, beyond the idle worker's
 MAX_JOBS = 1_000  # files until a worker is replaced
@@ -187,14 +187,14 @@ class _Worker:
         except subprocess.TimeoutExpired: self.process.kill()
         return self.process.wait()
 
-    def run(self, job: dict, data) -> Decoded | ImageError:
+    def run(self, job: dict, data, seconds: float) -> Decoded | ImageError:
         "Send a job, receive the answer. `EOFError` or `ConnectionError`: it died; `TimeoutError`: it takes too long."
         if not self.ready:
             _fill(self.channel, bytearray(1), time.monotonic() + START_SECONDS)
             self.ready = True
         self.jobs += 1
-        deadline = time.monotonic() + WALL_SECONDS
-        self.channel.settimeout(WALL_SECONDS)
+        deadline = time.monotonic() + seconds
+        self.channel.settimeout(seconds)
         _send(self.channel, job, data)
         answer = _answer(_receive(self.channel, deadline), job)
         if isinstance(answer, Decoded):
@@ -286,21 +286,21 @@ def _stopped(status: int, seconds: float) -> ImageError | None:
                           "Scale the picture down or save it in another format.", "limit")
 
 
-def _run_once(pool: _Pool, job: dict, data):
+def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageError | int:
     "The answer of one worker; raises an `ImageError` at a limit; the exit status of one that died."
     try: worker = pool.take()
     except OSError as e:
         raise ImageError(f"the decoder process can't be started ({e.strerror})", "Free memory or end other processes.",
                          "decoder") from None
-    try: answer = worker.run(job, data)
+    try: answer = worker.run(job, data, seconds)
     except TimeoutError:
         ready = worker.ready
         pool.drop(worker)
         if not ready:
             raise ImageError(f"the decoder process did not start within {START_SECONDS:.0f} s",
                              "The computer is overloaded: try again later.", "decoder") from None
-        raise ImageError(f"decoding it takes more than {WALL_SECONDS:.0f} s",
-                         "Scale the picture down or save it in another format.", "limit") from None
+        raise ImageError(f"decoding it takes more than {seconds:g} s",
+                         "The computer may be overloaded: try again. Or scale the picture down.", "limit") from None
     except (EOFError, ConnectionError): return pool.drop(worker)
     except ValueError: return pool.drop(worker) or 1  # it answers, but not as a worker does
     except BaseException:  # Ctrl-C: what the worker would answer next is for nobody
@@ -311,13 +311,13 @@ def _run_once(pool: _Pool, job: dict, data):
     return answer
 
 
-def _run(job: dict, data, n_bytes: int) -> Decoded | ImageError:
+def _run(job: dict, data, n_bytes: int, seconds: float) -> Decoded | ImageError:
     "The answer for a job, from the second worker if the first one was killed."
     pool = _pool
     with pool.room:
         failures = 0
         for _ in range(5):
-            answer = _run_once(pool, job, data)
+            answer = _run_once(pool, job, data, seconds)
             if not isinstance(answer, int): return answer
             if error := _stopped(answer, cpu_limit(n_bytes)): raise error
             failures += answer != 0  # 0: it had been idle for long, and ended as the job came
@@ -352,6 +352,7 @@ def decode(
     with_colour: bool = False,  # measure the colour, in the same decode
     keep_pixels: bool = True,  # False: less to transfer where the square is all that is wanted
     min_side: int | None = None,  # of `read_radiograph`; `size` by default
+    seconds: float | None = None,  # of wall-clock time; `WALL_SECONDS` by default
 ) -> Decoded:
     "Decode an untrusted file in a worker process; whatever goes wrong raises `ImageError`. Safe in threads and forks."
     min_side = min_side or size
@@ -364,7 +365,7 @@ def decode(
         job |= {"bytes": len(data), "name": name and os.fsencode(name).decode("utf-8", "backslashreplace")}
         n_bytes = len(data) if job["kind"] == "bytes" else _size_of(os.fspath(source))
         if job["bytes"] > MAX_BYTES: return read_radiograph(data)  # refuses it
-        answer = _run(job, data, n_bytes)
+        answer = _run(job, data, n_bytes, seconds or WALL_SECONDS)
         if isinstance(answer, ImageError): raise answer
         return answer
     except ImageError as e:
