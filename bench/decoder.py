@@ -52,24 +52,32 @@ def films():
     }
 
 
-def seconds(function, decode):
-    "How long a call takes with this way to decode."
+def cpu():
+    "Seconds of CPU time of this process and its workers."
+    stats = (Path(f"/proc/{w.process.pid}/schedstat") for w in decoder._pool.all)
+    return time.process_time() + sum(int(p.read_text().split()[0]) for p in stats if p.exists()) / 1e9
+
+
+def cost(function, decode):
+    "Seconds of wall-clock and of CPU time that a call takes with this way to decode."
     predict.decode = decode
-    start = time.perf_counter()
+    start, before = time.perf_counter(), cpu()
     function()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, cpu() - before
 
 
 def compare(name, function, rounds, per=1):
-    "Print the median of interleaved rounds: here, in a worker, and the median of the ratios of neighbours."
+    "Print medians of interleaved rounds, here and in a worker, and the median of the ratios of neighbours."
     worker, here = decoder.decode, in_process
     for way in (here, worker):
-        seconds(function, way)
-    pairs = [(seconds(function, here), seconds(function, worker)) for _ in range(rounds)]
-    a, b = (1000 / per * statistics.median(p[i] for p in pairs) for i in (0, 1))
-    print(
-        f"| {name} | {a:.1f} | {b:.1f} | {100 * (statistics.median(w / h for h, w in pairs) - 1):+.0f} % |", flush=True
-    )
+        cost(function, way)
+    pairs = [(cost(function, here), cost(function, worker)) for _ in range(rounds)]
+    cells = []
+    for kind in (0, 1):
+        a, b = (1000 / per * statistics.median(p[way][kind] for p in pairs) for way in (0, 1))
+        ratio = statistics.median(w[kind] / h[kind] for h, w in pairs)
+        cells += [f"{a:.1f}", f"{b:.1f}", f"{100 * (ratio - 1):+.0f} %"]
+    print("|", " | ".join([name, *cells]), "|", flush=True)
 
 
 def in_process(source, size, name=None, with_colour=False, keep_pixels=True):
@@ -97,7 +105,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     predictor = predict.Predictor()
-    print("| 1500 x 1200, ms per film | in process | in a worker | |\n|---|---|---|---|")
+    print(
+        "| 1500 x 1200, ms per film | here | in a worker | | CPU here | CPU in a worker | |\n|---|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name, data in films().items():
             path = Path(folder) / "film"
@@ -107,7 +117,7 @@ def main():
             compare(f"predict_batch, {name}", lambda batch=batch: list(predictor.predict_batch(batch)), rounds, 64)
         pairs = [cold(path) for _ in range(rounds)]
     a, b = (1000 * statistics.median(p[i] for p in pairs) for i in (0, 1))
-    print(f"| one film in a new process | {a:.0f} | {b:.0f} | {100 * (b / a - 1):+.0f} % |")
+    print(f"| one film in a new process | {a:.0f} | {b:.0f} | {100 * (b / a - 1):+.0f} % | | | |")
 
 
 if __name__ == "__main__":

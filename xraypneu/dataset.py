@@ -228,7 +228,7 @@ def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # colum
     try:
         data = read_bytes(path)
         out.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-        d = decode(data, size, path.name, keep_pixels=False, seconds=60)  # under load it may be slow, but not left out
+        d = decode(data, size, path.name, keep_pixels=False, seconds=60)  # slow under load, but not left out
     except ImageError as e:
         if e.code == "decoder": raise DataError(f"decoding stopped at {path}: {e.what}. {e.hint}") from None
         return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CPU_SECONDS', 'CPU_SECONDS_PER_MB', 'MAX_CPU_SECONDS', 'WALL_SECONDS', 'START_SECONDS', 'MEMORY_BYTES', 'MAX_JOBS',
-           'IDLE_SECONDS', 'cpu_limit', 'serve', 'Decoded', 'is_untrusted', 'warm_up', 'decode']
+           'IDLE_SECONDS', 'cpu_limit', 'Decoded', 'serve', 'is_untrusted', 'warm_up', 'decode']
 
 # %% ../nbs/api/01a_decoder.ipynb #d004
 import atexit
@@ -75,6 +75,19 @@ def _receive(channel: socket.socket, deadline: float | None = None) -> dict:
     _fill(channel, text, deadline)
     return json.loads(text)
 
+# %% ../nbs/api/01a_decoder.ipynb #d009a
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    "A decoded file, see `Radiograph`."
+    square: np.ndarray | None = field(repr=False)  # (size, size) uint8
+    pixels: np.ndarray | None = field(repr=False)  # (H, W) uint8 grey, upright
+    width: int
+    height: int
+    mode: str
+    format: str
+    notes: tuple[str, ...] = ()
+    colour: float = 0.0
+
 # %% ../nbs/api/01a_decoder.ipynb #d012
 def _limit_process():
     "Limits for all that this process decodes."
@@ -139,29 +152,16 @@ def serve():
         except ConnectionError: return
 
 # %% ../nbs/api/01a_decoder.ipynb #d015
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    "A decoded file, see `Radiograph`."
-    square: np.ndarray | None = field(repr=False)  # (size, size) uint8
-    pixels: np.ndarray | None = field(repr=False)  # (H, W) uint8 grey, upright
-    width: int
-    height: int
-    mode: str
-    format: str
-    notes: tuple[str, ...] = ()
-    colour: float = 0.0
-
-
 _MAIN = "import sys; sys.path[:] = sys.argv[1:]; from xraypneu.decoder import serve; serve()"
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME",
-                "PYTHONUTF8", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+                "PYTHONUTF8", "TMPDIR")
 
 
 # threads take address space; memory that is given back after each film costs page faults in the next
 _ALLOCATE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
              "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "33554432"}
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d015b
 class _Worker:
     "One worker process, used by one thread at a time."
 
@@ -202,7 +202,7 @@ class _Worker:
                 if array is not None: _fill(self.channel, array, deadline)
         return answer
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d015a
 def _answer(reply: dict, job: dict) -> Decoded | ImageError:  # arrays still to be filled
     "What a worker replied, each value of its type, or a `ValueError`."
     try:
@@ -216,12 +216,16 @@ def _answer(reply: dict, job: dict) -> Decoded | ImageError:  # arrays still to 
     except (KeyError, TypeError, OverflowError) as e: raise ValueError(f"no reply of a worker: {e}") from None
 
 # %% ../nbs/api/01a_decoder.ipynb #d017
+def _cores() -> int:
+    "Cores that this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+# %% ../nbs/api/01a_decoder.ipynb #d016a
 class _Pool:
     "Workers for all threads of this process."
 
     def __init__(self):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.room, self.lock = threading.BoundedSemaphore(cores), threading.Lock()
+        self.room, self.lock = threading.BoundedSemaphore(_cores()), threading.Lock()
         self.idle, self.all = [], set()
 
     def take(self) -> _Worker:
@@ -258,20 +262,16 @@ class _Pool:
             worker.process.kill()
             worker.process.wait()
 
-    def forget(self):
-        "In a fork: the workers are the parent's. Keep no end of their sockets open, or they would outlive it."
-        for worker in self.all:
-            worker.channel.close()
-            worker.process.returncode = 0  # nothing of ours to wait for
-
-
+# %% ../nbs/api/01a_decoder.ipynb #d017a
 _pool = _Pool()
 
 
 def _after_fork():
-    "The child of a fork starts with a pool of its own."
+    "The workers are the parent's. The child keeps no end of their sockets, or they would outlive the parent."
     global _pool
-    _pool.forget()
+    for worker in _pool.all:
+        worker.channel.close()
+        worker.process.returncode = 0  # nothing for the child to wait for
     _pool = _Pool()
 
 
@@ -310,7 +310,7 @@ def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageEr
     else: pool.give(worker)
     return answer
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d018a
 def _run(job: dict, data, n_bytes: int, seconds: float) -> Decoded | ImageError:
     "The answer for a job, from the second worker if the first one was killed."
     pool = _pool
@@ -344,7 +344,7 @@ def _here(source, size, min_side, name, with_colour, keep_pixels) -> Decoded:
     square = to_square(r.pixels, size) if size else None
     return Decoded(square, r.pixels if keep_pixels else None, r.width, r.height, r.mode, r.format, r.notes, r.colour)
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d020a
 def decode(
     source: "str | os.PathLike | bytes | np.ndarray | Image.Image",  # as `read_radiograph` takes it
     size: int | None = None,  # of each side of `Decoded.square`, pixels; None: no square
@@ -362,9 +362,10 @@ def decode(
     try:
         if isinstance(source, (str, os.PathLike)): job["kind"], data, name = *_path(source), name or os.fspath(source)
         else: data = memoryview(source).cast("B") if memoryview(source).c_contiguous else memoryview(bytes(source))
-        job |= {"bytes": len(data), "name": name and os.fsencode(name).decode("utf-8", "backslashreplace")}
-        n_bytes = len(data) if job["kind"] == "bytes" else _size_of(os.fspath(source))
-        if job["bytes"] > MAX_BYTES: return read_radiograph(data)  # refuses it
+        job |= {"bytes": len(data), "name": name and os.fsdecode(name)}
+        n_bytes = len(data) if job["kind"] == "bytes" else _size_of(os.fsdecode(data))
+        if job["bytes"] > MAX_BYTES:
+            raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
         answer = _run(job, data, n_bytes, seconds or WALL_SECONDS)
         if isinstance(answer, ImageError): raise answer
         return answer

@@ -183,7 +183,7 @@ def _colour_of(image: Image.Image) -> float:
     small = np.asarray(small, dtype=np.float32)
     return float(max((small[..., 0] - small[..., 1]).std(), (small[..., 2] - small[..., 1]).std()))
 
-
+# %% ../nbs/api/01_image.ipynb #c029a
 def _draft(image: Image.Image, min_side: int | None, with_colour: bool):
     "Let libjpeg scale a JPEG while it decodes, and leave out the colour that nobody asked for."
     if image.format not in ("JPEG", "MPO") or not min_side: return
@@ -325,10 +325,10 @@ def _check_header(ds, uid):
 
 def _excess_frames() -> ImageError:
     "The error for pixel data that hold more than the one frame of the header."
-    return ImageError("the DICOM file holds more frames than its header says", "Export the one that you mean by itself.",
-                      "multiframe")
+    return ImageError("the DICOM file holds more frames than its header says",
+                      "Export the one that you mean by itself.", "multiframe")
 
-
+# %% ../nbs/api/01_image.ipynb #c041a
 def _check_frame(pixel_data, uid, size, expected):  # size: columns, rows, samples
     "Refuse compressed DICOM pixels that are not of the size that the header claims."
     from pydicom.encaps import get_frame, parse_basic_offsets
@@ -347,7 +347,7 @@ def _check_frame(pixel_data, uid, size, expected):  # size: columns, rows, sampl
         raise ImageError(f"the header says {size[0]} x {size[1]} pixels, "
                          f"the picture in it has {actual[0]} x {actual[1]}", code="unreadable")
 
-
+# %% ../nbs/api/01_image.ipynb #c041b
 _JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # how the wrapped and the bare form of JPEG 2000 begin
 
 
@@ -406,7 +406,7 @@ def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H,
     if padding is not None: grey[padding] = 0
     return grey, notes
 
-
+# %% ../nbs/api/01_image.ipynb #c046a
 def _rescaled(stored, slope, intercept):
     "Stored values in the modality's unit, without a second copy."
     values = stored.astype(np.float32)

@@ -210,7 +210,7 @@ class Predictor:
         self,
         images: Iterable,  # of what `predict` takes, any number
         batch_size: int = 32,  # images a run of the network
-        workers: int = 2,  # threads that decode
+        workers: int = 2,  # threads that decode, each in a process of its own: see `decoder.decode`
         errors: str = "raise",  # or return: give the `ImageError` in the image's place and go on
         keep_pixels: bool = False,  # keep the decoded pixels in each prediction
     ) -> Iterator[Prediction]:  # in order
