@@ -653,6 +653,11 @@ def quickly(data, code, text):
     return e
 
 
+@pytest.mark.parametrize("size", [(64_000_000, 1), (1, 65_536)])
+def test_a_picture_of_one_row_is_refused(size):
+    quickly(png_claiming(*size), "too_large", "a side is longer than the 65,535 allowed")
+
+
 def many_scans(n, side=400):
     "A progressive JPEG with n copies of its last scan."
     data = encode(np.zeros((side, side), np.uint8), "JPEG", progressive=True)
