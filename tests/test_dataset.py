@@ -9,12 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fuzz
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless
 
 from xraypneu import dataset as module
+from xraypneu import decoder
 from xraypneu.dataset import (
     BOTH_CLASSES,
     CLASSES,
@@ -32,6 +36,7 @@ from xraypneu.dataset import (
     prepare,
     stored_table,
 )
+from xraypneu.image import read_radiograph, to_square
 
 FILES = {"manifest.parquet", "images.npy", "dataset.json"}
 PREFIX = {"NORMAL": "IM-", "PNEUMONIA": "person"}
@@ -106,7 +111,7 @@ def test_kaggle(data, run):
         and first.bytes == (data / first.path).stat().st_size
     )
     assert (first.width, first.height, first["mode"], first.format) == (24, 20, "L", "PNG")
-    assert (p.images[0] == module.to_square(module.read_radiograph(data / first.path).pixels, 16)).all()
+    assert (p.images[0] == to_square(read_radiograph(data / first.path).pixels, 16)).all()
 
 
 def test_val_joins_the_training_pool(tmp_path, run):
@@ -355,7 +360,7 @@ def test_unreadable_files_are_recorded(data, run):
     )
     assert str(data) not in json.dumps(p.info)  # no place on this machine
     last = p.manifest.iloc[-1]
-    assert (p.images[last.row] == module.to_square(module.read_radiograph(data / last.path).pixels, 16)).all()
+    assert (p.images[last.row] == to_square(read_radiograph(data / last.path).pixels, 16)).all()
 
 
 # --- what can't be used -----------------------------------------------------------------------------------------------
@@ -479,11 +484,48 @@ def test_an_error_midway_leaves_the_old_result(data, run, tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return read(*a, **k)
 
-    read = module.read_radiograph
-    monkeypatch.setattr(module, "read_radiograph", stop)
+    read = module.decode
+    monkeypatch.setattr(module, "decode", stop)
     with pytest.raises(KeyboardInterrupt):
         run(data, seed=3)
     assert content(tmp_path / "out") == before and sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_a_damaged_file_is_named_and_left_out(data, run):
+    bad = {}
+    for number, label in enumerate(CLASSES):
+        path = next((data / "train" / label).iterdir())
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1  # one bit, which half-decodes to a picture that looks whole
+        path.write_bytes(content)
+        bad[path.relative_to(data).as_posix()] = number
+    p = run(data)
+    (finding,) = [f for f in p.info["findings"] if f["code"] == "unreadable"]
+    assert "2 files could not be read and are left out" in finding["message"]
+    assert all(any(f.startswith(f"{name}: the picture is damaged") for f in finding["files"]) for name in bad)
+    rows = p.manifest[p.manifest.path.isin(bad)]
+    assert (rows.excluded == UNREADABLE).all() and (rows.row == -1).all() and (rows.split == "").all()
+
+
+def test_a_file_that_takes_too_long_is_named_and_left_out(data, run, monkeypatch):
+    path = sorted((data / "train/NORMAL").iterdir())[0]
+    jp2 = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\0free" + bytes(100)  # pydicom would never end
+    path.write_bytes(fuzz.dicom(fuzz.GREY, JPEG2000Lossless, pixel_data=encapsulate([jp2])))
+    code = "from xraypneu import decoder, image; image._check_frame = lambda *a: None; decoder.CPU_SECONDS = 0.3"
+    monkeypatch.setattr(decoder, "_MAIN", f"import sys; sys.path[:] = sys.argv[1:]; {code}; decoder.serve()")
+    decoder._pool.close()
+    p = run(data)
+    decoder._pool.close()
+    (finding,) = [f for f in p.info["findings"] if f["code"] == "unreadable"]
+    assert len(finding["files"]) == 1 and "decoding it takes more than" in finding["files"][0]
+    assert finding["files"][0].startswith(path.relative_to(data).as_posix())
+
+
+def test_without_a_decoder_nothing_is_prepared(data, run, monkeypatch):
+    decoder._pool.close()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(DataError, match="decoding stopped at .*the decoder process can't be started"):
+        run(data)
 
 
 KILL = """
@@ -499,7 +541,7 @@ dataset.prepare(sys.argv[1], sys.argv[2], size=16, seed=3, workers=2, progress=F
 """
 
 
-@pytest.mark.parametrize("where,nth", [("read_radiograph", 30), ("rename", 1), ("rename", 2)])
+@pytest.mark.parametrize("where,nth", [("decode", 30), ("rename", 1), ("rename", 2)])
 def test_a_kill_leaves_the_old_result(data, run, tmp_path, where, nth):
     before = content(run(data).folder)
     old = load_prepared(tmp_path / "out").info["data_hash"]

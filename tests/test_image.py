@@ -1,12 +1,14 @@
-"""What strangers send: every kind of picture that is read, and every kind that is refused."""
+"""Untrusted files: every kind of picture that is read, and every kind that is refused."""
 
 import pickle
 import struct
+import time
 import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from pydicom.uid import (
 )
 
 from xraypneu import image as module
-from xraypneu.image import ImageError, Radiograph, read_bytes, read_radiograph, to_square
+from xraypneu.image import ImageError, Radiograph, colour, read_bytes, read_radiograph, to_square
 
 H, W = 48, 64
 GREY = (np.add.outer(np.arange(H) * 3, np.arange(W)) % 256).astype(np.uint8)
@@ -574,3 +576,215 @@ def test_to_square():
     for bad in (GREY / 255, np.dstack([GREY] * 3)):
         with pytest.raises(ImageError, match="uint8"):
             to_square(bad, 32)
+
+
+# --- damage that a library would notice -------------------------------------------------------------------------------
+
+
+def flips(data, n=60):
+    "Copies of a file with one bit flipped, all over it."
+    for i in np.random.default_rng(0).choice(len(data) * 8, n, replace=False):
+        bad = bytearray(data)
+        bad[i // 8] ^= 1 << i % 8
+        yield bytes(bad)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16"])
+def test_a_png_with_one_wrong_bit_is_refused(mode):
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8)
+    picture = Image.fromarray(noise.astype(np.uint16)) if mode == "I;16" else Image.fromarray(noise).convert(mode)
+    data = encode(picture)
+    for bad in flips(data[:-12]):  # the last chunk is empty, and nobody checks its checksum
+        bad += data[-12:]
+        for kw in ({}, {"min_side": 16, "with_colour": True}):
+            with pytest.raises(ImageError):
+                read_radiograph(bad, **kw)
+
+
+def test_a_png_with_a_wrong_checksum_after_its_pixels_is_refused():
+    data = bytearray(encode(GREY))
+    data[data.rindex(b"IEND") - 8] ^= 1  # the last byte of IDAT's checksum region: the pixels decode
+    refused(bytes(data), "unreadable", "damaged")
+
+
+def test_a_pillow_image_of_a_damaged_file_is_refused():
+    data = encode(np.random.default_rng(0).integers(0, 256, (200, 300), dtype=np.uint8))
+    refused(Image.open(BytesIO(data[: len(data) // 2])), "unreadable", "the Pillow image can't be decoded")
+
+
+def test_colour_raises_nothing_but_image_errors():
+    rgb = Image.fromarray(np.dstack([GREY, GREY[::-1], GREY[:, ::-1]]))
+    for format in ("PNG", "JPEG", "TIFF", "BMP", "WEBP"):
+        data = encode(rgb, format)
+        assert colour(data) > 12
+        for bad in [data[: len(data) // 2], *flips(data, 40)]:
+            try:
+                assert colour(bad) >= 0
+            except ImageError:
+                pass
+    for source in ("nowhere.png", None, [1]):
+        with pytest.raises(ImageError):
+            colour(source)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("app14", [False, True])
+def test_colour_of_a_jpeg_costs_no_pixel(mode, app14):
+    small = Image.fromarray(np.dstack([GREY, GREY[::-1], GREY[:, ::-1]]))
+    big = small.resize((640, 480), Image.Resampling.BICUBIC).convert(mode)
+    data = encode(big, "JPEG", quality=95, **({"keep_rgb": True} if app14 and mode == "RGB" else {}))
+    plain, both = read_radiograph(data, min_side=100), read_radiograph(data, min_side=100, with_colour=True)
+    assert near(plain.pixels, both.pixels, 1 if app14 else 0) and plain.colour == 0
+    assert both.colour == pytest.approx(read_radiograph(big, with_colour=True).colour, rel=0.05)
+
+
+# --- files that are small and cost much -------------------------------------------------------------------------------
+
+
+def quickly(data, code, text):
+    "The error of a file that must be refused without decoding it: in half a second of CPU time and 200 MB."
+    read_radiograph(dicom(GREY))  # import first
+    tracemalloc.start()
+    start = time.process_time()
+    e = refused(data, code, text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.process_time() - start < 0.5 and peak < 200_000_000
+    return e
+
+
+@pytest.mark.parametrize("size", [(64_000_000, 1), (1, 65_536)])
+def test_a_picture_of_one_row_is_refused(size):
+    quickly(png_claiming(*size), "too_large", "a side is longer than the 65,535 allowed")
+
+
+def many_scans(n, side=400):
+    "A progressive JPEG with n copies of its last scan."
+    data = encode(np.zeros((side, side), np.uint8), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * n + data[-2:]
+
+
+def test_jpeg_scans_in_a_file_and_in_dicom():
+    quickly(many_scans(1000), "too_large", "scans, too many for its size")
+    data = dicom(np.zeros((400, 400), np.uint8), JPEGBaseline8Bit, pixel_data=encapsulate([many_scans(1000)]))
+    quickly(data, "too_large", "scans, too many for its size")
+
+
+def test_scans_are_limited_by_the_pixels_of_all_together():
+    module._check_scans(b"\xff\xda" * 50, 4300**2)
+    with pytest.raises(ImageError, match="70 scans"):
+        module._check_scans(b"\xff\xda" * 70, 4300**2)
+    module._check_scans(b"\xff\xda", module.MAX_PIXELS)
+
+
+def webp(width, height, kind=b"VP8X"):
+    "The first bytes of a WebP file of this size."
+    if kind == b"VP8X":
+        body = bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    elif kind == b"VP8L":
+        body = b"\x2f" + ((width - 1) | (height - 1) << 14).to_bytes(4, "little")
+    else:
+        body = b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", width, height)
+    chunk = kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+@pytest.mark.parametrize("kind", [b"VP8 ", b"VP8L", b"VP8X"])
+def test_webp_has_a_limit_of_its_own(kind):
+    assert module._webp_size(webp(321, 4567, kind)) == (321, 4567)
+    quickly(webp(7990, 7990, kind), "too_large", "25,000,000 allowed")
+    with pytest.raises(ImageError, match="damaged|cut off"):
+        read_radiograph(webp(5000, 5000, kind))
+
+
+def test_webp_sizes_are_those_of_real_files():
+    rgba = Image.fromarray(GREY).convert("RGBA")
+    rgba.putalpha(7)
+    for picture, kw in ((rgba, {"lossless": True}), (rgba, {}), (rgba.convert("RGB"), {})):
+        assert module._webp_size(encode(picture, "WEBP", **kw)) == (W, H)
+
+
+def jpeg2000(width, height, channels=1, head=b""):
+    "The first bytes of a JPEG 2000 picture of this size."
+    size = struct.pack(">HIIIIIIIIH", 0, width, height, 0, 0, width, height, 0, 0, channels) + b"\7\1\1" * channels
+    return head + b"\xff\x4f\xff\x51" + struct.pack(">H", 2 + len(size)) + size + bytes(200)
+
+
+def in_dicom(frame, rows=8, columns=8, samples=1):
+    "A DICOM file that holds this JPEG 2000 picture."
+    pixels = np.zeros((8, 8) if samples == 1 else (8, 8, 3), np.uint8)
+    kind = "MONOCHROME2" if samples == 1 else "RGB"
+    return dicom(pixels, JPEG2000Lossless, kind, pixel_data=encapsulate([frame]), Rows=rows, Columns=columns)
+
+
+def test_jpeg_2000_has_a_limit_of_samples():
+    quickly(in_dicom(jpeg2000(7000, 7000, 3), 7000, 7000, 3), "too_large", "samples are more than")
+    quickly(in_dicom(jpeg2000(8, 8, 200)), "unreadable", "not as the header says")
+    large = encode(np.zeros((2000, 2000), np.uint8), "JPEG2000")
+    quickly(in_dicom(large), "unreadable", "the picture in it has 2000 x 2000")
+
+
+@pytest.mark.parametrize("box", [b"\0\0\0\0free", b"\0\0\0\7free", b"\0\0\0\1free" + bytes(8), b"\xff\0\0\0free", b""])
+def test_boxes_of_jpeg_2000_must_have_a_length(box):
+    signature = b"\0\0\0\x0cjP  \r\n\x87\n"
+    quickly(in_dicom(signature + box), "unreadable", "a box has no valid length")
+
+
+def test_wrapped_jpeg_2000_is_read():
+    for kw in ({}, {"no_jp2": True}):
+        data = dicom(GREY, JPEG2000Lossless, pixel_data=encapsulate([encode(GREY, "JPEG2000", **kw)]))
+        assert (read_radiograph(data).pixels == GREY).all()
+
+
+@pytest.mark.parametrize("compression", [1, 2])
+def test_run_length_compressed_bmp(compression):
+    data = bytearray(encode(Image.new("P", (8000, 8000)).crop((0, 0, 8, 8)), "BMP"))
+    data[18:26], data[30:34] = struct.pack("<ii", 8000, 8000), struct.pack("<I", compression)
+    quickly(bytes(data) + b"\0\0" * 8000, "unsupported", "the BMP is run-length compressed")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_dicom_of_empty_items(order):
+    head = dicom(GREY, ExplicitVRBigEndian if order == ">" else ExplicitVRLittleEndian)
+    items = struct.pack(order + "HHI", 0xFFFE, 0xE000, 0) * 2_000_000
+    sequence = struct.pack(order + "HH2sHI", 0x0040, 0x0275, b"SQ", 0, 0xFFFFFFFF)
+    end = struct.pack(order + "HHI", 0xFFFE, 0xE0DD, 0)
+    at = head.rindex(struct.pack(order + "HH", 0x7FE0, 0x0010))
+    quickly(head[:at] + sequence + items + end + head[at:], "too_large", "more than 10,000 items")
+    few = head[:at] + sequence + items[:800] + end + head[at:]
+    assert (read_radiograph(few).pixels == GREY).all()
+
+
+@pytest.mark.filterwarnings("ignore:The pixel data is 124 bytes long")
+def test_more_frames_than_the_header_says():
+    grey, rgb = np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
+    quickly(dicom(grey, pixel_data=bytes(2 * 64)), "multiframe", "more frames than its header says")
+    quickly(dicom(rgb, photometric="RGB", pixel_data=bytes(3 * 2 * 64)), "multiframe", "more frames than its header")
+    narrow = np.zeros((8, 3), np.uint8)  # two frames of it look like a picture of three channels
+    quickly(dicom(narrow, pixel_data=bytes(48)), "multiframe", "more frames than its header says")
+    jpeg = encode(grey, "JPEG")
+    quickly(dicom(grey, JPEGBaseline8Bit, pixel_data=encapsulate([jpeg, jpeg])), "multiframe", "more frames than")
+    assert read_radiograph(dicom(grey, pixel_data=bytes(64 + 60))).pixels.shape == (8, 8)  # padding
+
+
+def test_large_pictures_are_scaled_in_bands():
+    values = np.random.default_rng(0).integers(0, 65536, (3000, 1001)).astype(np.uint16)
+    expected = np.rint((values - values.min()) * (255 / np.ptp(values).astype(float)))
+    tracemalloc.start()
+    scaled = module._stretch(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert near(scaled, expected, 1) and peak < 4.5 * values.size  # the result and a band; float32 of all were 4 more
+
+
+HOSTILE = Path(__file__).parents[1] / "../shared/data/hostile"
+
+
+@pytest.mark.skipif(not HOSTILE.is_dir(), reason="no ../shared/data/hostile here")
+@pytest.mark.parametrize("name", sorted(p.name for p in HOSTILE.glob("*")) if HOSTILE.is_dir() else [])
+def test_files_of_an_attack(name):
+    start = time.process_time()
+    with pytest.raises(ImageError):
+        read_radiograph(HOSTILE / name)
+    assert time.process_time() - start < 1

@@ -11,6 +11,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fuzz
 import numpy as np
 import PIL
 import pydicom.data
@@ -19,7 +20,7 @@ from conftest import ROOT
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from xraypneu import network
+from xraypneu import decoder, network
 from xraypneu.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.image import ImageError, read_radiograph, to_square
 from xraypneu.known import strangers
@@ -240,6 +241,66 @@ def test_registered_models(project):
             assert Predictor(address).bundle.hash == load_bundle(project / "models/bundle").hash
         with pytest.raises(BundleError, match="leads to no bundle"):
             Predictor("models:/xraypneu@nobody")
+
+
+def one_wrong_bit(data):
+    "A PNG with one bit flipped in the middle of its pixels."
+    data = bytearray(data)
+    data[len(data) // 2] ^= 1
+    return bytes(data)
+
+
+def six_files(folder, film):
+    "Six films in colour, the third of them damaged; their paths."
+    image = Image.fromarray(film)
+    tint = Image.merge("RGB", [image, image.rotate(90), image.rotate(180)])
+    paths = [folder / f"{i}.png" for i in range(6)]
+    for i, path in enumerate(paths):
+        path.write_bytes(encoded(np.asarray(tint)))
+        if i == 2:
+            path.write_bytes(one_wrong_bit(path.read_bytes()))
+    return paths
+
+
+def test_one_damaged_file_of_six_is_one_error(predictor, films, tmp_path):
+    paths = six_files(tmp_path, films[0])
+    got = list(predictor.predict_batch(paths, errors="return"))
+    assert [isinstance(g, ImageError) for g in got] == [False, False, True, False, False, False]
+    assert got[2].name == "2.png" and got[2].code == "unreadable"
+    assert all("the picture is coloured" in g.reasons for g in got if not isinstance(g, ImageError))
+    done = subprocess.run(
+        [sys.executable, "-m", "xraypneu.cli", "predict", "--csv", *map(str, paths)], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == 6 and [bool(r["error"]) for r in rows] == [i == 2 for i in range(6)]
+
+
+def test_damage_of_every_kind_is_an_image_error(predictor):
+    "Through the Predictor, what the colour is measured of included."
+    for files in fuzz.corpus().values():
+        bad = [data[: len(data) // 2] for data in files] + [data[:40] for data in files]
+        for number, data in enumerate(files):
+            at = len(data) * 2 // 3
+            bad.append(data[:at] + bytes(8) + data[at + 8 :] if number % 2 else data[:at] + data[at + 5 :])
+        for p in predictor.predict_batch(bad, errors="return"):
+            assert isinstance(p, ImageError) or 0 <= p.probability <= 1
+
+
+def test_a_file_is_decoded_once_and_elsewhere(predictor, films, monkeypatch):
+    "Colour included; nothing is decoded in this process."
+    data = encoded(films[0], "JPEG", "RGB")
+    expected = predictor.predict(np.asarray(Image.open(io.BytesIO(data)))).probability
+    monkeypatch.setattr(Image, "open", lambda *a, **k: pytest.fail("decoded here"))
+    monkeypatch.setattr(decoder, "read_radiograph", lambda *a, **k: pytest.fail("decoded here"))
+    assert predictor.predict(data).probability == pytest.approx(expected, abs=0.02)
+    (p,) = predictor.predict_batch([data], keep_pixels=True)
+    assert p.pixels.shape == films[0].shape
+
+
+def test_a_name_for_bytes_is_in_the_error(predictor):
+    with pytest.raises(ImageError, match="^film.png: this is a text file"):
+        predictor.predict(b"hello", name="film.png")
 
 
 def test_versions_of_what_decodes():

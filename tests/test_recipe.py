@@ -6,8 +6,11 @@ import json
 import pytest
 import yaml
 from conftest import ROOT
+from test_layers import imported
 
 STAGES = ("prepare", "eda", "train", "evaluate")
+MODULES = {p.stem for p in (ROOT / "xraypneu").glob("*.py")}
+RECORDING = {"files", "redact", "journal", "tracking"}  # how a result is written and where its run is recorded
 
 
 def cells(stage):
@@ -45,3 +48,22 @@ def test_a_stage_notebook_holds_no_policy(stage):
         defined = [n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
         assert not defined, f"{stage}.ipynb defines {defined}: move it to the library"
         assert len(source.splitlines()) <= 40
+
+
+def closure(names):
+    "Our modules that these import, and those that these import, themselves included."
+    found, open_ = set(), set(names)
+    while open_:
+        name = open_.pop()
+        found.add(name)
+        tree = ast.parse((ROOT / f"xraypneu/{name}.py").read_text())
+        open_ |= {m for m in imported(tree) if m in MODULES} - found
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_what_it_imports(stage):
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    declared = {d.removeprefix("xraypneu/").removesuffix(".py") for d in deps if d.endswith(".py")}
+    tree = ast.parse("\n".join(source for _, source in cells(stage)))
+    assert declared == closure(m for m in imported(tree) if m in MODULES) - RECORDING

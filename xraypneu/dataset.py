@@ -24,7 +24,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from .files import previous, replacing
-from .image import ImageError, read_bytes, read_radiograph, to_square
+from .decoder import decode
+from .image import ImageError, read_bytes
 
 # %% ../nbs/api/03_dataset.ipynb #c005
 CLASSES = ("NORMAL", "PNEUMONIA")  # y = 0, 1
@@ -227,10 +228,11 @@ def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # colum
     try:
         data = read_bytes(path)
         out.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-        r = read_radiograph(data, min_side=size, name=path.name)
-        tile = to_square(r.pixels, size)
-    except ImageError as e: return out | {"error": str(e).partition(": ")[2].partition(" Looked for it in")[0]}, None
-    return out | dict(width=r.width, height=r.height, mode=r.mode, format=r.format), tile
+        d = decode(data, size, path.name, keep_pixels=False, seconds=60)  # slow under load, but not left out
+    except ImageError as e:
+        if e.code == "decoder": raise DataError(f"decoding stopped at {path}: {e.what}. {e.hint}") from None
+        return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None
+    return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format), d.square
 
 
 def _in_order(function, items: Iterable, workers: int) -> Iterator:

@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from .bundle import Bundle, BundleError, load_bundle
-from .image import ImageError, colour, read_radiograph, to_square
+from .decoder import decode, is_untrusted, warm_up
+from .image import ImageError, to_square
 
 # %% ../nbs/api/16_predict.ipynb #c005
 VERDICTS = NORMAL, PNEUMONIA, UNSURE, STRANGE = ("NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY")
@@ -165,18 +166,16 @@ class Predictor:
     ):
         self.bundle = _bundle_of(bundle, precision)
 
-    def _read(self, image):
-        "What a worker does: decode, squash, look for what needs no network. Decoded pixels, square, reasons that it's no radiograph, notes."
-        radiograph = read_radiograph(image, min_side=self.bundle.size)
-        pixels, against = radiograph.pixels, []
-        square = to_square(pixels, self.bundle.size)
-        if square.std() < LEAST_CONTRAST:
+    def _read(self, image, name=None, keep_pixels=True):
+        "Decode, squash, look for what needs no network. Pixels, square, reasons that it's no radiograph, notes."
+        d, against = decode(image, self.bundle.size, name, with_colour=True, keep_pixels=keep_pixels), []
+        if d.square.std() < LEAST_CONTRAST:
             against.append("the picture is empty: it has next to no contrast")
-        if max(radiograph.width / radiograph.height, radiograph.height / radiograph.width) > WIDEST:
-            against.append(f"a shape of {radiograph.width} x {radiograph.height} pixels is no radiograph's")
-        if colour(image, radiograph.mode) > MOST_COLOUR:
+        if max(d.width / d.height, d.height / d.width) > WIDEST:
+            against.append(f"a shape of {d.width} x {d.height} pixels is no radiograph's")
+        if d.colour > MOST_COLOUR:
             against.append("the picture is coloured")
-        return pixels, square, against, radiograph.notes
+        return d.pixels, d.square, against, d.notes
 
     def _score(self, names, read, keep_pixels):
         "Predictions of a batch that has been read."
@@ -202,13 +201,16 @@ class Predictor:
         name: str | None = None,  # what the prediction is called; the file's name by default
     ) -> Prediction:
         "Predict one radiograph. Raises `ImageError`."
-        return next(self._score([name or _name_of(image)], [self._read(image)], True))
+        if is_untrusted(image):
+            warm_up()  # the worker that decodes starts while the network is loaded
+        _ = self.bundle.session
+        return next(self._score([name or _name_of(image)], [self._read(image, name)], True))
 
     def predict_batch(
         self,
         images: Iterable,  # of what `predict` takes, any number
         batch_size: int = 32,  # images a run of the network
-        workers: int = 2,  # threads that decode
+        workers: int = 2,  # threads that decode, each in a process of its own: see `decoder.decode`
         errors: str = "raise",  # or return: give the `ImageError` in the image's place and go on
         keep_pixels: bool = False,  # keep the decoded pixels in each prediction
     ) -> Iterator[Prediction]:  # in order
@@ -220,7 +222,7 @@ class Predictor:
         images, waiting, pool = iter(images), deque(), ThreadPoolExecutor(workers)
         def fill():
             for image in images:
-                waiting.append((_name_of(image), pool.submit(self._read, image)))
+                waiting.append((_name_of(image), pool.submit(self._read, image, None, keep_pixels)))
                 if len(waiting) >= 2 * batch_size + workers: return
         try:
             fill()

@@ -1,0 +1,453 @@
+"""The worker that decodes untrusted files: its limits, its death, its surroundings."""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fuzz
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless
+
+from xraypneu import decoder
+from xraypneu.decoder import decode, warm_up
+from xraypneu.image import ImageError, read_radiograph, to_square
+
+GREY = fuzz.GREY
+PNG = fuzz.encode(Image.fromarray(GREY), "PNG")
+PATH = "import sys; sys.path[:] = sys.argv[1:]; "
+
+
+def refused(source, code, text, **kw):
+    "The `ImageError` that decoding raises."
+    with pytest.raises(ImageError, match=text) as e:
+        decode(source, **kw)
+    assert e.value.code == code, e.value
+    return e.value
+
+
+def pids():
+    "Of the workers of this process."
+    return [w.process.pid for w in decoder._pool.all]
+
+
+def alive(pid):
+    "Does a process run? A zombie doesn't."
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pid, seconds=10):
+    "Wait until a process has ended."
+    end = time.monotonic() + seconds
+    while alive(pid):
+        assert time.monotonic() < end, f"{pid} is still there"
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture
+def worker_with(monkeypatch):
+    "Start workers that run some code before they serve."
+    decoder._pool.close()
+
+    def use(code):
+        monkeypatch.setattr(
+            decoder, "_MAIN", PATH + "from xraypneu import decoder, image; " + code + "; decoder.serve()"
+        )
+
+    yield use
+    decoder._pool.close()
+
+
+def python(code, *argv, **kw):
+    "Run a new Python; what it printed."
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=120, **kw)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# --- what comes back --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", list(fuzz.corpus()))
+def test_a_worker_gives_what_read_radiograph_gives(format, tmp_path):
+    for data in fuzz.corpus()[format]:
+        (tmp_path / "a b").write_bytes(data)
+        r = read_radiograph(data, min_side=16, with_colour=True)
+        for source in (data, bytearray(data), tmp_path / "a b", str(tmp_path / "a b")):
+            d = decode(source, 16, with_colour=True)
+            assert (d.pixels == r.pixels).all() and (d.square == to_square(r.pixels, 16)).all()
+            for name in ("width", "height", "mode", "format", "notes", "colour"):
+                assert getattr(d, name) == getattr(r, name)
+        d = decode(data, 16, keep_pixels=False)
+        assert d.pixels is None and (d.square == to_square(r.pixels, 16)).all()
+
+
+def test_pictures_in_memory_need_no_worker():
+    decoder._pool.close()
+    for source in (GREY, Image.fromarray(GREY)):
+        assert (decode(source, 16).square == to_square(GREY, 16)).all()
+    refused(GREY.astype(int), "unsupported", "ambiguous")
+    refused(None, "unsupported", "NoneType")
+    assert not pids()
+
+
+def test_errors_are_those_of_read_radiograph(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty.png").touch()
+    Path("text.png").write_text("hello")
+    for source in ("none.png", "empty.png", "text.png", ".", "/dev/null", b"", b"hello", PNG[:50], "a\0b", "x" * 5000):
+        with pytest.raises(ImageError) as ours:
+            decode(source)
+        with pytest.raises(ImageError) as theirs:
+            read_radiograph(source)
+        assert (str(ours.value), ours.value.code) == (str(theirs.value), theirs.value.code)
+    assert refused(b"hello", "not_image", "text file", name="/secret/a\u202egnp.txt").name == "a\ufffdgnp.txt"
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff\xfe \n.png"
+    with open(path, "wb") as f:
+        f.write(PNG)
+    assert (decode(os.fsdecode(path)).pixels == GREY).all()
+    with open(path, "wb") as f:
+        f.write(b"hello")
+    assert str(refused(os.fsdecode(path), "not_image", "text file")).isprintable()
+
+
+def test_a_relative_path_means_the_folder_of_now(tmp_path, monkeypatch):
+    decode(PNG)  # a worker that started elsewhere
+    (tmp_path / "a.png").write_bytes(PNG)
+    monkeypatch.chdir(tmp_path)
+    assert (decode("a.png").pixels == GREY).all()
+
+
+def test_standard_input_is_ours_and_not_the_workers(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    code = "from xraypneu.decoder import decode; print(decode('/dev/stdin').width)"
+    with open(tmp_path / "a.png", "rb") as f:
+        assert python(code, stdin=f) == "96"
+
+
+def test_the_largest_picture_fits_into_the_limits():
+    sixteen = np.zeros((8000, 8000), np.uint16)
+    sixteen[::100] = 5
+    data = fuzz.encode(Image.fromarray(sixteen), "PNG", compress_level=1)
+    d = decode(data, 64)
+    assert d.pixels.shape == (8000, 8000) and d.pixels[:2, 0].tolist() == [255, 0]
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def endless():
+    "A DICOM file whose JPEG 2000 has a box of length 0: pydicom steps over it for ever."
+    jp2 = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\0free" + bytes(100)
+    return fuzz.dicom(GREY, JPEG2000Lossless, pixel_data=encapsulate([jp2]))
+
+
+def test_a_file_that_never_ends_is_refused_before_it_is_decoded():
+    refused(endless(), "unreadable", "a box has no valid length")
+
+
+# what the upfront check does not know
+NO_CHECKS = "image._check_frame = lambda *a: None"
+
+
+def test_cpu_time_is_limited(worker_with, monkeypatch):
+    monkeypatch.setattr(decoder, "CPU_SECONDS", 0.3)
+    worker_with(f"{NO_CHECKS}; decoder.CPU_SECONDS = 0.3")
+    start = time.monotonic()
+    e = refused(endless(), "limit", r"film\.dcm: decoding it takes more than the 0\.3 s of CPU time", name="film.dcm")
+    assert e.hint and time.monotonic() - start < 8
+    assert not pids() and (decode(PNG).pixels == GREY).all()
+
+
+def test_wall_time_is_limited(monkeypatch):
+    decode(PNG)
+    (pid,) = pids()
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(decoder, "WALL_SECONDS", 0.3)
+    refused(PNG, "limit", "takes more than 0.3 s")
+    assert gone(pid)
+    monkeypatch.undo()
+    assert (decode(PNG).pixels == GREY).all()
+
+
+def test_a_large_file_to_a_worker_that_does_not_read(monkeypatch):
+    decode(PNG)
+    (pid,) = pids()
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(decoder, "WALL_SECONDS", 0.3)
+    refused(bytes(20_000_000), "limit", "takes more than")
+    assert gone(pid)
+
+
+def test_memory_is_limited(worker_with):
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("no RLIMIT_AS here")
+    worker_with("decoder.MEMORY_BYTES = 100_000_000")
+    large = fuzz.encode(Image.new("RGB", (6000, 6000)), "PNG", compress_level=1)  # 144 MB decoded
+    e = refused(large, "limit", "more than the 100 MB of memory", name="large.png")
+    assert e.name == "large.png" and e.hint
+    assert (decode(PNG).pixels == GREY).all()
+
+
+# --- death ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_whose_worker_is_killed_from_outside_is_tried_once_more():
+    decode(PNG)
+    (pid,) = pids()
+    os.kill(pid, signal.SIGSTOP)  # it has the job, and doesn't get on
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(decode, PNG)
+        time.sleep(0.2)
+        assert not job.done()
+        os.kill(pid, signal.SIGKILL)
+        assert (job.result(30).pixels == GREY).all()
+    assert pid not in pids()
+
+
+def test_a_file_that_kills_its_worker_is_not_tried_for_ever(worker_with, tmp_path):
+    log = tmp_path / "tries"
+    log.write_text("")
+    worker_with(
+        f"import os; fd = os.open({str(log)!r}, os.O_WRONLY | os.O_APPEND); "
+        "decoder.read_radiograph = lambda *a: os.kill(os.getpid(), 11)"
+    )
+    e = refused(PNG, "limit", r"x\.png: the decoder process ended without an answer, twice \(signal 11\)", name="x.png")
+    assert e.hint and not pids()
+
+
+def test_a_worker_that_cannot_start_is_no_fault_of_the_file(monkeypatch):
+    decoder._pool.close()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    refused(PNG, "decoder", "can't be started")
+    warm_up()  # leaves that to decode
+    assert not pids()
+
+
+def test_an_idle_worker_ends_and_another_takes_its_place(worker_with):
+    worker_with("decoder.IDLE_SECONDS = 0.1")
+    decode(PNG)
+    assert gone(pids()[0])
+    assert (decode(PNG).pixels == GREY).all()
+
+
+def test_a_worker_is_replaced_after_many_files(monkeypatch):
+    decoder._pool.close()
+    monkeypatch.setattr(decoder, "MAX_JOBS", 2)
+    seen = []
+    for _ in range(5):
+        decode(PNG)
+        seen += pids()
+    assert len(set(seen)) == 3 or len(seen) == 3
+
+
+def test_what_a_worker_says_is_checked(worker_with):
+    lies = [b"\xff" * 100, b"\0\0\0\2{}", b"\0\0\0\2[]", b"\0\0\0\3abc"]
+    lies += [
+        struct.pack(">I", len(t)) + t for t in (json.dumps({"shape": s}).encode() for s in ([1, 10**9], [-1, 1], 5))
+    ]
+    for lie in lies:
+        decoder._pool.close()
+        worker_with(f"decoder._send = lambda channel, *a: channel.sendall({lie!r})")
+        refused(PNG, "limit", "without an answer")
+
+
+def test_ctrl_c_ends_the_file_and_leaves_nothing_behind():
+    decode(PNG)
+    (pid,) = pids()
+    assert os.getpgid(pid) != os.getpgid(0)  # a terminal's Ctrl-C is not for the worker
+    os.kill(pid, signal.SIGSTOP)
+    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            decode(PNG)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert gone(pid) and (decode(PNG).pixels == GREY).all()
+
+
+HOLD = """
+import os, sys, time
+from xraypneu import decoder
+decoder.decode(open(sys.argv[1], 'rb').read())
+if sys.argv[2] == 'fork' and os.fork() == 0: time.sleep(60)
+print(next(iter(decoder._pool.all)).process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["alone", "fork"])
+def test_a_worker_does_not_outlive_a_process_that_is_killed(how, tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    argv = [sys.executable, "-c", HOLD, str(tmp_path / "a.png"), how]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as parent:
+        pid = int(parent.stdout.readline())
+        assert alive(pid)
+        parent.kill()
+        parent.wait()
+        assert gone(pid)
+        if how == "fork":
+            os.killpg(parent.pid, signal.SIGKILL)  # the fork, which we left alive
+
+
+FORK = """
+import os, sys
+from xraypneu import decoder
+data = open(sys.argv[1], 'rb').read()
+width, first = decoder.decode(data).width, {w.process.pid for w in decoder._pool.all}
+child = os.fork()
+if child == 0:
+    ok = decoder.decode(data).width == width and not first & {w.process.pid for w in decoder._pool.all}
+    decoder._pool.close()
+    os._exit(0 if ok else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert decoder.decode(data).width == width and first == {w.process.pid for w in decoder._pool.all}
+print('ok')
+"""
+
+
+def test_a_fork_has_workers_of_its_own(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    assert python(FORK, str(tmp_path / "a.png")) == "ok"
+
+
+def test_an_exit_leaves_no_worker(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    code = "import sys; from xraypneu import decoder; decoder.decode(sys.argv[1]); print(*[w.process.pid for w in decoder._pool.all])"
+    assert not alive(int(python(code, str(tmp_path / "a.png"))))
+
+
+# --- surroundings -----------------------------------------------------------------------------------------------------
+
+
+def test_many_threads_and_no_open_files_left():
+    decoder._pool.close()
+    jobs = [d for files in fuzz.corpus().values() for d in files] * 2 + [b"no picture", PNG[:60]] * 5
+
+    def read(data):
+        try:
+            return decode(data, 16).square.tobytes()
+        except ImageError as e:
+            return str(e)
+
+    expected = list(map(read, jobs))
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(read, jobs)) == expected
+    assert len(pids()) <= len(os.sched_getaffinity(0))
+    decoder._pool.close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(4):
+        decode(PNG)
+        for pid in pids():
+            os.kill(pid, signal.SIGKILL)
+            gone(pid)
+        decode(PNG)
+        decoder._pool.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_worker_has_no_secret_and_no_network_library(monkeypatch):
+    decoder._pool.close()
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
+    decode(fuzz.corpus()["dicom-jpeg"][0])
+    (pid,) = pids()
+    assert b"hunter2" not in Path(f"/proc/{pid}/environ").read_bytes()
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    assert "_imaging" in maps and "onnxruntime" not in maps and "tensorflow" not in maps
+    assert "Max core file size        0" in Path(f"/proc/{pid}/limits").read_text()
+
+
+def test_a_zipped_package_and_spaces_in_its_path(tmp_path):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "x y.zip", "w") as z:
+        for name in ("__init__", "image", "decoder"):
+            z.write(ROOT / f"xraypneu/{name}.py", f"xraypneu/{name}.py")
+    (folder / "a b.png").write_bytes(PNG)
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from xraypneu import decoder
+print(decoder.__file__, decoder.decode(sys.argv[2]).width)
+"""
+    out = python(code, str(folder / "x y.zip"), str(folder / "a b.png"), cwd=folder)
+    assert out == f"{folder}/x y.zip/xraypneu/decoder.py 96"
+
+
+def test_a_notebooks_kernel_and_threads_that_are_daemons():
+    out = []
+    thread = threading.Thread(target=lambda: out.append(decode(PNG).width), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert out == [96]
+    assert (decode(PNG).pixels == GREY).all()  # the worker lives on after the thread that started it
+
+
+def test_messages_arrive_in_pieces():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        data = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8)
+        sender = threading.Thread(target=decoder._send, args=(ours, {"a": 1}, data))
+        sender.start()
+        got = np.empty_like(data)
+        assert decoder._receive(theirs, time.monotonic() + 10) == {"a": 1}
+        decoder._fill(theirs, got, time.monotonic() + 10)
+        sender.join()
+        assert (got == data).all()
+        with pytest.raises(TimeoutError):
+            decoder._fill(theirs, bytearray(1), time.monotonic() + 0.1)
+
+
+# --- fuzz -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_format_is_fuzzed():
+    formats = {read_radiograph(d).format for files in fuzz.corpus().values() for d in files}
+    assert formats == {"PNG", "JPEG", "TIFF", "BMP", "WEBP", "MPO", "DICOM"}
+
+
+def test_damaged_files_are_refused_where_pillow_and_pydicom_refuse_them(tmp_path):
+    summary = fuzz.run(tmp_path, 10, seed=0)
+    failures = tmp_path / "failures.jsonl"
+    assert not failures.exists(), failures.read_text()
+    for format, counts in summary["formats"].items():
+        assert counts["calls"] >= 20 and counts["failures"] == 0, format
+    again = fuzz.run(tmp_path, 0.01, seed=0, formats=["png"])
+    assert again["formats"]["png"]["calls"] > summary["formats"]["png"]["calls"]  # goes on where it stopped
+
+
+def test_files_that_once_failed():
+    for file in sorted(fuzz.CORPUS.glob("*.bin")):
+        assert fuzz.check(file.read_bytes(), {"size": 16, "with_colour": True})[0] is None, file.name
+
+
+def test_the_checks_of_the_fuzzer_see_failures(monkeypatch):
+    def accepts(data, **kw):
+        return decode(PNG)
+
+    monkeypatch.setattr(fuzz.decoder, "decode", accepts)
+    assert fuzz.check(PNG[:-40], {})[0].startswith("accepted, but:")
+    assert fuzz.check(endless()[:-40], {})[0].startswith("accepted, but:")
+    monkeypatch.setattr(fuzz.decoder, "decode", lambda *a, **k: 1 / 0)
+    assert fuzz.check(PNG, {})[0].startswith("exception: ZeroDivisionError")
+    assert fuzz.refuses(PNG) is None
