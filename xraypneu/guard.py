@@ -10,6 +10,8 @@ __all__ = ['LOCAL_HOSTS', 'LIMITS', 'PROTOCOL', 'TYPES_IN', 'TYPES_OUT', 'MAX_PA
 
 # %% ../nbs/api/27_guard.ipynb #c003
 import asyncio
+import ctypes
+import gc
 import ipaddress
 import json
 import logging
@@ -351,11 +353,18 @@ TURN_S = 3  # seconds after which the next session may start although this one's
 RENDER_S = 120  # seconds that a page may take to be complete
 
 
+def _trim():
+    "glibc keeps what large messages took, unless it's told."
+    try: ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError): pass  # another C library
+
+# %% ../nbs/api/27_guard.ipynb #c033
 class _Endings(AsyncMappingKernelManager):
     "When a session must end."
     def __init__(self, **kw):
         super().__init__(**kw)
         self.sessions = {}  # kernel id: _Session
+        self._tidied = 0.0
 
     def overdue(self, kernel_id):
         "Why a session must end now; empty: it may go on."
@@ -368,6 +377,14 @@ class _Endings(AsyncMappingKernelManager):
         if not session.connected and now - expected > LIMITS.connect_s: return "nobody has connected to it"
         if session.left is not None and not connections and now - session.left > LIMITS.away_s: return "its page is gone"
         return ""
+
+    async def cull_kernels(self):
+        "Called every `LIMITS.sweep_s` seconds; gives the memory of sessions that have ended back to the system."
+        await super().cull_kernels()
+        if time.monotonic() - self._tidied > 30:
+            gc.collect()
+            _trim()
+            self._tidied = time.monotonic()
 
     async def cull_kernel_if_idle(self, kernel_id):
         "Called for each session every `LIMITS.sweep_s` seconds."
@@ -389,7 +406,7 @@ class _Endings(AsyncMappingKernelManager):
         super().start_buffering(kernel_id, session_key, channels)
         if kernel_id in self._kernel_buffers: self._kernel_buffers[kernel_id]["buffer"] = _Buffer()
 
-# %% ../nbs/api/27_guard.ipynb #c033
+# %% ../nbs/api/27_guard.ipynb #c034
 class SessionManager(_Endings):
     "Starts and ends the sessions' processes, within `LIMITS`."
     def __init__(self, **kw):
@@ -435,7 +452,7 @@ class SessionManager(_Endings):
         while not session.served and time.monotonic() < until: await asyncio.sleep(0.05)
         self._turn.release()
 
-# %% ../nbs/api/27_guard.ipynb #c037
+# %% ../nbs/api/27_guard.ipynb #c038
 class _Outgoing(ZMQChannelsWebsocketConnection):
     "What goes to the page: only what widgets need, and not more than it reads."
     UNREAD = 32_000_000  # bytes that the page has not read
@@ -475,7 +492,7 @@ class _Outgoing(ZMQChannelsWebsocketConnection):
         self.unread -= size
         if not done.cancelled(): done.exception()  # the socket was closed meanwhile: nobody's error
 
-# %% ../nbs/api/27_guard.ipynb #c038
+# %% ../nbs/api/27_guard.ipynb #c039
 class GuardedConnection(_Outgoing):
     "A page's socket: what it may send, what it gets, and how much of both."
     SOCKETS = 2  # of one session: a page that reconnects has two for a moment
@@ -511,7 +528,7 @@ class GuardedConnection(_Outgoing):
         except ValueError as e: return self.drop(str(e))
         super().handle_incoming_message(incoming_msg)
 
-# %% ../nbs/api/27_guard.ipynb #c040
+# %% ../nbs/api/27_guard.ipynb #c041
 _QUERY = re.compile(r"\?[^\s'\"<>]*")
 _ROUTES = re.compile(r"/(login|logout|voila/static/[\w./-]*|voila/labextensions/[\w./@-]*|api/kernels/[\w-]+(/channels)?|voila/api/shutdown/[\w-]+)?")
 
@@ -564,7 +581,7 @@ def log_request(
     address = _address_of(request.connection.context, request.headers)
     _log.warning("%d %s %s from %s", status, request.method, _known(request.path), address)
 
-# %% ../nbs/api/27_guard.ipynb #c044
+# %% ../nbs/api/27_guard.ipynb #c045
 def install(
     c,  # the configuration of Voilà
     token: str = "",  # that the page asks for
