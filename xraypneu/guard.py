@@ -64,14 +64,10 @@ class Limits:
         env=os.environ,  # variables XRAYPNEU_...
     ):  # Limits
         "The defaults, and what XRAYPNEU_SESSIONS, _PER_ADDRESS, _HOSTS, _PROXIES, _CONNECT_S, _AWAY_S and _BUSY_S say."
-        given = {k: env[f"XRAYPNEU_{k.upper()}"] for k in cls.__dataclass_fields__ if env.get(f"XRAYPNEU_{k.upper()}")}
-        for name in ("sessions", "per_address"):
-            if name in given: given[name] = int(given[name])
-        for name in ("connect_s", "away_s", "busy_s"):
-            if name in given: given[name] = float(given[name])
-        if "proxies" in given: given["proxies"] = _names(given["proxies"])
-        if "hosts" in given: given["hosts"] = LOCAL_HOSTS | _names(given["hosts"])
-        return cls(**given)
+        read = {"sessions": int, "per_address": int, "connect_s": float, "away_s": float, "busy_s": float,
+                "proxies": _names, "hosts": lambda text: LOCAL_HOSTS | _names(text)}
+        given = {name: env.get(f"XRAYPNEU_{name.upper()}") for name in read}
+        return cls(**{name: read[name](text) for name, text in given.items() if text})
 
     @property
     def sweep_s(self):
@@ -138,15 +134,17 @@ def refusal(
         return 403, "Unknown host name", ("This server does not answer to the host name in the address. "
                                           "Whoever runs it can allow the name in XRAYPNEU_HOSTS.")
     if cross_site(method, headers):
-        return 403, "Cross-site request", "Another site's page may link to this page, but not load or embed it. Open its address directly."
+        return 403, "Cross-site request", ("Another site's page may link to this page, but not load or embed it. "
+                                           "Open its address directly.")
     if "prefetch" in headers.get("Sec-Purpose", headers.get("Purpose", "")):
         return 503, "No prefetching", "A session starts when the page is opened, not before."
     return None
 
 # %% ../nbs/api/27_guard.ipynb #c015
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1rem;color:#1b1f24;
-background:#fff}}h1{{font-size:1.5rem}}</style><main><h1>{title}</h1><p role="alert">{text}</p></main></html>"""
+<title>{title}</title><style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1rem;
+color:#1b1f24;background:#fff}}h1{{font-size:1.5rem}}</style><main><h1>{title}</h1>
+<p role="alert">{text}</p></main></html>"""
 
 
 def message_page(
@@ -194,7 +192,8 @@ class GuardedServer(HTTPServer):
     CONNECTIONS, PER_ADDRESS = 512, 96  # that have not become websockets, which are bounded by the sessions
 
     def initialize(self, request_callback, **kw):
-        bounds = {"idle_connection_timeout": 30, "body_timeout": 20, "max_header_size": 32_768, "max_body_size": 1_000_000}
+        bounds = {"idle_connection_timeout": 30, "body_timeout": 20}  # seconds
+        bounds |= {"max_header_size": 32_768, "max_body_size": 1_000_000}  # bytes
         super().initialize(request_callback, **(kw | bounds))
         self._open, self._incomplete = {}, {}  # stream: address, oldest first; all, and those that wait for a request
 
@@ -261,6 +260,10 @@ def _json_part(name, part):
     return value
 
 
+def _check_word(part, key):
+    if not isinstance(part.get(key), str) or not _WORD.fullmatch(part[key]): raise ValueError(f"bad {key}")
+
+
 def read_message(
     data: bytes,  # a binary websocket message
 ) -> tuple:  # header and content, dicts
@@ -268,12 +271,11 @@ def read_message(
     channel, *parts = split_message(data)
     if channel not in (b"shell", b"control"): raise ValueError("unknown channel")
     header, _, _, content = (_json_part(name, part) for name, part in zip(MAX_JSON, parts, strict=False))
-    for key in ("msg_id", "msg_type", "session"):
-        if not isinstance(header.get(key), str) or not _WORD.fullmatch(header[key]): raise ValueError(f"bad {key}")
+    for key in ("msg_id", "msg_type", "session"): _check_word(header, key)
     if not isinstance(header.get("username", ""), str): raise ValueError("bad username")
     if header["msg_type"] not in TYPES_IN: raise ValueError("this type of message is not allowed")
-    if header["msg_type"].startswith("comm_") and header["msg_type"] != "comm_info_request":
-        if not isinstance(content.get("comm_id"), str) or not _WORD.fullmatch(content["comm_id"]): raise ValueError("bad comm_id")
+    if header["msg_type"] in ("comm_open", "comm_msg", "comm_close"):
+        _check_word(content, "comm_id")
         if not isinstance(content.get("data", {}), dict): raise ValueError("bad data")
     if header["msg_type"] == "comm_open" and content.get("target_name") != "jupyter.widget.control":
         raise ValueError("only the widgets' control channel may be opened")
@@ -303,8 +305,9 @@ class Flow:
         self.waiting[header["msg_id"]] = size, now
         self.bytes_in += size
         if not self._full(): return
+        # what a lost socket has left behind is forgotten
         for msg_id in [k for k, (_, at) in self.waiting.items() if now - at > 2 * LIMITS.busy_s]: self.done(msg_id)
-        if self._full(): raise ValueError("more than the session can take")  # what a lost socket left behind is forgotten
+        if self._full(): raise ValueError("more than the session can take")
 
     def _full(self): return len(self.waiting) > self.MESSAGES or self.bytes_in > self.IN_FLIGHT
 
@@ -372,12 +375,31 @@ class _Endings(AsyncMappingKernelManager):
         if session is None or session.starting: return ""
         now, connections = time.monotonic(), self._kernel_connections.get(kernel_id, 0)
         quiet = (datetime.now(UTC) - kernel.last_activity).total_seconds()
-        if kernel.execution_state == "busy" and quiet > LIMITS.busy_s: return f"one request has occupied it for {quiet:.0f} s"
+        if kernel.execution_state == "busy" and quiet > LIMITS.busy_s:
+            return f"one request has occupied it for {quiet:.0f} s"
         expected = session.served or session.began + RENDER_S
         if not session.connected and now - expected > LIMITS.connect_s: return "nobody has connected to it"
-        if session.left is not None and not connections and now - session.left > LIMITS.away_s: return "its page is gone"
+        gone = session.left is not None and not connections
+        if gone and now - session.left > LIMITS.away_s: return "its page is gone"
         return ""
 
+    def notify_connect(self, kernel_id):
+        super().notify_connect(kernel_id)
+        session = self.sessions.get(kernel_id)
+        if session: session.connected, session.left = True, None
+
+    def notify_disconnect(self, kernel_id):
+        super().notify_disconnect(kernel_id)
+        if kernel_id in self.sessions: self.sessions[kernel_id].left = time.monotonic()
+
+    def start_buffering(self, kernel_id, session_key, channels):
+        "Jupyter's list of messages for a lost page has no bound; this one has."
+        super().start_buffering(kernel_id, session_key, channels)
+        if kernel_id in self._kernel_buffers: self._kernel_buffers[kernel_id]["buffer"] = _Buffer()
+
+# %% ../nbs/api/27_guard.ipynb #c034
+class _Sweeping(_Endings):
+    "Ends the sessions that must end."
     async def cull_kernels(self):
         "Called every `LIMITS.sweep_s` seconds; gives the memory of sessions that have ended back to the system."
         await super().cull_kernels()
@@ -393,26 +415,22 @@ class _Endings(AsyncMappingKernelManager):
         _log.warning("Session ended: %s.", why)
         await ensure_async(self.shutdown_kernel(kernel_id, now=True))
 
-    def notify_connect(self, kernel_id):
-        super().notify_connect(kernel_id)
-        if kernel_id in self.sessions: self.sessions[kernel_id].connected, self.sessions[kernel_id].left = True, None
-
-    def notify_disconnect(self, kernel_id):
-        super().notify_disconnect(kernel_id)
-        if kernel_id in self.sessions: self.sessions[kernel_id].left = time.monotonic()
-
-    def start_buffering(self, kernel_id, session_key, channels):
-        "Jupyter's list of messages for a lost page has no bound; this one has."
-        super().start_buffering(kernel_id, session_key, channels)
-        if kernel_id in self._kernel_buffers: self._kernel_buffers[kernel_id]["buffer"] = _Buffer()
-
-# %% ../nbs/api/27_guard.ipynb #c034
-class SessionManager(_Endings):
-    "Starts and ends the sessions' processes, within `LIMITS`."
+# %% ../nbs/api/27_guard.ipynb #c035
+class _Turns(_Sweeping):
+    "As many sessions start at once as there are processors: those who come must not slow those who work."
     def __init__(self, **kw):
         super().__init__(**kw)
         self._turn = asyncio.Semaphore(max(2, os.cpu_count() or 1))
 
+    async def _next_turn(self, session):
+        "Let the next session start when this one's page is complete, or after some seconds."
+        until = time.monotonic() + TURN_S
+        while not session.served and time.monotonic() < until: await asyncio.sleep(0.05)
+        self._turn.release()
+
+# %% ../nbs/api/27_guard.ipynb #c036
+class SessionManager(_Turns):
+    "Starts and ends the sessions' processes, within `LIMITS`."
     def admit(
         self,
         handler,  # of the request that asks for a session
@@ -426,7 +444,8 @@ class SessionManager(_Endings):
         mine = sum(s.address == address for s in self.sessions.values())
         if mine >= LIMITS.per_address:
             _log.warning("%s has all its %d sessions. If it is a proxy, name it in XRAYPNEU_PROXIES.", address, mine)
-            turn_away(handler, f"Your address has {mine} sessions open already. Close one of those pages, then reload this one.")
+            turn_away(handler, f"Your address has {mine} sessions open already. "
+                               "Close one of those pages, then reload this one.")
         return address
 
     async def start_kernel(self, **kw):
@@ -446,13 +465,7 @@ class SessionManager(_Endings):
         finally:
             session.starting = False
 
-    async def _next_turn(self, session):
-        "As many sessions start at once as there are processors, so that those who work aren't slowed by those who come."
-        until = time.monotonic() + TURN_S
-        while not session.served and time.monotonic() < until: await asyncio.sleep(0.05)
-        self._turn.release()
-
-# %% ../nbs/api/27_guard.ipynb #c038
+# %% ../nbs/api/27_guard.ipynb #c040
 class _Outgoing(ZMQChannelsWebsocketConnection):
     "What goes to the page: only what widgets need, and not more than it reads."
     UNREAD = 32_000_000  # bytes that the page has not read
@@ -492,7 +505,7 @@ class _Outgoing(ZMQChannelsWebsocketConnection):
         self.unread -= size
         if not done.cancelled(): done.exception()  # the socket was closed meanwhile: nobody's error
 
-# %% ../nbs/api/27_guard.ipynb #c039
+# %% ../nbs/api/27_guard.ipynb #c041
 class GuardedConnection(_Outgoing):
     "A page's socket: what it may send, what it gets, and how much of both."
     SOCKETS = 2  # of one session: a page that reconnects has two for a moment
@@ -528,9 +541,10 @@ class GuardedConnection(_Outgoing):
         except ValueError as e: return self.drop(str(e))
         super().handle_incoming_message(incoming_msg)
 
-# %% ../nbs/api/27_guard.ipynb #c041
+# %% ../nbs/api/27_guard.ipynb #c043
 _QUERY = re.compile(r"\?[^\s'\"<>]*")
-_ROUTES = re.compile(r"/(login|logout|voila/static/[\w./-]*|voila/labextensions/[\w./@-]*|api/kernels/[\w-]+(/channels)?|voila/api/shutdown/[\w-]+)?")
+_ROUTES = re.compile(r"/(login|logout|voila/static/[\w./-]*|voila/labextensions/[\w./@-]*|"
+                     r"api/kernels/[\w-]+(/channels)?|voila/api/shutdown/[\w-]+)?")
 
 
 _REQUEST = re.compile(r"\b(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[^\s'\"?]*)")
@@ -551,6 +565,14 @@ def private_text(
     return _REQUEST.sub(lambda m: f"{m[1]} {_known(m[2])}", _QUERY.sub("?[...]", text))
 
 
+def _places(kind, error, trace, secrets):
+    "An exception's type and where it came from, without its values."
+    places = "".join(f"  {Path(p.filename).name}:{p.lineno} in {p.name}\n" for p in traceback.extract_tb(trace))
+    # raised by the notebook's own cells, before any upload: there the words help, as when a package is missing
+    words = private_text(str(error), secrets) if kind.__name__ == "CellExecutionError" else ""
+    return f"{kind.__name__}\n{places}{words}"
+
+# %% ../nbs/api/27_guard.ipynb #c044
 def private_logging(
     *secrets: str,  # that must not appear
 ):
@@ -561,11 +583,8 @@ def private_logging(
         made = make(*args, **kw)
         try: made.msg, made.args = private_text(made.getMessage(), secrets), None
         except Exception: made.msg, made.args = "a line that could not be formatted", None
-        if made.exc_info and isinstance(made.exc_info, tuple) and made.exc_info[0]:
-            places = traceback.extract_tb(made.exc_info[2])
-            made.exc_text = f"{made.exc_info[0].__name__}\n" + "".join(f"  {Path(p.filename).name}:{p.lineno} in {p.name}\n" for p in places)
-            if made.exc_info[0].__name__ == "CellExecutionError": made.exc_text += private_text(str(made.exc_info[1]), secrets)  # before any upload
-            made.exc_info = None
+        if isinstance(made.exc_info, tuple) and made.exc_info[0]:
+            made.exc_text, made.exc_info = _places(*made.exc_info, secrets), None
         return made
 
     logging.setLogRecordFactory(record)
@@ -574,26 +593,29 @@ def private_logging(
 def log_request(
     handler,  # of a finished request
 ):
-    "tornado's `log_function`: one line for a request that failed, without query and without paths that a visitor made up."
+    "tornado's `log_function`: one line for a request that failed."
     status, request = handler.get_status(), handler.request
     if hasattr(handler, "session_started"): handler.session_started.served = time.monotonic()
     if status < 400: return
     address = _address_of(request.connection.context, request.headers)
     _log.warning("%d %s %s from %s", status, request.method, _known(request.path), address)
 
-# %% ../nbs/api/27_guard.ipynb #c045
+# %% ../nbs/api/27_guard.ipynb #c048
+def _more_files(wanted=16_384):
+    "A session takes some 20 file descriptors of the server; the usual limit is 1,024."
+    try: import resource
+    except ImportError: return  # Windows
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY: wanted = min(hard, wanted)
+    if soft < wanted: resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def install(
     c,  # the configuration of Voilà
     token: str = "",  # that the page asks for
 ):
     "Guard a Voilà server."
-    try:
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = 16_384 if hard == resource.RLIM_INFINITY else min(hard, 16_384)
-        if soft < wanted: resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except ImportError: pass  # not on Windows
+    _more_files()
     private_logging(*filter(None, [token]))
     HTTPServer.configure(GuardedServer)
     c.VoilaConfiguration.multi_kernel_manager_class = SessionManager
@@ -602,7 +624,8 @@ def install(
     c.MappingKernelManager.cull_interval = LIMITS.sweep_s
     c.MappingKernelManager.cull_connected = True
     c.MappingKernelManager.allow_tracebacks = False
-    c.KernelRestarter.restart_limit = 0  # a session that died has lost its films: it must not come back empty and hold a slot
+    # a session that died has lost its films: it must not come back empty and hold a slot
+    c.KernelRestarter.restart_limit = 0
 
 
 def before_a_session(
@@ -612,4 +635,5 @@ def before_a_session(
 ):
     "Voilà's `prelaunch_hook`."
     handler.kernel_manager.admit(handler)
-    _ = handler.xsrf_token  # asking for it sets the cookie without which the server refuses the closing page's message (Voilà issue 1458)
+    # asking for it sets the cookie without which the server refuses the closing page's message (Voilà issue 1458)
+    _ = handler.xsrf_token
