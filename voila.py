@@ -1,19 +1,28 @@
-"""How the dashboard is served: `voila nbs/app/dashboard.ipynb` in this folder, or `make app`. What may differ from place to place comes from the environment.
+"""How the dashboard is served: `voila nbs/app/dashboard.ipynb` in this folder, or `make app`.
 
-XRAYPNEU_MODEL      a bundle's folder or an MLflow address; the shipped model by default
-XRAYPNEU_SESSIONS   sessions at once, 50; the next one is asked to come back
-XRAYPNEU_MAX_MB     of an uploaded file, 25
-XRAYPNEU_TOKEN      asked of whoever opens the page; without it, anybody who reaches the port may
+What differs from place to place comes from the environment:
+
+XRAYPNEU_MODEL        a bundle's folder or an MLflow address; the shipped model by default
+XRAYPNEU_TOKEN        asked of whoever opens the page; without it, anybody who reaches the port may
+XRAYPNEU_HOSTS        host names in the address of the page, comma-separated; localhost is always one
+XRAYPNEU_PROXIES      addresses of the proxies in front, comma-separated: their X-Forwarded-For is believed
+XRAYPNEU_SESSIONS     sessions at once, 50; the next one is asked to come back
+XRAYPNEU_PER_ADDRESS  sessions of one client address at once, 10
+XRAYPNEU_MAX_MB       of an uploaded file, 25
+XRAYPNEU_CONNECT_S, XRAYPNEU_AWAY_S, XRAYPNEU_BUSY_S
+                      seconds until a session ends that nobody connects to (60), whose page is gone (300),
+                      that one request occupies (120)
+
+`xraypneu.guard` holds the limits and what is refused.
 """
 
 import os
 from importlib.resources import files
 from pathlib import Path
 
-from tornado.web import HTTPError
+from xraypneu import guard
 
 c = get_config()  # noqa: F821
-SESSIONS = int(os.environ.get("XRAYPNEU_SESSIONS", 50))
 
 # our template asks no other host for anything
 os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")]))
@@ -22,16 +31,9 @@ if model and not model.startswith(("models:/", "runs:/")):
     os.environ["XRAYPNEU_MODEL"] = str(Path(model).expanduser().absolute())  # kernels run in the notebook's folder
 token = os.environ.pop("XRAYPNEU_TOKEN", "")  # kernels need not know it
 if token: c.Voila.token = token
+guard.install(c, token)
 
-
-def before_a_session(handler, notebook, cwd):
-    "A session is a process; no more of them than the machine carries. Closing its page ends it."
-    _ = handler.xsrf_token  # asking for it sets the cookie without which the server refuses the closing page's message (Voilà issue 1458)
-    if len(handler.kernel_manager.list_kernel_ids()) >= SESSIONS:
-        raise HTTPError(503, reason="Too many sessions. Come back in some minutes")
-
-
-c.VoilaConfiguration.prelaunch_hook = before_a_session
+c.VoilaConfiguration.prelaunch_hook = guard.before_a_session
 c.VoilaConfiguration.template = "xraypneu"
 c.VoilaConfiguration.extension_allowlist = ["@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget"]  # whatever else is installed stays out of the page
 c.VoilaConfiguration.file_allowlist = []  # no file of this folder is served
@@ -42,9 +44,6 @@ c.VoilaConfiguration.http_header_envs = []
 c.VoilaExecutor.timeout = 120
 c.Voila.port_retries = 0  # a port in use is an error, not another port
 c.Voila.open_browser = False
-c.MappingKernelManager.cull_idle_timeout = 1800  # seconds; an open page that is used counts as used
-c.MappingKernelManager.cull_interval = 60
-c.MappingKernelManager.cull_connected = True
 # unsafe-inline and blob: are what Voilà and its widgets need; nothing comes from, or goes to, another host
 c.Voila.tornado_settings = {
     "websocket_max_message_size": 16 * 1024 * 1024,
@@ -52,6 +51,7 @@ c.Voila.tornado_settings = {
         "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
                                    "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
         "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
+        "Referrer-Policy": "same-origin",  # with no-referrer the browser hides the login form's origin, and its password is refused
     },
+    "log_function": guard.log_request,
 }

@@ -36,7 +36,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}/"
         command = [str(Path(sys.executable).with_name("voila")), str(notebook), f"--port={self.port}", "--no-browser", *arguments]
         with open(self.log, "w") as out:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, **env}, start_new_session=True)
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, "XRAYPNEU_PER_ADDRESS": "1000", **env},
+                                            start_new_session=True)
         deadline = time.monotonic() + 60
         while True:
             try:

@@ -1,5 +1,6 @@
 """The dashboard as people have it: a real Voilà, a real Chromium. Screenshots of the main states go to reports/screenshots, where there is a CI or XRAYPNEU_SCREENSHOTS."""
 
+import contextlib
 import csv
 import io
 import os
@@ -392,16 +393,17 @@ def test_a_model_that_is_not_there_is_said(tmp_path, visit, damage):
 def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
     broken = tmp_path / "sitecustomize.py"
     broken.write_text("import os\nif os.environ.get('XRAYPNEU_BREAK'):\n import xraypneu.predict as p\n def f(*a, **k): raise RuntimeError('patient Smith')\n p.Predictor.predict = f\n")
-    with Server(tmp_path, PYTHONPATH=str(tmp_path), XRAYPNEU_BREAK="1") as s:
+    with Server(tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]), XRAYPNEU_BREAK="1") as s:
         page = visit(s.url)
         choose(page, ("smith-john.png", film()))
         page.wait_for_selector(".trouble:not([hidden])")
-        assert page.query_selector(".busy:visible") is None and page.query_selector("progress") is None and "not read" in page.inner_text(".uploads")
+        assert page.query_selector(".busy:visible") is None and page.query_selector("progress") is None and "went wrong" in page.inner_text(".uploads")
+        assert "not read" in rows(page)[0][2]  # the file has its row
         assert "log says what" in page.inner_text(".trouble") and "Traceback" not in page.content() and "Smith" not in page.content().replace("smith-john.png", "")
         deadline = time.monotonic() + 10
-        while "could not answer chunk: RuntimeError" not in s.log.read_text() and time.monotonic() < deadline: time.sleep(0.2)
+        while "could not read a file: RuntimeError" not in s.log.read_text() and time.monotonic() < deadline: time.sleep(0.2)
         text = s.log.read_text()
-        assert "could not answer chunk: RuntimeError" in text and "smith" not in text.lower()
+        assert "could not read a file: RuntimeError" in text and "smith" not in text.lower()
         shot(page, "error")
 
 
@@ -418,33 +420,37 @@ def test_the_door(server, tmp_path):
     assert page.status == 200 and "default-src 'self'" in page.headers["Content-Security-Policy"] and page.headers["X-Content-Type-Options"] == "nosniff"
 
 
-INTRUDER = """([code]) => new Promise((done, failed) => {
+INTRUDER = """([code, protocol]) => new Promise((done) => {
     const id = JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId, seen = [];
-    const socket = new WebSocket(`ws://${location.host}/api/kernels/${id}/channels`);
-    const header = (type) => ({ msg_id: type, msg_type: type, username: '', session: 'intruder', version: '5.3', date: new Date().toISOString() });
-    const put = (type, content) => socket.send(JSON.stringify({ header: header(type), parent_header: {}, metadata: {}, content, channel: 'shell', buffers: [] }));
-    socket.onmessage = (e) => { const m = JSON.parse(e.data); seen.push(`${m.parent_header.msg_type} ${m.msg_type}`); };
-    socket.onerror = () => failed(new Error('no socket'));
-    socket.onopen = () => {
-        put('execute_request', { code, silent: false, store_history: false, user_expressions: {}, allow_stdin: false, stop_on_error: true });
-        put('kernel_info_request', {});
-        setTimeout(() => { socket.close(); done(seen); }, 3000);
-    };
+    const socket = new WebSocket(`ws://${location.host}/api/kernels/${id}/channels?session_id=intruder`, protocol ? [protocol] : []);
+    const header = { msg_id: 'x', msg_type: 'execute_request', username: '', session: 'intruder', version: '5.3' };
+    const content = { code, silent: false, store_history: false, user_expressions: {}, allow_stdin: false, stop_on_error: true };
+    const parts = ['shell', ...[header, {}, {}, content].map((p) => JSON.stringify(p))].map((p) => new TextEncoder().encode(p));
+    const offsets = parts.reduce((o, p) => [...o, o.at(-1) + p.length], [8 * (parts.length + 2)]);
+    const numbers = new BigUint64Array([parts.length + 1, ...offsets].map(BigInt));
+    socket.onopen = () => { seen.push('open'); socket.send(new Blob([numbers, ...parts])); };
+    socket.onmessage = () => seen.push('message');
+    socket.onclose = (e) => done([...seen, e.code]);
 })"""
 
 
 def test_code_that_a_browser_sends_is_not_run(visit, tmp_path):
     page = visit()
-    seen = page.evaluate(INTRUDER, [f"open({str(tmp_path / 'canary')!r}, 'w')"])
-    assert "kernel_info_request kernel_info_reply" in seen  # the socket does reach the kernel
-    assert not any(s.startswith("execute_request") for s in seen) and not (tmp_path / "canary").exists()
+    code = f"open({str(tmp_path / 'canary')!r}, 'w')"
+    assert page.evaluate(INTRUDER, [code, "v1.kernel.websocket.jupyter.org"])[-1] == 1008  # it was open, and the message closed it
+    assert page.evaluate(INTRUDER, [code, ""]) == [1006]  # without the subprotocol it never opened
+    page.wait_for_timeout(1000)
+    assert not (tmp_path / "canary").exists()
+    choose(page, ("chest.png", film()))  # the page's own socket goes on
+    page.wait_for_selector(".verdict")
 
 
 def test_sessions_are_capped(tmp_path):
     with Server(tmp_path, XRAYPNEU_SESSIONS="1") as s:
         assert urllib.request.urlopen(s.url, timeout=60).status == 200
         with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(s.url, timeout=60)
-        assert e.value.code == 503 and "Too many sessions" in str(e.value)
+        assert e.value.code == 503 and "Too many sessions" in str(e.value) and e.value.headers["Retry-After"] == "120"
+        assert "All sessions are in use" in e.value.read().decode()
 
 
 def test_a_token_is_asked_for(tmp_path, visit):
@@ -452,6 +458,10 @@ def test_a_token_is_asked_for(tmp_path, visit):
         assert urllib.request.urlopen(s.url + "voila/static/voila.js", timeout=10).status == 200  # is it alive? needs no token
         for path in ("", "?token=wrong"): assert "/login" in urllib.request.urlopen(s.url + path, timeout=10).url
         assert s.kernels() == []
+        form = visit(s.url, wait=False)
+        form.fill("input[type=password]", "open-sesame")
+        form.keyboard.press("Enter")
+        form.wait_for_selector(READY, timeout=60_000)
         page = visit(s.url + "?token=open-sesame", base=s.url)
         choose(page, ("chest.png", film()))
         page.wait_for_selector(".verdict")
@@ -471,39 +481,65 @@ def test_closing_the_page_ends_its_process(server, visit):
 NGINX = shutil.which("nginx", path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
 
 
-@pytest.mark.skipif(not NGINX and not os.environ.get("CI"), reason="no nginx here: install Debian's package nginx")
-def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
-    "deploy/nginx.conf as it stands, but for names, ports and the certificate."
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", "xrays.key", "-out", "xrays.crt"], cwd=tmp_path, check=True, capture_output=True)
-    port = free_port()
-    conf = (ROOT / "deploy/nginx.conf").read_text()
-    for old, new in (("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"), ("xrays.example.org", "127.0.0.1"), ("/etc/ssl/", f"{tmp_path}/"), ("127.0.0.1:8866", f"127.0.0.1:{server.port}")):
+needs_nginx = pytest.mark.skipif(not NGINX and not os.environ.get("CI"), reason="no nginx here: install Debian's package nginx")
+
+
+@contextlib.contextmanager
+def nginx(folder, server, *changes):
+    "deploy/nginx.conf as it stands, but for names, ports, the certificate, and `changes`; its address and how to trust it."
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", "xrays.key", "-out", "xrays.crt"]
+    subprocess.run(make, cwd=folder, check=True, capture_output=True)
+    port, conf = free_port(), (ROOT / "deploy/nginx.conf").read_text()
+    for old, new in (("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"), ("xrays.example.org;", "127.0.0.1;"), ("/etc/ssl/", f"{folder}/"),
+                     ("127.0.0.1:8866", f"127.0.0.1:{server.port}"), ("/var/log/nginx/", f"{folder}/"), *changes):
         assert old in conf
         conf = conf.replace(old, new)
-    own = "".join(f"{name}_temp_path {tmp_path};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    (tmp_path / "nginx.conf").write_text(f"daemon off;\npid {tmp_path}/pid;\nerror_log {tmp_path}/error.log;\nevents {{}}\nhttp {{\naccess_log off;\n{own}{conf}\n}}\n")
-    proxy = subprocess.Popen([NGINX, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log"], stderr=subprocess.PIPE)
+    own = "".join(f"{name}_temp_path {folder};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (folder / "nginx.conf").write_text(f"daemon off;\npid {folder}/pid;\nerror_log {folder}/error.log;\nevents {{}}\nhttp {{\n{own}{conf}\n}}\n")
+    proxy = subprocess.Popen([NGINX, "-c", folder / "nginx.conf", "-e", folder / "error.log"], stderr=subprocess.PIPE)
     try:
-        url, context = f"https://127.0.0.1:{port}/", ssl.create_default_context(cafile=tmp_path / "xrays.crt")
+        url, context = f"https://127.0.0.1:{port}/", ssl.create_default_context(cafile=folder / "xrays.crt")
         context.check_hostname = False
-        before, deadline = len(server.kernels()), time.monotonic() + 10
+        deadline = time.monotonic() + 10
         while True:
             try: assert urllib.request.urlopen(url + "health", timeout=5, context=context).status == 200
-            except urllib.error.URLError: assert time.monotonic() < deadline and proxy.poll() is None, (tmp_path / "error.log").read_text()
+            except urllib.error.URLError: assert time.monotonic() < deadline and proxy.poll() is None, (folder / "error.log").read_text()
             else: break
             time.sleep(0.2)
+        yield url, context
+    finally:
+        proxy.terminate()
+        proxy.wait(10)
+
+
+@needs_nginx
+def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
+    before = len(server.kernels())
+    with nginx(tmp_path, server) as (url, context):
         assert len(server.kernels()) == before
         page = visit(url, ignore_https_errors=True)
         choose(page, ("chest.png", film(12, True, size=2000)))
         page.wait_for_selector(".verdict.v-PNEUMONIA")
-        def code():  # HEAD counts as a visit and starts nothing
-            try: return urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10, context=context).status
+        def code(path="", **headers):  # HEAD counts as a visit and starts nothing
+            request = urllib.request.Request(url + path, method="GET" if headers else "HEAD", headers=headers)
+            try: return urllib.request.urlopen(request, timeout=10, context=context).status
             except urllib.error.HTTPError as e: return e.code
 
-        assert 429 in [code() for _ in range(14)]
-    finally:
-        proxy.terminate()
-        proxy.wait(10)
+        assert code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400  # no subprotocol: never passed on
+        assert 429 in [code("?token=open-sesame") for _ in range(14)]
+    assert "open-sesame" not in "".join(p.read_text() for p in tmp_path.glob("*.log"))
+
+
+@needs_nginx
+def test_a_proxy_that_drops_the_subprotocol_is_named(tmp_path, server, visit):
+    "The page says why it stays empty, the log what the proxy must do."
+    with nginx(tmp_path, server, ("    if ($xraypneu_protocol = 0)", "    if ($xraypneu_protocol = 2)"),
+               ("proxy_set_header Host $http_host;", 'proxy_set_header Host $http_host; proxy_set_header Sec-WebSocket-Protocol "";')) as (url, _):
+        page = visit(url, wait=False, ignore_https_errors=True)
+        page.wait_for_selector("#xp-unreachable", timeout=60_000)
+        assert "Sec-WebSocket-Protocol" in page.inner_text("#xp-unreachable")
+        assert "it must pass the header Sec-WebSocket-Protocol" in server.log.read_text()
+        shot(page, "no-connection")
 
 
 def test_names_are_not_logged(server, visit):

@@ -240,6 +240,7 @@ function render({ model, el }) {
     opened = 0,
     threshold = config.threshold,
     lastPong = Date.now(),
+    pings = 0,
     lost = false;
   const say = (text) => {
     status.textContent = text;
@@ -262,7 +263,10 @@ function render({ model, el }) {
       gone.hidden = true;
     }
     const handler = {
-      pong() {},
+      pong() {
+        // answers come in order: whatever was sent before this ping, and has no answer yet, never arrived
+        for (const w of waiting.values()) if (message.n > w.sealed && w.missing()) interrupted(w);
+      },
       ack() {
         const w = waiting.get(message.id);
         if (w) w.ack(message.received);
@@ -285,6 +289,8 @@ function render({ model, el }) {
       },
       cleared() {
         rows.clear();
+        for (const w of waiting.values()) w.end(); // the server has dropped what was on its way
+        queue.splice(0);
         batch.hidden = true;
         result.hidden = true;
         progress.replaceChildren();
@@ -301,7 +307,7 @@ function render({ model, el }) {
         w.job.bar.remove();
         w.job.note.className = "note error";
         w.job.note.textContent = " – not read: something went wrong on the server";
-        w.done();
+        w.end();
       },
       about() {
         aboutBody.innerHTML = message.html;
@@ -377,11 +383,19 @@ function render({ model, el }) {
   async function put(job) {
     const { id, file } = job;
     let taken = 0,
+      sent = 0,
+      ended = false, // by a row, by an error, or because everything was forgotten
       wake = () => {};
     const finished = new Promise((done) =>
       waiting.set(id, {
         job,
-        done,
+        sealed: Infinity, // number of the last ping before the last piece
+        missing: () => !ended && (taken < sent || sent >= file.size),
+        end: () => {
+          ended = true;
+          done();
+          wake();
+        },
         ack: (n) => {
           taken = n;
           job.bar.value = n;
@@ -390,17 +404,28 @@ function render({ model, el }) {
       }),
     );
     send({ kind: "begin", id, name: file.name, size: file.size });
-    for (let at = 0; at < file.size; at += config.chunk) {
+    for (let at = 0; at < file.size && !ended; at += config.chunk) {
       const piece = await file.slice(at, at + config.chunk).arrayBuffer();
-      while (at - taken > 4 * config.chunk && !lost)
+      while (at - taken > 4 * config.chunk && !ended)
         await new Promise((r) => {
           wake = r;
           setTimeout(r, 1000);
         });
+      if (ended) break;
       send({ kind: "chunk", id, at }, [piece]);
+      sent = at + piece.byteLength;
+      waiting.get(id).sealed = pings;
     }
     await finished;
     waiting.delete(id);
+  }
+
+  function interrupted(w) {
+    w.job.bar.remove();
+    w.job.note.className = "note error";
+    w.job.note.textContent = " – not read: the connection was interrupted. Choose the file again.";
+    if (body.querySelector(".busy")) result.hidden = true; // nothing is coming
+    w.end();
   }
 
   function finish(row) {
@@ -409,7 +434,7 @@ function render({ model, el }) {
     w.job.bar.remove();
     w.job.note.className = row.error ? "note error" : "note soft";
     w.job.note.textContent = row.error ? ` – ${row.error}` : ` – ${row.verdict}`;
-    w.done();
+    w.end();
   }
 
   for (const name of ["dragenter", "dragover"])
@@ -664,7 +689,7 @@ function render({ model, el }) {
     );
   const beat = setInterval(() => {
     if (Date.now() - used > config.rest) return;
-    send({ kind: "ping" });
+    send({ kind: "ping", n: ++pings });
     if (Date.now() - lastPong > config.patience && !lost) {
       lost = true;
       gone.replaceChildren(

@@ -1,0 +1,261 @@
+"""The served page under attack: real Voilà, real processes, and messages that no page would send."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from served import ROOT, Server, film
+
+from xraypneu import dashboard
+
+sys.path.insert(0, str(ROOT / "bench"))
+import load  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("voila"), XRAYPNEU_TOKEN=load.TOKEN, **load.LIMITS) as s:
+        yield s
+
+
+@pytest.fixture(scope="module")
+def attacked(server):
+    "What came of each attack; one after the other, beside one visitor."
+
+    async def run():
+        return {one: done async for one, done in load.attacks(server, seconds=1.5)}
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("one", load.ATTACKS, ids=lambda a: a.__name__)
+def test_others_are_answered_during(attacked, one):
+    "One client does its worst; another one is answered within two seconds and sees only its own; no process is left."
+    done = attacked[one]
+    if isinstance(done, Exception):
+        raise done
+    assert done["slowest_s"] < load.ANSWER_S and done["left"] == 0, done
+
+
+def test_load_leaves_nothing(server):
+    done = asyncio.run(load.load(server, 3, 8, settle_s=5))
+    assert done["failures"] == [] and done["kernels_left"] == 0 and done["films"] > 3
+    assert done["grew_percent"] < 15, done  # the long form in bench/load.py asks for 5 after a minute of rest
+
+
+def test_the_log_holds_no_secret_and_no_name(server, attacked):
+    "After all that stands above: token, films' names, tracebacks."
+    for path in (
+        f"nowhere?token={load.TOKEN}x",
+        f"voila/files/{load.CANARY}.png?token={load.TOKEN}",
+        f"{load.CANARY}.png",
+    ):
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{server.url}{path}", timeout=10)
+    assert load.leaks(server) == []
+    text = server.log.read_text()
+    assert "Websocket closed: more than" in text and "403 Unknown host name" in text  # what happened is there
+
+
+def test_the_token_is_not_logged_at_the_cap(tmp_path):
+    with Server(tmp_path, XRAYPNEU_TOKEN="open-sesame", XRAYPNEU_SESSIONS="1") as s:
+        urllib.request.urlopen(f"{s.url}?token=open-sesame", timeout=60).read()
+        with pytest.raises(urllib.error.HTTPError) as e:
+            urllib.request.urlopen(f"{s.url}?token=open-sesame", timeout=60)
+        assert e.value.code == 503 and "open-sesame" not in e.value.read().decode()
+        text = s.log.read_text()
+        assert "503 GET / from 127.0.0.1" in text and "sesame" not in text
+
+
+def test_who_may_ask(tmp_path):
+    "Names of XRAYPNEU_HOSTS; the address that a trusted proxy names; a link of another site, not its image."
+
+    async def ask(source="127.0.0.1", **headers):
+        return (
+            await load.http(s.port, "/", headers={k.replace("_", "-"): v for k, v in headers.items()}, source=source)
+        )[0]
+
+    async def all_of_them():
+        link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+        assert await ask(Host="xrays.example.org", X_Forwarded_For="203.0.113.1", **link) == 200
+        assert await ask(X_Forwarded_For="203.0.113.1") == 503  # it has its session
+        assert await ask(X_Forwarded_For="203.0.113.1, 203.0.113.2") == 200  # the proxy wrote the last one
+        assert await ask(source="127.0.0.3", X_Forwarded_For="203.0.113.9") == 200
+        assert (
+            await ask(source="127.0.0.3", X_Forwarded_For="203.0.113.8") == 503
+        )  # not a trusted proxy: what it writes is ignored
+        assert await ask(Host="xrays.example.com") == 403
+        assert await ask(**(link | {"Sec_Fetch_Dest": "iframe"})) == 403
+
+    with Server(
+        tmp_path, XRAYPNEU_HOSTS="xrays.example.org", XRAYPNEU_PROXIES="127.0.0.1", XRAYPNEU_PER_ADDRESS="1"
+    ) as s:
+        asyncio.run(all_of_them())
+
+
+def test_a_busy_session_ends(tmp_path):
+    "A film that never ends, in a session whose page is open: the slot is free again."
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nif os.environ.get('XRAYPNEU_HANG'):\n import time, xraypneu.predict as p\n"
+        " p.Predictor.predict = lambda *a, **k: time.sleep(600)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+
+    async def hang():
+        me = await load.Visitor(s).start()
+        with pytest.raises(load.Refused):
+            await me.upload("never.png", film(size=300))
+
+    with Server(tmp_path, PYTHONPATH=path, XRAYPNEU_HANG="1", XRAYPNEU_TOKEN=load.TOKEN, XRAYPNEU_BUSY_S="3") as s:
+        began = time.monotonic()
+        with pytest.raises((TimeoutError, load.Refused)):
+            asyncio.run(asyncio.wait_for(hang(), 20))
+        while s.kernels():
+            assert time.monotonic() - began < 40
+            time.sleep(0.2)
+        assert "one request has occupied it" in s.log.read_text()
+
+
+# --- the page's messages, in this process
+
+
+def any_value(rng, depth=0):
+    "Random JSON."
+    plain = [
+        None,
+        True,
+        0,
+        -1,
+        2**63,
+        1e308,
+        float("nan"),
+        "",
+        "u1",
+        "../../etc/passwd",
+        "\ud800",
+        "x" * 5000,
+        "csv",
+        "plain",
+    ]
+    if depth > 3 or rng.random() < 0.6:
+        return rng.choice(plain)
+    if rng.random() < 0.5:
+        return [any_value(rng, depth + 1) for _ in range(rng.randrange(4))]
+    return {
+        rng.choice(["kind", "id", "name", "size", "at", "value"]): any_value(rng, depth + 1)
+        for _ in range(rng.randrange(4))
+    }
+
+
+def any_message(rng):
+    "Something near to a message, or nothing like it."
+    if rng.random() < 0.1:
+        return any_value(rng)
+    kind = rng.choice([*dashboard.FIELDS, {}, [], None, "__class__", "config"])
+    fields = dashboard.FIELDS.get(kind, {"id": 0}) if isinstance(kind, str) else {}
+    near = {
+        "id": f"u{rng.randrange(4)}",
+        "name": "a.png",
+        "size": rng.choice([3, 20_000_000, 10**12]),
+        "at": rng.choice([0, 3]),
+        "why": "no",
+        "value": rng.random(),
+        "which": "plain",
+        "what": rng.choice(["csv", "html"]),
+        "n": 1,
+    }
+    message = {"kind": kind} | {f: near.get(f, 0) if rng.random() < 0.7 else any_value(rng) for f in fields}
+    if rng.random() < 0.1:
+        message[rng.choice(["self", "buffer", "more", "_"])] = any_value(rng)
+    return message
+
+
+def test_no_message_gets_a_traceback(capfd, monkeypatch):
+    monkeypatch.setattr(dashboard, "MAX_FILES", 40)
+    board, sent, rng = dashboard.Dashboard(), [], random.Random(10)
+    board.app.send = lambda content, buffers=None: sent.append(
+        json.dumps(content, ensure_ascii=False).encode()
+    )  # as Jupyter: a lone surrogate can't be sent
+    kinds = {"row", "ack", "pong", "trouble", "operating", "rows", "show", "cleared", "file", "about"}
+    for _ in range(1500):
+        board._on_message(None, any_message(rng), [memoryview(b"abc")] * rng.choice([0, 0, 1, 1, 2]))
+        assert len(board.results) <= 40 and len(board.uploads) <= dashboard.MAX_UPLOADS
+        assert all(len(k) <= 64 for k in [*board.results, *board.uploads])
+    assert {json.loads(s)["kind"] for s in sent} <= kinds
+    assert not any(
+        w in s for s in sent for w in (b"Traceback", b"Error:", b".py", str(ROOT).encode(), b"/site-packages/")
+    )
+    assert "passwd" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        RuntimeError("jane"),
+        MemoryError(),
+        RecursionError(),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        type("Panic", (BaseException,), {})("jane"),
+    ],
+)
+def test_whatever_a_decoder_raises_becomes_a_row(raised, capfd):
+    board, sent = dashboard.Dashboard(), []
+
+    def decode(*_, **__):
+        raise raised
+
+    board.app.send, board.predictor.predict = lambda content, buffers=None: sent.append(content), decode
+    board._on_message(None, {"kind": "begin", "id": "u1", "name": "jane.png", "size": 3}, [])
+    board._on_message(None, {"kind": "chunk", "id": "u1", "at": 0}, [memoryview(b"abc")])
+    row = next(m["row"] for m in sent if m["kind"] == "row")
+    assert row["id"] == "u1" and "went wrong" in row["error"] and board.uploads == {}
+    board.uploader.set_state(
+        {"value": [{"name": "jane.png", "type": "", "size": 3, "last_modified": 0, "content": memoryview(b"abc")}]}
+    )
+    assert sum(m["kind"] == "row" for m in sent) == 2
+    err = capfd.readouterr().err
+    assert type(raised).__name__ in err and "jane" not in err
+
+
+def test_a_session_has_bounds(monkeypatch):
+    "Every way in counts: refused and over-limit files, samples, plain upload; each limit has one clear message."
+    monkeypatch.setattr(dashboard, "MAX_FILES", 5)
+    board, sent = dashboard.Dashboard(), []
+    board.app.send = lambda content, buffers=None: sent.append(content)
+    last = lambda: next(m["row"]["error"] for m in reversed(sent) if m["kind"] == "row")
+    page = lambda **content: board._on_message(None, content, [])
+    for i in range(20):
+        page(kind="begin", id=f"u{i}", name="a.png", size=1000)
+    assert len(board.uploads) + len(board.results) <= 10
+    for i in range(20):
+        page(kind="refused", id=f"r{i}", name="n" * 10_000, why="w" * 10_000)
+        page(kind="begin", id=f"o{i}", name="a.png", size=10**9)
+        page(kind="sample", which="plain")
+    board.uploader.set_state(
+        {
+            "value": [
+                {"name": f"{i}.png", "type": "", "size": 3, "last_modified": 0, "content": memoryview(b"abc")}
+                for i in range(9)
+            ]
+        }
+    )
+    assert len(board.results) <= 5 and "has 5 files already" in last()
+    assert max(len(m["row"]["file"]) for m in sent if m["kind"] == "row") <= 120
+    page(kind="clear")
+    monkeypatch.setattr(dashboard, "MAX_KEPT", 1)
+    page(kind="sample", which="plain")
+    page(kind="sample", which="plain")
+    assert "pictures take" in last()
+    page(kind="clear")
+    monkeypatch.setattr(dashboard, "MAX_FILES", 100)
+    for i in range(20):
+        page(kind="begin", id=f"u{i}", name="a.png", size=1000)
+    assert len(board.uploads) == dashboard.MAX_UPLOADS and "on their way" in last()
