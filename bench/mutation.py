@@ -36,7 +36,7 @@ MODULES = {  # the tests of each, those that notice most for their time first
 }
 LEFT_OUT = {"metrics": "not figure and not thin_tables and not style and not report_parameters and not platt"}
 WARM = ("hypothesis", "numpy", "pandas", "PIL.Image", "pyarrow.parquet", "pydicom.pixels", "pytest", "ruamel.yaml",
-        "scipy.optimize", "sklearn.ensemble", "sklearn.linear_model", "sklearn.model_selection", "skimage.metrics", "fastcore.test",
+        "scipy.optimize", "sklearn.ensemble", "sklearn.linear_model", "sklearn.model_selection", "fastcore.test",
         "matplotlib.figure", "onnxruntime", "tqdm", "mapie.classification")
 MEMORY = 12 << 30  # bytes of address space of a test process
 INVALID = 99  # exit status: the mutant can't be imported
@@ -206,14 +206,15 @@ def warm():
     assert not any(name.split(".")[0] == "xraypneu" for name in sys.modules)
 
 
-def run(module: str, wanted: int, seed: int, out: Path, jobs: int) -> dict:
+def run(module: str, wanted: int, seed: int, out: Path, jobs: int, again: bool) -> dict:
     "The campaign of one module, continued from what `out` holds of it."
     path = ROOT / f"xraypneu/{module}.py"
     source = path.read_text(encoding="utf-8")
-    tests = "".join((ROOT / name).read_text(encoding="utf-8") for name in MODULES[module])
-    state = f"{seed}-{hashlib.sha256((source + tests).encode()).hexdigest()[:12]}"
-    journal = out / f"{module}-{state}.jsonl"
+    journal = out / f"{module}-{seed}-{hashlib.sha256(source.encode()).hexdigest()[:12]}.jsonl"
     results = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    if again:
+        results = [r for r in results if r["result"] != "survived"]
+        journal.write_text("".join(json.dumps(r) + "\n" for r in results))
     log = out / f"{module}-baseline.log"
     result, seconds = one(module, source, log, 600)
     if result != "survived":
@@ -238,6 +239,7 @@ def main():
     parser.add_argument("--sample", type=int, default=150, help="mutants of each module")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="test processes at a time")
+    parser.add_argument("--again", action="store_true", help="try the survivors again: tests were added")
     parser.add_argument("--out", type=Path, default=ROOT / ".cache/mutation/results")
     args = parser.parse_args()
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -246,7 +248,7 @@ def main():
     warm()
     found = []
     for module in args.module or MODULES:
-        found.append(run(module, args.sample, args.seed, args.out, args.jobs))
+        found.append(run(module, args.sample, args.seed, args.out, args.jobs, args.again))
         counts = {k: found[-1][k] for k in ("mutants", "killed", "timeout", "survived", "equivalent", "share")}
         print(module, *(f"{k} {v}" for k, v in counts.items()), flush=True)
         (args.out / "summary.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

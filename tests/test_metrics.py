@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as skm
 
-from xraypneu import calibrate, metrics, plots
+from xraypneu import metrics, plots
 
 ROOT = Path(__file__).parent.parent
 NOTICE = "SYNTHETIC: computer-generated images, no patient, no diagnostic meaning"
@@ -189,52 +189,6 @@ def test_grouped_auc_keeps_patients_apart():
     assert metrics.grouped_auc(own[:, None], y, groups)[0] < metrics.chance_auc(y, groups)
     assert metrics.grouped_auc(own[:, None], y, np.arange(240))[0] > .8  # what images as groups would have claimed
     assert metrics.grouped_auc(np.ones((240, 1)), y, groups) == (.5, .5, .5)
-
-
-# calibration
-
-def test_platt():
-    rng = np.random.default_rng(0)
-    z = rng.normal(0, 2, 20_000)
-    y = (rng.random(z.size) < 1 / (1 + np.exp(-z))).astype(int)
-    for factor, moved in ((.5, 0), (1, -2), (4, 3)):
-        slope, intercept = calibrate.fit_platt(factor * (z + moved), y)
-        assert slope * factor == pytest.approx(1, rel=.06) and intercept == pytest.approx(-moved, abs=.12)
-    for z, y in (([-9, 9], [0, 1]), ([9, -9], [0, 1]), ([-1e9, 1e9], [0, 1]), ([0, 0], [0, 1]), ([-1e-9, 1e-9], [0, 1]), ([7, 7], [0, 1])):
-        slope, intercept = calibrate.fit_platt(z, y)
-        assert calibrate.SLOPES[0] <= slope <= calibrate.SLOPES[1] and calibrate.INTERCEPTS[0] <= intercept <= calibrate.INTERCEPTS[1]
-    separated = np.repeat([-4., 4.], 500)
-    assert 1 < calibrate.fit_platt(separated, separated > 0)[0] < 2  # not without bound: 1,000 images don't show certainty
-
-
-def test_conformal_limits():
-    y, p = scores(400, 0)
-    limits = calibrate.conformal_limits(p, y, .9)
-    for possible in ((p <= limits["high"])[y == 0], (p >= limits["low"])[y == 1]):
-        assert .9 <= possible.mean() < .93
-    assert calibrate.conformal_limits([.2, .8], [0, 1], .9) == {"low": 0, "high": 1, "coverage": .9}  # two images promise nothing
-    with pytest.raises(calibrate.CalibrationError, match="below 1"):
-        calibrate.conformal_limits(p, y, 1)
-
-
-@pytest.mark.parametrize("f", [calibrate.fit_platt, calibrate.threshold_at_sensitivity, calibrate.conformal_limits])
-def test_calibration_refused(f):
-    for s, y, message in (([.1, .2], [1, 1], "No NORMAL"), ([.1, .2], [0, 0], "No PNEUMONIA"), ([.1, float("nan")], [0, 1], "NaN"),
-                          ([.1], [0, 1], "one label an image"), ([], [], "No NORMAL"), ([.1, .2], [0, 3], "0 .NORMAL.")):
-        with pytest.raises(calibrate.CalibrationError, match=message):
-            f(s, y)
-
-
-def test_threshold_keeps_its_promise():
-    for seed in range(60):
-        y, p = scores(40, seed, digits=1 + seed % 4)
-        for wanted in (.5, .9, .97, 1.):
-            t = calibrate.threshold_at_sensitivity(p, y, wanted)
-            assert metrics.at_threshold(y, p, t)["sensitivity"] >= wanted
-            higher = p[p > t].min(initial=np.inf)
-            assert (p[y == 1] > higher).mean() < wanted  # the next larger threshold would break it
-            assert t not in p or t == 0
-    assert calibrate.threshold_at_sensitivity([.2, .4, .8], [0, 1, 1], 1) == pytest.approx(.3)
 
 
 # pictures
