@@ -30,8 +30,8 @@ MODULES = {  # the tests of each, those that notice most for their time first
     "calibrate": ["tests/test_calibrate.py", "nbs/api/08_calibrate.ipynb"],
     "metrics": ["tests/test_metrics.py", "nbs/api/11_metrics.ipynb"],
     "dataset": ["nbs/api/03_dataset.ipynb", "tests/test_dataset.py"],
-    "bundle": ["nbs/api/06_bundle.ipynb"],
-    "predict": ["nbs/api/16_predict.ipynb", "tests/test_predict.py"],
+    "bundle": ["tests/test_bundle_files.py", "nbs/api/06_bundle.ipynb"],
+    "predict": ["tests/test_prediction.py", "nbs/api/16_predict.ipynb"],
     "image": ["nbs/api/01_image.ipynb", "tests/test_image.py"],
 }
 LEFT_OUT = {"metrics": "not figure and not thin_tables and not style and not report_parameters and not platt"}

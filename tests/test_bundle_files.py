@@ -12,7 +12,7 @@ from xraypneu import bundle as module
 from xraypneu.bundle import INT8, REFERENCE, BundleError, load_bundle, write_bundle
 from xraypneu.known import Known
 
-INFO = {"classes": ["NORMAL", "PNEUMONIA"], "input": {"size": 4}, "calibration": {"slope": 0.5, "intercept": 1.0},
+INFO = {"classes": ["NORMAL", "PNEUMONIA"], "input": {"size": 32}, "calibration": {"slope": 0.5, "intercept": 1.0},
         "threshold": 0.5, "threshold_rule": "none"}
 OTHER = {"calibration": {"slope": 2.0, "intercept": -4.0}, "threshold": 0.7}
 
@@ -23,7 +23,7 @@ def network(factor=1.0):
     nodes = [helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
              helper.make_node("Mul", ["x", "factor"], ["map"]),
              helper.make_node("ReduceMean", ["map"], ["logit"], axes=[1, 2], keepdims=0),
-             helper.make_node("Identity", ["x"], ["features"])]
+             helper.make_node("ReduceMean", ["x"], ["features"], axes=[2], keepdims=0)]
     inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w"])]
     outputs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in ("logit", "map", "features")]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, [factor])
@@ -33,7 +33,8 @@ def network(factor=1.0):
 @pytest.fixture(scope="module")
 def parts():
     "The fp32 network, the 8-bit network, the reference features."
-    return network(), network(2.0), Known(*(np.ones((2, 3), np.float32),) * 5).to_bytes()
+    ones = [np.ones(shape, np.float32) for shape in ((2, 32), (1, 32), 2, 32)]
+    return network(), network(2.0), Known(*ones, np.float32([[0, 0], [1, 1]])).to_bytes()
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def both(tmp_path, parts):
 
 
 def images(*levels):
-    return np.stack([np.full((4, 4), v, np.uint8) for v in levels])
+    return np.stack([np.full((32, 32), v, np.uint8) for v in levels])
 
 
 def edit(folder, **changes):
@@ -68,7 +69,7 @@ def test_what_is_written_is_read(both, parts):
     assert (both.folder / "NOTE.txt").read_text(encoding="utf-8") == "grün"
     text = (both.folder / "bundle.json").read_text(encoding="utf-8")
     assert text.endswith("}\n") and list(json.loads(text)) == sorted(json.loads(text))
-    assert again.size == 4 and again.model_file == both.folder / "model.onnx"
+    assert again.size == 32 and again.model_file == both.folder / "model.onnx"
     assert "calibration" not in repr(again)
 
 
@@ -92,7 +93,7 @@ def test_each_precision_has_its_own_network_calibration_and_threshold(both):
 
 def test_objects_are_made_once(both):
     assert both.session is both.session and both.known is both.known
-    assert both.known.means.tolist() == [[1] * 3] * 2
+    assert both.known.means.tolist() == [[1] * 32] * 2
     with pytest.raises(AttributeError):
         both.precision = "int8"
 
@@ -105,7 +106,7 @@ def test_batches_lose_nothing(both, n):
 
 def test_outputs_and_what_is_refused(both):
     out = both.outputs(images(1, 2))
-    assert list(out) == ["logit", "map", "features"] and out["map"].shape == (2, 4, 4)
+    assert list(out) == ["logit", "map", "features"] and out["map"].shape == (2, 32, 32)
     for wrong in (images(1).astype(np.float32), images(1)[0], images(1)[None], images(1).astype(np.int64)):
         with pytest.raises(ValueError, match="expected images"):
             both.outputs(wrong)
