@@ -13,7 +13,6 @@ import hashlib
 import importlib
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -39,6 +38,7 @@ WARM = ("hypothesis", "numpy", "pandas", "PIL.Image", "pyarrow.parquet", "pydico
         "scipy.optimize", "sklearn.ensemble", "sklearn.linear_model", "sklearn.model_selection", "fastcore.test",
         "matplotlib.figure", "onnxruntime", "tqdm", "mapie.classification")
 MEMORY = 12 << 30  # bytes of address space of a test process
+SPARE = 40  # more mutants than wanted, since some can't be imported
 INVALID = 99  # exit status: the mutant can't be imported
 
 
@@ -52,18 +52,10 @@ def tool() -> Path:
     return python
 
 
-def sample(source: Path, seed: int) -> list[dict]:
-    "All mutants in the order in which they are tried."
-    made = subprocess.run([tool(), ROOT / "bench/mutants.py", source], check=True, stdout=subprocess.PIPE).stdout
-    places = {}
-    for mutant in json.loads(made):
-        places.setdefault((mutant["line"], mutant["column"]), []).append(mutant)
-    rng, rounds = random.Random(seed), []
-    for key in sorted(places):
-        here = places[key]
-        rng.shuffle(here)
-        rounds += [(i, rng.random(), mutant) for i, mutant in enumerate(here)]
-    return [mutant for _, _, mutant in sorted(rounds, key=lambda r: r[:2])]
+def sample(source: Path, seed: int, count: int) -> list[dict]:
+    "The first mutants in the order of the seed."
+    command = [tool(), ROOT / "bench/mutants.py", source, str(seed), str(count)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def changed(source: str, code: str) -> dict:
@@ -168,7 +160,8 @@ def campaign(module: str, todo: list[dict], source: str, out: Path, limit: float
                 continue
             del running[pid]
             shutil.rmtree(folder, ignore_errors=True)
-            noticed = [line for line in log.read_text(errors="replace").splitlines() if line.startswith(("FAILED", "ERROR"))]
+            lines = log.read_text(errors="replace").splitlines()
+            noticed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
             log.unlink()
             kept = {k: mutant[k] for k in ("operator", "occurrence", "line")}
             yield kept | {"result": result, "seconds": round(time.monotonic() - began, 1),
@@ -191,9 +184,9 @@ def summary(module: str, seed: int, results: list[dict], seconds: float) -> dict
     alive = [r for r in survivors if not equivalent(module, r, known)]
     counted = counts["killed"] + counts["timeout"] + len(alive)
     share = (counts["killed"] + counts["timeout"]) / counted if counted else None
-    return {"module": module, "seed": seed, "mutants": counted, "killed": counts["killed"], "timeout": counts["timeout"],
-            "survived": len(alive), "equivalent": len(same), "share": share and round(share, 4),
-            "tests_seconds": round(seconds, 1), "survivors": alive, "equivalents": same}
+    return {"module": module, "seed": seed, "mutants": counted, "killed": counts["killed"],
+            "timeout": counts["timeout"], "survived": len(alive), "equivalent": len(same),
+            "share": share and round(share, 4), "tests_seconds": round(seconds, 1), "survivors": alive, "equivalents": same}
 
 
 def warm():
@@ -220,7 +213,7 @@ def run(module: str, wanted: int, seed: int, out: Path, jobs: int, again: bool) 
     if result != "survived":
         sys.exit(f"The tests of {module} fail without any mutant: see {log}.")
     done = {(r["operator"], r["occurrence"]) for r in results}
-    mutants = [m for m in sample(path, seed) if (m["operator"], m["occurrence"]) not in done]
+    mutants = [m for m in sample(path, seed, SPARE + wanted) if (m["operator"], m["occurrence"]) not in done]
     valid = sum(r["result"] != "invalid" for r in results)
     with journal.open("a") as f:
         while valid < wanted and mutants:
