@@ -2,12 +2,14 @@
 
 `python bench/mutation.py --module metrics --sample 150 --seed 0 --out .cache/mutation` writes `summary.json` there.
 Started again with the same arguments, it goes on where it stopped. Cosmic Ray makes the mutants, in an environment of
-its own; the tests run in this one, forked for each mutant from a process that has imported the libraries already.
-The sample takes every place of the module once before it takes any place twice. Mutants that can't be imported, and
-those in annotations, are not counted. Known equivalent mutants, with the reason, are in `mutation_equivalent.json`.
+its own; the tests run in this one, forked for each mutant from a process that has imported the libraries already. Each
+mutant meets the tests that reach its line, those of the notebook among them. The sample takes every place of the
+module once before it takes any place twice. Mutants that can't be imported, and those in annotations, are not counted.
+Known equivalent mutants, with the reason, are in `mutation_equivalent.json`.
 """
 
 import argparse
+import ast
 import difflib
 import hashlib
 import importlib
@@ -78,7 +80,54 @@ def shadow(module: str, code: str) -> Path:
     return folder
 
 
-def run_tests(module: str, folder: Path, log: Path):
+class Reached:
+    "A pytest plugin: the tests that are named, in that order; or, with a coverage, which lines each test reaches."
+
+    def __init__(self, order: list[str] | None = None, cov=None):
+        self.order, self.cov, self.seconds = order, cov, {}
+
+    def pytest_collection_modifyitems(self, items):
+        if self.order is not None:
+            place = {name: i for i, name in enumerate(self.order)}
+            items[:] = sorted((i for i in items if i.nodeid in place), key=lambda i: place[i.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid):
+        if self.cov:
+            self.cov.switch_context(nodeid)
+
+    def pytest_runtest_logreport(self, report):
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+
+
+def pytest_once(module: str, folder: Path, reached: Reached) -> int:
+    "The exit status of the module's tests."
+    import notebook_cells
+    import pytest
+
+    args = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov", "--tb=line", f"--rootdir={ROOT}",
+            f"--basetemp={folder / 'pytest'}", *[str(ROOT / name) for name in MODULES[module]]]
+    if module in LEFT_OUT:
+        args += ["-k", LEFT_OUT[module]]
+    return int(pytest.main(args, plugins=[notebook_cells, reached]))
+
+
+def baseline(module: str, folder: Path, notes: Path) -> int:
+    "Run all tests of the module; write down which lines each of them reaches, and how long it takes."
+    import coverage
+
+    file = str(folder / f"xraypneu/{module}.py")
+    cov = coverage.Coverage(data_file=None, include=[file], config_file=False)
+    cov.start()
+    reached = Reached(cov=cov)
+    importlib.import_module(f"xraypneu.{module}")
+    status = pytest_once(module, folder, reached)
+    cov.stop()
+    lines = cov.get_data().contexts_by_lineno(file)
+    notes.write_text(json.dumps({"seconds": reached.seconds, "lines": lines}))
+    return status
+
+
+def run_tests(module: str, folder: Path, log: Path, order: list[str] | None, notes: Path | None):
     "In a forked process: the module's tests against the package in `folder`; ends the process."
     os.setsid()
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -90,15 +139,11 @@ def run_tests(module: str, folder: Path, log: Path):
     tempfile.tempdir = str(folder)
     status = INVALID
     try:
-        importlib.import_module(f"xraypneu.{module}")
-        import notebook_cells
-        import pytest
-
-        args = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", f"--rootdir={ROOT}",
-                f"--basetemp={folder / 'pytest'}", *[str(ROOT / name) for name in MODULES[module]]]
-        if module in LEFT_OUT:
-            args += ["-k", LEFT_OUT[module]]
-        status = int(pytest.main(args, plugins=[notebook_cells]))
+        if notes:
+            status = baseline(module, folder, notes)
+        else:
+            importlib.import_module(f"xraypneu.{module}")
+            status = pytest_once(module, folder, Reached(order))
     except BaseException as error:
         print(type(error).__name__, error)
     finally:
@@ -106,12 +151,32 @@ def run_tests(module: str, folder: Path, log: Path):
         os._exit(status)
 
 
-def start(module: str, code: str, log: Path) -> tuple[int, Path, float]:
+def statement(source: str, line: int) -> range:
+    "The lines of the statement at a line; of a compound one, its head."
+    best = range(line, line + 1)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt) and node.lineno <= line <= node.end_lineno:
+            body = getattr(node, "body", None)
+            last = max(node.lineno, body[0].lineno - 1) if body else node.end_lineno
+            if line <= last:
+                best = range(node.lineno, last + 1)
+    return best
+
+
+def chosen(source: str, line: int, notes: dict) -> list[str]:
+    "The tests that reach a line, quickest first; all of them where it is run on import, or by processes alone."
+    found = {name for n in statement(source, line) for name in notes["lines"].get(str(n), ())}
+    if not found or "" in found:
+        found = set(notes["seconds"])
+    return sorted(found, key=notes["seconds"].get)
+
+
+def start(module: str, code: str, log: Path, order=None, notes=None) -> tuple[int, Path, float]:
     "Begin the tests of one mutant: process, its folder, when."
     folder = shadow(module, code)
     pid = os.fork()
     if not pid:
-        run_tests(module, folder, log)
+        run_tests(module, folder, log, order, notes)
     return pid, folder, time.monotonic()
 
 
@@ -132,24 +197,26 @@ def finished(pid: int, began: float, limit: float) -> str | None:
     return {0: "survived", INVALID: "invalid"}.get(code, "killed")
 
 
-def one(module: str, code: str, log: Path, limit: float) -> tuple[str, float]:
-    "Test one program from beginning to end: what became of it, seconds."
-    pid, folder, began = start(module, code, log)
-    while not (result := finished(pid, began, limit)):
+def first(module: str, source: str, out: Path) -> tuple[dict, float]:
+    "Run the tests without any mutant: what `baseline` wrote down, seconds."
+    log, notes = out / f"{module}-baseline.log", out / f"{module}-baseline.json"
+    notes.unlink(missing_ok=True)
+    pid, folder, began = start(module, source, log, notes=notes)
+    while not (result := finished(pid, began, 900)):
         time.sleep(0.05)
     shutil.rmtree(folder, ignore_errors=True)
-    return result, time.monotonic() - began
+    if result != "survived":
+        sys.exit(f"The tests of {module} fail without any mutant: see {log}.")
+    return json.loads(notes.read_text()), time.monotonic() - began
 
 
-def campaign(module: str, todo: list[dict], source: str, out: Path, limit: float, jobs: int):
+def campaign(module: str, todo: list[dict], source: str, out: Path, notes: dict, limit: float, jobs: int):
     "Test mutants, `jobs` at a time; yields each with its result."
-    running, todo = {}, iter(todo)
+    running, todo, logs = {}, iter(todo), {out / f"{module}-{i}.log" for i in range(jobs)}
     while True:
         while len(running) < jobs and (mutant := next(todo, None)):
-            log = out / f"{module}-{len(running)}-{os.getpid()}.log"
-            while log in [r[3] for r in running.values()]:
-                log = log.with_name(f"_{log.name}")
-            pid, folder, began = start(module, mutant["code"], log)
+            log = logs.pop()
+            pid, folder, began = start(module, mutant["code"], log, chosen(source, mutant["line"], notes))
             running[pid] = mutant, folder, began, log
         if not running:
             return
@@ -162,7 +229,7 @@ def campaign(module: str, todo: list[dict], source: str, out: Path, limit: float
             shutil.rmtree(folder, ignore_errors=True)
             lines = log.read_text(errors="replace").splitlines()
             noticed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-            log.unlink()
+            logs.add(log)
             kept = {k: mutant[k] for k in ("operator", "occurrence", "line")}
             yield kept | {"result": result, "seconds": round(time.monotonic() - began, 1),
                           "by": noticed[0][:160] if noticed else "", **changed(source, mutant["code"])}
@@ -186,7 +253,8 @@ def summary(module: str, seed: int, results: list[dict], seconds: float) -> dict
     share = (counts["killed"] + counts["timeout"]) / counted if counted else None
     return {"module": module, "seed": seed, "mutants": counted, "killed": counts["killed"],
             "timeout": counts["timeout"], "survived": len(alive), "equivalent": len(same),
-            "share": share and round(share, 4), "tests_seconds": round(seconds, 1), "survivors": alive, "equivalents": same}
+            "share": share and round(share, 4), "tests_seconds": round(seconds, 1),
+            "survivors": alive, "equivalents": same}
 
 
 def warm():
@@ -208,17 +276,14 @@ def run(module: str, wanted: int, seed: int, out: Path, jobs: int, again: bool) 
     if again:
         results = [r for r in results if r["result"] != "survived"]
         journal.write_text("".join(json.dumps(r) + "\n" for r in results))
-    log = out / f"{module}-baseline.log"
-    result, seconds = one(module, source, log, 600)
-    if result != "survived":
-        sys.exit(f"The tests of {module} fail without any mutant: see {log}.")
+    notes, seconds = first(module, source, out)
     done = {(r["operator"], r["occurrence"]) for r in results}
     mutants = [m for m in sample(path, seed, SPARE + wanted) if (m["operator"], m["occurrence"]) not in done]
     valid = sum(r["result"] != "invalid" for r in results)
     with journal.open("a") as f:
         while valid < wanted and mutants:
             batch, mutants = mutants[: wanted - valid], mutants[wanted - valid :]
-            for r in campaign(module, batch, source, out, 3 * jobs * seconds + 10, jobs):
+            for r in campaign(module, batch, source, out, notes, 3 * jobs * seconds + 10, jobs):
                 results.append(r)
                 valid += r["result"] != "invalid"
                 f.write(json.dumps(r) + "\n")
