@@ -69,13 +69,10 @@ def changed(source: str, code: str) -> dict:
 
 
 def shadow(module: str, code: str) -> Path:
-    "A folder whose package xraypneu is ours, with one module changed."
+    "A folder with a copy of the package in which one module is changed."
     folder = Path(tempfile.mkdtemp(prefix="mutant-"))
     package = folder / "xraypneu"
-    package.mkdir()
-    for path in (ROOT / "xraypneu").iterdir():
-        if path.name not in ("__pycache__", f"{module}.py"):
-            (package / path.name).symlink_to(path)
+    shutil.copytree(ROOT / "xraypneu", package, ignore=shutil.ignore_patterns("__pycache__"))  # mutants write anywhere
     (package / f"{module}.py").write_text(code, encoding="utf-8")
     return folder
 
