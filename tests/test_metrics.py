@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as skm
 
-from xraypneu import calibrate, metrics, plots
+from xraypneu import metrics, plots
 
 ROOT = Path(__file__).parent.parent
 NOTICE = "SYNTHETIC: computer-generated images, no patient, no diagnostic meaning"
@@ -191,50 +191,199 @@ def test_grouped_auc_keeps_patients_apart():
     assert metrics.grouped_auc(np.ones((240, 1)), y, groups) == (.5, .5, .5)
 
 
-# calibration
+# exact answers on small samples
 
-def test_platt():
-    rng = np.random.default_rng(0)
-    z = rng.normal(0, 2, 20_000)
-    y = (rng.random(z.size) < 1 / (1 + np.exp(-z))).astype(int)
-    for factor, moved in ((.5, 0), (1, -2), (4, 3)):
-        slope, intercept = calibrate.fit_platt(factor * (z + moved), y)
-        assert slope * factor == pytest.approx(1, rel=.06) and intercept == pytest.approx(-moved, abs=.12)
-    for z, y in (([-9, 9], [0, 1]), ([9, -9], [0, 1]), ([-1e9, 1e9], [0, 1]), ([0, 0], [0, 1]), ([-1e-9, 1e-9], [0, 1]), ([7, 7], [0, 1])):
-        slope, intercept = calibrate.fit_platt(z, y)
-        assert calibrate.SLOPES[0] <= slope <= calibrate.SLOPES[1] and calibrate.INTERCEPTS[0] <= intercept <= calibrate.INTERCEPTS[1]
-    separated = np.repeat([-4., 4.], 500)
-    assert 1 < calibrate.fit_platt(separated, separated > 0)[0] < 2  # not without bound: 1,000 images don't show certainty
-
-
-def test_conformal_limits():
-    y, p = scores(400, 0)
-    limits = calibrate.conformal_limits(p, y, .9)
-    for possible in ((p <= limits["high"])[y == 0], (p >= limits["low"])[y == 1]):
-        assert .9 <= possible.mean() < .93
-    assert calibrate.conformal_limits([.2, .8], [0, 1], .9) == {"low": 0, "high": 1, "coverage": .9}  # two images promise nothing
-    with pytest.raises(calibrate.CalibrationError, match="below 1"):
-        calibrate.conformal_limits(p, y, 1)
+def test_equal_mass_bins_by_hand():
+    y, p = [0, 1, 0, 1, 1, 1], [.1, .2, .3, .5, .5, .9]
+    assert metrics._bins(np.array(p), 3).tolist() == [0, 0, 1, 1, 1, 2]
+    t = metrics.reliability(y, p, 3)
+    assert t.images.tolist() == [2, 3, 1]
+    assert t[["low", "high", "predicted", "observed"]].to_numpy() == pytest.approx(np.array(
+        [[.1, .2, .15, .5], [.3, .5, 1.3 / 3, 2 / 3], [.9, .9, .9, 1]]))
+    z = 1.959964
+    wilson = ((.5 + z * z / 4) / (1 + z * z / 2) - z / (1 + z * z / 2) * math.sqrt(.125 + z * z / 16))
+    assert (t.observed_low[0], t.observed_high[0]) == pytest.approx((wilson, 1 - wilson), abs=1e-6)
+    assert metrics.ece(y, p, 3) == pytest.approx((abs(1 - .3) + abs(2 - 1.3) + abs(1 - .9)) / 6)
+    pairs = [abs(1 - (4 * k + 1) / 30) for k in range(15)]  # 15 bins of 2, in each one PNEUMONIA
+    assert metrics.ece(np.arange(30) % 2, np.arange(30) / 30) == pytest.approx(sum(pairs) / 30)
 
 
-@pytest.mark.parametrize("f", [calibrate.fit_platt, calibrate.threshold_at_sensitivity, calibrate.conformal_limits])
-def test_calibration_refused(f):
-    for s, y, message in (([.1, .2], [1, 1], "No NORMAL"), ([.1, .2], [0, 0], "No PNEUMONIA"), ([.1, float("nan")], [0, 1], "NaN"),
-                          ([.1], [0, 1], "one label an image"), ([], [], "No NORMAL"), ([.1, .2], [0, 3], "0 .NORMAL.")):
-        with pytest.raises(calibrate.CalibrationError, match=message):
-            f(s, y)
+def test_paired_is_a_plain_loop():
+    y, p = scores(80, digits=3)
+    _, other = scores(80, seed=9, digits=3)
+    other = np.where(np.arange(80) % 3, p, other)
+    patients = np.arange(80) // 2
+    got = metrics.paired(y, p, .5, other, .3, patients, n=40, seed=4)
+    right, other_right = (p >= .5) == (y == 1), (other >= .3) == (y == 1)
+    won, lost = sum(right & ~other_right), sum(other_right & ~right)
+    assert (got["won"], got["lost"]) == (won, lost) and won != lost
+    draws = [np.repeat(np.arange(80), w.astype(int)) for w in metrics._draws(y, patients, 40, seed=[4, 0])]
+    differences = [skm.roc_auc_score(y[c], p[c]) - skm.roc_auc_score(y[c], other[c]) for c in draws]
+    assert (got["roc_auc_low"], got["roc_auc_high"]) == pytest.approx(np.quantile(differences, [.025, .975]))
+    assert got["roc_auc"] == pytest.approx(skm.roc_auc_score(y, p) - skm.roc_auc_score(y, other))
+    assert metrics.paired(y, p, .5, other, .3, patients, n=40, seed=5) != got
+    with pytest.raises(metrics.MetricsError, match="79 patients for 80 images"):
+        metrics.paired(y, p, .5, other, .3, patients[:79])
 
 
-def test_threshold_keeps_its_promise():
-    for seed in range(60):
-        y, p = scores(40, seed, digits=1 + seed % 4)
-        for wanted in (.5, .9, .97, 1.):
-            t = calibrate.threshold_at_sensitivity(p, y, wanted)
-            assert metrics.at_threshold(y, p, t)["sensitivity"] >= wanted
-            higher = p[p > t].min(initial=np.inf)
-            assert (p[y == 1] > higher).mean() < wanted  # the next larger threshold would break it
-            assert t not in p or t == 0
-    assert calibrate.threshold_at_sensitivity([.2, .4, .8], [0, 1, 1], 1) == pytest.approx(.3)
+def test_mcnemar_by_hand():
+    y = np.array([1, 1, 1, 1, 0, 0])
+    mine, other = np.array([.5, .9, .9, .9, .1, .1]), np.array([.1, .1, .1, .9, .1, .5])
+    got = metrics.paired(y, mine, .5, other, .5, range(6), n=5)
+    assert (got["won"], got["lost"], got["mcnemar_p"]) == (4, 0, pytest.approx(2 / 16))
+    assert metrics.paired(y, mine, .5, other, .05, range(6), n=5)["won"] == 2  # the other's own threshold counts
+
+
+def test_bootstrap_needs_its_ingredients():
+    y, p = [0, 1, 1], [.1, .8, .9]
+    for patients, n, message in ((["a", "b"], 5, "2 patients for 3 images"), (["a", "b", None], 5, "no patient"),
+                                 (["a"] * 3, 5, "at least two patients"), (["a", "b", "c"], 0, "n=0")):
+        with pytest.raises(metrics.MetricsError, match=message):
+            metrics.bootstrap(y, p, patients, .5, n=n)
+    with pytest.raises(metrics.MetricsError, match="both classes"):
+        metrics.bootstrap([0, 0, 0], p, ["a", "b", "c"], .5)
+    assert metrics.bootstrap([0, 1], [.2, .8], ["a", "b"], .5, n=1)["roc_auc"] == (1, 1)  # two of everything are enough
+
+
+def test_exact_interval_of_every_share():
+    "With nothing wrong, n patients allow a share down to the n-th root of .025: of those that the share is about."
+    y = np.repeat([0, 1], [3, 5])
+    got = metrics.bootstrap(y, np.repeat([.5, .6], [3, 5]), range(8), .6, n=20)
+    for k, n in (("accuracy", 8), ("sensitivity", 5), ("precision", 5), ("specificity", 3), ("npv", 3)):
+        assert got[k] == pytest.approx((.025 ** (1 / n), 1)), k
+    assert metrics._exact(0, [1, 2, 2, 3]) == pytest.approx((0, 1 - .025 ** (1 / 3)))
+
+
+def test_is_official_test_by_number_and_balance():
+    assert metrics.is_official_test([1] * 390 + [0] * 234)
+    for normal, ill in ((235, 390), (234, 389), (233, 391), (235, 389), (0, 624)):
+        assert not metrics.is_official_test([0] * normal + [1] * ill)
+
+
+def test_curves_by_hand():
+    y, p = [0, 1, 0, 1], [.1, .4, .6, .8]
+    roc, pr = metrics.roc_points(y, p), metrics.pr_points(y, p)
+    assert roc.fpr.tolist() == [0, 0, .5, .5, 1] and roc.tpr.tolist() == [0, .5, .5, 1, 1]
+    assert math.isnan(roc.threshold[0]) and roc.threshold.tolist()[1:] == [.8, .6, .4, .1]
+    assert pr.recall.tolist()[0] == 0 and math.isnan(pr.threshold[0]) and pr.precision.tolist()[1] == 1
+    assert (pr.recall.iloc[-1], pr.precision.iloc[-1], pr.threshold.iloc[-1]) == (1, .5, .1)
+    for one_class in ([0, 0], [1, 1]):
+        for f in (metrics.roc_points, metrics.calibration_line, metrics.decision_curve):
+            with pytest.raises(metrics.MetricsError, match="both classes"):
+                f(one_class, [.1, .2])
+
+
+@pytest.mark.parametrize("n, limit, kept", [(3, 3, [0, 1, 2]), (4, 3, [0, 2, 3]), (10, 4, [0, 3, 6, 9]), (5, 9, range(5))])
+def test_thinned_rows_are_evenly_spaced(n, limit, kept):
+    got = metrics._thin(pd.DataFrame(dict(a=range(n)), index=range(50, 50 + n)), limit)
+    assert got.a.tolist() == list(kept) and got.index.tolist() == list(range(len(kept)))
+
+
+def test_operating_table_is_a_plain_loop():
+    y, p = scores(40)
+    got = metrics.operating_table(y, p, range(40), n=30, seed=2)
+    assert got["threshold"] == [round(i / 100, 2) for i in range(1, 100)]
+    draws = metrics._draws(y, range(40), 30, 2)
+    for i in (0, 30, 98):
+        t = got["threshold"][i]
+        for k, own, right in (("sensitivity", y == 1, p >= t), ("specificity", y == 0, p < t)):
+            assert got[k][i] == pytest.approx(right[own].mean(), abs=5.1e-5)
+            drawn = [np.average(right[own], weights=w[own]) for w in draws]
+            assert [got[f"{k}_low"][i], got[f"{k}_high"][i]] == pytest.approx(np.quantile(drawn, [.025, .975]), abs=5.1e-5)
+    assert all(v == round(v, 4) for values in got.values() for v in values)
+
+
+def test_calibration_line_by_hand():
+    "Two probabilities are a straight line through the observed odds, each class weighing the same."
+    p = np.repeat([.2, .8], [5, 3])
+    y = np.array([1, 0, 0, 0, 0, 1, 1, 0])
+    low, high = np.log(5 / 12), np.log(10 / 3)  # odds of 1 to 4 and 2 to 1, times 5 NORMALs to 3 PNEUMONIAs
+    want = (high - low) / (2 * np.log(4)), (high + low) / 2
+    assert metrics.calibration_line(y, p) == pytest.approx(want, abs=1e-3)
+    sure = metrics.calibration_line([0, 1, 0, 1], [0., 0., 1., 1.])  # 0 and 1 have finite logits here
+    assert sure == pytest.approx((0, 0), abs=1e-3)
+
+
+def test_predictive_values_by_hand():
+    ppv, npv = metrics.predictive_values(.8, .9, [0, .25, 1])
+    assert ppv == pytest.approx([0, .2 / .275, 1]) and npv == pytest.approx([1, .675 / .725, 0])
+    nobody, everybody = metrics.predictive_values(0, 1, .3), metrics.predictive_values(1, 0, .3)
+    assert math.isnan(nobody[0]) and nobody[1] == pytest.approx(.7)
+    assert everybody[0] == pytest.approx(.3) and math.isnan(everybody[1])
+
+
+def test_decision_curve_by_hand():
+    curve = metrics.decision_curve([0, 0, 1, 1], [.1, .5, .5, .9])
+    assert curve.threshold.tolist() == [round(.02 * i, 2) for i in range(1, 50)]
+    at = curve.set_index("threshold")
+    assert at.model[.5] == pytest.approx(.5 - .25) and at.everybody[.5] == pytest.approx(0)
+    assert at.model[.8] == pytest.approx(.25) and at.everybody[.8] == pytest.approx(.5 - 4 * .5)
+
+
+def test_spread_is_the_samples():
+    got = metrics.spread([dict(ece=.1, own=1, brier=.2), dict(ece=.3, own=2, brier=.2)], ("brier", "ece", "f1"))
+    assert got.figure.tolist() == ["brier", "ece"]
+    assert got[["mean", "sd", "lowest", "highest"]].to_numpy() == pytest.approx(np.array(
+        [[.2, 0, .2, .2], [.2, math.sqrt(.02), .1, .3]]))
+
+
+def test_image_statistics_by_hand():
+    image = np.array([[15, 16, 239, 240], [0, 100, 7, 255], [16, 50, 200, 30], [1, 2, 3, 4]], np.uint8)
+    row = metrics.image_statistics([image]).iloc[0]
+    assert row["mean"] == pytest.approx(image.mean()) and row.contrast == pytest.approx(image.std())
+    assert (row.dark, row.bright) == (7 / 16, 2 / 16)  # below 16, above 239
+    corners = [16 + 50 + 0 + 7 - 400, 239 + 200 + 100 + 255 - 28, 100 + 2 + 16 + 200 - 200, 7 + 3 + 50 + 30 - 800]
+    assert row.sharpness == pytest.approx(np.var(corners), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (47, 33), (64, 200)])
+def test_border_strip_is_a_plain_loop(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    edges = [[i * s // 20 for i in range(21)] for s in shape]
+    want = [image[edges[0][r] : edges[0][r + 1], edges[1][c] : edges[1][c + 1]].mean()
+            for r in range(20) for c in range(20) if r in (0, 1, 18, 19) or c in (0, 1, 18, 19)]
+    got = metrics.border_strip([image, image[::-1]])
+    assert got.shape == (2, 144) and got[0] == pytest.approx(want, rel=1e-5)
+
+
+def test_chance_auc_by_hand():
+    assert metrics.chance_auc(np.arange(100) % 2, range(100)) == pytest.approx(.5 + 1.96 * math.sqrt(101 / 30_000))
+    assert metrics.chance_auc([0, 0, 1, 1, 1], ["a", "b", "c", "d", "d"]) == pytest.approx(min(1, .5 + 1.96 * math.sqrt(5 / 48)))
+    assert metrics.chance_auc([0, 1], ["a", "b"]) == 1.0
+    assert math.isnan(metrics.chance_auc([1, 1], ["a", "b"])) and math.isnan(metrics.chance_auc([0, 0], ["a", "b"]))
+
+
+def test_grouped_auc_of_few_patients():
+    x = pd.DataFrame(dict(x=np.r_[np.zeros(20), np.ones(20)]))
+    y = np.repeat([0, 1], 20)
+    two = np.r_[np.arange(20) // 10, 2 + np.arange(20) // 10]
+    assert metrics.grouped_auc(x, y, two) == (1, 1, 1)  # two patients a class are two folds
+    for one in (np.repeat([0, 1], 20), np.r_[np.zeros(20, int), np.arange(1, 21)]):
+        assert np.isnan(metrics.grouped_auc(x, y, one)).all()
+    holes = x.assign(x=x.x.where(x.x == 1))  # a missing value is no error
+    assert metrics.grouped_auc(holes, y, two) == (1, 1, 1)
+    text = pd.DataFrame(dict(mode=np.repeat(["L", "RGB"], 20)))
+    assert metrics.grouped_auc(text, y, np.arange(40), folds=4) == (1, 1, 1)
+    noise = np.random.default_rng(0).normal(size=(40, 1))
+    mean, low, high = metrics.grouped_auc(noise, y, np.arange(40))
+    assert low < mean < high and (mean, low, high) == metrics.grouped_auc(noise, y, np.arange(40))
+
+
+def test_metadata_baseline_learns_from_train_alone():
+    rows = pd.DataFrame(dict(y=np.arange(80) % 2, width=100, height=100, mode="L", format="PNG", bytes=5))
+    train = rows.assign(mode=np.where(rows.y == 1, "RGB", "L"))
+    p, varying = metrics.metadata_baseline(train, train[:7].assign(y=0))
+    assert varying == ["mode"] and len(p) == 7 and ((p > .5) == (train.y[:7] == 1)).all()
+    assert metrics.metadata_baseline(rows, rows[:3])[0].tolist() == [.5] * 3
+    flat = rows.assign(height=0)  # no shape is no division by zero
+    assert metrics.metadata_baseline(flat, flat[:3])[1] == []
+
+
+@pytest.mark.parametrize("value, text", [(1 / 3, "0.333333"), (-1e-9, "0.0"), (np.float64(2.0000004), "2.0"), (np.inf, "null"),
+                                         (np.bool_(True), "true"), ((1, np.int8(2)), "[\n  1,\n  2\n ]")])
+def test_numbers_in_json(tmp_path, value, text):
+    written = metrics.write_json(tmp_path / "m.json", {"é": value}).read_text(encoding="utf-8")
+    assert written == f'{{\n  "é": {text}\n}}\n'.replace("[\n  1,\n  2\n ]", "[\n    1,\n    2\n  ]")
 
 
 # pictures

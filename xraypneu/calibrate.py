@@ -101,7 +101,9 @@ def conformal_limits(
 
     def possible(own):
         "Which of the class's own probabilities leave it possible, or None when there are too few to exclude any."
-        if math.ceil((len(own) + 1) * coverage) > len(own): return None
+        rank = math.ceil((len(own) + 1) * coverage)
+        if rank > len(own): return None
+        if rank == len(own): return np.ones(len(own), bool)  # MAPIE refuses some samples of this size
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one class at a time is what is wanted
             mapie = SplitConformalClassifier(_Given(), confidence_level=coverage, conformity_score="lac", prefit=True)

@@ -34,7 +34,8 @@ def _cell(value):
     "Text of a cell that no spreadsheet takes for a formula."
     if isinstance(value, float): return f"{value:.6f}"
     text = "" if value is None else "; ".join(value) if isinstance(value, list) else str(value)
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
+    text = text.replace("\r", "\ufffd")  # the csv module of Python 3.11 doesn't quote it, and spreadsheets end a row there
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\n") else text
 
 
 class CsvWriter:

@@ -1,0 +1,63 @@
+"""A pytest plugin: a notebook's test cells against the module that was exported from it, instead of against itself.
+
+`python -m pytest -p notebook_cells nbs/api` with `bench` on the path. `nbdev_test` runs the exported cells too, and so
+neither measures the module's coverage nor notices a change in the file; this does both.
+"""
+
+import ast
+import importlib
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+EXPORTED = re.compile(r"^#\|\s*(export|exporti|exports)\b", re.M)
+SKIPPED = re.compile(r"^#\|\s*(default_exp|notest|slow|eval:\s*false)\b", re.M)
+TARGET = re.compile(r"^#\|\s*default_exp\s+(\w+)", re.M)
+
+
+def test_cells(notebook: Path) -> tuple[str, list[str]]:
+    "The module's name, and the sources of the cells that test it."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    target = next(m[1] for s in sources if (m := TARGET.search(s)))
+    return target, [s for s in sources if not EXPORTED.search(s) and not SKIPPED.search(s)]
+
+
+def run_cell(source: str, where: str, names: dict):
+    "Execute one cell; show what its last line evaluates to, as Jupyter would."
+    tree = ast.parse(source, where)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, where, "exec"), names)
+    if last is None or source.rstrip().endswith(";"):
+        return
+    value = eval(compile(ast.Expression(last.value), where, "eval"), names)
+    show = getattr(value, "_repr_html_", None)
+    repr(value) if show is None or isinstance(value, type) else show()
+
+
+class NotebookItem(pytest.Item):
+    def runtest(self):
+        target, cells = test_cells(self.path)
+        names = vars(importlib.import_module(f"xraypneu.{target}"))
+        before, folder = dict(names), os.getcwd()
+        os.chdir(self.path.parent)
+        try:
+            for i, source in enumerate(cells):
+                run_cell(source, f"{self.path.name}, test cell {i}", names)
+        finally:
+            os.chdir(folder)
+            names.clear()
+            names.update(before)
+
+
+class Notebook(pytest.File):
+    def collect(self):
+        yield NotebookItem.from_parent(self, name=self.path.stem)
+
+
+def pytest_collect_file(file_path, parent):
+    if file_path.suffix == ".ipynb":
+        return Notebook.from_parent(parent, path=file_path)

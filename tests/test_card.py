@@ -1,0 +1,112 @@
+"The model card: each part appears where its numbers are known, and says so where they are not."
+
+import copy
+import math
+
+import pytest
+
+from xraypneu.card import _number, card_text, write_card
+
+
+def counts(n):
+    return {c: {"images": n, "patients": n // 2} for c in ("NORMAL", "PNEUMONIA")}
+
+
+INFO = dict(
+    classes=["NORMAL", "PNEUMONIA"], input={"size": 224}, calibration={"slope": .5, "intercept": -1, "fitted": "Platt"},
+    threshold=.4, threshold_rule="made up", kept_epoch=2, history=[{}, {}, {}], versions={"xraypneu": "0"},
+    licence="none", recipe=dict(weights="imagenet", head_epochs=1, batch_size=32, seed=7),
+    data=dict(title="toy", synthetic=False, notice="", data_hash="d0",
+              counts={"train": counts(4000), "test": counts(10), "excluded": counts(6)}))
+M = dict(test=dict(accuracy=.9, roc_auc=.95, brier=math.nan), test_low=dict(accuracy=.8, roc_auc=.9),
+         test_high=dict(accuracy=1., roc_auc=1.), validation=dict(accuracy=.951), shifted=dict(accuracy=.712),
+         data=dict(test_images=1234, test_patients=10))
+
+
+def card(info=None, **m):
+    "A card of the given changes, and its lines."
+    text = card_text({**copy.deepcopy(INFO), **(info or {})}, {**copy.deepcopy(M), **m}, "b0")
+    return text, text.splitlines()
+
+
+def test_numbers():
+    assert [_number(v) for v in (.5, 0, None, math.nan, math.inf)] == ["0.5000", "0.0000"] + ["not defined"] * 3
+    assert _number(.1234, True) == "12.3 %"
+
+
+def test_every_figure_has_its_row():
+    text, lines = card()
+    assert "| accuracy | **90.0 %** | 80.0 % to 100.0 % | 95.1 % | 71.2 % |" in lines
+    assert "| ROC AUC | **0.9500** | 0.9000 to 1.0000 | not defined | not defined |" in lines
+    assert "| Brier score | **not defined** | not defined to not defined | not defined | not defined |" in lines
+    assert not any(line.startswith("| F1") for line in lines)  # not measured
+    assert "1,234 test images of 10 patients." in lines
+
+
+@pytest.mark.parametrize("trainings, shown", [(1, False), (2, True)])
+def test_spread_needs_several_trainings(trainings, shown):
+    text, lines = card(seeds=dict(trainings=trainings, accuracy=dict(mean=.88, sd=.02)))
+    assert ("mean of the trainings" in text) is shown
+    wanted = "| accuracy | **90.0 %** | 80.0 % to 100.0 % | 88.0 % | 2.0 % | 95.1 % | 71.2 % |"
+    assert (wanted in lines) is shown
+    widths = {line.count("|") for line in lines if line.startswith(("| figure", "| accuracy", "| ROC AUC | **"))}
+    assert len(widths) == 1
+
+
+def test_data_and_training():
+    text, lines = card()
+    assert "| train | 4,000 of 2,000 | 4,000 of 2,000 |" in lines and "| excluded | 6 of 3 | 6 of 3 |" in lines
+    assert not any(line.startswith("| validation") for line in lines)
+    assert "From ImageNet weights: the unit alone for 1 epoch, then all convolutions for 2" in text
+    assert "balanced batches of 32 random views of 224 pixels; seed 7; epoch 2" in text
+    recipe = dict(INFO["recipe"], weights="shipped", first_block=13, balanced=False, view_sizes=[192, 224])
+    text, _ = card(dict(recipe=recipe))
+    assert "the backbone that came with the package" in text and "all convolutions from block 13 on for 2" in text
+    assert ", batches of 32 random views of 192, 224 pixels" in text
+    assert "weights read from a file" in card(dict(recipe=dict(recipe, weights="file")))[0]
+    assert "random weights" in card(dict(recipe=dict(recipe, weights="none")))[0]
+
+
+def test_optional_tables():
+    part = dict(images=5, sensitivity=.5, specificity=.25, roc_auc=.75)
+    rejection = {"noise": dict(images=20, auroc=.99, fpr95=.01, refused=1.0, pneumonia=0.0),
+                 "test images": dict(refused=.02)}
+    conformal = dict(asked=.95, coverage_normal=.94, coverage_pneumonia=.96, decided=.8, accuracy_decided=.99)
+    text, lines = card(parts={"bacterial": part}, robustness={"rotated": part}, fixed={"specificity at 95 %": .8},
+                       rejection=rejection, conformal=conformal, calibration=dict(slope=1.1, intercept=-.2),
+                       metadata_baseline=dict(roc_auc=.6))
+    assert "| bacterial | 5 | 50.0 % | 25.0 % | 0.7500 |" in lines and "| rotated | 50.0 % | 25.0 % | 0.7500 |" in lines
+    assert "| specificity at 95 % | 80.0 % |" in lines and "| noise | 20 | 0.9900 | 1.0 % | 100.0 % | 0.0 % |" in lines
+    for words in ("2.0 % are refused", "95.0 % asked for cover 94.0 %", "96.0 %", "decides on 80.0 %", "99.0 % are right",
+                  "slope 1.1000 and intercept -0.2000", "reaches ROC AUC 0.6000"):
+        assert words in text, words
+    bare, _ = card()
+    assert "can't say" in bare and "UNSURE about the rest" not in bare and "slope not defined" in bare
+
+
+@pytest.mark.parametrize("called", [None, .75])
+def test_saliency(called):
+    areas = dict(area_deletion=.1, area_deletion_random=.2, area_insertion=.8, area_insertion_random=.7)
+    pointing = dict(pointing=.6, pointing_chance=.1, pointing_called=called, randomised_correlation=.05)
+    text, _ = card(explanation=areas | pointing)
+    for words in ("area of 0.1000 (random order 0.2000)", "0.8000 (random order 0.7000)", "real one is 0.0500",
+                  "lesion in 60.0 % (by chance 10.0 %)"):
+        assert words in text, words
+    assert ("in 75.0 %." in text) is (called is not None) and "Not measured." not in text
+    assert "Not measured." in card()[0]
+
+
+def test_source_and_notice(tmp_path):
+    official = dict(M["data"], official_test=True)
+    text, _ = card(data=official)
+    assert "Kermany" in text and "89.4 %" in text and "A folder called" not in text
+    assert "A folder called 'toy'" in card()[0] and "Kermany" not in card()[0]
+    drawn = dict(data=dict(INFO["data"], synthetic=True, notice="SYNTHETIC <b>"))
+    text, _ = card(drawn, data=official)
+    assert "**SYNTHETIC <b>**" in text and "Kermany" not in text and "synthetic images only" in text
+    assert "commit `unknown`" in text and "commit `abc`" in card(dict(git_commit="abc"))[0]
+    path = write_card(tmp_path / "new/card.md", {**INFO, **drawn}, M, "b0")
+    page = path.with_suffix(".html").read_text(encoding="utf-8")
+    assert '<p class="notice">SYNTHETIC &lt;b&gt;</p>' in page and path.read_text(encoding="utf-8").startswith("# Model card")
+    write_card(path, INFO, M, "b0")
+    assert 'class="notice"' not in path.with_suffix(".html").read_text(encoding="utf-8")
