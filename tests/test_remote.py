@@ -697,6 +697,9 @@ def test_command_restores(project, clone, tmp_path):
     dvc(project, "push")
     _, write = on_disk(tmp_path / "store")
     write(stored(project)["b.txt"], b"another fiLm")
+    for words, found in (([], "looked for are there"), (["--deep"], "1 of 4 cache files on the remote are damaged")):
+        said = run([sys.executable, "-m", "xraypneu.cli", "remote", str(tmp_path / "store"), *words], project, PYTHONPATH=str(ROOT)).out
+        assert found in said, said
     for words, count in ((["--restore"], 0), (["--restore", "--deep"], 1)):
         said = run([sys.executable, "-m", "xraypneu.cli", "remote", *words], project, PYTHONPATH=str(ROOT)).out
         assert f"{count} files copied to the remote" in said

@@ -122,7 +122,7 @@ def _remote(args, out):
     # a password is asked for or comes from the environment: as an argument, every user of the machine could read it
     ask = args.user and not os.environ.get("XRAYPNEU_REMOTE_PASSWORD") and sys.stdin.isatty()
     configured = configure(args.address, args.name, args.user, getpass.getpass(f"Password of {args.user}: ") if ask else None, method=args.method, endpoint=args.endpoint, region=args.region, keyfile=args.keyfile)
-    found = probe(configured.name)
+    found = probe(configured.name, most=None if args.deep else 1000, deep=args.deep)
     out.write(f"remote {configured.name}: {configured.url} ({configured.kind}), in .dvc/config.local, which git does not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else ""))
     return 0  # it is configured; whether it works is the doctor's to judge
 
@@ -218,7 +218,7 @@ def _parser():
     r.add_argument("--region", help="of S3")
     r.add_argument("--keyfile", help="private key for SSH")
     r.add_argument("--restore", action="store_true", help="copy to the remote what it lost, or has damaged, and this machine still has")
-    r.add_argument("--deep", action="store_true", help="with --restore: read all that is there and compare the hashes, not the sizes alone")
+    r.add_argument("--deep", action="store_true", help="read all that is there and compare the hashes, not the sizes alone; with --restore too")
     d = commands.add_parser("doctor", help="what is wrong here, and the command that mends it")
     d.add_argument("--quick", action="store_true", help="without what takes seconds")
     d.add_argument("--deep", action="store_true", help="read all data on the remote and in DVC's cache and compare the hashes; takes as long as a download")
