@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SHIFT_COPIES', 'VERSIONS', 'NAMED_WEIGHTS', 'AGREEMENT', 'QUANTISATION_IMAGES', 'INT8_LIMIT', 'STAMPED',
-           'FOLD_METRICS', 'Targets', 'recipe_of', 'Validation', 'validation_of', 'decision_policy', 'Candidate',
-           'chosen', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'features_of', 'ood_detector',
-           'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary', 'new_model',
-           'model_of', 'training_key', 'train']
+           'FOLD_METRICS', 'MAX_SIZE', 'Targets', 'recipe_of', 'Validation', 'validation_of', 'decision_policy',
+           'Candidate', 'chosen', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'features_of',
+           'ood_detector', 'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary',
+           'new_model', 'model_of', 'training_key', 'train']
 
 # %% ../nbs/api/11a_recipe.ipynb #c003
 import shutil
@@ -321,12 +321,18 @@ def fold_summary(
     return pd.DataFrame({"metric": frame.columns, "mean": frame.mean().to_numpy(), "sd": frame.std(ddof=1).to_numpy()})
 
 # %% ../nbs/api/11a_recipe.ipynb #c032
+MAX_SIZE = 1024  # side of the input, pixels
+
+
 def new_model(
     size: int,  # side of the input, pixels
     weights: str | None,  # as `training.Recipe.weights`
     seed: int,
 ):
-    "A network at the beginning of a training. Raises `WeightsError`."
+    "A network at the beginning of a training. Raises `WeightsError`; `ValueError` for a size that no bundle can have."
+    if size % 32 or not 32 <= size <= MAX_SIZE:
+        raise ValueError(f"the images are {size} pixels wide, the network takes multiples of 32 up to {MAX_SIZE}: "
+                         "change prepare.size in params.yaml")
     training.seed_everything(seed)
     return network.initialise(network.build(size), weights)
 
