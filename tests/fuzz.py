@@ -141,7 +141,8 @@ def corpus():
         "png": [
             encode(i, "PNG") for i in (grey, rgb, sixteen, grey.convert("1"), rgb.convert("P"), rgb.convert("RGBA"))
         ]
-        + [encode(grey, "PNG", exif=exif)],
+        + [encode(grey, "PNG", exif=exif)]
+        + [encode(i, "PNG", compress_level=0) for i in (grey, rgb, sixteen, rgb.convert("P"), rgb.convert("RGBA"))],
         "jpeg": [encode(i, "JPEG", quality=90) for i in (grey, rgb, rgb.convert("CMYK"))]
         + [encode(i, "JPEG", progressive=True, exif=exif) for i in (grey, rgb)],
         "tiff": [encode(i, "TIFF") for i in (grey, rgb, sixteen, Image.fromarray(GREY.astype(np.float32)))]
@@ -204,16 +205,28 @@ def apply(data, op):
     return bytes(out)
 
 
+def inflated(data):
+    "What a zlib stream holds, as far as it can be read; its checksum doesn't matter."
+    stream = zlib.decompressobj(-15)
+    try:
+        return stream.decompress(data[2:], 1_000_000)
+    except zlib.error:
+        return b""
+
+
 def right_checksums(png):
-    "The PNG with the checksums of its chunks made right, so that changes reach the decoder behind them."
-    out, at = bytearray(png), 8
-    while at + 12 <= len(out):
-        length = struct.unpack_from(">I", out, at)[0]
-        if at + 12 + length > len(out):
+    "The PNG with all checksums made right, so that changes reach the code behind them."
+    out, at = bytearray(png[:8]), 8
+    while at + 12 <= len(png):
+        length = struct.unpack_from(">I", png, at)[0]
+        kind, body = png[at + 4 : at + 8], png[at + 8 : at + 8 + length]
+        if at + 12 + length > len(png):
             break
-        struct.pack_into(">I", out, at + 8 + length, zlib.crc32(out[at + 4 : at + 8 + length]))
+        if kind == b"IDAT" and (pixels := inflated(body)):
+            body = zlib.compress(pixels, 1)
+        out += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         at += 12 + length
-    return bytes(out)
+    return bytes(out + png[at:])
 
 
 def build(base, ops, checksums):
