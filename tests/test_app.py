@@ -468,6 +468,19 @@ def test_a_token_is_asked_for(tmp_path, visit):
         assert "open-sesame" not in s.kernels()[0].environ().values()
 
 
+def test_an_upload_that_is_cut_is_said(visit):
+    "A piece that never arrives leaves neither page nor queue waiting."
+    page = visit()
+    page.evaluate("""() => { const own = WebSocket.prototype.send; window.whole = () => { WebSocket.prototype.send = own; };
+        WebSocket.prototype.send = function (d) { if ((d.byteLength || 0) < 20000) own.call(this, d); }; }""")
+    choose(page, ("cut.png", film()))
+    page.wait_for_function("document.querySelector('.uploads').innerText.includes('interrupted')", timeout=30_000)
+    assert page.query_selector(".busy:visible") is None
+    page.evaluate("whole()")
+    choose(page, ("cut.png", film()))
+    wait_rows(page, 1)
+
+
 def test_closing_the_page_ends_its_process(server, visit):
     page = visit()
     before = {k.pid for k in server.kernels()}
