@@ -303,6 +303,31 @@ for i in range(3):
 """
 
 
+OPEN = """
+import sys, time
+from pathlib import Path
+from xraypneu import tracking
+tracking._quiet()
+Path(sys.argv[2]).touch()
+while not Path(sys.argv[3]).exists(): time.sleep(0.001)
+tracking.check(sys.argv[1])
+"""
+
+
+def test_a_new_store_is_made_by_one_process_at_a_time(tmp_path):
+    "Three processes open a sqlite store that is not there yet, at the same moment."
+    ready = [tmp_path / f"ready{i}" for i in range(3)]
+    opening = [subprocess.Popen([sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/mlflow.db", str(r), str(tmp_path / "go")],
+                                stderr=subprocess.PIPE, text=True) for r in ready]
+    while not all(r.exists() for r in ready):
+        assert all(p.poll() is None for p in opening)
+        time.sleep(0.05)
+    (tmp_path / "go").touch()
+    for process in opening:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+
+
 @pytest.mark.parametrize("kind", ["new sqlite file", "sqlite", "postgres"])
 def test_two_trainings_at_once_lose_nothing(kind, tmp_path, request):
     "Both make store, experiment, model, versions and alias at the same moment."
