@@ -76,7 +76,7 @@ def test_a_training_whose_dvc_is_killed_ends_with_it_and_goes_on_once(project, t
     assert killed["running"] == "dvc, stage, kernel" and killed["killed"] == "dvc"
     assert not killed["left"] and killed["gone_after"] < 5 and not inside(copy)
     note = json.loads((copy / ".cache/train/run.json").read_text())
-    assert not (copy / "models").exists()
+    assert not (copy / "models/bundle").exists()
 
     done = run(command, copy)
     assert done.returncode == 0 and "resuming after epoch" in done.stdout, done.stdout
