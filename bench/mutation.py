@@ -33,7 +33,7 @@ MODULES = {  # the tests of each, those that notice most for their time first
     "dataset": ["nbs/api/03_dataset.ipynb", "tests/test_dataset.py"],
     "bundle": ["tests/test_bundle_files.py", "nbs/api/06_bundle.ipynb"],
     "predict": ["tests/test_prediction.py", "nbs/api/16_predict.ipynb"],
-    "image": ["nbs/api/01_image.ipynb", "tests/test_image.py"],
+    "image": ["nbs/api/01_image.ipynb", "tests/test_image.py", "tests/test_image_edges.py"],
 }
 LEFT_OUT = {"metrics": "not figure and not thin_tables and not style and not report_parameters and not platt"}
 WARM = ("hypothesis", "numpy", "pandas", "PIL.Image", "pyarrow.parquet", "pydicom.pixels", "pytest", "ruamel.yaml",

@@ -375,6 +375,8 @@ def test_metadata_baseline_learns_from_train_alone():
     p, varying = metrics.metadata_baseline(train, train[:7].assign(y=0))
     assert varying == ["mode"] and len(p) == 7 and ((p > .5) == (train.y[:7] == 1)).all()
     assert metrics.metadata_baseline(rows, rows[:3])[0].tolist() == [.5] * 3
+    larger = rows.assign(width=np.where(rows.y == 1, 300, 600), height=np.where(rows.y == 1, 200, 400))
+    assert metrics.metadata_baseline(larger, larger[:3])[1] == ["width", "height"]  # one shape, two sizes
     flat = rows.assign(height=0)  # no shape is no division by zero
     assert metrics.metadata_baseline(flat, flat[:3])[1] == []
 

@@ -98,10 +98,16 @@ def test_plain_values():
     assert json.loads(json.dumps(made().to_dict()))["strange"] == .5
 
 
+def test_a_prediction_is_itself_alone():
+    one = made()
+    assert one == one and one != made() and len({one, made()}) == 2
+    assert "array" not in repr(made(pixels=np.zeros((2, 2), np.uint8)))  # neither map nor radiograph fills a log
+
+
 def test_the_map_as_a_picture():
-    map = np.array([[-10, 10], [0, 50]])
+    map = np.array([[-10, 5], [0, 50]])
     picture = made(map).map_image((2, 2))
-    want = cividis(np.array([[0, 1], [.5, 1]]))
+    want = cividis(np.array([[0, .75], [.5, 1]]))
     assert picture.mode == "RGB" and np.array_equal(np.asarray(picture), want)
     assert made(map).map_image((30, 20)).size == (30, 20)
 

@@ -1,0 +1,76 @@
+"Edges of decoding that only an exact expectation shows: orientation out of range, sides of length 0, one colour channel."
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xraypneu.image import ImageError, colour, read_radiograph, to_square
+
+
+def png(image, **kw):
+    file = io.BytesIO()
+    image.save(file, "PNG", **kw)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("value", [0, 9, 255, 65535])
+def test_an_orientation_out_of_range_leaves_the_picture_as_it_is(value):
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    exif = Image.Exif()
+    exif[0x0112] = value
+    r = read_radiograph(png(Image.fromarray(pixels), exif=exif))
+    assert (r.width, r.height) == (4, 3) and np.array_equal(r.pixels, pixels)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0), (0, 5, 3)])
+def test_a_picture_without_pixels_is_empty(shape):
+    with pytest.raises(ImageError) as caught:
+        read_radiograph(np.zeros(shape, np.uint8))
+    assert caught.value.code == "empty"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1)])
+def test_one_pixel_is_a_picture(shape):
+    r = read_radiograph(np.full(shape, 9, np.uint8))
+    assert r.pixels.tolist() == np.full(shape, 9).tolist() and (r.height, r.width) == shape
+
+
+@pytest.mark.parametrize("ink, grey", [((0, 0, 0, 0), 255), ((255, 0, 0, 0), 179), ((0, 255, 0, 0), 105),
+                                       ((0, 0, 255, 0), 226), ((0, 0, 0, 255), 0)])
+def test_inks_as_grey(ink, grey):
+    assert read_radiograph(Image.new("CMYK", (2, 2), ink)).pixels.tolist() == [[grey] * 2] * 2
+
+
+@pytest.mark.parametrize("channel, weight", [(0, .299), (1, .587), (2, .114)])
+def test_colours_as_grey(channel, weight):
+    rgb = np.zeros((2, 3, 3), np.uint8)
+    rgb[..., channel] = 200
+    want = np.full((2, 3), round(200 * weight))
+    assert np.array_equal(read_radiograph(rgb).pixels, want) and np.array_equal(read_radiograph(png(Image.fromarray(rgb))).pixels, want)
+
+
+@pytest.mark.parametrize("dtype, values, grey", [
+    (np.uint16, [100, 1100, 600], [0, 255, 128]), (np.float32, [0, 1, .5], [0, 255, 128]), (np.float64, [.2, .4, .6], [51, 102, 153])])
+def test_levels_of_arrays(dtype, values, grey):
+    assert read_radiograph(np.array([values], dtype)).pixels.tolist() == [grey]
+
+
+def test_to_square_takes_grey_alone():
+    for wrong in (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint16), np.zeros(4, np.uint8)):
+        with pytest.raises(ImageError):
+            to_square(wrong, 2)
+    assert to_square(np.repeat([[10, 30]], 2, 0).astype(np.uint8), 2).tolist() == [[10, 30]] * 2
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_colour_is_the_larger_difference_from_green(channel):
+    "Halves of 64 x 64 pixels that differ by 20 in one channel: a standard deviation of 10, whichever channel it is."
+    rgb = np.full((64, 64, 3), 100, np.uint8)
+    rgb[:32, :, channel] += 20
+    assert colour(rgb) == pytest.approx(10) and colour(png(Image.fromarray(rgb))) == pytest.approx(10)
+    opposite = np.full((64, 64, 3), 100, np.uint8)
+    opposite[:32, :, 0] += 20
+    opposite[:32, :, 2] += 20  # red and blue together: no difference between them, and 10 from green
+    assert colour(opposite) == pytest.approx(10)
