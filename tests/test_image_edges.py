@@ -74,3 +74,6 @@ def test_colour_is_the_larger_difference_from_green(channel):
     opposite[:32, :, 0] += 20
     opposite[:32, :, 2] += 20  # red and blue together: no difference between them, and 10 from green
     assert colour(opposite) == pytest.approx(10)
+    purple = np.full((64, 64, 3), 100, np.uint8)
+    purple[:32] += np.array([20, 0, 10], np.uint8)
+    assert colour(purple) == pytest.approx(10)
