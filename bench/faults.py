@@ -560,9 +560,9 @@ def resources(seed: int, server=None) -> list[Case]:
 # --- campaigns of other scripts
 
 
-SCRIPTS = {  # name to command, without its --out
-    "fuzz": ["tests/fuzz.py", "--seconds", "3600", "--seed", "{seed}"],
-    "load": ["bench/load.py", "--minutes", "15", "--sessions", "20"],
+SCRIPTS = {  # name to command; both leave {out}/summary.json
+    "fuzz": ["tests/fuzz.py", "--seconds", "3600", "--seed", "{seed}", "--out", "{out}"],
+    "load": ["bench/load.py", "--minutes", "15", "--sessions", "20", "--seed", "{seed}", "--out", "{out}/summary.json"],
 }
 
 
@@ -572,13 +572,16 @@ def script_case(case: Case, seed: int) -> dict:
     if not (ROOT / script).is_file():
         raise Skip(f"{script} is missing")
     folder = STATE / case.campaign / "out"
-    folder.mkdir(parents=True, exist_ok=True)
-    cmd = [sys.executable, script, *(a.format(seed=seed) for a in arguments), "--out", str(folder)]
+    shutil.rmtree(folder, ignore_errors=True)  # of another tree
+    folder.mkdir(parents=True)
+    cmd = [sys.executable, script, *(a.format(seed=seed, out=folder) for a in arguments)]
     code = subprocess.run(cmd, cwd=ROOT).returncode
     summary = folder / "summary.json"
     found = json.loads(summary.read_text()) if summary.is_file() else {}
-    problems = [("failed", f"{script} ended with {code}")] if code else []
-    return {"summary": found, "cases": found.get("cases", 1), "problems": problems}
+    calls = sum(f.get("calls", 0) for f in found.get("formats", {}).values())
+    why = "; ".join(found.get("failures", []))[:600]
+    problems = [("failed", f"{script} ended with {code}: {why}")] if code else []
+    return {"summary": found, "cases": calls or 1, "problems": problems}
 
 
 def tracking_case(case: Case, seed: int) -> dict:
@@ -706,7 +709,8 @@ def page(results: list) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("kills", "resources", "fuzz", "load", "tracking"), help="one campaign; bench/faults.md is not written then")
+    parser.add_argument("--only", choices=("kills", "resources", "fuzz", "load", "tracking"),
+                        help="one campaign; bench/faults.md is not written then")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=40, help="random kills")
     return campaign(parser.parse_args())
