@@ -47,10 +47,25 @@ def environment(**more) -> dict:
     "Variables for a step: programs of this environment first, nothing of the developer's own settings, and the project's own package."
     strange = ("MLFLOW_", "XRAYPNEU_", "DVC_", "KERAS_", "PYTHONPATH", "PYTEST")
     keep = {k: v for k, v in os.environ.items() if not k.startswith(strange) and not k.lower().endswith("_proxy")}
-    who = {f"GIT_{w}_{k}": v for w in ("AUTHOR", "COMMITTER") for k, v in (("NAME", "test"), ("EMAIL", "test@example.invalid"))}
+    who = {
+        f"GIT_{w}_{k}": v
+        for w in ("AUTHOR", "COMMITTER")
+        for k, v in (("NAME", "test"), ("EMAIL", "test@example.invalid"))
+    }
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return keep | who | {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-                         "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"} | more
+    return (
+        keep
+        | who
+        | {
+            "PATH": path,
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+            "DVC_NO_ANALYTICS": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        | more
+    )
 
 
 def command(step: str, url: str = "", sha256: str = "") -> list[str]:
@@ -66,7 +81,15 @@ def command(step: str, url: str = "", sha256: str = "") -> list[str]:
 
 def run(cmd: list, cwd: Path, timeout: float = 600, **env) -> subprocess.CompletedProcess:
     "Run a command to its end; standard error is in its stdout."
-    return subprocess.run(cmd, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, env=environment(**env))
+    return subprocess.run(
+        cmd,
+        cwd=cwd,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout,
+        env=environment(**env),
+    )
 
 
 def copy_tree(source: Path, to: Path):
@@ -120,7 +143,11 @@ class Ground:
             os.environ.update({k: v for k, v in environment().items() if k.startswith("GIT_")})
             project = make_project(Path(folder) / "xray")
             set_params(project, TINY)
-            for cmd in (["git", "commit", "-qam", "smaller"], ["dvc", "repro", "-q", "sample"], ["dvc", "remote", "add", "-q", "-d", "team", "../remote"]):
+            for cmd in (
+                ["git", "commit", "-qam", "smaller"],
+                ["dvc", "repro", "-q", "sample"],
+                ["dvc", "remote", "add", "-q", "-d", "team", "../remote"],
+            ):
                 if (done := run(cmd, project)).returncode:
                     raise SystemExit(f"{cmd} failed:\n{done.stdout}")
             copy_tree(Path(folder), self.folder / "new")
@@ -174,7 +201,9 @@ def recorded(project: Path) -> dict:  # name to Counter
         "model version": ask(db, "select name, version, status from model_versions"),
         "alias": ask(db, "select name, alias, version from registered_model_aliases"),
         "model's tag": ask(db, "select name, key, value from registered_model_tags"),
-        "decision": ask(db, "select version, key, value from model_version_tags where key not in ('decided', 'registered_at')"),
+        "decision": ask(
+            db, "select version, key, value from model_version_tags where key not in ('decided', 'registered_at')"
+        ),
         "Keras model": ask(db, "select name, status from logged_models where lifecycle_stage = 'active'"),
         "artifact": _artifacts(project, db),
     }
@@ -193,7 +222,9 @@ def _artifacts(project, db):
 
 def broken_objects(store: Path) -> list[str]:
     "Objects of a DVC cache or remote whose bytes are not those that their name promises."
-    found = [p for p in store.glob("files/md5/??/*") if p.is_file() and not p.name.startswith(".")]  # .*.tmp: being written
+    found = [
+        p for p in store.glob("files/md5/??/*") if p.is_file() and not p.name.startswith(".")
+    ]  # .*.tmp: being written
     return [str(p.relative_to(store)) for p in found if digest(p) != (p.parent.name + p.name).removesuffix(".dir")]
 
 
@@ -302,9 +333,14 @@ def kills(seed: int, n: int = 40) -> list[Case]:
         for i in range(count):  # one draw in each of so many equal parts of the duration
             moment = round((i + rng.random()) / count, 4)
             cases.append(Case("kills", f"{step} {i + 1}", step, targets[(i + offset) % len(targets)], moment))
-    edges = (("train", "dvc", "version registered"), ("train", "group", "run finished"), ("train", "dvc", "page written"),
-             ("evaluate", "group", "metrics recorded"), ("promote", "group", "decision recorded"),
-             ("push", "group", "objects on the remote"))
+    edges = (
+        ("train", "dvc", "version registered"),
+        ("train", "group", "run finished"),
+        ("train", "dvc", "page written"),
+        ("evaluate", "group", "metrics recorded"),
+        ("promote", "group", "decision recorded"),
+        ("push", "group", "objects on the remote"),
+    )
     cases += [Case("kills", f"{step}: {edge}", step, target, edge) for step, target, edge in edges]
     rng.shuffle(cases)  # a run that is stopped has seen something of each step
     return cases
@@ -364,18 +400,30 @@ def kill_once(cmd: list, project: Path, target: str, moment, seconds: dict, by: 
     end_all(inside(project))
     process.wait()
     last = [ln for ln in log.read_text(errors="replace").replace("\r", "\n").splitlines() if ln.strip()][-1:]
-    return {"killed": hit, "at": round(at, 2), "running": running, "said": last[0][:200] if last else "",
-            "left": [str(p) for p in left],
-            "gone_after": round(time.monotonic() - began - at, 2)}
+    return {
+        "killed": hit,
+        "at": round(at, 2),
+        "running": running,
+        "said": last[0][:200] if last else "",
+        "left": [str(p) for p in left],
+        "gone_after": round(time.monotonic() - began - at, 2),
+    }
 
 
 def again(step: str, project: Path, site=()) -> list:
     "Run a step as a user would after a fault; problems where it doesn't end well."
     done = run(command(step, *site), project)
-    fine = {"promote": (0, 2)}.get(step, (0,))  # 2: it is the champion already, since the kill came after the last of it
+    fine = {"promote": (0, 2)}.get(
+        step, (0,)
+    )  # 2: it is the champion already, since the kill came after the last of it
     if done.returncode in fine:
         return []
-    return [("failed", f"the next {step} ended with {done.returncode}: {' | '.join(done.stdout.strip().splitlines()[-3:])[:600]}")]
+    return [
+        (
+            "failed",
+            f"the next {step} ended with {done.returncode}: {' | '.join(done.stdout.strip().splitlines()[-3:])[:600]}",
+        )
+    ]
 
 
 def kill_case(ground: Ground, case: Case, site) -> dict:
@@ -435,7 +483,15 @@ def unprivileged(cmd: list) -> list:
         return cmd
     if not shutil.which("setpriv"):
         raise Skip("setpriv (of util-linux) is missing, and root may write everywhere")
-    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-dac_override,-dac_read_search", "--", *cmd]
+    return [
+        "setpriv",
+        "--bounding-set",
+        "-dac_override,-dac_read_search",
+        "--inh-caps",
+        "-dac_override,-dac_read_search",
+        "--",
+        *cmd,
+    ]
 
 
 EXPLAINED = {  # what a message must say, each in some words
@@ -448,11 +504,21 @@ EXPLAINED = {  # what a message must say, each in some words
 def half_written(project: Path, reference: Path) -> list:
     "Outputs that a failed step left which are neither whole nor missing, and a damaged store. Reports apart: as far as they came is what they are for."
     problems = []
-    for out in ("data/prepared", "models/bundle", "models/run.json", DATA, "reports/metrics.json", "reports/promotion.json"):
+    for out in (
+        "data/prepared",
+        "models/bundle",
+        "models/run.json",
+        DATA,
+        "reports/metrics.json",
+        "reports/promotion.json",
+    ):
         got, wanted = files(project / out), files(reference / out)
         if got and wanted and got != wanted and out not in ("models/run.json", "reports/promotion.json"):
             problems.append(("differing", f"half-written: {out}"))
-    if (project / "mlflow.db").is_file() and ask(project / "mlflow.db", "pragma integrity_check") not in ([("ok",)], []):
+    if (project / "mlflow.db").is_file() and ask(project / "mlflow.db", "pragma integrity_check") not in (
+        [("ok",)],
+        [],
+    ):
         problems.append(("lost", "mlflow.db is damaged"))
     return problems
 
@@ -513,7 +579,12 @@ def faketime() -> str:
 
 def clock_case(ground: Ground, case: Case, site) -> dict:
     "Kill a step in the middle; the clock jumps; run it again."
-    jump = {"LD_PRELOAD": faketime(), "FAKETIME": case.more["jump"], "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+    jump = {
+        "LD_PRELOAD": faketime(),
+        "FAKETIME": case.more["jump"],
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
     project = ground.restore(case.step)
     out = kill_once(command(case.step, *site), project, "group", case.moment, ground.seconds[case.step]) or {}
     done = run(command(case.step, *site), project, **jump)
@@ -526,35 +597,75 @@ def network_case(ground: Ground, case: Case, site) -> dict:
     server, url = case.more["site"], site[0]
     project = ground.restore("fetch")
     code = "import sys; from xraypneu.fetch import fetch_url; fetch_url(sys.argv[1], sys.argv[2], sys.argv[3], timeout=2, retries=2, wait=0.2)"
-    cmd = [sys.executable, "-c", code, "http://127.0.0.1:9/data.zip" if case.what == "no network" else url, DATA, site[1]]
+    cmd = [
+        sys.executable,
+        "-c",
+        code,
+        "http://127.0.0.1:9/data.zip" if case.what == "no network" else url,
+        DATA,
+        site[1],
+    ]
     before = server.drops, server.stall, server.pace
-    server.drops, server.stall, server.pace = {"drops": (2, False, 0), "stalls": (0, True, 0), "slow": (0, False, 0.05)}.get(case.what, before)
+    server.drops, server.stall, server.pace = {
+        "drops": (2, False, 0),
+        "stalls": (0, True, 0),
+        "slow": (0, False, 0.05),
+    }.get(case.what, before)
     began = time.monotonic()
     try:
         done = run(cmd, project, timeout=120)
     finally:
         server.drops, server.stall, server.pace = before
-    out = {"exit": done.returncode, "after": round(time.monotonic() - began, 2), "said": done.stdout.strip().splitlines()[-1][:300] if done.stdout.strip() else ""}
+    out = {
+        "exit": done.returncode,
+        "after": round(time.monotonic() - began, 2),
+        "said": done.stdout.strip().splitlines()[-1][:300] if done.stdout.strip() else "",
+    }
     problems = []
     if (case.what in ("no network", "stalls")) != bool(done.returncode):
         problems.append(("failed", f"ended with {done.returncode}: {out['said']}"))
     if done.returncode:
         problems += [("differing", "half-written data set")] if (project / DATA).exists() else []
         problems += again("fetch", project, site)
-    return out | {"problems": problems + differences(files(ground.after("fetch") / "xray" / DATA), files(project / DATA), "fetched file")}
+    return out | {
+        "problems": problems
+        + differences(files(ground.after("fetch") / "xray" / DATA), files(project / DATA), "fetched file")
+    }
 
 
 def resources(seed: int, server=None) -> list[Case]:
     rng, out = random.Random(seed + 1), []
     for step in ("prepare", "train", "evaluate", "promote", "fetch"):
         for i in (1, 2):
-            out.append(Case("resources", f"disk full: {step} {i}", step, moment=round(rng.uniform(0.05, 0.9), 3), what="disk full"))
+            out.append(
+                Case(
+                    "resources",
+                    f"disk full: {step} {i}",
+                    step,
+                    moment=round(rng.uniform(0.05, 0.9), 3),
+                    what="disk full",
+                )
+            )
         out.append(Case("resources", f"read-only: {step}", step, what="read-only"))
-    closed = {"prepare": ["data"], "train": ["models", "reports", "."], "evaluate": ["reports"], "promote": ["mlflow.db"], "fetch": ["data"]}
-    out += [Case("resources", f"no permission: {step}", step, what="no permission", more={"closed": names}) for step, names in closed.items()]
-    out += [Case("resources", f"clock {jump}: {step}", step, moment=0.6, what="clock", more={"jump": jump})
-            for step, jump in (("prepare", "+2d"), ("train", "-2d"), ("train", "+400d"), ("evaluate", "-2d"))]
-    return out + [Case("resources", f"network: {what}", "fetch", what=what, more={"site": server}) for what in ("no network", "stalls", "slow", "drops")]
+    closed = {
+        "prepare": ["data"],
+        "train": ["models", "reports", "."],
+        "evaluate": ["reports"],
+        "promote": ["mlflow.db"],
+        "fetch": ["data"],
+    }
+    out += [
+        Case("resources", f"no permission: {step}", step, what="no permission", more={"closed": names})
+        for step, names in closed.items()
+    ]
+    out += [
+        Case("resources", f"clock {jump}: {step}", step, moment=0.6, what="clock", more={"jump": jump})
+        for step, jump in (("prepare", "+2d"), ("train", "-2d"), ("train", "+400d"), ("evaluate", "-2d"))
+    ]
+    return out + [
+        Case("resources", f"network: {what}", "fetch", what=what, more={"site": server})
+        for what in ("no network", "stalls", "slow", "drops")
+    ]
 
 
 # --- campaigns of other scripts
@@ -591,7 +702,10 @@ def tracking_case(case: Case, seed: int) -> dict:
         raise Skip(f"{case.what} is missing")
     done = subprocess.run(cmd, cwd=ROOT, text=True, capture_output=True)
     last = done.stdout.strip().splitlines()[-1:]
-    return {"said": last[0] if last else "", "problems": [("failed", f"{case.what}: {last}")] if done.returncode else []}
+    return {
+        "said": last[0] if last else "",
+        "problems": [("failed", f"{case.what}: {last}")] if done.returncode else [],
+    }
 
 
 # --- the driver
@@ -603,15 +717,33 @@ def say(text):
 
 def tree() -> str:
     "Names what is tested: the bytes of the files that a result may depend on."
-    listed = ["git", "ls-files", "-co", "--exclude-standard", "-z", "--", "xraypneu", "nbs/pipeline", "nbs/app", "tests", "bench/*.py",
-              "dvc.yaml", "params.yaml", "voila.py", "settings.ini", "deploy"]
+    listed = [
+        "git",
+        "ls-files",
+        "-co",
+        "--exclude-standard",
+        "-z",
+        "--",
+        "xraypneu",
+        "nbs/pipeline",
+        "nbs/app",
+        "tests",
+        "bench/*.py",
+        "dvc.yaml",
+        "params.yaml",
+        "voila.py",
+        "settings.ini",
+        "deploy",
+    ]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     sums = [f"{n} {digest(ROOT / n)}" for n in sorted(filter(None, names)) if (ROOT / n).is_file()]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:12]
 
 
 def commit() -> str:
-    return subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @contextlib.contextmanager
@@ -667,6 +799,8 @@ def finished(case: Case, now: str, seed: int) -> dict | None:
 def campaign(args) -> int:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     now, results = tree(), []
+    if os.path.ismount(STATE / "work"):  # of a campaign that was killed
+        subprocess.run(["umount", "-l", str(STATE / "work")], check=True)
     with served(args.seed) as (server, site):
         cases = planned(args, server)
         ground = Ground(STATE / f"ground-{now}", STATE / "work")
@@ -677,13 +811,27 @@ def campaign(args) -> int:
             if result is None:
                 began = time.monotonic()
                 result = perform(ground, case, site, args.seed)
-                result |= {"campaign": case.campaign, "case": case.name, "target": case.target, "moment": case.moment, "seed": args.seed,
-                           "tree": now, "commit": commit(), "seconds": round(time.monotonic() - began, 1)}
+                result |= {
+                    "campaign": case.campaign,
+                    "case": case.name,
+                    "target": case.target,
+                    "moment": case.moment,
+                    "seed": args.seed,
+                    "tree": now,
+                    "commit": commit(),
+                    "seconds": round(time.monotonic() - began, 1),
+                }
                 result_file(case).parent.mkdir(parents=True, exist_ok=True)
                 result_file(case).write_text(json.dumps(result, indent=1))
             results.append(result)
-            verdict = f"skipped: {result['skipped']}" if "skipped" in result else "; ".join(f"{k}: {t}" for k, t in result["problems"][:4]) or "ok"
-            say(f"{i}/{len(cases)} {case.campaign} | {case.name} | {result.get('killed', '')} {result.get('at', '')} | {verdict}")
+            verdict = (
+                f"skipped: {result['skipped']}"
+                if "skipped" in result
+                else "; ".join(f"{k}: {t}" for k, t in result["problems"][:4]) or "ok"
+            )
+            say(
+                f"{i}/{len(cases)} {case.campaign} | {case.name} | {result.get('killed', '')} {result.get('at', '')} | {verdict}"
+            )
     if not args.only:
         (HERE / "faults.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
         (HERE / "faults.md").write_text(page(results))
@@ -693,15 +841,33 @@ def campaign(args) -> int:
 
 def page(results: list) -> str:
     "The table, from the results alone."
-    lines = ["# Faults", "", "Written by `make faults`; each case is in faults.json.", "",
-             "| campaign | cases | lost | doubled | differing | failed | skipped | seed | commit | minutes |", "|---|" + "---:|" * 6 + "---|---|---:|"]
+    lines = [
+        "# Faults",
+        "",
+        "Written by `make faults`; each case is in faults.json.",
+        "",
+        "| campaign | cases | lost | doubled | differing | failed | skipped | seed | commit | minutes |",
+        "|---|" + "---:|" * 6 + "---|---|---:|",
+    ]
     for name in dict.fromkeys(r["campaign"] for r in results):
         rows = [r for r in results if r["campaign"] == name]
         counts = [sum(any(k == kind for k, _ in r["problems"]) for r in rows) for kind in KINDS]
         skipped = sum("skipped" in r for r in rows)
-        cells = [name, sum(r.get("cases", 1) for r in rows), *counts, skipped, rows[0]["seed"], rows[0]["commit"], f"{sum(r['seconds'] for r in rows) / 60:.1f}"]
+        cells = [
+            name,
+            sum(r.get("cases", 1) for r in rows),
+            *counts,
+            skipped,
+            rows[0]["seed"],
+            rows[0]["commit"],
+            f"{sum(r['seconds'] for r in rows) / 60:.1f}",
+        ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    bad = [f"- {r['campaign']}, {r['case']}: " + "; ".join(f"{k}: {t}" for k, t in r["problems"]) for r in results if r["problems"]]
+    bad = [
+        f"- {r['campaign']}, {r['case']}: " + "; ".join(f"{k}: {t}" for k, t in r["problems"])
+        for r in results
+        if r["problems"]
+    ]
     skipped = [f"- {r['campaign']}, {r['case']}: {r['skipped']}" for r in results if "skipped" in r]
     lines += ["", "## Problems", "", *(bad or ["None."]), *(["", "## Skipped", "", *skipped] if skipped else [])]
     return "\n".join(lines) + "\n"
@@ -709,8 +875,11 @@ def page(results: list) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("kills", "resources", "fuzz", "load", "tracking"),
-                        help="one campaign; bench/faults.md is not written then")
+    parser.add_argument(
+        "--only",
+        choices=("kills", "resources", "fuzz", "load", "tracking"),
+        help="one campaign; bench/faults.md is not written then",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=40, help="random kills")
     return campaign(parser.parse_args())

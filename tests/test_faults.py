@@ -190,7 +190,11 @@ def test_finished_cases_are_not_repeated_unless_the_tree_changes(monkeypatch, tm
     assert faults.finished(case, "tree", 1) is None
     faults.result_file(case).parent.mkdir()
     faults.result_file(case).write_text(json.dumps({"tree": "tree", "seed": 1, "problems": []}))
-    assert faults.finished(case, "tree", 1) and not faults.finished(case, "other", 1) and not faults.finished(case, "tree", 2)
+    assert (
+        faults.finished(case, "tree", 1)
+        and not faults.finished(case, "other", 1)
+        and not faults.finished(case, "tree", 2)
+    )
     assert faults.tree() == faults.tree()
 
 
@@ -208,11 +212,27 @@ def test_what_is_lost_doubled_or_differs_is_found(project, tmp_path):
     (run_id,) = [r[0] for r in faults.ask(copy / "mlflow.db", "select run_uuid from runs")]
     c.log_metric(run_id, "test_accuracy", 0.0)
     text = " ".join(f"{kind} {what}" for kind, what in compare(copy, project))
-    for words in ("lost reports/predictions.csv/", "doubled models/bundle/ more", "differing reports/metrics.json/", "of the cache is broken", "doubled 1 × metric point ('test_accuracy'"):
+    for words in (
+        "lost reports/predictions.csv/",
+        "doubled models/bundle/ more",
+        "differing reports/metrics.json/",
+        "of the cache is broken",
+        "doubled 1 × metric point ('test_accuracy'",
+    ):
         assert words in text, text
 
 
 def test_the_table_counts_what_the_results_say():
     row = {"campaign": "kills", "case": "a", "seed": 1, "commit": "abc", "seconds": 60.0}
-    text = page([row | {"problems": []}, row | {"problems": [["doubled", "x"], ["doubled", "y"], ["failed", "z"]]}, row | {"problems": [], "skipped": "no root"}])
-    assert "| kills | 3 | 0 | 1 | 0 | 1 | 1 | 1 | abc | 3.0 |" in text and "doubled: x; doubled: y; failed: z" in text and "no root" in text
+    text = page(
+        [
+            row | {"problems": []},
+            row | {"problems": [["doubled", "x"], ["doubled", "y"], ["failed", "z"]]},
+            row | {"problems": [], "skipped": "no root"},
+        ]
+    )
+    assert (
+        "| kills | 3 | 0 | 1 | 0 | 1 | 1 | 1 | abc | 3.0 |" in text
+        and "doubled: x; doubled: y; failed: z" in text
+        and "no root" in text
+    )
