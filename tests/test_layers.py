@@ -1,6 +1,7 @@
 """Data flows one way: the notebooks are numbered, and no module imports from one with a higher number, not even within a function."""
 
 import ast
+import re
 
 from conftest import ROOT
 
@@ -23,3 +24,11 @@ def test_no_module_imports_from_a_floor_above_it():
     for name, own in NUMBER.items():
         above = [m for m in imported(ast.parse((ROOT / f"xraypneu/{name}.py").read_text())) if NUMBER.get(m, "") >= own]
         assert not above, f"xraypneu/{name}.py imports {above}"
+
+
+def test_the_table_of_faults_names_tests_that_exist():
+    page = (ROOT / "nbs/tutorials/faults.ipynb").read_text()
+    named = set(re.findall(r"`(test_\w+)::(test_\w+)`", page))
+    assert len(named) > 40
+    missing = {f"{file}::{test}" for file, test in named if f"def {test}(" not in (ROOT / f"tests/{file}.py").read_text()}
+    assert not missing
