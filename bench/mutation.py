@@ -271,6 +271,7 @@ def run(module: str, wanted: int, seed: int, out: Path, jobs: int, again: bool) 
     journal = out / f"{module}-{seed}-{hashlib.sha256(source.encode()).hexdigest()[:12]}.jsonl"
     results = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     if again:
+        wanted = max(wanted, sum(r["result"] != "invalid" for r in results))  # none of them may drop out of the count
         results = [r for r in results if r["result"] != "survived"]
         journal.write_text("".join(json.dumps(r) + "\n" for r in results))
     notes, seconds = first(module, source, out)
