@@ -117,7 +117,7 @@ docs: $(READY) ## build/docs/, the notebooks as HTML pages
 dist: $(READY) ## dist/, wheel and source; on a tag, only one that is the version's
 	@[ "$${GITHUB_REF_TYPE:-}" != tag ] || [ "$${GITHUB_REF_NAME:-}" = "v$$(python -c 'import xraypneu; print(xraypneu.__version__)')" ] || { echo "tag $$GITHUB_REF_NAME is not v and the version in settings.ini"; exit 1; }
 	@rm -rf dist build/lib build/bdist.*
-	@python -m build --outdir dist
+	@python -m build --no-isolation --outdir dist
 
 rehearse: $(READY) ## the workflows' steps in clean clones, as GitHub would run them, in this environment; WORKFLOWS="ci train"
 	@.ci/rehearse --venv $(VENV) $(call given,WORKFLOWS)

@@ -70,7 +70,7 @@ def test_one_version_of_a_package_everywhere():
 
 
 def test_nothing_is_installed_without_its_hash():
-    "Every call of pip in Makefile and Dockerfile is by a lock, or takes the project alone and builds it with locked tools."
+    "Every call of pip in Makefile and Dockerfile is by a lock, or takes the project alone, built with those locked."
     calls = [
         line
         for f in ("Makefile", "deploy/Dockerfile")
@@ -84,6 +84,7 @@ def test_nothing_is_installed_without_its_hash():
             call
         )
     assert "LOCKED := -m pip install --require-hashes --no-build-isolation" in (ROOT / "Makefile").read_text()
+    assert "python -m build --no-isolation" in (ROOT / "Makefile").read_text()  # else it downloads a setuptools
 
 
 def wheel(folder, says):
