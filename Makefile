@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check test lint export sync ship verify bench bench-app faults tools constraints audit sbom sign release clean \
+.PHONY: help env run app check test lint export sync ship verify bench bench-app faults coverage tools constraints audit sbom sign release clean \
   programs pull pulled promote push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
@@ -76,6 +76,11 @@ bench: $(READY) ## Predictor beside Keras, LiteRT and OpenVINO, into bench/resul
 
 faults: $(READY) ## kills, full disks, fuzzing, load, into bench/faults.md; hours, goes on where it stopped; ONLY=kills SEED=1
 	@python bench/faults.py $(if $(call given,ONLY),--only $(call given,ONLY)) $(if $(call given,SEED),--seed $(call given,SEED))
+
+coverage: $(READY) ## line coverage of the package, at least 95 %; slower than make test by a third or more
+	python -m pytest --cov --cov-report=
+	PYTHONPATH=bench python -m pytest -p notebook_cells nbs/api --cov --cov-append --cov-report=
+	coverage report --fail-under=95
 
 bench-app: $(READY) ## the dashboard's opening, answers, memory and crowds, into bench/dashboard.md; ten minutes, on an idle machine with Chromium
 	@python bench/dashboard.py
