@@ -10,7 +10,10 @@ __all__ = ['SHIFT_COPIES', 'VERSIONS', 'NAMED_WEIGHTS', 'AGREEMENT', 'QUANTISATI
            'new_model', 'model_of', 'training_key', 'train']
 
 # %% ../nbs/api/11a_recipe.ipynb #c003
+import hashlib
+import inspect
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
@@ -19,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from . import bundle as bundle_module
 from . import augment, calibrate, known, metrics, network, quantize, training
 from .bundle import INT8, REFERENCE, Bundle, write_bundle
 from .dataset import CLASSES, Prepared
@@ -349,9 +353,14 @@ def training_key(
     targets: Targets,
     model,  # of `new_model`, with the recipe's seed
 ) -> str:
-    "Names a training: the same data, recipe, targets, initial weights and training code give the same key."
-    print_ = training.fingerprint(recipe, prepared.info["data_hash"], model)
-    return f"{print_} {targets.sensitivity} {targets.coverage} {targets.seeds} {targets.folds}"
+    "Names a training: the same data, recipe, targets, initial weights and code give the same key."
+    digest = hashlib.sha256()
+    for module in (bundle_module, calibrate, known, metrics, quantize, sys.modules[__name__]):
+        if getattr(module, "__file__", None):
+            digest.update(inspect.getsource(module).encode())
+    fingerprint = training.fingerprint(recipe, prepared.info["data_hash"], model)
+    wanted = f"{targets.sensitivity} {targets.coverage} {targets.seeds} {targets.folds}"
+    return f"{fingerprint} {digest.hexdigest()[:16]} {wanted}"
 
 # %% ../nbs/api/11a_recipe.ipynb #c033
 def train(

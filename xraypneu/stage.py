@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'check_params', 'normalise', 'title_of',
-           'html_page', 'to_html', 'Echo', 'hide_secrets', 'without_radiographs', 'run_stage', 'summary', 'set_params',
-           'main']
+           'html_page', 'to_html', 'Echo', 'hide_secrets', 'without_radiographs', 'sources', 'unchanged', 'run_stage',
+           'summary', 'set_params', 'main']
 
 # %% ../nbs/api/18_stage.ipynb #c003
 import argparse
@@ -339,13 +339,35 @@ def _circumstances(error, root) -> list:  # of lines
         out.append(f"Let this user write there (chown, chmod, or mount it writable) and start again: {root}")
     return out
 
+# %% ../nbs/api/18_stage.ipynb #c17f
+def sources(
+    name: str,  # of the stage
+    root: Path,  # of the project
+) -> dict:  # path in the project to its SHA-256; '' where it is missing
+    "The notebook and the modules that dvc.yaml names for a stage."
+    stages = read_yaml(root / "dvc.yaml").get("stages", {}) if (root / "dvc.yaml").is_file() else {}
+    paths = [d for d in stages.get(name, {}).get("deps", []) if str(d).endswith((".ipynb", ".py"))]
+    found = {p: root / p for p in paths or [f"nbs/pipeline/{name}.ipynb"]}
+    return {p: hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for p, f in found.items()}
+
+
+@contextlib.contextmanager
+def unchanged(name: str, root: Path):
+    "Raise `StageError` if a source of the stage changes within the block."
+    before = sources(name, root)
+    yield
+    changed = [p for p, now in sources(name, root).items() if before.get(p) != now]
+    if changed:
+        raise StageError(f"{', '.join(changed)} changed while {name} ran, so its result may be of neither version. Run it again")
+
 # %% ../nbs/api/18_stage.ipynb #c17a
 def run_stage(name: str, root=None) -> Path:  # the executed notebook
     "Execute a stage's notebook with the parameters of `params.yaml`, one at a time. Raises `StageError`."
     root = project_root() if root is None else Path(root).resolve()
     try:
         with _alone(name, root):
-            report = _execute(name, root)
+            with unchanged(name, root):
+                report = _execute(name, root)
             _completed(name, root)
     except (StageError, OSError) as e:
         text = str(e) if isinstance(e, StageError) else f"{name} failed: {e}"

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import augment, network  # before TensorFlow: it sets what TensorFlow reads when it is imported
+from . import augment, calibrate, network  # before TensorFlow: it sets what TensorFlow reads when it is imported
 from .augment import Views
 from .calibrate import fit_platt
 
@@ -111,14 +111,21 @@ def validate(model, sets):
     return out
 
 # %% ../nbs/api/09_training.ipynb #c014
-def fingerprint(recipe: Recipe, data_hash: str, model) -> str:
-    "Names a training: the same data, recipe, initial weights and code give the same."
+def fingerprint(
+    recipe: Recipe,
+    data_hash: str,
+    model,  # with the initial weights
+    targets=None,  # (n,) labels to learn instead, of `fit`
+) -> str:
+    "Names a training: the same data, targets, recipe, initial weights and code give the same."
     digest = hashlib.sha256(json.dumps([asdict(recipe), data_hash, keras.__version__, tf.__version__], sort_keys=True).encode())
-    for module in (augment, network, sys.modules[__name__]):
+    for module in (augment, calibrate, network, sys.modules[__name__]):
         if getattr(module, "__file__", None):
             digest.update(inspect.getsource(module).encode())
     for value in network.weights(model).values():
         digest.update(value.tobytes())
+    if targets is not None:
+        digest.update(np.asarray(targets, dtype=np.float32).tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -215,7 +222,6 @@ def fit(
     (images, y), (val_images, val_y) = train, validation
     if min(np.bincount(val_y, minlength=2)) == 0:
         raise ValueError("validation needs images of both classes: raise prepare.validation in params.yaml")
-    targets = np.asarray(y if targets is None else targets, dtype=np.float32)
     size = model.input_shape[1]
     views = recipe.view_sizes or (size,)
     if set(views) != {size} and size % 32:
@@ -223,7 +229,8 @@ def fit(
     learner = model if set(views) == {size} else network.set_weights(network.build(None), network.weights(model))
     sets = {"val": (val_images, val_y), "shifted": (augment.shifted_copies(val_images), val_y)}
     phases = ["head"] * recipe.head_epochs + ["fine-tuning"] * recipe.epochs
-    path = Path(state) / f"{fingerprint(recipe, data_hash, model)}.npz" if state else None
+    path = Path(state) / f"{fingerprint(recipe, data_hash, model, targets)}.npz" if state else None
+    targets = np.asarray(y if targets is None else targets, dtype=np.float32)
     saved = _load(path) if path else None
     history, wait, best, start = [], 0, {KEPT_BY: math.inf}, 0
     if saved:
