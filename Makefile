@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+TOOLS := .cache/tools
 # the environment's programs come first, for make and for what DVC starts
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -49,7 +50,7 @@ app: $(READY) ## the dashboard; MODEL=folder or models:/name@alias in the place 
 check: $(READY) ## hold the sample run's figures against what is promised of them
 	@python -m pytest -q tests/accept_sample.py
 
-test: $(READY) ## notebook tests and the test suite
+test: $(READY) $(TOOLS)/.ready ## notebook tests and the test suite
 	nbdev_test --n_workers 1 --timing
 	python -m pytest
 
@@ -129,7 +130,6 @@ rehearse: $(READY) ## the workflows' steps in clean clones, as GitHub would run 
 
 # --- supply chain; the tools have an environment of their own, so that they change nothing of the project's
 
-TOOLS := .cache/tools
 
 $(TOOLS)/.ready: locks/build.txt locks/tools.txt
 	@rm -rf $(TOOLS)

@@ -393,7 +393,7 @@ def test_a_model_that_is_not_there_is_said(tmp_path, visit, damage):
 def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
     broken = tmp_path / "sitecustomize.py"
     broken.write_text("import os\nif os.environ.get('XRAYPNEU_BREAK'):\n import xraypneu.predict as p\n def f(*a, **k): raise RuntimeError('patient Smith')\n p.Predictor.predict = f\n")
-    with Server(tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]), XRAYPNEU_BREAK="1") as s:
+    with Server(tmp_path, PYTHONPATH=os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])), XRAYPNEU_BREAK="1") as s:
         page = visit(s.url)
         choose(page, ("smith-john.png", film()))
         page.wait_for_selector(".trouble:not([hidden])")

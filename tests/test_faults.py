@@ -71,6 +71,7 @@ def take_away(ground, what, moment=0.0, **more):
 def test_a_training_whose_dvc_is_killed_ends_with_it_and_goes_on_once(project, tmp_path):
     "`kill -9` of dvc alone: nothing runs on, and the next dvc completes the same run, to the byte."
     copy = earlier(project, tmp_path / "xray", ("sample", "prepare"))
+    run(["git", "reset", "-q", "--soft", "HEAD~1"], copy)  # the commit that the project was trained at is in the bundle
     command = ["dvc", "repro", "--single-item", "train"]
     killed = kill_once(command, copy, "dvc", "second epoch", {})  # so that the optimizer has a state to go on from
     assert killed["running"] == "dvc, stage, kernel" and killed["killed"] == "dvc"

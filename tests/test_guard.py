@@ -109,7 +109,7 @@ def test_a_busy_session_ends(tmp_path):
         "import os\nif os.environ.get('XRAYPNEU_HANG'):\n import time, xraypneu.predict as p\n"
         " p.Predictor.predict = lambda *a, **k: time.sleep(600)\n"
     )
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
 
     async def hang():
         me = await load.Visitor(s).start()

@@ -473,10 +473,13 @@ def test_a_server_that_dies_during_a_training(copy, sqlite_server):
         assert "recorded locally: run `xraypneu sync`" in said.strip().splitlines()[-1]
     assert "All runs" not in run([sys.executable, "-m", "xraypneu.cli", "sync"], copy, **env).out
     c = client(sqlite_server)
-    (found,) = c.search_runs([c.get_experiment_by_name("xraypneu").experiment_id])
+    record = json.loads((copy / "models/run.json").read_text())["record"]  # the server has runs of other tests, too
+    experiment = c.get_experiment_by_name("xraypneu").experiment_id
+    (found,) = c.search_runs([experiment], f"tags.xraypneu_record = '{record}'")
     assert found.info.status == "FINISHED" and "test_roc_auc" in found.data.metrics
     assert steps(sqlite_server, found.info.run_id) == [1, 2]
-    assert len(c.search_model_versions("name = 'xraypneu'")) == 1
-    assert len(c.search_logged_models([found.info.experiment_id])) == 1
+    assert len(c.search_model_versions(f"run_id = '{found.info.run_id}'")) == 1
+    models = c.search_logged_models([experiment])
+    assert [m.source_run_id for m in models].count(found.info.run_id) == 1
     stored = {f.path for f in c.list_artifacts(found.info.run_id, "reports")}
     assert stored >= {"reports/train.html", "reports/evaluate.html"} and not waiting(copy)
