@@ -174,6 +174,30 @@ def test_what_an_operating_system_left_in_any_case(data):
     assert len(go(data).manifest) == 12
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has other rights")
+def test_a_folder_that_cant_be_opened_is_named(data, monkeypatch):
+    def refused():
+        try:
+            if root:
+                os.seteuid(65534)  # for root no folder is locked
+            with pytest.raises(DataError) as e:
+                prepare(Path("data"), Path("out"), progress=False)
+            return str(e.value)
+        finally:
+            if root:
+                os.seteuid(0)
+
+    root = os.geteuid() == 0
+    data.parent.chmod(0o755)
+    monkeypatch.chdir(data.parent)  # whose own parents need not be open to everyone
+    for locked in ("data/train/NORMAL", "data/train", "data"):
+        (data.parent / locked).chmod(0)
+        try:
+            assert refused() == f"the folder {locked} can't be opened: Permission denied."
+        finally:
+            (data.parent / locked).chmod(0o755)
+
+
 def test_linked_folders_are_followed_once(data):
     picture(data.parent / "elsewhere/deep/IM-300.png")
     (data / "train/NORMAL/linked").symlink_to(data.parent / "elsewhere")
@@ -300,6 +324,17 @@ def test_a_split_without_either_class_is_refused(data, split, label):
     n = 4 if split == "train" else 2
     with pytest.raises(DataError, match=rf"the {split} split .* has no {label} image: none of its {n} files is usable"):
         go(data)
+
+
+def test_one_readable_file_is_not_none(data):
+    for file in sorted(data.rglob("*.png"))[1:]:
+        file.write_text("x")
+    with pytest.raises(DataError, match="the train split .* has no NORMAL image: none of its 4 files is usable"):
+        go(data)
+    (data / "test/NORMAL/IM-100.png").write_text("x")
+    with pytest.raises(DataError) as e:
+        go(data)
+    assert str(e.value).endswith("is a readable image. The first: test/NORMAL/IM-100.png.")
 
 
 @pytest.mark.parametrize("label", CLASSES)
