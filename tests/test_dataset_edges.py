@@ -1,5 +1,6 @@
 """Limits, order and wording of `prepare`: small folders and small tables with exact answers."""
 
+import dataclasses
 import json
 import os
 import threading
@@ -158,6 +159,8 @@ def test_layouts_by_kind(tmp_path):
     assert kinds[0].ignored == [] and kinds[2].ignored == ["NORMAL", "PNEUMONIA"]
     assert [(s, c) for s, c, _ in kinds[2].folders] == [(s, c) for s in ("test", "train") for c in CLASSES]
     assert all(f == root / s / c for s, c, f in kinds[2].folders)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        kinds[0].kind = "train"
 
 
 def test_val_may_lack_a_class_or_files(data):
@@ -451,7 +454,7 @@ def test_stored_pictures_by_hand():
     rows = [  # the first row counts too, an unreadable file does not
         (0, "NORMAL", 100, 200, 1500, "L", "PNG"),
         (1, "NORMAL", 300, 200, 3500, "RGB", "JPEG"),
-        (2, "NORMAL", 301, 100, 4400, "L", "JPEG"),
+        (2, "NORMAL", 301, 100, 4400, "RGB", "JPEG"),
         (-1, "NORMAL", 0, 0, 9, "", ""),
         (3, "PNEUMONIA", 10, 20, 1000, "RGB", "PNG"),
         (4, "PNEUMONIA", 10, 20, 1000, "L", "DICOM"),
@@ -460,7 +463,7 @@ def test_stored_pictures_by_hand():
     assert list(table.index) == list(CLASSES)
     assert table.loc["NORMAL"].to_dict() == {
         "median width": "300", "median height": "200", "median width / height": "1.50", "median kB": "4",
-        "mode": "L 67%, RGB 33%", "format": "JPEG 67%, PNG 33%",
+        "mode": "RGB 67%, L 33%", "format": "JPEG 67%, PNG 33%",
     }  # fmt: skip
     assert list(table.loc["PNEUMONIA"]) == ["10", "20", "0.50", "1", "L 50%, RGB 50%", "DICOM 50%, PNG 50%"]
 

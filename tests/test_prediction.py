@@ -215,7 +215,9 @@ def test_stream_in_order_with_errors_in_their_places(predictor, film):
 
 @pytest.mark.parametrize("kw", [{"errors": "ignore"}, {"batch_size": 0}, {"workers": 0}, {"batch_size": -1}, {"workers": -1}])
 def test_stream_parameters(predictor, kw):
-    with pytest.raises(ValueError, match=next(iter(kw))):
+    (name, value), = kw.items()
+    hint = "give 'raise' or 'return'" if name == "errors" else "give at least 1"
+    with pytest.raises(ValueError, match=f"{name}.* {value!r}.*: {hint}"):
         list(predictor.predict_batch([], **kw))
 
 
