@@ -30,7 +30,7 @@ TOOL = "cosmic-ray==8.7.0"
 MODULES = {  # the tests of each, those that notice most for their time first
     "calibrate": ["tests/test_calibrate.py", "nbs/api/08_calibrate.ipynb"],
     "metrics": ["tests/test_metrics.py", "nbs/api/11_metrics.ipynb"],
-    "dataset": ["nbs/api/03_dataset.ipynb", "tests/test_dataset.py"],
+    "dataset": ["nbs/api/03_dataset.ipynb", "tests/test_dataset.py", "tests/test_dataset_edges.py"],
     "bundle": ["tests/test_bundle_files.py", "nbs/api/06_bundle.ipynb"],
     "predict": ["tests/test_prediction.py", "nbs/api/16_predict.ipynb"],
     "image": ["nbs/api/01_image.ipynb", "tests/test_image.py", "tests/test_image_edges.py"],

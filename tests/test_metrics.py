@@ -364,6 +364,9 @@ def test_grouped_auc_of_few_patients():
     assert metrics.grouped_auc(holes, y, two) == (1, 1, 1)
     text = pd.DataFrame(dict(mode=np.repeat(["L", "RGB"], 20)))
     assert metrics.grouped_auc(text, y, np.arange(40), folds=4) == (1, 1, 1)
+    for nothing in (pd.DataFrame(index=range(40)), np.empty((40, 0))):
+        with pytest.raises(metrics.MetricsError, match="No columns"):
+            metrics.grouped_auc(nothing, y, two)
     noise = np.random.default_rng(0).normal(size=(40, 1))
     mean, low, high = metrics.grouped_auc(noise, y, np.arange(40))
     assert low < mean < high and (mean, low, high) == metrics.grouped_auc(noise, y, np.arange(40))

@@ -4,6 +4,8 @@ import base64
 import dataclasses
 import io
 import json
+import shutil
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -13,6 +15,8 @@ import pytest
 from PIL import Image
 
 from xraypneu import predict as module
+from xraypneu.bundle import BundleError
+from xraypneu.decoder import decode
 from xraypneu.image import ImageError
 from xraypneu.predict import NORMAL, PNEUMONIA, STRANGE, UNSURE, Prediction, Predictor, cividis, verdicts
 from xraypneu.sample import draw_radiograph
@@ -211,7 +215,9 @@ def test_stream_in_order_with_errors_in_their_places(predictor, film):
 
 @pytest.mark.parametrize("kw", [{"errors": "ignore"}, {"batch_size": 0}, {"workers": 0}, {"batch_size": -1}, {"workers": -1}])
 def test_stream_parameters(predictor, kw):
-    with pytest.raises(ValueError, match=next(iter(kw))):
+    (name, value), = kw.items()
+    hint = "give 'raise' or 'return'" if name == "errors" else "give at least 1"
+    with pytest.raises(ValueError, match=f"{name}.* {value!r}.*: {hint}"):
         list(predictor.predict_batch([], **kw))
 
 
@@ -238,3 +244,170 @@ def test_sources_of_the_bundle(predictor, tmp_path):
     assert Predictor(predictor.bundle.folder).bundle.hash == predictor.bundle.hash
     assert Predictor(str(predictor.bundle.folder), "int8").bundle.precision == "int8"
     assert Predictor(precision="int8").bundle.precision == "int8"
+
+
+@pytest.mark.parametrize("address", ["models:/xraypneu@champion", "runs:/0123456789abcdef"])
+def test_an_mlflow_address_without_mlflow(monkeypatch, address):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow.exceptions", None)
+    with pytest.raises(BundleError) as e:
+        Predictor(address)
+    assert str(e.value) == f"{address} needs MLflow: pip install 'xraypneu[pipeline]'"
+
+
+def test_an_mlflow_address_without_a_store(monkeypatch, tmp_path):
+    pytest.importorskip("mlflow.exceptions")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"models:/a@b: no MLflow store is known here. Set MLFLOW_TRACKING_URI"):
+        Predictor("models:/a@b")
+
+
+def test_a_folder_may_be_called_like_an_address(monkeypatch, tmp_path, predictor):
+    shutil.copytree(predictor.bundle.folder, tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    assert Predictor("models").bundle.hash == predictor.bundle.hash
+    with pytest.raises(BundleError):
+        Predictor("nowhere")
+
+
+# limits of one prediction
+
+def changed(predictor, known=None, **info):
+    "The predictor with another decision: keys of bundle.json, or what tells strange features."
+    bundle = dataclasses.replace(predictor.bundle, info={**predictor.bundle.info, **info})
+    return Predictor(dataclasses.replace(bundle, known=known) if known else bundle)
+
+
+def test_the_label_at_exactly_the_operating_point(predictor, film):
+    p = predictor.predict(film).probability
+    for threshold, label in ((p, PNEUMONIA), (np.nextafter(p, 0), PNEUMONIA), (np.nextafter(p, 1), NORMAL)):
+        got = changed(predictor, threshold=float(threshold), conformal=None).predict(film)
+        assert (got.label, got.verdict, got.threshold, got.probability) == (label, label, threshold, p)
+        assert got.reasons == ()
+
+
+@pytest.mark.parametrize("score, refused", [(0., False), (np.nextafter(1., 0), False), (1., True), (1.26, True)])
+def test_the_reason_of_strange_features(predictor, film, score, refused):
+    got = changed(predictor, SimpleNamespace(score=lambda features: np.full(len(features), score)), conformal=None).predict(film)
+    assert got.strange == score and (got.verdict == STRANGE) is refused
+    said = f"its features are unlike those of the training images: {score:.1f}, where 1 is the limit"
+    assert got.reasons == ((said,) if refused else ())
+
+
+def test_an_unsure_film_with_its_numbers(predictor, film):
+    p = predictor.predict(film).probability
+    nothing = SimpleNamespace(score=lambda features: np.zeros(len(features)))
+    for low, high, words in ((p, 1., "both answers are"), (0., p, "both answers are"), (p + .01, p - .01, "not just the label is")):
+        got = changed(predictor, nothing, threshold=.5, conformal={"low": low, "high": high, "coverage": .95}).predict(film)
+        assert got.verdict == UNSURE
+        assert got.reasons == (f"at 95% coverage {words} possible: the probability {p:.3f} lies too near the operating point 0.500",)
+
+
+def test_each_reason_against_a_picture_stands_first_and_once(predictor):
+    strip = np.full((50, 250), 80, np.uint8)
+    for pixels, size in ((strip, "250 x 50"), (strip.T, "50 x 250")):
+        got = predictor.predict(pixels)
+        assert got.verdict == STRANGE and got.reasons[:2] == (
+            "the picture is empty: it has next to no contrast", f"a shape of {size} pixels is no radiograph's")
+        assert len(set(got.reasons)) == len(got.reasons)
+
+
+# read ahead
+
+class Slow(Predictor):
+    "Counts what is decoded; the network answers at once."
+    def __init__(self, predictor, wait):
+        super().__init__(predictor.bundle)
+        self.wait, self.decoded, self.batches = wait, [], []
+
+    def _read(self, image, name=None, keep_pixels=True):
+        self.wait(image)
+        self.decoded.append(image)
+        return image, None, [], ()
+
+    def _score(self, names, read, keep_pixels):
+        self.batches.append(len(read))
+        return iter([image for image, *_ in read])
+
+
+def stream(predictor, n, wait=lambda image: None, **kw):
+    "The slow predictor, its stream over `n` whole numbers, and those that were taken."
+    slow, taken = Slow(predictor, wait), []
+    return slow, slow.predict_batch((taken.append(i) or i for i in range(n)), **kw), taken
+
+
+@pytest.mark.parametrize("kw, batch, workers", [({}, 32, 2), ({"batch_size": 3, "workers": 4}, 3, 4), ({"batch_size": 1, "workers": 1}, 1, 1)])
+def test_a_stream_reads_two_batches_ahead(predictor, kw, batch, workers):
+    n = 5 * batch + 1
+    slow, got, taken = stream(predictor, n, **kw)
+    for i in range(n):
+        assert next(got) == i
+        assert len(taken) == min(n, (i // batch + 1) * batch + 2 * batch + workers)
+    assert next(got, None) is None and slow.batches == [batch] * 5 + [1] and sorted(slow.decoded) == list(range(n))
+
+
+def test_a_stream_that_is_left_decodes_no_more(predictor):
+    go_on = threading.Event()
+    slow, got, taken = stream(predictor, 1000, lambda i: i < 8 or go_on.wait(5), batch_size=8, workers=1)
+    next(got)
+    began = time.monotonic()
+    got.close()
+    assert time.monotonic() - began < 2.5  # it doesn't wait for the image that is being decoded
+    go_on.set()
+    time.sleep(.2)  # enough for all 25
+    assert len(taken) == 25 and 8 <= len(slow.decoded) <= 9
+
+
+def test_an_error_amid_a_stream_comes_after_what_is_before_it(predictor, film):
+    got = predictor.predict_batch([film, film, b"", film], batch_size=2)
+    assert next(got).name == next(got).name == "ndarray"
+    with pytest.raises(ImageError):
+        next(got)
+    assert next(got, None) is None
+
+
+# what needs no network, at its limits
+
+def test_contrast_at_exactly_its_limit(predictor):
+    side = predictor.bundle.size
+    stripes = np.indices((side, side))[1] % 2
+    for step, empty in ((8, False), (7, True)):  # a standard deviation of 4, the least that is no empty picture, and 3.5
+        pixels = (100 + step * stripes).astype(np.uint8)
+        assert pixels.std() == step / 2
+        assert ("the picture is empty: it has next to no contrast" in predictor.predict(pixels).reasons) is empty
+
+
+def test_colour_close_to_its_limit(predictor):
+    grey = np.tile(np.linspace(60, 190, 256), (256, 1))
+    tints = [np.stack([grey + s * (np.arange(256) // 64 % 2), grey, grey], -1).astype(np.uint8) for s in np.arange(5, 60, .25)]
+    colours = [decode(t, predictor.bundle.size, None, with_colour=True).colour for t in tints]
+    for low, high, refused in ((11, 12, False), (12, 13, True)):
+        tint = next(t for t, c in zip(tints, colours, strict=True) if low < c < high)
+        assert ("the picture is coloured" in predictor.predict(tint).reasons) is refused
+
+
+def test_without_known_features_nothing_is_strange(predictor, film):
+    got = Predictor(dataclasses.replace(predictor.bundle, known=None)).predict(film)
+    assert np.isnan(got.strange) and got.to_dict()["strange"] is None and got.verdict != STRANGE
+    assert not any("features" in r for r in got.reasons)
+
+
+def test_every_image_of_a_batch_has_its_own_answer(predictor, film, tmp_path):
+    Image.fromarray(film).save(tmp_path / "film.png")
+    images = [film, tmp_path / "film.png", film[::-1].copy(), film[:, ::-1].copy(), film[100:].copy()]
+    for got, image in zip(predictor.predict_batch(images, batch_size=5, keep_pixels=True), images, strict=True):
+        alone = predictor.predict(image)
+        assert got.name == alone.name and np.array_equal(got.pixels, alone.pixels) and got.label == alone.label
+        assert (got.probability, got.strange) == pytest.approx((alone.probability, alone.strange), abs=1e-4)
+        assert np.abs(got.map - alone.map).max() < 1e-3 and (got.verdict, got.bundle) == (alone.verdict, alone.bundle)
+
+
+def test_a_decoder_is_warmed_up_for_files_alone(predictor, film, monkeypatch, tmp_path):
+    Image.fromarray(film).save(tmp_path / "film.png")
+    warmed = []
+    monkeypatch.setattr(module, "warm_up", lambda: warmed.append(1))
+    predictor.predict(film)
+    assert warmed == []
+    for image in (tmp_path / "film.png", str(tmp_path / "film.png"), (tmp_path / "film.png").read_bytes()):
+        predictor.predict(image)
+    assert warmed == [1, 1, 1]

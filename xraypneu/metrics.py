@@ -374,10 +374,12 @@ def grouped_auc(
     seed: int = 0,  # of the folds and of the forest
 ) -> tuple[float, float, float]:  # mean, lowest, highest over the folds; NaN when a class has one patient
     "Cross-validated ROC AUC of a random forest on these columns, no patient on both sides; 0.5 is chance."
-    x = pd.get_dummies(pd.DataFrame(features)).to_numpy(dtype=np.float64)
+    table = pd.DataFrame(features)
+    if not table.shape[1]: raise MetricsError("No columns: pass at least one feature of each image.")
+    x = pd.get_dummies(table).to_numpy(dtype=np.float64)
     x, y, groups = np.nan_to_num(x), np.asarray(y).astype(int), np.asarray(groups, dtype=str)
     folds = min([folds] + [len(np.unique(groups[y == c])) for c in (0, 1)])
-    if folds < 2 or not x.shape[1]: return (math.nan,) * 3
+    if folds < 2: return (math.nan,) * 3
     forest = RandomForestClassifier(60, min_samples_leaf=5, max_samples=min(1.0, 1000 / len(y)),
                                     class_weight="balanced", random_state=seed)
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

@@ -1,0 +1,583 @@
+"""Limits, order and wording of `prepare`: small folders and small tables with exact answers."""
+
+import dataclasses
+import json
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from xraypneu import dataset as module
+from xraypneu.dataset import (
+    CLASSES,
+    DataError,
+    Layout,
+    Prepared,
+    choose_patients,
+    excluded_table,
+    find_layout,
+    findings_html,
+    load_prepared,
+    prepare,
+    stored_table,
+)
+
+COLUMNS = {
+    "path": "O", "label": "O", "y": "int8", "official_split": "O", "split": "O", "patient": "O", "row": "int64",
+    "sha256": "O", "bytes": "int64", "width": "int32", "height": "int32", "mode": "O", "format": "O", "excluded": "O",
+    "duplicates": "int32", "patient_in_other_split": "bool", "synthetic": "bool",
+}  # fmt: skip
+
+
+def picture(path):
+    "A small picture whose content depends on the path."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = list(os.fsencode(str(path)))
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (5, 4), dtype=np.uint8)).save(path)
+    return path
+
+
+def folder(root, split, n=4, first=0):
+    "A class folder for both classes, `n` patients in each; flat where split is ''."
+    for label, prefix in zip(CLASSES, ("IM-", "person"), strict=True):
+        for i in range(first, first + n):
+            picture(root / split / label / f"{prefix}{i}.png")
+    return root
+
+
+def go(data, out="out", **kw):
+    return prepare(data, data.parent / out, **({"size": 16, "workers": 2, "progress": False} | kw))
+
+
+@pytest.fixture
+def data(tmp_path):
+    return folder(folder(tmp_path / "data", "train"), "test", 2, first=100)
+
+
+def messages(p):
+    return {f["code"]: f["message"] for f in p.info["findings"]}
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_sizes_at_their_limits(data):
+    for size in (16, 2048):
+        p = go(data, size=size)
+        assert p.images.shape == (12, size, size) and p.info["size"] == size
+    for size in (15, 2049):
+        with pytest.raises(DataError, match=f"size = {size} must be an integer from 16 to 2048"):
+            go(data, size=size)
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_fractions_at_their_limits(data, name):
+    for value in (0, 1, -0.1, 1.5):
+        with pytest.raises(DataError, match=f"{name} = {value} is no fraction"):
+            go(data, **{name: value})
+    for low in (1e-6, 0.01):
+        assert len(go(data, validation=low, test=0.5).rows("validation")) == 2  # at least a patient of each class
+    with pytest.raises(DataError, match=r"validation \+ test = 1 leaves nothing"):
+        go(data, validation=0.25, test=0.75)
+
+
+def test_defaults_are_15_percent_and_224_pixels(tmp_path):
+    p = prepare(folder(tmp_path / "data", "", 20), tmp_path / "out", progress=False)
+    images = lambda s: [p.info["counts"][s][c]["images"] for c in CLASSES]
+    assert images("test") == [3, 3] and images("validation") == [3, 3] and images("train") == [14, 14]
+    assert p.images.shape == (40, 224, 224) and p.info["seed"] == 0
+    assert prepare(tmp_path / "data", tmp_path / "again", seed=0, progress=False).info == p.info
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system doesn't say which cores are ours")
+def test_as_many_threads_as_cores(data, monkeypatch):
+    asked, real = [], module._in_order
+    monkeypatch.setattr(module, "_in_order", lambda f, items, workers: asked.append(workers) or real(f, items, workers))
+    go(data, workers=3)  # the processes that decode are started before this thread is bound to one core
+    mine = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(mine)})  # of this thread alone
+        go(data, workers=None)
+    finally:
+        os.sched_setaffinity(0, mine)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    go(data, workers=None)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)  # where the number is unknown
+    go(data, workers=None)
+    assert asked == [3, 1, 5, 1]
+
+
+def test_progress_is_shown_on_request_alone(data, capfd):
+    go(data)
+    assert capfd.readouterr() == ("", "")
+    prepare(data, data.parent / "out", size=16)
+    out, err = capfd.readouterr()
+    assert out == "" and "decoding" in err and "12/12" in err and "images" in err
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+def test_data_are_found_two_levels_down_and_not_three(tmp_path):
+    folder(tmp_path / "a/b/c", "train")
+    assert find_layout(tmp_path / "a").root == tmp_path / "a/b/c"
+    with pytest.raises(DataError, match="There is: a."):
+        find_layout(tmp_path)
+
+
+def test_eight_folders_are_named_where_no_class_is(tmp_path):
+    for i in range(9):
+        (tmp_path / f"f{i}").mkdir()
+    with pytest.raises(DataError) as e:
+        find_layout(tmp_path)
+    assert str(e.value).endswith("There is: f0, f1, f2, f3, f4, f5, f6, f7.")
+
+
+def test_split_folders_are_not_data_folders(tmp_path):
+    folder(tmp_path / "data", "val")  # a validation split alone is nothing to train on
+    with pytest.raises(DataError, match="no radiographs found"):
+        find_layout(tmp_path / "data")
+
+
+def test_of_several_the_one_called_chest_xray(tmp_path):
+    folder(tmp_path / "alpha", ""), folder(tmp_path / "Chest_XRay", "train"), folder(tmp_path / "zeta", "train")
+    assert find_layout(tmp_path).root == tmp_path / "Chest_XRay"
+
+
+def test_layouts_by_kind(tmp_path):
+    root = folder(tmp_path / "data", "")
+    kinds = [find_layout(root)]
+    kinds.append(find_layout(folder(root, "train")))  # which goes before classes beside it
+    kinds.append(find_layout(folder(root, "test")))
+    assert [k.kind for k in kinds] == ["flat", "train", "train/test"]
+    assert kinds[0].ignored == [] and kinds[2].ignored == ["NORMAL", "PNEUMONIA"]
+    assert [(s, c) for s, c, _ in kinds[2].folders] == [(s, c) for s in ("test", "train") for c in CLASSES]
+    assert all(f == root / s / c for s, c, f in kinds[2].folders)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        kinds[0].kind = "train"
+
+
+def test_val_may_lack_a_class_or_files(data):
+    picture(data / "val/NORMAL/IM-200.png")
+    assert messages(go(data)) == {
+        "val_joined": "1 image of the folder val joined the training pool: the validation split is made by patient."
+    }
+
+
+def test_what_an_operating_system_left_in_any_case(data):
+    for name in ("Desktop.INI", "THUMBS.DB", "__macosx/a.png", ".x"):
+        (data / "train/NORMAL" / name).parent.mkdir(exist_ok=True)
+        (data / "train/NORMAL" / name).write_text("x")
+    assert len(go(data).manifest) == 12
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has other rights")
+def test_a_folder_that_cant_be_opened_is_named(data, monkeypatch):
+    def refused():
+        try:
+            if root:
+                os.seteuid(65534)  # for root no folder is locked
+            with pytest.raises(DataError) as e:
+                prepare(Path("data"), Path("out"), progress=False)
+            return str(e.value)
+        finally:
+            if root:
+                os.seteuid(0)
+
+    root = os.geteuid() == 0
+    data.parent.chmod(0o755)
+    monkeypatch.chdir(data.parent)  # whose own parents need not be open to everyone
+    for locked in ("data/train/NORMAL", "data/train", "data"):
+        (data.parent / locked).chmod(0)
+        try:
+            assert refused() == f"the folder {locked} can't be opened: Permission denied."
+        finally:
+            (data.parent / locked).chmod(0o755)
+
+
+def test_linked_folders_are_followed_once(data):
+    picture(data.parent / "elsewhere/deep/IM-300.png")
+    (data / "train/NORMAL/linked").symlink_to(data.parent / "elsewhere")
+    (data / "train/NORMAL/linked_again").symlink_to(data.parent / "elsewhere")
+    (data.parent / "elsewhere/deep/up").symlink_to(data.parent / "elsewhere")
+    found = go(data).manifest
+    assert sum(found.path.str.endswith("IM-300.png")) == 1 and len(found) == 13
+
+
+def test_layout_findings_count_in_words(data):
+    picture(data / "other/a.png")
+    assert messages(go(data)) == {"ignored_folders": "1 folder beside the classes ignored."}
+    picture(data / "train/COVID/a.png"), picture(data / "masks/a.png")
+    assert messages(go(data)) == {"ignored_folders": "3 folders beside the classes ignored."}
+    one = Layout(Path("/x/a/b"), "flat", [], ["masks"])
+    found = module._layout_findings(one, Path("/x"), False, Counter(val=1234))
+    assert [f["message"] for f in found] == [
+        "The data were found one level down, in the folder a/b.",
+        "1 folder beside the classes ignored.",
+        "1,234 images of the folder val joined the training pool: the validation split is made by patient.",
+        "There is no official test split: one was made by patient.",
+    ]
+    assert [f["code"] for f in module._layout_findings(one, Path("/x/a/b"), True, Counter())] == ["test_made"]
+
+
+# --- the manifest -----------------------------------------------------------------------------------------------------
+
+
+def test_files_are_in_the_order_of_their_paths(data):
+    for name in ("b.png", "a/z.png", "a.png", "a-b.png"):
+        picture(data / "train/NORMAL" / name)
+        (data / "train/NORMAL" / name).with_suffix(".txt").write_text("no picture")
+    (data / "train/NORMAL").rename(data / "train/normal")
+    p = go(data)
+    paths = list(p.manifest.path)
+    assert paths == sorted(paths) and paths[2] == "test/PNEUMONIA/person100.png"
+    inside = [n.removeprefix("train/normal/") for n in paths if n.startswith("train/normal/") and n.endswith(".png")]
+    assert inside == ["IM-0.png", "IM-1.png", "IM-2.png", "IM-3.png", "a-b.png", "a.png", "a/z.png", "b.png"]
+    assert paths.index("train/PNEUMONIA/person0.png") < paths.index("train/normal/IM-0.png")
+    found = {f["code"]: f["files"] for f in p.info["findings"]}
+    bad = ["a-b.txt", "a.txt", "a/z.txt", "b.txt"]
+    assert [f.split(":")[0] for f in found["unreadable"]] == [f"train/normal/{n}" for n in bad]
+    assert found["no_patient_key"] == [n for n in paths if "IM-" not in n and "person" not in n]
+    rows = p.manifest[p.manifest.row >= 0]
+    assert list(rows.row) == list(range(16))
+    for path, square in zip(rows.path, p.images, strict=True):
+        single = module._read_one(data / path, 16)[1]
+        assert (square == single).all()
+
+
+def test_the_manifest_has_its_columns_and_types(data):
+    p = go(data)
+    assert {k: v.kind if v.kind == "O" else v.name for k, v in p.manifest.dtypes.items()} == COLUMNS
+    assert list(p.manifest.columns) == list(COLUMNS) and list(p.manifest.index) == list(range(12))
+    assert (p.manifest.y == p.manifest.label.map({"NORMAL": 0, "PNEUMONIA": 1})).all()
+    assert not p.manifest.synthetic.any() and not p.manifest.patient_in_other_split.any()
+    (data / "dataset.json").write_text('{"synthetic": true}')
+    assert go(data).manifest.synthetic.all()
+
+
+def test_the_row_of_an_unreadable_file(data):
+    names = {"text": b"no picture", "same": b"no picture", "void": b""}
+    for name, content in names.items():
+        (data / "train/NORMAL" / f"IM-9-{name}.png").write_bytes(content)
+    (data / "train/NORMAL/IM-9-gone.png").symlink_to(data / "nowhere")
+    p = go(data)
+    bad = p.manifest[p.manifest.row < 0]
+    bad = bad.set_index(bad.path.str.removeprefix("train/NORMAL/IM-9-").str.removesuffix(".png"))
+    assert sorted(bad.index) == ["gone", "same", "text", "void"]
+    assert (bad[["width", "height", "duplicates"]] == 0).all(axis=None)
+    assert (bad[["mode", "format", "split"]] == "").all(axis=None) and set(bad.row) == {-1}
+    text = module.hashlib.sha256(b"no picture").hexdigest()
+    assert bad.bytes.to_dict() == {"text": 10, "same": 10, "void": 0, "gone": 0}
+    assert bad.sha256["text"] == bad.sha256["same"] == text and bad.sha256["gone"] == ""
+    assert list(excluded_table(p).loc["unreadable"]) == [4, 0] and list(excluded_table(p).index) == ["unreadable"]
+    good = p.manifest[p.manifest.row >= 0]
+    assert set(zip(good.width, good.height, good["mode"], good.format, strict=True)) == {(4, 5, "L", "PNG")}
+    assert all(n == (data / f).stat().st_size for f, n in zip(good.path, good.bytes, strict=True))
+
+
+def test_counts_by_hand(data):
+    picture(data / "train/NORMAL/IM-0-second.png")
+    (data / "train/PNEUMONIA/person9.png").write_text("x")
+    counts = go(data, validation=0.2).info["counts"]
+    assert list(counts) == ["train", "validation", "test", "excluded"]
+    n = lambda split, label: tuple(counts[split][label].values())
+    assert n("test", "NORMAL") == n("test", "PNEUMONIA") == (2, 2)
+    assert n("train", "PNEUMONIA") == (3, 3) and n("validation", "PNEUMONIA") == (1, 1)
+    assert np.add(n("train", "NORMAL"), n("validation", "NORMAL")).tolist() == [5, 4]
+    assert n("excluded", "PNEUMONIA") == (1, 1) and n("excluded", "NORMAL") == (0, 0)
+
+
+# --- patients and splits ----------------------------------------------------------------------------------------------
+
+
+def by_hand(patients, labels, fraction, seed):
+    "`choose_patients`, slowly and one image at a time."
+    order = lambda k: module.hashlib.sha256(f"{seed}:{k}".encode()).digest()
+    chosen = set()
+    for label in CLASSES:
+        mine = [p for p, x in zip(patients, labels, strict=True) if x == label]
+        for patient in sorted(set(mine), key=order):
+            if sum(p in chosen for p in mine) >= fraction * len(mine):
+                break
+            chosen.add(patient)
+    return chosen
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.75])
+def test_choose_patients_against_a_slow_version(seed, fraction):
+    rng = np.random.default_rng(seed)
+    patients = [f"p{i}" for i in rng.integers(0, 20, 80)]  # many of them in both classes
+    labels = list(rng.choice(CLASSES, 80))
+    assert choose_patients(patients, labels, fraction, seed) == by_hand(patients, labels, fraction, seed)
+    assert choose_patients(patients, labels, fraction) == by_hand(patients, labels, fraction, 0)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("label", CLASSES)
+def test_a_split_without_either_class_is_refused(data, split, label):
+    for file in (data / split / label).iterdir():
+        file.write_text("x")
+    n = 4 if split == "train" else 2
+    with pytest.raises(DataError, match=rf"the {split} split .* has no {label} image: none of its {n} files is usable"):
+        go(data)
+
+
+def test_one_readable_file_is_not_none(data):
+    for file in sorted(data.rglob("*.png"))[1:]:
+        file.write_text("x")
+    with pytest.raises(DataError, match="the train split .* has no NORMAL image: none of its 4 files is usable"):
+        go(data)
+    (data / "test/NORMAL/IM-100.png").write_text("x")
+    with pytest.raises(DataError) as e:
+        go(data)
+    assert str(e.value).endswith("is a readable image. The first: test/NORMAL/IM-100.png.")
+
+
+@pytest.mark.parametrize("label", CLASSES)
+def test_one_patient_of_a_class_cant_be_divided(data, label):
+    for file in list((data / "train" / label).iterdir())[1:]:
+        file.unlink()
+    text = f"has no {label} image: its 1 usable image come from 1 patient, who can't be divided"
+    with pytest.raises(DataError, match=text):
+        go(data)
+
+
+def test_patients_in_train_and_test_by_hand(data):
+    picture(data / "train/NORMAL/IM-100.png"), picture(data / "train/PNEUMONIA/person101-2.png")
+    p = go(data)
+    marked = p.manifest[p.manifest.patient_in_other_split]
+    assert sorted(marked.path) == [
+        "test/NORMAL/IM-100.png", "test/PNEUMONIA/person101.png",
+        "train/NORMAL/IM-100.png", "train/PNEUMONIA/person101-2.png",
+    ]  # fmt: skip
+    assert messages(p)["patients_in_both"].startswith(
+        "2 patient keys of the official test split (2 images) also stand in training."
+    )
+    (data / "train/PNEUMONIA/person101-2.png").unlink()
+    assert messages(go(data))["patients_in_both"].startswith(
+        "1 patient key of the official test split (1 image) also stands in training."
+    )
+
+
+def csv(data, text):
+    (data.parent / "patients.csv").write_text(text)
+    return {"patients_csv": data.parent / "patients.csv"}
+
+
+def test_the_table_of_patients_as_people_write_it(data):
+    files = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.png"))
+    rows = "".join(f" ./{f} ,p{i} \n".replace("/", "\\" if i % 2 else "/") for i, f in enumerate(files))
+    p = go(data, **csv(data, " Patient , FILE\n" + "".join(",".join(r.split(",")[::-1]) + "\n" for r in rows.split("\n"))))
+    assert list(p.manifest.patient) == [f"p{i}" for i in range(12)]
+
+
+def test_the_full_path_goes_before_the_bare_name(data):
+    (data / "train/NORMAL/IM-0.png").rename(data / "train/NORMAL/same.png")
+    (data / "test/NORMAL/IM-100.png").rename(data / "test/NORMAL/same.png")
+    files = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.png"))
+    rows = [f"{f if 'same' in f else Path(f).name},p{i}" for i, f in enumerate(files)]
+    p = go(data, **csv(data, "\n".join(["file,patient", "same.png,nobody", *rows])))
+    assert list(p.manifest.patient) == [f"p{i}" for i in range(12)]
+    with pytest.raises(DataError, match="same.png in the table of patients .* could be any of 2 files: write the path"):
+        go(data, **csv(data, "\n".join(["file,patient", "same.png,nobody", *[r for r in rows if "same" not in r]])))
+
+
+def test_three_files_without_a_patient_are_named(data):
+    with pytest.raises(DataError) as e:
+        go(data, **csv(data, "file,patient\nIM-0.png,a\n"))
+    listed = str(e.value).partition("has no row for ")[2]
+    assert listed == (
+        "11 of 12 files, for instance test/NORMAL/IM-100.png, test/NORMAL/IM-101.png, test/PNEUMONIA/person100.png."
+    )
+    with pytest.raises(DataError, match="lacks the column file and patient; it has: a, b"):
+        go(data, **csv(data, "a,b\n1,2\n"))
+
+
+def test_one_name_without_a_patient(data):
+    picture(data / "train/NORMAL/x.png")
+    text = "1 file name of 13 matches no patient pattern: each counts as a patient of its own."
+    assert messages(go(data)) == {"no_patient_key": text}
+
+
+# --- findings ---------------------------------------------------------------------------------------------------------
+
+
+def copy(data, source, *names):
+    for name in names:
+        (data / name).write_bytes((data / source).read_bytes())
+
+
+def test_findings_say_how_many(data):
+    (data / "train/NORMAL/IM-9.png").write_text("x")
+    copy(data, "train/NORMAL/IM-0.png", "train/NORMAL/IM-0-1.png")
+    copy(data, "test/NORMAL/IM-100.png", "test/NORMAL/IM-100-1.png", "train/NORMAL/IM-8.png")
+    assert messages(go(data)) == {
+        "unreadable": "1 file could not be read and is left out.",
+        "train_in_test": "1 training file with the same bytes as a test file: left out of training.",
+        "copies": "1 group of files with the same bytes: the first of each kept, 1 copy left out.",
+        "copies_in_test": "1 group of files with the same bytes inside the official test split, which is kept as it is.",
+    }
+    copy(data, "train/NORMAL/IM-1.png", "train/NORMAL/IM-1-1.png", "train/NORMAL/IM-1-2.png")
+    copy(data, "train/PNEUMONIA/person0.png", "train/NORMAL/IM-7.png")
+    got = messages(go(data))
+    assert got["copies"] == "2 groups of files with the same bytes: the first of each kept, 3 copies left out."
+    assert got["both_classes"] == (
+        "1 group of files with the same bytes in both classes: all copies left out of training."
+    )
+
+
+def test_unreadable_files_of_the_same_bytes_are_no_copies(data):
+    for name in ("NORMAL/IM-9.png", "NORMAL/IM-8.png", "PNEUMONIA/person9.png"):
+        (data / "train" / name).write_text("x")
+    assert messages(go(data)) == {"unreadable": "3 files could not be read and are left out."}
+
+
+def test_a_group_with_members_in_test_and_out_of_it(data):
+    copy(data, "test/NORMAL/IM-100.png", "train/NORMAL/IM-8.png")  # a single copy in test is no finding about test
+    p = go(data)
+    assert list(messages(p)) == ["train_in_test"]
+    assert set(p.manifest[p.manifest.duplicates == 1].path) == {"test/NORMAL/IM-100.png", "train/NORMAL/IM-8.png"}
+
+
+def prepared(manifest, findings=()):
+    return Prepared(Path("x"), manifest, np.zeros((1, 1, 1)), {"findings": list(findings)})
+
+
+def test_stored_pictures_by_hand():
+    rows = [  # the first row counts too, an unreadable file does not
+        (0, "NORMAL", 100, 200, 1500, "L", "PNG"),
+        (1, "NORMAL", 300, 200, 3500, "RGB", "JPEG"),
+        (2, "NORMAL", 301, 100, 4400, "RGB", "JPEG"),
+        (-1, "NORMAL", 0, 0, 9, "", ""),
+        (3, "PNEUMONIA", 10, 20, 1000, "RGB", "PNG"),
+        (4, "PNEUMONIA", 10, 20, 1000, "L", "DICOM"),
+    ]
+    table = stored_table(prepared(pd.DataFrame(rows, columns="row label width height bytes mode format".split())))
+    assert list(table.index) == list(CLASSES)
+    assert table.loc["NORMAL"].to_dict() == {
+        "median width": "300", "median height": "200", "median width / height": "1.50", "median kB": "4",
+        "mode": "RGB 67%, L 33%", "format": "JPEG 67%, PNG 33%",
+    }  # fmt: skip
+    assert list(table.loc["PNEUMONIA"]) == ["10", "20", "0.50", "1", "L 50%, RGB 50%", "DICOM 50%, PNG 50%"]
+
+
+def test_findings_as_html():
+    names = [f"{i}.png" for i in range(11)]
+    find = lambda files: [{"code": "x", "message": "A & B.", "files": files}]
+    page = findings_html(prepared(None, find(names)))
+    assert page == (
+        "<ul><li>A &amp; B.<br><small>"
+        + ", ".join(f"<code>{n}</code>" for n in names[:10])
+        + ", and 1 more</small></li></ul>"
+    )
+    assert "more" not in findings_html(prepared(None, find(names[:10])))
+    assert findings_html(prepared(None, find(names)), limit=1).count("<code>") == 1
+    assert findings_html(prepared(None, find([]))) == "<ul><li>A &amp; B.</li></ul>"
+    assert findings_html(prepared(None)) == "<p>Nothing out of the ordinary was found.</p>"
+    assert "\ufffd" in findings_html(prepared(None, find(["a\nb\u202e"])))
+
+
+# --- dataset.json and the result --------------------------------------------------------------------------------------
+
+
+def test_what_the_data_are_called(data):
+    plain = {"title": "data", "synthetic": False, "notice": "", "source": "data"}
+    own = lambda p: {k: p.info[k] for k in plain}
+    assert own(go(data)) == plain and go(data).banner == ""
+    for meta, changed in [
+        ({"title": "T", "source": "S", "notice": "N"}, {"title": "T", "source": "S", "notice": "N"}),
+        ({"synthetic": True}, {"synthetic": True, "notice": "SYNTHETIC data"}),
+        ({"synthetic": True, "notice": "N"}, {"synthetic": True, "notice": "N"}),
+        ({"synthetic": "yes", "title": 7}, {"title": "7"}),
+        ({"synthetic": 1}, {}),
+    ]:
+        (data / "dataset.json").write_text(json.dumps(meta))
+        p = go(data)
+        assert own(p) == plain | changed and p.synthetic is p.info["synthetic"]
+        assert p.banner == (p.info["notice"] if p.synthetic else "")
+
+
+def test_the_given_folders_json_goes_before_the_inner_one(data):
+    data.rename(data.parent / "inner")
+    inner = data.parent / "zip/inner"
+    inner.parent.mkdir()
+    (data.parent / "inner").rename(inner)
+    (inner / "dataset.json").write_text('{"title": "inner"}')
+    assert go(inner.parent, "../made").info["title"] == "inner"
+    (inner.parent / "dataset.json").write_text('{"title": "outer"}')
+    p = go(inner.parent, "../made")
+    assert p.info["title"] == "outer" and p.info["source"] == "zip"
+
+
+def test_a_result_is_opened_whole_or_not_at_all(data):
+    for name, content, text in [
+        ("dataset.json", None, "are damaged"),
+        ("dataset.json", b"{", "are damaged"),
+        ("dataset.json", b'{"size": 32}', "do not belong together"),
+        ("dataset.json", b"{}", "are damaged"),
+        ("manifest.parquet", b"x", "are damaged"),
+        ("images.npy", b"x", "are damaged"),
+        ("images.npy", np.zeros((11, 16, 16), np.uint8), "do not belong together"),
+    ]:
+        file = go(data).folder / name
+        if content is None:
+            file.unlink()
+        elif isinstance(content, bytes):
+            file.write_bytes(content)
+        else:
+            np.save(file, content)
+        with pytest.raises(DataError, match=f"{text}.*Run the prepare stage again"):
+            load_prepared(file.parent)
+    with pytest.raises(DataError, match="there are no prepared data in .*nowhere"):
+        load_prepared(data / "nowhere")
+
+
+def test_splits_by_name(data):
+    p = go(data)
+    for wrong in ("val", "", "excluded"):
+        with pytest.raises(DataError, match=f"there is no split '{wrong}': choose one of train, validation, test"):
+            p.rows(wrong)
+    images, y, patients = p.arrays("test")
+    rows = p.rows("test")
+    assert (images == p.images[rows.row]).all() and list(y) == list(rows.y) and list(patients) == list(rows.patient)
+    assert repr(p) == "Prepared('data', train 6, validation 2, test 4, size 16)"
+
+
+def test_three_strange_files_of_an_out_folder_are_named(data):
+    out = data.parent / "mine"
+    out.mkdir()
+    for name in ("d", "b", "images.npy", "a", "c"):
+        (out / name).write_text("x")
+    with pytest.raises(DataError, match=r"\(it holds a, b, c\) and will not be replaced"):
+        go(data, "mine")
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_few_are_in_flight_however_many_threads():
+    started = []
+    for done, _ in enumerate(module._in_order(started.append, range(1000), workers=80), 1):
+        assert len(started) - done < 4 * 80
+    assert done == 1000 and sorted(started) == list(range(1000))
+
+
+def test_what_waits_is_cancelled_when_the_work_stops():
+    started, go_on = [], threading.Event()
+
+    def until_told(i):
+        started.append(i)
+        return i == 0 or go_on.wait(10)
+
+    work = module._in_order(until_told, range(1000), workers=2)
+    next(work)
+    threading.Timer(0.3, go_on.set).start()
+    work.close()  # waits for the two that run
+    assert len(started) <= 3
