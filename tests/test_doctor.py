@@ -7,7 +7,8 @@ import sys
 import pytest
 from conftest import run
 
-from xraypneu import doctor
+from xraypneu import doctor, tracking
+from xraypneu.journal import Journal
 
 PASSWORD = "s3cret"
 
@@ -48,7 +49,7 @@ def test_what_is_wrong_has_a_command(project, monkeypatch):
     assert wrong.keys() == {"model", "tracking", "secrets", "dvc remote"} and doctor.status(checks) == 1
     text = doctor.report(checks)
     assert all(c.mend in text for c in wrong.values()) and PASSWORD not in text
-    assert "4 of 9" in text and text.count("mend:") == 4
+    assert "4 of 10" in text and text.count("mend:") == 4
     run(["sh", "-c", wrong["secrets"].mend], project)
     assert doctor.check_secrets(project).ok and PASSWORD not in (project / ".dvc/config").read_text()
 
@@ -69,6 +70,14 @@ def test_damaged_store_of_runs(project):
     assert check.ok is False and check.mend.startswith("mv ")
     run(["sh", "-c", check.mend], project)
     assert doctor.check_tracking(project).ok is None
+
+
+def test_a_run_that_waits_for_its_store_is_named(tmp_path):
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    assert doctor.check_journals(tmp_path).ok
+    Journal(tmp_path / tracking.JOURNALS / "r1").add("run", store="http://127.0.0.1:1")
+    check = doctor.check_journals(tmp_path)
+    assert check.ok is False and check.mend == "xraypneu sync"
 
 
 @pytest.mark.parametrize("argv, words", [

@@ -254,10 +254,14 @@ def test_exact_interval_of_every_share():
     assert metrics._exact(0, [1, 2, 2, 3]) == pytest.approx((0, 1 - .025 ** (1 / 3)))
 
 
-def test_is_official_test_by_number_and_balance():
-    assert metrics.is_official_test([1] * 390 + [0] * 234)
-    for normal, ill in ((235, 390), (234, 389), (233, 391), (235, 389), (0, 624)):
-        assert not metrics.is_official_test([0] * normal + [1] * ill)
+def test_is_official_test_by_number_balance_and_names():
+    published = pd.read_csv(ROOT / "results/chest_xray/predictions.csv")
+    y, names = (published.label == "PNEUMONIA").astype(int), published.path
+    assert metrics.is_official_test(y, names)
+    assert metrics.is_official_test(y, [f"elsewhere/{n.replace('.jpeg', '.png')}" for n in names])
+    assert not metrics.is_official_test(y, names, synthetic=True)
+    assert not metrics.is_official_test(y, [f"{n}.jpeg" for n in range(len(y))])  # as many films of someone else
+    assert not metrics.is_official_test(y[1:], names[1:]) and not metrics.is_official_test(1 - y, names)
 
 
 def test_curves_by_hand():

@@ -122,6 +122,22 @@ def history(run, epochs):
         run.epoch({"epoch": epoch, "val_loss": 1 / epoch})
 
 
+def test_a_store_that_cannot_be_written_is_said_at_once(tmp_path):
+    "MLflow alone asks SQLite again and again, for two minutes."
+    (tmp_path / "mlflow.db").write_bytes(b"")
+    tmp_path.chmod(0o555)
+    code = """
+import os, sys
+from xraypneu.tracking import TrackingError, check
+if os.getuid() == 0: os.setuid(65534)  # root may write anywhere
+try: check(f"sqlite:///{sys.argv[1]}/mlflow.db")
+except TrackingError as e: print(e)
+"""
+    began = time.monotonic()
+    said = run([sys.executable, "-c", code, str(tmp_path)], Path(__file__).parent.parent).out
+    assert f"no permission to write {tmp_path}" in said and "chmod" in said and time.monotonic() - began < 20
+
+
 def test_a_frozen_server_costs_seconds_once(place, server):
     place(server)
     run = start("train", "frozen")

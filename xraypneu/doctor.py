@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMPORTS', 'Check', 'report', 'status', 'requirements', 'check_python', 'check_packages', 'check_imports',
-           'check_kernel', 'check_remote', 'check_secrets', 'check_tracking', 'check_model', 'check_cache',
-           'check_disk', 'check_git', 'examine']
+           'check_kernel', 'check_remote', 'check_secrets', 'check_tracking', 'check_journals', 'check_model',
+           'check_cache', 'check_disk', 'check_git', 'examine']
 
 # %% ../nbs/api/24_doctor.ipynb #c003
 import configparser
@@ -195,7 +195,7 @@ def check_tracking(root: str | os.PathLike = ".", timeout: float = 3) -> Check:
     "Whether runs can be recorded."
     given = os.environ.get("MLFLOW_TRACKING_URI")
     uri = given or tracking.default_uri(root)
-    shown = tracking._public(uri)
+    shown = tracking.public_url(uri)
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:") and not file.is_file(): return Check("tracking", None, f"{file} is not there yet: the first training makes it")
     try:
@@ -206,6 +206,14 @@ def check_tracking(root: str | os.PathLike = ".", timeout: float = 3) -> Check:
         else: mend = "export MLFLOW_TRACKING_URI=ADDRESS   # the right one; or start it; or `unset MLFLOW_TRACKING_URI`: runs then go to mlflow.db"
         return Check("tracking", False, why, mend)
     return Check("tracking", True, f"{shown} answers")
+
+
+def check_journals(root: str | os.PathLike = ".") -> Check:
+    "Whether runs that were recorded while the store was away still wait for it."
+    n = len(tracking.waiting(root))
+    if not n:
+        return Check("recorded runs", True, "none waits to be sent")
+    return Check("recorded runs", False, f"{n} recorded locally, not entirely sent to the store", "xraypneu sync")
 
 
 def check_model(root: str | os.PathLike = ".", folder: str | os.PathLike | None = None) -> Check:  # None: the one that comes with the package
@@ -277,7 +285,7 @@ def examine(
         slow = [] if quick else [pool.submit(_safely, c, root) for c in (check_imports, check_kernel)]
         first = [_safely(c, root) for c in (check_python, check_packages)]
         data = [partial(check_remote, deep=True), check_cache] if deep else [check_remote]
-        rest = [_safely(c, root) for c in (check_git, check_disk, check_secrets, *data, check_tracking, check_model)]
+        rest = [_safely(c, root) for c in (check_git, check_disk, check_secrets, *data, check_tracking, check_journals, check_model)]
         return [*first, *(s.result() for s in slow), *rest, _safely(check_model, root, "models/bundle")]
 
 

@@ -458,7 +458,7 @@ def evaluate(
         prepared, bundle, scored,
         values=metrics.figures(y, p, threshold),
         intervals=metrics.bootstrap(y, p, scored.patients, threshold, n=bootstrap, seed=seed),
-        official=metrics.is_official_test(y, prepared.synthetic),
+        official=metrics.is_official_test(y, scored.rows.path, prepared.synthetic),
         seeds=score_trainings(list(trainings) or [bundle], bundle, scored),
         calibration=metrics.calibration_line(y, p),
         conformal=conformal_coverage(y, p, verdict, bundle.info["conformal"]),

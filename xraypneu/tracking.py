@@ -42,7 +42,6 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # %% ../nbs/api/15_tracking.ipynb #c005
 ADVICE = ("Start it, correct MLFLOW_TRACKING_URI, unset it (runs then go to mlflow.db here), "
           "or set tracking.required: false in params.yaml")
-_public = public_url
 
 
 class TrackingError(RuntimeError):
@@ -103,8 +102,25 @@ def _is_server(uri):
     return urlsplit(uri).scheme in ("http", "https")
 
 
+def _writable(file: Path):
+    "Raise `TrackingError` where a store in a file can't be written. MLflow alone would try for minutes."
+    for path in (file.parent, file):  # SQLite writes beside its file, too
+        if os.access(path, os.W_OK):
+            continue
+        try:
+            os.stat(path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            pass  # a folder above it is closed
+        raise TrackingError(f"runs can't be recorded in {file}: no permission to write {path}. "
+                            "Let this user write there (chown, chmod, or mount it writable)")
+
+
 def reach(uri: str, timeout: float = 3):
-    "Raise `TrackingError` where nothing listens at the address of a server. Quick, and needs no MLflow."
+    "Raise `TrackingError` where no server listens or a file can't be written. Quick, and needs no MLflow."
+    if uri.startswith("sqlite:///"):
+        _writable(Path(uri.removeprefix("sqlite:///")))
     if not _is_server(uri):
         return
     parts = urlsplit(uri)

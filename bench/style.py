@@ -1,0 +1,83 @@
+"""How the library reads, in numbers: `python bench/style.py`. Exported cells, long lines and functions, examples, docments.
+
+An *example* is a use of a public name in the next code cell that is not exported. *Stated* means that the cell's
+comments or docstrings name a shape, a unit, a range or an error.
+"""
+
+import argparse
+import ast
+import json
+import re
+import statistics
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+STATED = re.compile(r"\([a-z0-9 +*-]+,[^)]*\)|\(n,\)|uint8|float|pixels|seconds|bytes|\b0 to 1\b|Raises|%")
+
+
+def code_cells(path):
+    "Source of the code cells of a notebook."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+
+
+def public(source):
+    "Public functions and classes that a cell defines, each with its source."
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return {}
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {n.name: ast.get_source_segment(source, n) for n in body if isinstance(n, kinds) and n.name[0] != "_"}
+
+
+def measure(path):
+    "Numbers of one notebook."
+    cells = code_cells(path)
+    exported = [i for i, c in enumerate(cells) if c.startswith("#| export")]
+    names, shown, stated = 0, 0, 0
+    for i in exported:
+        after = next((c for c in cells[i + 1 :] if not c.startswith("#| export")), "")
+        for name, text in public(cells[i]).items():
+            names += 1
+            shown += bool(re.search(rf"\b{name}\b", after))
+            stated += bool(STATED.search(text))
+    lines = [line for c in cells for line in c.splitlines()]
+    return {"notebook": path.stem, "cells": [len(cells[i].splitlines()) for i in exported], "lines": len(lines),
+            "long": sum(len(line) > 120 for line in lines), "names": names, "shown": shown, "stated": stated,
+            "functions": long_functions("\n\n".join(cells[i] for i in exported))}
+
+
+def long_functions(source, most=40):
+    "Functions of more than `most` lines."
+    source = "\n".join(line for line in source.splitlines() if not line.startswith("%"))
+    nodes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return [f"{n.name} ({n.end_lineno - n.lineno + 1})" for n in nodes if n.end_lineno - n.lineno >= most]
+
+
+def row(name, found):
+    "One line of the table."
+    sizes = sorted(n for m in found for n in m["cells"])
+    total = {k: sum(m[k] for m in found) for k in ("lines", "long", "names", "shown", "stated")}
+    middle, last = statistics.median(sizes), sizes[int(0.95 * (len(sizes) - 1))]
+    share = [f"{100 * total[k] / max(1, total['names']):.0f} %" for k in ("shown", "stated")]
+    functions = ", ".join(f for m in found for f in m["functions"]) or "–"
+    return f"| {name} | {middle:g} / {last} / {sizes[-1]} | {total['long']} | {share[0]} | {share[1]} | {functions} |"
+
+
+def main():
+    "Print the table."
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--each", action="store_true", help="a row per notebook")
+    found = [measure(p) for p in sorted((ROOT / "nbs/api").glob("*.ipynb"))]
+    found = [m for m in found if m["cells"]]
+    print("| | exported cell, lines: median / 95 % / longest | lines over 120 | example next | stated | functions over 40 lines |")
+    print("|---|---|---|---|---|---|")
+    if parser.parse_args().each:
+        for m in found:
+            print(row(m["notebook"], [m]))
+    print(row("all", found))
+
+
+if __name__ == "__main__":
+    main()
