@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'KIND', 'INT8', 'REFERENCE', 'PARTS', 'PRECISIONS', 'SHIPPED', 'REQUIRED', 'LARGEST', 'BundleError',
-           'write_bundle', 'Bundle', 'load_bundle']
+           'write_bundle', 'platt', 'Bundle', 'load_bundle']
 
 # %% ../nbs/api/06_bundle.ipynb #c003
 import hashlib
@@ -284,6 +284,15 @@ def write_bundle(
             load_bundle(new, precision)
     return load_bundle(folder)
 
+# %% ../nbs/api/06_bundle.ipynb #p001
+def platt(
+    logits: np.ndarray,  # any shape
+    slope: float,
+    intercept: float,
+) -> np.ndarray:  # float64, 0 to 1
+    "Platt's sigmoid: the probability that `calibrate.fit_platt` fits to raw scores."
+    return 1 / (1 + np.exp(-(slope * np.asarray(logits, dtype=np.float64) + intercept)))
+
 # %% ../nbs/api/06_bundle.ipynb #c009
 @dataclass(frozen=True)
 class Bundle:
@@ -346,15 +355,23 @@ class Bundle:
                                   "Take another copy, or train again")
         return found
 
+    def scores(
+        self,
+        images: np.ndarray,  # (n, S, S) uint8, n of any size
+        batch_size: int = 32,
+    ) -> tuple[np.ndarray, np.ndarray]:  # (n,) and (n, 1280), float32
+        "Raw scores, positive leaning to PNEUMONIA, and features."
+        starts = range(0, max(len(images), 1), batch_size)  # of no image too, an empty batch has the shapes
+        parts = [self.outputs(images[i : i + batch_size]) for i in starts]
+        return np.concatenate([o["logit"] for o in parts]), np.concatenate([o["features"] for o in parts])
+
     def logits(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:  # (n,) float32
-        "Raw scores; positive leans to PNEUMONIA."
-        parts = [self.outputs(images[i : i + batch_size])["logit"] for i in range(0, len(images), batch_size)]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        "Raw scores alone."
+        return self.scores(images, batch_size)[0]
 
     def probability(self, logits) -> np.ndarray:  # (n,) float64, 0 to 1
         "Calibrated probability of PNEUMONIA from raw scores."
-        slope, intercept = self.own["calibration"]["slope"], self.own["calibration"]["intercept"]
-        return 1 / (1 + np.exp(-(slope * np.asarray(logits, dtype=np.float64) + intercept)))
+        return platt(logits, self.own["calibration"]["slope"], self.own["calibration"]["intercept"])
 
 # %% ../nbs/api/06_bundle.ipynb #c0s0
 def _refuse_forgery(folder):

@@ -268,18 +268,13 @@ def ood_benchmark(
     "What the bundle says of images that are no upright frontal chest radiographs."
     if bundle.known is None:
         return {}
-    own, out = bundle.known.score(_outputs(bundle, images)[1]), {}
+    own, out = bundle.known.score(bundle.scores(images)[1]), {}
     for kind, a in known.strangers(images, seed).items():
-        logits, features = _outputs(bundle, a)
+        logits, features = bundle.scores(a)
         verdict, scores = verdicts(bundle, bundle.probability(logits), features)
         out[kind] = ood_metrics(own, scores, verdict)
     return out | {"test images": {"images": len(images), "refused": float((own >= 1).mean())}}
 
-
-def _outputs(bundle, images, batch_size=32):
-    "Logits and features of any number of images."
-    parts = [bundle.outputs(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
-    return tuple(np.concatenate([o[k] for o in parts]) for k in ("logit", "features"))
 
 # %% ../nbs/api/16a_evaluate.ipynb #c028
 def crop(

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SHIFT_COPIES', 'VERSIONS', 'NAMED_WEIGHTS', 'AGREEMENT', 'QUANTISATION_IMAGES', 'INT8_LIMIT', 'STAMPED',
            'FOLD_METRICS', 'MAX_SIZE', 'Targets', 'recipe_of', 'Validation', 'validation_of', 'decision_policy',
-           'Candidate', 'chosen', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'features_of',
-           'ood_detector', 'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary',
-           'new_model', 'model_of', 'training_key', 'train']
+           'Candidate', 'chosen', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'ood_detector',
+           'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary', 'new_model',
+           'model_of', 'training_key', 'train']
 
 # %% ../nbs/api/11a_recipe.ipynb #c003
 import hashlib
@@ -24,7 +24,7 @@ import pandas as pd
 
 from . import bundle as bundle_module
 from . import augment, calibrate, known, metrics, network, quantize, training
-from .bundle import INT8, REFERENCE, Bundle, write_bundle
+from .bundle import INT8, REFERENCE, Bundle, platt, write_bundle
 from .dataset import CLASSES, Prepared
 
 # %% ../nbs/api/11a_recipe.ipynb #c005
@@ -100,11 +100,7 @@ def decision_policy(
     "Choose calibration, operating point and conformal limits on the shifted validation. Raises `CalibrationError`."
     y, copies = validation.shifted_y, validation.copies
     slope, intercept = calibrate.fit_platt(shifted_logits, y)
-
-    def probability(z):
-        return 1 / (1 + np.exp(-(slope * z + intercept)))
-
-    p = probability(shifted_logits)
+    p = platt(shifted_logits, slope, intercept)
     threshold = calibrate.threshold_at_sensitivity(p, y, targets.sensitivity)
     fitted = f"Platt, classes weighing the same, on {copies} shifted copies of validation"
     return {
@@ -112,7 +108,7 @@ def decision_policy(
         "threshold": threshold,
         "conformal": calibrate.conformal_limits(p, y, targets.coverage),
         "operating": {"on": "shifted validation", **metrics.operating_table(y, p, validation.shifted_patients)},
-        "validation": _defined(metrics.figures(validation.y, probability(logits), threshold)),
+        "validation": _defined(metrics.figures(validation.y, platt(logits, slope, intercept), threshold)),
         "shifted": _defined(metrics.figures(y, p, threshold)),
     }
 
@@ -214,12 +210,6 @@ def evenly(
     return np.unique(np.linspace(0, n - 1, count).astype(int))
 
 
-def features_of(bundle: Bundle, images: np.ndarray, batch_size: int = 32) -> np.ndarray:  # (n, 1280) float32
-    "The network's features."
-    parts = [bundle.outputs(images[i : i + batch_size])["features"] for i in range(0, len(images), batch_size)]
-    return np.concatenate(parts)
-
-
 def ood_detector(
     bundle: Bundle,
     images: np.ndarray,  # (n, S, S) uint8, of train
@@ -229,9 +219,9 @@ def ood_detector(
 ) -> tuple[known.Known, dict]:  # the detector; percentage refused of `validation` and `shifted`, 0 to 1
     "Fit the outlier detector on features of the chosen network."
     quarter, half = evenly(len(images), len(images) // 4), evenly(len(images), len(images) // 2)
-    ordinary = features_of(bundle, np.concatenate([images, augment.shifted_copies(images[quarter])]))
-    outliers = features_of(bundle, known.impostors(images[half], seed))
-    held = features_of(bundle, validation.both)
+    ordinary = bundle.scores(np.concatenate([images, augment.shifted_copies(images[quarter])]))[1]
+    outliers = bundle.scores(known.impostors(images[half], seed))[1]
+    held = bundle.scores(validation.both)[1]
     detector = known.fit_known(ordinary, np.concatenate([y, y[quarter]]), outliers, held)
     refused = detector.score(held) >= 1
     n = len(validation.images)
