@@ -430,12 +430,12 @@ def kill_case(ground: Ground, case: Case, site) -> dict:
     "One kill, the run after it, and the comparison."
     moment = case.moment
     by = "clock" if case.step in ("push", "fetch") else "cpu"  # these two wait for others
-    for _ in range(4):
+    for _ in range(6):
         project = ground.restore(case.step)
         happened = kill_once(command(case.step, *site), project, case.target, moment, ground.seconds[case.step], by)
         if happened or isinstance(moment, str):
             break
-        moment *= 0.8  # the machine is faster than it was
+        moment *= 0.6  # the machine is faster than it was
     if not happened:
         return {"problems": [("failed", f"{case.step} ended before it could be killed")]}
     problems = [("failed", f"still running after the kill: {p}") for p in happened["left"]]

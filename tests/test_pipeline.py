@@ -18,6 +18,7 @@ import pytest
 from conftest import ROOT, make_project, run, set_params
 from served import free_port
 
+from xraypneu import stage as stage_module
 from xraypneu.bundle import load_bundle
 from xraypneu.stage import check_params, declared_params, stage_params
 
@@ -154,6 +155,7 @@ def test_unknown_parameter_is_an_error(copy):
 
 
 def test_training_again_gives_the_same(project, copy):
+    shutil.rmtree(copy / ".cache/train/finished")
     run(["git", "commit", "-q", "--allow-empty", "-m", "another commit changes nothing"], copy)
     stage("train", copy)
     (r,) = runs(copy)
@@ -165,6 +167,31 @@ def test_training_again_gives_the_same(project, copy):
     for path in ("reports/train.ipynb", "reports/train.html", "models/bundle/model.onnx", "reports/evaluate.ipynb", "reports/evaluate.html",
                  "reports/metrics.json"):
         assert (copy / path).read_bytes() == (project / path).read_bytes(), path
+
+
+def test_new_prose_does_not_train_again(project, copy):
+    "The finished training is taken: the same bundle to the byte, in the same run, and nothing else is executed."
+    source = copy / "nbs/pipeline/train.ipynb"
+    kept = {p: p.stat().st_mtime_ns for p in (copy / ".cache/train/finished").rglob("*") if p.is_file()}
+    for prose in ("Better prose.", "Still better prose."):  # the first makes a run: the copy has no store
+        nb = nbformat.read(source, as_version=4)
+        nb.cells[1].source += f"\n\n{prose}"
+        nbformat.write(nb, source)
+        before = client(copy).search_model_versions() if runs(copy) else []
+        done = run(["dvc", "repro"], copy)
+        assert prose in (copy / "reports/train.html").read_text()
+    assert before and "evaluate" in done.out and "Stage 'evaluate' didn't change, skipping" in done.out
+    assert len(client(copy).search_model_versions()) == len(before) == 1
+    (r,) = runs(copy)
+    assert r.info.status == "FINISHED"
+    losses = client(copy).get_metric_history(r.info.run_id, "val_loss")
+    assert len(losses) == len(pd.read_csv(copy / "reports/history.csv"))
+    for path in [p.relative_to(project) for p in (project / "models/bundle").iterdir()]:
+        assert (copy / path).read_bytes() == (project / path).read_bytes()
+    assert kept and kept == {p: p.stat().st_mtime_ns for p in kept}, "it trained"
+    assert stage_module._forced(copy)  # nothing changed since, so that `dvc repro --force` trains
+    source.write_text(source.read_text() + " ")
+    assert not stage_module._forced(copy)
 
 
 def test_reports_twice_are_identical(project, copy):

@@ -2,11 +2,14 @@
 
 import ast
 import json
+import shutil
 
 import pytest
 import yaml
 from conftest import ROOT
 from test_layers import imported
+
+from xraypneu.bundle import load_bundle
 
 STAGES = ("prepare", "eda", "train", "evaluate")
 MODULES = {p.stem for p in (ROOT / "xraypneu").glob("*.py")}
@@ -67,3 +70,20 @@ def test_a_stage_depends_on_what_it_imports(stage):
     declared = {d.removeprefix("xraypneu/").removesuffix(".py") for d in deps if d.endswith(".py")}
     tree = ast.parse("\n".join(source for _, source in cells(stage)))
     assert declared == closure(m for m in imported(tree) if m in MODULES) - RECORDING
+
+
+def test_a_finished_training_is_taken_whole_or_not_at_all(project, tmp_path):
+    from xraypneu import recipe
+
+    finished = tmp_path / "finished"
+    shutil.copytree(project / ".cache/train/finished", finished)
+    facts = json.loads((finished / "training.json").read_text())
+    assert recipe.take_finished(finished, "another key", tmp_path / "models") is None
+    trained = recipe.take_finished(finished, facts["key"], tmp_path / "models")
+    assert trained.bundle.hash == load_bundle(project / "models/bundle").hash
+    assert trained.lines[-1].startswith("kept epoch") and len(trained.history) == len(trained.lines) - 1
+    for path in (project / "models").rglob("*.onnx"):
+        assert (tmp_path / path.relative_to(project)).read_bytes() == path.read_bytes()
+    weights = finished / "bundle/model.onnx"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert recipe.take_finished(finished, facts["key"], tmp_path / "models") is None

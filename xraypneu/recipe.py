@@ -7,11 +7,13 @@ __all__ = ['SHIFT_COPIES', 'VERSIONS', 'NAMED_WEIGHTS', 'AGREEMENT', 'QUANTISATI
            'FOLD_METRICS', 'MAX_SIZE', 'Targets', 'recipe_of', 'Validation', 'validation_of', 'decision_policy',
            'Candidate', 'chosen', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'ood_detector',
            'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary', 'new_model',
-           'model_of', 'training_key', 'train']
+           'model_of', 'training_key', 'keep_finished', 'is_finished', 'take_finished', 'counted', 'all_epochs',
+           'train']
 
 # %% ../nbs/api/11a_recipe.ipynb #c003
 import hashlib
 import inspect
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,8 +26,9 @@ import pandas as pd
 
 from . import bundle as bundle_module
 from . import augment, calibrate, known, metrics, network, quantize, training
-from .bundle import INT8, REFERENCE, Bundle, platt, write_bundle
+from .bundle import INT8, REFERENCE, Bundle, BundleError, load_bundle, platt, write_bundle
 from .dataset import CLASSES, Prepared
+from .files import replacing
 
 # %% ../nbs/api/11a_recipe.ipynb #c005
 @dataclass(frozen=True)
@@ -290,6 +293,7 @@ class Trained:
     refused: dict  # percentage of `validation` and `shifted` that the outlier detector refuses, 0 to 1
     int8_gaps: dict  # ROC AUC of int8 less that of fp32, on `validation` and `shifted`
     folds: list  # rows of the cross-validation, empty without
+    lines: list = field(default_factory=list, repr=False)  # what was reported, a line an epoch
 
     @property
     def history(self) -> pd.DataFrame:
@@ -352,6 +356,68 @@ def training_key(
     wanted = f"{targets.sensitivity} {targets.coverage} {targets.seeds} {targets.folds}"
     return f"{fingerprint} {digest.hexdigest()[:16]} {wanted}"
 
+# %% ../nbs/api/11a_recipe.ipynb #f002
+def keep_finished(trained: Trained, finished: str | Path, key: str):
+    "Keep what a training made, in the place of the one before."
+    facts = {"key": key, "bundle": trained.bundle.hash, "best": trained.best, "refused": trained.refused,
+             "int8_gaps": trained.int8_gaps, "folds": trained.folds, "lines": trained.lines,
+             "candidates": [{"seed": c.seed, "bundle": c.bundle.hash, "loss": c.shifted_loss}
+                            for c in trained.candidates]}
+    with replacing(finished) as new:
+        shutil.copytree(trained.bundle.folder, new / "bundle")
+        for c in trained.candidates:
+            shutil.copytree(c.bundle.folder, new / "seeds" / str(c.seed))
+        (new / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def is_finished(finished: str | Path, key: str) -> bool:
+    "Is there a finished training of this key?"
+    try:
+        return json.loads((Path(finished) / "training.json").read_text(encoding="utf-8"))["key"] == key
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def take_finished(
+    finished: str | Path,
+    key: str,  # of `training_key`
+    folder: str | Path,  # gets `bundle` and `seeds`
+) -> Trained | None:  # None: there is none of this key, or it is damaged
+    "Put a finished training in its place again."
+    if not is_finished(finished, key):
+        return None
+    finished, folder = Path(finished), Path(folder)
+    try:
+        facts = json.loads((finished / "training.json").read_text(encoding="utf-8"))
+        bundle = _put_back(finished / "bundle", folder / "bundle", facts["bundle"])
+        shutil.rmtree(folder / "seeds", ignore_errors=True)
+        candidates = []
+        for c in facts["candidates"]:
+            own = _put_back(finished / "seeds" / str(c["seed"]), folder / "seeds" / str(c["seed"]), c["bundle"])
+            candidates.append(Candidate(c["seed"], own, own.info["history"], c["loss"]))
+        return Trained(bundle, candidates, *(facts[k] for k in ("best", "refused", "int8_gaps", "folds", "lines")))
+    except (OSError, ValueError, LookupError, TypeError, BundleError):
+        return None
+
+
+def _put_back(source, to, wanted):
+    "Copy a bundle that has the hash it had."
+    if load_bundle(source).hash != wanted:
+        raise BundleError(f"{source} is not the bundle that was kept")
+    with replacing(to) as new:
+        shutil.copytree(source, new, dirs_exist_ok=True)
+    return load_bundle(to)
+
+
+def counted(row: dict, i: int, recipe: training.Recipe) -> dict:
+    "A row of the history of the i-th training of a recipe, its epoch counted through all of them."
+    return {**row, "epoch": i * (recipe.head_epochs + recipe.epochs) + row["epoch"]}
+
+
+def all_epochs(trained: Trained, recipe: training.Recipe) -> list:  # of rows
+    "The histories of all trainings, one after the other."
+    return [counted(row, i, recipe) for i, c in enumerate(trained.candidates) for row in c.history]
+
 # %% ../nbs/api/11a_recipe.ipynb #c033
 def train(
     prepared: Prepared,
@@ -363,9 +429,18 @@ def train(
     first=None,  # the model of the first seed, where it is there already
     on_epoch: Callable = lambda row: None,  # a row per epoch, `epoch` counting through all seeds
     report: Callable = print,
+    finished: str | Path | None = None,  # folder that keeps what was made; what it has for this key is taken
+    key: str = "",  # of `training_key`
 ) -> Trained:
     "Train, calibrate and write the bundle. Raises `CalibrationError`, `WeightsError`, `ParityError`."
     folder = Path(folder)
+    if finished and (trained := take_finished(finished, key, folder)):
+        print("What the training depends on has not changed: the finished one is taken", file=sys.stderr)
+        for row in all_epochs(trained, recipe): on_epoch(row)
+        for line in trained.lines: report(line)
+        return trained
+    lines, tell = [], report
+    def report(line): lines.append(line) or tell(line)
     (images, y, _), held = prepared.arrays("train"), validation_of(*prepared.arrays("validation"))
     networks = list(_networks(prepared, recipe, targets.seeds, (images, y), held, state, first, on_epoch, report))
     shutil.rmtree(folder / "seeds", ignore_errors=True)
@@ -376,16 +451,18 @@ def train(
     int8 = int8_variant(candidates[best].bundle, images, held, targets)
     bundle = bundle_of(folder / "bundle", candidates[best], detector, int8)
     folds = _cross_validate(prepared, recipe, targets.folds, state, report) if targets.folds else []
-    return Trained(bundle, candidates, best, refused, int8.gaps, folds)
+    trained = Trained(bundle, candidates, best, refused, int8.gaps, folds, lines)
+    if finished: keep_finished(trained, finished, key)
+    return trained
 
 
 def _networks(prepared, recipe, seeds, train_set, held, state, first, on_epoch, report):
     "One trained network per seed: its recipe, the network in half precision, its history."
     for i in range(seeds):
-        own, before = replace(recipe, seed=recipe.seed + i), i * (recipe.head_epochs + recipe.epochs)
+        own = replace(recipe, seed=recipe.seed + i)
         model = first if first is not None and i == 0 else new_model(prepared.info["size"], recipe.weights, own.seed)
 
-        def count(row, before=before): on_epoch({**row, "epoch": before + row["epoch"]})
+        def count(row, i=i): on_epoch(counted(row, i, recipe))
 
         history = training.fit(model, train_set, (held.images, held.y), own, state, prepared.info["data_hash"], count,
                                report)

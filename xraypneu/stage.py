@@ -234,6 +234,15 @@ def _recorded(root, md5: str | None) -> bool:
     return any(out["path"] == tracking.RUN_FILE.as_posix() and out.get("md5") == md5 for out in outs)
 
 
+def _forced(root) -> bool:
+    "Does DVC execute the training although nothing that dvc.lock has noted of it changed?"
+    noted = read_yaml(root / "dvc.lock").get("stages", {}).get("train") or {}
+    files = {root / d["path"]: d.get("md5") for d in noted.get("deps", []) if (root / d["path"]).is_file()}
+    given = read_yaml(root / "params.yaml").get("train") if (root / "params.yaml").is_file() else None
+    return noted.get("params", {}).get("params.yaml", {}).get("train") == given and all(
+        hashlib.md5(f.read_bytes(), usedforsecurity=False).hexdigest() == md5 for f, md5 in files.items())
+
+
 def _completed(name, root):
     "Note the hash by which a training will be known in dvc.lock."
     note, file = root / tracking.STATE / "run.json", root / tracking.RUN_FILE
@@ -250,6 +259,8 @@ def _take_up(name, root):
     if _recorded(root, json.loads(note.read_text()).get("run_file")):
         for state in note.parent.glob("*.npz"):
             state.unlink()
+        if name == "train" and _forced(root):
+            shutil.rmtree(root / tracking.FINISHED, ignore_errors=True)
     elif name == "train":
         tracking.interrupted(root, finished=True)
 
