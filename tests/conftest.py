@@ -27,6 +27,7 @@ SLOW = {
     "test_bundle.py::test_mutants_of_values",
     "test_dataset.py::test_memory_is_flat_however_many_images",
     "test_decoder.py::test_damaged_files_are_refused_where_pillow_and_pydicom_refuse_them",
+    "test_layers.py::test_sync_finds_what_was_not_exported",
     "test_publish.py::test_verify_command_without_data",
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",
     "test_registry.py::test_no_server",

@@ -43,6 +43,11 @@ def test_these_are_the_workflows():
 def test_they_fit_the_schema():
     run(["check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, FILES)], ROOT)
     run(["check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml"], ROOT)
+    forms = ["bug", "feature"]
+    run(["check-jsonschema", "--builtin-schema", "vendor.github-issue-forms",
+         *(f".github/ISSUE_TEMPLATE/{f}.yml" for f in forms)], ROOT)
+    run(["check-jsonschema", "--builtin-schema", "vendor.github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"], ROOT)
+    run(["check-jsonschema", "--builtin-schema", "vendor.citation-file-format", "CITATION.cff"], ROOT)
     updates = YAML(typ="safe").load(ROOT / ".github/dependabot.yml")["updates"]
     assert {u["package-ecosystem"] for u in updates} == {"pip", "github-actions", "docker"}
     for u in updates:
