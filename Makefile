@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STAGES := eda evaluate
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check test lint export sync ship verify bench bench-app faults coverage tools constraints audit sbom sign release clean \
+.PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app faults coverage tools constraints audit sbom sign release clean \
   programs pull pulled promote push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
@@ -47,7 +47,10 @@ run: $(READY) ## sample data, all stages, reports and a model
 app: $(READY) ## the dashboard; MODEL=folder or models:/name@alias in the place of the shipped model, PORT=8866
 	@XRAYPNEU_MODEL="$(call given,MODEL)" voila $(if $(call given,PORT),--port=$(call given,PORT)) nbs/app/dashboard.ipynb
 
-check: $(READY) ## hold the sample run's figures against what is promised of them
+check: lint types sync ## under a minute, before each commit: lint, types, sync, the tests that need no training, server or browser
+	python -m pytest -q --fast
+
+check-sample: $(READY) ## compare the sample run's metrics with what is promised of them
 	@python -m pytest -q tests/accept_sample.py
 
 test: $(READY) $(TOOLS)/.ready ## notebook tests and the test suite
@@ -57,13 +60,16 @@ test: $(READY) $(TOOLS)/.ready ## notebook tests and the test suite
 lint: $(READY) ## ruff
 	ruff check .
 
+types: $(READY) ## mypy, strict, on the modules that pyproject.toml lists
+	mypy
+
 export: $(READY) ## clean the notebooks, export the package, render README.md
 	nbdev_clean
 	nbdev_export
 	jupyter nbconvert --log-level ERROR --execute --no-input --to markdown --TemplateExporter.exclude_raw=True --output-dir . --output README nbs/index.ipynb
 
-sync: export ## fail where notebooks, package and README.md differ
-	@changes=$$(git status --porcelain); [ -z "$$changes" ] || { echo "not in step, commit these:"; echo "$$changes"; exit 1; }
+sync: $(READY) ## fail where notebooks, package and README.md differ; changes nothing
+	@.ci/sync $(VENV)
 
 ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its figures into results/; KEY=private.pem signs it
 	python -m xraypneu.publish ship $(if $(call given,KEY),--key "$(call given,KEY)")
@@ -129,7 +135,6 @@ rehearse: $(READY) ## the workflows' steps in clean clones, as GitHub would run 
 	@.ci/rehearse --venv $(VENV) $(call given,WORKFLOWS)
 
 # --- supply chain; the tools have an environment of their own, so that they change nothing of the project's
-
 
 $(TOOLS)/.ready: locks/build.txt locks/tools.txt
 	@rm -rf $(TOOLS)

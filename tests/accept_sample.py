@@ -1,4 +1,4 @@
-"""What `make run` promises of the sample. Run after it, by `make check`; not part of the test suite."""
+"""What `make run` promises of the sample. Run after it, by `make check-sample`; not part of the test suite."""
 
 import json
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,67 @@ SMALL = {"sample": {"patients": 48}, "prepare": {"size": 96}, "train": {"epochs"
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "aws+secret/0a1b2c3d", "KAGGLE_KEY": "kaggle-key-4e5f6a", "GITHUB_TOKEN": "ghp_token7b8c9d0e",
            "XRAYPNEU_REMOTE_PASSWORD": "remote&pass<1f2a3b>", "EXAMPLE_SECRET": "example-secret-4c5d6e",
            "EXAMPLE_ADDRESS": "https://someone:address-pass-7f8a@host.invalid/x"}
+
+# What `make check` (pytest --fast) leaves out: tests with a fixture of SLOW_FIXTURES, and the files and tests in SLOW.
+# They train, import TensorFlow, start a server or a browser, or take seconds. This is the only list: what isn't in it is run.
+SLOW_FIXTURES = {"project", "copy", "sqlite_server", "postgres_server"}
+SLOW = {
+    "test_app.py", "test_doctor.py", "test_faults.py", "test_fetch.py", "test_guard.py", "test_network.py",
+    "test_pipeline.py", "test_predict.py", "test_remote.py", "test_tracking.py", "test_workflows.py",
+    "test_bundle.py::test_mutants_of_values",
+    "test_dataset.py::test_memory_is_flat_however_many_images",
+    "test_decoder.py::test_damaged_files_are_refused_where_pillow_and_pydicom_refuse_them",
+    "test_layers.py::test_sync_finds_what_was_not_exported",
+    "test_publish.py::test_verify_command_without_data",
+    "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",
+    "test_registry.py::test_no_server",
+    "test_supply.py::test_a_file_that_was_exchanged_is_not_installed",
+    "test_supply.py::test_a_signed_bundle_is_checked_wherever_it_is_used",
+    "test_supply.py::test_pip_audit_itself_against_a_service",
+    "test_supply.py::test_the_audit_of_a_report",
+    "test_supply.py::test_the_sbom_lists_what_is_installed",
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="only the tests that need no training, server or browser")
+
+
+def pytest_ignore_collect(collection_path, config):
+    "Slow files aren't even imported."
+    return True if config.getoption("fast") and collection_path.name in SLOW else None
+
+
+def listed(item):
+    "A test as SLOW names it, whatever its parameters."
+    return f"{item.path.name}::{item.name.split('[')[0]}"
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("fast"):
+        return
+    slow = [i for i in items if listed(i) in SLOW or SLOW_FIXTURES & set(i.fixturenames)]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [i for i in items if i not in slow]
+
+
+@pytest.fixture(autouse=True)
+def nothing_slow(request, monkeypatch):
+    "With --fast, a test that imports TensorFlow or opens a port fails and says where it belongs."
+    if not request.config.getoption("fast"):
+        yield
+        return
+    remedy = f"add '{listed(request.node)}' to SLOW in tests/conftest.py"
+    before, bind = "tensorflow" in sys.modules, socket.socket.bind
+
+    def local(self, address):
+        assert self.family == socket.AF_UNIX, f"This test opens a port: {remedy}"
+        return bind(self, address)
+
+    monkeypatch.setattr(socket.socket, "bind", local)
+    yield
+    imported = "tensorflow" in sys.modules and not before
+    assert not imported, f"This test imports TensorFlow: {remedy}"
 
 
 @pytest.fixture(autouse=True, scope="session")

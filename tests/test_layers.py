@@ -2,8 +2,12 @@
 
 import ast
 import re
+import shutil
+import sys
+from configparser import ConfigParser
 
-from conftest import ROOT
+from conftest import ROOT, run
+from ruamel.yaml import YAML
 
 # name to number: "00" < "00a" < "01"
 NUMBER = {p.stem.split("_", 1)[1]: p.stem.split("_")[0] for p in (ROOT / "nbs/api").glob("*.ipynb")}
@@ -32,3 +36,48 @@ def test_the_table_of_faults_names_tests_that_exist():
     assert len(named) > 40
     missing = {f"{file}::{test}" for file, test in named if f"def {test}(" not in (ROOT / f"tests/{file}.py").read_text()}
     assert not missing
+
+
+def test_every_metric_that_is_shown_is_computed_and_has_a_name():
+    "A missing label would stop evaluate.ipynb after minutes; a misspelt metric would be left out without a word."
+    from xraypneu import card, evaluate, metrics, plots, report
+
+    computed = metrics.figures([0, 1], [.2, .8], .5).keys()
+    for shown in (evaluate.HEADLINE, card.NAMES, report.FIGURES, metrics.SPREAD, plots.FOREST):
+        assert set(shown) <= computed & plots.LABELS.keys()
+    assert set(card.PERCENT) <= card.NAMES.keys()
+
+
+def test_contributing_names_what_exists():
+    "Notebooks, and in their modules the functions, classes and lists."
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    notebooks = set(re.findall(r"`(?:nbs/api/)?(\d\d[a-z]?_\w+)(?:\.ipynb)?`", text))
+    assert len(notebooks) > 10 and all((ROOT / f"nbs/api/{n}.ipynb").exists() for n in notebooks)
+    package = "".join(p.read_text() for p in (ROOT / "xraypneu").glob("*.py"))
+    rows = re.findall(r"^\| [A-Z].+\? \| (.+) \|$", text, re.M)
+    names = {n for row in rows for n in re.findall(r"`(\w+)`", row) if f"{n}.ipynb" not in text and n not in notebooks}
+    missing = {n for n in names if not re.search(rf"^ *(def|class) {n}\b", package, re.M)}
+    assert len(names) > 15 and not missing
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= set(targets)
+
+
+def test_versions_agree():
+    settings = ConfigParser()
+    settings.read(ROOT / "settings.ini")
+    assert YAML(typ="safe").load(ROOT / "CITATION.cff")["version"] == settings["DEFAULT"]["version"]
+
+
+def test_sync_finds_what_was_not_exported(tmp_path):
+    "Uncommitted work that is in step passes; a module edited by hand is named, and nothing is changed."
+    for name in ("Makefile", ".ci", "nbs", "xraypneu", "results", "settings.ini", "setup.py", "pyproject.toml",
+                 "README.md", "dvc.yaml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    command = ["bash", ".ci/sync", sys.prefix]
+    run(command, tmp_path)
+    module = tmp_path / "xraypneu/calibrate.py"
+    module.write_text(module.read_text() + "edited = True\n")
+    done = run(command, tmp_path, check=False)
+    assert done.returncode == 1 and done.out.splitlines()[1:] == ["xraypneu/calibrate.py"]
+    assert module.read_text().endswith("edited = True\n")

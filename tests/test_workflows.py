@@ -43,6 +43,11 @@ def test_these_are_the_workflows():
 def test_they_fit_the_schema():
     run(["check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, FILES)], ROOT)
     run(["check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml"], ROOT)
+    forms = ["bug", "feature"]
+    run(["check-jsonschema", "--builtin-schema", "vendor.github-issue-forms",
+         *(f".github/ISSUE_TEMPLATE/{f}.yml" for f in forms)], ROOT)
+    run(["check-jsonschema", "--builtin-schema", "vendor.github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"], ROOT)
+    run(["check-jsonschema", "--builtin-schema", "vendor.citation-file-format", "CITATION.cff"], ROOT)
     updates = YAML(typ="safe").load(ROOT / ".github/dependabot.yml")["updates"]
     assert {u["package-ecosystem"] for u in updates} == {"pip", "github-actions", "docker"}
     for u in updates:
@@ -132,7 +137,7 @@ def test_a_release_is_tested_first_and_leaves_with_its_papers():
         needs = [needs] if isinstance(needs, str) else needs
         return {*needs, *(b for n in needs for b in after(n))}
 
-    assert {"make lint", "make sync", "make test", "make audit"} <= set(ran["test"])
+    assert {"make lint", "make types", "make sync", "make test", "make audit"} <= set(ran["test"])
     assert all("test" in after(job) for job in jobs if job != "test")
     assert {"attest", "sign"} <= after("publish") and "publish" in after("page")  # nothing is published that has no provenance
     assert "make sbom" in ran["build"] and "make sign" in ran["sign"] and ran["page"][-1] == "make release"
@@ -407,7 +412,7 @@ def show(project, tmp_path_factory):
     def go(*arguments, **env):
         out = tmp_path_factory.mktemp("rehearsal") / "out"
         # lint, sync and the suite are steps of the run that this test is part of; the figures of so small a sample are not the promised ones
-        leave = [w for s in ("make programs", "make lint", "make sync", "make tools", "make test", "make check", "make audit") for w in ("--skip", s)]
+        leave = [w for s in ("make programs", "make lint", "make types", "make sync", "make test", "make check-sample", "make audit") for w in ("--skip", s)]
         done = run([sys.executable, ".ci/rehearse", "--venv", str(VENV), "--uncommitted", "--dvc-cache", str(cache), "--out", str(out), *leave, *(w for s in small for w in ("--set", s)), *arguments], ROOT, check=False, **env)
         done.folder = out
         return done

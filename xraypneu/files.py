@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 # %% ../nbs/api/00_files.ipynb #c005
-def project_root(start: str | os.PathLike = ".") -> Path:
+def project_root(start: str | os.PathLike[str] = ".") -> Path:
     "The nearest folder at or above `start` that holds dvc.yaml. Raises `FileNotFoundError`."
     here = Path(start).resolve()
     for folder in (here, *here.parents):
@@ -36,7 +36,7 @@ _STALE = 3600  # seconds after which what a killed program left is removed
 
 def explained(
     e: OSError,
-    path: str | os.PathLike,  # what was written
+    path: str | os.PathLike[str],  # what was written
     needed: int | None = None,  # bytes; None: not known
 ) -> OSError:  # of the same number, so of the same class
     "The same error, with the file, the room there is, and what to do."
@@ -52,7 +52,7 @@ def explained(
     return OSError(e.errno, why, str(path))
 
 
-def flush_folder(folder: str | os.PathLike):
+def flush_folder(folder: str | os.PathLike[str]) -> None:
     "Flush names in a folder to the disk, where the system can."
     try:
         fd = os.open(folder, os.O_RDONLY)
@@ -66,10 +66,10 @@ def flush_folder(folder: str | os.PathLike):
         os.close(fd)
 
 # %% ../nbs/api/00_files.ipynb #c008
-_swept = set()  # folders where this program has looked for leftovers
+_swept: set[Path] = set()  # folders where this program has looked for leftovers
 
 
-def _sweep(folder):
+def _sweep(folder: Path) -> None:
     "Remove temporary files of killed programs, once in each folder: large folders take time to read."
     if folder in _swept: return
     _swept.add(folder)
@@ -79,7 +79,7 @@ def _sweep(folder):
             if time.time() - left.stat().st_mtime > _STALE: left.unlink()
 
 
-def _is_about(e, *paths):
+def _is_about(e: OSError, *paths: Path) -> bool:
     "Is an error about one of these paths, and not about what the caller read meanwhile?"
     above = {str(p) for path in paths for p in (path, *path.parents)}
     return e.errno in DISK_FULL or e.filename is None or str(e.filename) in above
@@ -87,7 +87,7 @@ def _is_about(e, *paths):
 
 @contextmanager
 def writing(
-    path: str | os.PathLike,  # its folder is made
+    path: str | os.PathLike[str],  # its folder is made
     needed: int | None = None,  # bytes, for the message where the disk is full
 ) -> Iterator[BinaryIO]:
     "A binary file that takes the place of `path`, with its mode, if the block ends well."
@@ -111,7 +111,7 @@ def writing(
 
 
 def write_file(
-    path: str | os.PathLike,  # its folder is made
+    path: str | os.PathLike[str],  # its folder is made
     content: str | bytes,  # text is written as UTF-8
 ) -> Path:  # the file
     "Write a file in one step. Raises `OSError`."
@@ -120,24 +120,24 @@ def write_file(
     return Path(path)
 
 # %% ../nbs/api/00_files.ipynb #c011
-def _real(folder):
+def _real(folder: str | os.PathLike[str]) -> Path:
     "Where a folder is; a link stays, and what it leads to is replaced."
     folder = Path(folder)
     return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
 
 
-def previous(folder: str | os.PathLike) -> Path:
+def previous(folder: str | os.PathLike[str]) -> Path:
     "Where the old folder waits while the new one takes its place."
     folder = _real(folder)
     return folder.with_name(f".{folder.name}.old")
 
 
-def _temporary(folder):
+def _temporary(folder: Path) -> Path:
     "A new folder beside `folder`."
     return Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
 
 
-def _discard(old, folder):
+def _discard(old: Path, folder: Path) -> None:
     "Delete the old folder, under a name that nobody takes for it."
     with suppress(OSError):  # what stays is tried again next time
         trash = _temporary(folder)
@@ -145,7 +145,7 @@ def _discard(old, folder):
         shutil.rmtree(trash, ignore_errors=True)
 
 
-def _locked(folder):
+def _locked(folder: Path) -> int | None:
     "A lock on a folder that ends with the program; None where another one has it, or where there are no locks."
     try:
         import fcntl
@@ -160,7 +160,7 @@ def _locked(folder):
     return fd
 
 # %% ../nbs/api/00_files.ipynb #c011a
-def _recover(folder):
+def _recover(folder: Path) -> None:
     "Undo what a killed program left: the old folder comes back, other leftovers go."
     old = previous(folder)
     if old.exists():
@@ -174,7 +174,7 @@ def _recover(folder):
             if fd is not None: os.close(fd)
 
 
-def _flush_tree(folder):
+def _flush_tree(folder: Path) -> None:
     "Flush all files of a folder to the disk."
     files = [Path(here, name) for here, _, names in os.walk(folder) for name in names]
     if len(files) > _MANY and hasattr(os, "sync"):
@@ -189,7 +189,7 @@ def _flush_tree(folder):
 _MANY = 100  # files from which one flush of everything is faster
 
 # %% ../nbs/api/00_files.ipynb #c011b
-def _exchange(new, folder):
+def _exchange(new: Path, folder: Path) -> None:
     "Put `new` in the place of `folder`."
     old = previous(folder)
     new.chmod(stat.S_IMODE(folder.stat().st_mode) if folder.exists() else 0o755)
@@ -201,7 +201,7 @@ def _exchange(new, folder):
 
 
 @contextmanager
-def replacing(folder: str | os.PathLike) -> Iterator[Path]:
+def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     "A temporary folder that takes the place of `folder`, with its mode, if the block ends well."
     folder = _real(folder)
     old, new, lock = previous(folder), None, None

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 # %% ../nbs/api/00b_process.ipynb #p005
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
@@ -37,13 +38,13 @@ def _orphaned(parent: int, shells_parent: int) -> bool:
     return os.getppid() != parent or bool(shells_parent and _stat(parent)[1] != shells_parent)
 
 
-def _end():
+def _end() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _watch(parent: int, shells_parent: int = 0):
+def _watch(parent: int, shells_parent: int = 0) -> None:
     "A thread that ends this process after its parent."
-    def wait():
+    def wait() -> None:
         while not _orphaned(parent, shells_parent):
             time.sleep(0.5)
         _end()
@@ -53,7 +54,7 @@ def _watch(parent: int, shells_parent: int = 0):
 # %% ../nbs/api/00b_process.ipynb #p006
 def end_with_parent(
     parent: int | None = None,  # pid of the process that must be the parent; None: whoever is it now
-):
+) -> None:
     "From now on, SIGKILL ends this process and its forked children when its parent ends, for whatever reason."
     parent = os.getppid() if parent is None else parent
     name, above = _stat(parent)
@@ -71,7 +72,7 @@ def end_with_parent(
 class Busy(RuntimeError):
     "Another process is doing this already."
 
-    def __init__(self, what: str, pid: int | None):
+    def __init__(self, what: str, pid: int | None) -> None:
         who = f"process {pid}" if pid else "another process"
         end = f"kill {pid}" if pid else "stop it"
         super().__init__(f"{what} is already running here ({who}). Wait until it has ended, or end it: {end}")
@@ -87,11 +88,12 @@ def _holder(file: Path) -> int | None:
 
 
 def hold(
-    file: str | os.PathLike,  # of the lock; its folder is made
+    file: str | os.PathLike[str],  # of the lock; its folder is made
     what: str,  # is running, for the message
     wait: float = 15,  # seconds that a holder which is just ending is given
 ) -> int:  # a file descriptor: closing it, or the end of this process and its forked children, frees the lock
     "Take a lock. Raises `Busy`."
+    fcntl: ModuleType | None
     try:
         import fcntl
     except ImportError:  # Windows, where DVC's own lock has to do
@@ -115,7 +117,7 @@ def hold(
 
 
 @contextlib.contextmanager
-def alone(file: str | os.PathLike, what: str, wait: float = 15) -> Iterator[None]:
+def alone(file: str | os.PathLike[str], what: str, wait: float = 15) -> Iterator[None]:
     "Hold a lock for the block. Raises `Busy`."
     fd = hold(file, what, wait)
     try:
@@ -128,7 +130,7 @@ def join_stage(
     stage: int,  # pid of the stage's process
     lock: str,  # file of the kernels' lock of this stage
     what: str,  # is running, for the message
-):
+) -> None:
     "Make a kernel end with its stage, and end it at once where another kernel of that stage is still running."
     end_with_parent(stage)
     try:

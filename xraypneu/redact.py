@@ -13,6 +13,8 @@ import html
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 # %% ../nbs/api/00a_redact.ipynb #c005
@@ -22,7 +24,7 @@ NAMED = re.compile(r"(PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|KEY|CREDENTIAL)S?$
 USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#]*)@", re.I)
 
 
-def _of_addresses(value):
+def _of_addresses(value: str) -> Iterator[tuple[str, set[str]]]:
     "User names and passwords, as written and decoded, of the addresses in a text."
     for userinfo in USERINFO.findall(value):
         user, colon, password = userinfo.partition(":")
@@ -32,10 +34,11 @@ def _of_addresses(value):
 
 
 def secrets_of(
-    env=None,  # variables by name; None: those of this process
-) -> dict:  # secret to the name of the variable that holds it
+    env: Mapping[str, str] | None = None,  # variables by name; None: those of this process
+) -> dict[str, str]:  # secret to the name of the variable that holds it
     "The secrets of an environment."
-    env, found = dict(os.environ if env is None else env), {}
+    env = dict(os.environ if env is None else env)
+    found: dict[str, str] = {}
     for name, value in env.items():
         for _, passwords in _of_addresses(value):
             found |= {p: name for p in passwords}
@@ -49,21 +52,21 @@ def secrets_of(
     return {value: name for value, name in found.items() if len(value) >= LEAST}
 
 # %% ../nbs/api/00a_redact.ipynb #c008
-def _users(env):
+def _users(env: Mapping[str, str]) -> set[str]:
     "All user names of an environment."
     named = {value for name, value in env.items() if re.search(r"(USERNAME|USER)$", name, re.I)}
     return named | {user for value in env.values() for user, _ in _of_addresses(value)} - {""}
 
 
-def _base64(raw):
+def _base64(raw: bytes) -> set[str]:
     "Both alphabets, without the padding that a longer text would not have."
     return {encode(raw).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
 
 
 def forms_of(
     secret: str,
-    users=(),  # names that it may be sent with
-) -> set:  # of texts
+    users: Iterable[str] = (),  # names that it may be sent with
+) -> set[str]:
     "A secret as it may be written."
     quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
     lower = {re.sub(r"%[0-9A-F]{2}", lambda m: m[0].lower(), q) for q in quoted}
@@ -75,7 +78,7 @@ def forms_of(
 
 
 @functools.lru_cache(maxsize=8)
-def _forms(variables):
+def _forms(variables: tuple[tuple[str, str], ...]) -> list[tuple[str, list[str]]]:
     "Names of variables and the forms of their secrets, the longest secret first."
     env = dict(variables)
     users, secrets = _users(env), sorted(secrets_of(env).items(), key=lambda item: -len(item[0]))
@@ -83,12 +86,12 @@ def _forms(variables):
 
 
 @functools.lru_cache(maxsize=8)
-def _expression(variables):
+def _expression(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
     "Finds any secret in any form."
     return re.compile("|".join(re.escape(form) for _, forms in _forms(variables) for form in forms) or "(?!)")
 
 
-def _variables(env):
+def _variables(env: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((os.environ if env is None else env).items()))
 
 # %% ../nbs/api/00a_redact.ipynb #c011
@@ -97,17 +100,17 @@ HIDDEN = "***"
 
 def scrub(
     text: str,
-    env=None,  # variables by name; None: those of this process
+    env: Mapping[str, str] | None = None,  # variables by name; None: those of this process
 ) -> str:
     "A text without the secrets of the environment."
     return _expression(_variables(env)).sub(HIDDEN, text)
 
 
-def scrub_values(found, env=None):
+def scrub_values(found: Any, env: Mapping[str, str] | None = None) -> Any:
     "The same for all texts in nested dictionaries and lists, such as a notebook; they are changed in place."
     either = _expression(_variables(env))
 
-    def visit(value):
+    def visit(value: Any) -> Any:
         if isinstance(value, str):
             return either.sub(HIDDEN, value)
         places = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
@@ -120,7 +123,7 @@ def scrub_values(found, env=None):
 
 def find_secret(
     content: bytes,
-    env=None,  # variables by name; None: those of this process
+    env: Mapping[str, str] | None = None,  # variables by name; None: those of this process
 ) -> str | None:  # name of the variable
     "The variable whose secret is in a file's content, or None."
     for name, forms in _forms(_variables(env)):
@@ -135,8 +138,8 @@ def public_url(url: str) -> str:
 
 
 def split_credentials(
-    env=None,  # variables by name, changed in place; None: those of this process
-) -> dict:  # the variables that were changed
+    env: MutableMapping[str, str] | None = None,  # variables by name, changed in place; None: those of this process
+) -> dict[str, str]:  # the variables that were changed
     "Move user name and password of `MLFLOW_TRACKING_URI` to MLflow's own variables, and have MLflow print no address."
     env = os.environ if env is None else env
     env.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
