@@ -264,6 +264,83 @@ def test_what_onnx_writes_with_external_data(folder):
     refused(folder, "weights lie in another file")
 
 
+def varint(n) -> bytes:
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    return bytes([*out, n])
+
+
+def field(tag, content) -> bytes:
+    "A message in a message of protobuf."
+    return varint(tag) + varint(len(content)) + content
+
+
+GRAPH, INITIALIZER, INPUT = 7 << 3 | 2, 5 << 3 | 2, 11 << 3 | 2
+
+
+def with_fields(fields, change=lambda model: None) -> bytes:
+    "A network with bytes of our own at the end of its graph."
+    model = onnx.load_from_string(toy(change=change))
+    graph = model.graph.SerializeToString() + fields
+    model.ClearField("graph")
+    return model.SerializeToString() + field(GRAPH, graph)
+
+
+def test_weights_in_another_file_behind_a_tag_of_33_bits(folder):
+    "ONNX Runtime's protobuf drops what is beyond 32 bits and finds a field there, which this reader would skip."
+    tensor = numpy_helper.from_array(np.float32([1]), "w")
+    outside(tensor)
+    hidden = with_fields(field(INITIALIZER | 1 << 32, tensor.SerializeToString()), lambda m: m.graph.initializer.pop(0))
+    put(folder, "model.onnx", hidden)
+    refused(folder, "a field's number is too large")
+
+
+@pytest.mark.parametrize("size", [2**33, 2**62])
+def test_a_number_where_a_name_should_be(folder, size):
+    "As bytes it would be so many zeros."
+    for inner in (field(INPUT, varint(1 << 3) + varint(size)), field(INITIALIZER, varint(8 << 3) + varint(size))):
+        put(folder, "model.onnx", with_fields(inner))
+        refused(folder, "a name is no text")
+
+
+def loop_for_ever(model):
+    ports = [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", 7), ("go", 9), ("on", 9))]
+    body = helper.make_graph([helper.make_node("Identity", ["go"], ["on"])], "body", ports[:2], ports[2:])
+    model.graph.initializer.extend([numpy_helper.from_array(np.int64(2**62), "n"), numpy_helper.from_array(np.bool_(1), "yes")])
+    model.graph.node.insert(0, helper.make_node("Loop", ["n", "yes"], [], body=body))
+
+
+def of_a_huge_shape(model):
+    model.graph.initializer.append(numpy_helper.from_array(np.int64([2**40]), "shape"))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["huge"]))
+
+
+def from_elsewhere(model):
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model.graph.node.append(helper.make_node("Add", ["w", "b"], ["y"], domain="com.microsoft"))
+
+
+def of_its_own(model):
+    node = helper.make_node("Identity", ["a"], ["b"])
+    model.functions.append(helper.make_function("", "Add", ["a"], ["b"], [node], [helper.make_opsetid("", 17)]))
+
+
+@pytest.mark.parametrize("change, words", [(loop_for_ever, "'Loop'"), (of_a_huge_shape, "'ConstantOfShape'"),
+                                           (from_elsewhere, "'com.microsoft.Add'"), (of_its_own, "functions of its own")])
+@pytest.mark.parametrize("name, precision", [("model.onnx", "fp32"), (INT8, "int8")])
+def test_operators_that_no_network_of_ours_has(folder, change, words, name, precision):
+    put(folder, name, toy(change=change))
+    refused(folder, name, words, precision=precision)
+
+
+def test_a_network_that_onnx_runtime_would_take_for_another_format(folder):
+    "Protobuf to us, by its fifth to eighth byte a file of ONNX Runtime's own format to it."
+    put(folder, "model.onnx", field(15 << 3 | 2, b"..ORTM" + bytes(4)) + toy())
+    refused(folder, "it is no ONNX file")
+
+
 def of_other_sides(model): model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
 
 

@@ -67,6 +67,7 @@ class Site(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), handler or Handler)
         self.data, self.ranges, self.tag, self.length = BIG, True, '"v1"', True
         self.drops, self.keep, self.pace, self.statuses, self.login, self.kind, self.seen, self.stall, self.most, self.squeeze, self.moved = 0, 1 / 3, 0, [], None, "application/zip", [], False, None, False, None
+        self.careless, self.says = False, None
 
     @property
     def url(self): return f"http://127.0.0.1:{self.server_port}/data.zip"
@@ -106,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
     def send(self, data):
         s, start = self.server, 0
         asked = self.headers.get("Range")
-        same = self.headers.get("If-Range") in (None, s.tag)
+        same = self.headers.get("If-Range") in (None, s.tag) or s.careless
         if asked and s.ranges and same:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
             if start >= len(data): return self.plain(416, {"Content-Range": f"bytes */{len(data)}"})
@@ -120,6 +121,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Encoding", "gzip")
         if s.tag: self.send_header("ETag", s.tag)
         if s.ranges: self.send_header("Accept-Ranges", "bytes")
+        if s.says: self.send_header("Content-Length", s.says)
         if s.length: self.send_header("Content-Length", str(len(data) - start))
         else: self.send_header("Connection", "close")
         self.send_header("Content-Type", s.kind)
@@ -227,6 +229,30 @@ def test_a_file_that_changed_is_not_continued(site, to):
     site.data, site.tag = changed, '"v2"'
     assert fetch(site.url, to).sha256 == sha(changed)
     assert site.seen[-1][1]  # it did ask to go on
+
+
+def test_a_part_of_another_file(site, to):
+    "A server that doesn't look at If-Range, and says with the part that it is of a newer file: no splice of the two."
+    old, new = (tarred([(n, bytes([v]) * 50_000) for n in NAMES]) for v in (1, 2))
+    site.data, site.drops, site.careless = old, 1, True
+    fails(site.url, to, "connection dropped", retries=0)
+    site.data, site.tag = new, '"v2"'
+    assert fetch(site.url, to).sha256 == sha(new)
+    assert site.seen[-1][1] is None  # it was asked for again, from the beginning
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://\xff\xfe/data.zip", "//[bad]/"])
+@pytest.mark.parametrize("sha256", [None, "0" * 64])
+def test_redirected_to_no_address(site, to, address, sha256):
+    site.moved = address
+    message = fails(site.url.replace("/data.zip", "/moved"), to, sha256=sha256, retries=0)
+    assert "checksum" not in message and "None" not in message
+
+
+def test_a_length_that_is_none(site, to):
+    "A digit to Python and no number."
+    site.length, site.says = False, "\xb2"
+    assert fetch(site.url, to).files == 12
 
 
 def test_without_anything_to_compare(site, to):
@@ -686,6 +712,71 @@ def test_members_that_share_their_bytes(tmp_path):
     with pytest.raises(FetchError, match="decompression bomb"): unpack(tmp_path / "a.zip", tmp_path / "x", Limits(small=2_000_000))
     with pytest.raises(FetchError): unpack(tmp_path / "a.zip", tmp_path / "x")  # other names in the members' own headers
     assert sum(p.stat().st_size for p in (tmp_path / "x").rglob("*") if p.is_file()) < 2_000_000
+
+
+def test_folders_of_a_few_bytes(tmp_path):
+    "A name of a hundred bytes that is forty folders, compressed to a tenth of that: each takes a block on the disk."
+    members = []
+    for i in range(2000):
+        m = tarfile.TarInfo("/".join([str(i), *"a" * 38]))
+        m.type = tarfile.DIRTYPE
+        members.append((m, b""))
+    (tmp_path / "a.tgz").write_bytes(tarred(members, "w:gz"))
+    with pytest.raises(FetchError, match="decompression bomb"): unpack(tmp_path / "a.tgz", tmp_path / "out")
+    with pytest.raises(FetchError, match="more than 1,000 folders"): unpack(tmp_path / "a.tgz", tmp_path / "b", Limits(members=1000, ratio=1e9))
+
+
+def test_links_to_links_take_no_time(tmp_path):
+    "Each one was asked again for each other: a minute for 6,000, and 180 kB."
+    members = []
+    for i in range(6000):
+        m = tarfile.TarInfo(f"l{i}")
+        m.type, m.linkname = tarfile.SYMTYPE, f"l{i + 1}"
+        members.append((m, b""))
+    (tmp_path / "a.tgz").write_bytes(tarred([*members, ("l6000", b"film")], "w:gz"))
+    began = time.monotonic()
+    assert unpack(tmp_path / "a.tgz", tmp_path / "out") == (6001, 4 * 6001)
+    assert (tmp_path / "out/l0").read_bytes() == b"film" and time.monotonic() - began < 15
+    members[-1][0].linkname = "l0"  # round in a circle
+    (tmp_path / "b.tgz").write_bytes(tarred(members, "w:gz"))
+    with pytest.raises(FetchError, match="link to something that is no file"): unpack(tmp_path / "b.tgz", tmp_path / "b")
+
+
+def test_headers_are_not_kept(tmp_path):
+    "Those for all members that follow pile up in memory, each with another name."
+    text, raw = os.urandom(1 << 18).hex(), io.BytesIO()
+    for i in range(60):
+        for part in (tarfile.TarInfo.create_pax_global_header({f"k{i}": text}), tarfile.TarInfo(f"f{i}").tobuf()): raw.write(part)
+    (tmp_path / "a.tar").write_bytes(raw.getvalue() + bytes(1024))
+    tracemalloc.start()
+    try:
+        assert unpack(tmp_path / "a.tar", tmp_path / "out") == (60, 0)
+        most = tracemalloc.get_traced_memory()[1]
+    finally: tracemalloc.stop()
+    assert most < 12 * 2**20, most
+    many = b"".join(tarfile.TarInfo.create_pax_global_header({f"k{i}": text}) for i in range(60))  # before one member
+    (tmp_path / "b.tar").write_bytes(many + tarfile.TarInfo("f").tobuf() + bytes(1024))
+    with pytest.raises(FetchError, match="damaged"): unpack(tmp_path / "b.tar", tmp_path / "b")
+
+
+def test_orders_to_dvc_are_left_out(tmp_path, capsys):
+    "DVC would run the commands of a dvc.yaml anywhere in the project to make what `prepare` reads."
+    order = f"stages:\n  evil:\n    cmd: touch {tmp_path}/ran\n    outs: [NORMAL/new.jpeg]\n"
+    names = {"dvc.yaml": "dvc.yaml", "train/dvc.yaml": "train/dvc.yaml", "x.dvc": "x.dvc"}
+    members = films("") | dict.fromkeys(names, order.encode())
+    project = tmp_path / "project"
+    for folder in ("project", "project/shared"): (tmp_path / folder).mkdir()
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]): subprocess.run(command, cwd=project, check=True)
+    (project / "dvc.yaml").write_text("stages:\n  prepare:\n    cmd: 'true'\n    deps: [xrays, shared]\n")
+    (tmp_path / "a.zip").write_bytes(zipped(members))
+    assert fetch(tmp_path / "a.zip", project / "xrays").files == 12
+    assert "3 files left out that would have had DVC run or fetch something" in capsys.readouterr().err
+    # nor does one of a folder that somebody unpacked by hand, in this project with its .dvcignore
+    (project / "shared/NORMAL").mkdir()
+    (project / "shared/dvc.yaml").write_text(order)
+    shutil.copy(ROOT / ".dvcignore", project)
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", "prepare"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0 and "evil" not in done.stdout and not (tmp_path / "ran").exists(), done
 
 
 def test_a_header_of_gigabytes(tmp_path):

@@ -18,6 +18,8 @@ import pytest
 from conftest import ROOT, run
 from packaging.requirements import Requirement
 
+from xraypneu.signature import sign
+
 LOCKS = {p.stem: p.read_text() for p in sorted((ROOT / "locks").glob("*.txt"))}
 ENTRY = re.compile(r"([a-z0-9-]+)==([^\s;\\]+)( ; [^\\]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
 
@@ -328,3 +330,37 @@ def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
         f.write(b"!")
     done = run([*info, "--bundle", str(folder)], ROOT, check=False, **serving)
     assert done.returncode and "is refused" in done.out and "Traceback" not in done.out
+
+
+def test_a_bundle_that_is_exchanged_after_its_signature_was_checked(tmp_path, monkeypatch):
+    "Whoever can write to the folder waits for the check to end."
+    import model_signing
+
+    from xraypneu.bundle import BundleError, load_bundle, write_bundle
+
+    key, public = tmp_path / "key.pem", tmp_path / "key.pub"
+    run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
+    run(["openssl", "ec", "-in", str(key), "-pubout", "-out", str(public)], tmp_path)
+    shipped = load_bundle()
+    info = {k: v for k, v in shipped.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256", "int8")}
+    signed = write_bundle(tmp_path / "signed", shipped.model, info)
+    sign(signed.folder, key)
+    forged = write_bundle(tmp_path / "forged", shipped.model, {**info, "threshold": 0.99})
+    monkeypatch.setenv("XRAYPNEU_SIGNER_KEY", str(public))
+    assert load_bundle(signed.folder).threshold == signed.threshold
+    good, verify = (signed.folder / "bundle.json").read_bytes(), model_signing.verifying.Config.verify
+
+    def exchanging(config, folder, signature):
+        verify(config, folder, signature)
+        shutil.copy(forged.folder / "bundle.json", folder)
+
+    monkeypatch.setattr(model_signing.verifying.Config, "verify", exchanging)
+    assert load_bundle(signed.folder).threshold == signed.threshold  # what was read before
+
+    def mending(config, folder, signature):
+        (folder / "bundle.json").write_bytes(good)
+        verify(config, folder, signature)
+
+    monkeypatch.setattr(model_signing.verifying.Config, "verify", mending)
+    with pytest.raises(BundleError, match="was changed while it was read"):
+        load_bundle(signed.folder)

@@ -165,6 +165,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, object]]:
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
+        if tag >> 32: raise ValueError("a field's number is too large")  # protobuf would drop what is beyond 32 bits
         number, kind = tag >> 3, tag & 7
         if kind == 0:
             value, at = _varint(data, at)
@@ -176,6 +177,12 @@ def _fields(data: memoryview) -> Iterator[tuple[int, object]]:
         else:
             raise ValueError(f"field {number} has the unknown kind {kind}")
         yield number, value
+
+
+def _name(value):
+    "A text of a message."
+    if isinstance(value, int): raise ValueError("a name is no text")  # as bytes, a number is so many zeros
+    return bytes(value).decode()
 
 
 # field number of what can lead to a tensor: kind of message
@@ -201,6 +208,24 @@ def _tensors(data: memoryview, kind: str = "model", depth: int = 0) -> Iterator[
         else: yield from _tensors(value, inner, depth + 1)
 
 # %% ../nbs/api/06_bundle.ipynb #c006g
+# what `network.to_onnx` and `quantize.to_int8` write: none of them repeats, branches, makes arrays of a size that the
+# file names, or runs code from elsewhere
+_OPERATORS = {"Add", "BatchNormalization", "Cast", "Clip", "Conv", "DequantizeLinear", "Identity", "Mul", "Pad",
+              "QuantizeLinear", "ReduceMean", "Squeeze", "Sub", "Unsqueeze"}
+
+
+def _check_operators(data):
+    "Raise `ValueError` where a model does anything but these."
+    for number, value in _fields(data):
+        if number in (20, 25): raise ValueError("it brings functions of its own")
+        if number != 7: continue
+        for node in (v for n, v in _fields(value) if n == 1):
+            said = {n: _name(v) for n, v in _fields(node) if n in (4, 7)}
+            if said.get(4) not in _OPERATORS or said.get(7, "") not in ("", "ai.onnx"):
+                name = ".".join(filter(None, (said.get(7), said.get(4))))
+                raise ValueError(f"it has the operator {ascii(name[:60])}, which no network of this package has")
+
+
 _TYPES = {1: "float32", 2: "uint8"}
 # type and number of dimensions
 _NAMES = {"image": ("uint8", 3), "logit": ("float32", 1), "map": ("float32", 3), "features": ("float32", 2)}
@@ -210,7 +235,7 @@ def _port(data):
     "Name, type and shape of an input or output; a side is a number, or None where it is open; no shape is None."
     name, kind, shape = "", None, None
     for number, value in _fields(data):
-        if number == 1: name = bytes(value).decode()
+        if number == 1: name = _name(value)
         if number != 2: continue
         for _, tensor in (f for f in _fields(value) if f[0] == 1):
             for n, v in _fields(tensor):
@@ -237,11 +262,13 @@ def _check_model(
     size: int,  # side of the input, pixels
 ) -> int | None:  # the number of features; None where the file doesn't say
     "Raise `ValueError` for a network that isn't whole in its file, or isn't of the kind that this package makes."
+    if data[4:8] == b"ORTM": raise ValueError("it is no ONNX file")  # ONNX Runtime would take it for its own format
     try:
         names = set()
         for tensor in _tensors(memoryview(data)):
             if 13 in tensor or tensor.get(14): raise ValueError("its weights lie in another file (external data)")
-            names.add(bytes(tensor.get(8, b"")).decode())
+            names.add(_name(tensor.get(8, b"")))
+        _check_operators(memoryview(data))
         graphs = [v for n, v in _fields(memoryview(data)) if n == 7]
         ins, outs = ({(p := _port(v))[0]: p[1:] for g in graphs for n, v in _fields(g) if n == number} for number in (11, 12))
     except (IndexError, TypeError, UnicodeDecodeError):
@@ -332,6 +359,7 @@ class Bundle:
 
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked
         try:
             return ort.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
         except Exception as e:  # it has a class for each of its states
@@ -374,10 +402,10 @@ class Bundle:
         return platt(logits, self.own["calibration"]["slope"], self.own["calibration"]["intercept"])
 
 # %% ../nbs/api/06_bundle.ipynb #c0s0
-def _refuse_forgery(folder):
+def _refuse_forgery(folder, read):
     "Check the signature by the policy of `xraypneu.signature`; the package's own bundle may do without one."
     try:
-        check_signature(folder, optional=folder == SHIPPED)
+        check_signature(folder, optional=folder == SHIPPED, read=read)
     except SignatureError as e:
         raise BundleError(str(e)) from None
 
@@ -400,13 +428,12 @@ def _unique(pairs):
     return names
 
 
-def _read_info(path):
+def _read_info(path, data):
     "What bundle.json says, checked."
     again = "Train again, or take another copy"
     try:
-        info = json.loads(_read(path).decode(), object_pairs_hook=_unique)
+        info = json.loads(data.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as e:
-        if isinstance(e, BundleError): raise
         raise BundleError(f"{path} is damaged (not JSON: {e}). {again}") from None
     if not isinstance(info, dict) or info.get("kind") != KIND:
         raise BundleError(f"{path} was not written by xraypneu. Name a folder that `make run` made")
@@ -451,8 +478,9 @@ def load_bundle(
     for name in ("bundle.json", "model.onnx"):
         if not (folder / name).is_file():
             raise BundleError(f"no bundle in {folder}: {name} is missing. Train one with `make run`, or name another")
-    _refuse_forgery(folder)
-    info = _read_info(folder / "bundle.json")
+    data = _read(folder / "bundle.json")  # once: what is on disk may change between the signature's check and this
+    _refuse_forgery(folder, {"bundle.json": data})
+    info = _read_info(folder / "bundle.json", data)
     if precision not in PRECISIONS:
         raise BundleError(f"precision {precision!r} is not known. Choose one of {', '.join(PRECISIONS)}")
     hashes = {"model.onnx": info["model_sha256"]} | info.get("parts_sha256", {})

@@ -103,6 +103,7 @@ class Limits:
 
 
 _CHUNK = 1 << 20
+_BLOCK = 4096  # bytes that a folder takes on most disks
 _DEPTH = 40  # folders within folders
 
 
@@ -111,9 +112,21 @@ class _Meter:
 
     def __init__(self, archive: Path, limits: Limits):
         self.archive, self.limits, self.size = archive, limits, archive.stat().st_size
-        self.members = self.bytes = 0
+        self.members = self.bytes = self.folders = 0
 
     def _stop(self, why): raise FetchError(f"{self.archive.name} is not unpacked: {why}", "if you trust where it is from, unpack it yourself and use the folder, or raise `limits`")
+
+    def folder(self, path: Path):
+        "Make a folder; each one counts, as on the disk: a name of a few bytes may be forty of them."
+        missing = []
+        while not path.exists() and not path.is_symlink():
+            missing.append(path)
+            path = path.parent
+        if not path.is_dir(): raise FileExistsError(errno.EEXIST, "a file", str(path))
+        self.folders += len(missing)
+        if self.folders > self.limits.members: self._stop(f"it holds more than {self.limits.members:,} folders")
+        self.wrote(0)
+        for p in reversed(missing): p.mkdir()
 
     def member(self, n=1):
         self.members += n
@@ -121,7 +134,7 @@ class _Meter:
 
     def wrote(self, n):
         self.bytes += n
-        self.check(self.bytes)
+        self.check(self.bytes + _BLOCK * self.folders)
 
     def check(self, total):
         if total > self.limits.bytes: self._stop(f"it unpacks to more than {_size(self.limits.bytes)}")
@@ -155,7 +168,7 @@ def _kind(archive: Path) -> str:  # zip, tar, gz, xz or bz2
 
 def _write(src, path: Path, meter: _Meter, bar):
     "Copy a member to a new file."
-    path.parent.mkdir(parents=True, exist_ok=True)
+    meter.folder(path.parent)
     with open(path, "xb") as out:
         while chunk := src.read(_CHUNK):
             meter.wrote(len(chunk))
@@ -165,11 +178,14 @@ def _write(src, path: Path, meter: _Meter, bar):
 
 def _links(archive: Path, folder: Path, links: dict[tuple, tuple[str, tuple]], meter: _Meter):
     "Put in place of each link the file in the archive that it names; {path: (name, parts of what it points to)}."
-    while links:
-        ready = {p for p, (_, to) in links.items() if folder.joinpath(*to).is_file()}
-        if not ready: _refuse(archive, next(iter(links.values()))[0], "is a link to something that is no file in the archive")
-        for p in ready:
-            _, to = links.pop(p)
+    for path in list(links):
+        chain = {}  # links to links, as an ordered set
+        while path in links and path not in chain:
+            chain[path] = None
+            path = links[path][1]
+        for p in reversed(chain):
+            name, to = links.pop(p)
+            if not folder.joinpath(*to).is_file(): _refuse(archive, name, "is a link to something that is no file in the archive")
             with open(folder.joinpath(*to), "rb") as src: _write(src, folder.joinpath(*p), meter, _NoBar())
 
 
@@ -227,7 +243,7 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress):
         bar, links = _bar(total, "unpacking", progress), {}
         for i in infos:
             parts, kind = _parts(archive, i.filename), stat.S_IFMT(i.external_attr >> 16)
-            if i.is_dir() or not parts: folder.joinpath(*parts).mkdir(parents=True, exist_ok=True)
+            if i.is_dir() or not parts: meter.folder(folder.joinpath(*parts))
             elif kind == stat.S_IFLNK:
                 with z.open(i) as src: links[parts] = (i.filename, _link_target(archive, i.filename, parts[:-1], src.read(4096).decode("utf-8", "surrogateescape")))
             elif kind not in (0, stat.S_IFREG, stat.S_IFDIR): _refuse(archive, i.filename, "is a device, pipe or socket")
@@ -243,10 +259,16 @@ def _unknown(archive): raise FetchError(f"{archive.name} is compressed in a way 
 class _Forward(io.RawIOBase):
     "A stream that is read forward once, in small steps, and counted."
 
-    def __init__(self, raw, meter: _Meter): self.raw, self.meter, self.at, self.last = raw, meter, 0, b""
+    def __init__(self, raw, meter: _Meter):
+        self.raw, self.meter, self.at, self.last = raw, meter, 0, b""
+        self.header = 0  # bytes read, and not passed over, since the last member: tarfile has them all in memory
 
     def read(self, n=-1):
-        if not 0 <= n <= 4 * _CHUNK: raise tarfile.ReadError("a header of an impossible size")
+        self.header += n
+        if not 0 <= n <= 4 * _CHUNK or self.header > 8 * _CHUNK: raise tarfile.ReadError("a header of an impossible size")
+        return self._pass(n)
+
+    def _pass(self, n):
         self.last = self.raw.read(n)
         self.at += len(self.last)
         self.meter.check(self.at)
@@ -256,8 +278,18 @@ class _Forward(io.RawIOBase):
 
     def seek(self, to, whence=0):
         if whence or to < self.at: raise tarfile.ReadError("an impossible position")
-        while self.at < to and self.read(min(_CHUNK, to - self.at)): pass
+        while self.at < to and self._pass(min(_CHUNK, to - self.at)): pass
         return self.at
+
+
+class _Content:
+    "What a member holds, which is written and not kept."
+
+    def __init__(self, src, stream: _Forward): self.src, self.stream = src, stream
+
+    def read(self, n):
+        self.stream.header = 0
+        return self.src.read(n)
 
 
 def _opener(kind: str) -> Callable:
@@ -276,18 +308,18 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress, kind: str):
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for m in tar:
                 meter.member()
-                tar.members = []  # tarfile keeps all that it has seen
+                tar.members, tar.pax_headers, stream.header = [], {}, 0  # tarfile keeps all that it has seen
                 parts = _parts(archive, m.name)
-                if m.isdir() or not parts: folder.joinpath(*parts).mkdir(parents=True, exist_ok=True)
+                if m.isdir() or not parts: meter.folder(folder.joinpath(*parts))
                 elif m.issym(): links[parts] = (m.name, _link_target(archive, m.name, parts[:-1], m.linkname))
                 elif m.islnk(): links[parts] = (m.name, _link_target(archive, m.name, (), m.linkname))
                 elif not m.isreg() or m.issparse(): _refuse(archive, m.name, "is a sparse file" if m.isreg() else "is a device, pipe or socket")
                 else:
                     try: data_filter(m, str(folder))
                     except tarfile.FilterError: _refuse(archive, m.name, "leads out of the folder")
-                    with tar.extractfile(m) as src: _write(src, folder.joinpath(*parts), meter, bar)
+                    with tar.extractfile(m) as src: _write(_Content(src, stream), folder.joinpath(*parts), meter, bar)
             if stream.last != bytes(512): raise tarfile.ReadError("no end")
-            while stream.read(_CHUNK): pass  # the checksum of a compressed stream comes last
+            while stream._pass(_CHUNK): pass  # the checksum of a compressed stream comes last
     _links(archive, folder, links, meter)
     bar.close()
 
@@ -375,6 +407,9 @@ def _settle(tree: Path, new: Path, source: str):
     "Move what has the layout of a data set from an unpacked `tree` to `new`, without junk."
     from xraypneu.dataset import DataError, _hidden, find_layout
 
+    orders = [p for p in tree.rglob("*") if p.name.lower() == "dvc.yaml" or p.name.lower().endswith(".dvc")]
+    for p in orders: shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink(missing_ok=True)
+    if orders: _say(f"{source}: {len(orders)} files left out that would have had DVC run or fetch something, first {_show(orders[0].name)}")
     for p in sorted(tree.rglob("*"), key=lambda p: len(p.parts)):
         if p.is_symlink(): raise FetchError(f"{source} holds the link {_show(p.name)}", "unpack it yourself, look where that leads, and use the folder")
         if p.exists() and _hidden(p.name): shutil.rmtree(p) if p.is_dir() else p.unlink()
@@ -504,7 +539,7 @@ class Resuming:
             if code in _PASSING: return code
             first, total = self._range(r)
             if code == 416 and have and total == have: return None  # all was there
-            if code == 416 or (code == 206 and (first != have or total != known.get("total", total))):
+            if code == 416 or (code == 206 and (first != have or total != known.get("total", total) or self._is_other(r, known))):
                 if not have: raise _status_error(code, where)
                 self._begin({})  # not the rest of what we have
                 return self._more(url, where)
@@ -519,9 +554,15 @@ class Resuming:
 
     def _range(self, r) -> tuple[int | None, int | None]:
         "First byte and size of the whole, as the answer says."
-        if m := re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", r.headers.get("Content-Range", "")): return int(m[1]) if m[1] else None, int(m[2]) if m[2] != "*" else None
+        if m := re.fullmatch(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", r.headers.get("Content-Range", "")): return int(m[1]) if m[1] else None, int(m[2]) if m[2] != "*" else None
         length = r.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdigit() and r.status_code == 200 else None
+        return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) and r.status_code == 200 else None
+
+    def _is_other(self, r, known) -> bool:
+        "Says the answer of itself that it is another file? Some servers send a part of that, whatever they were asked."
+        same = known.get("same")
+        said = r.headers.get("ETag" if (same or "").startswith('"') else "Last-Modified")
+        return bool(same and said) and said.removeprefix("W/") != same
 
     def _begin(self, known):
         self.part.parent.mkdir(parents=True, exist_ok=True)
@@ -565,12 +606,15 @@ class Resuming:
         with requests.Session() as session:
             for _ in range(_HOPS):
                 auth = self.auth if at_home else _elsewhere(url, first)
-                with session.get(url, auth=auth, **how) as r:
-                    target = session.get_redirect_target(r)
-                    if target is None:
+                try:
+                    r = session.get(url, auth=auth, **how)
+                    if r.is_redirect: url = urljoin(url, requests.utils.requote_uri(session.get_redirect_target(r)))
+                except requests.RequestException: raise
+                except ValueError: raise FetchError(f"{where} redirects to an address that can't be understood", "check the address: open it in a browser") from None
+                with r:
+                    if not r.is_redirect:
                         yield r
                         return
-                url = urljoin(url, requests.utils.requote_uri(target))
                 if not url.startswith(("https:", "http:")):
                     raise FetchError(f"{where} redirects to an address that is neither https nor http", "check the address: open it in a browser")
                 if secure and url.startswith("http:") and not self.checked:

@@ -7,8 +7,12 @@ __all__ = ['SIGNATURE', 'MAX_BYTES', 'WORKFLOW', 'INSTALL', 'SignatureError', 'T
 
 # %% ../nbs/api/05a_signature.ipynb #c003
 import argparse
+import base64
+import hashlib
+import json
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,8 +100,15 @@ def _reason(error):
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 # %% ../nbs/api/05a_signature.ipynb #c011
-def _verified(folder, signer):
-    "Raise where the signature is not one of all these files by `signer`."
+def _signed(signature):
+    "The hashes in a signature that was verified: name to SHA-256."
+    payload = json.loads(base64.b64decode(json.loads(signature)["dsseEnvelope"]["payload"]))
+    files = payload["predicate"]["resources"]
+    return {f["name"]: f["digest"] for f in files if f["algorithm"] == "sha256"}
+
+
+def _verified(folder, signer, read):
+    "Raise where the signature is not one of all these files, and of those that were `read`, by `signer`."
     tool = _model_signing("the signature that was asked for can't be checked")
     # its own guess would leave out .git, .gitignore and the like, where a file could hide
     covered = tool.hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=False)
@@ -106,13 +117,21 @@ def _verified(folder, signer):
         config.use_elliptic_key_verifier(public_key=Path(signer.key))
     else:
         config.use_sigstore_verifier(identity=signer.identity, oidc_issuer=signer.issuer)
-    config.verify(folder, folder / SIGNATURE)
+    with tempfile.TemporaryDirectory() as ours:  # the signature that is verified is the one whose hashes are compared
+        signature = (folder / SIGNATURE).read_bytes()
+        copy = Path(ours) / SIGNATURE
+        copy.write_bytes(signature)
+        config.verify(folder, copy)
+    for name, data in read.items():
+        if _signed(signature).get(name) != hashlib.sha256(data).hexdigest():
+            raise ValueError(f"{name} was changed while it was read")
 
 
 def check_signature(
     folder,  # the bundle
     signer: Trust | None = None,  # None: what the environment says
     optional: bool = False,  # an unsigned one is accepted even where signatures are required
+    read: Mapping | None = None,  # files as they were read, name to bytes: their like on disk may have changed since
 ) -> str:  # verified, unchecked (no signer is set) or unsigned
     "Check a bundle's signature by the policy above. Raises `SignatureError`; warns of a signature that nobody checked."
     folder, signer = Path(folder), trust() if signer is None else signer
@@ -131,7 +150,7 @@ def check_signature(
     if file.stat().st_size > MAX_BYTES:
         raise SignatureError(f"{file} has {file.stat().st_size} bytes and is no signature. Take another copy")
     try:
-        _verified(folder, signer)
+        _verified(folder, signer, read or {})
     except SignatureError:
         raise
     except Exception as e:  # forged files make the parser, the cryptography or the comparison raise; each is a refusal
