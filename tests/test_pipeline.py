@@ -16,11 +16,13 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT, make_project, run, set_params
+from ruamel.yaml import YAML
 from served import free_port
 
 from xraypneu import stage as stage_module
 from xraypneu.bundle import load_bundle
-from xraypneu.stage import check_params, declared_params, stage_params
+from xraypneu.stage import StageError, check_params, declared_params, run_stage, stage_params
+from xraypneu.stage import set_params as set_params_of
 
 STAGES = ("prepare", "eda", "train", "evaluate")
 
@@ -132,6 +134,49 @@ def test_wrong_parameters_are_errors(copy, change, message):
     set_params(copy, {"train": change})
     done = run(["dvc", "repro", "train"], copy, check=False)
     assert done.returncode and message in done.out
+
+
+@pytest.mark.parametrize("tracked", [None, "x", {"experiment": None}, {"experiment": 2024}, {"experiment": ""},
+                                     {"required": "no"}, {"required": 0}])
+def test_wrong_settings_of_tracking_are_named(tmp_path, tracked):
+    "Before anything is run: `required: \"no\"` would be true."
+    for name in ("dvc.yaml", "params.yaml", "nbs/pipeline/train.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    yaml = YAML()
+    params = yaml.load(tmp_path / "params.yaml")
+    params["tracking"] = tracked
+    yaml.dump(params, tmp_path / "params.yaml")
+    with pytest.raises(StageError, match=r"^tracking.* in params\.yaml: give"):
+        run_stage("train", tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"just text", b"- a", b"\xff\xfe", b"a: [1", b""])
+def test_params_that_are_none_are_named(tmp_path, text):
+    (tmp_path / "params.yaml").write_bytes(text)
+    (tmp_path / "dvc.yaml").write_text("stages: {eda: {params: [eda]}}")
+    for ask in (lambda: stage_params(tmp_path, "eda"), lambda: set_params_of(tmp_path, ["eda.seed=1"])):
+        with pytest.raises(StageError, match="params.yaml"):
+            ask()
+
+
+def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
+    "DVC reads params.yaml again after the command: the new value would stand in dvc.lock beside the old result."
+    set_params(copy, {"eda": {"seed": 3}})
+    was = YAML(typ="safe").load(copy / "dvc.lock")["stages"]["eda"]
+    lock = copy / ".cache/stages/eda.kernel.lock"
+    lock.unlink(missing_ok=True)
+    command = ["dvc", "repro", "--single-item", "eda"]
+    with subprocess.Popen(command, cwd=copy, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as dvc:
+        deadline, report = time.monotonic() + 60, copy / "reports/eda.ipynb"
+        # Papermill writes the notebook with its parameters before it runs the first cell
+        while not (report.is_file() and lock.exists() and "seed = 3" in report.read_text()):
+            assert dvc.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        set_params(copy, {"eda": {"seed": 4}})
+        out = dvc.communicate(timeout=120)[0]
+    assert dvc.returncode and "seed in params.yaml changed while eda ran" in out, out
+    assert YAML(typ="safe").load(copy / "dvc.lock")["stages"]["eda"] == was
 
 
 def test_make_passes_data_and_set_on(tmp_path):

@@ -7,6 +7,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 from served import ROOT, free_port
 
 from xraypneu import cli
@@ -34,7 +35,7 @@ def team(server, tmp_path, monkeypatch):
     metrics, predictions = json.loads((PUBLISHED / "metrics.json").read_text()), pd.read_csv(PUBLISHED / "predictions.csv")
     shipped = load_bundle()
 
-    def train(name, model, noise=0.0, **data):
+    def train(name, registered, noise=0.0, model=None, **data):
         "The shipped model's real predictions with noise in the logits, and a bundle of its own."
         logit = predictions.logit + np.random.default_rng(0).normal(0, 1, len(predictions)) * noise
         threshold = metrics["threshold"]
@@ -43,9 +44,9 @@ def team(server, tmp_path, monkeypatch):
         bundle = write_bundle(tmp_path / "bundle", (SHIPPED / "model.onnx").read_bytes(), info)
         run = start("train", key=name)
         run.artifacts(bundle.folder, to="bundle")
-        version = run.register(model, {"bundle_hash": bundle.hash})
+        version = run.register(registered, {"bundle_hash": bundle.hash})
         predictions.assign(logit=logit, probability=probability, predicted=np.where(probability >= threshold, "PNEUMONIA", "NORMAL")).to_csv(tmp_path / "predictions.csv", index=False)
-        (tmp_path / "metrics.json").write_text(json.dumps(metrics | {"data": metrics["data"] | data}))
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics | {"data": metrics["data"] | data, "model": model or {"hash": bundle.hash}}))
         run.artifacts(tmp_path / "predictions.csv", tmp_path / "metrics.json", to="evaluate")
         run.end()
         return version, bundle.hash
@@ -129,3 +130,78 @@ def test_settings_that_are_missing(team, capsys):
     assert "no floor can be set" in command(capsys, "promote", "--name", "any")[1]
     Path("params.yaml").write_text("train: {}\n")
     assert "needs a section `promote`" in command(capsys, "promote", "--name", "any")[1]
+
+
+# --- what a gate must not let through
+
+
+def edited(**changes):
+    "Change the section `promote` of params.yaml."
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml"))
+    params["promote"].update(changes)
+    yaml.dump(params, Path("params.yaml"))
+
+
+@pytest.mark.parametrize("changes", [{"margin": float("nan")}, {"margin": float("inf")}, {"margin": True},
+                                     {"floor": {"roc_auc": None}}, {"floor": {"roc_auc": "0.9"}},
+                                     {"floor": {"roc_auc": float("nan")}}, {"floor": {}}])
+def test_a_gate_that_is_no_number_is_named(team, capsys, changes):
+    "A margin of NaN is below nothing: it would let every model through. No server is needed for it."
+    edited(**changes)
+    status, said = command(capsys, "promote", "--name", "any")
+    assert status == 2 and "promote." in said and "params.yaml" in said and "Traceback" not in said
+
+
+def test_figures_of_another_model_are_no_measurement(team, capsys):
+    "An evaluation of other weights, such as of a bundle that was put in the place of the trained one."
+    version, _ = team("swapped", "swapped", model={"hash": "0" * 64})
+    status, said = command(capsys, "promote", "--name", "swapped")
+    assert status == 2 and "another model" in said and "dvc repro evaluate" in said
+
+
+def test_a_model_that_was_rolled_back_does_not_come_back_by_itself(team, server, capsys):
+    "The next promotion, such as that of a nightly job, finds the same candidate."
+    name, client = "returns", mlflow.MlflowClient(server)
+    fair = team("fair", name, noise=1.5)
+    assert command(capsys, "promote", "--name", name)[0] == 0
+    better = team("better", name)
+    assert command(capsys, "promote", "--name", name)[0] == 0
+    assert command(capsys, "rollback", "--name", name, "--reason", "missed effusions")[0] == 0
+    for dry in ([], ["--dry-run"]):
+        status, said = command(capsys, "promote", "--name", name, *dry)
+        assert status == 2 and "was rolled back: missed effusions" in said and "--version" in said
+    assert client.get_model_version_by_alias(name, "champion").version == fair[0]
+    assert client.get_model_version(name, better[0]).tags["decision"] == "rolled back"
+    assert command(capsys, "promote", "--name", name, "--version", better[0])[0] == 0  # somebody says so
+
+
+def test_a_champion_that_was_named_by_hand_is_gone_back_to(team, server, capsys):
+    name, client = "by hand", mlflow.MlflowClient(server)
+    versions = [team(f"run {i}", name, noise=2 - i)[0] for i in range(3)]
+    assert command(capsys, "promote", "--name", name, "--version", versions[0])[0] == 0
+    client.set_registered_model_alias(name, "champion", versions[1])
+    assert command(capsys, "promote", "--name", name)[0] == 0
+    for was in (versions[1], versions[0]):
+        status, said = command(capsys, "rollback", "--name", name)
+        assert status == 0 and f"version {was} " in said
+
+
+def test_a_champion_of_before_that_was_deleted_is_passed_over(team, server, capsys):
+    name, client = "deleted", mlflow.MlflowClient(server)
+    versions = [team(f"run {i}", name, noise=2 - i)[0] for i in range(3)]
+    for v in versions:
+        assert command(capsys, "promote", "--name", name, "--version", v)[0] == 0
+    client.delete_model_version(name, versions[1])
+    status, said = command(capsys, "rollback", "--name", name)
+    assert status == 0 and f"version {versions[0]} " in said
+    client.delete_model_version(name, versions[0])
+    status, said = command(capsys, "rollback", "--name", name)
+    assert status == 2 and "no champion" in said
+
+
+@pytest.mark.parametrize("argv", [("promote", "--version", "99"), ("promote", "--version", "x"), ("rollback",)])
+def test_what_the_registry_does_not_have_is_said_in_a_line(team, capsys, argv):
+    team("one", "absent")
+    status, said = command(capsys, *argv, "--name", "absent" if argv[0] == "promote" else "nobody at all")
+    assert status == 2 and len(said.strip().splitlines()) == 1, said

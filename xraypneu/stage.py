@@ -42,11 +42,14 @@ def read_yaml(path) -> dict:
     from ruamel.yaml import YAML, YAMLError
 
     try:
-        return YAML(typ="safe").load(Path(path).read_text(encoding="utf-8")) or {}
+        found = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise StageError(f"{path} is missing") from None
-    except YAMLError as e:
+    except (YAMLError, UnicodeDecodeError) as e:
         raise StageError(f"{path} is not YAML: {e}") from None
+    if not isinstance(found, dict):
+        raise StageError(f"{path} holds no sections, but {str(found)[:40]!r}")
+    return found
 
 
 def stage_params(root, name: str) -> dict:  # parameter name to value
@@ -290,6 +293,20 @@ def _record(name, root):
 TRACKED = ("train", "evaluate")  # the stages that record in MLflow; importing it takes seconds, so the others are spared
 
 
+def _tracking_settings(root):
+    "The section `tracking` of params.yaml. Raises `StageError`."
+    section, kinds = read_yaml(root / "params.yaml").get("tracking", {}), {"experiment": str, "required": bool}
+    if not isinstance(section, dict):
+        raise StageError(f"tracking is {section!r} in params.yaml: give it the names {' and '.join(kinds)}, or leave it out")
+    if unknown := section.keys() - kinds.keys():
+        raise StageError(f"params.yaml has unknown names in tracking: {', '.join(map(str, unknown))}")
+    for key, value in section.items():
+        if type(value) is not kinds[key] or value == "":
+            what = "a name, in quotes where it looks like a number" if key == "experiment" else "true or false"
+            raise StageError(f"tracking.{key} is {value!r} in params.yaml: give {what}")
+    return section
+
+
 def _execute(name, root):
     "Execute a stage's notebook; its path. Raises `StageError`."
     import papermill
@@ -300,9 +317,7 @@ def _execute(name, root):
         raise StageError(f"{source} is missing")
     params = stage_params(root, name)
     check_params(source, params)
-    settings = read_yaml(root / "params.yaml").get("tracking", {})
-    if unknown := settings.keys() - {"experiment", "required"}:
-        raise StageError(f"params.yaml has unknown names in tracking: {', '.join(unknown)}")
+    settings = _tracking_settings(root)
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
     _take_up(name, root)
@@ -362,12 +377,47 @@ def sources(
     return {p: hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for p, f in found.items()}
 
 
+def _listing(place):
+    "Names, sizes and times of the files of a folder, or of a file. Hidden ones, such as a file manager's, don't count."
+    folders = os.walk(place) if place.is_dir() else [(place.parent, [], [place.name])]
+    found = {}
+    for folder, below, names in folders:
+        below[:] = [b for b in below if not b.startswith(".")]
+        for path in (Path(folder) / n for n in names if not n.startswith(".")):
+            with contextlib.suppress(FileNotFoundError):
+                s = path.stat()
+                found[str(path)] = s.st_size, s.st_mtime_ns
+    return found
+
+
+def _data(name, root):
+    "Dependency to the listing of its files, of those dependencies that are no code."
+    params = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}
+
+    def written(match):
+        return str((params.get(match[1]) or {}).get(match[2]))
+
+    stages = read_yaml(root / "dvc.yaml").get("stages", {}) if (root / "dvc.yaml").is_file() else {}
+    deps = [re.sub(r"\$\{(\w+)\.(\w+)\}", written, str(d)) for d in stages.get(name, {}).get("deps", [])]
+    return {d: _listing(root / d) for d in deps if not d.endswith((".ipynb", ".py"))}
+
+
+def _given(name, root):
+    "Parameter to its value, as text: NaN is no change."
+    has = (root / "dvc.yaml").is_file() and (root / "params.yaml").is_file()
+    return {f"{k} in params.yaml": repr(v) for k, v in stage_params(root, name).items()} if has else {}
+
+
 @contextlib.contextmanager
 def unchanged(name: str, root: Path):
-    "Raise `StageError` if a source of the stage changes within the block."
-    before = sources(name, root)
+    "Raise `StageError` if a source, a parameter or the data of the stage change within the block."
+    def look():
+        return sources(name, root) | _given(name, root) | _data(name, root)
+
+    before = look()
     yield
-    changed = [p for p, now in sources(name, root).items() if before.get(p) != now]
+    now = look()
+    changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
     if changed:
         raise StageError(f"{', '.join(changed)} changed while {name} ran, so its result may be of neither version. Run it again")
 
@@ -419,12 +469,15 @@ def set_params(root, changes: list):
     yaml.width = 200
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    read_yaml(path)  # says what is wrong with it
     params = yaml.load(path.read_text(encoding="utf-8"))
+    if not params:
+        raise StageError(f"{path} is empty")
     for change in changes:
         key, equals, text = change.partition("=")
         section, _, name = key.partition(".")
-        if not equals or name not in (params.get(section) or {}):
-            known = ", ".join(f"{s}.{n}" for s, v in params.items() for n in v)
+        if not equals or not isinstance(params.get(section), dict) or name not in params[section]:
+            known = ", ".join(f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v)
             raise StageError(f"{change!r} changes nothing: give section.name=value with one of {known}")
         try:
             params[section][name] = str(Path(text).expanduser()) if key == "data.path" else YAML(typ="safe").load(text)
