@@ -1,5 +1,6 @@
 """Untrusted files: every kind of picture that is read, and every kind that is refused."""
 
+import os
 import pickle
 import struct
 import time
@@ -788,3 +789,167 @@ def test_files_of_an_attack(name):
     with pytest.raises(ImageError):
         read_radiograph(HOSTILE / name)
     assert time.process_time() - start < 1
+
+
+# --- what decoders accept, and show wrongly ---------------------------------------------------------------------------
+
+
+def tiff(pixels, **tags):
+    "A TIFF whose tags say something else than Pillow would write; 262 is the photometric, 339 the sample format."
+    b = BytesIO(encode(pixels, "TIFF"))
+    data, start = bytearray(b.getvalue()), struct.unpack("<I", b.getvalue()[4:8])[0]
+    for i in range(struct.unpack_from("<H", data, start)[0]):
+        at = start + 2 + 12 * i
+        if (value := tags.get(f"t{struct.unpack_from('<H', data, at)[0]}")) is not None:
+            struct.pack_into("<I", data, at + 8, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["u2", "f4"])
+def test_white_is_zero_in_a_deep_tiff(kind):
+    deep = GREY.astype(kind)
+    assert (read_radiograph(tiff(deep, t262=0)).pixels == 255 - read_radiograph(tiff(deep)).pixels).all()
+
+
+def test_signs_in_a_tiff():
+    with Image.open(BytesIO(tiff(GREY.astype(np.int32)))) as image:
+        assert image.tag_v2[339] == (2,)
+    large = GREY.astype(np.uint32) * (2**32 // 256)
+    assert near(read_radiograph(tiff(large.view(np.int32), t339=1)).pixels, read_radiograph(GREY).pixels, 1)
+    with Image.open(BytesIO(encode(GREY, "TIFF", tiffinfo={339: 2}))) as image:
+        assert image.mode == "L"
+    refused(encode(GREY, "TIFF", tiffinfo={339: 2}), "unsupported", "signed")
+
+
+def test_a_tiff_without_some_of_its_strips_is_refused():
+    data = encode(np.tile(GREY, (20, 20)), "TIFF", strip_size=64_000)
+    with Image.open(BytesIO(data)) as image:
+        offsets = image.tag_v2[273]
+    assert len(offsets) > 3
+    array = struct.pack(f"<{len(offsets)}I", *offsets)
+    assert array in data
+    refused(data.replace(array, array[:-4] + bytes(4)), "truncated", "lacks part")
+    start = struct.unpack("<I", data[4:8])[0]
+    short = bytearray(data)
+    for i in range(struct.unpack_from("<H", short, start)[0]):
+        if struct.unpack_from("<H", short, start + 2 + 12 * i)[0] in (273, 279):
+            struct.pack_into("<I", short, start + 6 + 12 * i, len(offsets) - 2)
+    refused(bytes(short), "truncated", "lacks part")
+
+
+def png_of(raw, extra=b""):
+    "A valid PNG of W x H whose pixels are these bytes."
+    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 8, 0, 0, 0, 0))
+        + (chunk(b"IHDR", struct.pack(">IIBBBBB", W, extra, 8, 0, 0, 0, 0)) if extra else b"")
+        + chunk(b"IDAT", zlib.compress(raw))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_a_png_with_fewer_rows_than_it_says_is_refused():
+    rows = [b"\0" + row.tobytes() for row in GREY]
+    assert (read_radiograph(png_of(b"".join(rows))).pixels == GREY).all()
+    for n in (1, H // 2, H - 1):
+        refused(png_of(b"".join(rows[:n])), "truncated", "cut off")
+    black = [b"\0" + bytes(W)] * 8
+    assert (read_radiograph(png_of(b"".join(rows[:-8] + black))).pixels[-8:] == 0).all()
+    refused(png_of(b"".join(rows), extra=H // 2), "unreadable", "header, or two")
+
+
+def noise(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (200, 304), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("kw", [{}, {"restart_marker_rows": 2}, {"subsampling": 2}])
+@pytest.mark.parametrize("min_side", [None, 20])
+def test_a_jpeg_that_ends_early_is_refused_though_it_has_an_end(kw, min_side):
+    picture = Image.fromarray(noise()).convert("RGB" if "subsampling" in kw else "L")
+    data = encode(picture, "JPEG", quality=90, **kw)
+    read_radiograph(data, min_side)
+    for keep in (0.3, 0.6, 0.85):
+        refused(data[: int(len(data) * keep)].rstrip(b"\xff") + b"\xff\xd9", "truncated", min_side=min_side)
+    refused(data[: len(data) // 2] + b"trailing \xff\xd9", "truncated", min_side=min_side)
+
+
+def test_black_edges_are_no_reason_to_refuse_a_jpeg():
+    for turn in range(4):
+        picture = np.rot90(noise(), turn).copy()
+        picture[-40:] = 0
+        for kw in ({}, {"progressive": True}, {"restart_marker_rows": 1}):
+            data = encode(picture, "JPEG", **kw)
+            for min_side in (None, 20):
+                assert read_radiograph(data, min_side).pixels.shape[0] > 0
+            assert read_radiograph(data + b"trailing").pixels.shape == picture.shape
+            dicom(picture, JPEGBaseline8Bit, pixel_data=encapsulate([data]))
+
+
+@pytest.mark.parametrize("lost", [1, 3, 8])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_that_lost_parts_between_restarts_is_refused(lost, mode):
+    data = encode(Image.fromarray(noise()).convert(mode), "JPEG", restart_marker_rows=1)
+    at = [i for i in range(len(data) - 1) if data[i] == 0xFF and 0xD0 <= data[i + 1] <= 0xD7]
+    refused(data[: at[2]] + data[at[2 + lost] :], "truncated")
+
+
+def test_dicom_bits_that_are_not_where_they_should_be():
+    refused(dicom(TWELVE * 16, bits=12, HighBit=15), "unsupported", "High Bit")
+    assert any("left out" in n for n in read_radiograph(dicom(TWELVE, bits=10)).notes)
+    signed = (TWELVE.astype(int) - 2048).astype(np.int16)
+    for data in (dicom(TWELVE, bits=12), dicom(signed, bits=12), dicom(TWELVE, ExplicitVRBigEndian, bits=12)):
+        assert not any("left out" in n for n in read_radiograph(data).notes)
+    deep = encode(TWELVE, "JPEG2000", no_jp2=True)
+    refused(dicom(GREY, JPEG2000Lossless, pixel_data=encapsulate([deep])), "unreadable", "not as the header says")
+
+
+def test_dicom_pixels_that_are_compressed_and_said_not_to_be():
+    refused(dicom(GREY, pixel_data=encapsulate([GREY.tobytes()])), "unreadable", "compressed")
+
+
+def test_dicom_jpeg_that_ends_early_or_holds_two_frames():
+    data = encode(noise(), "JPEG")
+    assert read_radiograph(dicom(noise(), JPEGBaseline8Bit, pixel_data=encapsulate([data]))).width == 304
+    cut = data[: len(data) // 2] + b"\xff\xd9"
+    refused(dicom(noise(), JPEGBaseline8Bit, pixel_data=encapsulate([cut])), "truncated")
+    two = encapsulate([data, data], has_bot=False)
+    refused(dicom(noise(), JPEGBaseline8Bit, pixel_data=two), "multiframe")
+
+
+def test_dicom_jpeg_2000_that_is_cut_is_damaged_and_lacks_no_codec():
+    deep = encode(noise().astype(np.uint16) * 16, "JPEG2000", no_jp2=True)
+    cut = dicom(noise().astype(np.uint16) * 16, JPEG2000Lossless, pixel_data=encapsulate([deep[: len(deep) // 2]]))
+    refused(cut, "unreadable", "damaged")
+
+
+def test_dicom_colour_is_measured():
+    coloured = np.dstack([GREY, GREY[::-1], GREY[:, ::-1]])
+    expected = read_radiograph(coloured, with_colour=True).colour
+    assert expected > 30 and read_radiograph(dicom(coloured, photometric="RGB"), with_colour=True).colour == expected
+    assert read_radiograph(dicom(coloured, photometric="RGB")).colour == 0
+
+
+def test_arrays_of_other_kinds():
+    assert (read_radiograph(TWELVE.astype(">u2")).pixels == read_radiograph(TWELVE).pixels).all()
+    refused(np.ma.masked_array(GREY, GREY > 100), "unsupported", "mask")
+
+
+def test_a_file_that_turns_into_a_pipe_does_not_hang(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "a.png")
+    monkeypatch.setattr("pathlib.Path.is_file", lambda self: True)  # as it was when it was looked at
+    refused(tmp_path / "a.png", "not_image", "not a regular file")
+
+
+def test_a_file_with_more_bytes_than_it_says(monkeypatch):
+    monkeypatch.setattr(module, "MAX_BYTES", 100)  # files of /proc say that they are empty
+    refused("/proc/self/maps", "too_large", "more than the 100 bytes")
+
+
+def test_a_file_that_waits_for_what_never_comes():
+    if not os.access("/proc/kmsg", os.R_OK):
+        pytest.skip("for root on Linux")
+    with pytest.raises(ImageError):
+        read_radiograph("/proc/kmsg")
+    with pytest.raises(ImageError):  # all that was there has been read
+        read_radiograph("/proc/kmsg")

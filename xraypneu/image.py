@@ -8,7 +8,12 @@ __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'MAX_SCANS', 'MAX_SCANNED', 'M
            'to_square', 'colour']
 
 # %% ../nbs/api/01_image.ipynb #c004
+import errno
 import os
+import re
+import stat
+import struct
+import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -75,11 +80,25 @@ class Radiograph:
     colour: float = 0.0  # how coloured it is, see `colour`; 0 where it is grey or wasn't measured
 
 # %% ../nbs/api/01_image.ipynb #c015
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what this computer lacks, whatever the file is
+
+
+def _content(path) -> bytes:
+    "A regular file's bytes, at most one more than allowed, whether it grows or claims to be empty as those of /proc do."
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # what isn't there yet never comes
+    with open(os.open(path, flags), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode): raise ImageError("this is not a regular file", code="not_image")
+        data = file.read(min(found.st_size, MAX_BYTES) + 1) or b""
+        return data + (file.read(MAX_BYTES + 1 - len(data)) or b"") if len(data) > found.st_size else data
+
+
 def read_bytes(
     path: str | os.PathLike,  # a file
 ) -> bytes:  # its content, 1 to `MAX_BYTES` bytes
     "The content of a file, or an `ImageError` that says why there is none."
-    p, name = Path(path), str(path)
+    name = os.fsdecode(path)
+    p = Path(name)
     try:
         if p.is_dir():
             raise ImageError("this is a folder, not a picture", "Give the path of one file.", "directory", name)
@@ -88,10 +107,13 @@ def read_bytes(
         if not p.is_file(): raise ImageError("this is not a regular file", code="not_image", name=name)
         if (size := p.stat().st_size) > MAX_BYTES:
             raise ImageError(f"{size:,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large", name=name)
-        data = p.read_bytes()
+        data = _content(p)
+        if len(data) > MAX_BYTES:
+            raise ImageError(f"more than the {MAX_BYTES:,} bytes allowed are in it", code="too_large")
     except (OSError, ValueError) as error:
-        if isinstance(error, ImageError): raise
-        raise ImageError(f"the file can't be opened ({getattr(error, 'strerror', None) or 'bad path'})",
+        if isinstance(error, ImageError): raise ImageError(error.what, error.hint, error.code, name) from None
+        code = "decoder" if getattr(error, "errno", None) in _OURS else "unreadable"
+        raise ImageError(f"the file can't be opened ({getattr(error, 'strerror', None) or 'bad path'})", code=code,
                          name=name) from None
     if not data: raise ImageError("the file is empty (0 bytes)", "Copy or download it again.", "empty", name)
     return data
@@ -143,10 +165,22 @@ def _stretch(values, inside=slice(None)) -> np.ndarray:  # uint8
     return _scale(values, low, high)
 
 # %% ../nbs/api/01_image.ipynb #c024
+def _deep(image: Image.Image) -> np.ndarray:  # (H, W) uint8
+    "A grey picture of more than 8 bits, stretched. Pillow forgets what a TIFF says of its sign and of its white."
+    tags, values = getattr(image, "tag_v2", None) or {}, np.asarray(image)
+    kind, bits = (tuple(tags.get(t, default)) for t, default in ((_SAMPLE_FORMAT, (1,)), (_BITS, ())))
+    if tags and image.mode == "I" and kind == (1,) and bits == (32,): values = values.view(np.uint32)
+    grey = _stretch(values)
+    return 255 - grey if tags and tags.get(_PHOTOMETRIC) == 0 else grey  # 0: WhiteIsZero
+
+
+_BITS, _PHOTOMETRIC, _STRIPS, _PLANES, _TILES, _SAMPLE_FORMAT = 258, 262, 273, 284, 324, 339  # tags of TIFF
+
+
 def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
     "Any Pillow picture as grey."
     if image.mode == "L" and "transparency" not in image.info: return np.array(image), ()
-    if image.mode.startswith("I") or image.mode == "F": return _stretch(np.asarray(image)), (_STRETCHED,)
+    if image.mode.startswith("I") or image.mode == "F": return _deep(image), (_STRETCHED,)
     if image.mode == "YCbCr": return np.array(image.getchannel("Y")), ()  # as a draft leaves it
     if image.has_transparency_data:
         if image.mode not in ("RGBA", "LA"): image = image.convert("RGBA")
@@ -233,6 +267,90 @@ def _too_short(data: bytes) -> bool:
     if data.startswith(b"BM"): return int.from_bytes(data[2:6], "little") > len(data)
     return data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data)
 
+# %% ../nbs/api/01_image.ipynb #c032a
+def _check_tiff(image):
+    "Refuse a TIFF whose strips or tiles don't cover it, which would stay black, and one of signed bytes."
+    tags = image.tag_v2
+    if image.mode == "L" and 2 in tags.get(_SAMPLE_FORMAT, ()):
+        raise ImageError("the TIFF has signed 8-bit pixels", "Save it with unsigned ones.", "unsupported")
+    planes = len(image.getbands()) if tags.get(_PLANES) == 2 else 1
+    covered = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in image.tile)
+    offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
+    if covered < image.width * image.height * planes or min(offsets, default=8) < 8:  # before 8 is the header
+        raise ImageError("the TIFF lacks part of its pixels", "Copy or download it again.", "truncated")
+
+
+def _inflated(png: bytes, most: int) -> int:  # bytes
+    "To how many bytes the pixels of a PNG inflate; the count stops beyond `most`."
+    stream, n, at = zlib.decompressobj(), 0, 8
+    while at + 12 <= len(png) and n < most:
+        length = int.from_bytes(png[at:at + 4], "big")
+        part = png[at + 8:at + 8 + length] if png[at + 4:at + 8] == b"IDAT" else b""
+        while n < most:
+            n += (got := len(stream.decompress(part, 1_000_000)))
+            part = stream.unconsumed_tail
+            if not part and got < 1_000_000: break
+        at += 12 + length
+    return n
+
+
+def _lacks_rows(png: bytes) -> bool:
+    "Has a PNG that isn't interlaced fewer rows than it says? Pillow leaves the others black."
+    width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", png[16:29])
+    needed = height * (1 + (width * depth * {2: 3, 4: 2, 6: 4}.get(kind, 1) + 7) // 8)
+    return not interlaced and _inflated(png, needed) < needed
+
+
+# %% ../nbs/api/01_image.ipynb #c032b
+_SCAN_STOPS = re.compile(rb"\xff+[^\0\xff\xd0-\xd7]")  # a marker that is no restart
+
+
+def _segments(jpeg: bytes):  # yields marker, start and end of what belongs to it
+    "The segments of a JPEG's first picture; that of a scan (0xDA) is its coded data."
+    at = 2
+    while m := _SCAN_STOPS.search(jpeg, at):
+        marker, at = m[0][-1], m.end()
+        if marker == 0xD9: return
+        if marker in (0x01, 0xD8): continue  # without a length
+        start, at = at + 2, at + int.from_bytes(jpeg[at:at + 2], "big")
+        if marker == 0xDA: start, at = at, stop.start() if (stop := _SCAN_STOPS.search(jpeg, at)) else len(jpeg)
+        yield marker, start, at
+
+
+def _lost_restarts(jpeg: bytes) -> bool:
+    "Has a baseline JPEG of one scan fewer restart markers than its size asks for? libjpeg guesses what was between."
+    found = {marker: (start, end) for marker, start, end in _segments(jpeg)}
+    frame, interval, scan = (found.get(kinds, (0, 0)) for kinds in (0xC0, 0xDD, 0xDA))
+    each = int.from_bytes(jpeg[interval[0]:interval[0] + 2], "big") if interval[1] else 0
+    if not each or not frame[1] or jpeg.count(b"\xff\xda", 0, scan[1]) != 1: return False
+    height, width, parts = struct.unpack(">HHB", jpeg[frame[0] + 1:frame[0] + 6])
+    sampling = [divmod(jpeg[frame[0] + 7 + 3 * i], 16) for i in range(parts)] if parts > 1 else [(1, 1)]
+    across, down = (-(-side // (8 * max(s))) for side, s in zip((width, height), zip(*sampling, strict=True), strict=True))
+    return len(re.findall(rb"\xff[\xd0-\xd7]", jpeg[slice(*scan)])) < -(-across * down // each) - 1
+
+
+_MORE = bytes((73 * i + i * i // 251) % 255 for i in range(65_536))  # coded data of no meaning, without a marker
+
+
+def _ends_early(jpeg: bytes, pixels: np.ndarray, read) -> bool:  # read: bytes to pixels
+    """Do the coded data of a JPEG end before its pixels do? libjpeg makes up the others, in one grey level, and says
+    nothing. Where an edge has one grey level it is asked again with more data: a whole picture doesn't need them."""
+    if b"\xff\xdd" in jpeg and _lost_restarts(jpeg): return True
+    if all(np.ptp(edge) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])): return False
+    at = max((end for marker, _, end in _segments(jpeg) if marker == 0xDA), default=len(jpeg))
+    return bool((read(jpeg) != read(jpeg[:at] + _MORE + jpeg[at:])).mean() > 1e-3)
+
+
+def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read):
+    "Refuse a decoded PNG or JPEG of which Pillow made up a part."
+    if image.format == "PNG":
+        if data[12:16] != b"IHDR" or struct.unpack(">II", data[16:24]) != image.size:
+            raise ImageError("the PNG has no header, or two", "Copy or download it again.")
+        last = image.crop((0, image.height - 1, *image.size))
+        if not np.asarray(last).any() and _lacks_rows(data): raise ImageError(*_CUT)
+    elif image.format in ("JPEG", "MPO") and _ends_early(data, r.pixels, read): raise ImageError(*_CUT)
+
+
 # %% ../nbs/api/01_image.ipynb #c033
 def _webp_size(data: bytes) -> tuple[int, int]:  # width, height; 0, 0 where the header doesn't say
     "The size of the canvas, which the decoder allocates as soon as it is made."
@@ -263,7 +381,10 @@ def _from_file(data: bytes, min_side: int | None = None, with_colour: bool = Fal
         with Image.open(BytesIO(data), formats=_FORMATS) as image:
             if image.format == "PNG": Image.open(BytesIO(data), formats=("PNG",)).verify()
             if image.format in ("JPEG", "MPO"): _check_scans(data, image.width * image.height)
-            return _from_pillow(image, min_side, with_colour)
+            if image.format == "TIFF": _check_tiff(image)
+            r = _from_pillow(image, min_side, with_colour)
+            _check_complete(data, image, r, lambda d: _from_pillow(Image.open(BytesIO(d)), min_side, with_colour).pixels)
+            return r
     except (ImageError, MemoryError): raise
     except UnidentifiedImageError: raise _not_a_picture(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -306,6 +427,9 @@ def _missing_codec(uid) -> ImageError:
     return ImageError(f"no decoder for {uid.name} is installed", f"Install one: pip install {plugin}", "codec")
 
 # %% ../nbs/api/01_image.ipynb #c041
+_ITEM = b"\xfe\xff\x00\xe0"  # how an item of compressed pixels begins
+
+
 def _check_header(ds, uid):
     "Refuse a DICOM data set whose pixels should not be decoded."
     rows, columns, frames = (int(ds.get(k) or d) for k, d in (("Rows", 0), ("Columns", 0), ("NumberOfFrames", 1)))
@@ -323,7 +447,12 @@ def _check_header(ds, uid):
         raise ImageError(f"DICOM pixels of kind {printable(kind)} can't be read",
                          "Readable are MONOCHROME1, MONOCHROME2, RGB and YBR.", "unsupported")
     expected = rows * columns * samples * bits // 8
+    if int(ds.get("HighBit") or ds.get("BitsStored") - 1) != int(ds.get("BitsStored")) - 1:
+        raise ImageError("the DICOM pixels don't end at their lowest bit (High Bit is not Bits Stored - 1)",
+                         "Convert it to plain 16 bits.", "unsupported")
     if uid.is_encapsulated: _check_frame(ds.PixelData, uid, (columns, rows, samples), expected)
+    elif ds.PixelData.startswith(_ITEM):
+        raise ImageError("the DICOM file holds compressed pixels and says that they are not", "Copy it again.")
     elif len(ds.PixelData) < expected: raise EOFError
     elif len(ds.PixelData) >= 2 * expected: raise _excess_frames()
 
@@ -336,14 +465,15 @@ def _excess_frames() -> ImageError:
 # %% ../nbs/api/01_image.ipynb #c041a
 def _check_frame(pixel_data, uid, size, expected):  # size: columns, rows, samples
     "Refuse compressed DICOM pixels that are not of the size that the header claims."
-    from pydicom.encaps import get_frame, parse_basic_offsets
+    from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
     from pydicom.uid import RLELossless
-    if len(parse_basic_offsets(pixel_data)) > 1: raise _excess_frames()
+    starts = sum(f.startswith((b"\xff\xd8", _JP2, _J2K)) for f in generate_fragments(pixel_data))
+    if max(len(parse_basic_offsets(pixel_data)), starts) > 1: raise _excess_frames()
     frame = get_frame(pixel_data, 0, number_of_frames=1)
     if len(frame) > (min(2 * expected + 65_536, MAX_RLE_BYTES) if uid == RLELossless else 2 * expected + 65_536):
         raise ImageError("the compressed DICOM pixels are longer than the picture", code="too_large")
     _check_scans(frame if frame.startswith(b"\xff\xd8") else b"", size[0] * size[1])
-    if frame.startswith((_JP2, _J2K)): _check_j2k(frame, size)
+    if frame.startswith((_JP2, _J2K)): _check_j2k(frame, size, 8 * expected // (size[0] * size[1] * size[2]))
     try:
         with Image.open(BytesIO(frame), formats=("JPEG", "JPEG2000")) as image: actual = image.size
     except UnidentifiedImageError: return   # RLE and JPEG-LS: their decoders fail on any other size
@@ -356,7 +486,7 @@ def _check_frame(pixel_data, uid, size, expected):  # size: columns, rows, sampl
 _JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # how the wrapped and the bare form of JPEG 2000 begin
 
 
-def _check_j2k(frame, size):  # size: columns, rows, samples
+def _check_j2k(frame, size, bits):  # size: columns, rows, samples
     "Refuse a JPEG 2000 picture with damaged boxes, or with more channels or samples than it should have."
     at = 12 if frame.startswith(_JP2) else 0
     while at and frame[at + 4:at + 8] != b"jp2c":
@@ -367,7 +497,7 @@ def _check_j2k(frame, size):  # size: columns, rows, samples
         at += length
     start = at + 8 if at else 0
     channels = int.from_bytes(frame[start + 40:start + 42], "big")
-    if frame[start:start + 4] != _J2K or channels != size[2]:
+    if frame[start:start + 4] != _J2K or channels != size[2] or (frame[start + 42] & 127) + 1 > bits:
         raise ImageError("the JPEG 2000 picture in the DICOM file is not as the header says", code="unreadable")
     if size[0] * size[1] * channels > MAX_J2K_SAMPLES:
         raise ImageError(f"{size[0]} x {size[1]} x {channels} samples are more than the {MAX_J2K_SAMPLES:,} allowed "
@@ -428,8 +558,30 @@ def _padding(ds, stored):
     low, high = sorted((int(value), int(limit)))
     return (stored >= low) & (stored <= high)
 
+# %% ../nbs/api/01_image.ipynb #c046b
+_MASKED = "bits beyond those that the file counts as its pixels' were left out: they may belong to them"
+
+
+def _is_masked(ds, uid, stored) -> bool:
+    "Were bits of uncompressed pixels left out that are more than their sign?"
+    if uid.is_encapsulated or stored.ndim == 3: return False
+    order = "<" if uid.is_little_endian else ">"
+    raw = np.frombuffer(ds.PixelData, f"{order}{stored.dtype.kind}{stored.itemsize}", stored.size)
+    return bool((raw != stored.ravel()).any())
+
+
+def _check_jpeg_frame(ds, uid, stored):
+    "Refuse DICOM pixels whose JPEG ends early."
+    from pydicom.encaps import get_frame
+    if not uid.is_encapsulated: return
+    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
+    read = lambda data: np.asarray(Image.open(BytesIO(data), formats=("JPEG",)))
+    if not frame.startswith(b"\xff\xd8") or int(ds.BitsAllocated) > 8: return
+    if _ends_early(frame, stored if stored.ndim == 2 else stored[..., 1], read): raise EOFError
+
+
 # %% ../nbs/api/01_image.ipynb #c047
-def _from_dicom(data: bytes) -> Radiograph:
+def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
     "The bytes of a DICOM file as a `Radiograph`."
     from pydicom import dcmread
     if data.count(b"\xfe\xff\x00\xe0") + data.count(b"\xff\xfe\xe0\x00") > MAX_ITEMS:
@@ -441,6 +593,8 @@ def _from_dicom(data: bytes) -> Radiograph:
         _check_header(ds, uid)
         stored = _decoded(ds, uid)
         pixels, notes = _grey(Image.fromarray(stored)) if stored.ndim == 3 else _shown(ds, stored)
+        tint = _colour_of(Image.fromarray(stored)) if with_colour and stored.ndim == 3 else 0.0
+        if _is_masked(ds, uid, stored): notes += (_MASKED,)
     except ImageError as error: raise error from None
     except MemoryError: raise
     except EOFError:
@@ -451,7 +605,7 @@ def _from_dicom(data: bytes) -> Radiograph:
                          "Copy it again.") from None
     if str(ds.get("BurnedInAnnotation", "")).upper() == "YES":
         notes += ("the file says that text is burned into the picture: it may name the patient",)
-    return Radiograph(pixels, int(ds.Columns), int(ds.Rows), str(ds.PhotometricInterpretation), "DICOM", notes)
+    return Radiograph(pixels, int(ds.Columns), int(ds.Rows), str(ds.PhotometricInterpretation), "DICOM", notes, tint)
 
 
 def _decoded(ds, uid) -> np.ndarray:  # (H, W) or (H, W, 3)
@@ -459,8 +613,9 @@ def _decoded(ds, uid) -> np.ndarray:  # (H, W) or (H, W, 3)
     from pydicom.pixels import get_decoder
     try: stored = get_decoder(uid).as_array(ds, index=0)[0]
     except RuntimeError as error:  # every decoder that is installed gave up
-        if int(ds.get("BitsStored") or 0) > 8 and "JPEG" in uid.name: raise _missing_codec(uid) from error
+        if int(ds.get("BitsStored") or 0) > 8 and "JPEG" in uid.name and "2000" not in uid.name: raise _missing_codec(uid) from error
         raise
+    _check_jpeg_frame(ds, uid, stored)
     samples = int(ds.get("SamplesPerPixel", 1))
     if stored.shape != (int(ds.Rows), int(ds.Columns), samples)[:2 if samples == 1 else 3]: raise _excess_frames()
     return stored
@@ -468,6 +623,10 @@ def _decoded(ds, uid) -> np.ndarray:  # (H, W) or (H, W, 3)
 # %% ../nbs/api/01_image.ipynb #c052
 def _from_array(a: np.ndarray, with_colour: bool = False) -> Radiograph:
     "A numpy array as a `Radiograph`."
+    if np.ma.isMaskedArray(a):
+        raise ImageError("an array with a mask is ambiguous", "Fill what is masked: a.filled(0).", "unsupported")
+    a = np.asarray(a)  # no methods of the caller's
+    if not a.dtype.isnative: a = a.astype(a.dtype.newbyteorder("="))
     shape, kind = a.shape, a.dtype.kind
     if a.ndim == 3 and shape[2] == 1: a = a[:, :, 0]
     if not (a.ndim == 2 or (a.ndim == 3 and shape[2] == 3 and a.dtype != np.uint16)):
@@ -502,14 +661,14 @@ def read_radiograph(
         if isinstance(source, np.ndarray): return _from_array(source, with_colour)
         if isinstance(source, Image.Image): return _from_open(source, with_colour)
         if isinstance(source, (bytes, bytearray, memoryview)): data = bytes(source)
-        elif isinstance(source, (str, os.PathLike)): data, name = read_bytes(source), name or str(source)
+        elif isinstance(source, (str, os.PathLike)): data, name = read_bytes(source), name or os.fsdecode(source)
         else:
             raise ImageError(f"a {type(source).__name__} is not a picture",
                              "Give a path, bytes, a numpy array or a Pillow image.", "unsupported")
         if not data: raise ImageError("there are no bytes in it", "Copy or download it again.", "empty")
         if len(data) > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
-        return _from_dicom(data) if data[128:132] == b"DICM" else _from_file(data, min_side, with_colour)
+        return _from_dicom(data, with_colour) if data[128:132] == b"DICM" else _from_file(data, min_side, with_colour)
     except MemoryError:
         raise ImageError("there is not enough memory to decode it", "Scale the picture down first.", "limit",
                          name or "image") from None
