@@ -51,6 +51,11 @@ def _class_folders(folder: Path) -> list[tuple[str, Path]]:  # (class, folder)
     "The folders that are named for a class, in upper or lower case."
     return [(p.name.upper(), p) for p in _subfolders(folder) if p.name.upper() in CLASSES]
 
+
+def _relative(path: Path, folder: Path) -> str:
+    "The path below the folder, with forward slashes; bytes that are no UTF-8 become escapes."
+    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+
 # %% ../nbs/api/03_dataset.ipynb #c010
 @dataclass(frozen=True)
 class Layout:
@@ -116,11 +121,6 @@ def _files(folder: Path) -> Iterator[Path]:
         folders[:] = [] if real in seen else [n for n in folders if not _hidden(n)]
         if real not in seen: yield from (Path(here, n) for n in names if not _hidden(n))
         seen.add(real)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    "The path below the folder, with forward slashes; bytes that are no UTF-8 become escapes."
-    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
 
 # %% ../nbs/api/03_dataset.ipynb #c015
 PATIENT_PATTERNS = (r"(person\d+)", r"(NORMAL2-IM-\d+)", r"(IM-\d+)", r"(SYN\d+)")  # the first that matches wins
