@@ -1,5 +1,6 @@
 """Folders as people have them: the layouts, the troubles, and the promises of `prepare`."""
 
+import errno
 import hashlib
 import json
 import os
@@ -688,3 +689,39 @@ def test_strange_names_are_safe_in_the_report(data, run):
     (data / "train/NORMAL" / os.fsdecode(b"\xff\xfe.png")).write_text("x")
     h = findings_html(run(data))
     assert "<img" not in h and "&lt;img" in h and "\u202e" not in h and "and 3 more" in h
+
+
+def test_folders_whose_names_are_no_utf8(data, run):
+    os.mkdir(os.fsencode(data) + b"/other\xff")
+    root = data.with_name(os.fsdecode(b"data\xff"))
+    data.rename(root)
+    p = run(root)
+    assert p.info["title"] == "data\\udcff" and codes(p)["ignored_folders"]["files"] == ["other\\xff"]
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000])
+def test_a_description_that_is_nested_deep(data, run, text):
+    (data / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match="can't be read as JSON"):
+        run(data)
+
+
+def test_a_title_that_is_no_text(data, run):
+    (data / "dataset.json").write_text('{"title": "\\ud800"}')
+    assert run(data).info["title"] == "\\ud800"
+
+
+@pytest.mark.parametrize("header", ["file,File,patient", " patient,patient ,file"])
+def test_a_table_of_patients_with_a_column_twice(data, run, tmp_path, header):
+    (tmp_path / "p.csv").write_text(header + "\na,b,c\n")
+    with pytest.raises(DataError, match="more than once"):
+        run(data, patients_csv=tmp_path / "p.csv")
+
+
+def test_what_this_computer_lacks_is_no_fault_of_a_file(data, run, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("xraypneu.image._content", fail)
+    with pytest.raises(DataError, match="Too many open files"):
+        run(data)

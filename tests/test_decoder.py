@@ -451,3 +451,41 @@ def test_the_checks_of_the_fuzzer_see_failures(monkeypatch):
     monkeypatch.setattr(fuzz.decoder, "decode", lambda *a, **k: 1 / 0)
     assert fuzz.check(PNG, {})[0].startswith("exception: ZeroDivisionError")
     assert fuzz.refuses(PNG) is None
+
+
+@pytest.mark.parametrize("source", ["\ud800.png", "a" * 300_000, memoryview(np.zeros((0, 3), np.uint8))])
+def test_sources_that_nothing_can_be_read_from(source):
+    with pytest.raises(ImageError) as e:
+        decoder.decode(source, 16)
+    assert e.value.code in ("unreadable", "empty")
+
+
+def test_a_memoryview_that_was_released():
+    view = memoryview(b"abc")
+    view.release()
+    with pytest.raises(ImageError, match="released"):
+        decoder.decode(view, 16)
+
+
+def test_a_long_name_is_no_fault_of_the_file():
+    with pytest.raises(ImageError, match="not a picture") as e:
+        decoder.decode(b"abc", 16, name="n" * 300_000)
+    assert e.value.code == "not_image" and len(e.value.name) <= 120
+
+
+def test_a_working_folder_that_was_deleted(tmp_path):
+    code = """
+import os, sys
+from xraypneu import decoder
+from xraypneu.image import ImageError
+os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
+print(decoder.decode(sys.argv[1], 16).pixels.shape)
+try: decoder.decode("a.png", 16)
+except ImageError as e: print(e.code)
+"""
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / "a.png")
+    env = os.environ | {"PYTHONPATH": str(Path(decoder.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.png")], cwd=tmp_path, capture_output=True, text=True, env=env
+    )
+    assert done.stdout.split("\n")[:2] == ["(30, 40)", "unreadable"], done

@@ -4,6 +4,7 @@ import csv
 import gc
 import io
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -307,3 +308,50 @@ def test_versions_of_what_decodes():
     "Older ones have known holes."
     assert tuple(map(int, PIL.__version__.split(".")[:2])) >= (12, 2)
     assert tuple(map(int, pydicom.__version__.split(".")[:3])) >= (3, 0, 2)
+
+
+def command(folder, *args, env=(), **kw):
+    "The command in a folder."
+    env = {"PYTHONPATH": str(ROOT), "PATH": ""} | dict(env)
+    return subprocess.run([sys.executable, "-m", "xraypneu.cli", "predict", *args], cwd=folder, env=env, **kw)
+
+
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_that_the_output_cannot_show_stop_nothing(tmp_path, films, form, encoding):
+    names = [b"a.png", "é.png".encode(), b"\xff.png", "\u202e.png".encode()]
+    for name in names:
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            Image.fromarray(films[0]).save(file, "PNG")
+    done = command(tmp_path, *form, *map(os.fsdecode, names), env={"PYTHONIOENCODING": encoding}, capture_output=True)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    assert done.stdout.count(b".png") == len(names)
+
+
+def test_a_closed_output_is_said(tmp_path, films):
+    Image.fromarray(films[0]).save(tmp_path / "a.png")
+    done = command(tmp_path, "a.png", stderr=subprocess.PIPE, text=True, preexec_fn=lambda: os.close(1))
+    assert done.returncode == 2 and "output is closed" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_overlays_of_large_pictures_stay_small(tmp_path):
+    picture = Image.fromarray(np.broadcast_to((np.arange(6000) % 256).astype(np.uint8), (6000, 6000)).copy())
+    picture.save(tmp_path / "0.png", compress_level=1)
+    files = [f"{i}.png" for i in range(4)]
+    for name in files[1:]:
+        os.link(tmp_path / "0.png", tmp_path / name)
+    code = "import sys; from xraypneu.cli import main; status = main(sys.argv[1:]); "
+    code += "print(status, int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", "--overlay", "maps", *files],
+        cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    status, megabytes = done.stdout.split("\n")[-2].split()
+    assert status == "0" and int(megabytes) < 700, done
+    assert len(list((tmp_path / "maps").iterdir())) == 4
+
+
+def test_one_path_is_no_batch(predictor):
+    for one in ("a.png", b"abc", Path("a.png")):
+        with pytest.raises(ValueError, match="give a list"):
+            next(predictor.predict_batch(one))

@@ -411,3 +411,13 @@ def test_a_decoder_is_warmed_up_for_files_alone(predictor, film, monkeypatch, tm
     for image in (tmp_path / "film.png", str(tmp_path / "film.png"), (tmp_path / "film.png").read_bytes()):
         predictor.predict(image)
     assert warmed == [1, 1, 1]
+
+
+def test_the_map_of_a_large_picture_is_made_in_bands(monkeypatch):
+    values = np.random.default_rng(0).normal(0, 5, (7, 7)).astype(np.float32)
+    p = Prediction("a", 0.5, "NORMAL", "NORMAL", (), 0.5, 0.0, values, "hash")
+    pixels = np.random.default_rng(1).integers(0, 256, (301, 203), dtype=np.uint8)
+    whole_map, whole = np.asarray(p.map_image((203, 301)), int), np.asarray(p.overlay(pixels=pixels), int)
+    monkeypatch.setattr("xraypneu.predict._BAND", 2000)
+    assert np.abs(np.asarray(p.map_image((203, 301)), int) - whole_map).max() <= 1
+    assert np.abs(np.asarray(p.overlay(pixels=pixels), int) - whole).max() <= 1

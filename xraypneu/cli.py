@@ -64,7 +64,7 @@ def _predict(args, out):
     writer = JsonWriter(out) if args.json else CsvWriter(out) if args.csv else _Table(out, width)
     bar = len(args.files) > 20 and sys.stderr.isatty()
     failed, taken, i = 0, set(), 0
-    for i, (path, result) in enumerate(zip(args.files, predictor.predict_batch(args.files, errors="return", keep_pixels=bool(args.overlay)), strict=True), 1):
+    for i, (path, result) in enumerate(zip(args.files, predictor.predict_batch(args.files, errors="return", batch_size=1 if args.overlay else 32, keep_pixels=bool(args.overlay)), strict=True), 1):
         writer.write(as_row(path, result))
         if isinstance(result, ImageError):
             failed += 1
@@ -242,6 +242,11 @@ def main(argv=None, out=None) -> int:  # the exit status
     "The command line."
     args = _parser().parse_args(argv)
     out = sys.stdout if out is None else out
+    if out is None:
+        print("xraypneu: standard output is closed: there is nowhere to write to", file=sys.stderr)
+        return 2
+    if getattr(out, "errors", None) == "strict" and hasattr(out, "reconfigure"):
+        out.reconfigure(errors="backslashreplace")  # a name that this terminal can't show is no reason to stop
     split_credentials()
     try:
         return {"predict": _predict, "info": _info, "fetch": _fetch, "remote": _remote, "doctor": _doctor, "promote": _promote, "rollback": _rollback, "sync": _sync}[args.command](args, out)

@@ -51,6 +51,11 @@ def _class_folders(folder: Path) -> list[tuple[str, Path]]:  # (class, folder)
     "The folders that are named for a class, in upper or lower case."
     return [(p.name.upper(), p) for p in _subfolders(folder) if p.name.upper() in CLASSES]
 
+
+def _relative(path: Path, folder: Path) -> str:
+    "The path below the folder, with forward slashes; bytes that are no UTF-8 become escapes."
+    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+
 # %% ../nbs/api/03_dataset.ipynb #c010
 @dataclass(frozen=True)
 class Layout:
@@ -74,7 +79,7 @@ def _layout(root: Path) -> Layout | None:
     used = {p for _, p in splits} | {p for _, _, p in folders}
     seen = [p for f in [root, *(p for _, p in splits)] for p in _subfolders(f)]
     kind = "flat" if flat else "train/test" if any(s == "test" for s, _, _ in folders) else "train"
-    return Layout(root, kind, folders, [p.relative_to(root).as_posix() for p in seen if p not in used])
+    return Layout(root, kind, folders, [_relative(p, root) for p in seen if p not in used])
 
 
 def find_layout(
@@ -117,11 +122,6 @@ def _files(folder: Path) -> Iterator[Path]:
         if real not in seen: yield from (Path(here, n) for n in names if not _hidden(n))
         seen.add(real)
 
-
-def _relative(path: Path, folder: Path) -> str:
-    "The path below the folder, with forward slashes; bytes that are no UTF-8 become escapes."
-    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
-
 # %% ../nbs/api/03_dataset.ipynb #c015
 PATIENT_PATTERNS = (r"(person\d+)", r"(NORMAL2-IM-\d+)", r"(IM-\d+)", r"(SYN\d+)")  # the first that matches wins
 
@@ -159,6 +159,8 @@ def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str
     if missing:
         raise DataError(f"the table of patients {csv} lacks the column {' and '.join(sorted(missing))}; it has: "
                         f"{', '.join(table.columns)}.")
+    double = [c for c in ("file", "patient") if list(table.columns).count(c) > 1]
+    if double: raise DataError(f"the table of patients {csv} has the column {' and '.join(double)} more than once.")
     files = table["file"].str.strip().str.replace("\\", "/").str.removeprefix("./")
     patients = table["patient"].str.strip()
     known = {}
@@ -398,12 +400,13 @@ def _read_meta(root: Path, path: Path) -> dict:
     "title, synthetic and notice of the data folder's dataset.json, if it has one."
     file = next((p for p in (path / "dataset.json", root / "dataset.json") if p.is_file()), None)
     try: meta = json.loads(file.read_text("utf-8")) if file else {}
-    except (OSError, ValueError) as e: raise DataError(f"{file} can't be read as JSON: {e}.") from None
+    except (OSError, ValueError, RecursionError) as e: raise DataError(f"{file} can't be read as JSON: {e}.") from None
     if not isinstance(meta, dict): raise DataError(f"{file} must hold one JSON object.")
     name, synthetic = path.absolute().name, meta.get("synthetic") is True
     notice = meta.get("notice") or ("SYNTHETIC data" if synthetic else "")
-    return {"title": str(meta.get("title") or name), "synthetic": synthetic, "notice": str(notice),
-            "source": str(meta.get("source") or name)}
+    text = lambda value: str(value).encode("utf-8", "backslashreplace").decode()  # a name may be no UTF-8
+    return {"title": text(meta.get("title") or name), "synthetic": synthetic, "notice": text(notice),
+            "source": text(meta.get("source") or name)}
 
 
 def _list(layout: Layout, path: Path) -> tuple[list[Path], pd.DataFrame]:

@@ -162,13 +162,20 @@ _ALLOCATE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREA
              "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "33554432"}
 
 # %% ../nbs/api/01a_decoder.ipynb #d015b
+def _search_path() -> list[str]:
+    "Where the worker finds its modules; without the folder that the program is in, if that was deleted."
+    try: here = os.getcwd()
+    except OSError: return [p for p in sys.path if os.path.isabs(p)]
+    return [os.path.join(here, p) for p in sys.path]
+
+
 class _Worker:
     "One worker process, used by one thread at a time."
 
     def __init__(self):
+        path = _search_path()
         self.channel, theirs = socket.socketpair()
         self.ready, self.jobs = False, 0
-        path = [os.path.abspath(p) for p in sys.path]
         env = {k: os.environ[k] for k in _ENVIRONMENT if k in os.environ}
         env |= _ALLOCATE
         try:
@@ -361,8 +368,8 @@ def decode(
     data = source
     try:
         if isinstance(source, (str, os.PathLike)): job["kind"], data, name = *_path(source), name or os.fspath(source)
-        else: data = memoryview(source).cast("B") if memoryview(source).c_contiguous else memoryview(bytes(source))
-        job |= {"bytes": len(data), "name": name and os.fsdecode(name)}
+        else: data = _bytes_of(source)
+        job |= {"bytes": len(data), "name": name and printable(name)}
         n_bytes = len(data) if job["kind"] == "bytes" else _size_of(os.fsdecode(data))
         if job["bytes"] > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
@@ -376,6 +383,19 @@ def decode(
 
 def _path(source) -> tuple[str, bytes]:  # kind, what is sent
     "A file is read by the worker, except where the path means another file there."
-    path = os.path.abspath(os.fsdecode(source))
-    if path.startswith(("/dev/", "/proc/")): return "bytes", read_bytes(source)
-    return "path", os.fsencode(path)
+    try:
+        path = os.path.abspath(os.fsdecode(source))
+        sent = os.fsencode(path)
+    except (OSError, ValueError) as e:  # no folder to begin from, or characters that no name has
+        raise ImageError(f"the file can't be opened ({getattr(e, 'strerror', None) or 'bad path'})",
+                         "Give the whole path of a file.") from None
+    return ("bytes", read_bytes(source)) if path.startswith(("/dev/", "/proc/")) else ("path", sent)
+
+
+def _bytes_of(source) -> memoryview:
+    "What is sent of something in memory."
+    try:
+        view = memoryview(source)
+        return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(bytes(view))
+    except ValueError:
+        raise ImageError("the bytes can't be read: their memoryview was released") from None

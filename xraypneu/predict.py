@@ -60,8 +60,15 @@ def cividis(
     values: np.ndarray,  # any shape, 0 to 1
 ) -> np.ndarray:  # the same shape and 3, uint8
     "Colours for a map."
-    at = np.clip(values, 0, 1) * (len(_CIVIDIS) - 1)
-    return np.stack([np.interp(at, np.arange(len(_CIVIDIS)), _CIVIDIS[:, c]) for c in range(3)], -1).round().astype(np.uint8)
+    values = np.asarray(values)
+    flat, out = values.reshape(-1), np.empty((values.size, 3), np.uint8)
+    for i in range(0, values.size, _BAND):  # a large picture's in doubles would take gigabytes
+        at = np.clip(flat[i:i + _BAND], 0, 1) * (len(_CIVIDIS) - 1)
+        for c in range(3): out[i:i + _BAND, c] = np.interp(at, np.arange(len(_CIVIDIS)), _CIVIDIS[:, c]).round()
+    return out.reshape(*values.shape, 3)
+
+
+_BAND = 1_000_000  # pixels that are coloured at a time
 
 
 def _png(image) -> str:
@@ -113,14 +120,26 @@ class Prediction:
             raise ValueError(f"{self.name}: the pixels were not kept. Pass them, or predict with keep_pixels=True")
         if not 0 <= opacity <= 1:
             raise ValueError(f"opacity is {opacity}: give a number from 0 to 1")
-        return Image.blend(Image.fromarray(pixels).convert("RGB"), self.map_image(pixels.shape[::-1]), opacity)
+        out, rows = Image.new("RGB", pixels.shape[::-1]), max(1, _BAND // pixels.shape[1])
+        for top in range(0, len(pixels), rows):
+            band = Image.fromarray(pixels[top:top + rows]).convert("RGB")
+            out.paste(Image.blend(band, self._band(out.size, top, band.height), opacity), (0, top))
+        return out
 
     def map_image(
         self,
         size: tuple,  # width and height, pixels
     ) -> Image.Image:  # RGB
         "The map alone, in cividis from -10 to 10 logits, bilinear between its cells."
-        values = np.asarray(Image.fromarray(np.asarray(self.map, np.float32)).resize(size, Image.Resampling.BILINEAR))
+        out, rows = Image.new("RGB", size), max(1, _BAND // max(1, size[0]))
+        for top in range(0, size[1], rows): out.paste(self._band(size, top, min(rows, size[1] - top)), (0, top))
+        return out
+
+    def _band(self, size, top, rows):
+        "Some rows of the map's picture: all at once would take gigabytes for a large picture."
+        values = Image.fromarray(np.asarray(self.map, np.float32))
+        box = (0, top * values.height / size[1], values.width, (top + rows) * values.height / size[1])
+        values = np.asarray(values.resize((size[0], rows), Image.Resampling.BILINEAR, box))
         return Image.fromarray(cividis(values / (2 * MAP_RANGE) + 0.5))
 
     def _repr_html_(self) -> str:
@@ -219,6 +238,8 @@ class Predictor:
             raise ValueError(f"errors is {errors!r}: give 'raise' or 'return'")
         if batch_size < 1 or workers < 1:
             raise ValueError(f"batch_size is {batch_size} and workers {workers}: give at least 1")
+        if is_untrusted(images):
+            raise ValueError(f"images is one {type(images).__name__}: give a list, or call predict")
         images, waiting, pool = iter(images), deque(), ThreadPoolExecutor(workers)
         def fill():
             for image in images:
