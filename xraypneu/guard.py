@@ -431,6 +431,10 @@ class _Endings(AsyncMappingKernelManager):
         super().notify_disconnect(kernel_id)
         if kernel_id in self.sessions: self.sessions[kernel_id].left = time.monotonic()
 
+    def _check_kernel_id(self, kernel_id):
+        "Jupyter's message, which goes into the log, quotes what was asked for."
+        if kernel_id not in self: raise HTTPError(404, "No such session")
+
     def start_buffering(self, kernel_id, session_key, channels):
         "Jupyter's list of messages for a lost page has no bound; this one has."
         super().start_buffering(kernel_id, session_key, channels)
