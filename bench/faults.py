@@ -1,7 +1,7 @@
 """Faults on purpose: kills, full disks, read-only folders, jumping clocks, bad networks, fuzzing, load. `make faults`.
 
 Each case starts a step of the pipeline in a small synthetic project, lets something happen to it, runs the step again as a user would, and compares what there is then with what an
-undisturbed run left: files, DVC's cache and remote, MLflow. Results are kept per case in .cache/faults, so that a campaign that was stopped goes on; a change of the tree begins anew.
+undisturbed run left: files, DVC's cache and remote, MLflow. Results are kept per case in .cache/faults, so that a campaign that was stopped goes on; a change of what it tests begins it anew.
 Writes bench/faults.md and bench/faults.json from these results.
 """
 
@@ -711,26 +711,20 @@ def say(text):
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-def tree() -> str:
-    "Names what is tested: the bytes of the files that a result may depend on."
-    listed = [
-        "git",
-        "ls-files",
-        "-co",
-        "--exclude-standard",
-        "-z",
-        "--",
-        "xraypneu",
-        "nbs/pipeline",
-        "nbs/app",
-        "tests",
-        "bench/*.py",
-        "dvc.yaml",
-        "params.yaml",
-        "voila.py",
-        "settings.ini",
-        "deploy",
-    ]
+PROJECT = ("xraypneu", "nbs/pipeline", "dvc.yaml", "params.yaml", "settings.ini", "constraints.txt")
+READER = [f"xraypneu/{name}.py" for name in ("image", "decoder", "process", "files", "redact")]
+TESTED = {  # campaign -> what its results may depend on
+    "kills": (*PROJECT, "bench/faults.py", "tests/conftest.py", "tests/test_fetch.py"),
+    "resources": (*PROJECT, "bench/faults.py", "bench/clock", "tests/conftest.py", "tests/test_fetch.py"),
+    "fuzz": (*READER, "tests/fuzz.py", "tests/corpus", "constraints.txt"),
+    "load": (*PROJECT, "nbs/app", "voila.py", "deploy", "bench/load.py", "tests/served.py"),
+    "tracking": (*PROJECT, "tests/conftest.py", "tests/tracked.py", "tests/test_tracking.py"),
+}
+
+
+def tree(campaign: str) -> str:
+    "Names what a campaign tests: the bytes of the files that its results may depend on."
+    listed = ["git", "ls-files", "-co", "--exclude-standard", "-z", "--", *TESTED[campaign]]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     sums = [f"{n} {digest(ROOT / n)}" for n in sorted(filter(None, names)) if (ROOT / n).is_file()]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:12]
@@ -794,16 +788,16 @@ def finished(case: Case, now: str, seed: int) -> dict | None:
 
 def campaign(args) -> int:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    now, results = tree(), []
+    now, results = {name: tree(name) for name in TESTED}, []
     if os.path.ismount(STATE / "work"):  # of a campaign that was killed
         subprocess.run(["umount", "-l", str(STATE / "work")], check=True)
     with served(args.seed) as (server, site):
         cases = planned(args, server)
-        ground = Ground(STATE / f"ground-{now}", STATE / "work")
-        if any(c.campaign in ("kills", "resources") and not finished(c, now, args.seed) for c in cases):
+        ground = Ground(STATE / f"ground-{now['resources']}", STATE / "work")
+        if any(c.campaign in ("kills", "resources") and not finished(c, now[c.campaign], args.seed) for c in cases):
             ground.build(site)
         for i, case in enumerate(cases, 1):
-            result = finished(case, now, args.seed)
+            result = finished(case, now[case.campaign], args.seed)
             if result is None:
                 began = time.monotonic()
                 result = perform(ground, case, site, args.seed)
@@ -813,7 +807,7 @@ def campaign(args) -> int:
                     "target": case.target,
                     "moment": case.moment,
                     "seed": args.seed,
-                    "tree": now,
+                    "tree": now[case.campaign],
                     "commit": commit(),
                     "seconds": round(time.monotonic() - began, 1),
                 }
