@@ -77,3 +77,23 @@ def test_colour_is_the_larger_difference_from_green(channel):
     purple = np.full((64, 64, 3), 100, np.uint8)
     purple[:32] += np.array([20, 0, 10], np.uint8)
     assert colour(purple) == pytest.approx(10)
+
+
+@pytest.mark.parametrize("size", [0, -1, 4097, 1_000_000])
+def test_a_square_has_a_limit(size):
+    with pytest.raises(ImageError, match="1 to 4096"):
+        to_square(np.zeros((4, 4), np.uint8), size)
+
+
+def test_a_range_without_an_end_is_refused():
+    for values in ([[0, np.inf]], [[-np.inf, 0]], [[np.nan, 0]]):
+        with pytest.raises(ImageError):
+            read_radiograph(np.array(values, np.float32))
+
+
+def test_a_coloured_picture_is_measured_in_any_mode():
+    half = np.zeros((128, 128, 3), np.uint8)
+    half[:, :64, 0] = 200
+    image = Image.fromarray(half)
+    for mode in ("RGB", "YCbCr", "CMYK", "HSV", "P", "RGBA"):
+        assert read_radiograph(image.convert(mode), with_colour=True).colour > 40, mode

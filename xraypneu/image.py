@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'MAX_SCANS', 'MAX_SCANNED', 'MAX_WEBP_PIXELS', 'MAX_J2K_SAMPLES',
-           'MAX_RLE_BYTES', 'MAX_ITEMS', 'printable', 'ImageError', 'Radiograph', 'read_bytes', 'read_radiograph',
-           'to_square', 'colour']
+           'MAX_RLE_BYTES', 'MAX_ITEMS', 'MAX_SQUARE', 'printable', 'ImageError', 'Radiograph', 'read_bytes',
+           'read_radiograph', 'to_square', 'colour']
 
 # %% ../nbs/api/01_image.ipynb #c004
 import errno
@@ -685,6 +685,9 @@ def _from_open(image: Image.Image, with_colour: bool) -> Radiograph:
         raise ImageError(f"the Pillow image can't be decoded ({type(error).__name__})", "Open it again.") from None
 
 # %% ../nbs/api/01_image.ipynb #c059
+MAX_SQUARE = 4096  # side, pixels
+
+
 def to_square(
     pixels: np.ndarray,  # (H, W) uint8
     size: int,  # of each side of the result, pixels
@@ -692,6 +695,8 @@ def to_square(
     "Squash a grey picture into a square, antialiased; the aspect ratio is not kept."
     if pixels.dtype != np.uint8 or pixels.ndim != 2:
         raise ImageError("pixels must be (H, W) uint8", "Use read_radiograph first.", "unsupported")
+    if not 1 <= size <= MAX_SQUARE:
+        raise ImageError(f"a square of {size} pixels can't be made", f"Give 1 to {MAX_SQUARE}.", "unsupported")
     return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 # %% ../nbs/api/01_image.ipynb #c062

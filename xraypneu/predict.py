@@ -231,7 +231,7 @@ class Predictor:
         batch_size: int = 32,  # images a run of the network
         workers: int = 2,  # threads that decode, each in a process of its own: see `decoder.decode`
         errors: str = "raise",  # or return: give the `ImageError` in the image's place and go on
-        keep_pixels: bool = False,  # keep the decoded pixels in each prediction
+        keep_pixels: bool = False,  # keep the decoded pixels in each prediction: up to 64 MB for each of some 2 * batch_size
     ) -> Iterator[Prediction]:  # in order
         "Predict a stream. Images are decoded while the network runs, at most a few batches ahead."
         if errors not in ("raise", "return"):
