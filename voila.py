@@ -17,41 +17,49 @@ XRAYPNEU_CONNECT_S, XRAYPNEU_AWAY_S, XRAYPNEU_BUSY_S
 """
 
 import os
+import sys
 from importlib.resources import files
 from pathlib import Path
 
-from xraypneu import guard
 
-c = get_config()  # noqa: F821
+def configure(c):
+    "All settings; an exception where one is wrong."
+    from xraypneu import guard
 
-# our template asks no other host for anything
-os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")]))
-model = os.environ.get("XRAYPNEU_MODEL", "")
-if model and not model.startswith(("models:/", "runs:/")):
-    os.environ["XRAYPNEU_MODEL"] = str(Path(model).expanduser().absolute())  # kernels run in the notebook's folder
-token = os.environ.pop("XRAYPNEU_TOKEN", "")  # kernels need not know it
-if token: c.Voila.token = token
-guard.install(c, token)
+    # our template asks no other host for anything
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")]))
+    model = os.environ.get("XRAYPNEU_MODEL", "")
+    if model and not model.startswith(("models:/", "runs:/")):
+        os.environ["XRAYPNEU_MODEL"] = str(Path(model).expanduser().absolute())  # kernels run in the notebook's folder
+    token = os.environ.pop("XRAYPNEU_TOKEN", "")  # kernels need not know it
+    if token != token.strip(): raise ValueError("XRAYPNEU_TOKEN begins or ends with a blank. Set it without, or unset it to ask for none")
+    if token: c.Voila.token = token
+    guard.install(c, token)
 
-c.VoilaConfiguration.prelaunch_hook = guard.before_a_session
-c.VoilaConfiguration.template = "xraypneu"
-c.VoilaConfiguration.extension_allowlist = ["@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget"]  # whatever else is installed stays out of the page
-c.VoilaConfiguration.file_allowlist = []  # no file of this folder is served
-c.VoilaConfiguration.allow_template_override = "NO"
-c.VoilaConfiguration.allow_theme_override = "NO"
-c.VoilaConfiguration.show_tracebacks = False
-c.VoilaConfiguration.http_header_envs = []
-c.VoilaExecutor.timeout = 120
-c.Voila.port_retries = 0  # a port in use is an error, not another port
-c.Voila.open_browser = False
-# unsafe-inline and blob: are what Voilà and its widgets need; nothing comes from, or goes to, another host
-c.Voila.tornado_settings = {
-    "websocket_max_message_size": 16 * 1024 * 1024,
-    "headers": {
-        "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-                                   "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "same-origin",  # with no-referrer the browser hides the login form's origin, and its password is refused
-    },
-    "log_function": guard.log_request,
-}
+    c.VoilaConfiguration.prelaunch_hook = guard.before_a_session
+    c.VoilaConfiguration.template = "xraypneu"
+    c.VoilaConfiguration.extension_allowlist = ["@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget"]  # whatever else is installed stays out of the page
+    c.VoilaConfiguration.file_allowlist = []  # no file of this folder is served
+    c.VoilaConfiguration.allow_template_override = "NO"
+    c.VoilaConfiguration.allow_theme_override = "NO"
+    c.VoilaConfiguration.show_tracebacks = False
+    c.VoilaConfiguration.http_header_envs = []
+    c.VoilaExecutor.timeout = 120
+    c.Voila.port_retries = 0  # a port in use is an error, not another port
+    c.Voila.open_browser = False
+    # unsafe-inline and blob: are what Voilà and its widgets need; nothing comes from, or goes to, another host
+    c.Voila.tornado_settings = {
+        "websocket_max_message_size": 16 * 1024 * 1024,
+        "headers": {
+            "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+                                       "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "same-origin",  # with no-referrer the browser hides the login form's origin, and its password is refused
+        },
+        "log_function": guard.log_request,
+    }
+
+
+try: configure(get_config())  # noqa: F821
+except Exception as e:  # Jupyter would log it and serve the page without token, limits and all else that stands above
+    sys.exit(f"The dashboard does not start, since its settings can't be read. {type(e).__name__}: {e}")
