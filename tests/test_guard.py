@@ -126,6 +126,110 @@ def test_a_busy_session_ends(tmp_path):
         assert "one request has occupied it" in s.log.read_text()
 
 
+# --- what is outside of the page: settings, log, disk, other users of the machine
+
+
+@pytest.mark.parametrize("name, value", [("SESSIONS", "many"), ("MAX_MB", "nan"), ("TOKEN", " ")])
+def test_a_wrong_setting_stops_the_server(tmp_path, name, value):
+    "Jupyter would log the error and serve the page without token and limits."
+    with pytest.raises(RuntimeError) as e:
+        Server(tmp_path, **{"XRAYPNEU_TOKEN": load.TOKEN, f"XRAYPNEU_{name}": value}).stop()
+    assert f"XRAYPNEU_{name}" in str(e.value) and "does not start" in str(e.value) and "Traceback" not in str(e.value)
+
+
+def test_what_a_client_made_up_is_not_logged(server):
+    "Paths, methods, requests that are none, and whatever a widget's message contains."
+
+    async def all_of_them():
+        me = await load.Visitor(server).start()
+        lines = [f"GET /voila/{part}/{load.CANARY}" for part in ("templates", "static", "files", "labextensions")]
+        lines += [f"GET /voila/static/../../{load.CANARY}", f"GET /voila/static/..%2F..%2F{load.CANARY}%20x"]
+        lines += [f"{method} /{load.CANARY}" for method in ("PROPFIND", load.CANARY, "TRACE")]
+        lines += [f"GET http://localhost/{load.CANARY}", f"GET /api/kernels/{load.CANARY}/channels"]
+        lines += [f"POST /voila/api/shutdown/{load.CANARY}", f"GET /{load.CANARY} {load.CANARY}"]
+        for line in lines:
+            method, path = line.split(" ", 1)
+            await load.http(server.port, path, method, {"Cookie": me.cookie, "X-XSRFToken": me.xsrf})
+        await load.http(server.port, "/", headers={load.CANARY + " ": load.CANARY})
+        sent = [
+            ("comm_msg", {"comm_id": me.comm, "data": {"method": load.CANARY}}, "shell", {}),
+            ("comm_msg", {"comm_id": me.comm, "data": {"method": {load.CANARY: 1}}}, "shell", {}),
+            ("comm_msg", {"comm_id": load.CANARY, "data": {"method": "update"}}, "shell", {}),
+            ("comm_msg", {"comm_id": load.CANARY, "data": {"method": "custom"}}, "control", {}),
+            ("kernel_info_request", {}, "shell", {"subshell_id": load.CANARY}),
+            ("comm_close", {"comm_id": load.CANARY}, "shell", {}),
+        ]
+        for kind, content, channel, header in sent:
+            await me.connect()
+            await me.socket.send(load.frame(kind, content, channel=channel, **header))
+            with contextlib.suppress(load.Refused, TimeoutError):
+                await asyncio.wait_for(me.hear("never"), 1.5)
+            me.socket.close()
+        await me.leave()
+
+    asyncio.run(all_of_them())
+    assert load.leaks(server) == [], [line for line in server.log.read_text().splitlines() if load.CANARY in line]
+
+
+def listening(process):
+    return {c.laddr.port for c in process.net_connections() if c.status == "LISTEN"}
+
+
+def test_another_user_of_the_machine_cannot_read_along(server):
+    "The process's ports are open to all programs of the machine; names and films must not be heard there."
+    import zmq
+
+    async def run():
+        me = await load.Visitor(server).start()
+        kernel = max(server.kernels(), key=lambda k: k.create_time())
+        with zmq.Context() as context, context.socket(zmq.SUB) as spy:
+            spy.linger = 0
+            spy.subscribe(b"")
+            for port in listening(kernel):
+                spy.connect(f"tcp://127.0.0.1:{port}")
+            await asyncio.sleep(1)
+            assert (await me.upload(f"{load.CANARY}.png", film(size=300)))["verdict"]
+            assert not spy.poll(1000), spy.recv_multipart()
+        await me.leave()
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_leaves_no_file_and_knows_no_token(tmp_path, monkeypatch):
+    "No history, no core file, no event for anybody else; nothing in the temporary folder once the terminal is closed."
+    import resource
+    import signal
+
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))  # as where core files are wanted
+    for name in ("CI", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)  # with one of these ONNX Runtime is silent by itself
+    (tmp_path / "home/tmp").mkdir(parents=True)
+    places = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "home/tmp")}
+    s = Server(tmp_path, XRAYPNEU_TOKEN=load.TOKEN, **places)
+    try:
+
+        async def run():
+            me = await load.Visitor(s).start()
+            await me.upload("a.png", film(size=300))
+
+        asyncio.run(run())
+        (kernel,) = s.kernels()
+        for process in [kernel, *kernel.children(recursive=True)]:
+            assert process.rlimit(resource.RLIMIT_CORE) == (0, 0)
+            assert not [k for k, v in process.environ().items() if load.TOKEN in v]
+        os.kill(s.process.pid, signal.SIGHUP)
+        s.process.wait(20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+        if s.process.poll() is None:
+            s.stop()
+    assert not list((tmp_path / "home/tmp").iterdir())
+    left = {p.name for p in (tmp_path / "home").rglob("*") if p.is_file()}
+    assert not any(w in name for name in left for w in ("history", "onnxruntime", "deviceid")), left
+
+
 # --- the page's messages, in this process
 
 
