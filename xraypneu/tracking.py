@@ -6,8 +6,8 @@
 __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'PATIENCE', 'LONGEST', 'PAUSES', 'RECORD', 'CANDIDATE', 'REGISTERED', 'SENDERS',
            'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'store', 'reach', 'answers', 'check', 'environment',
            'git_state', 'as_text', 'as_name', 'as_texts', 'as_numbers', 'Breaker', 'Spool', 'Sender', 'Run',
-           'keras_model', 'register', 'set_alias', 'start', 'save', 'resume', 'interrupted', 'waiting', 'local_note',
-           'forget', 'sync', 'registered_bundle']
+           'keras_model', 'register', 'set_alias', 'start', 'save', 'resume', 'interrupted', 'waiting', 'damaged',
+           'local_note', 'forget', 'sync', 'registered_bundle']
 
 # %% ../nbs/api/15_tracking.ipynb #c003
 import fcntl
@@ -33,7 +33,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .files import project_root, replacing, write_file
-from .journal import Journal
+from .journal import Journal, JournalError
 from .redact import public_url, scrub, split_credentials
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -50,7 +50,11 @@ class TrackingError(RuntimeError):
 
 def default_uri(root) -> str:
     "The embedded store of the project in `root`; for DVC's temporary copies of a project, that of the project itself."
-    return f"sqlite:///{_home(root) / 'mlflow.db'}"
+    file = _home(root) / "mlflow.db"
+    if wrong := {"?", "'"} & set(str(file)):  # the first ends an SQLite address, the second a text in MLflow's SQL
+        raise TrackingError(f"runs can't be recorded in {file}: MLflow takes no {' and no '.join(sorted(wrong))} in a path. "
+                            "Rename the folder, or set MLFLOW_TRACKING_URI")
+    return f"sqlite:///{file}"
 
 
 def _home(root) -> Path:
@@ -86,7 +90,9 @@ def _client(uri):
     if not uri.startswith("sqlite:"):
         return client(uri)
     name = f"xraypneu-{os.getuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
-    with open(Path(tempfile.gettempdir()) / name, "w") as lock:
+    # anybody may write in that folder: no link is followed, nothing is emptied
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(Path(tempfile.gettempdir()) / name, flags, 0o600)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return client(uri)
 
@@ -229,12 +235,13 @@ def environment(
 def git_state(root=".") -> dict:
     "The commit that is checked out and whether files differ from it."
     def ask(*arguments):
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30).stdout.strip()
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.strip()
 
     try:
         dirty = bool(ask("status", "--porcelain", "-uno"))
-        return {"git_commit": ask("rev-parse", "HEAD") or "unknown", "git_dirty": str(dirty).lower()}
-    except (OSError, subprocess.TimeoutExpired):
+        return {"git_commit": ask("rev-parse", "HEAD"), "git_dirty": str(dirty).lower()}
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, somebody else's, or no commit yet
         return {"git_commit": "unknown", "git_dirty": "unknown"}
 
 # %% ../nbs/api/15_tracking.ipynb #c017
@@ -797,20 +804,35 @@ def interrupted(
         print(f"the run {saved['record']} could not be marked as failed ({type(e).__name__})", file=sys.stderr)
 
 # %% ../nbs/api/15_tracking.ipynb #c043
+def _journals(root):
+    "All journals of a project, and what is wrong with those that can't be read."
+    found, wrong = [], []
+    for file in sorted((_home(root) / JOURNALS).glob("*/journal.jsonl")):
+        try:
+            found.append(Journal(file.parent))
+        except (JournalError, OSError) as e:
+            wrong.append(str(e))
+    return found, wrong
+
+
 def waiting(root=".") -> list:  # of journals
     "Journals of runs that are not entirely in the store."
-    folders = sorted((_home(root) / JOURNALS).glob("*/journal.jsonl"))
-    return [journal for journal in (Journal(f.parent) for f in folders) if journal.waiting(refused=True)]
+    return [journal for journal in _journals(root)[0] if journal.waiting(refused=True)]
+
+
+def damaged(root=None) -> list:  # of lines
+    "Journals that can't be read, and what to do."
+    return _journals(root or _root())[1]
 
 
 def local_note(root=".") -> str:  # "" where everything is in the store
     "One line about runs that are recorded locally."
-    found = waiting(root)
+    found, wrong = waiting(root), damaged(root)
     if not found:
-        return ""
+        return "; ".join(wrong)
     runs = "1 run is" if len(found) == 1 else f"{len(found)} runs are"
     store = found[-1].entries[0]["store"]
-    return f"{runs} recorded locally: run `xraypneu sync` when {store} answers"
+    return "; ".join([f"{runs} recorded locally: run `xraypneu sync` when {store} answers", *wrong])
 
 
 def forget(
