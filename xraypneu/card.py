@@ -8,6 +8,7 @@ __all__ = ['PERCENT', 'NAMES', 'ATTRIBUTION', 'ELSEWHERE', 'card_text', 'write_c
 # %% ../nbs/api/14_card.ipynb #c003
 import html
 import math
+import re
 from pathlib import Path
 
 from .files import write_file
@@ -30,6 +31,12 @@ def _number(value, percent=False):
     "A figure as text."
     if value is None or not math.isfinite(value): return "not defined"
     return f"{100 * value:.1f} %" if percent else f"{value:.4f}"
+
+
+def _foreign(value):
+    "Text that came with the data, on one line and without effect in Markdown or HTML."
+    line = html.escape(" ".join(str(value).split())[:300], quote=False)
+    return re.sub(r"([\\\\`*_\[\]|~])", r"\\\1", line)
 
 
 def _table(head, rows):
@@ -102,11 +109,11 @@ def _data(info, m):
     rows = [[split, *(f"{counts[split][c]['images']:,} of {counts[split][c]['patients']:,}" for c in info["classes"])] for split in ("train", "validation", "test", "excluded") if split in counts]
     table = _table(["split", *(f"{c}: images of patients" for c in info["classes"])], rows)
     if info["data"]["synthetic"]:
-        source = f"**{info['data']['notice']}**. Nothing here says anything about real radiographs."
+        source = f"**{_foreign(info['data']['notice'])}**. Nothing here says anything about real radiographs."
     elif m["data"].get("official_test"):
         source = ATTRIBUTION
     else:
-        source = f"A folder called {info['data']['title']!r}. Who the patients are and who labelled the images is not known to this card: add it."
+        source = f"A folder called '{_foreign(info['data']['title'])}'. Who the patients are and who labelled the images is not known to this card: add it."
     return f"{source}\n\n{table}\n\nPatients, told apart by file name, are never on both sides of train and validation. Files that can't be read and byte-identical copies are excluded from training and named in the prepare report."
 
 # %% ../nbs/api/14_card.ipynb #c008

@@ -152,7 +152,7 @@ def _rollback(args, out):
 
 # %% ../nbs/api/25_cli.ipynb #c014
 def _sync(args, out):
-    from xraypneu.tracking import forget, sync
+    from xraypneu.tracking import damaged, forget, sync
 
     if args.forget:
         out.write(f"{forget(args.forget)} entries of the run {args.forget} are given up\n")
@@ -164,11 +164,13 @@ def _sync(args, out):
         out.write("".join(f"    not taken: {why}\n" for why in run["refused"]))
         if run["waiting"]:
             out.write(f"    {run['waiting']} entries wait: the store does not answer any more. Run this again when it does\n")
-    if not found:
+    wrong = damaged()
+    out.write("".join(f"{line}\n" for line in wrong))
+    if not found and not wrong:
         out.write("All runs are in MLflow.\n")
     if any(run["waiting"] for run in found):
         return 2
-    return 1 if any(run["refused"] for run in found) else 0
+    return 1 if wrong or any(run["refused"] for run in found) else 0
 
 # %% ../nbs/api/25_cli.ipynb #c009
 _EXAMPLES = """examples:

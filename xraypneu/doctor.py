@@ -211,6 +211,8 @@ def check_tracking(root: str | os.PathLike = ".", timeout: float = 3) -> Check:
 def check_journals(root: str | os.PathLike = ".") -> Check:
     "Whether runs that were recorded while the store was away still wait for it."
     n = len(tracking.waiting(root))
+    if wrong := tracking.damaged(root):
+        return Check("recorded runs", False, "; ".join(wrong), "see above; then xraypneu sync")
     if not n:
         return Check("recorded runs", True, "none waits to be sent")
     return Check("recorded runs", False, f"{n} recorded locally, not entirely sent to the store", "xraypneu sync")

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from . import augment, explain, known, metrics
 from .bundle import Bundle
@@ -168,11 +168,12 @@ def fixed_points(
     sensitivities=(0.9, 0.95, 0.97),
 ) -> pd.DataFrame:  # held: 'specificity at least 90%'; then: the other one's name; value: its best
     "The best sensitivity at each specificity, and the other way round."
-    curve = metrics.roc_points(y, p, limit=10**9)
+    # a plot needs no point in the middle of a straight line; between equal probabilities it may be the one looked for
+    fpr, tpr, _ = roc_curve(y, p, drop_intermediate=False)
     rows = [{"held": f"specificity at least {s:.0%}", "then": "sensitivity",
-             "value": curve.tpr[1 - curve.fpr >= s - 1e-12].max()} for s in specificities]
+             "value": tpr[1 - fpr >= s - 1e-12].max()} for s in specificities]
     rows += [{"held": f"sensitivity at least {s:.0%}", "then": "specificity",
-              "value": 1 - curve.fpr[curve.tpr >= s - 1e-12].min()} for s in sensitivities]
+              "value": 1 - fpr[tpr >= s - 1e-12].min()} for s in sensitivities]
     return pd.DataFrame(rows)
 
 

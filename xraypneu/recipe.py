@@ -434,6 +434,7 @@ def train(
 ) -> Trained:
     "Train, calibrate and write the bundle. Raises `CalibrationError`, `WeightsError`, `ParityError`."
     folder = Path(folder)
+<<<<<<< HEAD
     if finished and (trained := take_finished(finished, key, folder)):
         print("What the training depends on has not changed: the finished one is taken", file=sys.stderr)
         for row in all_epochs(trained, recipe): on_epoch(row)
@@ -441,6 +442,9 @@ def train(
         return trained
     lines, tell = [], report
     def report(line): lines.append(line) or tell(line)
+=======
+    _check_folds(prepared, targets.folds)
+>>>>>>> atk-train
     (images, y, _), held = prepared.arrays("train"), validation_of(*prepared.arrays("validation"))
     networks = list(_networks(prepared, recipe, targets.seeds, (images, y), held, state, first, on_epoch, report))
     shutil.rmtree(folder / "seeds", ignore_errors=True)
@@ -468,6 +472,15 @@ def _networks(prepared, recipe, seeds, train_set, held, state, first, on_epoch, 
                                report)
         network.half_precision(model)  # as it will be stored: what is measured is what is used later
         yield own, model, history
+
+
+def _check_folds(prepared, folds):
+    "Refuse before the training what `training.cross_validate` would refuse after it."
+    splits = [prepared.arrays(s) for s in ("train", "validation")]
+    y, patients = (np.concatenate([s[i] for s in splits]) for i in (1, 2))
+    most = min(len(set(patients[y == c])) for c in (0, 1))
+    if folds > most:
+        raise ValueError(f"folds is {folds}: the rarer class has {most} patients in train and validation, give no more than that")
 
 
 def _cross_validate(prepared, recipe, folds, state, report):

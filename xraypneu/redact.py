@@ -20,7 +20,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 # %% ../nbs/api/00a_redact.ipynb #c005
 LEAST = 6  # characters of a secret; anything shorter turns up by chance
 TOKEN = 16  # characters from which on a user name without a password is taken for a token
-NAMED = re.compile(r"(PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|KEY|CREDENTIAL)S?$", re.I)
+NAMED = re.compile(r"((PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|KEY|CREDENTIAL|COOKIE|CONNECTION_STRING)S?|PASS|_PWD|_PW|_SAS)$", re.I)
 USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#]*)@", re.I)
 
 

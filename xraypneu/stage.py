@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'check_params', 'normalise', 'title_of',
-           'html_page', 'to_html', 'Echo', 'hide_secrets', 'without_radiographs', 'sources', 'unchanged', 'run_stage',
-           'summary', 'set_params', 'main']
+           'html_page', 'to_html', 'Echo', 'without_radiographs', 'sources', 'unchanged', 'run_stage', 'summary',
+           'set_params', 'main']
 
 # %% ../nbs/api/18_stage.ipynb #c003
 import argparse
@@ -181,23 +181,51 @@ class Echo:
 
     def write(self, text):
         if self.bars and "\r" in text:
-            self.out.write(scrub(text))
+            self._show(scrub(text))
             return
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             line = line.split("\r")[-1].rstrip()
             if line and not _NOISE.match(line) and not re.search(r"\d+%\|", line):
                 s = int(time.monotonic() - self.began)
-                self.out.write(f"{self.name} {s // 60:02d}:{s % 60:02d} | {scrub(line)}\n")
+                self._show(f"{self.name} {s // 60:02d}:{s % 60:02d} | {scrub(line)}\n")
+
+    def _show(self, text):
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except OSError:  # the reader has gone, or the log's disk is full: that must not end a training
+            self.out = _nowhere(self.out)
 
     def flush(self):
-        self.out.flush()
+        self._show("")
+
+
+def _nowhere(stream):
+    "A stream that takes all; what waits in the broken one goes there, too, so that it does not fail at the end."
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    return open(os.devnull, "w")
 
 # %% ../nbs/api/18_stage.ipynb #c029
-def hide_secrets(path):
-    "Take the secrets of the environment out of a text file that may be missing."
-    if path.is_file() and (text := path.read_text(encoding="utf-8")) != (clean := scrub(text)):
-        write_file(path, clean)
+_CLEANED = "cleaned:"  # in front of a path: Papermill then writes by `_Cleaned`
+
+
+class _Cleaned:
+    "Writes a notebook without the secrets of the environment, after each cell: whoever is killed leaves none behind."
+
+    def write(self, text, path):
+        return write_file(path.removeprefix(_CLEANED), nbformat.writes(scrub_values(nbformat.reads(text, 4))) + "\n")
+
+    def pretty_path(self, path):
+        return path.removeprefix(_CLEANED)
+
+
+def _for_papermill(path) -> str:
+    "A path in which Papermill finds no names to fill in."
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 # %% ../nbs/api/18_stage.ipynb #c16b
 def _by_dvc() -> bool:
@@ -311,6 +339,7 @@ def _execute(name, root):
     "Execute a stage's notebook; its path. Raises `StageError`."
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
 
     source = root / f"nbs/pipeline/{name}.ipynb"
     if not source.is_file():
@@ -325,16 +354,16 @@ def _execute(name, root):
     (root / "reports").mkdir(exist_ok=True)
     target = root / "reports" / f"{name}.ipynb"
     tty = sys.stderr.isatty()
+    papermill_io.register(_CLEANED, _Cleaned())
     try:
         papermill.execute_notebook(
-            source, target, params, kernel_name="python3", language="python", cwd=root, progress_bar=False, record_timing=False,
+            _for_papermill(source), _CLEANED + _for_papermill(target), params, kernel_name="python3", language="python", cwd=root, progress_bar=False, record_timing=False,
             stdout_file=Echo(name, sys.stdout), stderr_file=Echo(name, sys.stderr, bars=tty), start_timeout=180, execution_timeout=24 * 3600,
             extra_arguments=["--IPKernelApp.log_level=ERROR", _first_line(name, root)],
         )
     except BaseException as e:
         if name == "train":
             tracking.interrupted(root)
-        hide_secrets(target)
         where = f"The notebook as far as it came: {target.relative_to(root)}"
         if isinstance(e, PapermillExecutionError):
             text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
@@ -507,6 +536,9 @@ def main(argv=None) -> int:
     except (StageError, tracking.TrackingError, FileNotFoundError) as e:
         print(scrub(f"\n{e}"), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"\n{args.name} was interrupted. Run it again: a training goes on after its last saved epoch", file=sys.stderr)
+        return 130
     return 0
 
 
