@@ -434,7 +434,7 @@ def train(
 ) -> Trained:
     "Train, calibrate and write the bundle. Raises `CalibrationError`, `WeightsError`, `ParityError`."
     folder = Path(folder)
-<<<<<<< HEAD
+    _check_folds(prepared, targets.folds)
     if finished and (trained := take_finished(finished, key, folder)):
         print("What the training depends on has not changed: the finished one is taken", file=sys.stderr)
         for row in all_epochs(trained, recipe): on_epoch(row)
@@ -442,9 +442,6 @@ def train(
         return trained
     lines, tell = [], report
     def report(line): lines.append(line) or tell(line)
-=======
-    _check_folds(prepared, targets.folds)
->>>>>>> atk-train
     (images, y, _), held = prepared.arrays("train"), validation_of(*prepared.arrays("validation"))
     networks = list(_networks(prepared, recipe, targets.seeds, (images, y), held, state, first, on_epoch, report))
     shutil.rmtree(folder / "seeds", ignore_errors=True)
