@@ -37,15 +37,19 @@ $(READY): settings.ini setup.py locks/build.txt locks/env.txt
 env: $(READY) ## the environment alone, in .venv
 
 # DATA and SET, from make's command line and not from the environment, go into params.yaml and stay there
-given = $(if $(findstring command,$(origin $(1))),$($(1)))
+given = $(if $(findstring command,$(origin $(1))),$(value $(1)))
+# As one word of the shell: a folder's name may hold what the shell would run. Nor may make, which it does to export it.
+one_word = '$(subst ','\'',$(1))'
+quoted = $(call one_word,$(call given,$(1)))
+unexport DATA SET MODEL PORT KEY ONLY SEED BASE WORKFLOWS UPGRADE
 
 run: $(READY) ## sample data, all stages, reports and a model
-	@python -m xraypneu.stage set $(if $(call given,DATA),"data.path=$(call given,DATA)") $(foreach s,$(call given,SET),"$(s)")
+	@python -m xraypneu.stage set $(if $(call given,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call given,SET),$(call one_word,$(s)))
 	dvc repro $(STAGES)
 	@python -m xraypneu.stage summary
 
 app: $(READY) ## the dashboard; MODEL=folder or models:/name@alias in the place of the shipped model, PORT=8866
-	@XRAYPNEU_MODEL="$(call given,MODEL)" voila $(if $(call given,PORT),--port=$(call given,PORT)) nbs/app/dashboard.ipynb
+	@XRAYPNEU_MODEL=$(call quoted,MODEL) voila $(if $(call given,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
 
 check: lint types sync ## under a minute, before each commit: lint, types, sync, the tests that need no training, server or browser
 	python -m pytest -q --fast
@@ -72,17 +76,17 @@ sync: $(READY) ## fail where notebooks, package and README.md differ; changes no
 	@.ci/sync $(VENV)
 
 ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its figures into results/; KEY=private.pem signs it
-	python -m xraypneu.publish ship $(if $(call given,KEY),--key "$(call given,KEY)")
+	python -m xraypneu.publish ship $(if $(call given,KEY),--key $(call quoted,KEY))
 
 verify: $(READY) ## with DATA=folder: score the shipped bundle on the official test split, compare with its published figures
-	@python -m xraypneu.publish verify "$(call given,DATA)"
+	@python -m xraypneu.publish verify $(call quoted,DATA)
 
 bench: $(READY) ## Predictor beside Keras, LiteRT and OpenVINO, into bench/results.md; some minutes, on an idle machine
 	$(BIN)/python $(LOCKED) locks/bench.txt --quiet
 	@python bench/bench.py
 
 faults: $(READY) ## kills, full disks, fuzzing, load, into bench/faults.md; hours, goes on where it stopped; ONLY=kills SEED=1
-	@python bench/faults.py $(if $(call given,ONLY),--only $(call given,ONLY)) $(if $(call given,SEED),--seed $(call given,SEED))
+	@python bench/faults.py $(if $(call given,ONLY),--only $(call quoted,ONLY)) $(if $(call given,SEED),--seed $(call quoted,SEED))
 
 coverage: $(READY) ## line coverage of the package, at least 95 %; slower than make test by a third or more
 	python -m pytest --cov --cov-report=
@@ -110,7 +114,7 @@ push: $(READY) ## what the stages made, to the DVC remote that make pull read fr
 	@.ci/push
 
 report: $(READY) ## reports/report.md, one page of the run, against BASE=main
-	@python -m xraypneu.report write --base "$(or $(call given,BASE),main)" --notice "$$(cat .cache/ci/notice 2>/dev/null)" --artefact-url "$${ARTEFACT_URL:-}"
+	@python -m xraypneu.report write --base $(call one_word,$(or $(call given,BASE),main)) --notice "$$(cat .cache/ci/notice 2>/dev/null)" --artefact-url "$${ARTEFACT_URL:-}"
 
 artefact: $(READY) ## build/artefact/, what may be uploaded of a run: no radiograph, no file's name
 	@python -m xraypneu.report collect build/artefact
@@ -163,7 +167,7 @@ sign: ## build/release/, the shipped bundle, signed: with KEY=private.pem, else 
 	@build/sign/bin/python $(LOCKED) locks/build.txt --quiet
 	@build/sign/bin/python $(LOCKED) locks/sign.txt --quiet
 	@cp -r xraypneu/shipped build/bundle
-	@PYTHONPATH=. build/sign/bin/python -m xraypneu.signature sign build/bundle $(if $(call given,KEY),--key "$(call given,KEY)")
+	@PYTHONPATH=. build/sign/bin/python -m xraypneu.signature sign build/bundle $(if $(call given,KEY),--key $(call quoted,KEY))
 	@$(if $(call given,KEY),,PYTHONPATH=. XRAYPNEU_SIGNER_IDENTITY="$$GITHUB_SERVER_URL/$$GITHUB_WORKFLOW_REF" \
 	  XRAYPNEU_SIGNER_ISSUER=https://token.actions.githubusercontent.com build/sign/bin/python -m xraypneu.signature verify build/bundle)
 	@mkdir -p build/release

@@ -430,3 +430,18 @@ def test_flipped_bytes_of_the_reference(folder):
 
 def test_shipped_folder_is_not_written_to():
     assert load_bundle().folder == SHIPPED and not [p for p in SHIPPED.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("content, words", [
+    (lambda m: {**m, "model": {"hash": "0" * 64}}, "about another model"),
+    (lambda m: {**m, "test": {}}, "can't be read"), (lambda m: {**m, "test": {**m["test"], "accuracy": "0.99"}}, "can't be read"),
+    (lambda m: [], "can't be read"), (lambda m: {**m, "more": "x" * 3_000_000}, "can't be read"),
+])
+def test_figures_of_another_model_are_not_shown_as_this_ones(tmp_path, content, words):
+    "metrics.json lies beside the bundle, and none of its hashes covers it."
+    folder, out = shutil.copytree(SHIPPED, tmp_path / "bundle"), io.StringIO()
+    assert cli.main(["info", "--bundle", str(folder)], out) == 0 and "accuracy" in out.getvalue()
+    file, out = folder / "metrics.json", io.StringIO()
+    file.write_text(json.dumps(content(json.loads(file.read_text()))))
+    assert cli.main(["info", "--bundle", str(folder)], out) == 0
+    assert words in out.getvalue() and "accuracy" not in out.getvalue()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import importlib
 import json
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -704,3 +706,58 @@ def test_command_restores(project, clone, tmp_path):
         said = run([sys.executable, "-m", "xraypneu.cli", "remote", *words], project, PYTHONPATH=str(ROOT)).out
         assert f"{count} files copied to the remote" in said
     assert probe(root=clone, deep=True).ok
+
+
+def test_a_token_stays_with_its_host(clone):
+    "A header of one's own is a secret like a password: a host that sends elsewhere doesn't send it along."
+    seen = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers.get("X-Token"))
+            self.send_error(404)
+
+        do_HEAD = do_GET
+        def log_message(self, *args): pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with answering(302, {"Location": f"http://localhost:{server.server_port}/x"}, "") as url:
+            configure(f"{url}/data", password=SECRET, root=clone, auth="custom", custom_auth_header="X-Token")
+            probe(root=clone)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert seen and set(seen) == {None}
+
+
+def test_a_list_that_unpacks_to_gigabytes(clone, monkeypatch):
+    monkeypatch.setattr("xraypneu.remote._LONGEST_LIST", 1 << 20)
+    bomb = gzip.compress(bytes(100 << 20))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            there = "/00/" not in self.path
+            self.send_response(200 if there else 404)
+            if there: self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(bomb) if there else 0))
+            self.end_headers()
+            if there and self.command == "GET": self.wfile.write(bomb)
+
+        do_HEAD = do_GET
+        def log_message(self, *args): pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    shutil.rmtree(clone / ".dvc/cache", ignore_errors=True)
+    try:
+        configure(f"http://127.0.0.1:{server.server_port}/data", root=clone)
+        tracemalloc.start()
+        answer = probe(root=clone)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        server.shutdown()
+        server.server_close()
+    assert answer.code == "damaged_files" and most < 40 << 20, (answer, most)

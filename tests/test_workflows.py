@@ -527,3 +527,34 @@ def test_a_release_is_the_versions(tmp_path):
     for ref in ("v0.0.0", "main; echo oops"):
         done = run(["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")], tmp_path, check=False, GITHUB_REF_TYPE="tag", GITHUB_REF_NAME=ref)
         assert done.returncode and f"tag {ref} is not v and the version" in done.out and "\noops" not in done.out and (tmp_path / "dist").exists()
+
+
+# --- make
+
+
+@pytest.fixture
+def quiet_make(tmp_path):
+    "The Makefile with an environment whose programs only say what they are given."
+    for name in ("Makefile", "settings.ini", "setup.py"): shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "locks", tmp_path / "locks")
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    for name in ("python", "dvc", "nbdev_clean", "nbdev_export", "jupyter"):
+        program = tmp_path / "venv/bin" / name
+        program.write_text('#!/bin/sh\nfor a; do printf "[%s]" "$a"; done; echo\n')
+        program.chmod(0o755)
+    (tmp_path / "venv/.ready").touch()
+    return lambda *args, **env: run(["make", "VENV=venv", *args], tmp_path, check=False, **env)
+
+
+def test_a_name_that_the_shell_or_make_would_run_is_a_name(quiet_make, tmp_path):
+    name = "a`touch one` $(touch two) $(shell touch three) \"q\' b"
+    done = quiet_make("run", f"DATA={name}", "SET=train.epochs=1 x=`touch${IFS}four`")
+    assert done.returncode == 0 and f"[data.path={name}][train.epochs=1][x=`touch${{IFS}}four`]" in done.out, done.out
+    assert name in quiet_make("verify", f"DATA={name}").out
+    assert not [n for n in ("one", "two", "three", "four") if (tmp_path / n).exists()]
+
+
+def test_sync_is_red_where_git_cant_tell(quiet_make, tmp_path):
+    "No git repository, or one of another owner: git says nothing, which is not that nothing differs."
+    done = quiet_make("sync", GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+    assert done.returncode and "not a git repository" in done.out, done.out

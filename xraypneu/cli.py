@@ -79,10 +79,30 @@ def _predict(args, out):
     return 1 if failed else 0
 
 
+_FIGURES = ("accuracy", "sensitivity", "specificity", "precision", "roc_auc", "brier", "ece")
+
+
+def _figures(bundle):
+    "What metrics.json beside a bundle says, and why it isn't shown. No hash covers it: it must at least be about this model."
+    file = bundle.folder / "metrics.json"
+    if not file.is_file(): return {}, ""
+    try:
+        if file.stat().st_size > 2_000_000: raise ValueError("too long")
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["model"]["hash"] != bundle.hash: return {}, "they are about another model"
+        seeds = found.get("seeds", {})
+        means = [seeds[k]["mean"] for k in _FIGURES if k in seeds] if seeds.get("trainings", 1) > 1 else []
+        numbers = [found[part][k] for part in ("test", "test_low", "test_high") for k in _FIGURES] + means
+        numbers += [found["data"][k] for k in ("test_images", "test_patients")]
+        if not all(type(v) in (int, float) for v in numbers): raise ValueError("no numbers")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}, "they can't be read"
+    return found, ""
+
+
 def _info(args, out):
     bundle = load_bundle(args.bundle)
-    file = bundle.folder / "metrics.json"
-    metrics = json.loads(file.read_text()) if file.is_file() else {}
+    metrics, why = _figures(bundle)
     if args.json:
         out.write(json.dumps({"version": __version__, "folder": str(bundle.folder), "hash": bundle.hash, "bundle": bundle.info, "metrics": metrics}, indent=1, sort_keys=True) + "\n")
         return 0
@@ -90,10 +110,11 @@ def _info(args, out):
     out.write(f"xraypneu {__version__}\n\nbundle     {bundle.hash}\nfolder     {bundle.folder}\ninput      one frontal chest radiograph, used at {bundle.size} x {bundle.size} pixels\n"
               f"threshold  {bundle.threshold:.4f}, {i['threshold_rule']}\nnetworks   fp32{', int8' if 'int8' in i else ''}\nrefuses    {'what is no chest radiograph' if bundle.known else 'nothing: it does not know its training images'}\n"
               f"data       {i['data']['title']}, hash {i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\ncommit     {i.get('git_commit')}\n")
+    if why: out.write(f"\nThe figures in metrics.json are not shown: {why}.\n")
     if metrics:
         test, low, high, seeds = (metrics.get(k, {}) for k in ("test", "test_low", "test_high", "seeds"))
         out.write(f"\nOn {metrics['data']['test_images']} test images of {metrics['data']['test_patients']} patients (95 % interval):\n")
-        for k in ("accuracy", "sensitivity", "specificity", "precision", "roc_auc", "brier", "ece"):
+        for k in _FIGURES:
             mean = f"   mean of {seeds['trainings']} trainings {seeds[k]['mean']:.4f}" if seeds.get("trainings", 1) > 1 and k in seeds else ""
             out.write(f"  {k:12} {test[k]:.4f}  ({low[k]:.4f} to {high[k]:.4f}){mean}\n")
     out.write("\nNot a medical device.\n")

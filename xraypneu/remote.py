@@ -334,14 +334,26 @@ _EMPTY, _NEVER = "d41d8cd98f00b204e9800998ecf8427e", "0" * 32
 _UNKNOWN = -1  # size of a file whose host doesn't say
 
 
+def _session(header):
+    "A session that keeps `header`, which holds a secret, to the host that it is for; requests does so with its own alone."
+    import requests
+
+    class Session(requests.Session):
+        def rebuild_auth(self, prepared_request, response):
+            super().rebuild_auth(prepared_request, response)
+            if header and self.should_strip_auth(response.request.url, prepared_request.url):
+                prepared_request.headers.pop(header, None)
+
+    return Session()
+
+
 class _Web:
     "HTTP, asked directly."
 
     def __init__(self, base, settings, timeout):
-        import requests
-
         self.base, self.settings, self.timeout = base.rstrip("/"), settings, timeout
-        self.session, auth = requests.Session(), settings.get("auth")
+        auth = settings.get("auth")
+        self.session = _session(settings.get("custom_auth_header") if auth == "custom" else None)
         self.secret = bool(auth)
         if auth and not (settings.get("password") and settings.get("custom_auth_header" if auth == "custom" else "user")):
             raise _Refused("no_credentials", f"the configuration says `auth = {auth}` without what belongs to it")
@@ -538,11 +550,15 @@ def _size_fault(wanted, size):
     return "" if right in (None, size) else f"{size:,} bytes instead of {right:,}"
 
 
+_LONGEST_LIST = 256 * 2**20  # bytes, enough for two million files; a host may send for ever, or unpack a little to a lot
+
+
 def _list_of(folder, door, repo, there):
     "The files in a folder, from a list that is whole; None where the remote's is damaged and there is no other."
     if _is_whole(folder): return _inside(folder, repo, Path(folder.here).read_bytes())
     if not there: return []
-    with door.open(folder.on(door)) as f: content = f.read()
+    with door.open(folder.on(door)) as f: content = f.read(_LONGEST_LIST + 1)
+    if len(content) > _LONGEST_LIST: return None
     return _inside(folder, repo, content) if _is(folder, io.BytesIO(content)) else None
 
 
