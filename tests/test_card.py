@@ -103,10 +103,21 @@ def test_source_and_notice(tmp_path):
     assert "A folder called 'toy'" in card()[0] and "Kermany" not in card()[0]
     drawn = dict(data=dict(INFO["data"], synthetic=True, notice="SYNTHETIC <b>"))
     text, _ = card(drawn, data=official)
-    assert "**SYNTHETIC <b>**" in text and "Kermany" not in text and "synthetic images only" in text
+    assert "**SYNTHETIC &lt;b&gt;**" in text and "Kermany" not in text and "synthetic images only" in text
     assert "commit `unknown`" in text and "commit `abc`" in card(dict(git_commit="abc"))[0]
     path = write_card(tmp_path / "new/card.md", {**INFO, **drawn}, M, "b0")
     page = path.with_suffix(".html").read_text(encoding="utf-8")
     assert '<p class="notice">SYNTHETIC &lt;b&gt;</p>' in page and path.read_text(encoding="utf-8").startswith("# Model card")
     write_card(path, INFO, M, "b0")
     assert 'class="notice"' not in path.with_suffix(".html").read_text(encoding="utf-8")
+
+
+def test_titles_of_foreign_data_have_no_effect(tmp_path):
+    "They come with a data set, in its dataset.json."
+    bad = "<script>alert(1)</script>\n\n# [x](javascript:alert(2)) `a` | b"
+    for synthetic in (False, True):
+        data = INFO["data"] | {"title": bad, "notice": bad, "synthetic": synthetic}
+        path = write_card(tmp_path / "card.md", INFO | {"data": data}, M, "b0")
+        page = path.with_suffix(".html").read_text()
+        assert "<script" not in path.read_text() + page and "[x](" not in path.read_text() and "\n# [" not in path.read_text()
+        assert "javascript:" in page and 'href="java' not in page and page.count("<h1") == 1

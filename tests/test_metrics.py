@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as skm
 
-from xraypneu import metrics, plots
+from xraypneu import evaluate, metrics, plots
 
 ROOT = Path(__file__).parent.parent
 NOTICE = "SYNTHETIC: computer-generated images, no patient, no diagnostic meaning"
@@ -476,3 +476,25 @@ def test_report_parameters(name, parameters):
     assert len(tagged) == 1 and [n.targets[0].id for n in ast.parse("".join(tagged[0]["source"])).body] == parameters
     assert cells[0]["cell_type"] == "raw" and "skip_exec: true" in "".join(cells[0]["source"])
     assert not any(c.get("outputs") for c in cells)
+
+
+def test_paired_needs_both_classes():
+    "A draw with both classes would be looked for without end."
+    with pytest.raises(metrics.MetricsError, match="both classes"):
+        metrics.paired(np.ones(5, int), np.linspace(0, 1, 5), 0.5, np.linspace(0, 1, 5), 0.5, np.arange(5))
+
+
+def test_fixed_points_are_the_best_of_all_thresholds():
+    "Also where equal probabilities put the threshold that is looked for in the middle of a straight line."
+    rng = np.random.default_rng(0)
+    y, p = np.repeat([0, 1], 11), np.r_[np.arange(11), np.arange(11)] / 20  # a step of each class a threshold
+    cases = [(y, p)] + [(rng.permutation(np.arange(n) % 2), np.round(rng.random(n), 1)) for n in range(4, 60)]
+    for y, p in cases:
+        limits = np.r_[np.inf, np.unique(p)]
+        sensitivity = (p[y == 1] >= limits[:, None]).mean(1)
+        specificity = (p[y == 0] < limits[:, None]).mean(1)
+        best = {"sensitivity": (specificity, sensitivity), "specificity": (sensitivity, specificity)}
+        for row in evaluate.fixed_points(y, p, (0.5, 0.9, 0.95), (0.5, 0.9, 0.97)).to_dict("records"):
+            held, then = best[row["then"]]
+            least = float(row["held"].split()[-1].rstrip("%")) / 100
+            assert row["value"] == pytest.approx(then[held >= least - 1e-12].max()), row

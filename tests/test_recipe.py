@@ -1,9 +1,12 @@
 """The published recipe is said once: notebook, library and params.yaml agree, and each stage depends on what it imports."""
 
 import ast
+import html
 import json
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
@@ -87,3 +90,20 @@ def test_a_finished_training_is_taken_whole_or_not_at_all(project, tmp_path):
     weights = finished / "bundle/model.onnx"
     weights.write_bytes(weights.read_bytes()[:-1])
     assert recipe.take_finished(finished, facts["key"], tmp_path / "models") is None
+
+
+def test_the_notice_of_foreign_data_has_no_effect_in_a_report():
+    shown = []
+    source = next(s for _, s in cells("train") if "prepared.banner" in s)
+    prepared = SimpleNamespace(banner="<script>alert(1)</script>")
+    exec(source, {"load_prepared": lambda _: prepared, "HTML": str, "display": shown.append, "escape": html.escape})
+    assert len(shown) == 1 and "<script>" not in shown[0]
+
+
+def test_more_folds_than_patients_are_refused_before_the_training():
+    split = (np.zeros((6, 8, 8), np.uint8), np.array([0, 0, 0, 1, 1, 1]), np.array(list("aabcdd")))
+    prepared = SimpleNamespace(arrays=lambda name: split)
+    from xraypneu.recipe import Targets, recipe_of, train
+
+    with pytest.raises(ValueError, match="folds is 3: the rarer class has 2 patients"):
+        train(prepared, recipe_of()[0], Targets(folds=3))

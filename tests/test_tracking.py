@@ -1,6 +1,7 @@
 """Runs on real tracking servers, with sqlite and PostgreSQL behind them: what they take, servers that die, freeze and come back, two at once."""
 
 import base64
+import hashlib
 import http.server
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -21,7 +23,9 @@ from conftest import SECRETS, run, set_params
 from xraypneu import tracking
 from xraypneu.bundle import SHIPPED, load_bundle
 from xraypneu.cli import main
+from xraypneu.doctor import check_journals
 from xraypneu.predict import Predictor
+from xraypneu.redact import scrub
 from xraypneu.tracking import TrackingError, check, local_note, registered_bundle, resume, save, start, sync, waiting
 
 USER, PASSWORD = "mlflow-user", "p@ss:w%rd/7"
@@ -499,3 +503,97 @@ def test_a_server_that_dies_during_a_training(copy, sqlite_server):
     assert [m.source_run_id for m in models].count(found.info.run_id) == 1
     stored = {f.path for f in c.list_artifacts(found.info.run_id, "reports")}
     assert stored >= {"reports/train.html", "reports/evaluate.html"} and not waiting(copy)
+
+
+# --- what was found by trying to break it
+
+
+@pytest.mark.parametrize("name", ["DB_PASS", "MYSQL_PWD", "LDAP_PW", "AZURE_STORAGE_SAS", "SESSION_COOKIE", "AZURE_STORAGE_CONNECTION_STRING", "SSHPASS"])
+def test_other_names_of_secrets(name):
+    assert scrub("it is hunter2-hunter2.", {name: "hunter2-hunter2"}) == "it is ***."
+    assert scrub("in /work", {"PWD": "/work", "OLDPWD": "/somewhere/else"}) == "in /work"
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", "SIGHUP"])
+def test_a_stage_that_is_killed_leaves_no_secret(number, tmp_path):
+    "Papermill writes the notebook after each cell, long before it could be cleaned."
+    end = f"import signal, time; os.kill(os.getppid(), signal.{number}); time.sleep(60)"
+    folder = toy_stage(tmp_path / "a{b}", TALKATIVE, end)
+    done = run([sys.executable, "-m", "xraypneu.stage", "prepare"], folder, check=False, **SECRETS,
+               MLFLOW_TRACKING_USERNAME=USER, MLFLOW_TRACKING_PASSWORD=PASSWORD)
+    assert done.returncode < 0 and "***" in (folder / "reports/prepare.ipynb").read_text()
+    assert not files_with(SECRETS.values(), folder, least=1)
+
+
+def toy_stage(folder, *cells):
+    "A project whose stage `prepare` runs these cells."
+    import nbformat
+
+    (folder / "nbs/pipeline").mkdir(parents=True)
+    for name, text in (("dvc.yaml", "stages: {prepare: {cmd: x, params: [prepare]}}"), ("params.yaml", "prepare: {a: 1}")):
+        (folder / name).write_text(text)
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in ("a = 0", *cells)])
+    nb.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(nb, folder / "nbs/pipeline/prepare.ipynb")
+    return folder
+
+
+def test_an_interrupt_is_said_in_a_line(tmp_path):
+    folder = toy_stage(tmp_path / "project", "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
+    done = run([sys.executable, "-m", "xraypneu.stage", "prepare"], folder, check=False)
+    assert done.returncode == 130 and "prepare was interrupted. Run it again" in done.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("where", ["head", "/dev/full"])
+def test_a_stage_goes_on_when_nobody_can_read_it(where, tmp_path):
+    "`| head`, a terminal that was closed, a log on a full disk."
+    folder = toy_stage(tmp_path / "project", "for i in range(20000): print(i)", "open('done', 'w').close()")
+    to = f"| {where} -1" if where == "head" else f"> {where}"
+    script = f"set -o pipefail; {sys.executable} -m xraypneu.stage prepare {to}"
+    done = run(["bash", "-c", script], folder, check=False)
+    assert done.returncode == 0 and (folder / "done").is_file() and (folder / "reports/prepare.html").is_file(), done.out
+
+
+@pytest.mark.parametrize("line", [b"\0\0\0\0", b"[]", b"{}", b'{"sent": 0}'])
+def test_a_damaged_journal_is_named_and_holds_nothing_up(line, place, sqlite_server, monkeypatch, capsys):
+    "Neither another run nor the stage that ends."
+    root = place(sqlite_server)
+    folder = root / ".cache/journal/0damaged"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_bytes(line + b"\n")
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("XRAYPNEU_TRACKING", "local")
+        run = resume(root / "models/run.json")
+        run.breaker.failed()
+        run.metrics({"accuracy": 1.0})
+    note = local_note(root)
+    assert f"line 1 of {folder}/journal.jsonl is damaged" in note and "1 run is recorded locally" in note
+    assert check_journals(root).ok is False and "is damaged" in check_journals(root).found
+    assert main(["sync"]) == 1
+    said = capsys.readouterr().out
+    assert "1 metrics" in said and "is damaged" in said and "All runs" not in said
+    shutil.rmtree(folder)
+    assert main(["sync"]) == 0 and not local_note(root)
+
+
+@pytest.mark.parametrize("name", ["what?", "it's"])
+def test_a_path_that_mlflow_cuts_off_is_refused(name, tmp_path):
+    "The store would lie beside the project, in a file of another name."
+    with pytest.raises(TrackingError, match="Rename the folder"):
+        tracking.default_uri(tmp_path / name)
+
+
+def test_a_store_lock_follows_no_link(tmp_path, monkeypatch):
+    "Anybody may put a link into the folder of temporary files."
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    uri, mine = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mine"
+    mine.write_text("precious")
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    (tmp_path / f"xraypneu-{os.getuid()}-{digest}.lock").symlink_to(mine)
+    with pytest.raises(OSError):
+        tracking._client(uri)
+    assert mine.read_text() == "precious"
+
+
+def test_without_git_nothing_is_said_to_be_clean(tmp_path):
+    assert tracking.git_state(tmp_path) == {"git_commit": "unknown", "git_dirty": "unknown"}

@@ -552,9 +552,3 @@ def test_a_name_that_the_shell_or_make_would_run_is_a_name(quiet_make, tmp_path)
     assert done.returncode == 0 and f"[data.path={name}][train.epochs=1][x=`touch${{IFS}}four`]" in done.out, done.out
     assert name in quiet_make("verify", f"DATA={name}").out
     assert not [n for n in ("one", "two", "three", "four") if (tmp_path / n).exists()]
-
-
-def test_sync_is_red_where_git_cant_tell(quiet_make, tmp_path):
-    "No git repository, or one of another owner: git says nothing, which is not that nothing differs."
-    done = quiet_make("sync", GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
-    assert done.returncode and "not a git repository" in done.out, done.out

@@ -197,7 +197,7 @@ def paired(
     seed: int = 0,
 ) -> dict:  # roc_auc, roc_auc_low, roc_auc_high: the first's less the other's, 95 % interval by patient; won, lost: images that only the first, only the other gets right; mcnemar_p
     "How one model differs from another on the same images."
-    (y, p), (_, other) = _checked(y, p), _checked(y, other)
+    (y, p), (_, other) = _both(y, p), _checked(y, other)
     if len(patients) != len(y): raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one an image.")
     step = max(1, 4_000_000 // len(y))
     blocks = []
