@@ -1,6 +1,7 @@
 """Runs on real tracking servers, with sqlite and PostgreSQL behind them: what they take, servers that die, freeze and come back, two at once."""
 
 import base64
+import contextlib
 import hashlib
 import http.server
 import json
@@ -597,3 +598,54 @@ def test_a_store_lock_follows_no_link(tmp_path, monkeypatch):
 
 def test_without_git_nothing_is_said_to_be_clean(tmp_path):
     assert tracking.git_state(tmp_path) == {"git_commit": "unknown", "git_dirty": "unknown"}
+
+
+class Odd(http.server.BaseHTTPRequestHandler):
+    "Something that is no MLflow: it drips, or answers nothing, with status 200."
+
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.send_response(200)
+        self.send_header("content-length", "1000" if self.server.drips else "0")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while self.server.drips:
+                self.wfile.write(b" ")
+                time.sleep(0.2)
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def odd(request):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        server.drips, server.uri, server.daemon_threads = request.param, f"http://127.0.0.1:{server.server_port}", True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.drips = False
+        server.shutdown()
+
+
+@pytest.mark.parametrize("odd", [True], indirect=True)
+def test_a_server_that_drips_is_not_waited_for(odd):
+    "Each byte is in time; the answer never is."
+    began = time.monotonic()
+    with pytest.raises(TrackingError, match="no whole answer within 3 s"):
+        check(odd.uri, 1)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("odd", [False], indirect=True)
+def test_a_run_that_a_proxy_swallowed_is_not_lost(odd, place, sqlite_server, monkeypatch):
+    "An empty answer makes no run: what was recorded waits for the server itself."
+    root = place(odd)
+    run = start("train", key="swallowed")
+    history(run, [1])
+    run.end()
+    assert run.run_id is None and waiting(root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_server.uri)
+    (sent,) = sync(any_store=True)
+    assert not sent["waiting"] and not sent["refused"] and steps(sqlite_server, sent["run_id"]) == [1]

@@ -361,7 +361,7 @@ def keep_finished(trained: Trained, finished: str | Path, key: str):
     "Keep what a training made, in the place of the one before."
     facts = {"key": key, "bundle": trained.bundle.hash, "best": trained.best, "refused": trained.refused,
              "int8_gaps": trained.int8_gaps, "folds": trained.folds, "lines": trained.lines,
-             "candidates": [{"seed": c.seed, "bundle": c.bundle.hash, "loss": c.shifted_loss}
+             "candidates": [{"seed": c.seed, "bundle": c.bundle.hash, "loss": c.shifted_loss, "history": c.history}
                             for c in trained.candidates]}
     with replacing(finished) as new:
         shutil.copytree(trained.bundle.folder, new / "bundle")
@@ -394,7 +394,7 @@ def take_finished(
         candidates = []
         for c in facts["candidates"]:
             own = _put_back(finished / "seeds" / str(c["seed"]), folder / "seeds" / str(c["seed"]), c["bundle"])
-            candidates.append(Candidate(c["seed"], own, own.info["history"], c["loss"]))
+            candidates.append(Candidate(c["seed"], own, c["history"], c["loss"]))
         return Trained(bundle, candidates, *(facts[k] for k in ("best", "refused", "int8_gaps", "folds", "lines")))
     except (OSError, ValueError, LookupError, TypeError, BundleError):
         return None

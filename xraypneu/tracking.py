@@ -17,12 +17,14 @@ import json
 import math
 import numbers
 import os
+import queue
 import re
 import socket
 import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -182,13 +184,36 @@ def _why(e):
     return scrub(text.splitlines()[0][:300] if text else type(e).__name__)
 
 
+def _within(seconds, ask):
+    "What `ask` answers. MLflow limits each read, not the answer: a server may send a byte a second for hours."
+    if seconds is None:
+        return ask()
+    _quiet()  # importing it takes seconds of its own
+    found = queue.SimpleQueue()
+
+    def work():
+        try:
+            found.put((ask(), None))
+        except BaseException as e:
+            found.put((None, e))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = found.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no whole answer within {seconds:.0f} s") from None
+    if error:
+        raise error
+    return answer
+
+
 def check(uri: str, timeout: float = 3):
     "Raise `TrackingError` unless the store at `uri` works; connecting and answering may take `timeout` seconds each."
     reach(uri, timeout)
     before = os.environ.pop("MLFLOW_HTTP_REQUEST_TIMEOUT", None)
     try:
         with _limits(timeout):
-            _client(uri).search_experiments(max_results=1)
+            _within(3 * timeout if _is_server(uri) else None, lambda: _client(uri).search_experiments(max_results=1))
     except Exception as e:  # each kind of store raises its own
         raise TrackingError(f"MLflow at {public_url(uri)} doesn't work: {_why(e)}. {ADVICE}") from None
     finally:
@@ -522,6 +547,8 @@ def _send_run(run, entry):
     if "status" not in entry:
         tags["note"] = f"training run {run_id or 'untracked'} is not in this store"
     made = client.create_run(experiment, start_time=entry["at"], run_name=entry["name"], tags=tags)
+    if not made.info.run_id:  # MLflow's client takes an empty answer, such as a proxy's, for a run without an id
+        raise ConnectionError("what answers makes no runs: it is no MLflow server, or something stands between")
     _warn_of_artifacts(run, made)
     return {"run_id": made.info.run_id}
 
