@@ -184,7 +184,7 @@ def test_make_passes_data_and_set_on(tmp_path):
         return run(["make", "-n", "run", f"VENV={tmp_path}", *args], ROOT, **env).out
 
     out = commands("DATA=my data, (1)", "SET=train.epochs=3 train.weights=imagenet")
-    assert 'stage set "data.path=my data, (1)" "train.epochs=3" "train.weights=imagenet"' in out
+    assert "stage set data.path='my data, (1)' 'train.epochs=3' 'train.weights=imagenet'" in out
     assert out.index("stage set") < out.index("dvc repro") < out.index("stage summary")
     assert "elsewhere" not in commands(DATA="/elsewhere")  # a variable of the environment is somebody else's
     shown = run(["make", "help"], ROOT).out
