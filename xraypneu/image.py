@@ -59,6 +59,25 @@ def _check_size(width, height, limit=MAX_PIXELS):
         raise ImageError(f"{width} x {height} pixels: a side is longer than the {MAX_SIDE:,} allowed",
                          "Scale the picture down first.", "too_large")
 
+# %% ../nbs/api/01_image.ipynb #c009b
+_SCAN_STOPS = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")  # a marker that is no restart
+
+
+def _segments(jpeg: bytes):  # yields marker, start and end of what belongs to it
+    "The segments of a JPEG's first picture, its end (0xD9) the last; that of a scan (0xDA) is its coded data."
+    at = 2
+    while m := _SCAN_STOPS.search(jpeg, at):
+        marker, at = m[0][-1], m.end()
+        if marker == 0xD9:
+            yield marker, at, at
+            return
+        if marker in (0x01, 0xD8): continue  # without a length
+        start, at = at + 2, at + int.from_bytes(jpeg[at:at + 2], "big")
+        if marker == 0xDA:
+            start, at = at, stop.start() if (stop := _SCAN_STOPS.search(jpeg, at)) else len(jpeg)
+            while at > start and stop and jpeg[at - 1] == 0xFF: at -= 1  # bytes that fill up before a marker
+        yield marker, start, at
+
 
 def _check_scans(jpeg, pixels=0):
     "Refuse a JPEG that repeats its scans too often for its number of pixels."
@@ -318,25 +337,6 @@ def _lacks_rows(png: bytes) -> bool:
 
 
 # %% ../nbs/api/01_image.ipynb #c032b
-_SCAN_STOPS = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")  # a marker that is no restart
-
-
-def _segments(jpeg: bytes):  # yields marker, start and end of what belongs to it
-    "The segments of a JPEG's first picture, its end (0xD9) the last; that of a scan (0xDA) is its coded data."
-    at = 2
-    while m := _SCAN_STOPS.search(jpeg, at):
-        marker, at = m[0][-1], m.end()
-        if marker == 0xD9:
-            yield marker, at, at
-            return
-        if marker in (0x01, 0xD8): continue  # without a length
-        start, at = at + 2, at + int.from_bytes(jpeg[at:at + 2], "big")
-        if marker == 0xDA:
-            start, at = at, stop.start() if (stop := _SCAN_STOPS.search(jpeg, at)) else len(jpeg)
-            while at > start and stop and jpeg[at - 1] == 0xFF: at -= 1  # bytes that fill up before a marker
-        yield marker, start, at
-
-
 def _lost_restarts(jpeg: bytes) -> bool:
     "Has a baseline JPEG of one scan fewer restart markers than its size asks for? libjpeg guesses what was between."
     segments = list(_segments(jpeg))
