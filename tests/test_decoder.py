@@ -137,6 +137,16 @@ def test_a_relative_path_means_the_folder_of_now(tmp_path, monkeypatch):
     assert (decode("a.png").pixels == GREY).all()
 
 
+def test_a_folder_above_a_link_is_not_the_one_that_the_link_is_in(tmp_path, monkeypatch):
+    for folder, data in (("real", PNG), ("here", b"another file")):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+        (tmp_path / folder / "a.png").write_bytes(data)
+    (tmp_path / "here/link").symlink_to(tmp_path / "real/sub")
+    assert (decode(tmp_path / "here/link/../a.png").pixels == GREY).all()
+    monkeypatch.chdir(tmp_path / "here")
+    assert (decode("link/../a.png").pixels == GREY).all()
+
+
 def test_standard_input_is_ours_and_not_the_workers(tmp_path):
     (tmp_path / "a.png").write_bytes(PNG)
     code = "from xraypneu.decoder import decode; print(decode('/dev/stdin').width)"

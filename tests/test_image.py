@@ -296,7 +296,8 @@ def test_too_many_bytes(tmp_path, monkeypatch):
 
 
 def test_too_many_scans():
-    refused(encode(GREY, "JPEG", progressive=True) + b"\xff\xda" * 200, "too_large", "scans")
+    data = encode(GREY, "JPEG", progressive=True)
+    refused(data[:-2] + b"\xff\xda\0\2" * 200 + data[-2:], "too_large", "100 or more scans")
 
 
 @pytest.mark.parametrize("format", ["TIFF", "WEBP", "PNG"])
@@ -673,10 +674,11 @@ def test_jpeg_scans_in_a_file_and_in_dicom():
 
 
 def test_scans_are_limited_by_the_pixels_of_all_together():
-    module._check_scans(b"\xff\xda" * 50, 4300**2)
+    jpeg = lambda scans: b"\xff\xd8" + b"\xff\xda\0\2" * scans + b"\xff\xd9"
+    module._check_scans(jpeg(50), 4300**2)
     with pytest.raises(ImageError, match="70 scans"):
-        module._check_scans(b"\xff\xda" * 70, 4300**2)
-    module._check_scans(b"\xff\xda", module.MAX_PIXELS)
+        module._check_scans(jpeg(70), 4300**2)
+    module._check_scans(jpeg(1), module.MAX_PIXELS)
 
 
 def webp(width, height, kind=b"VP8X"):
@@ -957,3 +959,107 @@ def test_a_file_that_waits_for_what_never_comes():
         read_radiograph("/proc/kmsg")
     with pytest.raises(ImageError):  # all that was there has been read
         read_radiograph("/proc/kmsg")
+
+
+# --- ordinary files of phones, detectors and other programs -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("kw", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("film", [b"\xff\xda" * 200, b"\xff\xd9 \xff\xda", np.random.default_rng(0).bytes(3_000_000)])
+def test_what_a_phone_appends_to_a_jpeg_is_no_part_of_it(kw, film):
+    data = encode(GREY, "JPEG", **kw)
+    assert (read_radiograph(data + film).pixels == read_radiograph(data).pixels).all()
+
+
+def test_a_jpeg_that_is_cut_has_no_end_whatever_its_thumbnail_has():
+    small, data = encode(GREY, "JPEG"), encode(noise(), "JPEG", quality=90)
+    with_thumbnail = data[:2] + b"\xff\xe1" + struct.pack(">H", len(small) + 2) + small + data[2:]
+    read_radiograph(with_thumbnail)
+    for lost in (2, 3, 1000):
+        refused(with_thumbnail[:-lost], "truncated", "cut off")
+
+
+def test_a_thumbnail_hides_no_lost_restart():
+    small, data = encode(GREY, "JPEG"), encode(noise(), "JPEG", restart_marker_rows=1)
+    at = [i for i in range(len(data) - 1) if data[i] == 0xFF and 0xD0 <= data[i + 1] <= 0xD7]
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(small) + 2) + small
+    read_radiograph(data[:2] + thumbnail + data[2:])
+    refused(data[:2] + thumbnail + data[2 : at[2]] + data[at[5] :], "truncated", "cut off")
+
+
+def test_bytes_that_fill_up_take_no_time():
+    data = encode(GREY, "JPEG")
+    began = time.process_time()
+    assert len(list(module._segments(data[:-2] + b"\xff" * 1_000_000 + b"\0" + data[-2:]))) > 5
+    assert time.process_time() - began < 2
+    padded = data[:-2] + b"\xff" * 1000 + data[-2:]
+    assert (read_radiograph(padded).pixels == read_radiograph(data).pixels).all()
+
+
+def rle(*segments):
+    "Run-length encoded pixels, a frame of DICOM."
+    offsets = np.cumsum([64, *map(len, segments)])[:-1]
+    return struct.pack("<16I", len(segments), *offsets, *[0] * (15 - len(segments))) + b"".join(segments)
+
+
+def test_run_length_encoding_is_limited_by_what_it_becomes(monkeypatch):
+    monkeypatch.setattr(module, "MAX_RLE_BYTES", 1000)
+    wide = noise().astype(np.uint16) * 257
+    literal = lambda plane: b"".join(bytes([len(c) - 1]) + c for c in (plane[i : i + 128] for i in range(0, len(plane), 128)))
+    frame = rle(literal(noise().tobytes()), literal(noise().tobytes()))
+    assert len(frame) > wide.size * 2
+    data = dicom(wide, RLELossless, pixel_data=encapsulate([frame]))
+    assert (read_radiograph(data).pixels == read_radiograph(dicom(wide)).pixels).all()
+    bomb = rle(b"\x81\0" * 2000, b"\x81\0" * 2000)
+    refused(dicom(wide, RLELossless, pixel_data=encapsulate([bomb])), "too_large", "longer than the picture")
+
+
+def packed_tiff(pixels, order="<", planar=False):
+    "A deflated TIFF of any byte order and type; with `planar`, a strip for each channel."
+    pixels = np.atleast_3d(pixels)
+    h, w, n = pixels.shape
+    planes = [pixels[..., c] for c in range(n)] if planar else [pixels]
+    strips = [zlib.compress(p.astype(p.dtype.newbyteorder(order)).tobytes()) for p in planes]
+    at, offsets = 8, []
+    for strip in strips:
+        offsets.append(at)
+        at += len(strip)
+    bits, kind = pixels.dtype.itemsize * 8, {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    values = {256: [w], 257: [h], 258: [bits] * n, 259: [8], 262: [2 if n > 2 else 1], 273: offsets, 277: [n], 278: [h]}
+    values |= {279: [len(s) for s in strips], 284: [2 if planar else 1], 339: [kind] * n}
+    if n == 2:
+        values |= {338: [2]}
+    arrays, entries = b"", []
+    for tag, v in sorted(values.items()):
+        packed = struct.pack(f"{order}{len(v)}I", *v)
+        entries.append(struct.pack(order + "HHI", tag, 4, len(v)) + (packed if len(v) == 1 else struct.pack(order + "I", at + len(arrays))))
+        arrays += packed if len(v) > 1 else b""
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", at + len(arrays))
+    return head + b"".join(strips) + arrays + struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["u1", "u2", "i2", "i4", "f4"])
+def test_a_packed_tiff_of_either_byte_order(order, kind):
+    pixels = GREY.astype(kind) * (100 if kind[1] > "1" else 1) - (5000 if kind[0] == "i" else 0)
+    expected = GREY if kind == "u1" else read_radiograph(GREY.astype(np.uint16)).pixels
+    assert near(read_radiograph(packed_tiff(pixels.astype(kind), order)).pixels, expected, 1)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("deep", [1, 257])
+def test_planes_of_a_packed_tiff(order, deep):
+    grey = GREY.astype(np.uint8 if deep == 1 else np.uint16) * deep
+    assert near(read_radiograph(packed_tiff(np.stack([grey] * 3, -1), order, planar=True)).pixels, GREY, 1)
+    if deep == 1:
+        refused(packed_tiff(np.stack([grey, 255 - grey], -1), order, planar=True), "unsupported", "planes")
+
+
+def test_deep_planes_of_a_plain_tiff_are_refused():
+    entries = [(256, 4, 1, W), (257, 4, 1, H), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 3, 14)]
+    entries += [(277, 3, 1, 3), (278, 4, 1, H), (279, 4, 3, 26), (284, 3, 1, 2)]
+    plane, start = (GREY.astype("<u2") * 257).tobytes(), 40
+    body = struct.pack("<3H", 16, 16, 16) + struct.pack("<3I", *(start + i * len(plane) for i in range(3)))
+    body += struct.pack("<3I", *[len(plane)] * 3) + bytes(2) + plane * 3
+    ifd = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries) + bytes(4)
+    refused(b"II*\0" + struct.pack("<I", 8 + len(body)) + body + ifd, "unsupported", "planes")

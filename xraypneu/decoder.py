@@ -384,12 +384,14 @@ def decode(
 def _path(source) -> tuple[str, bytes]:  # kind, what is sent
     "A file is read by the worker, except where the path means another file there."
     try:
-        path = os.path.abspath(os.fsdecode(source))
+        path = os.fsdecode(source)
+        if not os.path.isabs(path): path = os.path.join(os.getcwd(), path)  # ".." stays: a link may come before it
         sent = os.fsencode(path)
     except (OSError, ValueError) as e:  # no folder to begin from, or characters that no name has
         raise ImageError(f"the file can't be opened ({getattr(e, 'strerror', None) or 'bad path'})",
                          "Give the whole path of a file.") from None
-    return ("bytes", read_bytes(source)) if path.startswith(("/dev/", "/proc/")) else ("path", sent)
+    is_ours = os.path.normpath(path).startswith(("/dev/", "/proc/"))
+    return ("bytes", read_bytes(source)) if is_ours else ("path", sent)
 
 
 def _bytes_of(source) -> memoryview:

@@ -45,7 +45,7 @@ MAX_SCANS = 100           # of a progressive JPEG
 MAX_SCANNED = 1_000_000_000  # pixels of all scans of a progressive JPEG together
 MAX_WEBP_PIXELS = 25_000_000  # width x height of a WebP picture
 MAX_J2K_SAMPLES = 64_000_000  # width x height x channels of a JPEG 2000 picture
-MAX_RLE_BYTES = 8_000_000 # of run-length encoded DICOM pixel data: each 2 bytes can become 128
+MAX_RLE_BYTES = 8_000_000 # of run-length encoded DICOM pixel data that aren't looked at: each 2 bytes can become 128
 MAX_ITEMS = 10_000        # items and fragments of a DICOM file
 
 
@@ -59,12 +59,35 @@ def _check_size(width, height, limit=MAX_PIXELS):
         raise ImageError(f"{width} x {height} pixels: a side is longer than the {MAX_SIDE:,} allowed",
                          "Scale the picture down first.", "too_large")
 
+# %% ../nbs/api/01_image.ipynb #c009b
+_SCAN_STOPS = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")  # a marker that is no restart
+
+
+def _segments(jpeg: bytes):  # yields marker, start and end of what belongs to it
+    "The segments of a JPEG's first picture, its end (0xD9) the last; that of a scan (0xDA) is its coded data."
+    at = 2
+    while m := _SCAN_STOPS.search(jpeg, at):
+        marker, at = m[0][-1], m.end()
+        if marker == 0xD9:
+            yield marker, at, at
+            return
+        if marker in (0x01, 0xD8): continue  # without a length
+        start, at = at + 2, at + int.from_bytes(jpeg[at:at + 2], "big")
+        if marker == 0xDA:
+            start, at = at, stop.start() if (stop := _SCAN_STOPS.search(jpeg, at)) else len(jpeg)
+            while at > start and stop and jpeg[at - 1] == 0xFF: at -= 1  # bytes that fill up before a marker
+        yield marker, start, at
+
 
 def _check_scans(jpeg, pixels=0):
     "Refuse a JPEG that repeats its scans too often for its number of pixels."
-    scans = jpeg.count(b"\xff\xda")
+    scans = 0
+    for marker, *_ in _segments(jpeg):  # of the picture: what a phone appends, a film for instance, has any bytes
+        scans += marker == 0xDA
+        if scans > MAX_SCANS: break
     if scans > MAX_SCANS or (scans > 1 and scans * pixels > MAX_SCANNED):
-        raise ImageError(f"the JPEG has {scans:,} scans, too many for its size", "Save it again as a plain JPEG.",
+        raise ImageError(f"the JPEG has {min(scans, MAX_SCANS):,}{' or more' * (scans > MAX_SCANS)} scans, too many for "
+                         "its size", "Save it again as a plain JPEG.",
                          "too_large")
 
 # %% ../nbs/api/01_image.ipynb #c012
@@ -258,7 +281,9 @@ _CUT = "the file is cut off: part of the picture is missing", "Copy or download 
 
 def _cut_off(data: bytes) -> bool:
     "Does a JPEG or PNG lack its end?"
-    if data.startswith(b"\xff\xd8\xff"): return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    if data.startswith(b"\xff\xd8\xff"):
+        markers = {marker for marker, *_ in _segments(data)}
+        return 0xDA in markers and 0xD9 not in markers
     return data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR") and b"IEND" not in data
 
 
@@ -273,11 +298,21 @@ def _check_tiff(image):
     tags = image.tag_v2
     if image.mode == "L" and 2 in tags.get(_SAMPLE_FORMAT, ()):
         raise ImageError("the TIFF has signed 8-bit pixels", "Save it with unsigned ones.", "unsupported")
-    planes = len(image.getbands()) if tags.get(_PLANES) == 2 else 1
+    by_libtiff = any(tile[0] == "libtiff" for tile in image.tile)  # which reads all planes as one tile
+    planes = len(image.getbands()) if tags.get(_PLANES) == 2 and not by_libtiff else 1
+    if tags.get(_PLANES) == 2 and (len(image.getbands()) == 2 or (planes > 1 and max(tags.get(_BITS, (1,))) > 8)):
+        raise ImageError("the TIFF has planes that Pillow misreads", "Save it with interleaved channels.", "unsupported")
+    if by_libtiff: image.tile = [_in_native_order(tile) for tile in image.tile]
     covered = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in image.tile)
     offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
     if covered < image.width * image.height * planes or min(offsets, default=8) < 8:  # before 8 is the header
         raise ImageError("the TIFF lacks part of its pixels", "Copy or download it again.", "truncated")
+
+
+def _in_native_order(tile):
+    "A tile of libtiff, which swaps the bytes itself: Pillow would swap those of signed, 32-bit and real ones again."
+    rawmode, *others = tile.args
+    return tile._replace(args=(re.sub("(;(?:16|32|64))B(S|F|)$", r"\1N\2", rawmode), *others))
 
 
 def _inflated(png: bytes, most: int) -> int:  # bytes
@@ -302,27 +337,13 @@ def _lacks_rows(png: bytes) -> bool:
 
 
 # %% ../nbs/api/01_image.ipynb #c032b
-_SCAN_STOPS = re.compile(rb"\xff+[^\0\xff\xd0-\xd7]")  # a marker that is no restart
-
-
-def _segments(jpeg: bytes):  # yields marker, start and end of what belongs to it
-    "The segments of a JPEG's first picture; that of a scan (0xDA) is its coded data."
-    at = 2
-    while m := _SCAN_STOPS.search(jpeg, at):
-        marker, at = m[0][-1], m.end()
-        if marker == 0xD9: return
-        if marker in (0x01, 0xD8): continue  # without a length
-        start, at = at + 2, at + int.from_bytes(jpeg[at:at + 2], "big")
-        if marker == 0xDA: start, at = at, stop.start() if (stop := _SCAN_STOPS.search(jpeg, at)) else len(jpeg)
-        yield marker, start, at
-
-
 def _lost_restarts(jpeg: bytes) -> bool:
     "Has a baseline JPEG of one scan fewer restart markers than its size asks for? libjpeg guesses what was between."
-    found = {marker: (start, end) for marker, start, end in _segments(jpeg)}
+    segments = list(_segments(jpeg))
+    found = {marker: (start, end) for marker, start, end in segments}
     frame, interval, scan = (found.get(kinds, (0, 0)) for kinds in (0xC0, 0xDD, 0xDA))
     each = int.from_bytes(jpeg[interval[0]:interval[0] + 2], "big") if interval[1] else 0
-    if not each or not frame[1] or jpeg.count(b"\xff\xda", 0, scan[1]) != 1: return False
+    if not each or not frame[1] or sum(marker == 0xDA for marker, *_ in segments) != 1: return False
     height, width, parts = struct.unpack(">HHB", jpeg[frame[0] + 1:frame[0] + 6])
     sampling = [divmod(jpeg[frame[0] + 7 + 3 * i], 16) for i in range(parts)] if parts > 1 else [(1, 1)]
     across, down = (-(-side // (8 * max(s))) for side, s in zip((width, height), zip(*sampling, strict=True), strict=True))
@@ -470,7 +491,7 @@ def _check_frame(pixel_data, uid, size, expected):  # size: columns, rows, sampl
     starts = sum(f.startswith((b"\xff\xd8", _JP2, _J2K)) for f in generate_fragments(pixel_data))
     if max(len(parse_basic_offsets(pixel_data)), starts) > 1: raise _excess_frames()
     frame = get_frame(pixel_data, 0, number_of_frames=1)
-    if len(frame) > (min(2 * expected + 65_536, MAX_RLE_BYTES) if uid == RLELossless else 2 * expected + 65_536):
+    if len(frame) > 2 * expected + 65_536 or (uid == RLELossless and _expands(frame, 2 * expected)):
         raise ImageError("the compressed DICOM pixels are longer than the picture", code="too_large")
     _check_scans(frame if frame.startswith(b"\xff\xd8") else b"", size[0] * size[1])
     if frame.startswith((_JP2, _J2K)): _check_j2k(frame, size, 8 * expected // (size[0] * size[1] * size[2]))
@@ -483,6 +504,19 @@ def _check_frame(pixel_data, uid, size, expected):  # size: columns, rows, sampl
                          f"the picture in it has {actual[0]} x {actual[1]}", code="unreadable")
 
 # %% ../nbs/api/01_image.ipynb #c041b
+def _expands(rle: bytes, most: int) -> bool:
+    "Do run-length encoded pixels become more than `most` bytes? A few can't: each 2 bytes become 128 at most."
+    if len(rle) <= MAX_RLE_BYTES: return False
+    segments, *offsets = struct.unpack("<16I", rle[:64])
+    offsets, n = [*offsets[:segments], len(rle)], 0
+    for at, end in zip(offsets, offsets[1:], strict=False):
+        while at < min(end, len(rle)) and n <= most:
+            code = rle[at]
+            n += code + 1 if code < 128 else 257 - code
+            at += code + 2 if code < 128 else 2
+    return n > most
+
+
 _JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # how the wrapped and the bare form of JPEG 2000 begin
 
 
