@@ -172,6 +172,10 @@ def test_what_a_client_made_up_is_not_logged(server):
             await load.http(server.port, path, headers={"Cookie": me.cookie})
         with contextlib.suppress(load.Refused):
             await me.connect(Origin=f"http://{load.CANARY}", Sec_Fetch_Site="same-origin")
+        await me.connect(session=load.CANARY)
+        await asyncio.sleep(1)
+        me.socket.close()
+        await asyncio.sleep(1)
         await me.leave()
 
     asyncio.run(all_of_them())

@@ -609,6 +609,8 @@ _REQUEST = re.compile(rf"\b({_METHODS}) ([^\s'\"?]+)")
 _QUOTED = re.compile(r"\buri='[^']*'|\buri=\"[^\"]*\""
                      r"|: .* is not (?:a file|in root static directory)$|(?<=Not allowing login redirect to ).*", re.DOTALL)
 
+_SESSION = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):[\w.-]+", re.ASCII)  # kernel and session_id
+
 
 def _known(path):
     "A path of the page's own; whatever else a visitor asks for is not repeated."
@@ -623,7 +625,7 @@ def private_text(
     "A line without queries, secrets and paths that a visitor made up."
     for secret in secrets:
         for form in {secret, quote(secret), quote(secret, safe="")}: text = text.replace(form, "[secret]")
-    text = _QUOTED.sub("", text)
+    text = _SESSION.sub(r"\1", _QUOTED.sub("", text))
     return _REQUEST.sub(lambda m: f"{m[1]} {_known(m[2])}", _QUERY.sub("?[...]", text))
 
 
