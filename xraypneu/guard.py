@@ -578,8 +578,9 @@ class GuardedConnection(_Outgoing):
         if headers.get("Upgrade", "").lower() != "websocket" or headers.get("Sec-WebSocket-Version") != "13":
             raise HTTPError(400, reason="Not a websocket")
         if PROTOCOL not in offered:
-            raise HTTPError(400, f"A websocket did not offer the subprotocol {PROTOCOL}. If a proxy stands in front, "
-                            "it must pass the header Sec-WebSocket-Protocol", reason="Websocket subprotocol missing")
+            _log.warning("A websocket did not offer the subprotocol %s. If a proxy stands in front, "
+                         "it must pass the header Sec-WebSocket-Protocol", PROTOCOL)
+            raise HTTPError(400, reason="Websocket subprotocol missing")
         if not _WORD.fullmatch(session_id): raise HTTPError(400, reason="Bad session_id")
         session = self.multi_kernel_manager.sessions.get(self.kernel_id)
         if session is None: raise HTTPError(404, reason="No such session")
