@@ -1,12 +1,13 @@
 """Load and attacks on a real server with real session processes, over 127.0.0.1 alone: `python bench/load.py`.
 
-Many sessions for some minutes, then memory and processes must be back where they began. Then ten attacks, during each of
+Many sessions for some minutes, then memory and processes must be back where they began. Then twelve attacks, during each of
 which another visitor must be answered within two seconds. Prints a table, writes JSON where --out says. Seeded and bounded.
 """
 
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 
@@ -455,6 +457,48 @@ async def strangers(server, seconds):
     return tally(answers)
 
 
+async def many_lists(server, seconds):
+    "Small messages of a hundred thousand lists each, from three sessions."
+    visitors = [await Visitor(server, ATTACKER).start() for _ in range(3)]
+    until, answers = time.monotonic() + seconds, []
+
+    async def one(me):
+        lists = ",".join(["[[[[]]]]"] * 29_000)
+        content = f'{{"comm_id":"{me.comm}","data":{{"method":"update","state":{{}},"x":[{lists}]}}}}'.encode()
+        while time.monotonic() < until:
+            head = {"msg_id": uuid.uuid4().hex, "msg_type": "comm_msg", "session": "load"}
+            try:
+                await me.socket.send(serialize_msg_to_ws_v1([json.dumps(head).encode(), b"{}", b"{}", content], "shell"))
+                async with asyncio.timeout(5):
+                    while True:
+                        await me.socket.receive()
+            except (Refused, ConnectionError, TimeoutError) as e:
+                answers.append(e)
+                me.socket.close()
+                await me.connect()
+
+    await asyncio.gather(*[one(me) for me in visitors])
+    assert answers and all(getattr(a, "status", 0) == 1008 for a in answers), tally(answers)
+    return tally(answers)
+
+
+async def new_passwords(server, seconds):
+    "Somebody who knows the token asks for a new password, again and again: each would be hashed."
+    _, top, _ = await http(server.port, "/login", source=ATTACKER)
+    xsrf = re.search(rb"_xsrf=([^;]+)", top)[1].decode()
+    form = f"/login?_xsrf={quote(xsrf)}&password={TOKEN}&new_password=x"
+    until, answers = time.monotonic() + seconds, []
+
+    async def one():
+        while time.monotonic() < until:
+            with contextlib.suppress(ConnectionError):  # one of too many from an address
+                answers.append(await http(server.port, form, "POST", {"Cookie": f"_xsrf={xsrf}"}, ATTACKER))
+
+    await asyncio.gather(*[one() for _ in range(40)])
+    assert {a[0] for a in answers} == {302}, tally(answers)  # the token is right, the password is ignored
+    return tally(answers)
+
+
 ATTACKS = [
     no_subprotocol,
     hostile_offsets,
@@ -466,6 +510,8 @@ ATTACKS = [
     flood,
     endless_uploads,
     strangers,
+    many_lists,
+    new_passwords,
 ]
 
 

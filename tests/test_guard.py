@@ -165,6 +165,17 @@ def test_what_a_client_made_up_is_not_logged(server):
             with contextlib.suppress(load.Refused, TimeoutError):
                 await asyncio.wait_for(me.hear("never"), 1.5)
             me.socket.close()
+        own, same_site = f"username-127-0-0-1-{server.port}={load.CANARY}|1|c", {"Sec-Fetch-Site": "same-origin"}
+        for path in ("/", "/login", f"/login?next=//{load.CANARY}/", f"/login?next=http:{load.CANARY}%20x"):
+            await load.http(server.port, path, headers={"Cookie": own})
+            await load.http(server.port, path, headers=same_site | {"Cookie": me.cookie, "Origin": load.CANARY})
+            await load.http(server.port, path, headers={"Cookie": me.cookie})
+        with contextlib.suppress(load.Refused):
+            await me.connect(Origin=f"http://{load.CANARY}", Sec_Fetch_Site="same-origin")
+        await me.connect(session=load.CANARY)
+        await asyncio.sleep(1)
+        me.socket.close()
+        await asyncio.sleep(1)
         await me.leave()
 
     asyncio.run(all_of_them())
