@@ -4,7 +4,6 @@ import ast
 import html
 import json
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
