@@ -147,6 +147,47 @@ def test_a_training_that_is_asked_for_again_is_another_run(trained):
     assert recorded(root)["run"] == {("FINISHED",): 2}
 
 
+def test_a_training_of_another_branch_does_not_fail_afterwards(trained):
+    "dvc.lock is another branch's by now: the training that it doesn't name was complete, and its run stays so."
+    root, attempt = trained
+    first = attempt()
+    stage._completed("train", root)
+    stage._take_up("train", root)  # of other parameters, and killed before it began
+    assert recorded(root)["run"] == {("FINISHED",): 1}
+    other = tracking.start("train", key="other")
+    assert other.run_id != first
+    other.end()
+    assert recorded(root)["run"] == {("FINISHED",): 2}
+
+
+def test_a_run_that_a_lock_once_named_is_not_written_into_by_a_new_training(trained):
+    root, attempt = trained
+    first = attempt()
+    stage._completed("train", root)
+    md5 = faults.digest(root / "models/run.json")
+    (root / "dvc.lock").write_text(f"stages: {{train: {{outs: [{{path: models/run.json, md5: {md5}}}]}}}}\n")
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("DVC_STAGE", "evaluate")
+        stage._take_up("evaluate", root)
+    (root / "dvc.lock").write_text("stages: {}\n")  # git switch
+    assert attempt() != first
+    assert recorded(root)["run"] == {("FINISHED",): 2}
+
+
+def test_a_stage_that_fails_after_it_took_a_finished_training_leaves_its_run_finished(trained):
+    "Nothing runs again where the fault is undone: DVC has the result in its cache."
+    root, attempt = trained
+    first = attempt()
+    run = tracking.start("train", key="same", finished=True)
+    run.epoch({"epoch": 1, "accuracy": 0.25, "val_loss": 1.0})
+    run.metrics({"accuracy": 0.5})
+    assert run.run_id == first and recorded(root)["run"] == {("FINISHED",): 1}
+    tracking.interrupted(root)
+    found = recorded(root)
+    assert found["run"] == {("FINISHED",): 1}
+    assert all(n == 1 for n in found["metric point"].values()), found["metric point"]
+
+
 # --- resources
 
 

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 from test_layers import imported
 
-from xraypneu.bundle import load_bundle
+from xraypneu.bundle import SHIPPED, load_bundle
 
 STAGES = ("prepare", "eda", "train", "evaluate")
 MODULES = {p.stem for p in (ROOT / "xraypneu").glob("*.py")}
@@ -90,6 +90,58 @@ def test_a_finished_training_is_taken_whole_or_not_at_all(project, tmp_path):
     weights = finished / "bundle/model.onnx"
     weights.write_bytes(weights.read_bytes()[:-1])
     assert recipe.take_finished(finished, facts["key"], tmp_path / "models") is None
+
+
+def test_a_finished_training_with_a_damaged_file_is_none(tmp_path):
+    "Whichever file it is: a training that is repeated gets a run of its own."
+    from xraypneu import recipe
+
+    (tmp_path / "bundle").mkdir()
+    for name in ("bundle.json", "model.onnx", "model.int8.onnx", "reference.npz"):
+        shutil.copy(SHIPPED / name, tmp_path / "bundle" / name)
+    bundle, finished = load_bundle(tmp_path / "bundle"), tmp_path / "finished"
+    recipe.keep_finished(recipe.Trained(bundle, [recipe.Candidate(0, bundle, [], 0.5)], 0, {}, {}, []), finished, "key")
+    assert recipe.is_finished(finished, "key")
+    files = [p for p in finished.rglob("*") if p.is_file()]
+    assert len(files) == 9
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+        assert not recipe.is_finished(finished, "key"), file
+        assert recipe.take_finished(finished, "key", tmp_path / "models") is None, file
+        file.write_bytes(content)
+    assert recipe.take_finished(finished, "key", tmp_path / "models").bundle.hash == bundle.hash
+
+
+def prepared(**changes):
+    "Prepared data with what a training takes of them."
+    said = {"title": "toy", "synthetic": False, "notice": "", "data_hash": "the same files", "counts": {}, "size": 32}
+    arrays = {"images": np.zeros((4, 32, 32), np.uint8), "y": np.array([0, 0, 1, 1], np.int8),
+              "patients": np.array(list("abcd"))}
+    kept = tuple(changes.get(k, v) for k, v in arrays.items())
+    return SimpleNamespace(info={k: changes.get(k, v) for k, v in said.items()}, arrays=lambda split: kept)
+
+
+@pytest.mark.parametrize("changes", [
+    {"images": np.ones((4, 32, 32), np.uint8)}, {"y": np.array([0, 1, 0, 1], np.int8)}, {"title": "other"},
+    {"patients": np.array(list("aacd"))}, {"synthetic": True}, {"notice": "n"}, {"data_hash": "others"},
+    {"counts": {"excluded": 1}}])
+def test_a_finished_training_of_other_contents_is_another(changes):
+    "The files may be the same: a decoder that was corrected makes other pixels of them."
+    from xraypneu import recipe
+
+    settings, targets = recipe.recipe_of(weights=None)
+    model = recipe.new_model(32, None, 0)
+    assert recipe.training_key(prepared(), settings, targets, model) == recipe.training_key(prepared(), settings, targets, model)
+    assert recipe.training_key(prepared(**changes), settings, targets, model) != recipe.training_key(prepared(), settings, targets, model)
+
+
+def test_a_finished_training_of_another_package_is_another(monkeypatch):
+    from xraypneu import recipe
+
+    before = recipe.inputs_of(prepared())
+    monkeypatch.setattr(recipe, "version", lambda name: "0.0")
+    assert recipe.inputs_of(prepared()) != before
 
 
 def test_the_notice_of_foreign_data_has_no_effect_in_a_report():

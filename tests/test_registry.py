@@ -200,6 +200,19 @@ def test_a_champion_of_before_that_was_deleted_is_passed_over(team, server, caps
     assert status == 2 and "no champion" in said
 
 
+def test_a_rollback_does_not_promote_who_was_never_champion(team, server, capsys):
+    "The store went away between the last two requests of a promotion, and the champion of before is given up."
+    name, client = "cut off", mlflow.MlflowClient(server)
+    versions = [team(f"run {i}", name, noise=2 - i)[0] for i in range(3)]
+    for v in versions[:2]:
+        assert command(capsys, "promote", "--name", name, "--version", v)[0] == 0
+    history = json.loads(client.get_registered_model(name).tags["champions"])
+    client.set_registered_model_tag(name, "champions", json.dumps([*history, versions[2]]))
+    status, said = command(capsys, "rollback", "--name", name)
+    assert status == 0 and f"version {versions[0]} " in said
+    assert client.get_model_version_by_alias(name, "champion").version == versions[0]
+
+
 @pytest.mark.parametrize("argv", [("promote", "--version", "99"), ("promote", "--version", "x"), ("rollback",)])
 def test_what_the_registry_does_not_have_is_said_in_a_line(team, capsys, argv):
     team("one", "absent")

@@ -278,6 +278,33 @@ def test_an_older_training_that_is_sent_later_is_not_the_candidate(place, sqlite
     assert client(sqlite_server).get_model_version_by_alias("order", "candidate").version == version
 
 
+def test_a_finished_training_that_is_taken_again_is_not_the_newest(place, sqlite_server):
+    "Somebody else's candidate was trained later: it stays the candidate."
+    root = place(sqlite_server)
+    c, name = client(sqlite_server), f"again-{root.parent.name}"
+    versions = []
+    for key, tag, taken in (("one", "a", False), ("two", "b", False), ("one", "a", True)):
+        if taken:
+            shutil.copy(root / "one.json", root / tracking.STATE / "run.json")  # of the clone that trained it
+        run = start("train", key=key, finished=taken)
+        if key == "one":
+            shutil.copy(root / tracking.STATE / "run.json", root / "one.json")
+        versions.append(run.register(name, {"bundle_hash": tag}))
+        run.end()
+    assert versions[2] == versions[0] != versions[1]
+    assert c.get_model_version_by_alias(name, "candidate").version == versions[1]
+
+
+def test_a_server_that_dies_before_a_run_is_taken_up_is_named(place, sqlite_server):
+    root = place(sqlite_server)
+    run = start("train", key="same")
+    run.end()
+    with sqlite_server.dead(), pytest.raises(TrackingError, match="doesn't answer any more"):
+        start("train", key="same", finished=True)
+    again = start("train", key="same", finished=True)
+    assert again.run_id == run.run_id and not waiting(root)
+
+
 def test_what_the_server_refuses_is_named_and_kept(place, sqlite_server, capsys):
     root = place(sqlite_server)
     run = start("train", "refused")

@@ -222,6 +222,8 @@ def rollback(
     now = _version(client, name, CHAMPION)
     if now is None: raise PromotionError(f"{name} has no champion")
     before = _history(client, name)
+    if str(now.version) in before:  # what stands after it was to follow it, by a promotion that was cut off
+        del before[len(before) - before[::-1].index(str(now.version)):]
     while before and (before[-1] == str(now.version) or not _is_there(client, name, before[-1])): before.pop()
     if not before: raise PromotionError(f"version {now.version} is the only champion that {name} has had: there is nothing to go back to")
     client.set_model_version_tag(name, str(now.version), "decision", ROLLED_BACK)

@@ -283,17 +283,20 @@ def _completed(name, root):
 
 
 def _take_up(name, root):
-    "Under DVC: clear the state of a training that DVC has recorded; let one that it has not go on in its run."
+    "Under DVC: clear the state of a training that DVC has recorded; let the same one go on in its run where it has not."
     note = root / tracking.STATE / "run.json"
     if not _by_dvc() or not note.is_file():
         return
-    if _recorded(root, json.loads(note.read_text()).get("run_file")):
+    said = json.loads(note.read_text())
+    recorded = said.get("recorded", False) or _recorded(root, said.get("run_file"))
+    if recorded:
         for state in note.parent.glob("*.npz"):
             state.unlink()
         if name == "train" and _forced(root):
             shutil.rmtree(root / tracking.FINISHED, ignore_errors=True)
-    elif name == "train":
-        tracking.interrupted(root, finished=True)
+    # whether it is the same training is for `tracking.start` to say: the dvc.lock that is here may be another branch's
+    if name == "train" or recorded:
+        write_file(note, json.dumps(said | {"recorded": recorded}, indent=1, sort_keys=True) + "\n")
 
 # %% ../nbs/api/18_stage.ipynb #c017
 def without_radiographs(nb):

@@ -710,7 +710,8 @@ def _send_register(run, entry):
     for twin in there[1:]:  # made by a request whose answer got lost
         client.delete_model_version(name, twin.version)
     version = there[0] if there else _made_version(client, entry, run.run_id)
-    if _is_newest(client, name, entry["at"]):
+    trained = int(version.tags.get(REGISTERED, entry["at"]))  # earlier, where a finished training is taken again
+    if _is_newest(client, name, trained):
         set_alias(client, name, CANDIDATE, version.version)
     run.versions = {**getattr(run, "versions", {}), name: str(version.version)}
     return {"version": str(version.version)}
@@ -736,20 +737,36 @@ def _dvc_experiment():
     return {"dvc_experiment": name} if (name := os.environ.get("DVC_EXP_NAME")) else {}
 
 
-def _taken_up(saved, key, root, uri, finished):
+def _asked(run, run_id):
+    "What the store has of a run, and the epochs that are recorded there. Raises `TrackingError`."
+    try:
+        with _limits(PATIENCE):
+            found = _find(run.client, run_id)
+            epochs = run.client.get_metric_history(run_id, "val_loss") if found else []
+    except Exception as e:  # each kind of store raises its own
+        raise TrackingError(f"MLflow at {public_url(run.uri)}, which has the run {run_id} of this training, "
+                            f"doesn't answer any more: {_why(e)}. {ADVICE}") from None
+    return found, {m.step for m in epochs}
+
+
+def _taken_up(saved, key, root, uri, taken):
     "The run of a training that was killed or failed, or also a finished one; None where there is none."
+    # what is taken is finished, and stays so if the stage fails after that
+    finished = taken or saved.get("recorded") is False
     if saved.get("key") != key or saved.get("uri") != public_url(uri):
         return None
     run = Run(_journal(root, saved.get("record") or saved["run_id"]), uri, root)
     if not run.journal.entries:  # the store alone may know it
-        found = _find(run.client, saved.get("run_id"))
+        found, run.seen = _asked(run, saved.get("run_id"))
         if not found or found.info.status == "FINISHED" and not finished:
             return None
-        run.head = {"run_id": found.info.run_id, "name": found.info.run_name, "tags": {}, "status": "RUNNING"}
-        run.seen = {m.step for m in run.client.get_metric_history(found.info.run_id, "val_loss")}
+        run.head = {"run_id": found.info.run_id, "name": found.info.run_name, "tags": {}}
+        if not taken:
+            run.head["status"] = "RUNNING"
     elif run.finished and not finished:
         return None
-    run.status("RUNNING")
+    if not taken:
+        run.status("RUNNING")
     return run
 
 
@@ -815,20 +832,15 @@ def resume(path=RUN_FILE) -> Run:
     return run
 
 
-def interrupted(
-    root=".",
-    finished: bool = False,  # even one that is finished: what it made was lost
-):
+def interrupted(root="."):
     "Mark the run of a training that failed; it goes on when the training does."
     saved = _noted(Path(root) / STATE / "run.json")
     if not saved.get("record") or os.environ.get("XRAYPNEU_TRACKING") == "off":
         return
     try:
         run = Run(_journal(root, saved["record"]), store_uri(root), Path(root))
-        if run.journal.entries and (finished or not run.finished):
+        if run.journal.entries and not run.finished:
             run.status("FAILED")
-        elif finished and _find(run.client, saved["run_id"]):
-            run.client.set_terminated(saved["run_id"], "FAILED")
     except Exception as e:  # the notebook's own error is the one to show
         print(f"the run {saved['record']} could not be marked as failed ({type(e).__name__})", file=sys.stderr)
 
