@@ -683,7 +683,7 @@ def _scrub(text, settings):
     for secret in filter(None, (settings.get(k) for k in SECRETS)):
         for form in (secret, quote(secret, safe=""), b64encode(f"{settings.get('user', '')}:{secret}".encode("latin-1", "replace")).decode(), b64encode(secret.encode()).decode()):
             text = text.replace(form, "***")
-    return text
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)  # a host's words, which a terminal or CI may take for orders
 
 
 @contextmanager
