@@ -28,10 +28,12 @@ LOCKED := -m pip install --require-hashes --no-build-isolation --requirement
 $(READY): settings.ini setup.py locks/build.txt locks/env.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name another with PYTHON="; exit 1; }
 	@echo "Making $(VENV): some 250 packages and 3 GB, a few minutes"
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $$([ ! -e $(VENV)/.unfinished ] || echo --clear) $(VENV)
+	@touch $(VENV)/.unfinished # pip takes a package that it was killed at for installed: then all is made anew
 	$(BIN)/python $(LOCKED) locks/build.txt
 	$(BIN)/python $(LOCKED) locks/env.txt
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	@rm $(VENV)/.unfinished
 	@touch $@
 
 env: $(READY) ## the environment alone, in .venv

@@ -100,3 +100,9 @@ def test_disk_and_git(tmp_path):
     assert "no commit" in doctor.check_git(tmp_path).found
     (tmp_path / ".git/HEAD").write_text("nonsense")
     assert doctor.check_git(tmp_path).ok is False
+
+
+def test_a_password_in_the_query_of_the_store_is_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9/?user=me&password=s3cr3t")
+    found = doctor.check_tracking(tmp_path)
+    assert found.ok is False and "user=me" in found.found and "s3cr3t" not in doctor.report([found])

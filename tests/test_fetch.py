@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
+import socketserver
 import ssl
 import struct
 import subprocess
@@ -23,9 +25,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+import requests
 from conftest import ROOT
 
-from xraypneu.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, sha256_of, unpack
+from xraypneu.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, patient, sha256_of, unpack
 
 NAMES = [f"{s}/{c}/{i}.jpeg" for s in ("train", "test") for c in ("NORMAL", "PNEUMONIA") for i in range(3)]
 SECRET = "s3cr3t-pa55"
@@ -348,6 +351,54 @@ def test_a_server_that_says_nothing(site, to):
     assert time.monotonic() - start < 3
 
 
+SLOW = {  # what a host sends at once, and then again and again
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a header": (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+    "the size of a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;", b"a"),
+    "content": (b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nETag: "x"\r\n\r\nPK\3\4', b"a"),
+    "a byte for each question": (b'HTTP/1.1 206 OK\r\nContent-Length: 1\r\nETag: "x"\r\n', b""),
+}
+
+
+class Slow(socketserver.BaseRequestHandler):
+    "A host that always sends something and never comes to an end."
+
+    def handle(self):
+        asked = self.request.recv(1 << 16).decode()
+        first, again = self.server.sends
+        if not again:
+            start = int(found[1]) if (found := re.search("bytes=([0-9]+)-", asked)) else 0
+            self.request.sendall(first + f"Content-Range: bytes {start}-{start}/1000000\r\n\r\nP".encode())
+            return
+        self.request.sendall(first)
+        try:
+            while not time.sleep(0.02): self.request.sendall(again)
+        except OSError: pass
+
+
+@pytest.fixture(params=SLOW)
+def slow(request):
+    "The address of such a host."
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
+        server.daemon_threads, server.sends = True, SLOW[request.param]
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/data.zip"
+        server.shutdown()
+
+
+def test_a_host_that_sends_next_to_nothing(slow, to):
+    code = ("import sys; from xraypneu.fetch import fetch_url; "
+            "fetch_url(sys.argv[1], sys.argv[2], sha256='0' * 64, timeout=0.3, retries=1, wait=0.01)")
+    done = subprocess.run([sys.executable, "-c", code, slow, str(to)], capture_output=True, text=True, timeout=20)
+    assert "FetchError" in done.stderr and "can't be downloaded" in done.stderr and not to.exists()
+
+
+def test_whoever_reads_may_take_a_rest(site):
+    with patient(requests.Session(), 0.1).get(site.url, stream=True, timeout=0.1) as r:
+        time.sleep(0.5)
+        assert r.raw.read() == BIG
+
+
 def test_a_web_page_is_no_archive(site, to):
     site.data, site.kind = b"<!DOCTYPE html><html>log in</html>", "text/html"
     fails(site.url, to, "data.zip is a web page", "login")
@@ -591,6 +642,19 @@ def test_tar(to, tmp_path, mode):
     (tmp_path / "a.bin").write_bytes(tarred(data.items(), mode))
     assert fetch(tmp_path / "a.bin", to).files == 12
     assert (to / NAMES[5]).read_bytes() == data["chest_xray/" + NAMES[5]]
+
+
+@pytest.mark.parametrize("end, system, attributes", [("\\", 0, 0x10), ("\\", 0, 0), ("", 0, 0x10), ("", 3, 0o40755 << 16)])
+def test_folders_in_a_zip_of_windows(to, tmp_path, end, system, attributes):
+    "With backslashes, and folders that only their attributes or the backslash tell from empty files."
+    members = {}
+    for name in ("chest_xray", *(f"chest_xray/{s}{c}" for s in ("train", "test", "val") for c in ("", "/NORMAL", "/PNEUMONIA"))):
+        info = zipfile.ZipInfo()
+        info.filename, info.create_system, info.external_attr = name.replace("/", "\\") + end, system, attributes
+        members[info] = b""
+    members |= {n.replace("/", "\\"): data for n, data in films().items()}
+    (tmp_path / "a.zip").write_bytes(zipped(members))
+    assert fetch(tmp_path / "a.zip", to).files == 12 and len([p for p in to.rglob("*") if p.is_file()]) == 12
 
 
 def test_links_within_become_files(to, tmp_path):
@@ -989,6 +1053,16 @@ def test_kaggle_damage(kaggle, to):
     assert left(to) == []
     kaggle.data = zipped({"readme.txt": b"x"})
     kaggle_fails(to, "no data set that can be used here", "'readme.txt'")
+    assert left(to) == []
+
+
+def test_kaggle_bomb(kaggle, to):
+    "Anybody may put one there, and Kaggle's client has no limits of its own."
+    kaggle.data = zipped({"train/NORMAL/a": bytes(70_000_000)}, zipfile.ZIP_DEFLATED)
+    kaggle_fails(to, "decompression bomb", "removed")
+    assert left(to) == []
+    kaggle.data = BIG
+    kaggle_fails(to, "holds more than 3 files", limits=Limits(members=3))
     assert left(to) == []
 
 

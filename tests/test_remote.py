@@ -9,13 +9,14 @@ import json
 import os
 import shutil
 import socket
+import socketserver
 import stat
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -730,6 +731,42 @@ def test_a_token_stays_with_its_host(clone):
         server.shutdown()
         server.server_close()
     assert seen and set(seen) == {None}
+
+
+def test_what_a_host_says_gives_no_orders(clone):
+    "To the terminal by escapes, or to GitHub by a line that begins with two colons."
+    class Orders(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(1 << 16)
+            self.request.sendall(b"HTTP/1.1 500 ill\r::error::oops\x1b[2J\r\nContent-Length: 9\r\n\r\n\x1b]0;t\x07xyz")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Orders) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        configure(f"http://127.0.0.1:{server.server_address[1]}/store", root=clone)
+        answer = failing(clone, "unreachable")
+        server.shutdown()
+    assert "ill" in answer.message and answer.message.isprintable()
+    shown = doctor.report([doctor.Check("data", False, "a\x1b[2Jb\r::error::c")])
+    assert shown.replace("\n", "").isprintable() and "a\ufffd[2Jb\ufffd::error::c" in shown
+
+
+@pytest.mark.parametrize("first, again", [(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+                                          (b"HTTP/1.1 500 ill\r\nContent-Length: 9999\r\n\r\n", b"a")])
+def test_a_host_that_sends_next_to_nothing(clone, first, again):
+    class Slow(socketserver.BaseRequestHandler):
+        def handle(self):
+            if not self.request.recv(1 << 16): return
+            self.request.sendall(first)
+            with suppress(OSError):
+                while not time.sleep(0.02): self.request.sendall(again)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        configure(f"http://127.0.0.1:{server.server_address[1]}/store", root=clone)
+        code = "from xraypneu.remote import probe; print(probe(timeout=0.3).code)"
+        assert run(["timeout", "30", sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT)).out.split()[-1] == "unreachable"
+        server.shutdown()
 
 
 def test_a_list_that_unpacks_to_gigabytes(clone, monkeypatch):

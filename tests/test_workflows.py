@@ -552,3 +552,35 @@ def test_a_name_that_the_shell_or_make_would_run_is_a_name(quiet_make, tmp_path)
     assert done.returncode == 0 and f"[data.path={name}][train.epochs=1][x=`touch${{IFS}}four`]" in done.out, done.out
     assert name in quiet_make("verify", f"DATA={name}").out
     assert not [n for n in ("one", "two", "three", "four") if (tmp_path / n).exists()]
+
+
+def test_sync_in_a_folder_with_a_blank_in_its_name(quiet_make, tmp_path):
+    project = tmp_path / "my films"
+    project.mkdir()
+    for name in (".ci", "nbs", "xraypneu", "results"): shutil.copytree(ROOT / name, project / name)
+    for name in ("Makefile", "settings.ini", "setup.py", "pyproject.toml", "README.md", "dvc.yaml"): shutil.copy(ROOT / name, project)
+    (tmp_path / "venv").rename(project / ".venv")  # its programs change nothing
+    done = run(["make", "-s", "sync", "-o", ".venv/.ready"], project, check=False)
+    assert done.returncode == 0, done.out
+
+
+def test_an_environment_that_pip_was_killed_in_is_made_anew(tmp_path):
+    "What was half unpacked, and would be taken for installed, is gone when make goes on."
+    for name in ("Makefile", "settings.ini", "setup.py"): shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "locks", tmp_path / "locks")
+    maker = tmp_path / "maker"  # makes environments whose pip is killed at the locks/env.txt, as long as there is a file `kill`
+    pip = '#!/bin/sh\ncase "$*" in *env.txt) touch "$(dirname "$0")/half"; [ ! -e kill ] || kill -9 $$;; esac\n'
+    maker.write_text(f"#!/bin/sh\n[ \"$3\" != --clear ] || {{ shift; rm -rf \"$3\"; }}\nmkdir -p \"$3/bin\"\n"
+                     f"cat >\"$3/bin/python\" <<'END'\n{pip}END\nchmod +x \"$3/bin/python\"\necho made >>\"$3/log\"\n")
+    maker.chmod(0o755)
+    (tmp_path / "kill").touch()
+    make = ["make", "env", "PYTHON=./maker", "VENV=venv"]
+    assert run(make, tmp_path, check=False).returncode and not (tmp_path / "venv/.ready").exists()
+    (tmp_path / "kill").unlink()
+    (tmp_path / "venv/left").touch()
+    run(make, tmp_path)
+    assert (tmp_path / "venv/.ready").exists() and not (tmp_path / "venv/left").exists()
+    (tmp_path / "locks/env.txt").touch()  # an environment that was finished is only brought up to date
+    (tmp_path / "venv/kept").touch()
+    run(make, tmp_path)
+    assert (tmp_path / "venv/kept").exists()

@@ -38,7 +38,8 @@ def report(checks: list[Check]) -> str:
     mark, width = {True: "ok", False: "WRONG", None: "-"}, max((len(c.name) for c in checks), default=0)
     lines = []
     for c in checks:
-        lines.append(f"{mark[c.ok]:5}  {c.name:{width}}  {c.found}")
+        found = "".join(x if x.isprintable() else "\ufffd" for x in c.found)  # it may quote a file's name or a host
+        lines.append(f"{mark[c.ok]:5}  {c.name:{width}}  {found}")
         if c.mend: lines.append(f"{'':7}{'':{width}}  {'mend' if c.ok is False else 'to set up'}: {c.mend}")
     wrong = sum(c.ok is False for c in checks)
     return "\n".join([*lines, "", f"{wrong} of {len(checks)} checks found something wrong." if wrong else "Nothing is wrong."])

@@ -133,8 +133,9 @@ def find_secret(
 
 # %% ../nbs/api/00a_redact.ipynb #c014
 def public_url(url: str) -> str:
-    "An address without user name and password."
-    return re.sub(r"(?<=://)[^/?#]*@", f"{HIDDEN}@", url, count=1)
+    "An address without user name and password, which may also stand in its query."
+    url = re.sub(r"(?<=://)[^/?#]*@", f"{HIDDEN}@", url, count=1)
+    return re.sub(r"(?i)([?&][^=&#]*(?:pass|pwd|token|secret|key|sig)[^=&#]*=)[^&#]*", rf"\1{HIDDEN}", url)
 
 
 def split_credentials(

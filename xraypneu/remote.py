@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .fetch import patient
 from .files import write_file, writing
 
 # %% ../nbs/api/21_remote.ipynb #c005
@@ -353,7 +354,7 @@ class _Web:
     def __init__(self, base, settings, timeout):
         self.base, self.settings, self.timeout = base.rstrip("/"), settings, timeout
         auth = settings.get("auth")
-        self.session = _session(settings.get("custom_auth_header") if auth == "custom" else None)
+        self.session = patient(_session(settings.get("custom_auth_header") if auth == "custom" else None), timeout)
         self.secret = bool(auth)
         if auth and not (settings.get("password") and settings.get("custom_auth_header" if auth == "custom" else "user")):
             raise _Refused("no_credentials", f"the configuration says `auth = {auth}` without what belongs to it")
@@ -682,7 +683,7 @@ def _scrub(text, settings):
     for secret in filter(None, (settings.get(k) for k in SECRETS)):
         for form in (secret, quote(secret, safe=""), b64encode(f"{settings.get('user', '')}:{secret}".encode("latin-1", "replace")).decode(), b64encode(secret.encode()).decode()):
             text = text.replace(form, "***")
-    return text
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)  # a host's words, which a terminal or CI may take for orders
 
 
 @contextmanager
