@@ -15,6 +15,7 @@ from pathlib import Path
 
 from . import __version__
 from .bundle import load_bundle
+from .definitions import CARD, METRICS
 from .files import write_file
 from .image import ImageError
 from .redact import scrub, split_credentials
@@ -79,9 +80,6 @@ def _predict(args, out):
     return 1 if failed else 0
 
 
-_FIGURES = ("accuracy", "sensitivity", "specificity", "precision", "roc_auc", "brier", "ece")
-
-
 def _figures(bundle):
     "What metrics.json beside a bundle says, and why it isn't shown. No hash covers it: it must at least be about this model."
     file = bundle.folder / "metrics.json"
@@ -91,8 +89,8 @@ def _figures(bundle):
         found = json.loads(file.read_text(encoding="utf-8"))
         if found["model"]["hash"] != bundle.hash: return {}, "they are about another model"
         seeds = found.get("seeds", {})
-        means = [seeds[k]["mean"] for k in _FIGURES if k in seeds] if seeds.get("trainings", 1) > 1 else []
-        numbers = [found[part][k] for part in ("test", "test_low", "test_high") for k in _FIGURES] + means
+        means = [seeds[k]["mean"] for k in CARD if k in seeds] if seeds.get("trainings", 1) > 1 else []
+        numbers = [found[part][k] for part in ("test", "test_low", "test_high") for k in CARD] + means
         numbers += [found["data"][k] for k in ("test_images", "test_patients")]
         if not all(type(v) in (int, float) for v in numbers): raise ValueError("no numbers")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -114,9 +112,9 @@ def _info(args, out):
     if metrics:
         test, low, high, seeds = (metrics.get(k, {}) for k in ("test", "test_low", "test_high", "seeds"))
         out.write(f"\nOn {metrics['data']['test_images']} test images of {metrics['data']['test_patients']} patients (95 % interval):\n")
-        for k in _FIGURES:
+        for k in CARD:
             mean = f"   mean of {seeds['trainings']} trainings {seeds[k]['mean']:.4f}" if seeds.get("trainings", 1) > 1 and k in seeds else ""
-            out.write(f"  {k:12} {test[k]:.4f}  ({low[k]:.4f} to {high[k]:.4f}){mean}\n")
+            out.write(f"  {METRICS[k].label:26} {test[k]:.4f}  ({low[k]:.4f} to {high[k]:.4f}){mean}\n")
     out.write("\nNot a medical device.\n")
     return 0
 
