@@ -64,6 +64,9 @@ def test_data_and_training():
     assert "the backbone that came with the package" in text and "all convolutions from block 13 on for 2" in text
     assert ", batches of 32 random views of 192, 224 pixels" in text
     assert "weights read from a file" in card(dict(recipe=dict(recipe, weights="file")))[0]
+    mine = {"name": "my_<b>.h5", "sha256": "0123456789abcdef"}
+    text = card(dict(recipe=dict(recipe, weights="file"), initial_weights=mine))[0]
+    assert "the weights in my\\_&lt;b&gt;.h5 (SHA-256 0123456789ab)" in text
     assert "random weights" in card(dict(recipe=dict(recipe, weights="none")))[0]
 
 

@@ -91,9 +91,18 @@ def _explanation(m):
     return "\n".join(lines) or "Not measured."
 
 
+def _initial_file(found):
+    "Name and hash of the file that the training started from; older bundles have neither."
+    if not isinstance(found, dict):
+        return "weights read from a file"
+    return f"the weights in {_foreign(found.get('name'))} (SHA-256 {_foreign(found.get('sha256'))[:12]})"
+
+
 def _training(info):
     r = info["recipe"]
-    begun = {"imagenet": "ImageNet weights", "shipped": "the backbone that came with the package", "file": "weights read from a file"}.get(r["weights"], "random weights")
+    named = {"imagenet": "ImageNet weights", "shipped": "the backbone that came with the package",
+             "file": _initial_file(info.get("initial_weights"))}
+    begun = named.get(r["weights"], "random weights")
     epochs = len(info["history"]) - r["head_epochs"]
     sizes = ", ".join(map(str, r.get("view_sizes") or [info["input"]["size"]]))
     return (f"MobileNetV2 1.0 for one grey channel of {info['input']['size']} × {info['input']['size']} pixels, average pooling, one unit. From {begun}: the unit alone for {r['head_epochs']} epoch, then "

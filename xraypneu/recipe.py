@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SHIFT_COPIES', 'VERSIONS', 'DATA_FACTS', 'NAMED_WEIGHTS', 'AGREEMENT', 'QUANTISATION_IMAGES', 'INT8_LIMIT', 'STAMPED',
            'FOLD_METRICS', 'MAX_SIZE', 'CALCULATES', 'Targets', 'recipe_of', 'Validation', 'validation_of',
-           'decision_policy', 'Candidate', 'chosen', 'training_info', 'ParityError', 'candidate_of', 'evenly',
-           'ood_detector', 'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary',
-           'new_model', 'model_of', 'inputs_of', 'training_key', 'keep_finished', 'is_finished', 'take_finished',
-           'counted', 'all_epochs', 'train']
+           'decision_policy', 'Candidate', 'chosen', 'initial_weights', 'training_info', 'ParityError', 'candidate_of',
+           'evenly', 'ood_detector', 'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained',
+           'fold_summary', 'new_model', 'model_of', 'inputs_of', 'training_key', 'keep_finished', 'is_finished',
+           'take_finished', 'counted', 'all_epochs', 'train']
 
 # %% ../nbs/api/11a_recipe.ipynb #c003
 import hashlib
@@ -152,6 +152,17 @@ NAMED_WEIGHTS = {"imagenet": "ImageNet weights", "shipped": "the backbone that c
                  None: "random weights"}
 
 
+def initial_weights(weights: str | None) -> dict:  # name and sha256, for a file or bundle; {} for named weights
+    "Which file a training started from."
+    if weights in NAMED_WEIGHTS:
+        return {}
+    path = Path(weights)
+    if path.is_dir():
+        return {"initial_weights": {"name": path.resolve().name, "sha256": load_bundle(path).hash}}
+    with open(path, "rb") as f:
+        return {"initial_weights": {"name": path.name, "sha256": hashlib.file_digest(f, "sha256").hexdigest()}}
+
+
 def training_info(
     prepared: Prepared,
     recipe: training.Recipe,
@@ -171,6 +182,7 @@ def training_info(
         "shift": {"version": augment.SHIFT, "copies": copies},
         "data": {k: prepared.info[k] for k in DATA_FACTS},
         "recipe": asdict(recipe) | {"weights": weights},
+        **initial_weights(recipe.weights),
         "history": history,
         "kept_epoch": training.kept(history)["epoch"],
         "versions": {package: version(package) for package in VERSIONS},
