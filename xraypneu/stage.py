@@ -362,7 +362,7 @@ def _execute(name, root):
         papermill.execute_notebook(
             _for_papermill(source), _CLEANED + _for_papermill(target), params, kernel_name="python3", language="python", cwd=root, progress_bar=False, record_timing=False,
             stdout_file=Echo(name, sys.stdout), stderr_file=Echo(name, sys.stderr, bars=tty), start_timeout=180, execution_timeout=24 * 3600,
-            extra_arguments=["--IPKernelApp.log_level=ERROR", _first_line(name, root)],
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL", _first_line(name, root)],
         )
     except BaseException as e:
         if name == "train":
