@@ -130,12 +130,13 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
 
 
 def test_dicom(visit):
-    "A chest, an MR slice without an ending, and a file that was cut."
+    "A chest named by its UID, an MR slice without an ending, and a file that was cut."
     from pydicom.data import get_testdata_file
 
     chest = dicom(draw_radiograph(12, pneumonia=True, seed=4, size=400)[0])
     page = visit()
-    choose(page, ("chest.dcm", chest), ("slice", Path(get_testdata_file("MR_small.dcm")).read_bytes()), ("cut.dcm", chest[: len(chest) // 2]))
+    slice_ = Path(get_testdata_file("MR_small.dcm")).read_bytes()
+    drop(page, ("1.2.840.113619.2.5.876", chest), ("slice", slice_), ("cut.dcm", chest[: len(chest) // 2]))
     wait_rows(page, 3)
     said = [r[2] for r in rows(page)]
     assert said[:2] == ["PNEUMONIA", "NOT A CHEST X-RAY"] and said[2].startswith("not read")
@@ -146,7 +147,7 @@ def test_wrong_kinds_and_sizes_are_named_and_the_rest_go_on(visit):
     choose(page, ("letter.pdf", b"%PDF-1.7"), ("huge.png", b"x" * 30_000_000), ("empty.png", b""), ("text.png", b"not a picture"), ("good.png", film()))
     wait_rows(page, 5)
     said = {r[1]: r[2] for r in rows(page)}
-    assert "not a kind of file" in said["letter.pdf"] and "over the limit" in said["huge.png"] and "empty" in said["empty.png"] and "not a picture" in said["text.png"]
+    assert "a PDF document" in said["letter.pdf"] and "over the limit" in said["huge.png"] and "empty" in said["empty.png"] and "not a picture" in said["text.png"]
     assert said["good.png"] == "NORMAL"
     shot(page, "wrong-files")
 

@@ -202,7 +202,7 @@ class Dashboard:
         if problem: return {"problem": problem}
         info = self.bundle.info
         trained = f"{info['data']['title']}{' (SYNTHETIC)' if info['data']['synthetic'] else ''}" if "data" in info else "unknown data"
-        return {"problem": "", "max_bytes": int(1e6 * MAX_MB), "chunk": CHUNK, "endings": ENDINGS, "accept": ",".join(f".{e}" for e in ENDINGS), "samples": [[k, v[0]] for k, v in SAMPLES.items()], "threshold": self.threshold, "patience": 15_000, "rest": 1_200_000,
+        return {"problem": "", "max_bytes": int(1e6 * MAX_MB), "chunk": CHUNK, "accept": ",".join(f".{e}" for e in ENDINGS), "samples": [[k, v[0]] for k, v in SAMPLES.items()], "threshold": self.threshold, "patience": 15_000, "rest": 1_200_000,
                 "subtitle": f"MobileNetV2 trained on {trained}. Made for frontal radiographs of children; it says when it had better not decide.",
                 "about": f"xraypneu {__version__}, bundle {self.bundle.hash[:16]}, data hash {info.get('data', {}).get('data_hash', 'unknown')[:12]}, commit {str(info.get('git_commit'))[:12]}."}
 

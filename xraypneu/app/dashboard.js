@@ -358,17 +358,12 @@ function render({ model, el }) {
     while (queue.length) {
       const job = queue.shift(),
         { file } = job;
-      const ending = (file.name.match(/\.([^.]*)$/) || ["", ""])[1].toLowerCase();
       if (file.size === 0) {
         refuse(job, "the file is empty");
         continue;
       }
       if (file.size > config.max_bytes) {
         refuse(job, `${size(file.size)} is over the limit of ${size(config.max_bytes)}`);
-        continue;
-      }
-      if (ending && !config.endings.includes(ending)) {
-        refuse(job, "not a kind of file that radiographs come in");
         continue;
       }
       try {
