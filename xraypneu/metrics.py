@@ -45,6 +45,13 @@ def _checked(
     if bad: raise MetricsError(f"{bad} of {p.size} probabilities are NaN or outside 0 to 1.")
     return y.astype(int), p
 
+
+def _both(y, p):
+    "Checked labels and probabilities with both classes present."
+    y, p = _checked(y, p)
+    if not 0 < y.sum() < len(y): raise MetricsError("A curve needs both classes.")
+    return y, p
+
 # %% ../nbs/api/11_metrics.ipynb #c009
 def _rates(tn, fp, fn, tp) -> dict:  # counts, numbers or arrays
     "The shares that follow from a confusion matrix; 0/0 is NaN."
@@ -234,12 +241,6 @@ def _thin(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
     "At most `limit` rows in even steps, the first and the last among them."
     if len(frame) <= limit: return frame.reset_index(drop=True)
     return frame.iloc[np.linspace(0, len(frame) - 1, limit).round().astype(int)].reset_index(drop=True)
-
-def _both(y, p):
-    "Checked labels and probabilities with both classes present."
-    y, p = _checked(y, p)
-    if not 0 < y.sum() < len(y): raise MetricsError("A curve needs both classes.")
-    return y, p
 
 # %% ../nbs/api/11_metrics.ipynb #c044
 def roc_points(
