@@ -211,7 +211,7 @@ def _tensors(data: memoryview, kind: str = "model", depth: int = 0) -> Iterator[
 # what `network.to_onnx` and `quantize.to_int8` write: none of them repeats, branches, makes arrays of a size that the
 # file names, or runs code from elsewhere
 _OPERATORS = {"Add", "BatchNormalization", "Cast", "Clip", "Conv", "DequantizeLinear", "Identity", "Mul", "Pad",
-              "QuantizeLinear", "ReduceMean", "Squeeze", "Sub", "Unsqueeze"}
+              "QuantizeLinear", "ReduceMax", "ReduceMean", "Squeeze", "Sub", "Unsqueeze"}
 
 
 def _check_operators(data):
