@@ -237,7 +237,10 @@ def test_finished_cases_are_not_repeated_unless_the_tree_changes(monkeypatch, tm
         and not faults.finished(case, "other", 1)
         and not faults.finished(case, "tree", 2)
     )
-    assert faults.tree() == faults.tree()
+    trees = {name: faults.tree(name) for name in faults.TESTED}
+    assert len(set(trees.values())) == len(trees) and trees == {name: faults.tree(name) for name in faults.TESTED}
+    for names in faults.TESTED.values():
+        assert all((ROOT / name).exists() for name in names)
 
 
 def test_what_is_lost_doubled_or_differs_is_found(project, tmp_path):
