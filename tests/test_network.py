@@ -140,3 +140,26 @@ print(Predictor().predict({str(tmp_path / "chest.png")!r}).probability)
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert float(out.stdout) == pytest.approx(Predictor().predict(radiographs[0]).probability, abs=1e-6)
+
+
+REPEATED = """
+import hashlib
+import numpy as np
+from xraypneu import network, recipe, training
+
+rng = np.random.default_rng(0)
+images, y = rng.integers(0, 255, (128, 224, 224), np.uint8), np.arange(128) % 2
+model = recipe.new_model(224, "shipped", 0)
+small = training.Recipe(head_epochs=1, epochs=1, batch_size=16)
+training.fit(model, (images, y), (images[:8], y[:8]), small, report=lambda line: None)
+digest = hashlib.sha256(b"".join(v.tobytes() for v in network.weights(model).values()))
+print(digest.hexdigest())
+"""
+
+
+def test_a_training_on_a_busy_machine_is_the_same_to_the_bit():
+    "At full size, three at once, so that threads finish in any order."
+    start = [sys.executable, "-c", REPEATED]
+    running = [subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    found = {process.communicate(timeout=300)[0] for process in running}
+    assert len(found) == 1 and len(found.pop()) == 65
