@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -86,7 +87,10 @@ def nothing_slow(request, monkeypatch):
 
 @pytest.fixture(autouse=True, scope="session")
 def environment():
-    "Programs of this environment first; nothing of the developer's own settings."
+    "Programs of this environment first; nothing of the developer's own settings, nor of nohup's and a background job's."
+    for number in (signal.SIGHUP, signal.SIGINT):  # what is ignored here would be ignored by all that tests start
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     with pytest.MonkeyPatch.context() as m:
         m.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         for name in list(os.environ):
