@@ -124,6 +124,13 @@ def trained(tmp_path, monkeypatch):
     return tmp_path, attempt
 
 
+def complete_and_lock(root):
+    "As the stage and DVC do after a training: dvc.lock names its run."
+    stage._completed("train", root)
+    md5 = faults.digest(root / "models/run.json")
+    (root / "dvc.lock").write_text(f"stages: {{train: {{outs: [{{path: models/run.json, md5: {md5}}}]}}}}\n")
+
+
 def test_a_training_killed_after_its_last_line_is_repeated_in_its_run(trained):
     "Nothing is doubled, although MLflow had the run as finished: dvc.lock doesn't name it."
     root, attempt = trained
@@ -138,9 +145,7 @@ def test_a_training_killed_after_its_last_line_is_repeated_in_its_run(trained):
 def test_a_training_that_is_asked_for_again_is_another_run(trained):
     root, attempt = trained
     first = attempt()
-    stage._completed("train", root)
-    md5 = faults.digest(root / "models/run.json")
-    (root / "dvc.lock").write_text(f"stages: {{train: {{outs: [{{path: models/run.json, md5: {md5}}}]}}}}\n")
+    complete_and_lock(root)
     stage._take_up("train", root)
     assert not (root / ".cache/train/state.npz").exists()  # it begins from the beginning
     assert attempt() != first
@@ -163,9 +168,7 @@ def test_a_training_of_another_branch_does_not_fail_afterwards(trained):
 def test_a_run_that_a_lock_once_named_is_not_written_into_by_a_new_training(trained):
     root, attempt = trained
     first = attempt()
-    stage._completed("train", root)
-    md5 = faults.digest(root / "models/run.json")
-    (root / "dvc.lock").write_text(f"stages: {{train: {{outs: [{{path: models/run.json, md5: {md5}}}]}}}}\n")
+    complete_and_lock(root)
     with pytest.MonkeyPatch.context() as m:
         m.setenv("DVC_STAGE", "evaluate")
         stage._take_up("evaluate", root)

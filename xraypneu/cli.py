@@ -18,13 +18,13 @@ from .bundle import load_bundle
 from .definitions import CARD, METRICS
 from .files import write_file
 from .image import ImageError
-from .redact import scrub, split_credentials
+from .redact import scrub, split_credentials, without_controls
 from .table import CsvWriter, JsonWriter, as_row
 
 # %% ../nbs/api/25_cli.ipynb #c005
 def _shown(path):
     "A file's name that can't move the cursor or turn the line about."
-    return "".join(c if c.isprintable() else "\ufffd" for c in path)
+    return without_controls(path)
 
 
 class _Table:

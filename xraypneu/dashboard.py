@@ -28,6 +28,7 @@ from . import __version__
 from .bundle import BundleError
 from .image import ImageError, printable
 from .predict import PNEUMONIA, STRANGE, UNSURE, Predictor, verdicts
+from .redact import without_controls
 from .table import as_row, to_csv, to_html
 
 # %% ../nbs/api/26_dashboard.ipynb #c005
@@ -117,7 +118,7 @@ def _id(value):
 
 def _text(value):
     if not isinstance(value, str): raise MessageError("text")
-    return "".join(c if c.isprintable() else "\ufffd" for c in value[:1000])
+    return without_controls(value[:1000])
 
 
 def _count(value):

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from . import bundle, remote, tracking
 from .files import project_root
+from .redact import without_controls
 
 # %% ../nbs/api/24_doctor.ipynb #c005
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def report(checks: list[Check]) -> str:
     mark, width = {True: "ok", False: "WRONG", None: "-"}, max((len(c.name) for c in checks), default=0)
     lines = []
     for c in checks:
-        found = "".join(x if x.isprintable() else "\ufffd" for x in c.found)  # it may quote a file's name or a host
+        found = without_controls(c.found)  # it may quote a file's name or a host
         lines.append(f"{mark[c.ok]:5}  {c.name:{width}}  {found}")
         if c.mend: lines.append(f"{'':7}{'':{width}}  {'mend' if c.ok is False else 'to set up'}: {c.mend}")
     wrong = sum(c.ok is False for c in checks)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'TOKEN', 'NAMED', 'USERINFO', 'HIDDEN', 'secrets_of', 'forms_of', 'scrub', 'scrub_values', 'find_secret',
-           'public_url', 'split_credentials']
+           'without_controls', 'public_url', 'split_credentials']
 
 # %% ../nbs/api/00a_redact.ipynb #c003
 import base64
@@ -132,6 +132,11 @@ def find_secret(
     return None
 
 # %% ../nbs/api/00a_redact.ipynb #c014
+def without_controls(text: str) -> str:
+    "Text in which what a terminal, a table or CI may take for an order is \ufffd."
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 def public_url(url: str) -> str:
     "An address without user name and password, which may also stand in its query."
     url = re.sub(r"(?<=://)[^/?#]*@", f"{HIDDEN}@", url, count=1)

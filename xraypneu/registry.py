@@ -73,15 +73,20 @@ def _client():
     return client, root
 
 
-def _version(client, name, alias):
-    "The version behind an alias, or None."
+def _or_none(ask, *what):
+    "What the registry has, or None."
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_model_version_by_alias(name, alias)
+        return ask(*what)
     except MlflowException as e:
         if e.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"): return None
         raise
+
+
+def _version(client, name, alias):
+    "The version behind an alias, or None."
+    return _or_none(client.get_model_version_by_alias, name, alias)
 
 
 def _measured(client, version):
@@ -139,15 +144,10 @@ def _history(client, name):
 
 def _challenger(client, name, version):
     "The version that is to be the champion, or None. Raises `PromotionError`."
-    from mlflow.exceptions import MlflowException
-
     if version:
-        try:
-            return client.get_model_version(name, version)
-        except MlflowException as e:
-            if e.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise PromotionError(f"{name} has no version {version} in this store") from None
-            raise
+        if (named := _or_none(client.get_model_version, name, version)) is None:
+            raise PromotionError(f"{name} has no version {version} in this store")
+        return named
     found = _version(client, name, CANDIDATE)
     if found is not None and found.tags.get("decision") == ROLLED_BACK:  # a nightly job would undo it
         raise PromotionError(f"version {found.version} of {name} was rolled back: {found.tags.get('decision_reasons')}. "
@@ -203,14 +203,8 @@ def _crown(client, name, version, incumbent):
 
 def _is_there(client, name, version):
     "Whether a version can be the champion: it may have been deleted."
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version(name, version).status == "READY"
-    except MlflowException as e:
-        if e.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return False
-        raise
+    found = _or_none(client.get_model_version, name, version)
+    return found is not None and found.status == "READY"
 
 
 def rollback(

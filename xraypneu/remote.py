@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from .fetch import patient
 from .files import write_file, writing
+from .redact import without_controls
 
 # %% ../nbs/api/21_remote.ipynb #c005
 KINDS = {"": "folder", "s3": "S3", "http": "HTTP", "https": "HTTP", "ssh": "SSH", "webdav": "WebDAV", "webdavs": "WebDAV"}
@@ -683,7 +684,7 @@ def _scrub(text, settings):
     for secret in filter(None, (settings.get(k) for k in SECRETS)):
         for form in (secret, quote(secret, safe=""), b64encode(f"{settings.get('user', '')}:{secret}".encode("latin-1", "replace")).decode(), b64encode(secret.encode()).decode()):
             text = text.replace(form, "***")
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)  # a host's words, which a terminal or CI may take for orders
+    return without_controls(text)  # a host's words, which a terminal or CI may take for orders
 
 
 @contextmanager

@@ -398,13 +398,18 @@ def _circumstances(error, root) -> list:  # of lines
     return out
 
 # %% ../nbs/api/18_stage.ipynb #c17f
+def _dependencies(name, root) -> list:  # of texts
+    "What dvc.yaml names for a stage."
+    stages = read_yaml(root / "dvc.yaml").get("stages", {}) if (root / "dvc.yaml").is_file() else {}
+    return [str(d) for d in stages.get(name, {}).get("deps", [])]
+
+
 def sources(
     name: str,  # of the stage
     root: Path,  # of the project
 ) -> dict:  # path in the project to its SHA-256; '' where it is missing
     "The notebook and the modules that dvc.yaml names for a stage."
-    stages = read_yaml(root / "dvc.yaml").get("stages", {}) if (root / "dvc.yaml").is_file() else {}
-    paths = [d for d in stages.get(name, {}).get("deps", []) if str(d).endswith((".ipynb", ".py"))]
+    paths = [d for d in _dependencies(name, root) if d.endswith((".ipynb", ".py"))]
     found = {p: root / p for p in paths or [f"nbs/pipeline/{name}.ipynb"]}
     return {p: hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for p, f in found.items()}
 
@@ -429,8 +434,7 @@ def _data(name, root):
     def written(match):
         return str((params.get(match[1]) or {}).get(match[2]))
 
-    stages = read_yaml(root / "dvc.yaml").get("stages", {}) if (root / "dvc.yaml").is_file() else {}
-    deps = [re.sub(r"\$\{(\w+)\.(\w+)\}", written, str(d)) for d in stages.get(name, {}).get("deps", [])]
+    deps = [re.sub(r"\$\{(\w+)\.(\w+)\}", written, d) for d in _dependencies(name, root)]
     return {d: _listing(root / d) for d in deps if not d.endswith((".ipynb", ".py"))}
 
 
