@@ -613,9 +613,10 @@ async def load(server, n, seconds, seed=0, settle_s=100):
 
 
 def leaks(server):
-    "What must not be found in the log."
+    "What must not be found in the log, each with the lines around its first occurrence."
     text = server.log.read_text()
-    return [w for w in (TOKEN, CANARY, "Traceback") if w in text]
+    found = ((w, text.find(w)) for w in (TOKEN, CANARY, "Traceback"))
+    return [f"{w}: ...{text[max(0, at - 500) : at + 3000]}" for w, at in found if at >= 0]
 
 
 async def main(argv=None):

