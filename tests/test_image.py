@@ -902,12 +902,54 @@ def test_a_jpeg_that_lost_parts_between_restarts_is_refused(lost, mode):
 
 def test_dicom_bits_that_are_not_where_they_should_be():
     refused(dicom(TWELVE * 16, bits=12, HighBit=15), "unsupported", "High Bit")
-    assert any("left out" in n for n in read_radiograph(dicom(TWELVE, bits=10)).notes)
+    refused(dicom(TWELVE, bits=10), "unsupported", "Bits Stored")
+    overlaid = dcmread(BytesIO(dicom(TWELVE | 1 << 14, bits=12)))
+    overlaid.add_new(0x60000102, "US", 14)  # Overlay Bit Position
+    file = BytesIO()
+    overlaid.save_as(file)
+    overlaid = file.getvalue()
+    assert any("overlay" in n for n in read_radiograph(overlaid).notes)
+    assert (read_radiograph(overlaid).pixels == read_radiograph(dicom(TWELVE, bits=12)).pixels).all()
     signed = (TWELVE.astype(int) - 2048).astype(np.int16)
     for data in (dicom(TWELVE, bits=12), dicom(signed, bits=12), dicom(TWELVE, ExplicitVRBigEndian, bits=12)):
         assert not any("left out" in n for n in read_radiograph(data).notes)
     deep = encode(TWELVE, "JPEG2000", no_jp2=True)
     refused(dicom(GREY, JPEG2000Lossless, pixel_data=encapsulate([deep])), "unreadable", "not as the header says")
+
+
+@pytest.mark.parametrize("kind, channels", [("PNG", 2), ("PNG", 3), ("PNG", 4), ("TIFF", 3), ("TIFF", 4)])
+def test_twelve_bits_in_sixteen_of_a_colour_picture(kind, channels):
+    "Pillow reads the upper byte of each channel: 12-bit values would be nearly black."
+    import tifffile
+
+    def save(values):
+        opaque = np.full_like(values, 65535)
+        stack = np.dstack([values] * (channels - 1) + [values if channels == 3 else opaque])
+        if kind == "PNG":
+            return sixteen_bit_png(stack)
+        file, extra = BytesIO(), [] if channels == 3 else ["unassalpha"]
+        tifffile.imwrite(file, stack, photometric="rgb", planarconfig="contig", extrasamples=extra)
+        return file.getvalue()
+
+    refused(save(TWELVE), "unsupported", "16 bits a channel")
+    assert near(read_radiograph(save(TWELVE * 16)).pixels, GREY, 1)
+
+
+def sixteen_bit_png(stack):
+    "A PNG of 16 bits a channel, which Pillow can't write."
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, channels = stack.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in stack)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_a_tiff_with_reversed_bits_is_refused():
+    file = bytearray(encode(GREY, "TIFF", tiffinfo={266: 2}))
+    refused(bytes(file), "unsupported", "FillOrder")
 
 
 def test_dicom_pixels_that_are_compressed_and_said_not_to_be():

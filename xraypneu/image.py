@@ -197,7 +197,7 @@ def _deep(image: Image.Image) -> np.ndarray:  # (H, W) uint8
     return 255 - grey if tags and tags.get(_PHOTOMETRIC) == 0 else grey  # 0: WhiteIsZero
 
 
-_BITS, _PHOTOMETRIC, _STRIPS, _PLANES, _TILES, _SAMPLE_FORMAT = 258, 262, 273, 284, 324, 339  # tags of TIFF
+_BITS, _PHOTOMETRIC, _FILL_ORDER, _STRIPS, _PLANES, _TILES, _SAMPLE_FORMAT = 258, 262, 266, 273, 284, 324, 339  # tags
 
 
 def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
@@ -298,6 +298,9 @@ def _check_tiff(image):
     tags = image.tag_v2
     if image.mode == "L" and 2 in tags.get(_SAMPLE_FORMAT, ()):
         raise ImageError("the TIFF has signed 8-bit pixels", "Save it with unsigned ones.", "unsupported")
+    if tags.get(_FILL_ORDER) == 2 and image.mode != "1":
+        raise ImageError("the bits of the TIFF's bytes are reversed (FillOrder 2)", "Save it with FillOrder 1.",
+                         "unsupported")
     by_libtiff = any(tile[0] == "libtiff" for tile in image.tile)  # which reads all planes as one tile
     planes = len(image.getbands()) if tags.get(_PLANES) == 2 and not by_libtiff else 1
     if tags.get(_PLANES) == 2 and (len(image.getbands()) == 2 or (planes > 1 and max(tags.get(_BITS, (1,))) > 8)):
@@ -362,6 +365,18 @@ def _ends_early(jpeg: bytes, pixels: np.ndarray, read) -> bool:  # read: bytes t
     return bool((read(jpeg) != read(jpeg[:at] + _MORE + jpeg[at:])).mean() > 1e-3)
 
 
+def _upper_bytes_only(image: Image.Image) -> bool:
+    "Does Pillow read the upper 8 of 16 bits of this opened picture, as it does for colour and for grey with alpha?"
+    return image.mode in ("RGB", "RGBA", "LA", "CMYK") and any(";16" in str(tile[3]) for tile in image.tile)
+
+
+def _check_range(r: Radiograph):
+    "Refuse a picture read by its upper bytes that uses less than half of its range: detail would be lost, unseen."
+    if r.pixels.max() < 128:
+        raise ImageError("the picture has 16 bits a channel and its values end below half of them",
+                         "Save it as 16-bit grey, or with 8 bits.", "unsupported")
+
+
 def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read):
     "Refuse a decoded PNG or JPEG of which Pillow made up a part."
     if image.format == "PNG":
@@ -403,7 +418,9 @@ def _from_file(data: bytes, min_side: int | None = None, with_colour: bool = Fal
             if image.format == "PNG": Image.open(BytesIO(data), formats=("PNG",)).verify()
             if image.format in ("JPEG", "MPO"): _check_scans(data, image.width * image.height)
             if image.format == "TIFF": _check_tiff(image)
+            shortened = _upper_bytes_only(image)
             r = _from_pillow(image, min_side, with_colour)
+            if shortened: _check_range(r)
             _check_complete(data, image, r, lambda d: _from_pillow(Image.open(BytesIO(d)), min_side, with_colour).pixels)
             return r
     except (ImageError, MemoryError): raise
@@ -593,7 +610,17 @@ def _padding(ds, stored):
     return (stored >= low) & (stored <= high)
 
 # %% ../nbs/api/01_image.ipynb #c046b
-_MASKED = "bits beyond those that the file counts as its pixels' were left out: they may belong to them"
+_OVERLAYS = [(group << 16) + 0x0102 for group in range(0x6000, 0x6020, 2)]  # Overlay Bit Position
+_MASKED = "overlay graphics in the pixels' upper bits were left out"
+
+
+def _check_bits(ds, uid, stored) -> tuple[str, ...]:  # notes
+    "Bits beyond Bits Stored may be overlays, as old devices stored them; otherwise the header counts too few."
+    if not _is_masked(ds, uid, stored): return ()
+    if not any(int(ds[tag].value or 0) >= int(ds.BitsStored) for tag in _OVERLAYS if tag in ds):
+        raise ImageError("the DICOM pixels use more bits than the header counts (Bits Stored)",
+                         "Export it again, or correct Bits Stored and High Bit.", "unsupported")
+    return (_MASKED,)
 
 
 def _is_masked(ds, uid, stored) -> bool:
@@ -623,12 +650,12 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
                          "too_large")
     try:
         uid = _transfer_syntax(data)
-        ds = dcmread(BytesIO(data), specific_tags=_TAGS)
+        ds = dcmread(BytesIO(data), specific_tags=_TAGS + _OVERLAYS)
         _check_header(ds, uid)
         stored = _decoded(ds, uid)
         pixels, notes = _grey(Image.fromarray(stored)) if stored.ndim == 3 else _shown(ds, stored)
         tint = _colour_of(Image.fromarray(stored)) if with_colour and stored.ndim == 3 else 0.0
-        if _is_masked(ds, uid, stored): notes += (_MASKED,)
+        notes += _check_bits(ds, uid, stored)
     except ImageError as error: raise error from None
     except MemoryError: raise
     except EOFError:
