@@ -6,6 +6,7 @@ Writes bench/faults.md and bench/faults.json from these results.
 """
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import json
@@ -722,11 +723,27 @@ TESTED = {  # campaign -> what its results may depend on
 }
 
 
+def meaning(path: Path) -> str:
+    """md5 of what a file does: of Python its syntax tree without docstrings, of a notebook that of its code cells, and
+    of other files the bytes. New prose or line breaks don't make a campaign's hours of results invalid."""
+    if path.suffix not in (".py", ".ipynb"):
+        return digest(path)
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = (c for c in json.loads(text)["cells"] if c["cell_type"] == "code")
+        text = "\n".join("".join(c["source"]) for c in cells).replace("\n%", "\n#%")
+    code = ast.parse(text)
+    for node in ast.walk(code):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return hashlib.md5(ast.dump(code).encode(), usedforsecurity=False).hexdigest()
+
+
 def tree(campaign: str) -> str:
-    "Names what a campaign tests: the bytes of the files that its results may depend on."
+    "Names what a campaign tests: what the files do that its results may depend on."
     listed = ["git", "ls-files", "-co", "--exclude-standard", "-z", "--", *TESTED[campaign]]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    sums = [f"{n} {digest(ROOT / n)}" for n in sorted(filter(None, names)) if (ROOT / n).is_file()]
+    sums = [f"{n} {meaning(ROOT / n)}" for n in sorted(filter(None, names)) if (ROOT / n).is_file()]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:12]
 
 

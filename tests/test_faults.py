@@ -246,6 +246,20 @@ def test_finished_cases_are_not_repeated_unless_the_tree_changes(monkeypatch, tm
         assert all((ROOT / name).exists() for name in names)
 
 
+def test_prose_leaves_a_campaign_valid_and_code_does_not(tmp_path):
+    "What a campaign tested is named by what the code does."
+
+    def meaning(text):
+        (tmp_path / "a.py").write_text(text)
+        notebook = {"cells": [{"cell_type": "markdown", "source": text}, {"cell_type": "code", "source": [text]}]}
+        (tmp_path / "a.ipynb").write_text(json.dumps(notebook))
+        return faults.meaning(tmp_path / "a.py"), faults.meaning(tmp_path / "a.ipynb")
+
+    first = meaning('def f():\n    "Text."\n    return "a b"\n')
+    assert meaning('# why\ndef f():\n    "Other."\n    return ("a "\n            "b")\n') == first
+    assert all(a != b for a, b in zip(first, meaning('def f():\n    return "a c"\n'), strict=True))
+
+
 def test_what_is_lost_doubled_or_differs_is_found(project, tmp_path):
     "The comparison itself: a campaign that finds nothing must be able to find something."
     copy = Path(shutil.copytree(project, tmp_path / "copy", symlinks=True))
