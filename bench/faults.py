@@ -712,15 +712,39 @@ def say(text):
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-PROJECT = ("xraypneu", "nbs/pipeline", "dvc.yaml", "params.yaml", "settings.ini", "constraints.txt")
-READER = [f"xraypneu/{name}.py" for name in ("image", "decoder", "process")]
-TESTED = {  # campaign -> what its results may depend on
-    "kills": (*PROJECT, "bench/faults.py", "tests/conftest.py", "tests/test_fetch.py"),
-    "resources": (*PROJECT, "bench/faults.py", "bench/clock", "tests/conftest.py", "tests/test_fetch.py"),
-    "fuzz": (*READER, "tests/fuzz.py", "tests/corpus", "constraints.txt"),
-    "load": (*PROJECT, "nbs/app", "voila.py", "deploy", "bench/load.py", "tests/served.py"),
-    "tracking": (*PROJECT, "tests/conftest.py", "tests/tracked.py", "tests/test_tracking.py"),
-}
+def modules(*names) -> list:
+    "Files of these modules and of all modules of ours that they import."
+    done, todo = set(), list(names)
+    while todo:
+        name = todo.pop()
+        path = ROOT / f"xraypneu/{name}.py"
+        if name in done or not path.exists():
+            continue
+        done.add(name)
+        imports = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom))
+        for node in imports:
+            inside = (node.module or "").removeprefix("xraypneu").strip(".")
+            if node.level or (node.module or "").startswith("xraypneu"):
+                todo += [inside] if inside else [a.name for a in node.names]
+    return [f"xraypneu/{name}.py" for name in sorted(done)]
+
+
+def tested() -> dict:
+    "Campaign to the files that its results may depend on."
+    page = ("dashboard", "guard", "__init__", "_modidx")
+    library = [p.stem for p in (ROOT / "xraypneu").glob("*.py") if p.stem not in page]
+    pipeline = [*modules(*library), "xraypneu/shipped", "nbs/pipeline", "dvc.yaml", "params.yaml", "constraints.txt"]
+    served = [*modules(*page[:2]), "xraypneu/app", "xraypneu/shipped", "nbs/app", "voila.py", "deploy", "constraints.txt"]
+    return {
+        "kills": [*pipeline, "bench/faults.py", "tests/conftest.py", "tests/test_fetch.py"],
+        "resources": [*pipeline, "bench/faults.py", "bench/clock", "tests/conftest.py", "tests/test_fetch.py"],
+        "fuzz": [*modules("decoder"), "xraypneu/process.py", "tests/fuzz.py", "tests/corpus", "constraints.txt"],
+        "load": [*served, "bench/load.py", "tests/served.py"],
+        "tracking": [*pipeline, "tests/conftest.py", "tests/tracked.py", "tests/test_tracking.py"],
+    }
+
+
+TESTED = tested()
 
 
 def meaning(path: Path) -> str:
