@@ -1,5 +1,6 @@
 """Untrusted files: every kind of picture that is read, and every kind that is refused."""
 
+import base64
 import os
 import pickle
 import struct
@@ -454,6 +455,109 @@ def test_dicom_look_up_tables():
     ).all()
 
 
+def table(entries, first=0, bits=16, vr="US", first_vr="US"):
+    "An item of a look-up table sequence."
+    item = Dataset()
+    item.add_new(0x00283002, first_vr, [len(entries) % 65536, first, bits])
+    item.add_new(0x00283006, vr, entries if vr == "US" else np.asarray(entries, np.uint16).tobytes())
+    return item
+
+
+FALLING = [255 - v // 16 for v in range(4096)]  # 8 bits
+SIGNED = (TWELVE.astype(int) * 16 - 32768).astype(np.int16)
+DEEP = [65535 - v for v in range(65536)]
+
+
+@pytest.mark.parametrize("pixels, bits, tags", [
+    (TWELVE, 12, {"VOILUTSequence": [table(FALLING, bits=8)]}),
+    (TWELVE, 12, {"VOILUTSequence": [table([v * 257 for v in FALLING], vr="OW")]}),
+    (TWELVE, 12, {"VOILUTSequence": [table([v * 257 for v in FALLING], bits=12)]}),  # the bits are counted wrong
+    (TWELVE, 12, {"ModalityLUTSequence": [table([v * 4 for v in FALLING], bits=10)], "WindowCenter": 512,
+                  "WindowWidth": 1021, "VOILUTFunction": "LINEAR_EXACT"}),
+    (SIGNED, 16, {"VOILUTSequence": [table(DEEP, -32768, vr="OW", first_vr="SS")]}),
+    (SIGNED, 16, {"ModalityLUTSequence": [table(DEEP, -32768, vr="OW", first_vr="SS")], "WindowCenter": 32768,
+                  "WindowWidth": 65536}),
+    (SIGNED, 16, {"VOILUTSequence": [table(DEEP, 32768, vr="OW")]}),  # -32768 with the VR of unsigned pixels
+    (TWELVE, 12, {"RescaleSlope": 1, "RescaleIntercept": -2048, "VOILUTSequence": [table(FALLING, 63488, bits=8)]}),
+    (TWELVE, 12, {"RescaleSlope": 64, "RescaleIntercept": 0, "VOILUTSequence": [table(DEEP, vr="OW")]}),
+])
+def test_dicom_look_up_tables_count_their_positions_whole(pixels, bits, tags):
+    "pydicom counts them in 8 or 16 bits, where they wrap, and shows another picture."
+    expected = 255 - GREY.astype(int)
+    if tags.get("RescaleSlope") == 64:  # most values lie beyond the table's end
+        expected = np.rint(np.clip(65535 - TWELVE.astype(int) * 64, 0, 65535) / 257)
+    assert near(read_radiograph(dicom(pixels, bits=bits, **tags)).pixels, expected, 1)
+
+
+def test_dicom_look_up_tables_may_be_packed_and_must_be_whole():
+    item = table(FALLING, bits=8, vr="OW")
+    item.LUTData = bytes(FALLING)
+    assert near(read_radiograph(dicom(TWELVE, bits=12, VOILUTSequence=[item])).pixels, 255 - GREY.astype(int), 1)
+    item.LUTData = bytes(FALLING[:100])
+    refused(dicom(TWELVE, bits=12, VOILUTSequence=[item]), "unreadable", "look-up table")
+
+
+def test_dicom_of_few_bits_is_not_dark():
+    r = read_radiograph(dicom(GREY >> 2, bits=6))
+    assert (r.pixels.min(), r.pixels.max()) == (0, 255) and any("stretched" in n for n in r.notes)
+
+
+@pytest.mark.parametrize("photometric, shape, said", [
+    ("MONOCHROME1", "IDENTITY", True), ("MONOCHROME2", "INVERSE", True), ("MONOCHROME1", "INVERSE", False),
+    ("MONOCHROME2", "IDENTITY", False), ("MONOCHROME2", None, False), ("MONOCHROME2", ["A", "B"], False),
+])
+def test_dicom_that_contradicts_itself_about_white(photometric, shape, said):
+    "DCMTK and dcm4che follow the shape, most others the photometric interpretation."
+    r = read_radiograph(dicom(GREY, photometric=photometric, **({"PresentationLUTShape": shape} if shape else {})))
+    assert any("contradicts itself" in n for n in r.notes) == said
+    assert (r.pixels == (255 - GREY if photometric == "MONOCHROME1" else GREY)).all()
+
+
+def test_dicom_functional_groups_of_one_frame():
+    "An enhanced file has its rescale and window there."
+    shared, frame, rescale, window = Dataset(), Dataset(), Dataset(), Dataset()
+    rescale.RescaleSlope, rescale.RescaleIntercept = -1, 4095
+    window.WindowCenter, window.WindowWidth, window.VOILUTFunction = 2048, 4096, "LINEAR_EXACT"
+    shared.PixelValueTransformationSequence, frame.FrameVOILUTSequence = [rescale], [window]
+    groups = {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": [frame]}
+    r = read_radiograph(dicom(TWELVE, bits=12, NumberOfFrames=1, **groups))
+    assert near(r.pixels, 255 - GREY.astype(int), 1) and not r.notes
+
+
+def test_dicom_bits_that_hold_nothing_are_no_reason_to_refuse():
+    "Zeros instead of the sign, and two pixels of 8 bits that big-endian order swaps."
+    signed = (TWELVE.astype(int) - 2048).astype(np.int16)
+    zeros = (signed.view(np.uint16) & 0x0FFF).view(np.int16)
+    assert (read_radiograph(dicom(zeros, bits=12)).pixels == read_radiograph(dicom(signed, bits=12)).pixels).all()
+    swapped = dcmread(BytesIO(dicom(GREY, ExplicitVRBigEndian, pixel_data=GREY.reshape(-1, 2)[:, ::-1].tobytes())))
+    swapped["PixelData"].VR = "OW"
+    file = BytesIO()
+    swapped.save_as(file)
+    assert (read_radiograph(file.getvalue()).pixels == GREY).all()
+
+
+@pytest.mark.parametrize("vr", [b"FD", b"US", b"ZZ"])
+def test_dicom_whose_last_tag_is_damaged(vr):
+    "A tag that is looked at after the pixels raises nothing else than an `ImageError`."
+    data = dicom(GREY, BurnedInAnnotation="YES")
+    at = data.index(b"\x28\0\x01\x03CS")
+    refused(data[:at + 4] + vr + b"\3\0abc" + data[at + 12:], "unreadable", "damaged")
+
+
+def test_dicom_damaged_jpeg_lacks_no_codec_that_is_there(monkeypatch):
+    from types import SimpleNamespace
+
+    def fail(*args, **kw):
+        raise RuntimeError("gave up")
+
+    decoder = SimpleNamespace(is_available=True, available_plugins=("pillow", "pylibjpeg"), as_array=fail)
+    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda uid: decoder)
+    data = dicom(TWELVE, JPEGExtended12Bit, bits=12, pixel_data=encapsulate([encode(GREY, "JPEG")]))
+    refused(data, "unreadable", "damaged")
+    decoder.available_plugins = ("pillow",)
+    refused(data, "codec", "pip install pylibjpeg")
+
+
 @pytest.mark.parametrize("padding", [0, 65535])
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_dicom_padding_is_black_and_outside_the_stretch(photometric, padding):
@@ -890,6 +994,20 @@ def test_black_edges_are_no_reason_to_refuse_a_jpeg():
                 assert read_radiograph(data, min_side).pixels.shape[0] > 0
             assert read_radiograph(data + b"trailing").pixels.shape == picture.shape
             assert read_radiograph(dicom(picture, JPEGBaseline8Bit, pixel_data=encapsulate([data]))).format == "DICOM"
+
+
+ARITHMETIC = base64.b85decode(  # 32 x 32 pixels in black 256 x 256, by cjpeg -arithmetic
+    "|JeWF01!$>Nk#wx0RR9200961|JwjV01yid4h#wq4h;?x5fBp?C>j_R78o%jB^@X_Gd(;xGdMRuNL)@pL{~*OI8bd-S6^ahXlFi6ad~iLcwA*?"
+    "WB<tj3kU%K0RRC35di<p00saM5C#9*00;pA002J#{{Vr-r3cb^;;h~WaA3g%Z4-Xvoq(q@L=g`67P9t6)`K&NepI2V-7K7DC<=wm&M|Fxai0GG"
+    "_=?CYx3^0#4&IUYzpgQ$pUsl+GKK_&$6W@JhU?W|)>Ly$hHmorrr7;f_*p-W{(EW|&EGUM&oT{z4zQ9BymH@7|Je"
+)
+
+
+def test_black_edges_are_no_reason_to_refuse_an_arithmetic_coded_jpeg():
+    "The coder leaves out zeros at its end: more data change the picture though nothing is missing."
+    pixels = read_radiograph(ARITHMETIC).pixels
+    assert (pixels == np.asarray(Image.open(BytesIO(ARITHMETIC)))).all() and pixels.max() > 100
+    refused(ARITHMETIC[:-60], "truncated")
 
 
 @pytest.mark.parametrize("lost", [1, 3, 8])

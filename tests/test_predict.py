@@ -21,7 +21,7 @@ from conftest import ROOT
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from xraypneu import decoder, network
+from xraypneu import cli, decoder, network
 from xraypneu.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.image import ImageError, read_radiograph, to_square
 from xraypneu.known import strangers
@@ -122,6 +122,15 @@ def test_command_goes_on_over_odd_files(odd, tmp_path):
     table = subprocess.run([sys.executable, "-m", "xraypneu.cli", "predict", *odd], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
     assert table.returncode == 1 and f"of {len(odd)} files could not be read" in table.stdout
     assert "\u202e" not in table.stdout and all(line.isprintable() for line in table.stdout.splitlines())
+
+
+def test_ctrl_c_ends_the_command_with_a_sentence(monkeypatch, capsys):
+    def interrupted(args, out):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_predict", interrupted)
+    assert cli.main(["predict", "a.png"]) == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_command_exit_status_and_words(tmp_path, films):

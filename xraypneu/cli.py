@@ -271,6 +271,10 @@ def main(argv=None, out=None) -> int:  # the exit status
     split_credentials()
     try:
         return {"predict": _predict, "info": _info, "fetch": _fetch, "remote": _remote, "doctor": _doctor, "promote": _promote, "rollback": _rollback, "sync": _sync}[args.command](args, out)
+    except KeyboardInterrupt:
+        if args.command != "predict": raise
+        print("xraypneu: interrupted. The rows up to here are whole, the files after them were not predicted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

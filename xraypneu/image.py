@@ -157,7 +157,8 @@ def _not_a_picture(data: bytes) -> ImageError:
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
         return ImageError("this is a HEIF picture", _READS, "unsupported")
     if data.startswith((b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*", b"BM", b"RIFF")):
-        return ImageError("the picture is damaged: its header can't be read", "Copy or download it again.")
+        return ImageError("the picture's header can't be read: it is damaged, or of a rare kind, as a TIFF of 64 bits",
+                          "Copy or download it again, or save it as PNG.")
     text = not any(c < 32 and c not in b"\t\n\f\r" for c in data[:2000])
     return ImageError("this is a text file, not a picture" if text else "this is not a picture", _READS, "not_image")
 
@@ -356,11 +357,15 @@ def _lost_restarts(jpeg: bytes) -> bool:
 _MORE = bytes((73 * i + i * i // 251) % 255 for i in range(65_536))  # coded data of no meaning, without a marker
 
 
+_ARITHMETIC = (0xC9, 0xCA)  # headers of a frame that isn't Huffman coded
+
+
 def _ends_early(jpeg: bytes, pixels: np.ndarray, read) -> bool:  # read: bytes to pixels
     """Do the coded data of a JPEG end before its pixels do? libjpeg makes up the others, in one grey level, and says
     nothing. Where an edge has one grey level it is asked again with more data: a whole picture doesn't need them."""
     if b"\xff\xdd" in jpeg and _lost_restarts(jpeg): return True
     if all(np.ptp(edge) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])): return False
+    if any(marker in _ARITHMETIC for marker, *_ in _segments(jpeg)): return False  # it leaves out zeros at its end
     at = max((end for marker, _, end in _segments(jpeg) if marker == 0xDA), default=len(jpeg))
     return bool((read(jpeg) != read(jpeg[:at] + _MORE + jpeg[at:])).mean() > 1e-3)
 
@@ -436,7 +441,8 @@ def _from_file(data: bytes, min_side: int | None = None, with_colour: bool = Fal
 _TAGS = ["Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation", "PlanarConfiguration",
          "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "PixelPaddingValue",
          "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "WindowCenter",
-         "WindowWidth", "VOILUTFunction", "VOILUTSequence", "BurnedInAnnotation"]
+         "WindowWidth", "VOILUTFunction", "VOILUTSequence", "BurnedInAnnotation", "PresentationLUTShape",
+         "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _CODECS = {"JPEG": "pylibjpeg pylibjpeg-libjpeg", "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg"}
 
 # %% ../nbs/api/01_image.ipynb #c039
@@ -566,13 +572,39 @@ def _window(
     if function == "LINEAR": center, width = center - 0.5, width - 1
     return _scale(values, center - width / 2, center + width / 2)
 
+# %% ../nbs/api/01_image.ipynb #c045b
+def _entries(item, order: str) -> tuple[np.ndarray, int]:  # order: "<" or ">"; entries, bits of each
+    "What a DICOM look-up table holds. Some writers pack two entries of 8 bits into a word, or count too few bits."
+    n, bits, data = (int(item.LUTDescriptor[0]) & 0xFFFF) or 65_536, int(item.LUTDescriptor[2]), item.LUTData
+    if isinstance(data, bytes):
+        packed = bits == 8 and order == "<" and len(data) < 2 * n
+        data = np.frombuffer(data, np.uint8 if packed else f"{order}u2")
+    entries = np.asarray(data, np.int64).reshape(-1)[:n].astype(np.uint16)
+    if len(entries) < n or not 8 <= bits <= 16:
+        raise ImageError("a look-up table in the DICOM file is not as its descriptor says", "Export it again.")
+    return entries, max(bits, int(entries.max()).bit_length())
+
+
+def _looked_up(values, item, order: str) -> tuple[np.ndarray, int]:  # uint8 or uint16, its bits
+    "Values by way of a DICOM look-up table; those before its first and after its last entry take that one."
+    entries, bits = _entries(item, order)
+    first = int(item.LUTDescriptor[1])
+    # its VR follows the stored pixels' sign, not the values'
+    if first > 32_767 and values.dtype.kind != "u" and values.max() < first: first -= 65_536
+    out = np.empty(values.shape, np.uint8 if bits == 8 else np.uint16)
+    rows = max(1, _BAND // max(1, values[0].size))
+    for start in range(0, len(values), rows):
+        at = np.rint(values[start:start + rows].astype(np.float32)) - np.float32(first)
+        out[start:start + rows] = entries[np.clip(at, 0, len(entries) - 1, out=at).astype(np.int32)]
+    return out, bits
+
 # %% ../nbs/api/01_image.ipynb #c046
 def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
     "Stored DICOM values as the grey that the file asks to be shown."
-    from pydicom.pixels import apply_modality_lut, apply_voi
+    order = "<" if ds.original_encoding[1] else ">"
     slope, intercept = float(ds.get("RescaleSlope") or 1), float(ds.get("RescaleIntercept") or 0)
     padding = _padding(ds, stored)
-    if "ModalityLUTSequence" in ds: values = apply_modality_lut(stored, ds)
+    if ds.get("ModalityLUTSequence"): values = _looked_up(stored, ds.ModalityLUTSequence[0], order)[0]
     elif (slope, intercept) != (1, 0): values = _rescaled(stored, slope, intercept)
     else: values = stored
     first = lambda v: float(v[0] if hasattr(v, "__iter__") else v)
@@ -581,11 +613,11 @@ def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H,
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ImageError("the DICOM file rescales its pixels to no finite numbers", code="unsupported")
     if ds.get("VOILUTSequence"):
-        grey = _scale(apply_voi(np.rint(values).astype(np.int32), ds), 0,
-                      2 ** int(ds.VOILUTSequence[0].LUTDescriptor[2]) - 1)
+        values, bits = _looked_up(values, ds.VOILUTSequence[0], order)
+        grey = _scale(values, 0, 2 ** bits - 1)
     elif center not in (None, "") and width not in (None, "") and first(width) >= (1 if function == "LINEAR" else 1e-6):
         grey = _window(values, first(center), first(width), function)
-    elif values.dtype == np.uint8: grey = values.copy()
+    elif values.dtype == np.uint8 and (values is not stored or int(ds.BitsStored) == 8): grey = values.copy()
     else:
         grey, notes = _stretch(values, slice(None) if padding is None or padding.all() else ~padding), (_STRETCHED,)
     if ds.PhotometricInterpretation == "MONOCHROME1": grey = 255 - grey
@@ -609,6 +641,29 @@ def _padding(ds, stored):
     low, high = sorted((int(value), int(limit)))
     return (stored >= low) & (stored <= high)
 
+
+def _take_groups(ds):
+    "The window and the rescale that an enhanced file of one frame keeps in its functional groups."
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in (ds.get(groups) or [])[:1]:
+            for kind in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+                for part in (group.get(kind) or [])[:1]:
+                    for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"):
+                        if name in part: setattr(ds, name, part[name].value)
+
+
+_LIGHT = {"IDENTITY": "MONOCHROME2", "INVERSE": "MONOCHROME1"}  # what a Presentation LUT Shape goes with
+
+
+def _remarks(ds) -> tuple[str, ...]:
+    "What the header says that a reader should know."
+    kind, notes = str(ds.PhotometricInterpretation), ()
+    if str(ds.get("BurnedInAnnotation", "")).upper() == "YES":
+        notes += ("the file says that text is burned into the picture: it may name the patient",)
+    if kind in _LIGHT.values() and _LIGHT.get(str(ds.get("PresentationLUTShape")), kind) != kind:
+        notes += ("the file contradicts itself about what is white: other viewers may show its negative",)
+    return notes
+
 # %% ../nbs/api/01_image.ipynb #c046b
 _OVERLAYS = [(group << 16) + 0x0102 for group in range(0x6000, 0x6020, 2)]  # Overlay Bit Position
 _MASKED = "overlay graphics in the pixels' upper bits were left out"
@@ -628,7 +683,8 @@ def _is_masked(ds, uid, stored) -> bool:
     if uid.is_encapsulated or stored.ndim == 3: return False
     order = "<" if uid.is_little_endian else ">"
     raw = np.frombuffer(ds.PixelData, f"{order}{stored.dtype.kind}{stored.itemsize}", stored.size)
-    return bool((raw != stored.ravel()).any())
+    beyond = raw.view(f"{order}u{stored.itemsize}") >> int(ds.BitsStored)  # zeros there hide nothing, not even a sign
+    return bool((beyond.astype(bool) & (raw != stored.ravel())).any())
 
 
 def _check_jpeg_frame(ds, uid, stored):
@@ -652,10 +708,11 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
         uid = _transfer_syntax(data)
         ds = dcmread(BytesIO(data), specific_tags=_TAGS + _OVERLAYS)
         _check_header(ds, uid)
+        _take_groups(ds)
         stored = _decoded(ds, uid)
         pixels, notes = _grey(Image.fromarray(stored)) if stored.ndim == 3 else _shown(ds, stored)
         tint = _colour_of(Image.fromarray(stored)) if with_colour and stored.ndim == 3 else 0.0
-        notes += _check_bits(ds, uid, stored)
+        notes += _check_bits(ds, uid, stored) + _remarks(ds)
     except ImageError as error: raise error from None
     except MemoryError: raise
     except EOFError:
@@ -664,8 +721,6 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
     except Exception as error:
         raise ImageError(f"the DICOM file is damaged and can't be decoded ({type(error).__name__})",
                          "Copy it again.") from None
-    if str(ds.get("BurnedInAnnotation", "")).upper() == "YES":
-        notes += ("the file says that text is burned into the picture: it may name the patient",)
     return Radiograph(pixels, int(ds.Columns), int(ds.Rows), str(ds.PhotometricInterpretation), "DICOM", notes, tint)
 
 
@@ -674,7 +729,8 @@ def _decoded(ds, uid) -> np.ndarray:  # (H, W) or (H, W, 3)
     from pydicom.pixels import get_decoder
     try: stored = get_decoder(uid).as_array(ds, index=0)[0]
     except RuntimeError as error:  # every decoder that is installed gave up
-        if int(ds.get("BitsStored") or 0) > 8 and "JPEG" in uid.name and "2000" not in uid.name: raise _missing_codec(uid) from error
+        deep = int(ds.get("BitsStored") or 0) > 8 and "JPEG" in uid.name and "2000" not in uid.name
+        if deep and set(get_decoder(uid).available_plugins) <= {"pillow"}: raise _missing_codec(uid) from error
         raise
     _check_jpeg_frame(ds, uid, stored)
     samples = int(ds.get("SamplesPerPixel", 1))
