@@ -332,6 +332,24 @@ def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
     assert done.returncode and "is refused" in done.out and "Traceback" not in done.out
 
 
+def test_a_bundle_is_signed_from_within_and_checked_behind_a_link(tmp_path, monkeypatch):
+    "As `current` leads to one of several versions."
+    from xraypneu.signature import Trust, check_signature
+
+    key, public, folder = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "v1"
+    run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
+    run(["openssl", "ec", "-in", str(key), "-pubout", "-out", str(public)], tmp_path)
+    folder.mkdir()
+    (folder / "bundle.json").write_text("{}")
+    monkeypatch.chdir(folder)
+    sign(".", key)
+    (tmp_path / "current").symlink_to("v1")
+    assert {check_signature(p, Trust(key=str(public))) for p in (".", tmp_path / "current")} == {"verified"}
+    sign(tmp_path / "current", key)
+    assert check_signature(folder, Trust(key=str(public))) == "verified"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["current", "key.pem", "key.pub", "v1"]
+
+
 def test_a_bundle_that_is_exchanged_after_its_signature_was_checked(tmp_path, monkeypatch):
     "Whoever can write to the folder waits for the check to end."
     import model_signing
