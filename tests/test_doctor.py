@@ -143,3 +143,12 @@ def test_a_name_in_a_command_is_one_word(project):
     (project / ".dvc/config").write_text("[core]\n    remote = \"a;touch b\"\n['remote \"a;touch b\"']\n    url = http://127.0.0.1:9/\x1b]0;x\n")
     check = doctor.check_remote(project)
     assert "--name 'a;touch b'" in check.mend and "\x1b" not in doctor.report([check])
+
+
+def test_modules_beside_the_data_are_not_run(tmp_path, monkeypatch):
+    "Python would take them for the packages of their names."
+    for module in ("numpy", "PIL", "ipykernel_launcher"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    assert doctor.check_imports(".", {"numpy": "numpy", "pillow": "PIL"}).ok and doctor.check_kernel(".").ok
+    assert not (tmp_path / "ran").exists()

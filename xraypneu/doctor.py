@@ -121,7 +121,8 @@ def check_imports(root: str | os.PathLike = ".", modules: dict | None = None) ->
     names = [Requirement(r).name for r in requirements(root)]
     modules = {n: IMPORTS.get(n, n) for n in names if _version(n)} if modules is None else modules
     try:
-        done = subprocess.run([sys.executable, "-c", _TRY, *modules.values()], capture_output=True, text=True, timeout=300, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, cwd=root)
+        # -P: a numpy.py that lies in this folder, perhaps brought by an archive, is none of the packages
+        done = subprocess.run([sys.executable, "-P", "-c", _TRY, *modules.values()], capture_output=True, text=True, timeout=300, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, cwd=root)
         said, ended = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith(("try ", "no "))], done.returncode
     except subprocess.TimeoutExpired as e:
         said, ended = [line.split(maxsplit=2) for line in (e.stdout or b"").decode().splitlines() if line.startswith(("try ", "no "))], "no end after 300 s"
@@ -147,7 +148,8 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:  
     except NoSuchKernel:
         return Check("kernel", False, "there is no Jupyter kernel python3", mend)
     try:
-        manager, client = start_new_kernel(startup_timeout=timeout, kernel_name="python3", stderr=subprocess.DEVNULL)
+        # not in this folder, whose files it might import
+        manager, client = start_new_kernel(startup_timeout=timeout, kernel_name="python3", stderr=subprocess.DEVNULL, cwd=sys.prefix)
     except Exception as e:  # each way to fail has its own
         return Check("kernel", False, f"the kernel in {where} doesn't start: {str(e).splitlines()[0] if str(e) else type(e).__name__}", mend)
     try:
