@@ -332,6 +332,15 @@ def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
     assert done.returncode and "is refused" in done.out and "Traceback" not in done.out
 
 
+def test_the_image_s_files_can_be_read_by_its_user():
+    "A clone's own modes, of umask 077 perhaps, don't reach the last stage; without voila.py there would be no token."
+    build, last = re.split(r"^FROM python\n", (ROOT / "deploy/Dockerfile").read_text(), flags=re.M)
+    copied = re.findall(r"^COPY --from=build (\S+)", last, re.M)
+    assert len(copied) == len(re.findall("^(COPY|ADD) ", last, re.M)) and "USER 10001" in last
+    readable = re.search(r"^COPY \. \.\n(?:#.*\n)*RUN chmod -R a\+rX (.*)$", build, re.M)[1].split()
+    assert all(c == "/venv" or c.split("/")[2] in readable for c in copied)
+
+
 def test_a_bundle_is_signed_from_within_and_checked_behind_a_link(tmp_path, monkeypatch):
     "As `current` leads to one of several versions."
     from xraypneu.signature import Trust, check_signature
