@@ -6,6 +6,7 @@ import io
 import json
 import random
 import shutil
+import sys
 import tracemalloc
 import zipfile
 
@@ -445,3 +446,21 @@ def test_figures_of_another_model_are_not_shown_as_this_ones(tmp_path, content, 
     file.write_text(json.dumps(content(json.loads(file.read_text()))))
     assert cli.main(["info", "--bundle", str(folder)], out) == 0
     assert words in out.getvalue() and "accuracy" not in out.getvalue()
+
+
+def test_info_of_a_registered_bundle(monkeypatch):
+    "An MLflow address is no folder."
+    monkeypatch.setattr("xraypneu.tracking.registered_bundle", lambda uri: SHIPPED)
+    out = io.StringIO()
+    assert cli.main(["info", "--bundle", "models:/xraypneu@champion"], out) == 0 and load_bundle().hash in out.getvalue()
+
+
+@pytest.mark.parametrize("command, module, extra", [("promote", "pandas", "pipeline"), ("remote", "dvc", "team")])
+def test_a_command_of_the_light_install_names_what_it_lacks(tmp_path, monkeypatch, capsys, command, module, extra):
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in [n for n in sys.modules if n == "xraypneu.registry" or n.partition(".")[0] == module]: monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    assert cli.main([command], io.StringIO()) == 2
+    said = capsys.readouterr().err
+    assert module in said and f"pip install 'xraypneu[{extra}]'" in said

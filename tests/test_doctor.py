@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import run
 
-from xraypneu import doctor, tracking
+from xraypneu import doctor, redact, tracking
 from xraypneu.journal import Journal
 
 PASSWORD = "s3cret"
@@ -106,3 +106,49 @@ def test_a_password_in_the_query_of_the_store_is_not_shown(tmp_path, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9/?user=me&password=s3cr3t")
     found = doctor.check_tracking(tmp_path)
     assert found.ok is False and "user=me" in found.found and "s3cr3t" not in doctor.report([found])
+
+
+@pytest.mark.parametrize("password", ["s3c/r3t", "s3c#r3t", "s3c?r3t", "12/s3cr3t"])
+def test_no_character_of_a_database_s_password_has_it_shown(tmp_path, monkeypatch, password):
+    "SQLAlchemy takes / # ? in a password as they are. It would be stored beside the run, and printed."
+    uri = f"postgresql://me:{password}@127.0.0.1:9/runs"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert tracking.public_url(uri) == "postgresql://***@127.0.0.1:9/runs"
+    assert password not in redact.scrub(f"could not connect to {uri} with {password}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://127.0.0.1:9/runs?user=me&password={password.replace('#', '')}")
+    assert "r3t" not in redact.scrub(f"password {password.replace('#', '')}")
+
+
+def configured(project, text):
+    (project / ".dvc/config").write_text("[core]\n    remote = old\n['remote \"old\"']\n" + text)
+
+
+def test_a_password_in_the_address_of_a_remote(project):
+    "It is named where git publishes it, and shown nowhere, not in the command that mends it either."
+    configured(project, f"    url = http://me:{PASSWORD}@127.0.0.1:9/x\n")
+    secrets, remote = doctor.check_secrets(project), doctor.check_remote(project)
+    assert "a password in remote.old.url" in secrets.found and secrets.mend.startswith("dvc remote modify old url ADDRESS")
+    assert remote.ok is False and PASSWORD not in doctor.report([secrets, remote])
+
+
+@pytest.mark.parametrize("line", [f"password: {PASSWORD}", f'password "{PASSWORD}'])
+def test_a_line_that_dvc_cannot_read_is_not_quoted(project, line):
+    configured(project, f"    url = http://127.0.0.1:9/x\n    {line}\n")
+    check = doctor.check_remote(project)
+    assert check.ok is False and "line 5" in check.found and PASSWORD not in doctor.report([check])
+
+
+def test_a_name_in_a_command_is_one_word(project):
+    "The configuration came with the repository; its owner's words are no commands."
+    (project / ".dvc/config").write_text("[core]\n    remote = \"a;touch b\"\n['remote \"a;touch b\"']\n    url = http://127.0.0.1:9/\x1b]0;x\n")
+    check = doctor.check_remote(project)
+    assert "--name 'a;touch b'" in check.mend and "\x1b" not in doctor.report([check])
+
+
+def test_modules_beside_the_data_are_not_run(tmp_path, monkeypatch):
+    "Python would take them for the packages of their names."
+    for module in ("numpy", "PIL", "ipykernel_launcher"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    assert doctor.check_imports(".", {"numpy": "numpy", "pillow": "PIL"}).ok and doctor.check_kernel(".").ok
+    assert not (tmp_path / "ran").exists()

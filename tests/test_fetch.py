@@ -244,7 +244,7 @@ def test_a_part_of_another_file(site, to):
     assert site.seen[-1][1] is None  # it was asked for again, from the beginning
 
 
-@pytest.mark.parametrize("address", ["http://[::1", "http://\xff\xfe/data.zip", "//[bad]/"])
+@pytest.mark.parametrize("address", ["http://[::1", "http://\xff\xfe/data.zip", "//[bad]/", "http://127.0.0.1:99999/"])
 @pytest.mark.parametrize("sha256", [None, "0" * 64])
 def test_redirected_to_no_address(site, to, address, sha256):
     site.moved = address
@@ -496,6 +496,19 @@ def test_tls_that_is_none(site, to):
 @pytest.mark.parametrize("url, words", [("ftp://me:s3cr3t-pa55@host/a.zip", "not by ftp"), ("file:///etc/passwd", "not by file"), ("https:///a", "names no host"), ("http://me:s3cr3t-pa55@h:x/a", "can't be understood"),
                                         ("http://[::1/a", "can't be understood"), ("nowhere.zip", "there is no file"), ("s3://bucket/a.zip", "not by s3")])
 def test_addresses(to, url, words): fails(url, to, words)
+
+
+def test_a_home_that_nobody_knows(to, monkeypatch):
+    "In a container of a user without a name there is none."
+    fails("~nobody-of-that-name/a.zip", to, "there is no file")
+    to.parent.mkdir(exist_ok=True)
+    monkeypatch.chdir(to.parent)
+    fails(ROOT / "README.md", Path("~nobody-of-that-name"), "neither a zip")
+
+
+def test_certificates_that_are_not_there(to, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    fails("https://127.0.0.1:9/a.zip", to, "/nowhere/ca.pem", retries=0)
 
 
 @pytest.mark.parametrize("value", ["", "abc", "g" * 64, "md5:" + "0" * 32])

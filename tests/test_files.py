@@ -152,6 +152,8 @@ def test_mode_is_kept(tmp_path):
         os.umask(before)
     file.chmod(0o600)
     assert mode(write_file(file, "2")) == 0o600
+    with writing(file):  # what is written is private before it takes the file's place
+        assert [mode(p) for p in tmp_path.glob(".a.*.tmp")] == [0o600]
     with replacing(folder): pass
     assert mode(folder) == 0o755
     folder.chmod(0o2770)

@@ -137,6 +137,15 @@ def test_a_wrong_setting_stops_the_server(tmp_path, name, value):
     assert f"XRAYPNEU_{name}" in str(e.value) and "does not start" in str(e.value) and "Traceback" not in str(e.value)
 
 
+def test_a_token_that_nobody_asks_for_opens_no_page(monkeypatch):
+    "A server that was started in another folder, or may not read voila.py, has no token and no limits."
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
+    dashboard.Dashboard()
+    monkeypatch.setenv("XRAYPNEU_TOKEN", load.TOKEN)  # voila.py would have taken it away
+    with pytest.raises(RuntimeError, match="does not ask for it"):
+        dashboard.Dashboard()
+
+
 def test_what_a_client_made_up_is_not_logged(server):
     "Paths, methods, requests that are none, and whatever a widget's message contains."
 

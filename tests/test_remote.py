@@ -204,6 +204,23 @@ def test_folder_without_permission(project, tmp_path):
 # --- what configure refuses
 
 
+@pytest.mark.parametrize("where, password", [("störe", None), ("https://127.0.0.1:9/x", "pä55wörd")])
+def test_letters_beyond_ascii(project, tmp_path, where, password):
+    "DVC reads its configuration as UTF-8, and would write it as ASCII."
+    url = where if password else str(tmp_path / where)
+    made = configure(url, user="ann" if password else None, password=password, root=project)
+    assert made.url == url and url in dvc(project, "remote", "list").out
+    if password:
+        assert doctor.remote._config(project)["remote"]["origin"]["password"] == password
+        return
+    dvc(project, "push")
+    assert probe(root=project).ok
+
+
+def test_a_home_that_nobody_knows(project):
+    assert configure("~nobody-of-that-name/x", root=project).url.endswith("~nobody-of-that-name/x")
+
+
 def test_secret_only_where_git_ignores_it(project):
     ignore = project / ".dvc/.gitignore"
     text = ignore.read_text()

@@ -332,6 +332,33 @@ def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
     assert done.returncode and "is refused" in done.out and "Traceback" not in done.out
 
 
+def test_the_image_s_files_can_be_read_by_its_user():
+    "A clone's own modes, of umask 077 perhaps, don't reach the last stage; without voila.py there would be no token."
+    build, last = re.split(r"^FROM python\n", (ROOT / "deploy/Dockerfile").read_text(), flags=re.M)
+    copied = re.findall(r"^COPY --from=build (\S+)", last, re.M)
+    assert len(copied) == len(re.findall("^(COPY|ADD) ", last, re.M)) and "USER 10001" in last
+    readable = re.search(r"^COPY \. \.\n(?:#.*\n)*RUN chmod -R a\+rX (.*)$", build, re.M)[1].split()
+    assert all(c == "/venv" or c.split("/")[2] in readable for c in copied)
+
+
+def test_a_bundle_is_signed_from_within_and_checked_behind_a_link(tmp_path, monkeypatch):
+    "As `current` leads to one of several versions."
+    from xraypneu.signature import Trust, check_signature
+
+    key, public, folder = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "v1"
+    run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
+    run(["openssl", "ec", "-in", str(key), "-pubout", "-out", str(public)], tmp_path)
+    folder.mkdir()
+    (folder / "bundle.json").write_text("{}")
+    monkeypatch.chdir(folder)
+    sign(".", key)
+    (tmp_path / "current").symlink_to("v1")
+    assert {check_signature(p, Trust(key=str(public))) for p in (".", tmp_path / "current")} == {"verified"}
+    sign(tmp_path / "current", key)
+    assert check_signature(folder, Trust(key=str(public))) == "verified"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["current", "key.pem", "key.pub", "v1"]
+
+
 def test_a_bundle_that_is_exchanged_after_its_signature_was_checked(tmp_path, monkeypatch):
     "Whoever can write to the folder waits for the check to end."
     import model_signing

@@ -495,23 +495,23 @@ def test_release(show):
 
 
 def test_pull_brings_what_git_names(tmp_path):
-    "A set under DVC, pushed, cloned and pulled as train.yml does; then a store that lost it."
+    "A set under DVC, whose name git would quote, pushed, cloned and pulled as train.yml does; then a store that lost it."
     mine, yours, store, pull = tmp_path / "mine", tmp_path / "yours", tmp_path / "store", ROOT / ".ci/pull"
     where = {"XRAYPNEU_REMOTE_URL": str(store), "XRAYPNEU_REMOTE_PASSWORD": ""}
     mine.mkdir()
     run(["git", "init", "-q", "-b", "main"], mine)
     run(["dvc", "init", "-q"], mine)
-    (mine / "params.yaml").write_text("data: {path: films}\n")
-    (mine / "films").mkdir()
-    (mine / "films/a.txt").write_text("a radiograph")
-    run(["dvc", "add", "-q", "films"], mine)
+    (mine / "params.yaml").write_text("data: {path: Röntgenbilder}\n")
+    (mine / "Röntgenbilder").mkdir()
+    (mine / "Röntgenbilder/a.txt").write_text("a radiograph")
+    run(["dvc", "add", "-q", "Röntgenbilder"], mine)
     run(["git", "add", "-A"], mine)
-    run(["git", "commit", "-q", "-m", "films"], mine)
+    run(["git", "commit", "-q", "-m", "Röntgenbilder"], mine)
     run([sys.executable, "-m", "xraypneu.cli", "remote"], mine, **where)
     run(["dvc", "push", "-q"], mine)
     run(["git", "clone", "-q", str(mine), str(yours)], tmp_path)
     out = run(["bash", str(pull)], yours, **where).out
-    assert "pulled: films.dvc" in out and (yours / "films/a.txt").read_text() == "a radiograph" and (yours / ".cache/ci/pulled").exists()
+    assert "pulled: Röntgenbilder.dvc" in out and (yours / "Röntgenbilder/a.txt").read_text() == "a radiograph" and (yours / ".cache/ci/pulled").exists()
 
     for lost in [p for p in store.rglob("*") if p.is_file()]: lost.unlink()
     run(["git", "clone", "-q", str(mine), str(tmp_path / "theirs")], tmp_path)

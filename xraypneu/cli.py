@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 from . import __version__
-from .bundle import load_bundle
 from .definitions import CARD, METRICS
 from .files import write_file
 from .image import ImageError
@@ -99,7 +98,9 @@ def _figures(bundle):
 
 
 def _info(args, out):
-    bundle = load_bundle(args.bundle)
+    from xraypneu.predict import _bundle_of
+
+    bundle = _bundle_of(args.bundle, "fp32")
     metrics, why = _figures(bundle)
     if args.json:
         out.write(json.dumps({"version": __version__, "folder": str(bundle.folder), "hash": bundle.hash, "bundle": bundle.info, "metrics": metrics}, indent=1, sort_keys=True) + "\n")
@@ -130,7 +131,7 @@ def _fetch(args, out):
 def _remote(args, out):
     import getpass
 
-    from xraypneu.remote import RemoteError, configure, current, probe, restore
+    from xraypneu.remote import RemoteError, _shown, configure, current, probe, restore
 
     if args.restore:
         files = restore(args.name, deep=args.deep)
@@ -142,7 +143,7 @@ def _remote(args, out):
     ask = args.user and not os.environ.get("XRAYPNEU_REMOTE_PASSWORD") and sys.stdin.isatty()
     configured = configure(args.address, args.name, args.user, getpass.getpass(f"Password of {args.user}: ") if ask else None, method=args.method, endpoint=args.endpoint, region=args.region, keyfile=args.keyfile)
     found = probe(configured.name, most=None if args.deep else 1000, deep=args.deep)
-    out.write(f"remote {configured.name}: {configured.url} ({configured.kind}), in .dvc/config.local, which git does not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else ""))
+    out.write(f"remote {configured.name}: {_shown(configured.url)} ({configured.kind}), in .dvc/config.local, which git does not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else ""))
     return 0  # it is configured; whether it works is the doctor's to judge
 
 
@@ -278,6 +279,12 @@ def main(argv=None, out=None) -> int:  # the exit status
     except BrokenPipeError:  # the reader had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as e:
+        if not e.name or e.name.partition(".")[0] == "xraypneu": raise
+        extra = "team" if args.command == "remote" else "pipeline"
+        lacking = f"{args.command} needs the package {e.name}, which is not installed"
+        print(f"xraypneu: {lacking}: pip install 'xraypneu[{extra}]'", file=sys.stderr)
+        return 2
     except Exception as e:  # our own errors are for the user to read, each in one line; any other is a fault and keeps its traceback
         if not isinstance(e, OSError) and not type(e).__module__.startswith("xraypneu."): raise
         print(scrub(f"xraypneu: {e}"), file=sys.stderr)

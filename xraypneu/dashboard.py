@@ -165,6 +165,14 @@ FORGET = "Forget them first."
 WENT_WRONG = "Something went wrong on the server; its log says what. Try again, or start a new session."
 
 
+def _asked_for_token():
+    "Raise where a token is set that the server doesn't ask for: voila.py takes it out of the environment."
+    if os.environ.get("XRAYPNEU_TOKEN") and os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
+        raise RuntimeError("XRAYPNEU_TOKEN is set, and this server does not ask for it: it has not read voila.py, which "
+                           "holds all its limits. Start it in the folder of voila.py, as a user who may read that: "
+                           "voila nbs/app/dashboard.ipynb")
+
+
 class Dashboard:
     "The page and what stands behind it; takes any `Predictor`, or what one is made of."
 
@@ -172,6 +180,7 @@ class Dashboard:
         self,
         predictor=None,  # a `Predictor`, a bundle, its folder, an MLflow address; None: what XRAYPNEU_MODEL says, else the shipped model
     ):
+        _asked_for_token()
         self.uploads, self.results, self.open, self.counter = {}, {}, None, 0
         problem = ""
         try:

@@ -11,6 +11,7 @@ __all__ = ['IMPORTS', 'Check', 'report', 'status', 'requirements', 'check_python
 import configparser
 import importlib.metadata as metadata
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -41,7 +42,7 @@ def report(checks: list[Check]) -> str:
     for c in checks:
         found = without_controls(c.found)  # it may quote a file's name or a host
         lines.append(f"{mark[c.ok]:5}  {c.name:{width}}  {found}")
-        if c.mend: lines.append(f"{'':7}{'':{width}}  {'mend' if c.ok is False else 'to set up'}: {c.mend}")
+        if c.mend: lines.append(f"{'':7}{'':{width}}  {'mend' if c.ok is False else 'to set up'}: {without_controls(c.mend)}")
     wrong = sum(c.ok is False for c in checks)
     return "\n".join([*lines, "", f"{wrong} of {len(checks)} checks found something wrong." if wrong else "Nothing is wrong."])
 
@@ -120,7 +121,8 @@ def check_imports(root: str | os.PathLike = ".", modules: dict | None = None) ->
     names = [Requirement(r).name for r in requirements(root)]
     modules = {n: IMPORTS.get(n, n) for n in names if _version(n)} if modules is None else modules
     try:
-        done = subprocess.run([sys.executable, "-c", _TRY, *modules.values()], capture_output=True, text=True, timeout=300, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, cwd=root)
+        # -P: a numpy.py that lies in this folder, perhaps brought by an archive, is none of the packages
+        done = subprocess.run([sys.executable, "-P", "-c", _TRY, *modules.values()], capture_output=True, text=True, timeout=300, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, cwd=root)
         said, ended = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith(("try ", "no "))], done.returncode
     except subprocess.TimeoutExpired as e:
         said, ended = [line.split(maxsplit=2) for line in (e.stdout or b"").decode().splitlines() if line.startswith(("try ", "no "))], "no end after 300 s"
@@ -146,7 +148,8 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:  
     except NoSuchKernel:
         return Check("kernel", False, "there is no Jupyter kernel python3", mend)
     try:
-        manager, client = start_new_kernel(startup_timeout=timeout, kernel_name="python3", stderr=subprocess.DEVNULL)
+        # not in this folder, whose files it might import
+        manager, client = start_new_kernel(startup_timeout=timeout, kernel_name="python3", stderr=subprocess.DEVNULL, cwd=sys.prefix)
     except Exception as e:  # each way to fail has its own
         return Check("kernel", False, f"the kernel in {where} doesn't start: {str(e).splitlines()[0] if str(e) else type(e).__name__}", mend)
     try:
@@ -189,8 +192,12 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
         local = remote._project(root) / ".dvc/config.local"
         ignore = f"git rm --cached --ignore-unmatch {shlex.quote(str(local))} && echo /config.local >> {shlex.quote(str(local.with_name('.gitignore')))}"
         return Check("secrets", False, f"git publishes {', '.join(found)}; change the secret at the host too", ignore)
-    where = found[0].split(" in ")[0].split("remote.", 1)[1]
-    return Check("secrets", False, f"git publishes {', '.join(found)}; change the secret at the host too", shlex.join(["dvc", "remote", "modify", "--unset", *where.rsplit(".", 1)]) if "url" not in where else "dvc remote modify NAME url ADDRESS")
+    name, setting = re.search(r"remote\.(.+)\.(\w+) in \.dvc/", found[0]).groups()
+    mend = shlex.join(["dvc", "remote", "modify", "--unset", name, setting])
+    if setting == "url":
+        mend = shlex.join(["dvc", "remote", "modify", name, "url"])
+        mend += " ADDRESS   # without the password; then xraypneu remote --user USER"
+    return Check("secrets", False, f"git publishes {', '.join(found)}; change the secret at the host too", mend)
 
 
 def check_tracking(root: str | os.PathLike = ".", timeout: float = 3) -> Check:

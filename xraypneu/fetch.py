@@ -362,9 +362,9 @@ def unpack(
 # %% ../nbs/api/20_fetch.ipynb #c017
 def _target(to: str | os.PathLike, force: bool) -> Path:
     "The folder to make, with links resolved; refuses one that holds something."
-    to = Path(to).expanduser().resolve()
+    to = Path(os.path.expanduser(to)).resolve()  # which leaves ~ where nobody knows a home
     if to.exists() and not to.is_dir(): raise FetchError(f"the target {to} is a file", "give a folder with to=")
-    if Path.cwd().is_relative_to(to) or to == Path.home() or any((to / n).exists() for n in (".git", "dvc.yaml")):
+    if Path.cwd().is_relative_to(to) or str(to) == os.path.expanduser("~") or any((to / n).exists() for n in (".git", "dvc.yaml")):
         raise FetchError(f"the target {to} holds more than a data set, and it would be replaced", "give a folder of its own with to=, such as data/chest_xray")
     if to.is_dir() and any(to.iterdir()) and not force: raise FetchError(f"the target {to} is there already and not empty", "use it as it is (make run DATA=...), give another folder with to=, or replace it with force")
     try: to.parent.mkdir(parents=True, exist_ok=True)
@@ -459,7 +459,7 @@ def _why(e: BaseException, timeout: float) -> str:
         text += f" {type(e).__name__} {getattr(e, 'strerror', None) or ''}"
         inner = [a for a in (getattr(e, "reason", None), e.__cause__, e.__context__, *e.args) if isinstance(a, BaseException) and a not in seen]
         e = inner[0] if inner else None
-    for mark, words in (("TooSlow", "it sends next to nothing"), ("NameResolution", "the name of the host can't be resolved"), ("getaddrinfo", "the name of the host can't be resolved"), ("SSL", "its certificate can't be verified"), ("ProxyError", "the proxy doesn't work"), ("refused", "connection refused"),
+    for mark, words in (("TooSlow", "it sends next to nothing"), ("NameResolution", "the name of the host can't be resolved"), ("getaddrinfo", "the name of the host can't be resolved"), ("SSL", "its certificate can't be verified; where a proxy or host has one of your own, REQUESTS_CA_BUNDLE names the file"), ("ProxyError", "the proxy doesn't work"), ("refused", "connection refused"),
                         ("Timeout", f"no answer within {timeout:g} s"), ("timed out", f"no answer within {timeout:g} s"), ("unreachable", "no way to the host"), ("TooManyRedirects", "it redirects for ever")):
         if mark in text: return words
     return "the connection dropped"
@@ -589,7 +589,10 @@ class Resuming:
             except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
                 if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)): raise FetchError(f"{where} is no address that can be downloaded from", "give one that begins with https:// or http://") from None
                 error = FetchError(f"{where} can't be downloaded: {_why(e, self.timeout)}", OFFLINE)
-            except OSError as e: raise _os_error(e, "downloading", self.part.parent) from None
+            except OSError as e:
+                if e.errno is None:  # requests': its certificates are not there
+                    raise FetchError(f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting") from None
+                raise _os_error(e, "downloading", self.part.parent) from None
             further = self._have() > best + _PROGRESS
             failures, best = (1, self._have()) if further else (failures + 1, best)
             if failures > self.retries: raise error from None
@@ -687,6 +690,7 @@ class Resuming:
                 try:
                     r = session.get(url, auth=auth, **how)
                     if r.is_redirect: url = urljoin(url, requests.utils.requote_uri(session.get_redirect_target(r)))
+                    _ = urlsplit(url).port  # raises where it is none
                 except requests.RequestException: raise
                 except ValueError: raise FetchError(f"{where} redirects to an address that can't be understood", "check the address: open it in a browser") from None
                 with r:
@@ -784,9 +788,9 @@ def fetch_url(
     url, wanted, to = os.fspath(url), _wanted(sha256), _target(to, force)
     remote = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url)
     if remote: _split(url)
-    elif not Path(url).expanduser().is_file(): raise FetchError(f"there is no file {url.rpartition('@')[2]}", "give the path of an archive, or an address that begins with https://")
+    elif not os.path.isfile(os.path.expanduser(url)): raise FetchError(f"there is no file {url.rpartition('@')[2]}", "give the path of an archive, or an address that begins with https://")
     with _alone(to):
-        if not remote: return _from_file(Path(url).expanduser(), to, wanted, force, progress, limits)
+        if not remote: return _from_file(Path(os.path.expanduser(url)), to, wanted, force, progress, limits)
         with _nest(to) as nest:
             source = public_url(url)
             archive, found = _download(url, nest, wanted, timeout=timeout, retries=retries, wait=wait, progress=progress, most=limits.archive)

@@ -97,7 +97,8 @@ def writing(
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-        with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as out:
+        private = 0o666 if mode is None else mode  # from the first byte on
+        with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, private), "wb") as out:
             yield out
             out.flush()
             if mode is not None: os.chmod(tmp, mode)

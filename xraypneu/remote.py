@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from urllib.parse import urlsplit
 
 from .fetch import patient
 from .files import write_file, writing
-from .redact import without_controls
+from .redact import TOKEN, public_url, scrub, without_controls
 
 # %% ../nbs/api/21_remote.ipynb #c005
 KINDS = {"": "folder", "s3": "S3", "http": "HTTP", "https": "HTTP", "ssh": "SSH", "webdav": "WebDAV", "webdavs": "WebDAV"}
@@ -63,6 +64,14 @@ def _project(root):
     raise RemoteError(f"no DVC project in {here} or above it (no .dvc folder): go to the project, or make one with `dvc init`")
 
 
+def _config_fault(e):
+    "What is wrong with DVC's configuration, without the line that its parser quotes: a password may stand in it."
+    from configobj import ConfigObjError
+
+    line = next((x.line_number for x in _chain(e) if isinstance(x, ConfigObjError)), None)
+    return f"line {line} can't be understood" if line else str(e)
+
+
 def _config(root):
     "DVC's merged configuration."
     from dvc.config import Config, ConfigError
@@ -70,7 +79,7 @@ def _config(root):
     try:
         return Config(str(_project(root) / ".dvc"))
     except ConfigError as e:
-        raise RemoteError(f"DVC can't read its configuration in {_project(root) / '.dvc'}: {e}. Mend the file named, .dvc/config or .dvc/config.local") from None
+        raise RemoteError(f"DVC can't read its configuration in {_project(root) / '.dvc'}: {_config_fault(e)}. Mend the file named, .dvc/config or .dvc/config.local") from None
 
 
 def current(
@@ -111,7 +120,7 @@ def _address(url):
     if parts.password is not None: raise RemoteError("a password stands in the remote's address, where git, logs and process lists would show it. Give the address without, and user and password by themselves")
     if not _scheme(url):
         if re.match(r"[\w.-]+@[\w.-]+:", url): raise RemoteError(f"{url!r} is no address that DVC knows. For SSH: ssh://{url.replace(':', '/', 1)}")
-        return str(Path(url).expanduser().resolve())
+        return str(Path(os.path.expanduser(url)).resolve())
     if not parts.netloc: raise RemoteError(f"the remote's address {url!r} names no host or bucket. Examples: s3://bucket/path, https://host/path, ssh://host/path")
     return url
 
@@ -131,7 +140,7 @@ def _credentials(scheme, user, password, token, keyfile, auth):
         if bool(user) != bool(password): raise RemoteError("basic authentication wants user and password (XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD), and only one of the two is there")
         if not _sendable(user, password): raise RemoteError("user or password hold characters beyond Latin-1, which DVC can't send to a web host. Take others")
         return {"auth": "basic" if user else None, "user": user, "password": password}
-    if scheme == "ssh": return {"user": user, "password": password, "keyfile": str(Path(keyfile).expanduser().resolve()) if keyfile else None}
+    if scheme == "ssh": return {"user": user, "password": password, "keyfile": str(Path(os.path.expanduser(keyfile)).resolve()) if keyfile else None}
     if scheme in ("webdav", "webdavs"): return {"user": user, "password": password, "token": token}
     if scheme and (user or password): raise RemoteError(f"it isn't known what {scheme}:// calls a user and a password. Set them as DVC's documentation says: dvc remote modify --local NAME SETTING VALUE")
     return {}
@@ -175,6 +184,19 @@ def configure(
     return current(name, root)
 
 
+def _files(folder):
+    "DVC's configuration in a folder. DVC reads it as UTF-8, but writes ASCII: a folder Röntgen would be an error."
+    from configobj import ConfigObj
+    from dvc.config import Config, _pack_named
+
+    class Files(Config):
+        def _save_config(self, level, conf_dict):
+            with open(self.files[level], "wb") as out:
+                ConfigObj(_pack_named(conf_dict), encoding="utf-8").write(out)
+
+    return Files(str(folder))
+
+
 def _write(root, name, settings):
     "All of `settings` into config.local, or none."
     from configobj import ConfigObjError
@@ -187,8 +209,7 @@ def _write(root, name, settings):
     try:
         os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # private before there is anything to read
         os.chmod(file, 0o600)
-        config = Config(str(folder))
-        with config.edit("local") as local:
+        with _files(folder).edit("local") as local:
             local["remote"][name] = {k: "true" if v is True else "false" if v is False else str(v) for k, v in settings.items()}
             local["core"]["remote"] = name
         saved = Config(str(folder)).read("local")["remote"][name]
@@ -624,18 +645,19 @@ def _torn(found: _Found, name, deep):
 # %% ../nbs/api/21_remote.ipynb #c026
 def _mend(code, remote, given_name):
     "The command for a refusal."
-    command = "xraypneu remote" + (f" --name {remote.name}" if remote.name != "origin" or given_name else "")
+    name = shlex.quote(remote.name)
+    command = "xraypneu remote" + (f" --name {name}" if remote.name != "origin" or given_name else "")
     ask = f"{command} --user {'ACCESS_KEY' if remote.kind == 'S3' else 'USER'}"
     return {
-        "unreachable": f"{command} ADDRESS   # if {remote.url} is wrong; else see to the host and the network",
+        "unreachable": f"{command} ADDRESS   # if {_shown(remote.url)} is wrong; else see to the host and the network",
         "no_credentials": f"{ask}   # asks for the password; in CI set XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD",
         "wrong_credentials": f"{ask}   # asks for the password",
         "expired_credentials": f"{ask}   # with a new token from the host",
         "forbidden": f"{ask}   # of one who may, or have the host's owner let {remote.user or 'this user'} in",
-        "not_found": f"{command} ADDRESS   # the right one; or, where nothing has been pushed yet: dvc push -r {remote.name}",
+        "not_found": f"{command} ADDRESS   # the right one; or, where nothing has been pushed yet: dvc push -r {name}",
         "wrong_method": f"{command} --method PUT",
         "missing_plugin": f"pip install {PLUGINS.get(_scheme(remote.url), 'dvc-' + _scheme(remote.url))}",
-        "bad_config": f"dvc remote list && dvc config --list --show-origin | grep {remote.name}",
+        "bad_config": f"dvc remote list && dvc config --list --show-origin | grep {name}",
     }[code]
 
 
@@ -672,8 +694,10 @@ def probe(
 
 
 def _shown(url):
+    "An address without a password, a user name so long that it is a token, or a secret in the query."
     parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+    plain = parts.password is None and len(parts.username or "") < TOKEN
+    return without_controls(public_url(url) if not plain or parts.query else url)
 
 
 def _scrub(text, settings):
@@ -684,7 +708,7 @@ def _scrub(text, settings):
     for secret in filter(None, (settings.get(k) for k in SECRETS)):
         for form in (secret, quote(secret, safe=""), b64encode(f"{settings.get('user', '')}:{secret}".encode("latin-1", "replace")).decode(), b64encode(secret.encode()).decode()):
             text = text.replace(form, "***")
-    return without_controls(text)  # a host's words, which a terminal or CI may take for orders
+    return without_controls(scrub(text))  # a host's words, which a terminal or CI may take for orders
 
 
 @contextmanager

@@ -74,10 +74,10 @@ def sign(
     tool = _model_signing("nothing can be signed without it")
     if not folder.is_dir():
         raise SignatureError(f"There is no folder {folder} to sign")
-    target = folder / SIGNATURE
-    covered = tool.hashing.Config().set_ignored_paths(paths=[target], ignore_git_paths=False)
+    target, real = folder / SIGNATURE, Path(os.path.realpath(folder))  # which has a name, and is no link
+    covered = tool.hashing.Config().set_ignored_paths(paths=[real / SIGNATURE], ignore_git_paths=False)
     config = tool.signing.Config().set_hashing_config(covered)
-    new = folder.with_name(f".{folder.name}.{SIGNATURE}")  # beside the folder: a half-written one is never in it
+    new = real.with_name(f".{real.name}.{SIGNATURE}")  # beside the folder: a half-written one is never in it
     try:
         if key is None:
             if not os.environ.get(WORKFLOW):
@@ -85,7 +85,7 @@ def sign(
             config.use_sigstore_signer(use_ambient_credentials=True)
         else:
             config.use_elliptic_key_signer(private_key=Path(key))
-        config.sign(folder, new)
+        config.sign(real, new)
         new.replace(target)
     except Exception as e:  # each kind of key, token and host fails in its own way
         raise SignatureError(f"{folder} could not be signed: {_reason(e)}") from e
@@ -110,6 +110,7 @@ def _signed(signature):
 def _verified(folder, signer, read):
     "Raise where the signature is not one of all these files, and of those that were `read`, by `signer`."
     tool = _model_signing("the signature that was asked for can't be checked")
+    folder = Path(os.path.realpath(folder))  # model-signing refuses links, and the bundle may be found by one
     # its own guess would leave out .git, .gitignore and the like, where a file could hide
     covered = tool.hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=False)
     config = tool.verifying.Config().set_hashing_config(covered)
