@@ -491,12 +491,13 @@ class _Sweeping(_Endings):
 
 # %% ../nbs/api/27_guard.ipynb #c035
 class _Foldered(_Sweeping):
-    "Systems clean their temporary folder: what nobody has touched for days goes, and with it the connection files' place."
+    "Systems clean their temporary folder of what nobody has touched for days: the connection files' folder goes too."
     def _have_folder(self):
         try: found = os.lstat(self.connection_dir)
         except FileNotFoundError: found = None
         # somebody else may have made a folder of that name meanwhile
-        if found and stat.S_ISDIR(found.st_mode) and found.st_uid == getattr(os, "getuid", lambda: found.st_uid)(): return
+        ours = found and stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
+        if ours: return
         self.connection_dir = tempfile.mkdtemp(prefix="voila_", dir=os.path.dirname(self.connection_dir))
         if self.parent is not None: self.parent.connection_dir = self.connection_dir  # Voilà removes it when it ends
 
