@@ -178,6 +178,18 @@ def test_plain_upload(visit):
     assert rows(page)[1][1] == "plain.png"
 
 
+def test_a_plain_upload_that_is_too_large_is_said(visit):
+    "Its one message would be refused, and nothing else would say so."
+    page = visit()
+    page.click("text=Plain upload")
+    with page.expect_file_chooser() as chooser: page.click(".widget-upload")
+    chooser.value.set_files([{"name": "plain.png", "mimeType": "image/png", "buffer": film() + bytes(20_000_000)}])
+    page.wait_for_selector(".trouble:not([hidden])")
+    assert "ten megabytes" in page.inner_text(".trouble")
+    choose(page, ("chest.png", film()))
+    wait_rows(page, 1)
+
+
 def test_hostile_names(visit):
     page = visit()
     names = ["<img src=x onerror=alert(1)>.png", "gnp.‮exe.png", "n" * 296 + ".png", "=cmd|' C calc'!A0.png", "'; DROP TABLE films;.png"]
@@ -539,6 +551,8 @@ def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
             try: return urllib.request.urlopen(request, timeout=10, context=context).status
             except urllib.error.HTTPError as e: return e.code
 
+        cookies = page.context.cookies()
+        assert cookies and all(c["secure"] and c["sameSite"] == "Lax" for c in cookies), cookies
         assert code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400  # no subprotocol: never passed on
         assert 429 in [code("?token=open-sesame") for _ in range(14)]
     assert "open-sesame" not in "".join(p.read_text() for p in tmp_path.glob("*.log"))

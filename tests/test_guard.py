@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import subprocess
 import sys
 import time
 import urllib.error
@@ -13,7 +14,7 @@ import urllib.request
 import pytest
 from served import ROOT, Server, film
 
-from xraypneu import dashboard
+from xraypneu import dashboard, guard
 
 sys.path.insert(0, str(ROOT / "bench"))
 import load  # noqa: E402
@@ -261,7 +262,107 @@ def test_what_a_process_logs_is_not_in_the_log(tmp_path):
     assert load.leaks(s) == [] and (tmp_path / "ran").exists()
 
 
+def test_a_cleaned_temporary_folder_stops_nobody(tmp_path):
+    "Systems remove from /tmp what nobody has touched for days: the folder of the connection files too."
+    with Server(tmp_path, TMPDIR=str(tmp_path)) as s:
+        (folder,) = tmp_path.glob("voila_*")
+        folder.rmdir()
+        assert urllib.request.urlopen(s.url, timeout=60).status == 200
+        (new,) = tmp_path.glob("voila_*")
+        assert new != folder and new.stat().st_mode & 0o077 == 0
+    assert not list(tmp_path.glob("voila_*")) and "Traceback" not in s.log.read_text()
+
+
+def test_a_session_that_is_ended_while_it_starts_writes_no_traceback(tmp_path):
+    "Jupyter would interrupt it among its imports."
+    with Server(tmp_path) as s:
+        pages = []
+        for _ in range(2):
+            pages.append(urllib.request.urlopen(s.url, timeout=60))  # its first bytes: the process has only begun
+            time.sleep(0.3)
+        assert s.kernels()
+    for page in pages:
+        page.close()
+    assert "Kernel started" in s.log.read_text() and "Traceback" not in s.log.read_text()
+
+
+def test_somebody_elses_folder_is_not_used(tmp_path, monkeypatch):
+    manager, folder = guard.SessionManager(connection_dir=str(tmp_path / "voila_x")), tmp_path / "voila_x"
+    folder.mkdir()
+    manager._have_folder()
+    assert manager.connection_dir == str(folder)
+    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    manager._have_folder()
+    assert manager.connection_dir != str(folder)
+
+
+INIT = """
+import ctypes, os, signal, subprocess, sys, time
+ctypes.CDLL(None).prctl(36, 1)  # who loses its parent becomes this process's child, as process 1's
+from xraypneu.guard import be_init
+be_init()
+orphan = int(subprocess.check_output(["sh", "-c", "sleep 0.2 >/dev/null & echo $!"]))
+deadline = time.monotonic() + 5
+while os.path.exists(f"/proc/{orphan}") and time.monotonic() < deadline: time.sleep(0.05)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+print("left" if os.path.exists(f"/proc/{orphan}") else "gone", flush=True)
+time.sleep(20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of a container")
+def test_the_first_process_of_a_container_keeps_no_zombies():
+    "What a session's process leaves, when it's killed, goes; signals and the exit status pass through."
+    with subprocess.Popen([sys.executable, "-c", INIT], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline() == "gone\n"
+        process.terminate()
+        assert process.wait(10) == 7
+
+
+def test_sessions_of_one_address_share_a_pace():
+    "Ten sessions that each keep within a session's bounds would keep the server from answering others."
+    manager, now = guard.SessionManager(), [0.0]
+    for name, address in (("one", "192.0.2.1"), ("two", "192.0.2.1"), ("other", "192.0.2.2")):
+        manager.sessions[name] = manager._enter(address)
+    one, two, other = manager.sessions.values()
+    for session in (one, two, other):
+        session.flow.clock = session.flow.pace.clock = lambda: now[0]
+        session.flow.seen = session.flow.pace.seen = now[0]
+
+    def taken(session):
+        try:
+            session.flow.take({"msg_id": "m", "msg_type": "comm_msg"}, 10)
+        except ValueError as e:
+            assert "from one address" in str(e)
+            return False
+        session.flow.done("m")
+        return True
+
+    rate, counts = guard.Flow.RATE - 10, {}  # of each: well within a session's own bound
+    for second in range(40):
+        counts = dict.fromkeys(manager.sessions, 0)
+        for i in range(rate):
+            now[0] = second + i / rate
+            for name, session in manager.sessions.items():
+                counts[name] += taken(session)
+    assert counts["one"] + counts["two"] < guard.Flow.RATE + 10 and counts["other"] == rate, counts
+    manager.sessions = {}  # closing all pages and opening new ones changes nothing
+    assert manager._enter("192.0.2.1").flow.pace is one.flow.pace
+
+
 # --- the page's messages, in this process
+
+
+def test_a_long_report_gives_signs_of_life(monkeypatch):
+    "Page and server would take the silence for a lost session, and a thousand films take half a minute."
+    board, sent = dashboard.Dashboard(), []
+    board.app.send = lambda content, buffers=None: sent.append(content["kind"])
+    for which in ("plain", "opacity"):
+        board._on_message(None, {"kind": "sample", "which": which}, [])
+    monkeypatch.setattr(dashboard, "ALIVE_S", 0)
+    sent.clear()
+    board._on_message(None, {"kind": "download", "what": "html"}, [])
+    assert sent == ["working", "working", "file"]
 
 
 def any_value(rng, depth=0):
@@ -321,7 +422,7 @@ def test_no_message_gets_a_traceback(capfd, monkeypatch):
     board.app.send = lambda content, buffers=None: sent.append(
         json.dumps(content, ensure_ascii=False).encode()
     )  # as Jupyter: a lone surrogate can't be sent
-    kinds = {"row", "ack", "pong", "trouble", "operating", "rows", "show", "cleared", "file", "about"}
+    kinds = {"row", "ack", "pong", "trouble", "operating", "rows", "show", "cleared", "file", "about", "working"}
     for _ in range(1500):
         board._on_message(None, any_message(rng), [memoryview(b"abc")] * rng.choice([0, 0, 1, 1, 2]))
         assert len(board.results) <= 40 and len(board.uploads) <= dashboard.MAX_UPLOADS

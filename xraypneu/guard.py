@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['LOCAL_HOSTS', 'LIMITS', 'PROTOCOL', 'TYPES_IN', 'TYPES_OUT', 'METHODS', 'MAX_PARTS', 'MAX_JSON', 'MAX_CONTAINERS',
            'TURN_S', 'RENDER_S', 'Limits', 'client_address', 'host_allowed', 'cross_site', 'refusal', 'message_page',
-           'GuardedServer', 'split_message', 'read_message', 'Flow', 'turn_away', 'SessionManager', 'GuardedConnection',
-           'private_text', 'private_logging', 'log_request', 'install', 'before_a_session']
+           'GuardedServer', 'split_message', 'read_message', 'Pace', 'Flow', 'turn_away', 'SessionProcess',
+           'SessionManager', 'GuardedConnection', 'private_text', 'private_logging', 'log_request', 'be_init',
+           'install', 'before_a_session']
 
 # %% ../nbs/api/27_guard.ipynb #c003
 import asyncio
@@ -18,6 +19,8 @@ import logging
 import os
 import re
 import signal
+import stat
+import tempfile
 import time
 import traceback
 import uuid
@@ -30,12 +33,13 @@ from urllib.parse import quote, urlsplit
 from jupyter_core.utils import ensure_async
 from jupyter_server.base.call_context import CallContext
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, ResponseStartLine
 from tornado.netutil import is_valid_ip
 from tornado.web import Finish, HTTPError
 from tornado.websocket import WebSocketClosedError
+from traitlets import default
 
 _log = logging.getLogger("xraypneu.guard")
 
@@ -324,6 +328,27 @@ def read_message(
     return header, content
 
 # %% ../nbs/api/27_guard.ipynb #c028
+class Pace:
+    "How many messages come from one client address, through all its sessions."
+    def __init__(self, clock=time.monotonic):
+        self.rate = max(Flow.RATE, 30 * LIMITS.per_address)  # a second; a page that uploads sends some 40
+        self.clock, self.seen, self.tokens = clock, clock(), self.burst
+
+    @property
+    def burst(self): return 10 * self.rate
+
+    def refill(self):
+        now = self.clock()
+        self.tokens = min(self.burst, self.tokens + self.rate * (now - self.seen))
+        self.seen = now
+
+    def take(self):
+        "ValueError where it is one message too many."
+        self.refill()
+        self.tokens -= 1
+        if self.tokens < 0: raise ValueError(f"more than {self.rate} messages a second from one address")
+
+
 class Flow:
     "How much one session has to deal with."
     IN_FLIGHT = 48_000_000  # bytes that the session has not dealt with
@@ -331,12 +356,14 @@ class Flow:
     RATE, BURST = 300, 3000  # messages a second; and at once
     OPENED = 64  # comm_open of a session
 
-    def __init__(self, clock=time.monotonic):
+    def __init__(self, clock=time.monotonic, pace=None):
         self.clock, self.seen, self.tokens, self.opened = clock, clock(), self.BURST, 0
+        self.pace = pace  # of the client's address
         self.waiting, self.bytes_in = {}, 0  # msg_id: size and time
 
     def take(self, header, size):
         "A message goes to the session; ValueError where it is one too many."
+        if self.pace: self.pace.take()
         now = self.clock()
         self.tokens = min(self.BURST, self.tokens + self.RATE * (now - self.seen)) - 1
         self.seen = now
@@ -409,6 +436,7 @@ class _Endings(AsyncMappingKernelManager):
     def __init__(self, **kw):
         super().__init__(**kw)
         self.sessions = {}  # kernel id: _Session
+        self.paces = {}  # client address: Pace
         self._tidied = 0.0
 
     def overdue(self, kernel_id):
@@ -462,7 +490,19 @@ class _Sweeping(_Endings):
         await ensure_async(self.shutdown_kernel(kernel_id, now=True))
 
 # %% ../nbs/api/27_guard.ipynb #c035
-class _Turns(_Sweeping):
+class _Foldered(_Sweeping):
+    "Systems clean their temporary folder of what nobody has touched for days: the connection files' folder goes too."
+    def _have_folder(self):
+        try: found = os.lstat(self.connection_dir)
+        except FileNotFoundError: found = None
+        # somebody else may have made a folder of that name meanwhile
+        ours = found and stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
+        if ours: return
+        self.connection_dir = tempfile.mkdtemp(prefix="voila_", dir=os.path.dirname(self.connection_dir))
+        if self.parent is not None: self.parent.connection_dir = self.connection_dir  # Voilà removes it when it ends
+
+
+class _Turns(_Foldered):
     "As many sessions start at once as there are processors: those who come must not slow those who work."
     def __init__(self, **kw):
         super().__init__(**kw)
@@ -489,8 +529,18 @@ _ARGUMENTS = ("--HistoryManager.enabled=False", "--IPKernelApp.log_level=CRITICA
               "--IPKernelApp.exec_lines=import logging; logging.disable()")
 
 
+class SessionProcess(ServerKernelManager):
+    "Jupyter interrupts a process before it ends it: one that is still starting then writes a traceback into the log."
+    async def _async_interrupt_kernel(self):
+        "Nothing, or the end of one that would not hear any other message yet."
+        if self.execution_state in (None, "starting"): await self._async_kill_kernel()
+
+
 class SessionManager(_Turns):
     "Starts and ends the sessions' processes, within `LIMITS`."
+    @default("kernel_manager_class")
+    def _default_kernel_manager_class(self): return f"{__name__}.SessionProcess"
+
     def admit(
         self,
         handler,  # of the request that asks for a session
@@ -508,10 +558,18 @@ class SessionManager(_Turns):
                                "Close one of those pages, then reload this one.")
         return address
 
+    def _enter(self, address):
+        "What the server will know of a new session; a pace is kept until it is whole again, or reopening would reset it."
+        for pace in self.paces.values(): pace.refill()
+        kept = {s.address for s in self.sessions.values()}
+        self.paces = {a: p for a, p in self.paces.items() if a in kept or p.tokens < p.burst}
+        return _Session(address, flow=Flow(pace=self.paces.setdefault(address, Pace())))
+
     async def start_kernel(self, **kw):
         "A new session. No await stands between counting and entering it."
         handler = CallContext.get(CallContext.JUPYTER_HANDLER)
-        session = _Session(self.admit(handler))
+        session = self._enter(self.admit(handler))
+        self._have_folder()
         if "env" in kw: kw["env"] = _process_environment(kw["env"])
         kw["extra_arguments"] = [*kw.get("extra_arguments", ()), *_ARGUMENTS]
         kernel_id = kw.pop("kernel_id", None) or str(uuid.uuid4())
@@ -699,11 +757,25 @@ def _hang_up():
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
+def be_init():
+    "Go on in a child of this process, which passes signals on and takes away what ended sessions leave behind."
+    server = os.fork()
+    if not server: return os.setpgid(0, 0)  # a terminal's Ctrl-C comes once, from the parent
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(name, lambda number, _: os.kill(server, number))
+    while True:
+        pid, status = os.wait()
+        if pid != server: continue
+        code = os.waitstatus_to_exitcode(status)
+        os._exit(code if code >= 0 else 128 - code)
+
+
 def install(
     c,  # the configuration of Voilà
     token: str = "",  # that the page asks for
 ):
     "Guard a Voilà server."
+    if os.getpid() == 1: be_init()  # a container's first process inherits orphans, and a server never looks at them
     _more_files()
     _no_core()
     _hang_up()

@@ -670,6 +670,17 @@ function render({ model, el }) {
     }
   }
 
+  // --- the plain upload sends all its files in one message, which the server would not take
+  const tooLarge = () => {
+    const words =
+      "The plain upload takes ten megabytes in all at a time, so none of these files was read. Use the drop zone, or the button beside it. " +
+      "The plain upload works again once the page is reloaded, which forgets what it shows.";
+    trouble.replaceChildren(make("p", {}, words));
+    trouble.hidden = false;
+    say(words);
+  };
+  window.addEventListener("xp-too-large", tooLarge);
+
   // --- is there anybody?
   // An open page that nobody uses stops asking, so that the server may end its session in time.
   let used = Date.now();
@@ -703,7 +714,10 @@ function render({ model, el }) {
   send({ kind: "hello" });
   say("Ready.");
   main.dataset.ready = "1";
-  return () => clearInterval(beat);
+  return () => {
+    clearInterval(beat);
+    window.removeEventListener("xp-too-large", tooLarge);
+  };
 }
 
 export default { render };
