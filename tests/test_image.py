@@ -817,7 +817,9 @@ def test_signs_in_a_tiff():
     with Image.open(BytesIO(tiff(GREY.astype(np.int32)))) as image:
         assert image.tag_v2[339] == (2,)
     large = GREY.astype(np.uint32) * (2**32 // 256)
-    assert near(read_radiograph(tiff(large.view(np.int32), t339=1)).pixels, read_radiograph(GREY.astype(np.uint16)).pixels, 1)
+    assert near(
+        read_radiograph(tiff(large.view(np.int32), t339=1)).pixels, read_radiograph(GREY.astype(np.uint16)).pixels, 1
+    )
     with Image.open(BytesIO(encode(GREY, "TIFF", tiffinfo={339: 2}))) as image:
         assert image.mode == "L"
     refused(encode(GREY, "TIFF", tiffinfo={339: 2}), "unsupported", "signed")
@@ -937,6 +939,7 @@ def test_twelve_bits_in_sixteen_of_a_colour_picture(kind, channels):
 
 def sixteen_bit_png(stack):
     "A PNG of 16 bits a channel, which Pillow can't write."
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -1047,7 +1050,9 @@ def rle(*segments):
 def test_run_length_encoding_is_limited_by_what_it_becomes(monkeypatch):
     monkeypatch.setattr(module, "MAX_RLE_BYTES", 1000)
     wide = noise().astype(np.uint16) * 257
-    literal = lambda plane: b"".join(bytes([len(c) - 1]) + c for c in (plane[i : i + 128] for i in range(0, len(plane), 128)))
+    literal = lambda plane: b"".join(
+        bytes([len(c) - 1]) + c for c in (plane[i : i + 128] for i in range(0, len(plane), 128))
+    )
     frame = rle(literal(noise().tobytes()), literal(noise().tobytes()))
     assert len(frame) > wide.size * 2
     data = dicom(wide, RLELossless, pixel_data=encapsulate([frame]))
@@ -1074,7 +1079,10 @@ def packed_tiff(pixels, order="<", planar=False):
     arrays, entries = b"", []
     for tag, v in sorted(values.items()):
         packed = struct.pack(f"{order}{len(v)}I", *v)
-        entries.append(struct.pack(order + "HHI", tag, 4, len(v)) + (packed if len(v) == 1 else struct.pack(order + "I", at + len(arrays))))
+        entries.append(
+            struct.pack(order + "HHI", tag, 4, len(v))
+            + (packed if len(v) == 1 else struct.pack(order + "I", at + len(arrays)))
+        )
         arrays += packed if len(v) > 1 else b""
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", at + len(arrays))
     return head + b"".join(strips) + arrays + struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
