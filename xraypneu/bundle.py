@@ -49,7 +49,7 @@ class _Rule(NamedTuple):
     wanted: str
     holds: Callable[[object], bool]
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006a-n
 def _is_number(v):
     return isinstance(v, (int, float)) and not isinstance(v, bool)
 
@@ -65,11 +65,11 @@ def _between(low, high):
 def _whole(low, high):
     return _Rule(f"a whole number from {low} to {high}", lambda v: type(v) is int and low <= v <= high)
 
-# %% ../nbs/api/06_bundle.ipynb #c006a-1
+
 def _exactly(value):
     return _Rule(json.dumps(value), lambda v: type(v) is type(value) and v == value)
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006a-c
 _TEXT = _Rule("a text of at most 10,000 characters", lambda v: isinstance(v, str) and len(v) <= 10_000)
 _TEXT_OR_NULL = _Rule("a text or null", lambda v: v is None or _TEXT.holds(v))
 _TRUTH = _Rule("true or false", lambda v: isinstance(v, bool))
@@ -218,7 +218,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, object]]:
 def _name(value):
     "Read a text of a message."
     if isinstance(value, int):
-        raise ValueError("a name is no text")  # as bytes, a number is so many zeros
+        raise ValueError("a name is no text")  # bytes(5) would be five zeros
     return bytes(value).decode()
 
 # %% ../nbs/api/06_bundle.ipynb #c006f-i
@@ -329,7 +329,7 @@ def _check_model(
     data: bytes,  # the ONNX file
     size: int,  # side of the input, pixels
 ) -> int | None:  # the number of features; None where the file doesn't say
-    "Raise `ValueError` for a network that isn't whole in its file, or isn't of the kind that this package makes."
+    "Raise `ValueError` for a network that isn't complete in its file, or not of the kind that this package writes."
     if data[4:8] == b"ORTM":
         raise ValueError("it is no ONNX file")  # ONNX Runtime would take it for its own format
     try:
@@ -359,7 +359,7 @@ def _bundle_hash(info):
 def _text(info):
     return json.dumps(info, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
-
+# %% ../nbs/api/06_bundle.ipynb #c007-f
 def _finite(value):
     "Replace numbers that are not finite by null."
     if isinstance(value, dict):
@@ -414,7 +414,7 @@ class Bundle:
         return self.info["input"]["size"]
 
     @property
-    def own(self) -> dict:  # calibration, threshold, conformal, as far as known
+    def own(self) -> dict:  # calibration, threshold and, where fitted, conformal
         "The values that differ between the precisions."
         return self.info if self.precision == "fp32" else self.info["int8"]
 
@@ -438,7 +438,7 @@ class Bundle:
         options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked
         try:
             return ort.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
-        except Exception as e:  # it has a class for each of its states
+        except Exception as e:  # ONNX Runtime has an exception class per status
             why = (str(e).splitlines() or [type(e).__name__])[0][:300]
             raise BundleError(
                 f"{self.model_file} can't be run by ONNX Runtime {ort.__version__} ({why}). "
@@ -543,7 +543,7 @@ def _shown(value):
 
 # %% ../nbs/api/06_bundle.ipynb #c011a
 def _read_known(data, path, features):
-    "Read the out-of-distribution detector of a network with so many features."
+    "Read the out-of-distribution detector of a network with `features` features; None: unknown."
     try:
         known = read_known(data)
         width = known.means.shape[1]

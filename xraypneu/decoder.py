@@ -32,7 +32,7 @@ from .image import MAX_BYTES, MAX_PIXELS, ImageError, printable, read_bytes, rea
 CPU_SECONDS = 2.0  # of CPU time for one file
 CPU_SECONDS_PER_MB = 0.2  # more for each MB of the file
 MAX_CPU_SECONDS = 8.0  # at most, whatever the size
-WALL_SECONDS = 10.0  # from handing over the file to the whole answer, unless `decode` is told otherwise
+WALL_SECONDS = 10.0  # from sending the file to the complete answer; `decode` can set another limit
 START_SECONDS = 60.0  # until a new worker is ready
 MEMORY_BYTES = 600_000_000  # of address space for one file, beyond the idle worker's
 MAX_JOBS = 1_000  # files until a worker is replaced
@@ -392,7 +392,7 @@ def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageEr
         return pool.drop(worker)
     except ValueError:
         return pool.drop(worker) or 1  # it answers, but not as a worker does
-    except BaseException:  # Ctrl-C: what the worker would answer next is for nobody
+    except BaseException:  # Ctrl-C: its answer would be taken for that of the next file
         pool.drop(worker)
         raise
     if isinstance(answer, ImageError) and answer.code == "limit":

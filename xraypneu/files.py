@@ -148,7 +148,7 @@ def _temporary(folder: Path) -> Path:
 
 
 def _discard(old: Path, folder: Path) -> None:
-    "Delete the old folder, renamed first so that nobody takes it for the old one."
+    "Delete the old folder, renamed first, so that it is never taken for the current one."
     with suppress(OSError):  # what stays is tried again next time
         trash = _temporary(folder)
         os.rename(old, trash / "old")

@@ -293,7 +293,7 @@ def _colour_of(image: Image.Image) -> float:
 
 # %% ../nbs/api/01_image.ipynb #c029a
 def _draft(image: Image.Image, min_side: int | None, with_colour: bool):
-    "Let libjpeg scale a JPEG while it decodes, and leave out the colour that nobody asked for."
+    "Let libjpeg scale a JPEG while it decodes, and skip the colour where it isn't needed."
     if image.format not in ("JPEG", "MPO") or not min_side:
         return
     size = 2 * min_side, 2 * min_side
@@ -416,7 +416,7 @@ _MORE = bytes((73 * i + i * i // 251) % 255 for i in range(65_536))  # coded dat
 # %% ../nbs/api/01_image.ipynb #c032b-1
 def _ends_early(jpeg: bytes, pixels: np.ndarray, read) -> bool:  # read: bytes to pixels
     """Do the coded data of a JPEG end before its pixels do? libjpeg makes up the others, in one grey level, and says
-    nothing. Where an edge has one grey level it is asked again with more data: a whole picture doesn't need them."""
+    nothing. Where an edge has one grey level, it decodes again with more data, which change no complete picture."""
     if b"\xff\xdd" in jpeg and _lost_restarts(jpeg):
         return True
     if all(np.ptp(edge) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])):

@@ -43,7 +43,7 @@ def _rng(seed, *address):
 _REACH = 1.35  # the anatomy spans -_REACH.._REACH
 
 
-def _axes(n: int):  # pixels a side of the anatomy's square
+def _axes(n: int):  # pixels per side of the anatomy's square
     "Pixel centres as a row `x` (1, n) and a column `y` (n, 1), to be broadcast."
     a = (np.arange(n, dtype=np.float32) + 0.5) * (2 * _REACH / n) - _REACH
     return a[None, :], a[:, None]
@@ -54,7 +54,7 @@ def _resize(a, n, filter=Image.Resampling.BICUBIC):
     return np.asarray(Image.fromarray(np.asarray(a, np.float32)).resize((n, n), filter))
 
 
-def _noise(rng, n, cells):  # cells: how many independent values a side
+def _noise(rng, n, cells):  # cells: independent values per side
     "(n, n) smooth noise, mean 0, standard deviation about 1."
     return _resize(rng.standard_normal((cells, cells), dtype=np.float32), n) * 1.3
 
@@ -80,7 +80,7 @@ def _blur(a, sigma):  # sigma in pixels, for small blurs
 
 # %% ../nbs/api/02_sample.ipynb #c014-g
 def _glow(a, cells=12):
-    "`a` blurred so far that only a picture of `cells` a side remains, at its old size."
+    "Blur `a` until only `cells` values per side remain, at its old size."
     return _resize(_blur(_resize(a, cells, Image.Resampling.BOX), 1.2), len(a))
 
 # %% ../nbs/api/02_sample.ipynb #c017
@@ -286,7 +286,7 @@ def _spine_x(a, y):
 
 # %% ../nbs/api/02_sample.ipynb #c037-1
 def _ribs(a, n, rng):
-    "Cloud of all ribs, for a map of n pixels a side."
+    "Cloud of all ribs, for a map of n pixels per side."
     k = np.arange(12)[:, None, None]
     side = np.array([-1, 1])[None, :, None]
     along = np.linspace(0, 1, n // 2)[None, None, :]
@@ -433,7 +433,7 @@ def _belly_gas(a, n, rng, x, y):
 # %% ../nbs/api/02_sample.ipynb #c049
 @lru_cache(maxsize=8)
 def _chest(patient, seed, size):
-    "Everything of a patient that stays the same from picture to picture, lesion apart."
+    "Everything of a patient that is the same in all pictures, without the lesion."
     rng, n = _rng(seed, patient, _ANATOMY), round(_REACH * size)
     a, (x, y) = _anatomy(rng), _axes(n)
     body, lungs = _body(a, x, y), _lungs(a, x, y)
@@ -493,7 +493,7 @@ def _diffuse(rng, chest, side, x, y):
 # %% ../nbs/api/02_sample.ipynb #c054
 @lru_cache(maxsize=8)
 def _lesion(patient, seed, size):
-    "A patient's opacity: where lung is without air (n, n) in 0..1, the same less the bronchi, and what it is."
+    "A patient's opacity: (n, n) maps, 0 to 1, of airless lung with and without open bronchi, and its description."
     rng, chest = _rng(seed, patient, _LESION), _chest(patient, seed, size)
     x, y = _axes(len(chest.lungs))
     kind, side, density = rng.choice(list(KINDS), p=(0.4, 0.3, 0.3)), int(rng.choice([-1, 1])), rng.uniform(0, 1)
@@ -618,7 +618,7 @@ def draw_radiograph(
     shot: int = 0,  # which of the patient's pictures: exposure, framing, markers differ
     pneumonia: bool = None,  # with an opacity or without; None: as the patient is in the sample
     seed: int = 0,  # another seed, another population
-    size: int = 256,  # pixels a side
+    size: int = 256,  # pixels per side, 64 to 2048
 ) -> tuple:  # pixels (size, size) uint8; mask of the opacity (size, size) bool; dict of what was drawn
     "Draw one synthetic chest radiograph; `pneumonia` changes nothing but the opacity. Raises `SampleError`."
     if not 64 <= size <= 2048:
@@ -688,8 +688,8 @@ def make_sample(
     folder,  # where; absent, empty, or an earlier sample, which is replaced
     patients: int = 246,  # how many 'patients'; each has 1 to 4 pictures, 2.5 on average
     seed: int = 0,  # another seed, other patients
-    size: int = 256,  # pixels a side
-    workers: int = None,  # threads; None: one a core. The result does not depend on it
+    size: int = 256,  # pixels per side, 64 to 2048
+    workers: int = None,  # threads; None: one per core. The result does not depend on it
     progress: bool = False,  # print a percentage line to stderr
 ) -> Path:  # the folder
     """Write a sample: `{train,test}/{NORMAL,PNEUMONIA}/SYN0001-1.png`, their `masks/` and `dataset.json`.

@@ -136,7 +136,7 @@ def check_signature(
     optional: bool = False,  # an unsigned one is accepted even where signatures are required
     read: Mapping | None = None,  # files as they were read, name to bytes: their like on disk may have changed since
 ) -> str:  # verified, unchecked (no signer is set) or unsigned
-    "Check a bundle's signature by the policy above. Raises `SignatureError`; warns of a signature that nobody checked."
+    "Check a bundle's signature by the policy above. Raises `SignatureError`; warns of an unchecked signature."
     folder, signer = Path(folder), trust() if signer is None else signer
     file = folder / SIGNATURE
     if not file.is_file():

@@ -50,7 +50,7 @@ class Recipe:
     balanced: bool = True  # as many images of each class in a batch; False: as common as they are
     average: float = 0.99  # maximum EMA momentum of the weights per step; 0: no averaging
     mixup: float = 0.0  # MixUp with weights from Beta(mixup, mixup); 0: none
-    seed: int = 0  # of views, order of the images and new weights
+    seed: int = 0  # of the views and of the order of the images
     views: Views = field(default_factory=Views)  # augmentation
 
     def __post_init__(self):
@@ -108,7 +108,7 @@ def calibrated_loss(y, logits):
 
 # %% ../nbs/api/09_training.ipynb #c011-v
 def validate(model, sets):
-    "Compute balanced and calibrated loss and ROC AUC per set; `sets`: name to images `(n, S, S)` uint8 and labels `(n,)`."
+    "Compute losses and ROC AUC per set; `sets`: name to images `(n, S, S)` uint8 and labels `(n,)`."
     out = {}
     for name, (images, y) in sets.items():
         logits = logits_of(model, images)
@@ -243,9 +243,7 @@ def fit(
     report=print,  # takes one line per epoch
     targets=None,  # (n,) soft labels, 0 to 1, such as another model's answers; None: the labels themselves
 ) -> list:  # the history: a dictionary per epoch
-    """Train in two phases; the model ends up with the weights of the best epoch, see `kept`.
-
-    Raises `ValueError` for data that can't be trained on, `FloatingPointError` where the loss is not finite."""
+    "Train in two phases and set the weights of the best epoch. Raises `ValueError`, `FloatingPointError` (divergence)."
     (images, y), (val_images, val_y) = train, validation
     if min(np.bincount(val_y, minlength=2)) == 0:
         raise ValueError("validation needs images of both classes: raise prepare.validation in params.yaml")
