@@ -32,13 +32,13 @@ from .image import MAX_BYTES, MAX_PIXELS, ImageError, printable, read_bytes, rea
 CPU_SECONDS = 2.0  # of CPU time for one file
 CPU_SECONDS_PER_MB = 0.2  # more for each MB of the file
 MAX_CPU_SECONDS = 8.0  # at most, whatever the size
-WALL_SECONDS = 10.0  # from handing over the file to the whole answer, unless `decode` is told otherwise
+WALL_SECONDS = 10.0  # from sending the file to the complete answer; `decode` can set another limit
 START_SECONDS = 60.0  # until a new worker is ready
 MEMORY_BYTES = 600_000_000  # of address space for one file, beyond the idle worker's
 MAX_JOBS = 1_000  # files until a worker is replaced
 IDLE_SECONDS = 300.0  # until a worker without work ends
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d006-c
 def cpu_limit(
     n_bytes: int,  # size of the file
 ) -> float:  # seconds
@@ -56,7 +56,7 @@ def _send(channel: socket.socket, header: dict, *parts):  # parts: bytes or arra
     for part in parts:
         channel.sendall(memoryview(part).cast("B"))
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d009-f
 def _fill(channel: socket.socket, buffer, deadline: float | None = None):
     "Receive exactly as many bytes as the buffer has; `EOFError` if the other side is gone."
     view, at = memoryview(buffer).cast("B"), 0
@@ -84,14 +84,14 @@ def _receive(channel: socket.socket, deadline: float | None = None) -> dict:
 class Decoded:
     "A decoded file, see `Radiograph`."
 
-    square: np.ndarray | None = field(repr=False)  # (size, size) uint8
-    pixels: np.ndarray | None = field(repr=False)  # (H, W) uint8 grey, upright
-    width: int
-    height: int
-    mode: str
-    format: str
-    notes: tuple[str, ...] = ()
-    colour: float = 0.0
+    square: np.ndarray | None = field(repr=False)  # (size, size) uint8; None: not asked for
+    pixels: np.ndarray | None = field(repr=False)  # (H, W) uint8 grey, upright; None: not asked for
+    width: int  # of the stored picture, upright, pixels
+    height: int  # of the stored picture, upright, pixels
+    mode: str  # as stored
+    format: str  # 'JPEG', 'DICOM', ...
+    notes: tuple[str, ...] = ()  # what was done that a reader should know
+    colour: float = 0.0  # see `image.colour`; 0 where it wasn't measured
 
 # %% ../nbs/api/01a_decoder.ipynb #d012
 def _limit_process():
@@ -147,7 +147,7 @@ def _next_job(channel: socket.socket):  # job and its source, or None: end
     _fill(channel, data)
     return job, os.fsdecode(bytes(data)) if job["kind"] == "path" else data
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d013-s
 def _size_of(source) -> int:  # bytes; 0 where there is none
     "The size of a file or of its content."
     if not isinstance(source, str):
@@ -159,7 +159,7 @@ def _size_of(source) -> int:  # bytes; 0 where there is none
 
 # %% ../nbs/api/01a_decoder.ipynb #d013-1
 def serve():
-    "The main function of a worker process: decode what comes through the socket that is its standard input."
+    "Run a worker process: decode what comes through the socket on standard input, each in `cpu_limit` seconds."
     channel = socket.socket(fileno=0)
     _limit_process()
     channel.sendall(b"\1")  # ready
@@ -189,7 +189,7 @@ _ENVIRONMENT = (
     "TMPDIR",
 )
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d015-a
 # threads take address space; memory that is given back after each film costs page faults in the next
 _ALLOCATE = {
     "OMP_NUM_THREADS": "1",
@@ -392,7 +392,7 @@ def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageEr
         return pool.drop(worker)
     except ValueError:
         return pool.drop(worker) or 1  # it answers, but not as a worker does
-    except BaseException:  # Ctrl-C: what the worker would answer next is for nobody
+    except BaseException:  # Ctrl-C: its answer would be taken for that of the next file
         pool.drop(worker)
         raise
     if isinstance(answer, ImageError) and answer.code == "limit":
@@ -425,18 +425,18 @@ def _run(job: dict, data, n_bytes: int, seconds: float) -> Decoded | ImageError:
 
 # %% ../nbs/api/01a_decoder.ipynb #d020
 def is_untrusted(source) -> bool:
-    "Has this to be decoded? Arrays and Pillow images are in memory already."
+    "Is this a file or its bytes, and so has to be decoded in a worker?"
     return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview))
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d020-w
 def warm_up():
-    "Start a worker now, without waiting for it: the caller has something else to load meanwhile."
+    "Start a worker without waiting for it, while the caller loads something else; ready within `START_SECONDS`."
     try:
         _pool.warm_up()
     except OSError:
         pass  # `decode` tries again, and says why
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d020-h
 def _here(source, size, min_side, name, with_colour, keep_pixels) -> Decoded:
     "Read a picture in memory in this process."
     r = read_radiograph(source, min_side, name, with_colour)
@@ -453,7 +453,7 @@ def decode(
     min_side: int | None = None,  # of `read_radiograph`; `size` by default
     seconds: float | None = None,  # of wall-clock time; `WALL_SECONDS` by default
 ) -> Decoded:
-    "Decode an untrusted file in a worker process; whatever goes wrong raises `ImageError`. Safe in threads and forks."
+    "Decode an untrusted file in a worker process. Raises `ImageError`; at a limit, its code is `limit`. Thread-safe."
     min_side = min_side or size
     if not is_untrusted(source):
         return _here(source, size, min_side, name, with_colour, keep_pixels)
@@ -492,7 +492,7 @@ def _path(source) -> tuple[str, bytes]:  # kind, what is sent
     is_ours = os.path.normpath(path).startswith(("/dev/", "/proc/"))
     return ("bytes", read_bytes(source)) if is_ours else ("path", sent)
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d020a-b
 def _bytes_of(source) -> memoryview:
     "What is sent of something in memory."
     try:

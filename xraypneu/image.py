@@ -27,7 +27,7 @@ def printable(name) -> str:
     name = "".join(c if c.isprintable() else "\ufffd" for c in os.fsdecode(name).rstrip("/\\").rpartition("/")[2])
     return name if len(name) <= 120 else name[:80] + "…" + name[-39:]
 
-
+# %% ../nbs/api/01_image.ipynb #c006-e
 class ImageError(ValueError):
     "A picture that can't be used: `str(e)` is `name: what. hint`; `code` is a stable word for programs."
 
@@ -121,7 +121,7 @@ _OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what this computer lacks, 
 
 
 def _content(path) -> bytes:
-    "A regular file's bytes, at most one more than allowed, whether it grows or claims to be empty as those of /proc do."
+    "Read a regular file, at most one byte more than allowed, even if it grows or claims to be empty as in /proc."
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # what isn't there yet never comes
     with open(os.open(path, flags), "rb") as file:
         found = os.fstat(file.fileno())
@@ -134,7 +134,7 @@ def _content(path) -> bytes:
 def read_bytes(
     path: str | os.PathLike,  # a file
 ) -> bytes:  # its content, 1 to `MAX_BYTES` bytes
-    "The content of a file, or an `ImageError` that says why there is none."
+    "Read a file. Raises `ImageError`, which says why it can't be read."
     name = os.fsdecode(path)
     p = Path(name)
     try:
@@ -296,7 +296,7 @@ def _colour_of(image: Image.Image) -> float:
 
 # %% ../nbs/api/01_image.ipynb #c029a
 def _draft(image: Image.Image, min_side: int | None, with_colour: bool):
-    "Let libjpeg scale a JPEG while it decodes, and leave out the colour that nobody asked for."
+    "Let libjpeg scale a JPEG while it decodes, and skip the colour where it isn't needed."
     if image.format not in ("JPEG", "MPO") or not min_side:
         return
     size = 2 * min_side, 2 * min_side
@@ -375,7 +375,7 @@ def _in_native_order(tile):
     rawmode, *others = tile.args
     return tile._replace(args=(re.sub("(;(?:16|32|64))B(S|F|)$", r"\1N\2", rawmode), *others))
 
-
+# %% ../nbs/api/01_image.ipynb #c032a-i
 def _inflated(png: bytes, most: int) -> int:  # bytes
     "To how many bytes the pixels of a PNG inflate; the count stops beyond `most`."
     stream, n, at = zlib.decompressobj(), 0, 8
@@ -390,7 +390,7 @@ def _inflated(png: bytes, most: int) -> int:  # bytes
         at += 12 + length
     return n
 
-# %% ../nbs/api/01_image.ipynb #c032a-2
+
 def _lacks_rows(png: bytes) -> bool:
     "Has a PNG that isn't interlaced fewer rows than it says? Pillow leaves the others black."
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", png[16:29])
@@ -422,7 +422,7 @@ _ARITHMETIC = (0xC9, 0xCA)  # headers of a frame that isn't Huffman coded
 # %% ../nbs/api/01_image.ipynb #c032b-1
 def _ends_early(jpeg: bytes, pixels: np.ndarray, read) -> bool:  # read: bytes to pixels
     """Do the coded data of a JPEG end before its pixels do? libjpeg makes up the others, in one grey level, and says
-    nothing. Where an edge has one grey level it is asked again with more data: a whole picture doesn't need them."""
+    nothing. Where an edge has one grey level, it decodes again with more data, which change no complete picture."""
     if b"\xff\xdd" in jpeg and _lost_restarts(jpeg):
         return True
     if all(np.ptp(edge) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])):
@@ -432,12 +432,12 @@ def _ends_early(jpeg: bytes, pixels: np.ndarray, read) -> bool:  # read: bytes t
     at = max((end for marker, _, end in _segments(jpeg) if marker == 0xDA), default=len(jpeg))
     return bool((read(jpeg) != read(jpeg[:at] + _MORE + jpeg[at:])).mean() > 1e-3)
 
-
+# %% ../nbs/api/01_image.ipynb #c032b-u
 def _upper_bytes_only(image: Image.Image) -> bool:
     "Does Pillow read the upper 8 of 16 bits of this opened picture, as it does for colour and for grey with alpha?"
     return image.mode in ("RGB", "RGBA", "LA", "CMYK") and any(";16" in str(tile[3]) for tile in image.tile)
 
-# %% ../nbs/api/01_image.ipynb #c032b-2
+
 def _check_range(r: Radiograph):
     "Refuse a picture read by its upper bytes that uses less than half of its range: detail would be lost, unseen."
     if r.pixels.max() < 128:
@@ -447,7 +447,7 @@ def _check_range(r: Radiograph):
             "unsupported",
         )
 
-
+# %% ../nbs/api/01_image.ipynb #c032b-c
 def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read):
     "Refuse a decoded PNG or JPEG of which Pillow made up a part."
     if image.format == "PNG":
@@ -469,7 +469,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:  # width, height; 0, 0 where the
         return number(26, 2) & 0x3FFF, number(28, 2) & 0x3FFF
     return ((bits := number(21, 4)) & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
 
-
+# %% ../nbs/api/01_image.ipynb #c033-c
 def _check_file(data: bytes):
     "Refuse what can be refused without a decoder."
     if data.startswith(b"\xff\xd8"):
@@ -482,7 +482,7 @@ def _check_file(data: bytes):
     if _cut_off(data):
         raise ImageError(*_CUT)
 
-# %% ../nbs/api/01_image.ipynb #c033-1
+
 _BMP_RLE = (b"\1\0\0\0", b"\2\0\0\0")  # the field biCompression: BI_RLE8, BI_RLE4
 
 # %% ../nbs/api/01_image.ipynb #c033-2
@@ -578,7 +578,7 @@ def _missing_codec(uid) -> ImageError:
     plugin = _CODECS["JPEG 2000" if "2000" in uid.name else "JPEG"]
     return ImageError(f"no decoder for {uid.name} is installed", f"Install one: pip install {plugin}", "codec")
 
-# %% ../nbs/api/01_image.ipynb #c041
+
 _ITEM = b"\xfe\xff\x00\xe0"  # how an item of compressed pixels begins
 
 # %% ../nbs/api/01_image.ipynb #c041-1
@@ -671,10 +671,10 @@ def _expands(rle: bytes, most: int) -> bool:
             at += code + 2 if code < 128 else 2
     return n > most
 
-
+# %% ../nbs/api/01_image.ipynb #c041b-m
 _JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # how the wrapped and the bare form of JPEG 2000 begin
 
-# %% ../nbs/api/01_image.ipynb #c041b-1
+
 def _check_j2k(frame, size, bits):  # size: columns, rows, samples
     "Refuse a JPEG 2000 picture with damaged boxes, or with more channels or samples than it should have."
     at = 12 if frame.startswith(_JP2) else 0
@@ -777,7 +777,7 @@ def _rescaled(stored, slope, intercept):
     values += np.float32(intercept)
     return values
 
-
+# %% ../nbs/api/01_image.ipynb #c046a-p
 def _padding(ds, stored):
     "Where the stored pixels are padding, or None."
     value = ds.get("PixelPaddingValue")
@@ -838,7 +838,7 @@ def _is_masked(ds, uid, stored) -> bool:
     beyond = raw.view(f"{order}u{stored.itemsize}") >> int(ds.BitsStored)  # zeros there hide nothing, not even a sign
     return bool((beyond.astype(bool) & (raw != stored.ravel())).any())
 
-
+# %% ../nbs/api/01_image.ipynb #c046b-j
 def _check_jpeg_frame(ds, uid, stored):
     "Refuse DICOM pixels whose JPEG ends early."
     from pydicom.encaps import get_frame
@@ -947,7 +947,7 @@ def read_radiograph(
     name: str | None = None,  # what errors call it; the file's name by default
     with_colour: bool = False,  # measure `Radiograph.colour` too, in the same decode
 ) -> Radiograph:
-    "Decode a radiograph into (H, W) `uint8` grey; whatever is wrong with it raises `ImageError`. Safe in threads."
+    "Decode a radiograph into (H, W) `uint8` grey. Raises `ImageError` and nothing else. Safe in threads."
     try:
         if isinstance(source, np.ndarray):
             return _from_array(source, with_colour)
@@ -995,7 +995,7 @@ def to_square(
     pixels: np.ndarray,  # (H, W) uint8
     size: int,  # of each side of the result, pixels
 ) -> np.ndarray:  # (size, size) uint8
-    "Squash a grey picture into a square, antialiased; the aspect ratio is not kept."
+    "Squash a grey picture into a square, antialiased; the aspect ratio is not kept. Raises `ImageError`."
     if pixels.dtype != np.uint8 or pixels.ndim != 2:
         raise ImageError("pixels must be (H, W) uint8", "Use read_radiograph first.", "unsupported")
     if not 1 <= size <= MAX_SQUARE:
@@ -1007,7 +1007,7 @@ def colour(
     source,  # as `read_radiograph` takes it
     mode: str = "RGB",  # `Radiograph.mode` of the same picture: grey ones aren't opened again
 ) -> float:  # standard deviation of the colour differences over the picture, grey levels; 0 of a grey picture
-    "How much colour a readable picture has; `ImageError` if it can't be read."
+    "Measure how much colour a picture has. Raises `ImageError` if it can't be read."
     if mode.startswith(_GREY_MODES):
         return 0.0
     return read_radiograph(source, min_side=64, with_colour=True).colour
