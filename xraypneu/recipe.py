@@ -475,7 +475,7 @@ def is_finished(
     finished: str | Path,  # folder of `keep_finished`
     key: str,  # of `training_key`
 ) -> bool:  # False also if a file of it is damaged
-    "Is there an undamaged finished training of this key? Raises nothing."
+    "Is there an undamaged finished training of this key?"
     # a damaged one is trained again; that may give another bundle, which needs an MLflow run of its own
     return _facts(Path(finished), key) is not None
 
@@ -485,7 +485,7 @@ def take_finished(
     key: str,  # of `training_key`
     folder: str | Path,  # where `bundle` and `seeds` are restored
 ) -> Trained | None:  # None: there is none of this key, or it is damaged
-    "Restore a finished training. Raises nothing: without one it returns None."
+    "Restore a finished training; None if that is not possible."
     finished, folder = Path(finished), Path(folder)
     if not (facts := _facts(finished, key)):
         return None

@@ -250,7 +250,7 @@ def _noted(path):
     "Content of a JSON file; empty if there is none."
     return json.loads(Path(path).read_text()) if Path(path).is_file() else {}
 
-
+# %% ../nbs/api/15_tracking.ipynb #c015-1
 def environment(
     root,  # the project
     experiment: str = "xraypneu",
@@ -278,7 +278,7 @@ def environment(
 
 # %% ../nbs/api/15_tracking.ipynb #c015-2
 def git_state(root=".") -> dict:
-    "Commit that is checked out, and whether files differ from it; both `unknown` without git. Raises nothing."
+    "Commit that is checked out, and whether files differ from it; both `unknown` without git."
 
     def ask(*arguments):
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30, check=True)
@@ -297,18 +297,18 @@ LONGEST = 5000  # characters of a value: the smallest of MLflow's limits
 def as_text(
     value,  # anything; secrets of the environment are masked
 ) -> str:  # at most `LONGEST` characters
-    "Value of a tag or parameter that every store accepts. Raises nothing for odd Unicode."
+    "Value of a tag or parameter that every store accepts; lone surrogates become `?`."
     text = scrub(str(value)).replace("\0", "\ufffd")
     return text.encode("utf-8", "replace").decode()[:LONGEST]
 
 # %% ../nbs/api/15_tracking.ipynb #as-name
 def as_name(name) -> str:  # at most 250 characters
-    "Name of a tag, parameter or metric that every store accepts; 250 bytes or less in ASCII."
+    "Name of a tag, parameter or metric that every store accepts; other characters become `_`."
     return re.sub(r"[^\w. :/-]", "_", str(name))[:250]
 
 
 def as_texts(values: dict) -> dict:  # name to text, at most `LONGEST` characters
-    "Tags or parameters that every store accepts. Raises nothing for odd Unicode."
+    "Tags or parameters that every store accepts."
     return {as_name(k): as_text(v) for k, v in values.items()}
 
 # %% ../nbs/api/15_tracking.ipynb #c017-1
