@@ -84,7 +84,7 @@ _STYLE = (
     "code{font-size:.85em}"
 )
 
-
+# %% ../nbs/api/17_table.ipynb #c008-1
 def to_html(
     rows: Iterable[dict],  # of `as_row`; optional: `pictures`, pairs of alt text and data: address
     title: str = "Predictions",
@@ -106,19 +106,21 @@ def to_html(
             if src.startswith("data:image/")
         )
         lines.append(
-            f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{number('probability')}</td><td>{number('threshold')}</td><td>{pictures}</td><td><code>{e(str(row.get('bundle') or '')[:16])}</code></td></tr>"
+            f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{number('probability')}</td>"
+            f"<td>{number('threshold')}</td><td>{pictures}</td>"
+            f"<td><code>{e(str(row.get('bundle') or '')[:16])}</code></td></tr>"
         )
     summary = ", ".join(f"{n} {e(k)}" for k, n in counts.items()) or "no files"
     warning = f'<p class="notice">{e(notice)}</p>' if notice else ""
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta \
-http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{e(title)}</title><style>{_STYLE}</style></head><body><h1>{e(title)}</h1><p class="notice">Not a medical \
-device. For research and teaching.</p>{warning}
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">\
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{e(title)}</title><style>{_STYLE}</style></head><body><h1>{e(title)}</h1>\
+<p class="notice">Not a medical device. For research and teaching.</p>{warning}
 <p>{summary}. xraypneu {e(__version__)}. Probability is that of PNEUMONIA, calibrated, as if both classes were \
 equally common; {UNSURE} and {STRANGE} are no labels.</p>
-<table><thead><tr><th>file</th><th>verdict</th><th>probability</th><th>operating point</th><th>picture and \
-map</th><th>model</th></tr></thead><tbody>
+<table><thead><tr><th>file</th><th>verdict</th><th>probability</th><th>operating point</th>\
+<th>picture and map</th><th>model</th></tr></thead><tbody>
 {chr(10).join(lines)}
 </tbody></table></body></html>
 """

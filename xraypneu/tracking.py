@@ -296,18 +296,20 @@ LONGEST = 5000  # characters of a value: the smallest of MLflow's limits
 
 def as_text(
     value,  # anything; secrets of the environment are masked
-) -> str:  # at most `LONGEST` characters
+) -> str:  # (at most 5,000 characters, see `LONGEST`)
     "Value of a tag or parameter that every store accepts; lone surrogates become `?`."
     text = scrub(str(value)).replace("\0", "\ufffd")
     return text.encode("utf-8", "replace").decode()[:LONGEST]
 
 # %% ../nbs/api/15_tracking.ipynb #as-name
-def as_name(name) -> str:  # at most 250 characters
+def as_name(
+    name,  # text
+) -> str:  # (1 to 250 characters, such as `view_sizes` or `loss/train`)
     "Name of a tag, parameter or metric that every store accepts; other characters become `_`."
     return re.sub(r"[^\w. :/-]", "_", str(name))[:250]
 
 
-def as_texts(values: dict) -> dict:  # name to text, at most `LONGEST` characters
+def as_texts(values: dict) -> dict:  # name to text (250, and 5,000 characters)
     "Tags or parameters that every store accepts."
     return {as_name(k): as_text(v) for k, v in values.items()}
 
