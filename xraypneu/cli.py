@@ -58,7 +58,6 @@ def _overlay_path(folder, path, taken):
 
 # %% ../nbs/api/25_cli.ipynb #c006-1
 def _predict(args, out):
-    "Predict files. Raises `OSError` if the folder for overlays can't be written to."
     from xraypneu.predict import Predictor
 
     predictor = Predictor(args.bundle, args.precision)

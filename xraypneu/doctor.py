@@ -148,11 +148,8 @@ for name in sys.argv[1:]:
 """
 
 # %% ../nbs/api/24_doctor.ipynb #c008-5
-def check_imports(
-    root: str | os.PathLike = ".",
-    modules: dict | None = None,  # package to module; None: of all required packages that are installed
-) -> Check:
-    "Can the packages be imported, within 300 seconds together?"
+def check_imports(root: str | os.PathLike = ".", modules: dict | None = None) -> Check:
+    "Can `modules`, {package: module} or all required ones that are installed, be imported within 300 seconds?"
     from packaging.requirements import Requirement
 
     names = [Requirement(r).name for r in requirements(root)]
@@ -193,11 +190,8 @@ def check_imports(
     return Check("imports", True, f"{len(modules)} packages can be imported")
 
 # %% ../nbs/api/24_doctor.ipynb #c012
-def check_kernel(
-    root: str | os.PathLike = ".",
-    timeout: float = 60,  # seconds to start
-) -> Check:
-    "Does the kernel `python3` exist, start, and belong to this environment?"
+def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
+    "Does the kernel `python3` exist, start within `timeout` seconds, and belong to this environment?"
     mend = "python -m ipykernel install --sys-prefix --name python3"
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
