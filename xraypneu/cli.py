@@ -142,14 +142,15 @@ def _info(args, out):
         return 0
     i = bundle.info
     out.write(
-        f"xraypneu {__version__}\n\nbundle     {bundle.hash}\nfolder     {bundle.folder}\ninput      one "
-        f"frontal chest radiograph, used at {bundle.size} x {bundle.size} pixels\n"
-        f"threshold  {bundle.threshold:.4f}, {i['threshold_rule']}\nnetworks   "
-        f"fp32{', int8' if 'int8' in i else ''}\nrefuses    "
+        f"xraypneu {__version__}\n\nbundle     {bundle.hash}\nfolder     {bundle.folder}\n"
+        f"input      one frontal chest radiograph, used at {bundle.size} x {bundle.size} pixels\n"
+        f"threshold  {bundle.threshold:.4f}, {i['threshold_rule']}\n"
+        f"networks   fp32{', int8' if 'int8' in i else ''}\n"
+        "refuses    "
         f"{'what is no chest radiograph' if bundle.known else 'nothing: it does not know its training images'}\n"
         f"data       {i['data']['title']}, hash "
-        f"{i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\ncommit     "
-        f"{i.get('git_commit')}\n"
+        f"{i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\n"
+        f"commit     {i.get('git_commit')}\n"
     )
     if why:
         out.write(f"\nThe figures in metrics.json are not shown: {why}.\n")
@@ -210,8 +211,8 @@ def _remote(args, out):
         and current(args.name) is None
     ):
         raise RemoteError(
-            "no remote is configured. Give its address: xraypneu remote s3://bucket/path, https://host/path "
-            "--user NAME, ssh://host/path, or a folder"
+            "no remote is configured. Give its address: xraypneu remote s3://bucket/path, "
+            "https://host/path --user NAME, ssh://host/path, or a folder"
         )
     # never an argument, which every user of the machine can read
     ask = args.user and not os.environ.get("XRAYPNEU_REMOTE_PASSWORD") and sys.stdin.isatty()
@@ -227,8 +228,8 @@ def _remote(args, out):
     )
     found = probe(configured.name, most=None if args.deep else 1000, deep=args.deep)
     out.write(
-        f"remote {configured.name}: {configured.url} ({configured.kind}), in .dvc/config.local, which git does "
-        f"not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else "")
+        f"remote {configured.name}: {configured.url} ({configured.kind}), in .dvc/config.local, "
+        f"which git does not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else "")
     )
     return 0  # it is configured; `xraypneu doctor` judges whether it works
 
@@ -336,8 +337,8 @@ def _parser():
     f = commands.add_parser(
         "fetch",
         help="get a data set: from Kaggle, an address, or an archive on this machine",
-        description="The data set is unpacked beside its place, checked, and moved there when it is complete; a "
-        "download that broke off goes on.",
+        description="The data set is unpacked beside its place, checked, and moved there when it is complete; "
+        "a download that broke off goes on.",
     )
     f.add_argument("source", metavar="kaggle|URL|ARCHIVE")
     f.add_argument("--sha256", help="of the archive; without it nobody can tell whether it is the right one")
@@ -348,8 +349,8 @@ def _parser():
         "remote",
         help="where the team's data lie: an address for DVC, and who may read it, kept out of git",
         description="Writes .dvc/config.local. Without arguments it takes XRAYPNEU_REMOTE_URL, _USER, "
-        "_PASSWORD, _METHOD, _KEYFILE and the usual AWS_ variables. A password is asked for, never "
-        "an argument.",
+        "_PASSWORD, _METHOD, _KEYFILE and the usual AWS_ variables. A password is asked for, "
+        "never an argument.",
     )
     r.add_argument("address", nargs="?", help="a folder, s3://bucket/path, https://host/path or ssh://host/path")
     r.add_argument("--name", help="of the remote, for DVC")

@@ -299,8 +299,8 @@ def check_tracking(
             )
         else:
             mend = (
-                "export MLFLOW_TRACKING_URI=ADDRESS   # the right one; or start it; or `unset "
-                "MLFLOW_TRACKING_URI`: runs then go to mlflow.db"
+                "export MLFLOW_TRACKING_URI=ADDRESS   # the right one; or start it; "
+                "or `unset MLFLOW_TRACKING_URI`: runs then go to mlflow.db"
             )
         return Check("tracking", False, why, mend)
     return Check("tracking", True, f"{shown} answers")

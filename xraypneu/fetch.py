@@ -170,8 +170,8 @@ class _Meter:
             self._stop(f"it unpacks to more than {_size(self.limits.bytes)}")
         if total > self.limits.small and total > self.limits.ratio * self.size:
             self._stop(
-                f"{_size(self.size)} unpack to more than {self.limits.ratio:g} times as much, as in a "
-                "decompression bomb"
+                f"{_size(self.size)} unpack to more than {self.limits.ratio:g} times as much, "
+                "as in a decompression bomb"
             )
 
 # %% ../nbs/api/20_fetch.ipynb #c008-2
@@ -580,8 +580,8 @@ def _settle(tree: Path, new: Path, source: str):
         shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink(missing_ok=True)
     if orders:
         _say(
-            f"{source}: {len(orders)} files left out that would have had DVC run or fetch something, first "
-            f"{_show(orders[0].name)}"
+            f"{source}: {len(orders)} files left out that would have had DVC run or fetch something, "
+            f"first {_show(orders[0].name)}"
         )
     for p in sorted(tree.rglob("*"), key=lambda p: len(p.parts)):
         if p.is_symlink():
@@ -674,8 +674,8 @@ def _status_error(code: int, where: str) -> FetchError:
     if code == 401:
         return FetchError(
             f"{where} asks for a user and a password, or refused those given (401)",
-            "put them into ~/.netrc (machine HOST login USER password PASSWORD; chmod 600), where no list of "
-            "processes shows them",
+            "put them into ~/.netrc (machine HOST login USER password PASSWORD; chmod 600), "
+            "where no list of processes shows them",
         )
     if code == 403:
         return FetchError(
@@ -1015,8 +1015,8 @@ def _compare(found: str, wanted: str | None, source: str, then: str):
     "Raises `FetchError` for a wrong checksum; prints the checksum if none was given."
     if wanted is None:
         _say(
-            f"sha256 of {source}: {found}\nIt was not compared with anything. If the publisher names the same, "
-            f"give it next time: --sha256 {found}"
+            f"sha256 of {source}: {found}\n"
+            f"It was not compared with anything. If the publisher names the same, give it next time: --sha256 {found}"
         )
     elif found != wanted:
         raise FetchError(

@@ -145,8 +145,8 @@ def _measured(client, version):
             predictions = pd.read_csv(get("predictions.csv"), dtype={"patient": str})
         except (MlflowException, OSError):
             raise PromotionError(
-                f"version {version.version} of {version.name} has not been evaluated: run `dvc repro evaluate` "
-                "in the project that trained it"
+                f"version {version.version} of {version.name} has not been evaluated: "
+                "run `dvc repro evaluate` in the project that trained it"
             ) from None
     own, seen = version.tags.get("bundle_hash"), found.get("model", {}).get("hash")
     if own and seen != own:
@@ -163,8 +163,9 @@ def _rescored(root, name, version, wanted):
     prepared = load_prepared(root / "data/prepared") if (root / "data/prepared").is_dir() else None
     if prepared is None or prepared.info["data_hash"] != wanted:
         raise PromotionError(
-            "champion and candidate were measured on different images, and data/prepared does not hold the "
-            f"candidate's (data hash {wanted[:12]}): run `dvc repro prepare` with the candidate's data.path"
+            "champion and candidate were measured on different images, "
+            f"and data/prepared does not hold the candidate's (data hash {wanted[:12]}): "
+            "run `dvc repro prepare` with the candidate's data.path"
         )
     images, y, rows = prepared.arrays("test")
     bundle = load_bundle(registered_bundle(f"models:/{name}/{version.version}"))

@@ -146,15 +146,15 @@ def _guard(file):
         raise RemoteError(f"git can't be asked whether it ignores {file}: {e}. Install git") from None
     if tracked.returncode == 0:
         raise RemoteError(
-            f"{file} is tracked by git, so that a password in it would be published. Take it out first: git rm "
-            f"--cached {file}"
+            f"{file} is tracked by git, so that a password in it would be published. Take it out first: "
+            f"git rm --cached {file}"
         )
     if tracked.returncode != 1 or ignored.returncode not in (0, 1):
         raise RemoteError(f"git can't say whether it ignores {file}: {(tracked.stderr or ignored.stderr).strip()}")
     if ignored.returncode:
         raise RemoteError(
-            f"{file} is not ignored by git, so that a password in it could be published. Ignore it first: echo "
-            f"/config.local >> {file.parent / '.gitignore'}"
+            f"{file} is not ignored by git, so that a password in it could be published. Ignore it first: "
+            f"echo /config.local >> {file.parent / '.gitignore'}"
         )
 
 # %% ../nbs/api/21_remote.ipynb #c010-1
@@ -167,8 +167,8 @@ def _address(url):
         raise RemoteError(f"the remote's address can't be read: {e}") from None
     if parts.password is not None:
         raise RemoteError(
-            "a password stands in the remote's address, where git, logs and process lists would show it. Give "
-            "the address without, and user and password by themselves"
+            "a password stands in the remote's address, where git, logs and process lists would show it. "
+            "Give the address without, and user and password by themselves"
         )
     if not _scheme(url):
         if re.match(r"[\w.-]+@[\w.-]+:", url):
@@ -192,8 +192,8 @@ def _credentials(scheme, user, password, token, keyfile, auth):
     if scheme == "s3":
         if bool(user) != bool(password):
             raise RemoteError(
-                "S3 wants an access key and a secret key (XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD, or "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and only one of the two is there"
+                "S3 wants an access key and a secret key (XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD, "
+                "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and only one of the two is there"
             )
         return {"access_key_id": user, "secret_access_key": password, "session_token": token}
     if scheme in ("http", "https"):
@@ -219,8 +219,8 @@ def _credentials(scheme, user, password, token, keyfile, auth):
         return {"user": user, "password": password, "token": token}
     if scheme and (user or password):
         raise RemoteError(
-            f"it isn't known what {scheme}:// calls a user and a password. Set them as DVC's documentation "
-            "says: dvc remote modify --local NAME SETTING VALUE"
+            f"it isn't known what {scheme}:// calls a user and a password. "
+            "Set them as DVC's documentation says: dvc remote modify --local NAME SETTING VALUE"
         )
     return {}
 
@@ -248,8 +248,8 @@ def configure(
     url = url or env("XRAYPNEU_REMOTE_URL") or there.get("url")
     if not url:
         raise RemoteError(
-            "no address for the remote: give one, such as s3://bucket/path, https://host/path, ssh://host/path "
-            "or a folder, or set XRAYPNEU_REMOTE_URL"
+            "no address for the remote: give one, such as s3://bucket/path, https://host/path, "
+            "ssh://host/path or a folder, or set XRAYPNEU_REMOTE_URL"
         )
     url = _address(str(url))
     scheme, same = _scheme(url), url == there.get("url")
@@ -535,8 +535,8 @@ class _Web:
         except requests.exceptions.SSLError as e:
             raise _Refused(
                 "unreachable",
-                f"its certificate is not trusted ({_cause(e)}); for one of your own: dvc remote modify --local "
-                "NAME ssl_verify /path/to/ca.pem",
+                f"its certificate is not trusted ({_cause(e)}); for one of your own: "
+                "dvc remote modify --local NAME ssl_verify /path/to/ca.pem",
             ) from None
         except requests.exceptions.RequestException as e:
             raise _Refused("unreachable", _cause(e)) from None
@@ -554,8 +554,8 @@ class _Web:
         if status < 400:
             raise _Refused(
                 "not_found",
-                "the host answers a question for a file that can't exist with a page: this is a web site and no "
-                "remote of DVC",
+                "the host answers a question for a file that can't exist with a page: "
+                "this is a web site and no remote of DVC",
             )
         # some hosts answer 403 for every absent file
         if refused and not (refused.code == "forbidden" and some and self._get(some)[0] < 400):
@@ -646,10 +646,8 @@ class _Store:
         if cls.protocol == "ssh":
             import asyncssh
 
-            more = {
-                "timeout": timeout,
-                "client_factory": asyncssh.SSHClient,
-            }  # DVC's own asks for passwords on the terminal
+            # the client of DVC asks for passwords on the terminal
+            more = {"timeout": timeout, "client_factory": asyncssh.SSHClient}
         self.fs = cls(**{**settings, **more})
 
     def join(self, *parts):
@@ -894,15 +892,15 @@ def _mend(code, remote, given_name):
         "wrong_credentials": f"{ask}   # asks for the password",
         "expired_credentials": f"{ask}   # with a new token from the host",
         "forbidden": f"{ask}   # of one who may, or have the host's owner let {remote.user or 'this user'} in",
-        "not_found": f"{command} ADDRESS   # the right one; or, where nothing has been pushed yet: dvc push -r "
-        f"{remote.name}",
+        "not_found": f"{command} ADDRESS   # the right one; or, where nothing has been pushed yet: "
+        f"dvc push -r {remote.name}",
         "wrong_method": f"{command} --method PUT",
         "missing_plugin": f"pip install {PLUGINS.get(_scheme(remote.url), 'dvc-' + _scheme(remote.url))}",
         "bad_config": f"dvc remote list && dvc config --list --show-origin | grep {remote.name}",
     }[code]
 
 # %% ../nbs/api/21_remote.ipynb #c026-1
-# code to what it says of (reachable, authenticated); other codes mean that both are true
+# (reachable, authenticated) by code; (True, True) for any other
 _KNOWN = {
     "unreachable": (False, None),
     "no_credentials": (True, False),
@@ -1029,8 +1027,8 @@ def _probe(remote, root, write, how_far, timeout, facts, given_name):
         can_write, refused = _try_to_write(door, write)
         if refused and write:
             text = (
-                f"{facts['url']} can be read and not written to: {CODES[refused.code]} "
-                f"({_scrub(refused.detail, settings)})"
+                f"{facts['url']} can be read and not written to: "
+                f"{CODES[refused.code]} ({_scrub(refused.detail, settings)})"
             )
             return Probe(refused.code, text, _mend(refused.code, remote, given_name), can_write=False, **facts)
     return _verdict(found, remote, how_far[1], by_version, {**facts, "can_write": can_write})

@@ -213,8 +213,8 @@ def _headline(m, before, name):
     note = (
         "The last column was reported for the same 624 images."
         if comparable
-        else "The last column was reported for 624 radiographs of the public set, **not for these images**: no "
-        "comparison."
+        else "The last column was reported for 624 radiographs of the public set, **not for these images**: "
+        "no comparison."
     )
     if before:
         other = _hash((before.get("data") or {}).get("hash")) if isinstance(before.get("data"), dict) else None
@@ -263,8 +263,8 @@ def _banner(m, info, notice):
     lines = [f"**{_text(notice)}**"] if notice else []
     if synthetic is True:
         lines.append(
-            "**SYNTHETIC**: computer-generated images, no patient, no diagnostic meaning. The figures say that "
-            "the pipeline works, and nothing about radiographs."
+            "**SYNTHETIC**: computer-generated images, no patient, no diagnostic meaning. "
+            "The figures say that the pipeline works, and nothing about radiographs."
         )
     elif synthetic is not False:
         lines.append("Whether the images were synthetic is not known.")
@@ -311,8 +311,9 @@ def _stale(facts):
         return f"> [!CAUTION]\n> **These figures may be older than this run**: {_text(bundle['error'])}"
     if bundle.get("hash") and bundle["hash"] != model:
         return (
-            "> [!CAUTION]\n> **These figures are not of the model in `models/bundle`** "
-            f"(`{bundle['hash'][:12]}`): the evaluation did not run after the training."
+            "> [!CAUTION]\n"
+            f"> **These figures are not of the model in `models/bundle`** (`{bundle['hash'][:12]}`): "
+            "the evaluation did not run after the training."
         )
     return ""
 
@@ -500,8 +501,8 @@ def trusted(
     found = next((j for f in files if f.is_file() and not f.is_symlink() and (j := _json(f))), None)
     if found is None:
         raise ReportError(
-            f"no metrics.json that could be read in {folder}: the run did not come as far, or its artefact is "
-            "something else"
+            f"no metrics.json that could be read in {folder}: the run did not come as far, "
+            "or its artefact is something else"
         )
     counts = ("tp", "tn", "fp", "fn")
     known = {
@@ -543,8 +544,8 @@ def rebuild(
         Path(root) / out,
         page(
             facts,
-            "from a pull request: figures as its code reports them; curves and changed parameters are in the "
-            "summary of its job",
+            "from a pull request: figures as its code reports them; "
+            "curves and changed parameters are in the summary of its job",
         ),
     )
 
