@@ -26,7 +26,7 @@ def _shown(path):
     "A file name without control characters."
     return without_controls(path)
 
-
+# %% ../nbs/api/25_cli.ipynb #x-table
 class _Table:
     "Writes one line per file, with the reasons below it."
 
@@ -254,7 +254,7 @@ def _promote(args, out):
     )
     return 0 if found["decision"] == "promoted" else 1
 
-
+# %% ../nbs/api/25_cli.ipynb #x-rollback
 def _rollback(args, out):
     "Make the previous champion champion again."
     from xraypneu.registry import rollback
