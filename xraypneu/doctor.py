@@ -60,7 +60,7 @@ IMPORTS = {"pillow": "PIL", "scikit-learn": "sklearn", "scikit-image": "skimage"
 
 
 def requirements(root: str | os.PathLike = ".") -> list[str]:  # such as "numpy>=2.0"
-    "The packages that must be installed for what is in `root`."
+    "The packages that must be installed for what is in `root`. Raises `configparser.Error`."
     root, groups = Path(root), ["", "pipeline"] if (Path(root) / "dvc.yaml").is_file() else [""]
     if (root / "settings.ini").is_file():
         settings = configparser.ConfigParser(interpolation=None, delimiters=["="])
@@ -248,7 +248,7 @@ def check_remote(
 
 # %% ../nbs/api/24_doctor.ipynb #c015-1
 def check_secrets(root: str | os.PathLike = ".") -> Check:
-    "Is no secret in a configuration file that git publishes?"
+    "Is no secret in a configuration file that git publishes? Raises nothing: an unreadable one is not set up."
     if not _version("dvc"):
         return Check("secrets", None, "DVC is not installed")
     try:
@@ -349,7 +349,7 @@ def check_model(
 
 # %% ../nbs/api/24_doctor.ipynb #c015a
 def check_cache(root: str | os.PathLike = ".") -> Check:
-    "Are the files in DVC's cache on this machine undamaged? Reads all of them and compares their hashes."
+    "Are the files in DVC's cache on this machine undamaged? Reads all bytes and compares the hashes."
     if not _version("dvc"):
         return Check("dvc cache", None, "DVC is not installed")
     try:

@@ -129,9 +129,8 @@ def verify(
         seen = metrics.figures(y, bundle.probability(bundle.logits(images)), bundle.threshold)
     if prepared.info["data_hash"] != published["data"]["hash"]:
         report(
-            "These are not the images that the figures were published for: "
-            f"data hash {prepared.info['data_hash'][:12]}, published {published['data']['hash'][:12]}. "
-            "Compared all the same:"
+            f"These are not the images that the figures were published for: data hash "
+            f"{prepared.info['data_hash'][:12]}, published {published['data']['hash'][:12]}. Compared all the same:"
         )
     rows = compare(seen, published["test"], len(y))
     for k, was, now, same in rows:
