@@ -1,4 +1,4 @@
-"""Several trainings, cross-validation, publishing and verifying, on films that don't say that they're synthetic: one run for all."""
+"""Several trainings, cross-validation, publishing and verifying, in one run on films not marked as synthetic."""
 
 import json
 import shutil
