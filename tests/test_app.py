@@ -1,4 +1,7 @@
-"""The dashboard as people have it: a real Voilà, a real Chromium. Screenshots of the main states go to reports/screenshots, where there is a CI or XRAYPNEU_SCREENSHOTS."""
+"""The dashboard as users have it: a real Voilà, a real Chromium.
+
+Screenshots of the main states go to reports/screenshots where `CI` or `XRAYPNEU_SCREENSHOTS` is set.
+"""
 
 import contextlib
 import csv
@@ -66,9 +69,8 @@ def visit(server, browser):
             ),
         )
         page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on(
-            "filechooser", lambda _: None
-        )  # a chooser is intercepted from now on; asked for just before a key is pressed, that comes too late now and then
+        # intercept choosers from the start: asked for just before a key is pressed, that may come too late
+        page.on("filechooser", lambda _: None)
         page.goto(url or server.url)
         if wait:
             page.wait_for_selector(READY, timeout=60_000)
@@ -252,7 +254,9 @@ def test_a_new_file_blanks_the_old_result_at_once(visit):
     choose(page, ("first.png", film(12, True)))
     page.wait_for_selector(".verdict")
     page.evaluate(
-        """() => { window.seen = []; new MutationObserver(() => seen.push(!!document.querySelector('.verdict'))).observe(document.querySelector('.result-body'), { childList: true }); }"""
+        "() => { window.seen = []; "
+        "new MutationObserver(() => seen.push(!!document.querySelector('.verdict')))"
+        ".observe(document.querySelector('.result-body'), { childList: true }); }"
     )
     choose(page, ("second.png", film(0)))
     wait_rows(page, 2)
@@ -398,7 +402,9 @@ def test_narrow_screen(visit):
     page.wait_for_selector(".verdict")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     wide = page.evaluate(
-        "[...document.querySelectorAll('main > section, main > details, main button')].filter(e => e.offsetWidth && (e.getBoundingClientRect().right > 391)).filter(e => !e.closest('.scroll')).length"
+        "[...document.querySelectorAll('main > section, main > details, main button')]"
+        ".filter(e => e.offsetWidth && (e.getBoundingClientRect().right > 391))"
+        ".filter(e => !e.closest('.scroll')).length"
     )
     assert wide == 0
     shot(page, "narrow")
@@ -487,7 +493,11 @@ def test_a_model_that_is_not_there_is_said(tmp_path, visit, damage):
 def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
     broken = tmp_path / "sitecustomize.py"
     broken.write_text(
-        "import os\nif os.environ.get('XRAYPNEU_BREAK'):\n import xraypneu.predict as p\n def f(*a, **k): raise RuntimeError('patient Smith')\n p.Predictor.predict = f\n"
+        "import os\n"
+        "if os.environ.get('XRAYPNEU_BREAK'):\n"
+        " import xraypneu.predict as p\n"
+        " def f(*a, **k): raise RuntimeError('patient Smith')\n"
+        " p.Predictor.predict = f\n"
     )
     with Server(
         tmp_path,
@@ -542,10 +552,13 @@ def test_the_door(server, tmp_path):
 
 INTRUDER = """([code, protocol]) => new Promise((done) => {
     const id = JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId, seen = [];
-    const socket = new WebSocket(`ws://${location.host}/api/kernels/${id}/channels?session_id=intruder`, protocol ? [protocol] : []);
+    const socket = new WebSocket(`ws://${location.host}/api/kernels/${id}/channels?session_id=intruder`, \
+protocol ? [protocol] : []);
     const header = { msg_id: 'x', msg_type: 'execute_request', username: '', session: 'intruder', version: '5.3' };
-    const content = { code, silent: false, store_history: false, user_expressions: {}, allow_stdin: false, stop_on_error: true };
-    const parts = ['shell', ...[header, {}, {}, content].map((p) => JSON.stringify(p))].map((p) => new TextEncoder().encode(p));
+    const content = { code, silent: false, store_history: false, user_expressions: {}, allow_stdin: false, \
+stop_on_error: true };
+    const parts = ['shell', ...[header, {}, {}, content].map((p) => JSON.stringify(p))]\
+.map((p) => new TextEncoder().encode(p));
     const offsets = parts.reduce((o, p) => [...o, o.at(-1) + p.length], [8 * (parts.length + 2)]);
     const numbers = new BigUint64Array([parts.length + 1, ...offsets].map(BigInt));
     socket.onopen = () => { seen.push('open'); socket.send(new Blob([numbers, ...parts])); };
@@ -597,7 +610,8 @@ def test_a_token_is_asked_for(tmp_path, visit):
 def test_an_upload_that_is_cut_is_said(visit):
     "A piece that never arrives leaves neither page nor queue waiting."
     page = visit()
-    page.evaluate("""() => { const own = WebSocket.prototype.send; window.whole = () => { WebSocket.prototype.send = own; };
+    page.evaluate("""() => { const own = WebSocket.prototype.send; \
+window.whole = () => { WebSocket.prototype.send = own; };
         WebSocket.prototype.send = function (d) { if ((d.byteLength || 0) < 20000) own.call(this, d); }; }""")
     choose(page, ("cut.png", film()))
     page.wait_for_function("document.querySelector('.uploads').innerText.includes('interrupted')", timeout=30_000)
@@ -627,7 +641,7 @@ needs_nginx = pytest.mark.skipif(
 
 @contextlib.contextmanager
 def nginx(folder, server, *changes):
-    "deploy/nginx.conf as it stands, but for names, ports, the certificate, and `changes`; its address and how to trust it."
+    "Run deploy/nginx.conf with other names, ports, certificate, and `changes`; its address and how to trust it."
     make = [
         "openssl",
         "req",

@@ -1,4 +1,4 @@
-"""Fetching data: from real servers that drop, refuse, dawdle and lie; hostile archives; full disks; kills; Kaggle's own client."""
+"""Fetching data: real servers that drop, refuse, dawdle and lie; hostile archives; full disks; kills; Kaggle."""
 
 import base64
 import gzip
@@ -962,7 +962,7 @@ def test_bombs(to, tmp_path):
 
 
 def test_a_zip_that_lies_about_its_size(to, tmp_path):
-    "Declared small in the directory and in the member's header: no more than that is written, and the checksum doesn't fit."
+    "A size declared too small in directory and member header: no more is written, and the checksum doesn't fit."
     data = zipped({"train/NORMAL/a": ZEROS[:5_000_000]}, zipfile.ZIP_DEFLATED).replace(
         struct.pack("<L", 5_000_000), struct.pack("<L", 1000)
     )
@@ -1061,7 +1061,7 @@ def test_orders_to_dvc_are_left_out(tmp_path, capsys):
 
 
 def test_a_header_of_gigabytes(tmp_path):
-    "An extended header of a tar that claims 3 GB, a directory of a zip with 60,000 entries where one is declared: refused without taking them into memory."
+    "A tar's extended header of 3 GB, a zip's directory of 60,000 entries where 1 is declared: refused, not read."
     head = info("x", tarfile.XHDTYPE, size=3 * 10**9).tobuf(tarfile.PAX_FORMAT)
     (tmp_path / "a.tgz").write_bytes(gzip.compress(head + ZEROS))
     one = zipped({"a": b""})
@@ -1156,7 +1156,12 @@ def test_disk_that_fills_up(site, small_disk, tmp_path):
     assert list(small_disk.iterdir()) == []
 
 
-LIMITED = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\ntry: fetch_url(sys.argv[1], sys.argv[2], wait=0)\nexcept FetchError as e: print(e)"
+LIMITED = (
+    "import resource\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
+    "try: fetch_url(sys.argv[1], sys.argv[2], wait=0)\n"
+    "except FetchError as e: print(e)"
+)
 
 
 def test_a_limit_on_files(site, to):
@@ -1343,7 +1348,14 @@ def test_a_machine_without_network(to, tmp_path):
     "In a namespace of Linux that has no network at all: the addresses are the real ones."
     if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
         pytest.skip("can't take the network away here")
-    code = "from xraypneu.fetch import *\nfor f in (lambda: fetch_kaggle(to='x', wait=0, retries=1), lambda: fetch_url('https://data.invalid/a.zip', 'x', wait=0, retries=1), lambda: fetch_url('http://192.0.2.1/a.zip', 'x', wait=0, retries=1)):\n    try: f()\n    except FetchError as e: print(e)"
+    code = (
+        "from xraypneu.fetch import *\n"
+        "for f in (lambda: fetch_kaggle(to='x', wait=0, retries=1), "
+        "lambda: fetch_url('https://data.invalid/a.zip', 'x', wait=0, retries=1), "
+        "lambda: fetch_url('http://192.0.2.1/a.zip', 'x', wait=0, retries=1)):\n"
+        "    try: f()\n"
+        "    except FetchError as e: print(e)"
+    )
     env = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE") and "proxy" not in k.lower()} | {
         "HOME": str(tmp_path),
         "PYTHONPATH": str(ROOT),
@@ -1384,7 +1396,12 @@ def test_kaggle_names(to, name):
 
 def test_packages_that_are_missing(to, tmp_path):
     "In a Python that finds neither."
-    block = "sys.modules['kagglehub'] = sys.modules['pooch'] = None\nfor f in (lambda: fetch_kaggle(to=sys.argv[1]), lambda: fetch_url('http://127.0.0.1:1/a', sys.argv[1])):\n    try: f()\n    except FetchError as e: print(e)"
+    block = (
+        "sys.modules['kagglehub'] = sys.modules['pooch'] = None\n"
+        "for f in (lambda: fetch_kaggle(to=sys.argv[1]), lambda: fetch_url('http://127.0.0.1:1/a', sys.argv[1])):\n"
+        "    try: f()\n"
+        "    except FetchError as e: print(e)"
+    )
     out = start(block, to).communicate()[0]
     assert (
         "the package kagglehub is missing" in out

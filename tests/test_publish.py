@@ -1,4 +1,4 @@
-"""Several trainings, cross-validation, publishing and verifying, on films that don't say that they're synthetic: one run for all."""
+"""Seeds, cross-validation, publishing and verifying, on films that aren't marked as synthetic: one run for all."""
 
 import json
 import shutil

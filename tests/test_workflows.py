@@ -1,4 +1,7 @@
-"""The workflows: what they may do, what they run, and a rehearsal of their steps in clean clones, without credentials, with them, and with wrong ones."""
+"""The workflows: what they may do, what they run, and a rehearsal of their steps in clean clones.
+
+The rehearsal runs without credentials, with them, and with wrong ones.
+"""
 
 import importlib.util
 import json
@@ -200,7 +203,10 @@ def test_a_release_is_tested_first_and_leaves_with_its_papers():
 
 @contextmanager
 def host(pulls, comments, refuses=None):
-    "A host that answers as GitHub's does about pull requests and comments, writing refused with the status `refuses`; what was sent to it."
+    """A host that answers like GitHub's API about pull requests and comments; yields what was sent to it.
+
+    Writing is refused with the status `refuses`.
+    """
     sent = []
 
     class Answer(BaseHTTPRequestHandler):
@@ -343,7 +349,7 @@ def test_comment_that_is_too_long_ends_at_a_section(tmp_path):
 
 
 def test_the_comment_needs_no_cml_and_hides_no_failure():
-    "setup-cml's breakage was once hidden by `continue-on-error`; now CML is asked for by a variable, and the job is red where it fails."
+    "`continue-on-error` once hid setup-cml's breakage; now a variable asks for CML, and the job is red if it fails."
     assert not [step for _, _, step in STEPS if step.get("continue-on-error")]
     assert not [job for f in FLOWS.values() for job in f["jobs"].values() if job.get("continue-on-error")]
     script, cml, by_cml = FLOWS["train"]["jobs"]["comment"]["steps"][-3:]
@@ -412,12 +418,15 @@ jobs:
       - uses: actions/checkout@x
       - id: first
         run: |
-          echo "url=u-7" >> "$GITHUB_OUTPUT"; echo "SAID=hello there" >> "$GITHUB_ENV"; echo "# Page" >> "$GITHUB_STEP_SUMMARY"
-      - run: test "$SAID" = "hello there" && test "$URL" = u-7 && test "$CI" = true && test -z "${OURS:-}" && git diff --quiet
+          echo "url=u-7" >> "$GITHUB_OUTPUT"; echo "SAID=hello there" >> "$GITHUB_ENV"; \
+echo "# Page" >> "$GITHUB_STEP_SUMMARY"
+      - run: test "$SAID" = "hello there" && test "$URL" = u-7 && test "$CI" = true && test -z "${OURS:-}" \
+&& git diff --quiet
         env: {URL: "${{ steps.first.outputs.url }}"}
       - run: "false"
         continue-on-error: true
-      - run: test "$USER_NAME" = "${WANTED:-}" && test "$GITHUB_REF" = refs/heads/main && mkdir out && echo "$GITHUB_SHA" > out/sha
+      - run: test "$USER_NAME" = "${WANTED:-}" && test "$GITHUB_REF" = refs/heads/main && mkdir out \
+&& echo "$GITHUB_SHA" > out/sha
         env: {USER_NAME: "${{ secrets.XRAYPNEU_REMOTE_USER }}"}
       - uses: actions/upload-artifact@x
         with: {name: out, path: out}
@@ -490,7 +499,8 @@ def test_rehearsal_says_what_it_can_t_do(mini):
     "steps",
     [
         '      - run: echo "it is $P"\n        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n',
-        '      - run: echo "$P" >> "$GITHUB_STEP_SUMMARY"\n        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n',
+        '      - run: echo "$P" >> "$GITHUB_STEP_SUMMARY"\n'
+        '        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n',
     ],
 )
 def test_rehearsal_finds_a_secret_that_shows(mini, steps):
@@ -526,7 +536,7 @@ def show(project, tmp_path_factory):
 
     def go(*arguments, **env):
         out = tmp_path_factory.mktemp("rehearsal") / "out"
-        # lint, sync and the suite are steps of the run that this test is part of; the figures of so small a sample are not the promised ones
+        # left out: lint, sync and the suite, which this test is part of; metrics, of so small a sample
         leave = [
             w
             for s in (
