@@ -414,9 +414,8 @@ def kill_once(cmd: list, project: Path, target: str, moment, seconds: dict, by: 
 def again(step: str, project: Path, site=()) -> list:
     "Run a step as a user would after a fault; problems where it doesn't end well."
     done = run(command(step, *site), project)
-    fine = {"promote": (0, 2)}.get(
-        step, (0,)
-    )  # 2: it is the champion already, since the kill came after the last of it
+    # 2: it is the champion already, since the kill came after the last of it
+    fine = {"promote": (0, 2)}.get(step, (0,))
     if done.returncode in fine:
         return []
     return [

@@ -26,9 +26,8 @@ from xraypneu.bundle import SHIPPED, load_bundle
 from xraypneu.sample import draw_radiograph
 
 SHOTS = Path(os.environ.get("XRAYPNEU_SCREENSHOTS") or ROOT / "reports/screenshots")
-TAKE_SHOTS = (
-    "CI" in os.environ or "XRAYPNEU_SCREENSHOTS" in os.environ
-)  # asked now: conftest takes our variables out of the environment
+# asked now: conftest takes our variables out of the environment
+TAKE_SHOTS = "CI" in os.environ or "XRAYPNEU_SCREENSHOTS" in os.environ
 pytestmark = pytest.mark.skipif(
     not CHROMIUM and not os.environ.get("CI"), reason="no Chromium here: install Debian's package chromium"
 )
@@ -154,9 +153,8 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
         page.click(f".batch tbody tr:nth-child({i + 1}) button")
         page.wait_for_selector(f".verdict.v-{name}")
         shot(page, f"verdict-{name.lower()}")
-    assert (
-        page.query_selector(".scale") is None and rows(page)[3][3] == ""
-    )  # no probability for what is no chest radiograph
+    # no probability for what is no chest radiograph
+    assert page.query_selector(".scale") is None and rows(page)[3][3] == ""
 
 
 def test_dicom(visit):
@@ -197,9 +195,8 @@ def test_wrong_kinds_and_sizes_are_named_and_the_rest_go_on(visit):
 def test_the_server_checks_again(visit):
     "A page that has been tampered with sends what it likes."
     page = visit()
-    page.evaluate(
-        "File.prototype.slice = function () { return new Blob([new Uint8Array(700000)]); }"
-    )  # pieces that don't fit the size that was announced
+    # pieces that don't fit the size that was announced
+    page.evaluate("File.prototype.slice = function () { return new Blob([new Uint8Array(700000)]); }")
     choose(page, ("a.png", film()))
     wait_rows(page, 1)
     assert "don't fit" in rows(page)[0][2]
@@ -464,9 +461,8 @@ def test_a_killed_process_is_noticed(tmp_path, visit):
         for k in s.kernels():
             k.kill()
         page.wait_for_selector(".gone:not([hidden]) button", timeout=40_000)
-        assert "lost this session" in page.inner_text(".gone") and page.query_selector(
-            ".verdict"
-        )  # what is there can still be read
+        # what is there can still be read
+        assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")
         shot(page, "session-lost")
         page.click(".gone button")
         page.wait_for_selector(READY, timeout=60_000)
@@ -570,9 +566,8 @@ stop_on_error: true };
 def test_code_that_a_browser_sends_is_not_run(visit, tmp_path):
     page = visit()
     code = f"open({str(tmp_path / 'canary')!r}, 'w')"
-    assert (
-        page.evaluate(INTRUDER, [code, "v1.kernel.websocket.jupyter.org"])[-1] == 1008
-    )  # it was open, and the message closed it
+    # it was open, and the message closed it
+    assert page.evaluate(INTRUDER, [code, "v1.kernel.websocket.jupyter.org"])[-1] == 1008
     assert page.evaluate(INTRUDER, [code, ""]) == [1006]  # without the subprotocol it never opened
     page.wait_for_timeout(1000)
     assert not (tmp_path / "canary").exists()
@@ -591,9 +586,8 @@ def test_sessions_are_capped(tmp_path):
 
 def test_a_token_is_asked_for(tmp_path, visit):
     with Server(tmp_path, XRAYPNEU_TOKEN="open-sesame") as s:
-        assert (
-            urllib.request.urlopen(s.url + "voila/static/voila.js", timeout=10).status == 200
-        )  # is it alive? needs no token
+        # is it alive? needs no token
+        assert urllib.request.urlopen(s.url + "voila/static/voila.js", timeout=10).status == 200
         for path in ("", "?token=wrong"):
             assert "/login" in urllib.request.urlopen(s.url + path, timeout=10).url
         assert s.kernels() == []
@@ -709,9 +703,8 @@ def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
             except urllib.error.HTTPError as e:
                 return e.code
 
-        assert (
-            code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400
-        )  # no subprotocol: never passed on
+        # no subprotocol: never passed on
+        assert code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400
         assert 429 in [code("?token=open-sesame") for _ in range(14)]
     assert "open-sesame" not in "".join(p.read_text() for p in tmp_path.glob("*.log"))
 
