@@ -1,4 +1,4 @@
-"""What the doctor says of a project that is set up well and of one that isn't; faults of the remote: test_remote.py."""
+"""What the doctor says of sound and faulty projects; faults of the remote are in test_remote.py."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ PASSWORD = "s3cret"
 
 @pytest.fixture(scope="module")
 def well(tmp_path_factory):
-    "A small project in git, with a stage, the shipped model as its own, and nothing set up that it doesn't need."
+    "A small project in git with a stage and the shipped model as its own, and nothing else set up."
     folder = tmp_path_factory.mktemp("doctor") / "project"
     folder.mkdir()
     (folder / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: echo hello > hello.txt\n    outs: [hello.txt]\n")
@@ -50,8 +50,8 @@ def test_what_is_wrong_has_a_command(project, monkeypatch):
     (project / "models/bundle/model.onnx").write_bytes(b"torn")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{PASSWORD}@127.0.0.1:9")
     (project / ".dvc/config").write_text(
-        "[core]\n    remote = old\n['remote \"old\"']\n    url = http://127.0.0.1:9/x\n"
-        f"    auth = basic\n    user = me\n    password = {PASSWORD}\n"
+        "[core]\n    remote = old\n['remote \"old\"']\n    url = http://127.0.0.1:9/x\n    auth = basic\n"
+        f"    user = me\n    password = {PASSWORD}\n"
     )
     checks = doctor.examine(project, quick=True)
     wrong = {c.name: c for c in checks if c.ok is False}
@@ -97,8 +97,8 @@ def test_a_run_that_waits_for_its_store_is_named(tmp_path):
             [
                 sys.executable,
                 "-c",
-                "import sys; sys.prefix = '/elsewhere'; "
-                "from ipykernel.kernelapp import launch_new_instance as go; go()",
+                "import sys; sys.prefix = '/elsewhere'; from ipykernel.kernelapp import launch_new_instance as "
+                "go; go()",
                 "-f",
                 "{connection_file}",
             ],

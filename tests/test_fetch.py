@@ -1,4 +1,4 @@
-"""Fetching data: real servers that drop, refuse, dawdle and lie; hostile archives; full disks; kills; Kaggle."""
+"""Fetching data: faulty and slow servers, hostile archives, full disks, kills, and Kaggle's own client."""
 
 import base64
 import gzip
@@ -959,7 +959,7 @@ def test_bombs(to, tmp_path):
 
 
 def test_a_zip_that_lies_about_its_size(to, tmp_path):
-    "A size declared too small in directory and member header: no more is written, and the checksum doesn't fit."
+    "A member larger than declared: no more than the declared size is written, and the checksum doesn't fit."
     data = zipped({"train/NORMAL/a": ZEROS[:5_000_000]}, zipfile.ZIP_DEFLATED).replace(
         struct.pack("<L", 5_000_000), struct.pack("<L", 1000)
     )
@@ -1058,7 +1058,10 @@ def test_orders_to_dvc_are_left_out(tmp_path, capsys):
 
 
 def test_a_header_of_gigabytes(tmp_path):
-    "A tar's extended header of 3 GB, a zip's directory of 60,000 entries where 1 is declared: refused, not read."
+    """Huge headers are refused without reading them into memory.
+
+    A tar claims an extended header of 3 GB; the directory of a zip has 60,000 entries where one is declared.
+    """
     head = info("x", tarfile.XHDTYPE, size=3 * 10**9).tobuf(tarfile.PAX_FORMAT)
     (tmp_path / "a.tgz").write_bytes(gzip.compress(head + ZEROS))
     one = zipped({"a": b""})
@@ -1154,10 +1157,8 @@ def test_disk_that_fills_up(site, small_disk, tmp_path):
 
 
 LIMITED = (
-    "import resource\n"
-    "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
-    "try: fetch_url(sys.argv[1], sys.argv[2], wait=0)\n"
-    "except FetchError as e: print(e)"
+    "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
+    "try: fetch_url(sys.argv[1], sys.argv[2], wait=0)\nexcept FetchError as e: print(e)"
 )
 
 
@@ -1347,10 +1348,9 @@ def test_a_machine_without_network(to, tmp_path):
         pytest.skip("can't take the network away here")
     code = (
         "from xraypneu.fetch import *\n"
-        "for f in (lambda: fetch_kaggle(to='x', wait=0, retries=1), "
-        "lambda: fetch_url('https://data.invalid/a.zip', 'x', wait=0, retries=1), "
-        "lambda: fetch_url('http://192.0.2.1/a.zip', 'x', wait=0, retries=1)):\n"
-        "    try: f()\n"
+        "for f in (lambda: fetch_kaggle(to='x', wait=0, retries=1), lambda: "
+        "fetch_url('https://data.invalid/a.zip', 'x', wait=0, retries=1), lambda: "
+        "fetch_url('http://192.0.2.1/a.zip', 'x', wait=0, retries=1)):\n    try: f()\n"
         "    except FetchError as e: print(e)"
     )
     env = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE") and "proxy" not in k.lower()} | {
@@ -1395,9 +1395,8 @@ def test_packages_that_are_missing(to, tmp_path):
     "In a Python that finds neither."
     block = (
         "sys.modules['kagglehub'] = sys.modules['pooch'] = None\n"
-        "for f in (lambda: fetch_kaggle(to=sys.argv[1]), lambda: fetch_url('http://127.0.0.1:1/a', sys.argv[1])):\n"
-        "    try: f()\n"
-        "    except FetchError as e: print(e)"
+        "for f in (lambda: fetch_kaggle(to=sys.argv[1]), lambda: fetch_url('http://127.0.0.1:1/a', "
+        "sys.argv[1])):\n    try: f()\n    except FetchError as e: print(e)"
     )
     out = start(block, to).communicate()[0]
     assert (

@@ -1,4 +1,4 @@
-"""Seeds, cross-validation, publishing and verifying, on films that aren't marked as synthetic: one run for all."""
+"""Several trainings, cross-validation, publishing and verifying, in one run on films not marked as synthetic."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Data pushed to and pulled from real servers on 127.0.0.1: nginx, S3, SSH, a folder. Each failure has its own code."""
+"""Push and pull against real servers on 127.0.0.1: nginx, S3, SSH, a folder. Each failure has its own answer."""
 
 import asyncio
 import base64
@@ -293,16 +293,16 @@ def test_environment_and_what_stays(project, monkeypatch):
 CONF = """{user}daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;
 events {{}}
 http {{
-  access_log off; client_body_temp_path {dir}/body; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; \
-uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+  access_log off; client_body_temp_path {dir}/body; \
+proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
   server {{
     listen 127.0.0.1:{port}; root {dir}/www; client_max_body_size 0;
     dav_methods PUT DELETE MKCOL; create_full_put_path on;
     auth_basic "team data"; auth_basic_user_file {dir}/users;
     location /denied/ {{ deny all; }}
     location /readonly/ {{ alias {dir}/www/data/; limit_except GET HEAD {{ deny all; }} }}
-    location /public/ {{ auth_basic off; alias {dir}/www/data/; limit_except GET HEAD \
-{{ auth_basic "team data"; auth_basic_user_file {dir}/users; }} }}
+    location /public/ {{ auth_basic off; alias {dir}/www/data/; \
+limit_except GET HEAD {{ auth_basic "team data"; auth_basic_user_file {dir}/users; }} }}
     location /page/ {{ auth_basic off; try_files /index.html =500; }}
   }}
 }}
@@ -575,8 +575,8 @@ def test_s3_refusals(s3, project, clone, monkeypatch):
 def test_s3_expired_token(clone):
     needs("dvc_s3")
     body = (
-        "<?xml version='1.0'?><Error><Code>ExpiredToken</Code>"
-        "<Message>The provided token has expired.</Message></Error>"
+        "<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The provided token has "
+        "expired.</Message></Error>"
     )
     with answering(400, {"Content-Type": "application/xml"}, body) as url:
         configure(
@@ -588,7 +588,7 @@ def test_s3_expired_token(clone):
 
 def test_missing_plugin(clone):
     configure("s3://team/data", root=clone)
-    # None in sys.modules: as where it isn't installed
+    # as where it isn't installed
     code = (
         "import sys; sys.modules['s3fs'] = None; from xraypneu.remote import probe; a = probe(); print(a.code, a.mend)"
     )
@@ -681,7 +681,7 @@ def stored(project):
 
 
 def half_uploaded(project, clone, read, write, *args, **kw):
-    """A partial upload is found, not taken for data, and repaired from the machine that has the whole file.
+    """The rest of an upload that broke off is found, not taken for data, and repaired from a machine that has it whole.
 
     `read` and `write` act on the remote.
     """

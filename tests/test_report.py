@@ -1,4 +1,4 @@
-"""The page of a run: of the committed metrics, of odd ones, of untrusted ones; and what may be uploaded with it."""
+"""The page about a run: with committed, odd and untrusted metrics; and what may be uploaded with it."""
 
 import json
 import os
@@ -103,8 +103,8 @@ def test_notice_links_and_promotion(committed):
         "{",
         "{}",
         '{"test": 1, "data": [], "model": "x", "seeds": null}',
-        '{"test": {"accuracy": NaN, "tp": "3", "roc_auc": null}, "test_low": [], '
-        '"data": {"hash": 7, "synthetic": "yes"}}',
+        '{"test": {"accuracy": NaN, "tp": "3", "roc_auc": null}, "test_low": [], "data": {"hash": 7, '
+        '"synthetic": "yes"}}',
         "[" * 10_000,
     ],
 )
@@ -297,8 +297,8 @@ def test_rebuild_needs_python_alone(committed):
             "-I",
             "-S",
             "-c",
-            f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
-            "from xraypneu.report import main; sys.exit(main(['rebuild', 'reports']))",
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); from xraypneu.report import main; "
+            "sys.exit(main(['rebuild', 'reports']))",
         ],
         cwd=committed,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The workflows: what they may do, what they run, and a rehearsal of their steps in clean clones.
+"""The workflows: permissions, commands, and a rehearsal of their steps in clean clones.
 
 The rehearsal runs without credentials, with them, and with wrong ones.
 """
@@ -202,10 +202,7 @@ def test_a_release_is_tested_first_and_leaves_with_its_papers():
 
 @contextmanager
 def host(pulls, comments, refuses=None):
-    """A host that answers like GitHub's API about pull requests and comments; yields what was sent to it.
-
-    Writing is refused with the status `refuses`.
-    """
+    "A host like GitHub for pull requests and comments, which refuses writes with status `refuses`; what was sent."
     sent = []
 
     class Answer(BaseHTTPRequestHandler):
@@ -348,7 +345,7 @@ def test_comment_that_is_too_long_ends_at_a_section(tmp_path):
 
 
 def test_the_comment_needs_no_cml_and_hides_no_failure():
-    "`continue-on-error` once hid setup-cml's breakage; now a variable asks for CML, and the job is red if it fails."
+    "CML runs only if a variable asks for it, and a failure fails the job; `continue-on-error` once hid one."
     assert not [step for _, _, step in STEPS if step.get("continue-on-error")]
     assert not [job for f in FLOWS.values() for job in f["jobs"].values() if job.get("continue-on-error")]
     script, cml, by_cml = FLOWS["train"]["jobs"]["comment"]["steps"][-3:]
@@ -419,13 +416,13 @@ jobs:
         run: |
           echo "url=u-7" >> "$GITHUB_OUTPUT"; echo "SAID=hello there" >> "$GITHUB_ENV"; \
 echo "# Page" >> "$GITHUB_STEP_SUMMARY"
-      - run: test "$SAID" = "hello there" && test "$URL" = u-7 && test "$CI" = true && test -z "${OURS:-}" \
-&& git diff --quiet
+      - run: test "$SAID" = "hello there" && test "$URL" = u-7 && test "$CI" = true && \
+test -z "${OURS:-}" && git diff --quiet
         env: {URL: "${{ steps.first.outputs.url }}"}
       - run: "false"
         continue-on-error: true
-      - run: test "$USER_NAME" = "${WANTED:-}" && test "$GITHUB_REF" = refs/heads/main && mkdir out \
-&& echo "$GITHUB_SHA" > out/sha
+      - run: test "$USER_NAME" = "${WANTED:-}" && test "$GITHUB_REF" = refs/heads/main && \
+mkdir out && echo "$GITHUB_SHA" > out/sha
         env: {USER_NAME: "${{ secrets.XRAYPNEU_REMOTE_USER }}"}
       - uses: actions/upload-artifact@x
         with: {name: out, path: out}
@@ -535,7 +532,8 @@ def show(project, tmp_path_factory):
 
     def go(*arguments, **env):
         out = tmp_path_factory.mktemp("rehearsal") / "out"
-        # left out: lint, sync and the suite, which this test is part of; metrics, of so small a sample
+        # lint, sync and the suite are steps of the run that this test is part of;
+        # so small a sample does not reach the expected metrics
         leave = [
             w
             for s in (
