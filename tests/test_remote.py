@@ -588,10 +588,10 @@ def test_s3_expired_token(clone):
 
 def test_missing_plugin(clone):
     configure("s3://team/data", root=clone)
-    # as where it isn't installed
     code = (
-        "import sys; sys.modules['s3fs'] = None; from xraypneu.remote import probe; a = probe(); print(a.code, a.mend)"
-    )
+        "import sys; sys.modules['s3fs'] = None; from xraypneu.remote import probe; a = probe(); "
+        "print(a.code, a.mend)"
+    )  # as where it isn't installed
     assert (
         run([sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT))
         .out.strip()
