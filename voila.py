@@ -59,10 +59,13 @@ def configure(c):
     c.Voila.tornado_settings = {
         "websocket_max_message_size": 16 * 1024 * 1024,
         "headers": {
-            "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-            "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
+            "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+            "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+            "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+            "form-action 'self'; frame-ancestors 'self'",
             "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "same-origin",  # with no-referrer the browser hides the login form's origin, and its password is refused
+            # with no-referrer the browser hides the login form's origin, and the server refuses its password
+            "Referrer-Policy": "same-origin",
         },
         "log_function": guard.log_request,
     }

@@ -1,6 +1,7 @@
 """Predictor beside the alternatives, in one run on this machine: `make bench`.
 
-All run the shipped network's weights on two threads. Rounds go through all contenders in turn, so that a busy moment hits each; a ratio is the median of the rounds' ratios.
+All run the shipped network's weights on two threads. Rounds go through all contenders in turn, so that a busy moment
+hits each; a ratio is the median of the rounds' ratios.
 The radiographs are synthetic. Writes bench/results.md and bench/results.json.
 """
 
@@ -36,7 +37,7 @@ def clock(f):
 
 
 def rounds(contenders, n, each=1):
-    "Median milliseconds a call of each contender, and for each pair of names the median over the rounds of their ratio."
+    "Median milliseconds per call of each contender, and a function: median over the rounds of two names' ratio."
     for f in contenders.values():
         f(), f()
     times = {k: [] for k in contenders}
@@ -194,7 +195,9 @@ def main():
     say, check = sheet.say, sheet.check
 
     say(
-        "# Predictor beside the alternatives\n\nWritten by `make bench`; don't edit. Synthetic radiographs, the weights of the shipped network, two threads.\n"
+        "# Predictor beside the alternatives\n\n"
+        "Written by `make bench`; don't edit. "
+        "Synthetic radiographs, the weights of the shipped network, two threads.\n"
     )
     say(f"{result['machine']}. Bundle `{bundle.hash[:12]}`.\n")
 
@@ -223,7 +226,8 @@ def main():
     ms, ratio = rounds(single, args.rounds, 6)
     result["single_ms"] = ms
     say(
-        "## One image of 224 pixels, from the bytes of its JPEG\n\n| | ms | Keras takes so many times as long |\n|---|---|---|"
+        "## One image of 224 pixels, from the bytes of its JPEG\n\n"
+        "| | ms | Keras takes so many times as long |\n|---|---|---|"
     )
     for k, v in ms.items():
         say(f"| {k} | {v:.2f} | {ratio('decode + Keras predict', k):.1f} |")
@@ -270,7 +274,8 @@ def main():
     ms_more, ratio_more = rounds(more, 3)
     for k in list(more)[1:]:
         say(
-            f"| {k}, 640 images | {640_000 / ms_more[k]:.0f} | {ratio_more('fp32', k) * against('fp32'):.2f} (by way of fp32) |"
+            f"| {k}, 640 images | {640_000 / ms_more[k]:.0f} "
+            f"| {ratio_more('fp32', k) * against('fp32'):.2f} (by way of fp32) |"
         )
     check("packed array, best of fp32 and int8 / Keras", max(against("fp32"), against("int8")), 2, 4)
 
@@ -304,12 +309,14 @@ def main():
         ours = cold(f"from xraypneu.predict import Predictor; Predictor().predict({str(film)!r})")
         eight = cold(f"from xraypneu.predict import Predictor; Predictor(precision='int8').predict({str(film)!r})")
         theirs = cold(
-            f"import sys; sys.path.insert(0, {str(HERE)!r}); import bench; from xraypneu.bundle import load_bundle; m = bench.keras_twin(load_bundle()); "
+            f"import sys; sys.path.insert(0, {str(HERE)!r}); import bench; "
+            "from xraypneu.bundle import load_bundle; m = bench.keras_twin(load_bundle()); "
             f"m.predict(bench.square(open({str(film)!r}, 'rb').read())[None, ..., None], verbose=0)"
         )
     result["cold"] = {"fp32": ours, "int8": eight, "keras": theirs}
     say(
-        "\n## A new process: start, import, first prediction\n\n| | s | MB resident | Keras needs so many times |\n|---|---|---|---|"
+        "\n## A new process: start, import, first prediction\n\n"
+        "| | s | MB resident | Keras needs so many times |\n|---|---|---|---|"
     )
     for k, (s, mb) in (("Predictor fp32", ours), ("Predictor int8", eight), ("Keras", theirs)):
         say(f"| {k} | {s:.2f} | {mb:.0f} | {theirs[0] / s:.1f} × the time, {theirs[1] / mb:.1f} × the memory |")

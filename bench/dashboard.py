@@ -1,4 +1,4 @@
-"""The dashboard measured as people have it: a real Voilà, a real Chromium beside it on the same machine. `make bench-app`.
+"""The dashboard measured as users have it: a real Voilà, a real Chromium on the same machine. `make bench-app`.
 
 Radiographs are synthetic. Writes bench/dashboard.md and bench/dashboard.json.
 """
@@ -25,7 +25,7 @@ from bench import Sheet, machine
 from xraypneu.bundle import load_bundle
 
 MEGABYTE = 1024**2
-# milliseconds from the drop to the verdict of the n-th file, read in the page, so that nothing of the browser's driver is in it
+# milliseconds from the drop to the verdict of the n-th file, taken in the page to leave out the browser's driver
 DROP = """([files, n]) => new Promise((done, failed) => {
     const transfer = (TRANSFER)(files), began = performance.now();
     const look = () => {
@@ -87,7 +87,7 @@ async def verdicts(browser, server, n):
 
 
 async def memory(browser, server, n):
-    "Private megabytes of a session's process that has read an image of 2 megapixels, and what the server grew by for each."
+    "Private megabytes of a session's process after an image of 2 megapixels, and the server's growth per session."
     parent, before = psutil.Process(server.process.pid), len(server.kernels())
     began = parent.memory_full_info().uss
     file = encoded("film.jpg", film(1, True, size=1415, format="JPEG"))
@@ -154,7 +154,8 @@ async def main():
     say, check = sheet.say, sheet.check
 
     say(
-        "# The dashboard\n\nWritten by `make bench-app`; don't edit. Voilà and Chromium share this machine, so the browser's own work is in every figure. Synthetic radiographs.\n"
+        "# The dashboard\n\nWritten by `make bench-app`; don't edit. Voilà and Chromium share this machine, "
+        "so the browser's own work is in every figure. Synthetic radiographs.\n"
     )
     say(f"{machine()}. Bundle `{load_bundle().hash[:12]}`.\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -171,22 +172,29 @@ async def main():
                 median = {k: statistics.median(v) for k, v in seen.items()}
                 ratio = statistics.median(b / a for a, b in zip(seen["light"], seen["heavy"], strict=True))
                 say(
-                    "## From `GET` to a page that can be used, one person, warm server\n\n| | s, median | slowest |\n|---|---|---|"
+                    "## From `GET` to a page that can be used, one person, warm server\n\n"
+                    "| | s, median | slowest |\n|---|---|---|"
                 )
                 say(
-                    f"| the dashboard | {median['light']:.2f} | {max(seen['light']):.2f} |\n| the same with TensorFlow imported | {median['heavy']:.2f} | {max(seen['heavy']):.2f} |\n"
+                    f"| the dashboard | {median['light']:.2f} | {max(seen['light']):.2f} |\n"
+                    f"| the same with TensorFlow imported | {median['heavy']:.2f} | {max(seen['heavy']):.2f} |\n"
                 )
                 check("page with TensorFlow / page, time to usable", ratio, 2, 3)
 
                 first, times, kb = await verdicts(browser, light, 3 * args.rounds)
                 say(
-                    f"## From the drop of a JPEG of 2 megapixels ({kb:.0f} KiB) to its verdict\n\n| | s |\n|---|---|\n| median | {statistics.median(times) / 1000:.2f} |\n| slowest of {len(times)} | {max(times) / 1000:.2f} |\n| first of a session | {first / 1000:.2f} |\n"
+                    f"## From the drop of a JPEG of 2 megapixels ({kb:.0f} KiB) to its verdict\n\n| | s |\n|---|---|\n"
+                    f"| median | {statistics.median(times) / 1000:.2f} |\n"
+                    f"| slowest of {len(times)} | {max(times) / 1000:.2f} |\n"
+                    f"| first of a session | {first / 1000:.2f} |\n"
                 )
                 check("drop to verdict, median, s", statistics.median(times) / 1000, 1.5, 0.5, fewer=True)
 
                 private, grew = await memory(browser, light, args.rounds)
                 say(
-                    f"## A further session\n\n| | MB, private |\n|---|---|\n| its process, median of {len(private)} | {statistics.median(private):.0f} |\n| the server's growth | {grew:.1f} |\n"
+                    "## A further session\n\n| | MB, private |\n|---|---|\n"
+                    f"| its process, median of {len(private)} | {statistics.median(private):.0f} |\n"
+                    f"| the server's growth | {grew:.1f} |\n"
                 )
                 check("memory of a further session, MB", statistics.median(private) + grew, 200, 130, fewer=True)
             crowds = []
@@ -195,15 +203,20 @@ async def main():
                     crowds.append(await crowd(browser, server, n, 5))
             await browser.close()
     say(
-        "## Many at once\n\nSessions arrive within a minute; when all are open, each uploads five images within a minute. Memory: of the machine, server and browser together.\n"
+        "## Many at once\n\n"
+        "Sessions arrive within a minute; when all are open, each uploads five images within a minute. "
+        "Memory: of the machine, server and browser together.\n"
     )
     say(
-        "| sessions | failures | page usable, median and slowest, s | verdict, median, 95 % and slowest, s | MB a session |\n|---|---|---|---|---|"
+        "| sessions | failures | page usable, median and slowest, s "
+        "| verdict, median, 95 % and slowest, s | MB a session |\n|---|---|---|---|---|"
     )
     for c in crowds:
         v, o = c["verdict_ms"], c["open_s"]
         say(
-            f"| {c['sessions']} | {len(c['failures'])} | {statistics.median(o):.1f}, {o[-1]:.1f} | {statistics.median(v) / 1000:.2f}, {quantile(v, 0.95) / 1000:.2f}, {v[-1] / 1000:.2f} | {c['machine_mb'] / c['sessions']:.0f} |"
+            f"| {c['sessions']} | {len(c['failures'])} | {statistics.median(o):.1f}, {o[-1]:.1f} "
+            f"| {statistics.median(v) / 1000:.2f}, {quantile(v, 0.95) / 1000:.2f}, {v[-1] / 1000:.2f} "
+            f"| {c['machine_mb'] / c['sessions']:.0f} |"
         )
         for f in c["failures"][:5]:
             say(f"\nFailed: {f}")

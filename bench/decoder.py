@@ -1,4 +1,4 @@
-"""What decoding in a worker process costs per film, compared with the same decode in this process: python bench/decoder.py"""
+"""What decoding in a worker process costs per film, compared with decoding in this one: `python bench/decoder.py`."""
 
 import argparse
 import io
@@ -106,7 +106,8 @@ def main():
     rounds = parser.parse_args().rounds
     predictor = predict.Predictor()
     print(
-        "| 1500 x 1200, ms per film | here | in a worker | | CPU here | CPU in a worker | |\n|---|---|---|---|---|---|---|"
+        "| 1500 x 1200, ms per film | here | in a worker | | CPU here | CPU in a worker | |\n"
+        "|---|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory() as folder:
         for name, data in films().items():

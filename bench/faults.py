@@ -1,7 +1,8 @@
 """Faults on purpose: kills, full disks, read-only folders, jumping clocks, bad networks, fuzzing, load. `make faults`.
 
-Each case starts a step of the pipeline in a small synthetic project, lets something happen to it, runs the step again as a user would, and compares what there is then with what an
-undisturbed run left: files, DVC's cache and remote, MLflow. Results are kept per case in .cache/faults, so that a campaign that was stopped goes on; a change of what it tests begins it anew.
+Each case starts a step of the pipeline in a small synthetic project, injects one fault, runs the step again as a user
+would, and compares the outcome with that of an undisturbed run: files, DVC's cache and remote, MLflow. Results are
+stored per case in .cache/faults, so that a campaign that was stopped goes on; a change of what it tests begins it anew.
 Writes bench/faults.md and bench/faults.json from these results.
 """
 
@@ -45,7 +46,7 @@ DATA = "data/fetched"  # where the step fetch puts its data set
 
 
 def environment(**more) -> dict:
-    "Variables for a step: programs of this environment first, nothing of the developer's own settings, and the project's own package."
+    "Variables for a step: this environment's programs first, the project's package, none of the developer's settings."
     strange = ("MLFLOW_", "XRAYPNEU_", "DVC_", "KERAS_", "PYTHONPATH", "PYTEST")
     keep = {k: v for k, v in os.environ.items() if not k.startswith(strange) and not k.lower().endswith("_proxy")}
     who = {
@@ -180,7 +181,7 @@ def lock(project: Path) -> dict:
 
 
 def ask(db: Path, query: str) -> list:
-    "Rows of an MLflow store, read from the file: a client of this process would keep connections to one that was replaced."
+    "Rows of an MLflow store, read from the file: a client would keep connections to a store that was replaced."
     if not db.is_file():
         return []
     with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=1)) as c:
@@ -414,9 +415,8 @@ def kill_once(cmd: list, project: Path, target: str, moment, seconds: dict, by: 
 def again(step: str, project: Path, site=()) -> list:
     "Run a step as a user would after a fault; problems where it doesn't end well."
     done = run(command(step, *site), project)
-    fine = {"promote": (0, 2)}.get(
-        step, (0,)
-    )  # 2: it is the champion already, since the kill came after the last of it
+    # 2: it is the champion already, since the kill came after the last of it
+    fine = {"promote": (0, 2)}.get(step, (0,))
     if done.returncode in fine:
         return []
     return [
@@ -503,7 +503,10 @@ EXPLAINED = {  # what a message must say, each in some words
 
 
 def half_written(project: Path, reference: Path) -> list:
-    "Outputs that a failed step left which are neither whole nor missing, and a damaged store. Reports apart: as far as they came is what they are for."
+    """Outputs of a failed step that are neither whole nor missing, and a damaged store.
+
+    Reports are left out: a partial one shows how far the step came.
+    """
     problems = []
     for out in (
         "data/prepared",
@@ -570,7 +573,7 @@ def resource_case(ground: Ground, case: Case, site) -> dict:
 
 
 def other_clock(days: float) -> dict:
-    "Variables under which Python's wall clock is some days off, in a command and in all that it starts; tried before use."
+    "Variables that set Python's wall clock some days off, in a command and all that it starts; tried before use."
     jump = {"PYTHONPATH": str(HERE / "clock"), "FAULTS_CLOCK": str(days * 86_400)}
     done = run([sys.executable, "-c", "import time; print(time.time())"], HERE, **jump)
     off = float(done.stdout) - time.time() if not done.returncode else 0
@@ -593,7 +596,10 @@ def network_case(ground: Ground, case: Case, site) -> dict:
     "Fetch from a server that is bad in one way; where it must fail, it is good the second time."
     server, url = case.more["site"], site[0]
     project = ground.restore("fetch")
-    code = "import sys; from xraypneu.fetch import fetch_url; fetch_url(sys.argv[1], sys.argv[2], sys.argv[3], timeout=2, retries=2, wait=0.2)"
+    code = (
+        "import sys; from xraypneu.fetch import fetch_url; "
+        "fetch_url(sys.argv[1], sys.argv[2], sys.argv[3], timeout=2, retries=2, wait=0.2)"
+    )
     cmd = [
         sys.executable,
         "-c",
@@ -871,7 +877,8 @@ def campaign(args) -> int:
                 else "; ".join(f"{k}: {t}" for k, t in result["problems"][:4]) or "ok"
             )
             say(
-                f"{i}/{len(cases)} {case.campaign} | {case.name} | {result.get('killed', '')} {result.get('at', '')} | {verdict}"
+                f"{i}/{len(cases)} {case.campaign} | {case.name} "
+                f"| {result.get('killed', '')} {result.get('at', '')} | {verdict}"
             )
     if not args.only:
         (HERE / "faults.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")

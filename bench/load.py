@@ -1,7 +1,8 @@
 """Load and attacks on a real server with real session processes, over 127.0.0.1 alone: `python bench/load.py`.
 
-Many sessions for some minutes, then memory and processes must be back where they began. Then twelve attacks, during each of
-which another visitor must be answered within two seconds. Prints a table, writes JSON where --out says. Seeded and bounded.
+Many sessions for some minutes, then memory and processes must be back where they began. Then twelve attacks, during
+each of which another visitor must be answered within two seconds. Prints a table, writes JSON where --out says.
+Seeded and bounded.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How the library reads, in numbers: `python bench/style.py`. Exported cells, long lines and functions, examples, docments.
+"""Measure how the library reads: `python bench/style.py`. Exported cells, long lines and functions, examples, docments.
 
 An *example* is a use of a public name in the next code cell that is not exported. *Stated* means that the cell's
 comments or docstrings name a shape, a unit, a range or an error.
@@ -79,7 +79,8 @@ def main():
     found = [measure(p) for p in sorted((ROOT / "nbs/api").glob("*.ipynb"))]
     found = [m for m in found if m["cells"]]
     print(
-        "| | exported cell, lines: median / 95 % / longest | lines over 120 | example next | stated | functions over 40 lines |"
+        "| | exported cell, lines: median / 95 % / longest | lines over 120 "
+        "| example next | stated | functions over 40 lines |"
     )
     print("|---|---|---|---|---|---|")
     if parser.parse_args().each:

@@ -30,7 +30,7 @@ SECRETS = {
 }
 
 # What `make check` (pytest --fast) leaves out: tests with a fixture of SLOW_FIXTURES, and the files and tests in SLOW.
-# They train, import TensorFlow, start a server or a browser, or take seconds. This is the only list: what isn't in it is run.
+# They train, import TensorFlow, start a server or a browser, or take seconds. There is no other list.
 SLOW_FIXTURES = {"project", "copy", "sqlite_server", "postgres_server"}
 SLOW = {
     "test_app.py",
@@ -106,7 +106,7 @@ def nothing_slow(request, monkeypatch):
 
 @pytest.fixture(autouse=True, scope="session")
 def environment():
-    "Programs of this environment first; nothing of the developer's own settings, nor of nohup's and a background job's."
+    "This environment's programs first; no settings of the developer's, of nohup's or of a background job's."
     for number in (signal.SIGHUP, signal.SIGINT):  # what is ignored here would be ignored by all that tests start
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -1,9 +1,10 @@
 """Fuzz the decoder of untrusted files: python tests/fuzz.py --seconds 3600 --seed 0 --format png
 
-Each case is made from (seed, format, number) alone: a small synthetic file of the corpus, changed in a few places. It goes through `decode`, as an
-upload does. A case fails if anything but `ImageError` is raised, if it takes more than 2 s of CPU time or 600 MB (a code `limit` says the same), if
-the pixels are not 2-D uint8, or if the file is accepted although Pillow or pydicom refuse it. Failing files are reduced to the changes that matter and
-written to OUT; OUT/summary.json has the counts, and is where the next run with the same seed goes on.
+Each case is made from (seed, format, number) alone: a small synthetic file of the corpus, changed in a few places. It
+goes through `decode`, as an upload does. A case fails if anything but `ImageError` is raised, if it takes more than 2 s
+of CPU time or 600 MB (a code `limit` says the same), if the pixels are not 2-D uint8, or if the file is accepted
+although Pillow or pydicom refuse it. Failing files are reduced to the changes that matter and written to OUT;
+OUT/summary.json has the counts, and is where the next run with the same seed goes on.
 """
 
 import argparse

@@ -99,4 +99,5 @@ def film(patient=0, ill=False, size=400, format="PNG", seed=4):
 
 # of a list of [name, base64], the DataTransfer that a drop of these files brings
 TRANSFER = """files => { const d = new DataTransfer();
-    for (const [n, b] of files) d.items.add(new File([Uint8Array.from(atob(b), c => c.charCodeAt(0))], n)); return d; }"""
+    for (const [n, b] of files) d.items.add(new File([Uint8Array.from(atob(b), c => c.charCodeAt(0))], n)); \
+return d; }"""

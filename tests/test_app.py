@@ -1,4 +1,7 @@
-"""The dashboard as people have it: a real Voilà, a real Chromium. Screenshots of the main states go to reports/screenshots, where there is a CI or XRAYPNEU_SCREENSHOTS."""
+"""The dashboard as users have it: a real Voilà, a real Chromium.
+
+Screenshots of the main states go to reports/screenshots where `CI` or `XRAYPNEU_SCREENSHOTS` is set.
+"""
 
 import contextlib
 import csv
@@ -23,9 +26,8 @@ from xraypneu.bundle import SHIPPED, load_bundle
 from xraypneu.sample import draw_radiograph
 
 SHOTS = Path(os.environ.get("XRAYPNEU_SCREENSHOTS") or ROOT / "reports/screenshots")
-TAKE_SHOTS = (
-    "CI" in os.environ or "XRAYPNEU_SCREENSHOTS" in os.environ
-)  # asked now: conftest takes our variables out of the environment
+# asked now: conftest takes our variables out of the environment
+TAKE_SHOTS = "CI" in os.environ or "XRAYPNEU_SCREENSHOTS" in os.environ
 pytestmark = pytest.mark.skipif(
     not CHROMIUM and not os.environ.get("CI"), reason="no Chromium here: install Debian's package chromium"
 )
@@ -66,9 +68,8 @@ def visit(server, browser):
             ),
         )
         page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on(
-            "filechooser", lambda _: None
-        )  # a chooser is intercepted from now on; asked for just before a key is pressed, that comes too late now and then
+        # intercept choosers from the start: asked for just before a key is pressed, that may come too late
+        page.on("filechooser", lambda _: None)
         page.goto(url or server.url)
         if wait:
             page.wait_for_selector(READY, timeout=60_000)
@@ -152,9 +153,8 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
         page.click(f".batch tbody tr:nth-child({i + 1}) button")
         page.wait_for_selector(f".verdict.v-{name}")
         shot(page, f"verdict-{name.lower()}")
-    assert (
-        page.query_selector(".scale") is None and rows(page)[3][3] == ""
-    )  # no probability for what is no chest radiograph
+    # no probability for what is no chest radiograph
+    assert page.query_selector(".scale") is None and rows(page)[3][3] == ""
 
 
 def test_dicom(visit):
@@ -195,9 +195,8 @@ def test_wrong_kinds_and_sizes_are_named_and_the_rest_go_on(visit):
 def test_the_server_checks_again(visit):
     "A page that has been tampered with sends what it likes."
     page = visit()
-    page.evaluate(
-        "File.prototype.slice = function () { return new Blob([new Uint8Array(700000)]); }"
-    )  # pieces that don't fit the size that was announced
+    # pieces that don't fit the size that was announced
+    page.evaluate("File.prototype.slice = function () { return new Blob([new Uint8Array(700000)]); }")
     choose(page, ("a.png", film()))
     wait_rows(page, 1)
     assert "don't fit" in rows(page)[0][2]
@@ -265,7 +264,9 @@ def test_a_new_file_blanks_the_old_result_at_once(visit):
     choose(page, ("first.png", film(12, True)))
     page.wait_for_selector(".verdict")
     page.evaluate(
-        """() => { window.seen = []; new MutationObserver(() => seen.push(!!document.querySelector('.verdict'))).observe(document.querySelector('.result-body'), { childList: true }); }"""
+        "() => { window.seen = []; "
+        "new MutationObserver(() => seen.push(!!document.querySelector('.verdict')))"
+        ".observe(document.querySelector('.result-body'), { childList: true }); }"
     )
     choose(page, ("second.png", film(0)))
     wait_rows(page, 2)
@@ -411,7 +412,9 @@ def test_narrow_screen(visit):
     page.wait_for_selector(".verdict")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     wide = page.evaluate(
-        "[...document.querySelectorAll('main > section, main > details, main button')].filter(e => e.offsetWidth && (e.getBoundingClientRect().right > 391)).filter(e => !e.closest('.scroll')).length"
+        "[...document.querySelectorAll('main > section, main > details, main button')]"
+        ".filter(e => e.offsetWidth && (e.getBoundingClientRect().right > 391))"
+        ".filter(e => !e.closest('.scroll')).length"
     )
     assert wide == 0
     shot(page, "narrow")
@@ -471,9 +474,8 @@ def test_a_killed_process_is_noticed(tmp_path, visit):
         for k in s.kernels():
             k.kill()
         page.wait_for_selector(".gone:not([hidden]) button", timeout=40_000)
-        assert "lost this session" in page.inner_text(".gone") and page.query_selector(
-            ".verdict"
-        )  # what is there can still be read
+        # what is there can still be read
+        assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")
         shot(page, "session-lost")
         page.click(".gone button")
         page.wait_for_selector(READY, timeout=60_000)
@@ -500,7 +502,11 @@ def test_a_model_that_is_not_there_is_said(tmp_path, visit, damage):
 def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
     broken = tmp_path / "sitecustomize.py"
     broken.write_text(
-        "import os\nif os.environ.get('XRAYPNEU_BREAK'):\n import xraypneu.predict as p\n def f(*a, **k): raise RuntimeError('patient Smith')\n p.Predictor.predict = f\n"
+        "import os\n"
+        "if os.environ.get('XRAYPNEU_BREAK'):\n"
+        " import xraypneu.predict as p\n"
+        " def f(*a, **k): raise RuntimeError('patient Smith')\n"
+        " p.Predictor.predict = f\n"
     )
     with Server(
         tmp_path,
@@ -555,10 +561,13 @@ def test_the_door(server, tmp_path):
 
 INTRUDER = """([code, protocol]) => new Promise((done) => {
     const id = JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId, seen = [];
-    const socket = new WebSocket(`ws://${location.host}/api/kernels/${id}/channels?session_id=intruder`, protocol ? [protocol] : []);
+    const socket = new WebSocket(`ws://${location.host}/api/kernels/${id}/channels?session_id=intruder`, \
+protocol ? [protocol] : []);
     const header = { msg_id: 'x', msg_type: 'execute_request', username: '', session: 'intruder', version: '5.3' };
-    const content = { code, silent: false, store_history: false, user_expressions: {}, allow_stdin: false, stop_on_error: true };
-    const parts = ['shell', ...[header, {}, {}, content].map((p) => JSON.stringify(p))].map((p) => new TextEncoder().encode(p));
+    const content = { code, silent: false, store_history: false, user_expressions: {}, allow_stdin: false, \
+stop_on_error: true };
+    const parts = ['shell', ...[header, {}, {}, content].map((p) => JSON.stringify(p))]\
+.map((p) => new TextEncoder().encode(p));
     const offsets = parts.reduce((o, p) => [...o, o.at(-1) + p.length], [8 * (parts.length + 2)]);
     const numbers = new BigUint64Array([parts.length + 1, ...offsets].map(BigInt));
     socket.onopen = () => { seen.push('open'); socket.send(new Blob([numbers, ...parts])); };
@@ -570,9 +579,8 @@ INTRUDER = """([code, protocol]) => new Promise((done) => {
 def test_code_that_a_browser_sends_is_not_run(visit, tmp_path):
     page = visit()
     code = f"open({str(tmp_path / 'canary')!r}, 'w')"
-    assert (
-        page.evaluate(INTRUDER, [code, "v1.kernel.websocket.jupyter.org"])[-1] == 1008
-    )  # it was open, and the message closed it
+    # it was open, and the message closed it
+    assert page.evaluate(INTRUDER, [code, "v1.kernel.websocket.jupyter.org"])[-1] == 1008
     assert page.evaluate(INTRUDER, [code, ""]) == [1006]  # without the subprotocol it never opened
     page.wait_for_timeout(1000)
     assert not (tmp_path / "canary").exists()
@@ -591,9 +599,8 @@ def test_sessions_are_capped(tmp_path):
 
 def test_a_token_is_asked_for(tmp_path, visit):
     with Server(tmp_path, XRAYPNEU_TOKEN="open-sesame") as s:
-        assert (
-            urllib.request.urlopen(s.url + "voila/static/voila.js", timeout=10).status == 200
-        )  # is it alive? needs no token
+        # is it alive? needs no token
+        assert urllib.request.urlopen(s.url + "voila/static/voila.js", timeout=10).status == 200
         for path in ("", "?token=wrong"):
             assert "/login" in urllib.request.urlopen(s.url + path, timeout=10).url
         assert s.kernels() == []
@@ -610,7 +617,8 @@ def test_a_token_is_asked_for(tmp_path, visit):
 def test_an_upload_that_is_cut_is_said(visit):
     "A piece that never arrives leaves neither page nor queue waiting."
     page = visit()
-    page.evaluate("""() => { const own = WebSocket.prototype.send; window.whole = () => { WebSocket.prototype.send = own; };
+    page.evaluate("""() => { const own = WebSocket.prototype.send; \
+window.whole = () => { WebSocket.prototype.send = own; };
         WebSocket.prototype.send = function (d) { if ((d.byteLength || 0) < 20000) own.call(this, d); }; }""")
     choose(page, ("cut.png", film()))
     page.wait_for_function("document.querySelector('.uploads').innerText.includes('interrupted')", timeout=30_000)
@@ -640,7 +648,7 @@ needs_nginx = pytest.mark.skipif(
 
 @contextlib.contextmanager
 def nginx(folder, server, *changes):
-    "deploy/nginx.conf as it stands, but for names, ports, the certificate, and `changes`; its address and how to trust it."
+    "Run deploy/nginx.conf with other names, ports, certificate, and `changes`; its address and how to trust it."
     make = [
         "openssl",
         "req",
@@ -710,9 +718,8 @@ def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
 
         cookies = page.context.cookies()
         assert cookies and all(c["secure"] and c["sameSite"] == "Lax" for c in cookies), cookies
-        assert (
-            code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400
-        )  # no subprotocol: never passed on
+        # no subprotocol: never passed on
+        assert code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400
         assert 429 in [code("?token=open-sesame") for _ in range(14)]
     assert "open-sesame" not in "".join(p.read_text() for p in tmp_path.glob("*.log"))
 

@@ -1,4 +1,4 @@
-"""Bundles that were changed, by chance or on purpose: refused with a reason, or nothing changes but what the hash tells."""
+"""Bundles that were changed, by chance or on purpose: refused with a reason, or equal in all but their hash."""
 
 import copy
 import hashlib

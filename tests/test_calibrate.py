@@ -34,9 +34,8 @@ def test_platt():
             and calibrate.INTERCEPTS[0] <= intercept <= calibrate.INTERCEPTS[1]
         )
     separated = np.repeat([-4.0, 4.0], 500)
-    assert (
-        1 < calibrate.fit_platt(separated, separated > 0)[0] < 2
-    )  # not without bound: 1,000 images don't show certainty
+    # not without bound: 1,000 images don't show certainty
+    assert 1 < calibrate.fit_platt(separated, separated > 0)[0] < 2
 
 
 def test_conformal_limits():

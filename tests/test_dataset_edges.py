@@ -424,7 +424,9 @@ def test_findings_say_how_many(data):
         "unreadable": "1 file could not be read and is left out.",
         "train_in_test": "1 training file with the same bytes as a test file: left out of training.",
         "copies": "1 group of files with the same bytes: the first of each kept, 1 copy left out.",
-        "copies_in_test": "1 group of files with the same bytes inside the official test split, which is kept as it is.",
+        "copies_in_test": (
+            "1 group of files with the same bytes inside the official test split, which is kept as it is."
+        ),
     }
     copy(data, "train/NORMAL/IM-1.png", "train/NORMAL/IM-1-1.png", "train/NORMAL/IM-1-2.png")
     copy(data, "train/PNEUMONIA/person0.png", "train/NORMAL/IM-7.png")

@@ -343,7 +343,10 @@ def test_a_fork_has_workers_of_its_own(tmp_path):
 
 def test_an_exit_leaves_no_worker(tmp_path):
     (tmp_path / "a.png").write_bytes(PNG)
-    code = "import sys; from xraypneu import decoder; decoder.decode(sys.argv[1]); print(*[w.process.pid for w in decoder._pool.all])"
+    code = (
+        "import sys; from xraypneu import decoder; decoder.decode(sys.argv[1]); "
+        "print(*[w.process.pid for w in decoder._pool.all])"
+    )
     assert not alive(int(python(code, str(tmp_path / "a.png"))))
 
 

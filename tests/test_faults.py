@@ -1,4 +1,4 @@
-"""The short form of `make faults`: a kill of dvc alone, a full disk, a read-only folder; and the driver's own promises."""
+"""The short form of `make faults`: a kill of dvc alone, a full disk, a read-only folder; and tests of the driver."""
 
 import json
 import os

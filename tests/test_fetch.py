@@ -312,9 +312,8 @@ def test_all_was_there_but_the_end(site, to):
     site.drops, site.keep = 1, 1 / 2
     fails(site.url, to, retries=0)
     next(to.parent.glob(".*/*/*.part")).write_bytes(BIG)
-    assert (
-        fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 2
-    )  # it asked for the rest, and there is none
+    # it asked for the rest, and there is none
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 2
 
 
 def test_a_beginning_that_is_too_long(site, to):
@@ -531,9 +530,8 @@ def test_tls(secure, site, to, monkeypatch):
     assert fetch(url, to).files == 12
     server.moved = site.url
     fails(url.replace("data.zip", "moved"), to.with_name("other"), "without encryption", "sha256")
-    assert (
-        fetch(url.replace("data.zip", "moved"), to, sha256=sha(BIG), force=True).files == 12
-    )  # the checksum makes that safe
+    # the checksum makes that safe
+    assert fetch(url.replace("data.zip", "moved"), to, sha256=sha(BIG), force=True).files == 12
 
 
 def test_encryption_is_not_given_up_on_the_way(secure, site, to, monkeypatch):
@@ -962,9 +960,8 @@ def test_bombs(to, tmp_path):
     (tmp_path / "a.tar").write_bytes(
         tarred([("a", os.urandom(500_000)), *((info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300))])
     )
-    refused(
-        tmp_path / "a.tar", to, "decompression bomb", limits=limits
-    )  # links to one file, each of which becomes a file
+    # links to one file, each of which becomes a file
+    refused(tmp_path / "a.tar", to, "decompression bomb", limits=limits)
     (tmp_path / "a.tgz").write_bytes(gzip.compress(tarred(films().items()) + ZEROS))
     refused(tmp_path / "a.tgz", to, "decompression bomb", limits=limits)  # after the end
     (tmp_path / "a.zip").write_bytes(BIG)

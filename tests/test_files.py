@@ -1,4 +1,4 @@
-"""Files and folders that are written all or nothing: killed at every step, on a full disk, in a closed folder, by two at once."""
+"""Files and folders are written all or nothing: kills at every step, full disks, closed folders, two writers."""
 
 import errno
 import os

@@ -92,9 +92,8 @@ def test_who_may_ask(tmp_path):
         assert await ask(X_Forwarded_For="203.0.113.1") == 503  # it has its session
         assert await ask(X_Forwarded_For="203.0.113.1, 203.0.113.2") == 200  # the proxy wrote the last one
         assert await ask(source="127.0.0.3", X_Forwarded_For="203.0.113.9") == 200
-        assert (
-            await ask(source="127.0.0.3", X_Forwarded_For="203.0.113.8") == 503
-        )  # not a trusted proxy: what it writes is ignored
+        # not a trusted proxy: what it writes is ignored
+        assert await ask(source="127.0.0.3", X_Forwarded_For="203.0.113.8") == 503
         assert await ask(Host="xrays.example.com") == 403
         assert await ask(**(link | {"Sec_Fetch_Dest": "iframe"})) == 403
 
@@ -419,9 +418,8 @@ def any_message(rng):
 def test_no_message_gets_a_traceback(capfd, monkeypatch):
     monkeypatch.setattr(dashboard, "MAX_FILES", 40)
     board, sent, rng = dashboard.Dashboard(), [], random.Random(10)
-    board.app.send = lambda content, buffers=None: sent.append(
-        json.dumps(content, ensure_ascii=False).encode()
-    )  # as Jupyter: a lone surrogate can't be sent
+    # as Jupyter: a lone surrogate can't be sent
+    board.app.send = lambda content, buffers=None: sent.append(json.dumps(content, ensure_ascii=False).encode())
     kinds = {"row", "ack", "pong", "trouble", "operating", "rows", "show", "cleared", "file", "about", "working"}
     for _ in range(1500):
         board._on_message(None, any_message(rng), [memoryview(b"abc")] * rng.choice([0, 0, 1, 1, 2]))

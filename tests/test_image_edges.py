@@ -1,4 +1,4 @@
-"Edges of decoding that only an exact expectation shows: orientation out of range, sides of length 0, one colour channel."
+"""Edges of decoding that only an exact expectation shows: orientation out of range, sides of length 0, one channel."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Data flows one way: the notebooks are numbered, and no module imports from one with a higher number, not even within a function."""
+"""Layers: the notebooks are numbered, and no module, nor a function in it, imports from one with a higher number."""
 
 import ast
 import re

@@ -283,10 +283,8 @@ def test_bootstrap_needs_its_ingredients():
             metrics.bootstrap(y, p, patients, 0.5, n=n)
     with pytest.raises(metrics.MetricsError, match="both classes"):
         metrics.bootstrap([0, 0, 0], p, ["a", "b", "c"], 0.5)
-    assert metrics.bootstrap([0, 1], [0.2, 0.8], ["a", "b"], 0.5, n=1)["roc_auc"] == (
-        1,
-        1,
-    )  # two of everything are enough
+    # two of everything are enough
+    assert metrics.bootstrap([0, 1], [0.2, 0.8], ["a", "b"], 0.5, n=1)["roc_auc"] == (1, 1)
 
 
 def test_exact_interval_of_every_share():

@@ -1,4 +1,4 @@
-"""What the notebooks can't hold: a download from a real server, the shipped bundle, an installation without the extras."""
+"""What notebooks can't hold: a download from a real server, the shipped bundle, an installation without the extras."""
 
 import functools
 import http.server

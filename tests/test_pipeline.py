@@ -75,9 +75,8 @@ def test_metrics_and_plots_are_known_to_dvc(project):
         shown[""]["data"]["reports/metrics.json"]["data"],
         json.loads((project / "reports/metrics.json").read_text()),
     )
-    assert (
-        known["test"]["roc_auc"] == written["test"]["roc_auc"]
-    )  # how good so short a training is, is luck: tests/accept_sample.py looks at the real sample
+    # how good so short a training is, is luck: tests/accept_sample.py looks at the real sample
+    assert known["test"]["roc_auc"] == written["test"]["roc_auc"]
     plots = json.loads(run(["dvc", "plots", "show", "--json"], project).stdout)["data"]
     assert len(plots) >= 4
 
@@ -379,9 +378,8 @@ def test_server_that_hangs(copy):
         began = time.monotonic()
         done = stage("train", copy, check=False, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{s.getsockname()[1]}")
     assert done.returncode and "doesn't work" in done.out
-    assert (
-        time.monotonic() - began < 15
-    )  # the 10 s of the promise, and the start of Python and MLflow on a busy machine
+    # the 10 s of the promise, and the start of Python and MLflow on a busy machine
+    assert time.monotonic() - began < 15
 
 
 def test_real_server_records(copy, tmp_path):

@@ -1,4 +1,4 @@
-"""Predictions as a program and the command get them: odd files by the dozen, streams, threads, parity, MLflow addresses."""
+"""Predictions in a program and on the command line: odd files, streams, threads, parity, MLflow addresses."""
 
 import csv
 import gc

@@ -1,4 +1,4 @@
-"""The published recipe is said once: notebook, library and params.yaml agree, and each stage depends on what it imports."""
+"""The published recipe: notebook, library and params.yaml agree, and each stage depends on what it imports."""
 
 import ast
 import html

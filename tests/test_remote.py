@@ -714,9 +714,8 @@ def half_uploaded(project, clone, read, write, *args, **kw):
         and "5 bytes instead of 12" in answer.message
         and "cache has them whole" in answer.message
     )
-    answer = failing(
-        clone, "damaged_files", "--restore   # on a machine that has the files"
-    )  # which has only the sum of the sizes
+    # which has only the sum of the sizes
+    answer = failing(clone, "damaged_files", "--restore   # on a machine that has the files")
     assert answer.damaged == ("films",) and "13 bytes together instead of 20" in answer.message
     assert dvc(clone, "pull", "--no-run-cache", check=False).returncode != 0 and not (clone / "films/b.txt").exists()
     assert "up to date" in dvc(project, "push").out  # DVC alone never repairs it

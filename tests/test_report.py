@@ -335,9 +335,8 @@ def test_of_radiographs_no_picture_and_no_name_is_collected(copy, tmp_path):
         for o in c.outputs
         if "image/png" in o.get("data", {})
     ]
-    assert pictures(copy) and re.search(
-        r"SYN\d{4}", (copy / "reports/evaluate.ipynb").read_text()
-    )  # there is something to take out
+    # there is something to take out
+    assert pictures(copy) and re.search(r"SYN\d{4}", (copy / "reports/evaluate.ipynb").read_text())
     files = report.collect(tmp_path / "out", copy)
     assert not pictures(tmp_path / "out") and "reports/predictions.csv" not in {
         p.relative_to(tmp_path / "out").as_posix() for p in files

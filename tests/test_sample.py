@@ -196,9 +196,8 @@ def test_command(tmp_path):
     args = [sys.executable, "-m", "xraypneu.sample", str(tmp_path / "s"), "--patients", "20", "--size", "64"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(args, capture_output=True, text=True, env=env)
-    assert (
-        done.returncode == 0 and str(tmp_path / "s") in done.stdout and done.stderr == ""
-    )  # no bar without a terminal
+    # no bar without a terminal
+    assert done.returncode == 0 and str(tmp_path / "s") in done.stdout and done.stderr == ""
     again = subprocess.run(args[:3] + [str(tmp_path)] + args[4:], capture_output=True, text=True, env=env)
     assert again.returncode == 1 and "is not a sample" in again.stderr and "Traceback" not in again.stderr
 

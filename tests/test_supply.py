@@ -319,9 +319,8 @@ def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
     assert done.returncode == 1 and "no key is given" in done.out and not (folder / "model.sig").exists()
     run([*call, "sign", str(folder), "--key", str(key)], ROOT)
     assert "verified" in run([*call, "verify", str(folder)], ROOT, XRAYPNEU_SIGNER_KEY=str(public)).out
-    assert (
-        "was not checked" in run([*call, "verify", str(folder)], ROOT, check=False).out
-    )  # nobody said whose it should be
+    # nobody said whose it should be
+    assert "was not checked" in run([*call, "verify", str(folder)], ROOT, check=False).out
     serving = {"XRAYPNEU_SIGNER_KEY": str(public), "XRAYPNEU_SIGNATURE": "required"}
     info = [sys.executable, "-m", "xraypneu.cli", "info"]
     assert run([*info, "--bundle", str(folder)], ROOT, **serving).returncode == 0

@@ -1,4 +1,4 @@
-"""Runs on real tracking servers, with sqlite and PostgreSQL behind them: what they take, servers that die, freeze and come back, two at once."""
+"""Runs on real tracking servers, with sqlite and PostgreSQL: what they take, two at once, crashes, freezes."""
 
 import base64
 import contextlib

@@ -185,9 +185,8 @@ def test_a_release_is_tested_first_and_leaves_with_its_papers():
 
     assert {"make lint", "make types", "make sync", "make test", "make audit"} <= set(ran["test"])
     assert all("test" in after(job) for job in jobs if job != "test")
-    assert {"attest", "sign"} <= after("publish") and "publish" in after(
-        "page"
-    )  # nothing is published that has no provenance
+    # nothing is published that has no provenance
+    assert {"attest", "sign"} <= after("publish") and "publish" in after("page")
     assert "make sbom" in ran["build"] and "make sign" in ran["sign"] and ran["page"][-1] == "make release"
     provenance, sbom = (s["with"] for s in jobs["attest"]["steps"] if s["uses"].startswith("actions/attest@"))
     assert provenance == {"subject-path": "dist/*"} and sbom == {
@@ -592,9 +591,8 @@ def test_without_credentials(show):
             and "SYN0" not in page
         )
     assert "**no credentials: sample data**" in train.splitlines()[4] and "no credentials" not in ci
-    assert (
-        "difference to main" in train and "difference to main" in ci
-    )  # ci: a pull request, where only origin/main is known
+    # ci: a pull request, where only origin/main is known
+    assert "difference to main" in train and "difference to main" in ci
     assert "not pushed: no credentials" in done.out and "is cached - skipping run" in done.out
     names = {
         p.relative_to(done.folder / "artefacts/notebooks").as_posix()
@@ -652,9 +650,8 @@ def test_docs(show):
     assert {"index.html", "tutorials/serve.html", "pipeline/train.html", "api/23_report.html"} <= there
     for name in there:
         text = (pages / name).read_text()
-        assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"https?:", text), (
-            name
-        )  # nothing is loaded from elsewhere
+        # nothing is loaded from elsewhere
+        assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"https?:", text), name
         for target in re.findall(r"<a href=\"([^\"#:]+\.html)\"", text[:60_000]):
             assert (pages / name).parent.joinpath(target).exists(), (name, target)
 
@@ -776,9 +773,8 @@ def test_an_environment_that_pip_was_killed_in_is_made_anew(tmp_path):
     for name in ("Makefile", "settings.ini", "setup.py"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "locks", tmp_path / "locks")
-    maker = (
-        tmp_path / "maker"
-    )  # makes environments whose pip is killed at the locks/env.txt, as long as there is a file `kill`
+    # makes environments whose pip is killed at the locks/env.txt, as long as there is a file `kill`
+    maker = tmp_path / "maker"
     pip = '#!/bin/sh\ncase "$*" in *env.txt) touch "$(dirname "$0")/half"; [ ! -e kill ] || kill -9 $$;; esac\n'
     maker.write_text(
         f'#!/bin/sh\n[ "$3" != --clear ] || {{ shift; rm -rf "$3"; }}\nmkdir -p "$3/bin"\n'

@@ -1,4 +1,4 @@
-"""Real tracking servers for the tests: `mlflow server` that can be killed, frozen and started again, and PostgreSQL behind it."""
+"""Real tracking servers for tests: an `mlflow server` that can be killed, frozen and started again, and PostgreSQL."""
 
 import os
 import pwd

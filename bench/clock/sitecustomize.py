@@ -1,4 +1,7 @@
-"On PYTHONPATH in the clock cases of `make faults`: the wall clock of a Python process, and of those that it starts, is FAULTS_CLOCK seconds off."
+"""Set the wall clock of a Python process, and of those that it starts, FAULTS_CLOCK seconds off.
+
+On PYTHONPATH in the clock cases of `make faults`.
+"""
 
 import os
 import time
