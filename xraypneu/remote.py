@@ -101,6 +101,14 @@ def _project(root):
     )
 
 # %% ../nbs/api/21_remote.ipynb #c005-3
+def _config_fault(e):
+    "What is wrong with DVC's configuration, without the line that its parser quotes: a password may stand in it."
+    from configobj import ConfigObjError
+
+    line = next((x.line_number for x in _chain(e) if isinstance(x, ConfigObjError)), None)
+    return f"line {line} can't be understood" if line else str(e)
+
+
 def _config(root):
     "DVC's merged configuration. Raises `RemoteError`."
     from dvc.config import Config, ConfigError
@@ -109,7 +117,7 @@ def _config(root):
         return Config(str(_project(root) / ".dvc"))
     except ConfigError as e:
         raise RemoteError(
-            f"DVC can't read its configuration in {_project(root) / '.dvc'}: {e}. Mend the file named, "
+            f"DVC can't read its configuration in {_project(root) / '.dvc'}: {_config_fault(e)}. Mend the file named, "
             ".dvc/config or .dvc/config.local"
         ) from None
 
