@@ -379,7 +379,7 @@ ROBUSTNESS_METRICS = ("accuracy", "sensitivity", "specificity", "roc_auc", "brie
 def robustness(
     bundle: Bundle,
     scored: Scored,
-) -> pd.DataFrame:  # change, and `ROBUSTNESS_METRICS` (float)
+) -> pd.DataFrame:  # change, and `ROBUSTNESS_METRICS`, 0 to 1
     "Metrics on altered test images, at the bundle's operating point."
     rows = []
     for name, change in perturbations(scored.images.shape[1]).items():
@@ -646,7 +646,7 @@ def reference_sentence(
 # %% ../nbs/api/16a_evaluate.ipynb #c045-2
 def shift_sentence(
     name: str,  # of the validation
-    moved: pd.DataFrame,  # of `shift_table`: float values
+    moved: pd.DataFrame,  # of `shift_table`, 0 to 1
     labels: dict,  # metric to its label
 ) -> str:
     "Metrics of a validation that lie outside the test interval."

@@ -380,7 +380,7 @@ def spread(
     rows,  # a dictionary of metrics per training
     names=SPREAD,  # metrics to summarise; those that are missing are left out
 ) -> pd.DataFrame:  # figure (the metric's name), mean, sd (NaN for one training), lowest, highest
-    "How much metrics vary between trainings, in float64."
+    "Mean, standard deviation and extremes of metrics over trainings."
     frame = pd.DataFrame(list(rows))[[k for k in names if k in list(rows)[0]]]
     return pd.DataFrame(
         dict(

@@ -58,7 +58,7 @@ _STYLE = {
 
 # %% ../nbs/api/12_plots.ipynb #c005-1
 class PlotError(ValueError):
-    "There's nothing to draw, such as a table of shape (0, k); the message says what is missing."
+    "There's nothing to draw; the message says what is missing."
 
 
 class Figure(figure.Figure):

@@ -193,7 +193,7 @@ def training_info(
     copies: int,  # shifted draws per validation image
     git_commit: str = "unknown",
 ) -> dict:  # for `bundle.json`: text, numbers, lists
-    "Describe a training for its bundle, apart from what was measured (float values)."
+    "Describe a training for its bundle, apart from what is measured after it."
     weights = recipe.weights if recipe.weights in NAMED_WEIGHTS else "file"
     rule = f"highest threshold with sensitivity >= {targets.sensitivity} on the shifted validation"
     return {
@@ -221,7 +221,7 @@ AGREEMENT = 0.01  # largest difference between the logits of ONNX Runtime and Ke
 
 
 class ParityError(RuntimeError):
-    "Logits of the stored network differ from those of the trained one by more than `AGREEMENT` (float)."
+    "Logits of the stored network differ from those of the trained one by more than `AGREEMENT`."
 
 
 def candidate_of(
@@ -360,7 +360,7 @@ FOLD_METRICS = ("val_loss", "val_roc_auc", "shifted_loss", "shifted_roc_auc")
 
 def fold_summary(
     rows: list,  # of `training.cross_validate`, a dictionary per fold
-) -> pd.DataFrame:  # metric; mean and sd (float) over the folds
+) -> pd.DataFrame:  # metric; mean and sd over the folds
     "Mean and standard deviation over the folds of a cross-validation."
     frame = pd.DataFrame(rows)[list(FOLD_METRICS)]
     return pd.DataFrame({"metric": frame.columns, "mean": frame.mean().to_numpy(), "sd": frame.std(ddof=1).to_numpy()})

@@ -90,7 +90,7 @@ def with_statistics(
 # %% ../nbs/api/11b_shortcuts.ipynb #c008-1
 def statistic_medians(
     rows: pd.DataFrame,  # of `with_statistics`
-) -> pd.DataFrame:  # split, label, and the median of each of `STATISTICS` (float)
+) -> pd.DataFrame:  # split, label, and the median of each of `STATISTICS`, as in `metrics.image_statistics`
     "Medians per split and class."
     medians = rows.groupby(["split", "label"])[list(STATISTICS)].median()
     return medians.reindex([(s, c) for s in SPLITS for c in CLASSES]).dropna().reset_index()
@@ -193,9 +193,9 @@ def split_probes(
 
 # %% ../nbs/api/11b_shortcuts.ipynb #c014
 def shortcut_sentence(
-    probes: pd.DataFrame,  # of `shortcut_probes`; an AUC that is NaN is left out
+    probes: pd.DataFrame,  # of `shortcut_probes`: AUC 0 to 1; NaN is left out
 ) -> str:  # Markdown
-    "Interpret the strongest probe: a float AUC and what it means for a model's metrics."
+    "Interpret the strongest probe: what it means for the metrics of a model."
     known = probes[np.isfinite(probes.auc)]
     if not len(known):
         return "There are too few patients for a cross-validation."
@@ -214,9 +214,9 @@ def shortcut_sentence(
 
 # %% ../nbs/api/11b_shortcuts.ipynb #c014-1
 def split_sentence(
-    probes: pd.DataFrame,  # of `split_probes`; an AUC that is NaN is left out
+    probes: pd.DataFrame,  # of `split_probes`: AUC 0 to 1; NaN is left out
 ) -> str:  # Markdown
-    "Interpret the largest difference between test and train: a float AUC and what it means."
+    "Interpret the largest difference between test and train."
     known = probes[np.isfinite(probes.test)] if "test" in probes else probes[:0]
     if not len(known):
         return "There is no test split, or too few patients in it, to compare."

@@ -304,12 +304,12 @@ def as_text(
 # %% ../nbs/api/15_tracking.ipynb #as-name
 def as_name(
     name,  # text
-) -> str:  # (1 to 250 characters, such as `view_sizes` or `loss/train`)
+) -> str:  # (at most 250 characters, letters and digits, `_ . : / -` and spaces)
     "Name of a tag, parameter or metric that every store accepts; other characters become `_`."
     return re.sub(r"[^\w. :/-]", "_", str(name))[:250]
 
 
-def as_texts(values: dict) -> dict:  # name to text (250, and 5,000 characters)
+def as_texts(values: dict) -> dict:  # names of at most 250 characters, texts of at most 5,000
     "Tags or parameters that every store accepts."
     return {as_name(k): as_text(v) for k, v in values.items()}
 
