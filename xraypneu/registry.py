@@ -9,16 +9,16 @@ __all__ = ['ROLLED_BACK', 'CHAMPION', 'HISTORY', 'LONGEST_HISTORY', 'SIGNIFICANT
 # %% ../nbs/api/22_registry.ipynb #c003
 import datetime
 import json
+import tempfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from . import metrics
 from .bundle import load_bundle
-from .dataset import load_prepared
+from .dataset import DataError, load_prepared, prepare
 from .files import write_file
-from .stage import read_yaml
+from .stage import read_yaml, stage_params
 from .tracking import CANDIDATE, as_text, check, registered_bundle, set_alias, store, store_uri
 
 # %% ../nbs/api/22_registry.ipynb #c005
@@ -91,8 +91,6 @@ def _version(client, name, alias):
 
 def _measured(client, version):
     "Predictions on the test split, and metrics, that a version's evaluation left in its run."
-    import tempfile
-
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -111,14 +109,34 @@ def _measured(client, version):
     return predictions.assign(threshold=found["threshold"]), found
 
 
+def _test_images(root, prepared, size):
+    "The test images at the size that a network was trained at: at another one it would look worse than it is."
+    if prepared.info["size"] == size:
+        return prepared.arrays("test")[0]
+    said = stage_params(root, "prepare")
+    csv = said["data_patients_csv"]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            again = prepare(root / said["data_path"], Path(folder) / "prepared", size, said["validation"], said["test"],
+                            said["seed"], said["data_patient_patterns"], csv and root / csv, progress=False)
+            same = again.rows("test")[["path", "sha256"]].equals(prepared.rows("test")[["path", "sha256"]])
+            images = again.arrays("test")[0]
+    except DataError as e:
+        raise PromotionError(f"the champion takes images of {size} pixels, and they can't be made: {e}") from None
+    if not same:
+        raise PromotionError(f"the champion takes images of {size} pixels, and {said['data_path']} does not hold the test "
+                             "images of data/prepared any more: run `dvc repro evaluate`, then promote again")
+    return images
+
+
 def _rescored(root, name, version, wanted):
     "The champion's predictions on the candidate's test images, where it was measured on others."
     prepared = load_prepared(root / "data/prepared") if (root / "data/prepared").is_dir() else None
     if prepared is None or prepared.info["data_hash"] != wanted:
         raise PromotionError(f"champion and candidate were measured on different images, and data/prepared does not hold the candidate's (data hash {wanted[:12]}): run `dvc repro prepare` with the candidate's data.path")
-    images, y, rows = prepared.arrays("test")
     bundle = load_bundle(registered_bundle(f"models:/{name}/{version.version}"))
-    return pd.DataFrame({"path": rows.path, "label": np.where(y, *bundle.info["classes"][::-1]), "patient": rows.patient, "probability": bundle.probability(bundle.logits(images)), "threshold": bundle.threshold})
+    rows, images = prepared.rows("test"), _test_images(root, prepared, bundle.size)
+    return pd.DataFrame({"path": rows.path, "label": rows.label, "patient": rows.patient, "probability": bundle.probability(bundle.logits(images)), "threshold": bundle.threshold})
 
 
 def _settings(root):
@@ -175,11 +193,20 @@ def promote(
         if before["data"]["hash"] != measured["data"]["hash"] and synthetic != (True, False): theirs = _rescored(root, name, incumbent, measured["data"]["hash"])
     out = gate(mine, theirs, floor, margin, synthetic) | {"name": name, "version": str(challenger.version), "champion": str(incumbent.version) if incumbent else None}
     if not dry_run:
+        _check_champion(client, out)
         _tag(client, out)
         # before the alias: a command that was killed after it would find the version champion already, and stop
         write_file(root / "reports/promotion.json", json.dumps(out, indent=1, sort_keys=True) + "\n")
         if out["decision"] == "promoted": _crown(client, name, str(challenger.version), out["champion"])
     return out
+
+
+def _check_champion(client, out):
+    "Refuse a decision against a champion that has been replaced, or rolled back, since it was looked up."
+    now = _version(client, out["name"], CHAMPION)
+    if (str(now.version) if now else None) != out["champion"]:
+        raise PromotionError(f"the champion of {out['name']} changed while the gate compared: it was version "
+                             f"{out['champion']}, it is {now.version if now else 'none'}. Nothing was decided; run it again")
 
 
 def _tag(client, out):
