@@ -1,4 +1,5 @@
 """Package metadata: read from settings.ini, so that nothing is said twice."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -25,7 +26,10 @@ setup(
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=cfg["requirements"].split(),
     extras_require=extras | {"all": sorted({r for reqs in extras.values() for r in reqs})},
-    entry_points={"console_scripts": ["xraypneu=xraypneu.cli:main"], "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    entry_points={
+        "console_scripts": ["xraypneu=xraypneu.cli:main"],
+        "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
+    },
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

@@ -27,18 +27,26 @@ def configure(c):
     from xraypneu import guard
 
     # our template asks no other host for anything
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")]))
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(
+        filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")])
+    )
     model = os.environ.get("XRAYPNEU_MODEL", "")
     if model and not model.startswith(("models:/", "runs:/")):
         os.environ["XRAYPNEU_MODEL"] = str(Path(model).expanduser().absolute())  # kernels run in the notebook's folder
     token = os.environ.pop("XRAYPNEU_TOKEN", "")  # kernels need not know it
-    if token != token.strip(): raise ValueError("XRAYPNEU_TOKEN begins or ends with a blank. Set it without, or unset it to ask for none")
-    if token: c.Voila.token = token
+    if token != token.strip():
+        raise ValueError("XRAYPNEU_TOKEN begins or ends with a blank. Set it without, or unset it to ask for none")
+    if token:
+        c.Voila.token = token
     guard.install(c, token)
 
     c.VoilaConfiguration.prelaunch_hook = guard.before_a_session
     c.VoilaConfiguration.template = "xraypneu"
-    c.VoilaConfiguration.extension_allowlist = ["@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget"]  # whatever else is installed stays out of the page
+    c.VoilaConfiguration.extension_allowlist = [
+        "@voila-dashboards/widgets-manager8",
+        "@jupyter-widgets/jupyterlab-manager",
+        "anywidget",
+    ]  # whatever else is installed stays out of the page
     c.VoilaConfiguration.file_allowlist = []  # no file of this folder is served
     c.VoilaConfiguration.allow_template_override = "NO"
     c.VoilaConfiguration.allow_theme_override = "NO"
@@ -52,7 +60,7 @@ def configure(c):
         "websocket_max_message_size": 16 * 1024 * 1024,
         "headers": {
             "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-                                       "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
+            "connect-src 'self' ws: wss:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "same-origin",  # with no-referrer the browser hides the login form's origin, and its password is refused
         },
@@ -60,6 +68,7 @@ def configure(c):
     }
 
 
-try: configure(get_config())  # noqa: F821
+try:
+    configure(get_config())  # noqa: F821
 except Exception as e:  # Jupyter would log it and serve the page without token, limits and all else that stands above
     sys.exit(f"The dashboard does not start, since its settings can't be read. {type(e).__name__}: {e}")

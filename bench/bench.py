@@ -45,7 +45,9 @@ def rounds(contenders, n, each=1):
             time.sleep(0.05)  # until the threads of the one before have stopped waiting for work
             f()
             times[k].append(1000 * clock(lambda f=f: [f() for _ in range(each)]) / each)
-    return {k: statistics.median(v) for k, v in times.items()}, lambda a, b: statistics.median(x / y for x, y in zip(times[a], times[b], strict=True))
+    return {k: statistics.median(v) for k, v in times.items()}, lambda a, b: statistics.median(
+        x / y for x, y in zip(times[a], times[b], strict=True)
+    )
 
 
 def jpeg(pixels, quality=92):
@@ -64,7 +66,9 @@ def keras_twin(bundle):
     "The same weights in Keras."
     from xraypneu import network
 
-    return network.set_weights(network.build(bundle.size), network.read_onnx((bundle.folder / "model.onnx").read_bytes()))
+    return network.set_weights(
+        network.build(bundle.size), network.read_onnx((bundle.folder / "model.onnx").read_bytes())
+    )
 
 
 def square(data, size=224):
@@ -94,7 +98,11 @@ def other_runtimes(model, bundle):
         return lite.get_tensor(lite.get_output_details()[0]["index"])[:, 0]
 
     core = ov.Core()
-    compiled = core.compile_model(str(bundle.folder / "model.onnx"), "CPU", {"INFERENCE_NUM_THREADS": 2, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core.compile_model(
+        str(bundle.folder / "model.onnx"),
+        "CPU",
+        {"INFERENCE_NUM_THREADS": 2, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"},
+    )
     return {"LiteRT fp32": litert, "OpenVINO fp32": lambda x: compiled({"image": x})["logit"]}
 
 
@@ -111,17 +119,31 @@ def cold(code):
 
 
 def machine():
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
     flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].splitlines()[0].split()
     have = [f for f in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if f in flags]
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1024**2
-    return f"{cpu} ({', '.join(have)}), {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in ("onnxruntime", "tensorflow", "keras", "openvino", "ai-edge-litert", "numpy", "pillow"))
+    return (
+        f"{cpu} ({', '.join(have)}), {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, "
+        + ", ".join(
+            f"{p} {version(p)}"
+            for p in ("onnxruntime", "tensorflow", "keras", "openvino", "ai-edge-litert", "numpy", "pillow")
+        )
+    )
 
 
 class Sheet:
     "A page of measurements that is printed while it grows, with what was promised at its end."
 
-    def __init__(self): self.lines, self.checks = [], []
+    def __init__(self):
+        self.lines, self.checks = [], []
 
     def say(self, text=""):
         print(text, flush=True)
@@ -134,7 +156,8 @@ class Sheet:
     def write(self, folder, name, numbers):
         "Write NAME.md and NAME.json; the exit status: 0 where every 'must' holds."
         self.say("\n## What was promised\n\n| | measured | must | holds | aim | reached |\n|---|---|---|---|---|---|")
-        for what, value, must, aim, holds, reached in self.checks: self.say(f"| {what} | {value:.2f} | {must} | {holds} | {aim} | {reached} |")
+        for what, value, must, aim, holds, reached in self.checks:
+            self.say(f"| {what} | {value:.2f} | {must} | {holds} | {aim} | {reached} |")
         Path(folder, f"{name}.md").write_text("\n".join(self.lines) + "\n")
         Path(folder, f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
         return 0 if all(c[4] == "yes" for c in self.checks) else 1
@@ -159,7 +182,10 @@ def main():
     model = keras_twin(bundle)
     compiled = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
     others = other_runtimes(model, bundle)
-    raw = {p: (lambda x, s=predictor.bundle.session: s.run(["logit", "map", "features"], {"image": x})) for p, predictor in predictors.items()}
+    raw = {
+        p: (lambda x, s=predictor.bundle.session: s.run(["logit", "map", "features"], {"image": x}))
+        for p, predictor in predictors.items()
+    }
 
     small, large = radiographs(224), radiographs(1300)
     files, originals = [jpeg(a) for a in small], [jpeg(a) for a in large]
@@ -167,7 +193,9 @@ def main():
     result, sheet = {"machine": machine(), "bundle": bundle.hash}, Sheet()
     say, check = sheet.say, sheet.check
 
-    say("# Predictor beside the alternatives\n\nWritten by `make bench`; don't edit. Synthetic radiographs, the weights of the shipped network, two threads.\n")
+    say(
+        "# Predictor beside the alternatives\n\nWritten by `make bench`; don't edit. Synthetic radiographs, the weights of the shipped network, two threads.\n"
+    )
     say(f"{result['machine']}. Bundle `{bundle.hash[:12]}`.\n")
 
     # the same answers, before anybody is timed
@@ -178,58 +206,96 @@ def main():
 
     # one image, from its bytes
     turn = {"i": 0}
+
     def data():
         turn["i"] = (turn["i"] + 1) % RADIOGRAPHS
         return files[turn["i"]]
+
     single = {
-        "Predictor fp32": lambda: predictors["fp32"].predict(data()), "Predictor int8": lambda: predictors["int8"].predict(data()),
-        "raw session fp32": lambda: raw["fp32"](batch[:1]), "raw session int8": lambda: raw["int8"](batch[:1]),
-        "decode + Keras predict": lambda: model.predict(square(data())[None, ..., None], verbose=0), "decode + tf.function": lambda: compiled(tf.constant(square(data())[None, ..., None])).numpy(),
+        "Predictor fp32": lambda: predictors["fp32"].predict(data()),
+        "Predictor int8": lambda: predictors["int8"].predict(data()),
+        "raw session fp32": lambda: raw["fp32"](batch[:1]),
+        "raw session int8": lambda: raw["int8"](batch[:1]),
+        "decode + Keras predict": lambda: model.predict(square(data())[None, ..., None], verbose=0),
+        "decode + tf.function": lambda: compiled(tf.constant(square(data())[None, ..., None])).numpy(),
         **{f"decode + {k}": (lambda f=f: f(square(data())[None])) for k, f in others.items()},
     }
     ms, ratio = rounds(single, args.rounds, 6)
     result["single_ms"] = ms
-    say("## One image of 224 pixels, from the bytes of its JPEG\n\n| | ms | Keras takes so many times as long |\n|---|---|---|")
-    for k, v in ms.items(): say(f"| {k} | {v:.2f} | {ratio('decode + Keras predict', k):.1f} |")
+    say(
+        "## One image of 224 pixels, from the bytes of its JPEG\n\n| | ms | Keras takes so many times as long |\n|---|---|---|"
+    )
+    for k, v in ms.items():
+        say(f"| {k} | {v:.2f} | {ratio('decode + Keras predict', k):.1f} |")
     say("\nThe raw session has no decoding to do, no verdict to find and no picture to keep.\n")
     best = min(("fp32", "int8"), key=lambda p: ms[f"Predictor {p}"])
     check("one image, Keras predict / Predictor", ratio("decode + Keras predict", f"Predictor {best}"), 12, 20)
-    check("overhead of Predictor over the raw session, fp32, %", 100 * (ratio("Predictor fp32", "raw session fp32") - 1), 35, 15, fewer=True)
+    check(
+        "overhead of Predictor over the raw session, fp32, %",
+        100 * (ratio("Predictor fp32", "raw session fp32") - 1),
+        35,
+        15,
+        fewer=True,
+    )
 
     # a packed array
     packed = np.concatenate([batch] * (args.images // len(batch) + 1))[: args.images]
     parts = [packed[i : i + 32] for i in range(0, len(packed), 32)]
-    array = {"fp32": lambda: [raw["fp32"](x) for x in parts], "int8": lambda: [raw["int8"](x) for x in parts],
-             "Keras predict, batches of 32": lambda: model.predict(packed[..., None], batch_size=32, verbose=0)}
+    array = {
+        "fp32": lambda: [raw["fp32"](x) for x in parts],
+        "int8": lambda: [raw["int8"](x) for x in parts],
+        "Keras predict, batches of 32": lambda: model.predict(packed[..., None], batch_size=32, verbose=0),
+    }
     few = [packed[i : i + 32] for i in range(0, 640, 32)]
-    more = {"fp32": lambda: [raw["fp32"](x) for x in few], **{k: (lambda f=f: [f(x) for x in few]) for k, f in others.items()}, "tf.function": lambda: [compiled(tf.constant(x[..., None])) for x in few]}
-    for f in array.values(): f()
+    more = {
+        "fp32": lambda: [raw["fp32"](x) for x in few],
+        **{k: (lambda f=f: [f(x) for x in few]) for k, f in others.items()},
+        "tf.function": lambda: [compiled(tf.constant(x[..., None])) for x in few],
+    }
+    for f in array.values():
+        f()
     times = {k: [] for k in array}
     for _ in range(3):
         for k, f in array.items():
             time.sleep(0.05)
             times[k].append(clock(f))
     rate = {k: len(packed) / statistics.median(v) for k, v in times.items()}
-    against = lambda k: statistics.median(a / b for a, b in zip(times["Keras predict, batches of 32"], times[k], strict=True))
+    against = lambda k: statistics.median(
+        a / b for a, b in zip(times["Keras predict, batches of 32"], times[k], strict=True)
+    )
     result["array_per_s"] = rate
     say(f"## {len(packed):,} images of a packed array, batches of 32\n\n| | images/s | times Keras |\n|---|---|---|")
-    for k, v in rate.items(): say(f"| {k} | {v:.0f} | {against(k):.2f} |")
+    for k, v in rate.items():
+        say(f"| {k} | {v:.0f} | {against(k):.2f} |")
     ms_more, ratio_more = rounds(more, 3)
-    for k in list(more)[1:]: say(f"| {k}, 640 images | {640_000 / ms_more[k]:.0f} | {ratio_more('fp32', k) * against('fp32'):.2f} (by way of fp32) |")
+    for k in list(more)[1:]:
+        say(
+            f"| {k}, 640 images | {640_000 / ms_more[k]:.0f} | {ratio_more('fp32', k) * against('fp32'):.2f} (by way of fp32) |"
+        )
     check("packed array, best of fp32 and int8 / Keras", max(against("fp32"), against("int8")), 2, 4)
 
     # large JPEGs
     stream = (originals * (args.originals // len(originals) + 1))[: args.originals]
     kb = sum(map(len, originals)) / len(originals) / 1024
+
     def keras_stream():
         for i in range(0, len(stream), 32):
             model.predict(np.stack([square(d) for d in stream[i : i + 32]])[..., None], batch_size=32, verbose=0)
-    jpegs = {f"predict_batch {p}": (lambda p=p: [None for _ in predictors[p].predict_batch(stream)]) for p in predictors} | {"Pillow + Keras": keras_stream}
+
+    jpegs = {
+        f"predict_batch {p}": (lambda p=p: [None for _ in predictors[p].predict_batch(stream)]) for p in predictors
+    } | {"Pillow + Keras": keras_stream}
     ms_jpegs, ratio_jpegs = rounds(jpegs, 3)
     result["jpegs_per_s"] = {k: 1000 * len(stream) / v for k, v in ms_jpegs.items()}
     say(f"\n## JPEGs of 1.7 megapixels, {kb:.0f} KiB each\n\n| | images/s | times Pillow + Keras |\n|---|---|---|")
-    for k in jpegs: say(f"| {k} | {result['jpegs_per_s'][k]:.0f} | {ratio_jpegs('Pillow + Keras', k):.2f} |")
-    check("large JPEGs, best of fp32 and int8 / Pillow + Keras", max(ratio_jpegs("Pillow + Keras", k) for k in list(jpegs)[:2]), 2.5, 5)
+    for k in jpegs:
+        say(f"| {k} | {result['jpegs_per_s'][k]:.0f} | {ratio_jpegs('Pillow + Keras', k):.2f} |")
+    check(
+        "large JPEGs, best of fp32 and int8 / Pillow + Keras",
+        max(ratio_jpegs("Pillow + Keras", k) for k in list(jpegs)[:2]),
+        2.5,
+        5,
+    )
 
     # a new process
     with tempfile.TemporaryDirectory() as folder:
@@ -237,11 +303,16 @@ def main():
         film.write_bytes(files[0])
         ours = cold(f"from xraypneu.predict import Predictor; Predictor().predict({str(film)!r})")
         eight = cold(f"from xraypneu.predict import Predictor; Predictor(precision='int8').predict({str(film)!r})")
-        theirs = cold(f"import sys; sys.path.insert(0, {str(HERE)!r}); import bench; from xraypneu.bundle import load_bundle; m = bench.keras_twin(load_bundle()); "
-                      f"m.predict(bench.square(open({str(film)!r}, 'rb').read())[None, ..., None], verbose=0)")
+        theirs = cold(
+            f"import sys; sys.path.insert(0, {str(HERE)!r}); import bench; from xraypneu.bundle import load_bundle; m = bench.keras_twin(load_bundle()); "
+            f"m.predict(bench.square(open({str(film)!r}, 'rb').read())[None, ..., None], verbose=0)"
+        )
     result["cold"] = {"fp32": ours, "int8": eight, "keras": theirs}
-    say("\n## A new process: start, import, first prediction\n\n| | s | MB resident | Keras needs so many times |\n|---|---|---|---|")
-    for k, (s, mb) in (("Predictor fp32", ours), ("Predictor int8", eight), ("Keras", theirs)): say(f"| {k} | {s:.2f} | {mb:.0f} | {theirs[0] / s:.1f} × the time, {theirs[1] / mb:.1f} × the memory |")
+    say(
+        "\n## A new process: start, import, first prediction\n\n| | s | MB resident | Keras needs so many times |\n|---|---|---|---|"
+    )
+    for k, (s, mb) in (("Predictor fp32", ours), ("Predictor int8", eight), ("Keras", theirs)):
+        say(f"| {k} | {s:.2f} | {mb:.0f} | {theirs[0] / s:.1f} × the time, {theirs[1] / mb:.1f} × the memory |")
     check("new process to first prediction, s", ours[0], 1.0, 0.5, fewer=True)
     check("its memory, MB", ours[1], 200, 130, fewer=True)
 

@@ -39,7 +39,8 @@ DROP = """([files, n]) => new Promise((done, failed) => {
 })""".replace("TRANSFER", TRANSFER)
 
 
-def encoded(name, data): return [name, base64.b64encode(data).decode()]
+def encoded(name, data):
+    return [name, base64.b64encode(data).decode()]
 
 
 async def visit(browser, url):
@@ -59,7 +60,8 @@ async def leave(page, server=None):
     await page.context.close()
     deadline = time.monotonic() + 20
     while server and len(server.kernels()) >= before:
-        if time.monotonic() > deadline: raise RuntimeError("a closed page's process does not end")
+        if time.monotonic() > deadline:
+            raise RuntimeError("a closed page's process does not end")
         await asyncio.sleep(0.1)
 
 
@@ -69,7 +71,8 @@ async def opening(browser, light, heavy, n):
     for i in range(n + 1):
         for name, server in (("light", light), ("heavy", heavy)):
             page, seconds = await visit(browser, server.url)
-            if i: seen[name].append(seconds)  # the first one warms the disk
+            if i:
+                seen[name].append(seconds)  # the first one warms the disk
             await leave(page, server)
     return seen
 
@@ -89,11 +92,13 @@ async def memory(browser, server, n):
     began = parent.memory_full_info().uss
     file = encoded("film.jpg", film(1, True, size=1415, format="JPEG"))
     pages = [(await visit(browser, server.url))[0] for _ in range(n)]
-    for page in pages: await page.evaluate(DROP, [[file], 1])
+    for page in pages:
+        await page.evaluate(DROP, [[file], 1])
     kernels = sorted(server.kernels(), key=lambda k: k.create_time())[before:]
     private = [k.memory_full_info().uss / MEGABYTE for k in kernels]
     grew = (parent.memory_full_info().uss - began) / MEGABYTE / n
-    for page in pages: await leave(page, server)
+    for page in pages:
+        await leave(page, server)
     return private, grew
 
 
@@ -114,18 +119,29 @@ async def crowd(browser, server, n, images):
         times = []
         for k, f in enumerate(files):
             began = time.perf_counter()
-            await asyncio.sleep(60 / images * (i / n if k == 0 else 1) - (0 if k == 0 else min(time.perf_counter() - began, 60 / images)))
+            await asyncio.sleep(
+                60 / images * (i / n if k == 0 else 1)
+                - (0 if k == 0 else min(time.perf_counter() - began, 60 / images))
+            )
             times.append(await page.evaluate(DROP, [[f], k + 1]))
         return times
 
     uploads = await asyncio.gather(*[upload(p, i) for i, (p, _) in enumerate(pages)], return_exceptions=True)
     failures = [str(x) for x in [*arrived, *uploads] if isinstance(x, BaseException)]
     verdict = sorted(t for u in uploads if not isinstance(u, BaseException) for t in u)
-    for page, _ in pages: await leave(page)
-    return {"sessions": n, "failures": failures, "open_s": sorted(s for _, s in pages), "verdict_ms": verdict, "machine_mb": used}
+    for page, _ in pages:
+        await leave(page)
+    return {
+        "sessions": n,
+        "failures": failures,
+        "open_s": sorted(s for _, s in pages),
+        "verdict_ms": verdict,
+        "machine_mb": used,
+    }
 
 
-def quantile(values, q): return sorted(values)[min(len(values) - 1, int(q * len(values)))]
+def quantile(values, q):
+    return sorted(values)[min(len(values) - 1, int(q * len(values)))]
 
 
 async def main():
@@ -137,7 +153,9 @@ async def main():
     sheet = Sheet()
     say, check = sheet.say, sheet.check
 
-    say("# The dashboard\n\nWritten by `make bench-app`; don't edit. Voilà and Chromium share this machine, so the browser's own work is in every figure. Synthetic radiographs.\n")
+    say(
+        "# The dashboard\n\nWritten by `make bench-app`; don't edit. Voilà and Chromium share this machine, so the browser's own work is in every figure. Synthetic radiographs.\n"
+    )
     say(f"{machine()}. Bundle `{load_bundle().hash[:12]}`.\n")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -148,32 +166,55 @@ async def main():
         async with async_playwright() as p:
             browser = await p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
             with Server(folder / "light", XRAYPNEU_SESSIONS="200") as light:
-                with Server(folder, notebook=folder / "heavy.ipynb") as heavy: seen = await opening(browser, light, heavy, args.rounds)
+                with Server(folder, notebook=folder / "heavy.ipynb") as heavy:
+                    seen = await opening(browser, light, heavy, args.rounds)
                 median = {k: statistics.median(v) for k, v in seen.items()}
                 ratio = statistics.median(b / a for a, b in zip(seen["light"], seen["heavy"], strict=True))
-                say("## From `GET` to a page that can be used, one person, warm server\n\n| | s, median | slowest |\n|---|---|---|")
-                say(f"| the dashboard | {median['light']:.2f} | {max(seen['light']):.2f} |\n| the same with TensorFlow imported | {median['heavy']:.2f} | {max(seen['heavy']):.2f} |\n")
+                say(
+                    "## From `GET` to a page that can be used, one person, warm server\n\n| | s, median | slowest |\n|---|---|---|"
+                )
+                say(
+                    f"| the dashboard | {median['light']:.2f} | {max(seen['light']):.2f} |\n| the same with TensorFlow imported | {median['heavy']:.2f} | {max(seen['heavy']):.2f} |\n"
+                )
                 check("page with TensorFlow / page, time to usable", ratio, 2, 3)
 
                 first, times, kb = await verdicts(browser, light, 3 * args.rounds)
-                say(f"## From the drop of a JPEG of 2 megapixels ({kb:.0f} KiB) to its verdict\n\n| | s |\n|---|---|\n| median | {statistics.median(times) / 1000:.2f} |\n| slowest of {len(times)} | {max(times) / 1000:.2f} |\n| first of a session | {first / 1000:.2f} |\n")
+                say(
+                    f"## From the drop of a JPEG of 2 megapixels ({kb:.0f} KiB) to its verdict\n\n| | s |\n|---|---|\n| median | {statistics.median(times) / 1000:.2f} |\n| slowest of {len(times)} | {max(times) / 1000:.2f} |\n| first of a session | {first / 1000:.2f} |\n"
+                )
                 check("drop to verdict, median, s", statistics.median(times) / 1000, 1.5, 0.5, fewer=True)
 
                 private, grew = await memory(browser, light, args.rounds)
-                say(f"## A further session\n\n| | MB, private |\n|---|---|\n| its process, median of {len(private)} | {statistics.median(private):.0f} |\n| the server's growth | {grew:.1f} |\n")
+                say(
+                    f"## A further session\n\n| | MB, private |\n|---|---|\n| its process, median of {len(private)} | {statistics.median(private):.0f} |\n| the server's growth | {grew:.1f} |\n"
+                )
                 check("memory of a further session, MB", statistics.median(private) + grew, 200, 130, fewer=True)
             crowds = []
             for n in args.sessions:
-                with Server(folder / "light", XRAYPNEU_SESSIONS="200") as server: crowds.append(await crowd(browser, server, n, 5))
+                with Server(folder / "light", XRAYPNEU_SESSIONS="200") as server:
+                    crowds.append(await crowd(browser, server, n, 5))
             await browser.close()
-    say("## Many at once\n\nSessions arrive within a minute; when all are open, each uploads five images within a minute. Memory: of the machine, server and browser together.\n")
-    say("| sessions | failures | page usable, median and slowest, s | verdict, median, 95 % and slowest, s | MB a session |\n|---|---|---|---|---|")
+    say(
+        "## Many at once\n\nSessions arrive within a minute; when all are open, each uploads five images within a minute. Memory: of the machine, server and browser together.\n"
+    )
+    say(
+        "| sessions | failures | page usable, median and slowest, s | verdict, median, 95 % and slowest, s | MB a session |\n|---|---|---|---|---|"
+    )
     for c in crowds:
         v, o = c["verdict_ms"], c["open_s"]
-        say(f"| {c['sessions']} | {len(c['failures'])} | {statistics.median(o):.1f}, {o[-1]:.1f} | {statistics.median(v) / 1000:.2f}, {quantile(v, 0.95) / 1000:.2f}, {v[-1] / 1000:.2f} | {c['machine_mb'] / c['sessions']:.0f} |")
-        for f in c["failures"][:5]: say(f"\nFailed: {f}")
-    check("sessions at once, none failing", max((c["sessions"] for c in crowds if not c["failures"]), default=0), 20, 50)
-    return sheet.write(args.out, "dashboard", {"machine": machine(), "opening_s": seen, "verdict_ms": times, "private_mb": private, "crowds": crowds})
+        say(
+            f"| {c['sessions']} | {len(c['failures'])} | {statistics.median(o):.1f}, {o[-1]:.1f} | {statistics.median(v) / 1000:.2f}, {quantile(v, 0.95) / 1000:.2f}, {v[-1] / 1000:.2f} | {c['machine_mb'] / c['sessions']:.0f} |"
+        )
+        for f in c["failures"][:5]:
+            say(f"\nFailed: {f}")
+    check(
+        "sessions at once, none failing", max((c["sessions"] for c in crowds if not c["failures"]), default=0), 20, 50
+    )
+    return sheet.write(
+        args.out,
+        "dashboard",
+        {"machine": machine(), "opening_s": seen, "verdict_ms": times, "private_mb": private, "crowds": crowds},
+    )
 
 
 if __name__ == "__main__":

@@ -734,7 +734,15 @@ def tested() -> dict:
     page = ("dashboard", "guard", "__init__", "_modidx")
     library = [p.stem for p in (ROOT / "xraypneu").glob("*.py") if p.stem not in page]
     pipeline = [*modules(*library), "xraypneu/shipped", "nbs/pipeline", "dvc.yaml", "params.yaml", "constraints.txt"]
-    served = [*modules(*page[:2]), "xraypneu/app", "xraypneu/shipped", "nbs/app", "voila.py", "deploy", "constraints.txt"]
+    served = [
+        *modules(*page[:2]),
+        "xraypneu/app",
+        "xraypneu/shipped",
+        "nbs/app",
+        "voila.py",
+        "deploy",
+        "constraints.txt",
+    ]
     return {
         "kills": [*pipeline, "bench/faults.py", "tests/conftest.py", "tests/test_fetch.py"],
         "resources": [*pipeline, "bench/faults.py", "bench/clock", "tests/conftest.py", "tests/test_fetch.py"],
@@ -758,7 +766,9 @@ def meaning(path: Path) -> str:
         text = "\n".join("".join(c["source"]) for c in cells).replace("\n%", "\n#%")
     code = ast.parse(text)
     for node in ast.walk(code):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
+            node
+        ):
             node.body = node.body[1:]
     return hashlib.md5(ast.dump(code).encode(), usedforsecurity=False).hexdigest()
 

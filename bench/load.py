@@ -468,7 +468,9 @@ async def many_lists(server, seconds):
         while time.monotonic() < until:
             head = {"msg_id": uuid.uuid4().hex, "msg_type": "comm_msg", "session": "load"}
             try:
-                await me.socket.send(serialize_msg_to_ws_v1([json.dumps(head).encode(), b"{}", b"{}", content], "shell"))
+                await me.socket.send(
+                    serialize_msg_to_ws_v1([json.dumps(head).encode(), b"{}", b"{}", content], "shell")
+                )
                 async with asyncio.timeout(5):
                     while True:
                         await me.socket.receive()

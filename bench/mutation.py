@@ -36,9 +36,25 @@ MODULES = {  # the tests of each, those that notice most for their time first
     "image": ["nbs/api/01_image.ipynb", "tests/test_image.py", "tests/test_image_edges.py"],
 }
 LEFT_OUT = {"metrics": "not figure and not thin_tables and not style and not report_parameters and not platt"}
-WARM = ("hypothesis", "numpy", "pandas", "PIL.Image", "pyarrow.parquet", "pydicom.pixels", "pytest", "ruamel.yaml",
-        "scipy.optimize", "sklearn.ensemble", "sklearn.linear_model", "sklearn.model_selection", "fastcore.test",
-        "matplotlib.figure", "onnxruntime", "tqdm", "mapie.classification")
+WARM = (
+    "hypothesis",
+    "numpy",
+    "pandas",
+    "PIL.Image",
+    "pyarrow.parquet",
+    "pydicom.pixels",
+    "pytest",
+    "ruamel.yaml",
+    "scipy.optimize",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "sklearn.model_selection",
+    "fastcore.test",
+    "matplotlib.figure",
+    "onnxruntime",
+    "tqdm",
+    "mapie.classification",
+)
 MEMORY = 12 << 30  # bytes of address space of a test process
 SPARE = 40  # more mutants than wanted, since some can't be imported
 INVALID = 99  # exit status: the mutant can't be imported
@@ -101,8 +117,18 @@ def pytest_once(module: str, folder: Path, reached: Reached) -> int:
     import notebook_cells
     import pytest
 
-    args = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov", "--tb=line", f"--rootdir={ROOT}",
-            f"--basetemp={folder / 'pytest'}", *[str(ROOT / name) for name in MODULES[module]]]
+    args = [
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:cov",
+        "--tb=line",
+        f"--rootdir={ROOT}",
+        f"--basetemp={folder / 'pytest'}",
+        *[str(ROOT / name) for name in MODULES[module]],
+    ]
     if module in LEFT_OUT:
         args += ["-k", LEFT_OUT[module]]
     return int(pytest.main(args, plugins=[notebook_cells, reached]))
@@ -228,8 +254,12 @@ def campaign(module: str, todo: list[dict], source: str, out: Path, notes: dict,
             noticed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
             logs.add(log)
             kept = {k: mutant[k] for k in ("operator", "occurrence", "line")}
-            yield kept | {"result": result, "seconds": round(time.monotonic() - began, 1),
-                          "by": noticed[0][:160] if noticed else "", **changed(source, mutant["code"])}
+            yield kept | {
+                "result": result,
+                "seconds": round(time.monotonic() - began, 1),
+                "by": noticed[0][:160] if noticed else "",
+                **changed(source, mutant["code"]),
+            }
 
 
 def equivalent(module: str, result: dict, known: list[dict]) -> str | None:
@@ -248,10 +278,19 @@ def summary(module: str, seed: int, results: list[dict], seconds: float) -> dict
     alive = [r for r in survivors if not equivalent(module, r, known)]
     counted = counts["killed"] + counts["timeout"] + len(alive)
     share = (counts["killed"] + counts["timeout"]) / counted if counted else None
-    return {"module": module, "seed": seed, "mutants": counted, "killed": counts["killed"],
-            "timeout": counts["timeout"], "survived": len(alive), "equivalent": len(same),
-            "share": share and round(share, 4), "tests_seconds": round(seconds, 1),
-            "survivors": alive, "equivalents": same}
+    return {
+        "module": module,
+        "seed": seed,
+        "mutants": counted,
+        "killed": counts["killed"],
+        "timeout": counts["timeout"],
+        "survived": len(alive),
+        "equivalent": len(same),
+        "share": share and round(share, 4),
+        "tests_seconds": round(seconds, 1),
+        "survivors": alive,
+        "equivalents": same,
+    }
 
 
 def warm():

@@ -43,9 +43,16 @@ def measure(path):
             shown += bool(re.search(rf"\b{name}\b", after))
             stated += bool(STATED.search(text))
     lines = [line for c in cells for line in c.splitlines()]
-    return {"notebook": path.stem, "cells": [len(cells[i].splitlines()) for i in exported], "lines": len(lines),
-            "long": sum(len(line) > 120 for line in lines), "names": names, "shown": shown, "stated": stated,
-            "functions": long_functions("\n\n".join(cells[i] for i in exported))}
+    return {
+        "notebook": path.stem,
+        "cells": [len(cells[i].splitlines()) for i in exported],
+        "lines": len(lines),
+        "long": sum(len(line) > 120 for line in lines),
+        "names": names,
+        "shown": shown,
+        "stated": stated,
+        "functions": long_functions("\n\n".join(cells[i] for i in exported)),
+    }
 
 
 def long_functions(source, most=40):
@@ -71,7 +78,9 @@ def main():
     parser.add_argument("--each", action="store_true", help="a row per notebook")
     found = [measure(p) for p in sorted((ROOT / "nbs/api").glob("*.ipynb"))]
     found = [m for m in found if m["cells"]]
-    print("| | exported cell, lines: median / 95 % / longest | lines over 120 | example next | stated | functions over 40 lines |")
+    print(
+        "| | exported cell, lines: median / 95 % / longest | lines over 120 | example next | stated | functions over 40 lines |"
+    )
     print("|---|---|---|---|---|---|")
     if parser.parse_args().each:
         for m in found:

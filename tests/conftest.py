@@ -13,18 +13,37 @@ from ruamel.yaml import YAML
 from tracked import POSTGRES, MlflowServer, Postgres
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"sample": {"patients": 48}, "prepare": {"size": 96}, "train": {"epochs": 2, "batch_size": 16}, "evaluate": {"bootstrap": 200}}
+SMALL = {
+    "sample": {"patients": 48},
+    "prepare": {"size": 96},
+    "train": {"epochs": 2, "batch_size": 16},
+    "evaluate": {"bootstrap": 200},
+}
 # the shared project runs with these; test_tracking.py looks for them in all that it leaves
-SECRETS = {"AWS_SECRET_ACCESS_KEY": "aws+secret/0a1b2c3d", "KAGGLE_KEY": "kaggle-key-4e5f6a", "GITHUB_TOKEN": "ghp_token7b8c9d0e",
-           "XRAYPNEU_REMOTE_PASSWORD": "remote&pass<1f2a3b>", "EXAMPLE_SECRET": "example-secret-4c5d6e",
-           "EXAMPLE_ADDRESS": "https://someone:address-pass-7f8a@host.invalid/x"}
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "aws+secret/0a1b2c3d",
+    "KAGGLE_KEY": "kaggle-key-4e5f6a",
+    "GITHUB_TOKEN": "ghp_token7b8c9d0e",
+    "XRAYPNEU_REMOTE_PASSWORD": "remote&pass<1f2a3b>",
+    "EXAMPLE_SECRET": "example-secret-4c5d6e",
+    "EXAMPLE_ADDRESS": "https://someone:address-pass-7f8a@host.invalid/x",
+}
 
 # What `make check` (pytest --fast) leaves out: tests with a fixture of SLOW_FIXTURES, and the files and tests in SLOW.
 # They train, import TensorFlow, start a server or a browser, or take seconds. This is the only list: what isn't in it is run.
 SLOW_FIXTURES = {"project", "copy", "sqlite_server", "postgres_server"}
 SLOW = {
-    "test_app.py", "test_doctor.py", "test_faults.py", "test_fetch.py", "test_guard.py", "test_network.py",
-    "test_pipeline.py", "test_predict.py", "test_remote.py", "test_tracking.py", "test_workflows.py",
+    "test_app.py",
+    "test_doctor.py",
+    "test_faults.py",
+    "test_fetch.py",
+    "test_guard.py",
+    "test_network.py",
+    "test_pipeline.py",
+    "test_predict.py",
+    "test_remote.py",
+    "test_tracking.py",
+    "test_workflows.py",
     "test_bundle.py::test_mutants_of_values",
     "test_dataset.py::test_memory_is_flat_however_many_images",
     "test_decoder.py::test_damaged_files_are_refused_where_pillow_and_pydicom_refuse_them",
@@ -94,7 +113,9 @@ def environment():
     with pytest.MonkeyPatch.context() as m:
         m.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         for name in list(os.environ):
-            if name.lower() in ("http_proxy", "https_proxy", "all_proxy") or name.startswith(("MLFLOW_", "KERAS_", "XRAYPNEU_")):
+            if name.lower() in ("http_proxy", "https_proxy", "all_proxy") or name.startswith(
+                ("MLFLOW_", "KERAS_", "XRAYPNEU_")
+            ):
                 m.delenv(name)
         m.setenv("no_proxy", "127.0.0.1")
         m.setenv("NO_PROXY", "127.0.0.1")
@@ -109,7 +130,15 @@ def environment():
 
 def run(cmd, cwd, check=True, **env):
     "Run a command; its output, standard error included, as `.out`."
-    done = subprocess.run(cmd, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **env}, timeout=900)
+    done = subprocess.run(
+        cmd,
+        cwd=cwd,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **env},
+        timeout=900,
+    )
     done.out = done.stdout
     if check:
         assert done.returncode == 0, f"{cmd} exited with {done.returncode}:\n{done.out}"

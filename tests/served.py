@@ -18,7 +18,15 @@ from xraypneu.sample import draw_radiograph
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 READY = "main.xp[data-ready]"
 
 
@@ -34,24 +42,40 @@ class Server:
     def __init__(self, folder, *arguments, notebook="nbs/app/dashboard.ipynb", **env):
         self.port, self.log = free_port(), Path(folder) / "voila.log"
         self.url = f"http://127.0.0.1:{self.port}/"
-        command = [str(Path(sys.executable).with_name("voila")), str(notebook), f"--port={self.port}", "--no-browser", *arguments]
+        command = [
+            str(Path(sys.executable).with_name("voila")),
+            str(notebook),
+            f"--port={self.port}",
+            "--no-browser",
+            *arguments,
+        ]
         with open(self.log, "w") as out:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, "XRAYPNEU_PER_ADDRESS": "1000", **env},
-                                            start_new_session=True)
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, "XRAYPNEU_PER_ADDRESS": "1000", **env},
+                start_new_session=True,
+            )
         deadline = time.monotonic() + 60
         while True:
             try:
                 urllib.request.urlopen(f"{self.url}voila/static/voila.js", timeout=2).read()
                 return
             except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline: raise RuntimeError(f"Voilà did not start:\n{self.log.read_text()}") from None
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"Voilà did not start:\n{self.log.read_text()}") from None
                 time.sleep(0.2)
 
     def kernels(self):
         "The processes of the sessions."
+
         def is_kernel(p):
-            try: return "ipykernel_launcher" in " ".join(p.cmdline())
-            except psutil.Error: return False  # it has just ended
+            try:
+                return "ipykernel_launcher" in " ".join(p.cmdline())
+            except psutil.Error:
+                return False  # it has just ended
 
         return [p for p in psutil.Process(self.process.pid).children(recursive=True) if is_kernel(p)]
 
@@ -59,9 +83,11 @@ class Server:
         os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(20)
 
-    def __enter__(self): return self
+    def __enter__(self):
+        return self
 
-    def __exit__(self, *_): self.stop()
+    def __exit__(self, *_):
+        self.stop()
 
 
 def film(patient=0, ill=False, size=400, format="PNG", seed=4):

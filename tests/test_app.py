@@ -23,13 +23,18 @@ from xraypneu.bundle import SHIPPED, load_bundle
 from xraypneu.sample import draw_radiograph
 
 SHOTS = Path(os.environ.get("XRAYPNEU_SCREENSHOTS") or ROOT / "reports/screenshots")
-TAKE_SHOTS = "CI" in os.environ or "XRAYPNEU_SCREENSHOTS" in os.environ  # asked now: conftest takes our variables out of the environment
-pytestmark = pytest.mark.skipif(not CHROMIUM and not os.environ.get("CI"), reason="no Chromium here: install Debian's package chromium")
+TAKE_SHOTS = (
+    "CI" in os.environ or "XRAYPNEU_SCREENSHOTS" in os.environ
+)  # asked now: conftest takes our variables out of the environment
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM and not os.environ.get("CI"), reason="no Chromium here: install Debian's package chromium"
+)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("voila")) as s: yield s
+    with Server(tmp_path_factory.mktemp("voila")) as s:
+        yield s
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +54,36 @@ def visit(server, browser):
     contexts, foreign, errors = [], [], []
 
     def go(url=None, wait=True, base=None, **kw):
-        context = browser.new_context(viewport=kw.pop("viewport", {"width": 1280, "height": 1000}), accept_downloads=True, **kw)
+        context = browser.new_context(
+            viewport=kw.pop("viewport", {"width": 1280, "height": 1000}), accept_downloads=True, **kw
+        )
         contexts.append(context)
         page = context.new_page()
-        page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((base or url or server.url, "data:", "blob:")) else None)
+        page.on(
+            "request",
+            lambda r: (
+                foreign.append(r.url) if not r.url.startswith((base or url or server.url, "data:", "blob:")) else None
+            ),
+        )
         page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on("filechooser", lambda _: None)  # a chooser is intercepted from now on; asked for just before a key is pressed, that comes too late now and then
+        page.on(
+            "filechooser", lambda _: None
+        )  # a chooser is intercepted from now on; asked for just before a key is pressed, that comes too late now and then
         page.goto(url or server.url)
-        if wait: page.wait_for_selector(READY, timeout=60_000)
+        if wait:
+            page.wait_for_selector(READY, timeout=60_000)
         return page
 
     yield go
-    for c in contexts: c.close()
+    for c in contexts:
+        c.close()
     assert foreign == [] and errors == []
 
 
 def rows(page):
-    return [[c.inner_text() for c in line.query_selector_all("td")] for line in page.query_selector_all(".batch tbody tr")]
+    return [
+        [c.inner_text() for c in line.query_selector_all("td")] for line in page.query_selector_all(".batch tbody tr")
+    ]
 
 
 def wait_rows(page, n, timeout=30_000):
@@ -74,7 +92,8 @@ def wait_rows(page, n, timeout=30_000):
 
 def choose(page, *files):
     "By the file chooser, as a person does; each file is (name, bytes)."
-    with page.expect_file_chooser() as chooser: page.click("button.choose")
+    with page.expect_file_chooser() as chooser:
+        page.click("button.choose")
     chooser.value.set_files([{"name": n, "mimeType": "application/octet-stream", "buffer": b} for n, b in files])
 
 
@@ -84,7 +103,8 @@ def drop(page, *files):
 
     data = [[n, base64.b64encode(b).decode()] for n, b in files]
     transfer = page.evaluate_handle(TRANSFER, data)
-    for event in ("dragenter", "dragover", "drop"): page.dispatch_event(".drop", event, {"dataTransfer": transfer})
+    for event in ("dragenter", "dragover", "drop"):
+        page.dispatch_event(".drop", event, {"dataTransfer": transfer})
 
 
 def shot(page, name):
@@ -119,14 +139,22 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
     page = visit()
     turned = io.BytesIO()
     Image.fromarray(np.rot90(draw_radiograph(0, pneumonia=False, seed=4, size=400)[0])).save(turned, "PNG")
-    drop(page, ("a.png", film(0)), ("b.jpg", film(12, True, format="JPEG")), ("c.png", film(28, True, size=512)), ("d.png", turned.getvalue()))
+    drop(
+        page,
+        ("a.png", film(0)),
+        ("b.jpg", film(12, True, format="JPEG")),
+        ("c.png", film(28, True, size=512)),
+        ("d.png", turned.getvalue()),
+    )
     wait_rows(page, 4)
     assert [r[2] for r in rows(page)] == ["NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY"]
     for i, name in enumerate(("NORMAL", "PNEUMONIA", "UNSURE", "STRANGE")):
         page.click(f".batch tbody tr:nth-child({i + 1}) button")
         page.wait_for_selector(f".verdict.v-{name}")
         shot(page, f"verdict-{name.lower()}")
-    assert page.query_selector(".scale") is None and rows(page)[3][3] == ""  # no probability for what is no chest radiograph
+    assert (
+        page.query_selector(".scale") is None and rows(page)[3][3] == ""
+    )  # no probability for what is no chest radiograph
 
 
 def test_dicom(visit):
@@ -144,10 +172,22 @@ def test_dicom(visit):
 
 def test_wrong_kinds_and_sizes_are_named_and_the_rest_go_on(visit):
     page = visit()
-    choose(page, ("letter.pdf", b"%PDF-1.7"), ("huge.png", b"x" * 30_000_000), ("empty.png", b""), ("text.png", b"not a picture"), ("good.png", film()))
+    choose(
+        page,
+        ("letter.pdf", b"%PDF-1.7"),
+        ("huge.png", b"x" * 30_000_000),
+        ("empty.png", b""),
+        ("text.png", b"not a picture"),
+        ("good.png", film()),
+    )
     wait_rows(page, 5)
     said = {r[1]: r[2] for r in rows(page)}
-    assert "a PDF document" in said["letter.pdf"] and "over the limit" in said["huge.png"] and "empty" in said["empty.png"] and "not a picture" in said["text.png"]
+    assert (
+        "a PDF document" in said["letter.pdf"]
+        and "over the limit" in said["huge.png"]
+        and "empty" in said["empty.png"]
+        and "not a picture" in said["text.png"]
+    )
     assert said["good.png"] == "NORMAL"
     shot(page, "wrong-files")
 
@@ -155,7 +195,9 @@ def test_wrong_kinds_and_sizes_are_named_and_the_rest_go_on(visit):
 def test_the_server_checks_again(visit):
     "A page that has been tampered with sends what it likes."
     page = visit()
-    page.evaluate("File.prototype.slice = function () { return new Blob([new Uint8Array(700000)]); }")  # pieces that don't fit the size that was announced
+    page.evaluate(
+        "File.prototype.slice = function () { return new Blob([new Uint8Array(700000)]); }"
+    )  # pieces that don't fit the size that was announced
     choose(page, ("a.png", film()))
     wait_rows(page, 1)
     assert "don't fit" in rows(page)[0][2]
@@ -172,7 +214,8 @@ def test_plain_upload(visit):
     page = visit()
     page.click("text=Plain upload")
     for n in (1, 2):
-        with page.expect_file_chooser() as chooser: page.click(".widget-upload")
+        with page.expect_file_chooser() as chooser:
+            page.click(".widget-upload")
         chooser.value.set_files([{"name": "plain.png", "mimeType": "image/png", "buffer": film()}])
         wait_rows(page, n)
     assert rows(page)[1][1] == "plain.png"
@@ -182,7 +225,8 @@ def test_a_plain_upload_that_is_too_large_is_said(visit):
     "Its one message would be refused, and nothing else would say so."
     page = visit()
     page.click("text=Plain upload")
-    with page.expect_file_chooser() as chooser: page.click(".widget-upload")
+    with page.expect_file_chooser() as chooser:
+        page.click(".widget-upload")
     chooser.value.set_files([{"name": "plain.png", "mimeType": "image/png", "buffer": film() + bytes(20_000_000)}])
     page.wait_for_selector(".trouble:not([hidden])")
     assert "ten megabytes" in page.inner_text(".trouble")
@@ -192,17 +236,25 @@ def test_a_plain_upload_that_is_too_large_is_said(visit):
 
 def test_hostile_names(visit):
     page = visit()
-    names = ["<img src=x onerror=alert(1)>.png", "gnp.‮exe.png", "n" * 296 + ".png", "=cmd|' C calc'!A0.png", "'; DROP TABLE films;.png"]
+    names = [
+        "<img src=x onerror=alert(1)>.png",
+        "gnp.‮exe.png",
+        "n" * 296 + ".png",
+        "=cmd|' C calc'!A0.png",
+        "'; DROP TABLE films;.png",
+    ]
     page.on("dialog", lambda d: pytest.fail("a name was run"))
     choose(page, *[(n, film()) for n in names])
     wait_rows(page, len(names), 60_000)
     shown = [r[1] for r in rows(page)]
     assert shown[0] == names[0] and "‮" not in shown[1] and len(shown[2]) <= 120
     assert page.query_selector("main img[src='x']") is None and "\u202e" not in page.inner_text(".uploads")
-    with page.expect_download() as d: page.click("button.csv")
+    with page.expect_download() as d:
+        page.click("button.csv")
     table = list(csv.reader(io.StringIO(Path(d.value.path()).read_text())))
     assert len(table) == len(names) + 1 and not any(c[:1] in ("=", "+", "-", "@") for line in table for c in line)
-    with page.expect_download() as d: page.click("button.html")
+    with page.expect_download() as d:
+        page.click("button.html")
     report = Path(d.value.path()).read_text()
     assert "<img src=x" not in report and "<script" not in report and load_bundle().hash[:16] in report
     shot(page, "hostile-names")
@@ -212,7 +264,9 @@ def test_a_new_file_blanks_the_old_result_at_once(visit):
     page = visit()
     choose(page, ("first.png", film(12, True)))
     page.wait_for_selector(".verdict")
-    page.evaluate("""() => { window.seen = []; new MutationObserver(() => seen.push(!!document.querySelector('.verdict'))).observe(document.querySelector('.result-body'), { childList: true }); }""")
+    page.evaluate(
+        """() => { window.seen = []; new MutationObserver(() => seen.push(!!document.querySelector('.verdict'))).observe(document.querySelector('.result-body'), { childList: true }); }"""
+    )
     choose(page, ("second.png", film(0)))
     wait_rows(page, 2)
     page.wait_for_selector(".verdict.v-NORMAL")
@@ -252,7 +306,9 @@ def test_operating_point(visit):
     page.focus("#xp-threshold")
     page.keyboard.press("End")  # 0.99
     page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent.startsWith('0.990')")
-    page.wait_for_function("document.querySelector('.scale').getAttribute('aria-label').includes('operating point 0.990')")
+    page.wait_for_function(
+        "document.querySelector('.scale').getAttribute('aria-label').includes('operating point 0.990')"
+    )
     assert rows(page)[0][4] == "0.990"
     page.click("button.reset")
     page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent.includes('default')")
@@ -267,9 +323,14 @@ def test_picture_controls(visit):
     page.keyboard.press("Home")
     assert page.eval_on_selector("img.map", "i => i.style.opacity") == "0"
     page.click(".zoom-in")
-    assert page.inner_text("output[aria-label=Zoom]") == "150 %" and page.eval_on_selector(".stack", "s => s.style.width") == "150%"
+    assert (
+        page.inner_text("output[aria-label=Zoom]") == "150 %"
+        and page.eval_on_selector(".stack", "s => s.style.width") == "150%"
+    )
     page.click(".invert")
-    assert page.get_attribute(".invert", "aria-pressed") == "true" and "invert" in page.eval_on_selector(".stack img", "i => i.style.filter")
+    assert page.get_attribute(".invert", "aria-pressed") == "true" and "invert" in page.eval_on_selector(
+        ".stack img", "i => i.style.filter"
+    )
 
 
 def test_table_sorts_filters_and_opens(visit):
@@ -312,17 +373,31 @@ def test_about_and_samples(visit):
 
 def test_keyboard_alone(visit):
     page = visit()
+
     def tab_to(selector, most=60):
         for _ in range(most):
-            if page.evaluate("s => document.activeElement.matches(s)", selector): return
+            if page.evaluate("s => document.activeElement.matches(s)", selector):
+                return
             page.keyboard.press("Tab")
         pytest.fail(f"{selector} can't be reached with the tabulator")
 
     tab_to("button.choose")
-    with page.expect_file_chooser() as chooser: page.keyboard.press("Enter")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
     chooser.value.set_files([{"name": "k.png", "mimeType": "image/png", "buffer": film(12, True)}])
     page.wait_for_selector(".verdict")
-    for selector in (".opacity", ".zoom-in", ".invert", ".view", "#xp-threshold", "#xp-prevalence", "button.csv", "button[data-key=sort-file]", "button[aria-label='Open k.png']", "summary"):
+    for selector in (
+        ".opacity",
+        ".zoom-in",
+        ".invert",
+        ".view",
+        "#xp-threshold",
+        "#xp-prevalence",
+        "button.csv",
+        "button[data-key=sort-file]",
+        "button[aria-label='Open k.png']",
+        "summary",
+    ):
         tab_to(selector)
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none", f"{selector} shows no focus"
@@ -335,7 +410,9 @@ def test_narrow_screen(visit):
     choose(page, ("chest.png", film(12, True)))
     page.wait_for_selector(".verdict")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    wide = page.evaluate("[...document.querySelectorAll('main > section, main > details, main button')].filter(e => e.offsetWidth && (e.getBoundingClientRect().right > 391)).filter(e => !e.closest('.scroll')).length")
+    wide = page.evaluate(
+        "[...document.querySelectorAll('main > section, main > details, main button')].filter(e => e.offsetWidth && (e.getBoundingClientRect().right > 391)).filter(e => !e.closest('.scroll')).length"
+    )
     assert wide == 0
     shot(page, "narrow")
 
@@ -356,8 +433,14 @@ def axe(tmp_path_factory):
     "axe-core from npm."
     folder = tmp_path_factory.mktemp("axe")
     npm = shutil.which("npm")
-    if not npm and not os.environ.get("CI"): pytest.skip("no npm here to get axe-core with")
-    subprocess.run([npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "axe-core@4"], cwd=folder, check=True, timeout=180)
+    if not npm and not os.environ.get("CI"):
+        pytest.skip("no npm here to get axe-core with")
+    subprocess.run(
+        [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "axe-core@4"],
+        cwd=folder,
+        check=True,
+        timeout=180,
+    )
     return (folder / "node_modules/axe-core/axe.min.js").read_text()
 
 
@@ -369,7 +452,11 @@ def test_axe_finds_no_serious_violation(visit, axe):
     page.wait_for_selector(".about table")
     page.evaluate(axe)
     found = page.evaluate("axe.run('main', { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")
-    bad = [(v["id"], v["impact"], [n["target"] for n in v["nodes"]][:3]) for v in found["violations"] if v["impact"] in ("serious", "critical")]
+    bad = [
+        (v["id"], v["impact"], [n["target"] for n in v["nodes"]][:3])
+        for v in found["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
     assert bad == [] and len(found["passes"]) > 15
 
 
@@ -381,9 +468,12 @@ def test_a_killed_process_is_noticed(tmp_path, visit):
         page = visit(s.url)
         choose(page, ("chest.png", film()))
         page.wait_for_selector(".verdict")
-        for k in s.kernels(): k.kill()
+        for k in s.kernels():
+            k.kill()
         page.wait_for_selector(".gone:not([hidden]) button", timeout=40_000)
-        assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")  # what is there can still be read
+        assert "lost this session" in page.inner_text(".gone") and page.query_selector(
+            ".verdict"
+        )  # what is there can still be read
         shot(page, "session-lost")
         page.click(".gone button")
         page.wait_for_selector(READY, timeout=60_000)
@@ -399,22 +489,41 @@ def test_a_model_that_is_not_there_is_said(tmp_path, visit, damage):
         page = visit(s.url, wait=False)
         page.wait_for_selector(".xp-broken", timeout=60_000)
         said = page.inner_text(".xp-broken")
-        assert ("is missing" if damage == "missing" else "damaged") in said and "Traceback" not in page.content() and "Not a medical device" in page.inner_text(".notice")
+        assert (
+            ("is missing" if damage == "missing" else "damaged") in said
+            and "Traceback" not in page.content()
+            and "Not a medical device" in page.inner_text(".notice")
+        )
         shot(page, f"model-{damage}")
 
 
 def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
     broken = tmp_path / "sitecustomize.py"
-    broken.write_text("import os\nif os.environ.get('XRAYPNEU_BREAK'):\n import xraypneu.predict as p\n def f(*a, **k): raise RuntimeError('patient Smith')\n p.Predictor.predict = f\n")
-    with Server(tmp_path, PYTHONPATH=os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])), XRAYPNEU_BREAK="1") as s:
+    broken.write_text(
+        "import os\nif os.environ.get('XRAYPNEU_BREAK'):\n import xraypneu.predict as p\n def f(*a, **k): raise RuntimeError('patient Smith')\n p.Predictor.predict = f\n"
+    )
+    with Server(
+        tmp_path,
+        PYTHONPATH=os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])),
+        XRAYPNEU_BREAK="1",
+    ) as s:
         page = visit(s.url)
         choose(page, ("smith-john.png", film()))
         page.wait_for_selector(".trouble:not([hidden])")
-        assert page.query_selector(".busy:visible") is None and page.query_selector("progress") is None and "went wrong" in page.inner_text(".uploads")
+        assert (
+            page.query_selector(".busy:visible") is None
+            and page.query_selector("progress") is None
+            and "went wrong" in page.inner_text(".uploads")
+        )
         assert "not read" in rows(page)[0][2]  # the file has its row
-        assert "log says what" in page.inner_text(".trouble") and "Traceback" not in page.content() and "Smith" not in page.content().replace("smith-john.png", "")
+        assert (
+            "log says what" in page.inner_text(".trouble")
+            and "Traceback" not in page.content()
+            and "Smith" not in page.content().replace("smith-john.png", "")
+        )
         deadline = time.monotonic() + 10
-        while "could not read a file: RuntimeError" not in s.log.read_text() and time.monotonic() < deadline: time.sleep(0.2)
+        while "could not read a file: RuntimeError" not in s.log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.2)
         text = s.log.read_text()
         assert "could not read a file: RuntimeError" in text and "smith" not in text.lower()
         shot(page, "error")
@@ -425,12 +534,23 @@ def test_the_door(server, tmp_path):
     before = len(server.kernels())
     get = lambda path: urllib.request.urlopen(server.url + path, timeout=10)
     assert get("voila/static/voila.js").status == 200
-    for path in ("voila/files/dashboard.ipynb", "voila/files/../../params.yaml", "voila/files/x.png", "api/kernels", "api/contents"):
-        with pytest.raises(urllib.error.HTTPError) as e: get(path)
+    for path in (
+        "voila/files/dashboard.ipynb",
+        "voila/files/../../params.yaml",
+        "voila/files/x.png",
+        "api/kernels",
+        "api/contents",
+    ):
+        with pytest.raises(urllib.error.HTTPError) as e:
+            get(path)
         assert e.value.code in (403, 404)
     assert len(server.kernels()) == before
     page = get("?template=nonexistent")
-    assert page.status == 200 and "default-src 'self'" in page.headers["Content-Security-Policy"] and page.headers["X-Content-Type-Options"] == "nosniff"
+    assert (
+        page.status == 200
+        and "default-src 'self'" in page.headers["Content-Security-Policy"]
+        and page.headers["X-Content-Type-Options"] == "nosniff"
+    )
 
 
 INTRUDER = """([code, protocol]) => new Promise((done) => {
@@ -450,7 +570,9 @@ INTRUDER = """([code, protocol]) => new Promise((done) => {
 def test_code_that_a_browser_sends_is_not_run(visit, tmp_path):
     page = visit()
     code = f"open({str(tmp_path / 'canary')!r}, 'w')"
-    assert page.evaluate(INTRUDER, [code, "v1.kernel.websocket.jupyter.org"])[-1] == 1008  # it was open, and the message closed it
+    assert (
+        page.evaluate(INTRUDER, [code, "v1.kernel.websocket.jupyter.org"])[-1] == 1008
+    )  # it was open, and the message closed it
     assert page.evaluate(INTRUDER, [code, ""]) == [1006]  # without the subprotocol it never opened
     page.wait_for_timeout(1000)
     assert not (tmp_path / "canary").exists()
@@ -461,15 +583,19 @@ def test_code_that_a_browser_sends_is_not_run(visit, tmp_path):
 def test_sessions_are_capped(tmp_path):
     with Server(tmp_path, XRAYPNEU_SESSIONS="1") as s:
         assert urllib.request.urlopen(s.url, timeout=60).status == 200
-        with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(s.url, timeout=60)
+        with pytest.raises(urllib.error.HTTPError) as e:
+            urllib.request.urlopen(s.url, timeout=60)
         assert e.value.code == 503 and "Too many sessions" in str(e.value) and e.value.headers["Retry-After"] == "120"
         assert "All sessions are in use" in e.value.read().decode()
 
 
 def test_a_token_is_asked_for(tmp_path, visit):
     with Server(tmp_path, XRAYPNEU_TOKEN="open-sesame") as s:
-        assert urllib.request.urlopen(s.url + "voila/static/voila.js", timeout=10).status == 200  # is it alive? needs no token
-        for path in ("", "?token=wrong"): assert "/login" in urllib.request.urlopen(s.url + path, timeout=10).url
+        assert (
+            urllib.request.urlopen(s.url + "voila/static/voila.js", timeout=10).status == 200
+        )  # is it alive? needs no token
+        for path in ("", "?token=wrong"):
+            assert "/login" in urllib.request.urlopen(s.url + path, timeout=10).url
         assert s.kernels() == []
         form = visit(s.url, wait=False)
         form.fill("input[type=password]", "open-sesame")
@@ -507,30 +633,58 @@ def test_closing_the_page_ends_its_process(server, visit):
 NGINX = shutil.which("nginx", path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
 
 
-needs_nginx = pytest.mark.skipif(not NGINX and not os.environ.get("CI"), reason="no nginx here: install Debian's package nginx")
+needs_nginx = pytest.mark.skipif(
+    not NGINX and not os.environ.get("CI"), reason="no nginx here: install Debian's package nginx"
+)
 
 
 @contextlib.contextmanager
 def nginx(folder, server, *changes):
     "deploy/nginx.conf as it stands, but for names, ports, the certificate, and `changes`; its address and how to trust it."
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", "xrays.key", "-out", "xrays.crt"]
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        "xrays.key",
+        "-out",
+        "xrays.crt",
+    ]
     subprocess.run(make, cwd=folder, check=True, capture_output=True)
     port, conf = free_port(), (ROOT / "deploy/nginx.conf").read_text()
-    for old, new in (("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"), ("xrays.example.org;", "127.0.0.1;"), ("/etc/ssl/", f"{folder}/"),
-                     ("127.0.0.1:8866", f"127.0.0.1:{server.port}"), ("/var/log/nginx/", f"{folder}/"), *changes):
+    for old, new in (
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("xrays.example.org;", "127.0.0.1;"),
+        ("/etc/ssl/", f"{folder}/"),
+        ("127.0.0.1:8866", f"127.0.0.1:{server.port}"),
+        ("/var/log/nginx/", f"{folder}/"),
+        *changes,
+    ):
         assert old in conf
         conf = conf.replace(old, new)
     own = "".join(f"{name}_temp_path {folder};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    (folder / "nginx.conf").write_text(f"daemon off;\npid {folder}/pid;\nerror_log {folder}/error.log;\nevents {{}}\nhttp {{\n{own}{conf}\n}}\n")
+    (folder / "nginx.conf").write_text(
+        f"daemon off;\npid {folder}/pid;\nerror_log {folder}/error.log;\nevents {{}}\nhttp {{\n{own}{conf}\n}}\n"
+    )
     proxy = subprocess.Popen([NGINX, "-c", folder / "nginx.conf", "-e", folder / "error.log"], stderr=subprocess.PIPE)
     try:
         url, context = f"https://127.0.0.1:{port}/", ssl.create_default_context(cafile=folder / "xrays.crt")
         context.check_hostname = False
         deadline = time.monotonic() + 10
         while True:
-            try: assert urllib.request.urlopen(url + "health", timeout=5, context=context).status == 200
-            except urllib.error.URLError: assert time.monotonic() < deadline and proxy.poll() is None, (folder / "error.log").read_text()
-            else: break
+            try:
+                assert urllib.request.urlopen(url + "health", timeout=5, context=context).status == 200
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline and proxy.poll() is None, (folder / "error.log").read_text()
+            else:
+                break
             time.sleep(0.2)
         yield url, context
     finally:
@@ -546,14 +700,19 @@ def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
         page = visit(url, ignore_https_errors=True)
         choose(page, ("chest.png", film(12, True, size=2000)))
         page.wait_for_selector(".verdict.v-PNEUMONIA")
+
         def code(path="", **headers):  # HEAD counts as a visit and starts nothing
             request = urllib.request.Request(url + path, method="GET" if headers else "HEAD", headers=headers)
-            try: return urllib.request.urlopen(request, timeout=10, context=context).status
-            except urllib.error.HTTPError as e: return e.code
+            try:
+                return urllib.request.urlopen(request, timeout=10, context=context).status
+            except urllib.error.HTTPError as e:
+                return e.code
 
         cookies = page.context.cookies()
         assert cookies and all(c["secure"] and c["sameSite"] == "Lax" for c in cookies), cookies
-        assert code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400  # no subprotocol: never passed on
+        assert (
+            code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400
+        )  # no subprotocol: never passed on
         assert 429 in [code("?token=open-sesame") for _ in range(14)]
     assert "open-sesame" not in "".join(p.read_text() for p in tmp_path.glob("*.log"))
 
@@ -561,8 +720,15 @@ def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
 @needs_nginx
 def test_a_proxy_that_drops_the_subprotocol_is_named(tmp_path, server, visit):
     "The page says why it stays empty, the log what the proxy must do."
-    with nginx(tmp_path, server, ("    if ($xraypneu_protocol = 0)", "    if ($xraypneu_protocol = 2)"),
-               ("proxy_set_header Host $http_host;", 'proxy_set_header Host $http_host; proxy_set_header Sec-WebSocket-Protocol "";')) as (url, _):
+    with nginx(
+        tmp_path,
+        server,
+        ("    if ($xraypneu_protocol = 0)", "    if ($xraypneu_protocol = 2)"),
+        (
+            "proxy_set_header Host $http_host;",
+            'proxy_set_header Host $http_host; proxy_set_header Sec-WebSocket-Protocol "";',
+        ),
+    ) as (url, _):
         page = visit(url, wait=False, ignore_https_errors=True)
         page.wait_for_selector("#xp-unreachable", timeout=60_000)
         assert "Sec-WebSocket-Protocol" in page.inner_text("#xp-unreachable")

@@ -26,16 +26,24 @@ DELETED = object()
 
 def toy(weight=1.0, name="image", kind=TensorProto.UINT8, features=None, change=None) -> bytes:
     "A network of the package's form: the logit is the weighted mean, less 100."
-    nodes = [helper.make_node("Cast", [name], ["x"], to=TensorProto.FLOAT), helper.make_node("Mul", ["x", "w"], ["map"]),
-             helper.make_node("ReduceMean", ["map"], ["mean"], axes=[1, 2], keepdims=0), helper.make_node("Add", ["mean", "b"], ["logit"]),
-             helper.make_node("ReduceMean", ["map"], ["features"], axes=[2], keepdims=0)]
+    nodes = [
+        helper.make_node("Cast", [name], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "w"], ["map"]),
+        helper.make_node("ReduceMean", ["map"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Add", ["mean", "b"], ["logit"]),
+        helper.make_node("ReduceMean", ["map"], ["features"], axes=[2], keepdims=0),
+    ]
     value = helper.make_tensor_value_info
-    outputs = [value("logit", TensorProto.FLOAT, ["n"]), value("map", TensorProto.FLOAT, ["n", "h", "w"]),
-               value("features", TensorProto.FLOAT, features or ["n", 32])]
+    outputs = [
+        value("logit", TensorProto.FLOAT, ["n"]),
+        value("map", TensorProto.FLOAT, ["n", "h", "w"]),
+        value("features", TensorProto.FLOAT, features or ["n", 32]),
+    ]
     weights = [numpy_helper.from_array(np.float32([v]), name) for name, v in (("w", weight), ("b", -100.0))]
     graph = helper.make_graph(nodes, "toy", [value(name, kind, ["n", "h", "w"])], outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    if change: change(model)
+    if change:
+        change(model)
     return model.SerializeToString()
 
 
@@ -64,14 +72,18 @@ def put(folder, name, content):
     (folder / name).write_bytes(content)
     info = json.loads((folder / "bundle.json").read_text())
     digest = hashlib.sha256(content).hexdigest()
-    if name == "model.onnx": info["model_sha256"] = digest
-    else: info["parts_sha256"][name] = digest
+    if name == "model.onnx":
+        info["model_sha256"] = digest
+    else:
+        info["parts_sha256"][name] = digest
     (folder / "bundle.json").write_text(json.dumps(info))
 
 
 def refused(folder, *words, precision="fp32"):
-    with pytest.raises(BundleError) as e: load_bundle(folder, precision)
-    for w in (str(folder), *words): assert w in str(e.value), e.value
+    with pytest.raises(BundleError) as e:
+        load_bundle(folder, precision)
+    for w in (str(folder), *words):
+        assert w in str(e.value), e.value
     return str(e.value)
 
 
@@ -85,9 +97,41 @@ def test_shipped():
 # --- values of bundle.json
 
 
-VALUES = (float("nan"), float("inf"), -float("inf"), -1, 0, 1, 2, 0.5, -0.5, 1.5, 1e-300, 1e300, 10**400, True, False, None,
-          "", "x", "0.5", "NaN", [], {}, [0.5], {"low": 0}, ["NORMAL", "NORMAL"], ["PNEUMONIA", "NORMAL"], "\ud800", "\x1b[2J",
-          "y" * 20_000, 224.0, 100, 1056, DELETED)
+VALUES = (
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    -1,
+    0,
+    1,
+    2,
+    0.5,
+    -0.5,
+    1.5,
+    1e-300,
+    1e300,
+    10**400,
+    True,
+    False,
+    None,
+    "",
+    "x",
+    "0.5",
+    "NaN",
+    [],
+    {},
+    [0.5],
+    {"low": 0},
+    ["NORMAL", "NORMAL"],
+    ["PNEUMONIA", "NORMAL"],
+    "\ud800",
+    "\x1b[2J",
+    "y" * 20_000,
+    224.0,
+    100,
+    1056,
+    DELETED,
+)
 DECIDES = ("calibration", "threshold", "conformal", "input", "classes", "schema", "kind")
 CAN_CHANGE = ("calibration", "threshold", "conformal", "operating", "input", "int8")  # what decides
 
@@ -95,26 +139,40 @@ CAN_CHANGE = ("calibration", "threshold", "conformal", "operating", "input", "in
 def paths(value, at=()):
     "Where each value of a JSON document is; of long columns, three."
     yield at
-    if isinstance(value, dict): items = value.items()
-    elif isinstance(value, list): items = [(i, value[i]) for i in sorted({0, len(value) // 2, len(value) - 1}) if 0 <= i < len(value)]
-    else: return
-    for k, v in items: yield from paths(v, (*at, k))
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = [(i, value[i]) for i in sorted({0, len(value) // 2, len(value) - 1}) if 0 <= i < len(value)]
+    else:
+        return
+    for k, v in items:
+        yield from paths(v, (*at, k))
 
 
 def changed(info, path, value):
     "The same document with one value changed."
     out = copy.deepcopy(info)
-    if not path: return None if value is DELETED else value
+    if not path:
+        return None if value is DELETED else value
     here = out
-    for k in path[:-1]: here = here[k]
-    if value is DELETED: del here[path[-1]]
-    else: here[path[-1]] = value
+    for k in path[:-1]:
+        here = here[k]
+    if value is DELETED:
+        del here[path[-1]]
+    else:
+        here[path[-1]] = value
     return out
 
 
 def behaviour(bundle):
     "What decides about an image."
-    return bundle.size, bundle.threshold, bundle.info["classes"], bundle.own.get("conformal"), list(bundle.probability(GRID))
+    return (
+        bundle.size,
+        bundle.threshold,
+        bundle.info["classes"],
+        bundle.own.get("conformal"),
+        list(bundle.probability(GRID)),
+    )
 
 
 GRID = np.concatenate([-np.logspace(14, -3, 40), [0.0], np.logspace(-3, 14, 40)])
@@ -122,12 +180,15 @@ GRID = np.concatenate([-np.logspace(14, -3, 40), [0.0], np.logspace(-3, 14, 40)]
 
 def is_sane(bundle, was, what):
     "Both labels can come out, the more the logit the more the probability, and all that is shown can be shown."
-    with np.errstate(over="ignore"): p = bundle.probability(GRID)
+    with np.errstate(over="ignore"):
+        p = bundle.probability(GRID)
     assert np.isfinite(p).all() and (np.diff(p) >= 0).all() and p[0] < bundle.threshold <= p[-1], what
     assert bundle.info["classes"] == ["NORMAL", "PNEUMONIA"], what
-    if limits := bundle.own.get("conformal"): assert 0 <= limits["low"] <= 1 and 0 <= limits["high"] <= 1, what
+    if limits := bundle.own.get("conformal"):
+        assert 0 <= limits["low"] <= 1 and 0 <= limits["high"] <= 1, what
     assert cli.main(["info", "--bundle", str(bundle.folder)], io.StringIO()) == 0, what
-    if bundle.info != was.info: assert bundle.hash != was.hash or what[0][0] == "git_commit", what
+    if bundle.info != was.info:
+        assert bundle.hash != was.hash or what[0][0] == "git_commit", what
 
 
 def test_mutants_of_values(written, folder):
@@ -139,7 +200,8 @@ def test_mutants_of_values(written, folder):
         before = behaviour(written)
         for what in (*needed, *rng.sample(every, 600)):
             (folder / "bundle.json").write_text(json.dumps(changed(written.info, *what)))
-            try: bundle = load_bundle(folder)
+            try:
+                bundle = load_bundle(folder)
             except BundleError as e:
                 assert str(folder / "bundle.json") in str(e) and str(e).count("\n") == 0 and len(str(e)) < 500, what
                 continue
@@ -157,42 +219,56 @@ def test_flipped_bytes_of_the_json(written, folder):
             at = rng.randrange(len(data))
             data[at] ^= 1 << rng.randrange(8)
             (folder / "bundle.json").write_bytes(data)
-            try: bundle = load_bundle(folder)
-            except BundleError: continue
-            is_sane(bundle, written, ((at,), bytes(data[at - 20:at + 20])))
+            try:
+                bundle = load_bundle(folder)
+            except BundleError:
+                continue
+            is_sane(bundle, written, ((at,), bytes(data[at - 20 : at + 20])))
 
 
-@pytest.mark.parametrize("path, value, words", [
-    (("calibration", "slope"), float("nan"), "calibration.slope must be a finite number; it is nan"),
-    (("calibration", "slope"), 0, "calibration.slope must be a number from 1e-06"),
-    (("calibration", "slope"), -1.0, "calibration.slope"),
-    (("calibration", "intercept"), float("inf"), "calibration.intercept must be a finite number"),
-    (("threshold",), 0, "threshold must be a number above 0 and below 1; it is 0"),
-    (("threshold",), True, "threshold must be"),
-    (("int8", "threshold"), 1, "int8.threshold must be"),
-    (("int8", "calibration", "slope"), float("nan"), "int8.calibration.slope must be a finite number"),
-    (("int8", "calibration"), DELETED, "int8.calibration must be an object; it is 'missing'"),
-    (("classes",), ["PNEUMONIA", "NORMAL"], 'classes must be ["NORMAL", "PNEUMONIA"]'),
-    (("input", "size"), 100, "input.size must be a multiple of 32 from 32 to 1024; it is 100"),
-    (("conformal", "low"), 1.2, "conformal.low must be a number from 0 to 1; it is 1.2"),
-    (("conformal", "coverage"), 0.5, "conformal.coverage"),
-    (("operating", "threshold"), [0.5, 0.4], "operating must be a table"),
-    (("operating", "sensitivity", 3), 2, "operating must be a table"),
-    (("model_sha256",), "x", "model_sha256 must be a SHA-256"),
-    (("parts_sha256", "../../x"), "0" * 64, "parts_sha256.../../x must be one of model.int8.onnx, reference.npz"),
-    (("data", "title"), "\x1b[2J", "data.title must be free of control characters"),
-    (("recipe", "x"), [[[[[[[[[[[[[1]]]]]]]]]]]]], "at most 12 levels deep"),
-    (("history", 0, "loss"), 10**30, "history[0].loss must be at most 64 bits"),
-])
+@pytest.mark.parametrize(
+    "path, value, words",
+    [
+        (("calibration", "slope"), float("nan"), "calibration.slope must be a finite number; it is nan"),
+        (("calibration", "slope"), 0, "calibration.slope must be a number from 1e-06"),
+        (("calibration", "slope"), -1.0, "calibration.slope"),
+        (("calibration", "intercept"), float("inf"), "calibration.intercept must be a finite number"),
+        (("threshold",), 0, "threshold must be a number above 0 and below 1; it is 0"),
+        (("threshold",), True, "threshold must be"),
+        (("int8", "threshold"), 1, "int8.threshold must be"),
+        (("int8", "calibration", "slope"), float("nan"), "int8.calibration.slope must be a finite number"),
+        (("int8", "calibration"), DELETED, "int8.calibration must be an object; it is 'missing'"),
+        (("classes",), ["PNEUMONIA", "NORMAL"], 'classes must be ["NORMAL", "PNEUMONIA"]'),
+        (("input", "size"), 100, "input.size must be a multiple of 32 from 32 to 1024; it is 100"),
+        (("conformal", "low"), 1.2, "conformal.low must be a number from 0 to 1; it is 1.2"),
+        (("conformal", "coverage"), 0.5, "conformal.coverage"),
+        (("operating", "threshold"), [0.5, 0.4], "operating must be a table"),
+        (("operating", "sensitivity", 3), 2, "operating must be a table"),
+        (("model_sha256",), "x", "model_sha256 must be a SHA-256"),
+        (("parts_sha256", "../../x"), "0" * 64, "parts_sha256.../../x must be one of model.int8.onnx, reference.npz"),
+        (("data", "title"), "\x1b[2J", "data.title must be free of control characters"),
+        (("recipe", "x"), [[[[[[[[[[[[[1]]]]]]]]]]]]], "at most 12 levels deep"),
+        (("history", 0, "loss"), 10**30, "history[0].loss must be at most 64 bits"),
+    ],
+)
 def test_a_value_that_is_wrong_is_named(written, folder, path, value, words):
     (folder / "bundle.json").write_text(json.dumps(changed(written.info, path, value)))
     assert words in refused(folder, "Train again, or take another copy")
 
 
-@pytest.mark.parametrize("text, words", [
-    ('{"threshold": 1, "threshold": 2}', "stands twice"), ("[" * 100_000, "damaged"), ('{"a":' * 100_000, "damaged"),
-    ("9" * 10_000, "damaged"), (b"\xff\xfe{\0}\0", "damaged"), (" " * (4 * 2**20 + 1), "more than"), ("", "not JSON"), ("NaN", "not written by xraypneu"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ('{"threshold": 1, "threshold": 2}', "stands twice"),
+        ("[" * 100_000, "damaged"),
+        ('{"a":' * 100_000, "damaged"),
+        ("9" * 10_000, "damaged"),
+        (b"\xff\xfe{\0}\0", "damaged"),
+        (" " * (4 * 2**20 + 1), "more than"),
+        ("", "not JSON"),
+        ("NaN", "not written by xraypneu"),
+    ],
+)
 def test_json_that_is_none_of_ours(folder, text, words):
     (folder / "bundle.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     refused(folder, words)
@@ -200,10 +276,13 @@ def test_json_that_is_none_of_ours(folder, text, words):
 
 def test_writing_what_cannot_be_read_leaves_the_old(written, folder):
     for bad in ({"threshold": float("nan")}, {"classes": ["a", "b"]}, {"calibration": {"slope": 1.0}}):
-        with pytest.raises(BundleError): write_bundle(folder, toy(), {**written.info, **bad})
+        with pytest.raises(BundleError):
+            write_bundle(folder, toy(), {**written.info, **bad})
     assert load_bundle(folder).hash == written.hash and [p.name for p in folder.parent.iterdir()] == ["bundle"]
     history = [{"epoch": 1, "val_roc_auc": float("nan")}]  # of a validation with one class
-    assert write_bundle(folder, toy(), {**written.info, "history": history}).info["history"] == [{"epoch": 1, "val_roc_auc": None}]
+    assert write_bundle(folder, toy(), {**written.info, "history": history}).info["history"] == [
+        {"epoch": 1, "val_roc_auc": None}
+    ]
 
 
 # --- the network
@@ -217,7 +296,8 @@ def outside(tensor):
         tensor.external_data.add(key=key, value=value)
 
 
-def in_initializer(model): outside(model.graph.initializer[0])
+def in_initializer(model):
+    outside(model.graph.initializer[0])
 
 
 def in_constant(model):
@@ -309,7 +389,9 @@ def test_a_number_where_a_name_should_be(folder, size):
 def loop_for_ever(model):
     ports = [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", 7), ("go", 9), ("on", 9))]
     body = helper.make_graph([helper.make_node("Identity", ["go"], ["on"])], "body", ports[:2], ports[2:])
-    model.graph.initializer.extend([numpy_helper.from_array(np.int64(2**62), "n"), numpy_helper.from_array(np.bool_(1), "yes")])
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(np.int64(2**62), "n"), numpy_helper.from_array(np.bool_(1), "yes")]
+    )
     model.graph.node.insert(0, helper.make_node("Loop", ["n", "yes"], [], body=body))
 
 
@@ -328,8 +410,15 @@ def of_its_own(model):
     model.functions.append(helper.make_function("", "Add", ["a"], ["b"], [node], [helper.make_opsetid("", 17)]))
 
 
-@pytest.mark.parametrize("change, words", [(loop_for_ever, "'Loop'"), (of_a_huge_shape, "'ConstantOfShape'"),
-                                           (from_elsewhere, "'com.microsoft.Add'"), (of_its_own, "functions of its own")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (loop_for_ever, "'Loop'"),
+        (of_a_huge_shape, "'ConstantOfShape'"),
+        (from_elsewhere, "'com.microsoft.Add'"),
+        (of_its_own, "functions of its own"),
+    ],
+)
 @pytest.mark.parametrize("name, precision", [("model.onnx", "fp32"), (INT8, "int8")])
 def test_operators_that_no_network_of_ours_has(folder, change, words, name, precision):
     put(folder, name, toy(change=change))
@@ -342,19 +431,25 @@ def test_a_network_that_onnx_runtime_would_take_for_another_format(folder):
     refused(folder, "it is no ONNX file")
 
 
-def of_other_sides(model): model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
+def of_other_sides(model):
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
 
 
-@pytest.mark.parametrize("model, words", [
-    (toy(name="picture"), "it wants the input 'picture'"),
-    (toy(kind=TensorProto.FLOAT), "image is float32, not uint8"),
-    (toy(features=["n"]), "features has 1 dimensions, not 2"),
-    (toy(features=[1, 32]), "features is for batches of 1 alone"),
-    (toy(features=["n", 31]), "it is about 32 features, and the network has 31"),
-    (toy(change=lambda m: m.graph.output.pop()), "it has no features"),
-    (toy(change=of_other_sides), "image has the sides"),
-    (b"", "it has no image"), (b"not a network", "can't be used"), (toy()[:-20], "can't be used"),
-])
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (toy(name="picture"), "it wants the input 'picture'"),
+        (toy(kind=TensorProto.FLOAT), "image is float32, not uint8"),
+        (toy(features=["n"]), "features has 1 dimensions, not 2"),
+        (toy(features=[1, 32]), "features is for batches of 1 alone"),
+        (toy(features=["n", 31]), "it is about 32 features, and the network has 31"),
+        (toy(change=lambda m: m.graph.output.pop()), "it has no features"),
+        (toy(change=of_other_sides), "image has the sides"),
+        (b"", "it has no image"),
+        (b"not a network", "can't be used"),
+        (toy()[:-20], "can't be used"),
+    ],
+)
 def test_another_network(folder, model, words):
     put(folder, "model.onnx", model)
     refused(folder, words)
@@ -362,7 +457,8 @@ def test_another_network(folder, model, words):
 
 def test_a_network_that_computes_no_numbers(folder):
     put(folder, "model.onnx", toy(weight=float("nan")))
-    with pytest.raises(BundleError, match="logit is no finite number"): load_bundle(folder).logits(IMAGES)
+    with pytest.raises(BundleError, match="logit is no finite number"):
+        load_bundle(folder).logits(IMAGES)
 
 
 def test_flipped_bytes_of_the_network(folder):
@@ -372,8 +468,10 @@ def test_flipped_bytes_of_the_network(folder):
         data = bytearray(raw)
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         put(folder, "model.onnx", bytes(data))
-        try: assert np.isfinite(load_bundle(folder).logits(IMAGES)).all()
-        except BundleError: refusals += 1
+        try:
+            assert np.isfinite(load_bundle(folder).logits(IMAGES)).all()
+        except BundleError:
+            refusals += 1
     assert refusals > 50
 
 
@@ -388,16 +486,20 @@ def test_what_was_hashed_is_what_is_loaded(folder):
 # --- what training images look like
 
 
-@pytest.mark.parametrize("data, words", [
-    (reference(weights=np.full(32, np.nan, np.float32)), "weights holds a number that is not finite"),
-    (reference(variances=np.float32([1, 0])), "variances are not all above 0"),
-    (reference(variances=np.ones(3, np.float32)), "variances has shape (3,)"),
-    (reference(scaling=np.ones((2, 2), np.float32)), "limit that is not above the median"),
-    (reference(weights=np.array([print] * 32, object)), "weights is no array of decimal numbers"),
-    (reference(means=np.ones((2, 32), np.int64)), "means is no array of decimal numbers"),
-    (reference(31), "about 31 features, and the network has 32"),
-    (b"", "BadZipFile"), (reference()[:-100], "BadZipFile"),
-])
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (reference(weights=np.full(32, np.nan, np.float32)), "weights holds a number that is not finite"),
+        (reference(variances=np.float32([1, 0])), "variances are not all above 0"),
+        (reference(variances=np.ones(3, np.float32)), "variances has shape (3,)"),
+        (reference(scaling=np.ones((2, 2), np.float32)), "limit that is not above the median"),
+        (reference(weights=np.array([print] * 32, object)), "weights is no array of decimal numbers"),
+        (reference(means=np.ones((2, 32), np.int64)), "means is no array of decimal numbers"),
+        (reference(31), "about 31 features, and the network has 32"),
+        (b"", "BadZipFile"),
+        (reference()[:-100], "BadZipFile"),
+    ],
+)
 def test_another_reference(folder, data, words):
     put(folder, REFERENCE, data)
     refused(folder, REFERENCE, words)
@@ -408,7 +510,8 @@ def test_a_reference_that_unpacks_to_much(folder):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2, 10**9)})
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as z:
-        for name in Known.__dataclass_fields__: z.writestr(f"{name}.npy", header.getvalue() + bytes(20_000_000))
+        for name in Known.__dataclass_fields__:
+            z.writestr(f"{name}.npy", header.getvalue() + bytes(20_000_000))
     put(folder, REFERENCE, file.getvalue())
     tracemalloc.start()
     try:
@@ -425,19 +528,26 @@ def test_flipped_bytes_of_the_reference(folder):
         data = bytearray(raw)
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         put(folder, REFERENCE, bytes(data))
-        try: assert np.isfinite(load_bundle(folder).known.score(features)).all()
-        except BundleError: continue
+        try:
+            assert np.isfinite(load_bundle(folder).known.score(features)).all()
+        except BundleError:
+            continue
 
 
 def test_shipped_folder_is_not_written_to():
     assert load_bundle().folder == SHIPPED and not [p for p in SHIPPED.iterdir() if p.name.startswith(".")]
 
 
-@pytest.mark.parametrize("content, words", [
-    (lambda m: {**m, "model": {"hash": "0" * 64}}, "about another model"),
-    (lambda m: {**m, "test": {}}, "can't be read"), (lambda m: {**m, "test": {**m["test"], "accuracy": "0.99"}}, "can't be read"),
-    (lambda m: [], "can't be read"), (lambda m: {**m, "more": "x" * 3_000_000}, "can't be read"),
-])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (lambda m: {**m, "model": {"hash": "0" * 64}}, "about another model"),
+        (lambda m: {**m, "test": {}}, "can't be read"),
+        (lambda m: {**m, "test": {**m["test"], "accuracy": "0.99"}}, "can't be read"),
+        (lambda m: [], "can't be read"),
+        (lambda m: {**m, "more": "x" * 3_000_000}, "can't be read"),
+    ],
+)
 def test_figures_of_another_model_are_not_shown_as_this_ones(tmp_path, content, words):
     "metrics.json lies beside the bundle, and none of its hashes covers it."
     folder, out = shutil.copytree(SHIPPED, tmp_path / "bundle"), io.StringIO()
@@ -452,14 +562,17 @@ def test_info_of_a_registered_bundle(monkeypatch):
     "An MLflow address is no folder."
     monkeypatch.setattr("xraypneu.tracking.registered_bundle", lambda uri: SHIPPED)
     out = io.StringIO()
-    assert cli.main(["info", "--bundle", "models:/xraypneu@champion"], out) == 0 and load_bundle().hash in out.getvalue()
+    assert (
+        cli.main(["info", "--bundle", "models:/xraypneu@champion"], out) == 0 and load_bundle().hash in out.getvalue()
+    )
 
 
 @pytest.mark.parametrize("command, module, extra", [("promote", "pandas", "pipeline"), ("remote", "dvc", "team")])
 def test_a_command_of_the_light_install_names_what_it_lacks(tmp_path, monkeypatch, capsys, command, module, extra):
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
-    for name in [n for n in sys.modules if n == "xraypneu.registry" or n.partition(".")[0] == module]: monkeypatch.delitem(sys.modules, name)
+    for name in [n for n in sys.modules if n == "xraypneu.registry" or n.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     assert cli.main([command], io.StringIO()) == 2
     said = capsys.readouterr().err

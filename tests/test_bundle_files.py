@@ -12,18 +12,25 @@ from xraypneu import bundle as module
 from xraypneu.bundle import INT8, REFERENCE, BundleError, load_bundle, write_bundle
 from xraypneu.known import Known
 
-INFO = {"classes": ["NORMAL", "PNEUMONIA"], "input": {"size": 32}, "calibration": {"slope": 0.5, "intercept": 1.0},
-        "threshold": 0.5, "threshold_rule": "none"}
+INFO = {
+    "classes": ["NORMAL", "PNEUMONIA"],
+    "input": {"size": 32},
+    "calibration": {"slope": 0.5, "intercept": 1.0},
+    "threshold": 0.5,
+    "threshold_rule": "none",
+}
 OTHER = {"calibration": {"slope": 2.0, "intercept": -4.0}, "threshold": 0.7}
 
 
 def network(factor=1.0):
     "A network whose logit is the mean grey level times a factor."
     factor = helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
-    nodes = [helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
-             helper.make_node("Mul", ["x", "factor"], ["map"]),
-             helper.make_node("ReduceMean", ["map"], ["logit"], axes=[1, 2], keepdims=0),
-             helper.make_node("ReduceMean", ["x"], ["features"], axes=[2], keepdims=0)]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "factor"], ["map"]),
+        helper.make_node("ReduceMean", ["map"], ["logit"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMean", ["x"], ["features"], axes=[2], keepdims=0),
+    ]
     inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w"])]
     outputs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in ("logit", "map", "features")]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, [factor])
@@ -61,8 +68,10 @@ def test_what_is_written_is_read(both, parts):
     assert again.folder == both.folder and again.hash == both.hash and again.precision == "fp32"
     assert again.info["kind"] == "xraypneu bundle" and again.info["schema"] == 2
     assert again.info["model_sha256"] == hashlib.sha256(parts[0]).hexdigest()
-    assert again.info["parts_sha256"] == {INT8: hashlib.sha256(parts[1]).hexdigest(),
-                                          REFERENCE: hashlib.sha256(parts[2]).hexdigest()}
+    assert again.info["parts_sha256"] == {
+        INT8: hashlib.sha256(parts[1]).hexdigest(),
+        REFERENCE: hashlib.sha256(parts[2]).hexdigest(),
+    }
     assert {k: again.info[k] for k in INFO} == INFO
     names = sorted(p.name for p in both.folder.iterdir())
     assert names == sorted(["NOTE.txt", "bundle.json", "model.onnx", INT8, REFERENCE])
@@ -86,8 +95,8 @@ def test_each_precision_has_its_own_network_calibration_and_threshold(both):
     assert small.model_file == both.folder / INT8 and small.threshold == 0.7 and both.threshold == 0.5
     assert both.logits(images(0, 3)).tolist() == [0, 3] and small.logits(images(0, 3)).tolist() == [0, 6]
     assert both.own is both.info and small.own == OTHER
-    assert both.probability([-2, 0]) == pytest.approx([.5, 1 / (1 + np.exp(-1))])
-    assert small.probability([2, 4]) == pytest.approx([.5, 1 / (1 + np.exp(-4))])
+    assert both.probability([-2, 0]) == pytest.approx([0.5, 1 / (1 + np.exp(-1))])
+    assert small.probability([2, 4]) == pytest.approx([0.5, 1 / (1 + np.exp(-4))])
     assert small.hash == both.hash
 
 
@@ -117,10 +126,12 @@ def test_the_hash_is_of_what_bundle_json_says_but_the_commit(tmp_path, parts):
     first = write()
     assert len(first) == 64 and write() == first
     assert write(git_commit="abc") == first
-    assert len({first, write(threshold=.6), write(note=1), write(network(3.0))}) == 4
+    assert len({first, write(threshold=0.6), write(note=1), write(network(3.0))}) == 4
 
 
-@pytest.mark.parametrize("name, precision", [("model.onnx", "fp32"), (REFERENCE, "fp32"), (INT8, "int8"), (REFERENCE, "int8")])
+@pytest.mark.parametrize(
+    "name, precision", [("model.onnx", "fp32"), (REFERENCE, "fp32"), (INT8, "int8"), (REFERENCE, "int8")]
+)
 def test_a_changed_or_absent_file_is_named(both, name, precision):
     load_bundle(both.folder, precision)
     path = both.folder / name
@@ -142,10 +153,19 @@ def test_files_that_are_not_used_are_not_read(both):
         load_bundle(both.folder, "int8")
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"kind": "other"}, "not written by xraypneu"), ({"kind": None}, "not written by xraypneu"),
-    ({"schema": 3}, "newer than 2"), ({"schema": "2"}, "newer"), ({"schema": None}, "newer"), ({"schema": 1}, "schema 1"),
-    ({"threshold": None, "classes": None}, "lacks classes, threshold"), ({"model_sha256": None}, "lacks model_sha256")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"kind": "other"}, "not written by xraypneu"),
+        ({"kind": None}, "not written by xraypneu"),
+        ({"schema": 3}, "newer than 2"),
+        ({"schema": "2"}, "newer"),
+        ({"schema": None}, "newer"),
+        ({"schema": 1}, "schema 1"),
+        ({"threshold": None, "classes": None}, "lacks classes, threshold"),
+        ({"model_sha256": None}, "lacks model_sha256"),
+    ],
+)
 def test_fields_are_checked(both, changes, message):
     edit(both.folder, **changes)
     with pytest.raises(BundleError, match=message):

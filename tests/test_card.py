@@ -13,14 +13,32 @@ def counts(n):
 
 
 INFO = dict(
-    classes=["NORMAL", "PNEUMONIA"], input={"size": 224}, calibration={"slope": .5, "intercept": -1, "fitted": "Platt"},
-    threshold=.4, threshold_rule="made up", kept_epoch=2, history=[{}, {}, {}], versions={"xraypneu": "0"},
-    licence="none", recipe=dict(weights="imagenet", head_epochs=1, batch_size=32, seed=7),
-    data=dict(title="toy", synthetic=False, notice="", data_hash="d0",
-              counts={"train": counts(4000), "test": counts(10), "excluded": counts(6)}))
-M = dict(test=dict(accuracy=.9, roc_auc=.95, brier=math.nan), test_low=dict(accuracy=.8, roc_auc=.9),
-         test_high=dict(accuracy=1., roc_auc=1.), validation=dict(accuracy=.951), shifted=dict(accuracy=.712),
-         data=dict(test_images=1234, test_patients=10))
+    classes=["NORMAL", "PNEUMONIA"],
+    input={"size": 224},
+    calibration={"slope": 0.5, "intercept": -1, "fitted": "Platt"},
+    threshold=0.4,
+    threshold_rule="made up",
+    kept_epoch=2,
+    history=[{}, {}, {}],
+    versions={"xraypneu": "0"},
+    licence="none",
+    recipe=dict(weights="imagenet", head_epochs=1, batch_size=32, seed=7),
+    data=dict(
+        title="toy",
+        synthetic=False,
+        notice="",
+        data_hash="d0",
+        counts={"train": counts(4000), "test": counts(10), "excluded": counts(6)},
+    ),
+)
+M = dict(
+    test=dict(accuracy=0.9, roc_auc=0.95, brier=math.nan),
+    test_low=dict(accuracy=0.8, roc_auc=0.9),
+    test_high=dict(accuracy=1.0, roc_auc=1.0),
+    validation=dict(accuracy=0.951),
+    shifted=dict(accuracy=0.712),
+    data=dict(test_images=1234, test_patients=10),
+)
 
 
 def card(info=None, **m):
@@ -30,8 +48,8 @@ def card(info=None, **m):
 
 
 def test_numbers():
-    assert [_number(v) for v in (.5, 0, None, math.nan, math.inf)] == ["0.5000", "0.0000"] + ["not defined"] * 3
-    assert _number(.1234, True) == "12.3 %"
+    assert [_number(v) for v in (0.5, 0, None, math.nan, math.inf)] == ["0.5000", "0.0000"] + ["not defined"] * 3
+    assert _number(0.1234, True) == "12.3 %"
 
 
 def test_every_figure_has_its_row():
@@ -45,7 +63,7 @@ def test_every_figure_has_its_row():
 
 @pytest.mark.parametrize("trainings, shown", [(1, False), (2, True)])
 def test_spread_needs_several_trainings(trainings, shown):
-    text, lines = card(seeds=dict(trainings=trainings, accuracy=dict(mean=.88, sd=.02)))
+    text, lines = card(seeds=dict(trainings=trainings, accuracy=dict(mean=0.88, sd=0.02)))
     assert ("mean of the trainings" in text) is shown
     wanted = "| accuracy | **90.0 %** | 80.0 % to 100.0 % | 88.0 % | 2.0 % | 95.1 % | 71.2 % |"
     assert (wanted in lines) is shown
@@ -71,29 +89,48 @@ def test_data_and_training():
 
 
 def test_optional_tables():
-    part = dict(images=5, sensitivity=.5, specificity=.25, roc_auc=.75)
-    rejection = {"noise": dict(images=20, auroc=.99, fpr95=.01, refused=1.0, pneumonia=0.0),
-                 "test images": dict(refused=.02)}
-    conformal = dict(asked=.95, coverage_normal=.94, coverage_pneumonia=.96, decided=.8, accuracy_decided=.99)
-    text, lines = card(parts={"bacterial": part}, robustness={"rotated": part}, fixed={"specificity at 95 %": .8},
-                       rejection=rejection, conformal=conformal, calibration=dict(slope=1.1, intercept=-.2),
-                       metadata_baseline=dict(roc_auc=.6))
+    part = dict(images=5, sensitivity=0.5, specificity=0.25, roc_auc=0.75)
+    rejection = {
+        "noise": dict(images=20, auroc=0.99, fpr95=0.01, refused=1.0, pneumonia=0.0),
+        "test images": dict(refused=0.02),
+    }
+    conformal = dict(asked=0.95, coverage_normal=0.94, coverage_pneumonia=0.96, decided=0.8, accuracy_decided=0.99)
+    text, lines = card(
+        parts={"bacterial": part},
+        robustness={"rotated": part},
+        fixed={"specificity at 95 %": 0.8},
+        rejection=rejection,
+        conformal=conformal,
+        calibration=dict(slope=1.1, intercept=-0.2),
+        metadata_baseline=dict(roc_auc=0.6),
+    )
     assert "| bacterial | 5 | 50.0 % | 25.0 % | 0.7500 |" in lines and "| rotated | 50.0 % | 25.0 % | 0.7500 |" in lines
     assert "| specificity at 95 % | 80.0 % |" in lines and "| noise | 20 | 0.9900 | 1.0 % | 100.0 % | 0.0 % |" in lines
-    for words in ("2.0 % are refused", "95.0 % asked for cover 94.0 %", "96.0 %", "decides on 80.0 %", "99.0 % are right",
-                  "slope 1.1000 and intercept -0.2000", "reaches ROC AUC 0.6000"):
+    for words in (
+        "2.0 % are refused",
+        "95.0 % asked for cover 94.0 %",
+        "96.0 %",
+        "decides on 80.0 %",
+        "99.0 % are right",
+        "slope 1.1000 and intercept -0.2000",
+        "reaches ROC AUC 0.6000",
+    ):
         assert words in text, words
     bare, _ = card()
     assert "can't say" in bare and "UNSURE about the rest" not in bare and "slope not defined" in bare
 
 
-@pytest.mark.parametrize("called", [None, .75])
+@pytest.mark.parametrize("called", [None, 0.75])
 def test_saliency(called):
-    areas = dict(area_deletion=.1, area_deletion_random=.2, area_insertion=.8, area_insertion_random=.7)
-    pointing = dict(pointing=.6, pointing_chance=.1, pointing_called=called, randomised_correlation=.05)
+    areas = dict(area_deletion=0.1, area_deletion_random=0.2, area_insertion=0.8, area_insertion_random=0.7)
+    pointing = dict(pointing=0.6, pointing_chance=0.1, pointing_called=called, randomised_correlation=0.05)
     text, _ = card(explanation=areas | pointing)
-    for words in ("area of 0.1000 (random order 0.2000)", "0.8000 (random order 0.7000)", "real one is 0.0500",
-                  "lesion in 60.0 % (by chance 10.0 %)"):
+    for words in (
+        "area of 0.1000 (random order 0.2000)",
+        "0.8000 (random order 0.7000)",
+        "real one is 0.0500",
+        "lesion in 60.0 % (by chance 10.0 %)",
+    ):
         assert words in text, words
     assert ("in 75.0 %." in text) is (called is not None) and "Not measured." not in text
     assert "Not measured." in card()[0]
@@ -110,7 +147,9 @@ def test_source_and_notice(tmp_path):
     assert "commit `unknown`" in text and "commit `abc`" in card(dict(git_commit="abc"))[0]
     path = write_card(tmp_path / "new/card.md", {**INFO, **drawn}, M, "b0")
     page = path.with_suffix(".html").read_text(encoding="utf-8")
-    assert '<p class="notice">SYNTHETIC &lt;b&gt;</p>' in page and path.read_text(encoding="utf-8").startswith("# Model card")
+    assert '<p class="notice">SYNTHETIC &lt;b&gt;</p>' in page and path.read_text(encoding="utf-8").startswith(
+        "# Model card"
+    )
     write_card(path, INFO, M, "b0")
     assert 'class="notice"' not in path.with_suffix(".html").read_text(encoding="utf-8")
 
@@ -122,5 +161,9 @@ def test_titles_of_foreign_data_have_no_effect(tmp_path):
         data = INFO["data"] | {"title": bad, "notice": bad, "synthetic": synthetic}
         path = write_card(tmp_path / "card.md", INFO | {"data": data}, M, "b0")
         page = path.with_suffix(".html").read_text()
-        assert "<script" not in path.read_text() + page and "[x](" not in path.read_text() and "\n# [" not in path.read_text()
+        assert (
+            "<script" not in path.read_text() + page
+            and "[x](" not in path.read_text()
+            and "\n# [" not in path.read_text()
+        )
         assert "javascript:" in page and 'href="java' not in page and page.count("<h1") == 1

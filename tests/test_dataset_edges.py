@@ -374,7 +374,9 @@ def csv(data, text):
 def test_the_table_of_patients_as_people_write_it(data):
     files = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.png"))
     rows = "".join(f" ./{f} ,p{i} \n".replace("/", "\\" if i % 2 else "/") for i, f in enumerate(files))
-    p = go(data, **csv(data, " Patient , FILE\n" + "".join(",".join(r.split(",")[::-1]) + "\n" for r in rows.split("\n"))))
+    p = go(
+        data, **csv(data, " Patient , FILE\n" + "".join(",".join(r.split(",")[::-1]) + "\n" for r in rows.split("\n")))
+    )
     assert list(p.manifest.patient) == [f"p{i}" for i in range(12)]
 
 

@@ -21,7 +21,13 @@ def well(tmp_path_factory):
     (folder / "dvc.yaml").write_text("stages:\n  hello:\n    cmd: echo hello > hello.txt\n    outs: [hello.txt]\n")
     (folder / ".gitignore").write_text("/mlflow.db*\n/models\n")
     shutil.copytree(doctor.bundle.SHIPPED, folder / "models/bundle")
-    for cmd in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q"], ["git", "add", "-A"], ["git", "commit", "-q", "-m", "project"]):
+    for cmd in (
+        ["git", "init", "-q"],
+        ["dvc", "init", "-q"],
+        ["dvc", "repro", "-q"],
+        ["git", "add", "-A"],
+        ["git", "commit", "-q", "-m", "project"],
+    ):
         run(cmd, folder)
     return folder
 
@@ -43,7 +49,9 @@ def test_all_is_well(well):
 def test_what_is_wrong_has_a_command(project, monkeypatch):
     (project / "models/bundle/model.onnx").write_bytes(b"torn")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{PASSWORD}@127.0.0.1:9")
-    (project / ".dvc/config").write_text(f"[core]\n    remote = old\n['remote \"old\"']\n    url = http://127.0.0.1:9/x\n    auth = basic\n    user = me\n    password = {PASSWORD}\n")
+    (project / ".dvc/config").write_text(
+        f"[core]\n    remote = old\n['remote \"old\"']\n    url = http://127.0.0.1:9/x\n    auth = basic\n    user = me\n    password = {PASSWORD}\n"
+    )
     checks = doctor.examine(project, quick=True)
     wrong = {c.name: c for c in checks if c.ok is False}
     assert wrong.keys() == {"model", "tracking", "secrets", "dvc remote"} and doctor.status(checks) == 1
@@ -80,17 +88,33 @@ def test_a_run_that_waits_for_its_store_is_named(tmp_path):
     assert check.ok is False and check.mend == "xraypneu sync"
 
 
-@pytest.mark.parametrize("argv, words", [
-    (["/no/such/python", "-f", "{connection_file}"], "doesn't start"),
-    ([sys.executable, "-c", "import sys; sys.prefix = '/elsewhere'; from ipykernel.kernelapp import launch_new_instance as go; go()", "-f", "{connection_file}"], "runs Python in /elsewhere"),
-])
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["/no/such/python", "-f", "{connection_file}"], "doesn't start"),
+        (
+            [
+                sys.executable,
+                "-c",
+                "import sys; sys.prefix = '/elsewhere'; from ipykernel.kernelapp import launch_new_instance as go; go()",
+                "-f",
+                "{connection_file}",
+            ],
+            "runs Python in /elsewhere",
+        ),
+    ],
+)
 def test_kernel_of_another_environment(tmp_path, monkeypatch, argv, words):
     folder = tmp_path / "kernels/python3"
     folder.mkdir(parents=True)
     (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     check = doctor.check_kernel(tmp_path)
-    assert check.ok is False and words in check.found and check.mend == "python -m ipykernel install --sys-prefix --name python3"
+    assert (
+        check.ok is False
+        and words in check.found
+        and check.mend == "python -m ipykernel install --sys-prefix --name python3"
+    )
 
 
 def test_disk_and_git(tmp_path):
@@ -115,7 +139,9 @@ def test_no_character_of_a_database_s_password_has_it_shown(tmp_path, monkeypatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert tracking.public_url(uri) == "postgresql://***@127.0.0.1:9/runs"
     assert password not in redact.scrub(f"could not connect to {uri} with {password}")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://127.0.0.1:9/runs?user=me&password={password.replace('#', '')}")
+    monkeypatch.setenv(
+        "MLFLOW_TRACKING_URI", f"postgresql://127.0.0.1:9/runs?user=me&password={password.replace('#', '')}"
+    )
     assert "r3t" not in redact.scrub(f"password {password.replace('#', '')}")
 
 
@@ -127,7 +153,9 @@ def test_a_password_in_the_address_of_a_remote(project):
     "It is named where git publishes it, and shown nowhere, not in the command that mends it either."
     configured(project, f"    url = http://me:{PASSWORD}@127.0.0.1:9/x\n")
     secrets, remote = doctor.check_secrets(project), doctor.check_remote(project)
-    assert "a password in remote.old.url" in secrets.found and secrets.mend.startswith("dvc remote modify old url ADDRESS")
+    assert "a password in remote.old.url" in secrets.found and secrets.mend.startswith(
+        "dvc remote modify old url ADDRESS"
+    )
     assert remote.ok is False and PASSWORD not in doctor.report([secrets, remote])
 
 
@@ -140,7 +168,9 @@ def test_a_line_that_dvc_cannot_read_is_not_quoted(project, line):
 
 def test_a_name_in_a_command_is_one_word(project):
     "The configuration came with the repository; its owner's words are no commands."
-    (project / ".dvc/config").write_text("[core]\n    remote = \"a;touch b\"\n['remote \"a;touch b\"']\n    url = http://127.0.0.1:9/\x1b]0;x\n")
+    (project / ".dvc/config").write_text(
+        '[core]\n    remote = "a;touch b"\n[\'remote "a;touch b"\']\n    url = http://127.0.0.1:9/\x1b]0;x\n'
+    )
     check = doctor.check_remote(project)
     assert "--name 'a;touch b'" in check.mend and "\x1b" not in doctor.report([check])
 

@@ -56,7 +56,10 @@ def tarred(members, mode="w") -> bytes:
 
 def films(prefix="chest_xray/", size=4000):
     "Members of a data set, each with bytes of its own that don't compress."
-    return {prefix + n: (hashlib.sha256(n.encode()).digest() * (size // 32 + 1))[:size] if size < 64 else os.urandom(size) for n in NAMES}
+    return {
+        prefix + n: (hashlib.sha256(n.encode()).digest() * (size // 32 + 1))[:size] if size < 64 else os.urandom(size)
+        for n in NAMES
+    }
 
 
 BIG = zipped(films(size=100_000))  # 1.2 MB
@@ -64,39 +67,62 @@ BIG = zipped(films(size=100_000))  # 1.2 MB
 
 class Site(ThreadingHTTPServer):
     "One file at /data.zip, served as the test wants it."
+
     daemon_threads = True
 
     def __init__(self, handler=None):
         super().__init__(("127.0.0.1", 0), handler or Handler)
         self.data, self.ranges, self.tag, self.length = BIG, True, '"v1"', True
-        self.drops, self.keep, self.pace, self.statuses, self.login, self.kind, self.seen, self.stall, self.most, self.squeeze, self.moved = 0, 1 / 3, 0, [], None, "application/zip", [], False, None, False, None
+        (
+            self.drops,
+            self.keep,
+            self.pace,
+            self.statuses,
+            self.login,
+            self.kind,
+            self.seen,
+            self.stall,
+            self.most,
+            self.squeeze,
+            self.moved,
+        ) = 0, 1 / 3, 0, [], None, "application/zip", [], False, None, False, None
         self.careless, self.says = False, None
 
     @property
-    def url(self): return f"http://127.0.0.1:{self.server_port}/data.zip"
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/data.zip"
 
-    def handle_error(self, *a): pass  # a client that was killed
+    def handle_error(self, *a):
+        pass  # a client that was killed
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *a): pass
+    def log_message(self, *a):
+        pass
 
     def do_GET(self):
         s = self.server
         s.seen.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
-        if s.statuses: return self.plain(s.statuses.pop(0))
-        if self.path.startswith("/status/"): return self.plain(int(self.path.split("/")[2]))
-        if self.path.startswith("/moved"): return self.plain(302, {"Location": s.moved or f"/data.zip?sig={SECRET}"})
-        if self.path.startswith("/endless"): return self.endless()
-        if self.path.startswith("/loop"): return self.plain(302, {"Location": "/loop"})
-        if s.login and self.headers.get("Authorization") != "Basic " + base64.b64encode(s.login.encode()).decode(): return self.plain(401, {"WWW-Authenticate": "Basic"})
+        if s.statuses:
+            return self.plain(s.statuses.pop(0))
+        if self.path.startswith("/status/"):
+            return self.plain(int(self.path.split("/")[2]))
+        if self.path.startswith("/moved"):
+            return self.plain(302, {"Location": s.moved or f"/data.zip?sig={SECRET}"})
+        if self.path.startswith("/endless"):
+            return self.endless()
+        if self.path.startswith("/loop"):
+            return self.plain(302, {"Location": "/loop"})
+        if s.login and self.headers.get("Authorization") != "Basic " + base64.b64encode(s.login.encode()).decode():
+            return self.plain(401, {"WWW-Authenticate": "Basic"})
         self.send(s.data)
 
     def plain(self, code, headers=None):
         self.send_response(code)
-        for k, v in {**(headers or {}), "Content-Length": "0"}.items(): self.send_header(k, v)
+        for k, v in {**(headers or {}), "Content-Length": "0"}.items():
+            self.send_header(k, v)
         self.end_headers()
 
     def endless(self):
@@ -105,7 +131,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        while True: self.wfile.write(b"PK\3\4" * (1 << 14))
+        while True:
+            self.wfile.write(b"PK\3\4" * (1 << 14))
 
     def send(self, data):
         s, start = self.server, 0
@@ -113,30 +140,39 @@ class Handler(BaseHTTPRequestHandler):
         same = self.headers.get("If-Range") in (None, s.tag) or s.careless
         if asked and s.ranges and same:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
-            if start >= len(data): return self.plain(416, {"Content-Range": f"bytes */{len(data)}"})
+            if start >= len(data):
+                return self.plain(416, {"Content-Range": f"bytes */{len(data)}"})
             self.send_response(206)
-            whole, data = len(data), data[:start + s.most] if s.most else data
+            whole, data = len(data), data[: start + s.most] if s.most else data
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{whole}")
         else:
             self.send_response(200)
         if s.squeeze and "gzip" in self.headers.get("Accept-Encoding", ""):
             data = gzip.compress(data)
             self.send_header("Content-Encoding", "gzip")
-        if s.tag: self.send_header("ETag", s.tag)
-        if s.ranges: self.send_header("Accept-Ranges", "bytes")
-        if s.says: self.send_header("Content-Length", s.says)
-        if s.length: self.send_header("Content-Length", str(len(data) - start))
-        else: self.send_header("Connection", "close")
+        if s.tag:
+            self.send_header("ETag", s.tag)
+        if s.ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        if s.says:
+            self.send_header("Content-Length", s.says)
+        if s.length:
+            self.send_header("Content-Length", str(len(data) - start))
+        else:
+            self.send_header("Connection", "close")
         self.send_header("Content-Type", s.kind)
         self.end_headers()
-        if s.stall: time.sleep(3)
+        if s.stall:
+            time.sleep(3)
         stop = len(data)
         if s.drops:
             s.drops, stop, self.close_connection = s.drops - 1, start + int((len(data) - start) * s.keep), True
         for at in range(start, stop, 1 << 14):
-            self.wfile.write(data[at:min(at + (1 << 14), stop)])
-            if s.pace: time.sleep(s.pace)
-        if not s.length: self.close_connection = True
+            self.wfile.write(data[at : min(at + (1 << 14), stop)])
+            if s.pace:
+                time.sleep(s.pace)
+        if not s.length:
+            self.close_connection = True
 
 
 @pytest.fixture
@@ -160,8 +196,10 @@ def fetch(url, to, **kw) -> Fetched:
 
 def fails(url, to, *words, **kw) -> str:
     "The message of a fetch that must fail, and leave nothing at the target."
-    with pytest.raises(FetchError) as e: fetch(url, to, **kw)
-    for w in words: assert w in str(e.value), e.value
+    with pytest.raises(FetchError) as e:
+        fetch(url, to, **kw)
+    for w in words:
+        assert w in str(e.value), e.value
     assert e.value.what and e.value.hint and SECRET not in str(e.value) and not to.exists()
     assert e.value.__cause__ is None and e.value.__suppress_context__ or e.value.__context__ is None
     return str(e.value)
@@ -172,7 +210,8 @@ def left(to) -> list[str]:
     return sorted(p.name for p in to.parent.iterdir() if p != to)
 
 
-def sha(data: bytes) -> str: return hashlib.sha256(data).hexdigest()
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 # --- downloads
@@ -273,7 +312,9 @@ def test_all_was_there_but_the_end(site, to):
     site.drops, site.keep = 1, 1 / 2
     fails(site.url, to, retries=0)
     next(to.parent.glob(".*/*/*.part")).write_bytes(BIG)
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 2  # it asked for the rest, and there is none
+    assert (
+        fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 2
+    )  # it asked for the rest, and there is none
 
 
 def test_a_beginning_that_is_too_long(site, to):
@@ -295,7 +336,13 @@ def test_no_length(site, to):
 
 def test_a_host_that_sends_for_ever(site, to):
     start = time.monotonic()
-    fails(site.url.replace("data.zip", "endless"), to, "sends more, and doesn't say how much it has", "5.0 MB are the limit", limits=Limits(archive=5_000_000))
+    fails(
+        site.url.replace("data.zip", "endless"),
+        to,
+        "sends more, and doesn't say how much it has",
+        "5.0 MB are the limit",
+        limits=Limits(archive=5_000_000),
+    )
     assert time.monotonic() - start < 10 and left(to) == []
 
 
@@ -313,10 +360,28 @@ def test_trouble_that_passes(site, to):
     assert fetch(site.url, to, sha256=sha(BIG)).files == 12
 
 
-@pytest.mark.parametrize("code, words, asked", [(401, "~/.netrc", 1), (403, "Ask its owner", 1), (404, "there is nothing", 1), (410, "there is nothing", 1), (400, "answered 400", 1), (416, "answered 416", 1),
-                                                (500, "trouble of its own", 3), (503, "trouble of its own", 3)])
+@pytest.mark.parametrize(
+    "code, words, asked",
+    [
+        (401, "~/.netrc", 1),
+        (403, "Ask its owner", 1),
+        (404, "there is nothing", 1),
+        (410, "there is nothing", 1),
+        (400, "answered 400", 1),
+        (416, "answered 416", 1),
+        (500, "trouble of its own", 3),
+        (503, "trouble of its own", 3),
+    ],
+)
 def test_refusals(site, to, code, words, asked):
-    fails(site.url.replace("/data.zip", f"/status/{code}"), to, words, str(code), f"127.0.0.1:{site.server_port}/status", retries=2)
+    fails(
+        site.url.replace("/data.zip", f"/status/{code}"),
+        to,
+        words,
+        str(code),
+        f"127.0.0.1:{site.server_port}/status",
+        retries=2,
+    )
     assert len(site.seen) == asked and left(to) == []
 
 
@@ -326,13 +391,16 @@ def test_password_is_used_and_never_shown(site, to, capfd):
     site.statuses = [500]
     done = fetch(address, to)
     assert done.source == site.url and SECRET not in repr(done)
-    for code in (401, 403, 404, 500): fails(address.replace("data.zip", f"status/{code}"), to.with_name("other"), retries=0)
+    for code in (401, 403, 404, 500):
+        fails(address.replace("data.zip", f"status/{code}"), to.with_name("other"), retries=0)
     fails(site.url.replace("//", f"//you:{SECRET}@"), to.with_name("other"), "user and a password")
     fails(address + "?token=" + SECRET, to.with_name("other"), "checksum", sha256="0" * 64)
     fails(f"http://me:{SECRET}@127.0.0.1:1/x?sig={SECRET}", to.with_name("other"), "refused", retries=0)
     fails(f"me:{SECRET}@host/data.zip", to.with_name("other"), "no file")
     assert SECRET not in "".join(capfd.readouterr())
-    assert not any(SECRET in p.name or (p.is_file() and SECRET in p.read_text(errors="replace")) for p in to.parent.rglob("*"))
+    assert not any(
+        SECRET in p.name or (p.is_file() and SECRET in p.read_text(errors="replace")) for p in to.parent.rglob("*")
+    )
 
 
 def test_redirect(site, to, capfd):
@@ -372,8 +440,10 @@ class Slow(socketserver.BaseRequestHandler):
             return
         self.request.sendall(first)
         try:
-            while not time.sleep(0.02): self.request.sendall(again)
-        except OSError: pass
+            while not time.sleep(0.02):
+                self.request.sendall(again)
+        except OSError:
+            pass
 
 
 @pytest.fixture(params=SLOW)
@@ -387,8 +457,10 @@ def slow(request):
 
 
 def test_a_host_that_sends_next_to_nothing(slow, to):
-    code = ("import sys; from xraypneu.fetch import fetch_url; "
-            "fetch_url(sys.argv[1], sys.argv[2], sha256='0' * 64, timeout=0.3, retries=1, wait=0.01)")
+    code = (
+        "import sys; from xraypneu.fetch import fetch_url; "
+        "fetch_url(sys.argv[1], sys.argv[2], sha256='0' * 64, timeout=0.3, retries=1, wait=0.01)"
+    )
     done = subprocess.run([sys.executable, "-c", code, slow, str(to)], capture_output=True, text=True, timeout=20)
     assert "FetchError" in done.stderr and "can't be downloaded" in done.stderr and not to.exists()
 
@@ -420,11 +492,28 @@ def secure(site, tmp_path, monkeypatch):
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")]), datetime.now(UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
-    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False).sign(key, hashes.SHA256())
+    key, name, now = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")]),
+        datetime.now(UTC),
+    )
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(1))
+        .not_valid_after(now + timedelta(1))
+    )
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False).sign(
+        key, hashes.SHA256()
+    )
     cert = tmp_path / "cert.pem"
-    cert.write_bytes(made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    cert.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert)
     server = Site()
@@ -442,7 +531,9 @@ def test_tls(secure, site, to, monkeypatch):
     assert fetch(url, to).files == 12
     server.moved = site.url
     fails(url.replace("data.zip", "moved"), to.with_name("other"), "without encryption", "sha256")
-    assert fetch(url.replace("data.zip", "moved"), to, sha256=sha(BIG), force=True).files == 12  # the checksum makes that safe
+    assert (
+        fetch(url.replace("data.zip", "moved"), to, sha256=sha(BIG), force=True).files == 12
+    )  # the checksum makes that safe
 
 
 def test_encryption_is_not_given_up_on_the_way(secure, site, to, monkeypatch):
@@ -493,9 +584,20 @@ def test_tls_that_is_none(site, to):
     fails(site.url.replace("http:", "https:"), to, "certificate can't be verified", retries=0)
 
 
-@pytest.mark.parametrize("url, words", [("ftp://me:s3cr3t-pa55@host/a.zip", "not by ftp"), ("file:///etc/passwd", "not by file"), ("https:///a", "names no host"), ("http://me:s3cr3t-pa55@h:x/a", "can't be understood"),
-                                        ("http://[::1/a", "can't be understood"), ("nowhere.zip", "there is no file"), ("s3://bucket/a.zip", "not by s3")])
-def test_addresses(to, url, words): fails(url, to, words)
+@pytest.mark.parametrize(
+    "url, words",
+    [
+        ("ftp://me:s3cr3t-pa55@host/a.zip", "not by ftp"),
+        ("file:///etc/passwd", "not by file"),
+        ("https:///a", "names no host"),
+        ("http://me:s3cr3t-pa55@h:x/a", "can't be understood"),
+        ("http://[::1/a", "can't be understood"),
+        ("nowhere.zip", "there is no file"),
+        ("s3://bucket/a.zip", "not by s3"),
+    ],
+)
+def test_addresses(to, url, words):
+    fails(url, to, words)
 
 
 def test_a_home_that_nobody_knows(to, monkeypatch):
@@ -512,10 +614,12 @@ def test_certificates_that_are_not_there(to, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["", "abc", "g" * 64, "md5:" + "0" * 32])
-def test_a_checksum_that_is_none(to, value): fails("http://127.0.0.1:1/a", to, "64 digits", sha256=value)
+def test_a_checksum_that_is_none(to, value):
+    fails("http://127.0.0.1:1/a", to, "64 digits", sha256=value)
 
 
-def test_checksum_as_people_paste_it(site, to): assert fetch(site.url, to, sha256=f" SHA256:{sha(BIG).upper()}\n").files == 12
+def test_checksum_as_people_paste_it(site, to):
+    assert fetch(site.url, to, sha256=f" SHA256:{sha(BIG).upper()}\n").files == 12
 
 
 # --- kills
@@ -524,7 +628,14 @@ def test_checksum_as_people_paste_it(site, to): assert fetch(site.url, to, sha25
 def start(code, *args, **env):
     "Run lines of Python with the module imported."
     lines = "import sys\nfrom pathlib import Path\nfrom xraypneu.fetch import *\n" + code
-    return subprocess.Popen([sys.executable, "-c", lines, *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **env})
+    return subprocess.Popen(
+        [sys.executable, "-c", lines, *map(str, args)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **env},
+    )
 
 
 def kill_when(process, condition, seconds=60):
@@ -554,7 +665,9 @@ def test_goes_on_after_a_kill(site, to):
 @pytest.mark.parametrize("old", [False, True])
 def test_killed_while_unpacking(to, tmp_path, old):
     archive = tmp_path / "many.zip"
-    archive.write_bytes(zipped({f"train/{c}/{i}.jpeg": b"%d" % i for c in ("NORMAL", "PNEUMONIA") for i in range(1500)}))
+    archive.write_bytes(
+        zipped({f"train/{c}/{i}.jpeg": b"%d" % i for c in ("NORMAL", "PNEUMONIA") for i in range(1500)})
+    )
     if old:
         to.mkdir()
         (to / "old.txt").write_text("old")
@@ -572,7 +685,8 @@ def test_only_one_at_a_time(site, to):
     while not any(to.parent.glob(".*/*/*.part")):
         assert process.poll() is None
         time.sleep(0.01)
-    with pytest.raises(FetchError, match="another fetch"): fetch(site.url, to)
+    with pytest.raises(FetchError, match="another fetch"):
+        fetch(site.url, to)
     site.pace = 0
     assert process.wait() == 0, process.stdout.read()
     process.stdout.close()
@@ -586,11 +700,13 @@ def test_existing_target(site, to, tmp_path):
     to.mkdir()
     fetch(site.url, to)  # an empty folder is fine
     (to / "mine.txt").write_text("mine")
-    with pytest.raises(FetchError, match="not empty"): fetch(site.url, to)
+    with pytest.raises(FetchError, match="not empty"):
+        fetch(site.url, to)
     assert len(site.seen) == 1  # said before anything is downloaded
     for data in (b"junk", BIG[:-400], zipped({"readme.txt": b"x"})):
         site.data = data
-        with pytest.raises(FetchError): fetch(site.url, to, force=True)
+        with pytest.raises(FetchError):
+            fetch(site.url, to, force=True)
         assert (to / "mine.txt").read_text() == "mine" and left(to) == []
     site.data = BIG
     fetch(site.url, to, force=True)
@@ -607,15 +723,26 @@ def test_targets_that_hold_more(to, tmp_path, monkeypatch):
     (tmp_path / "project/.git").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
     (tmp_path / "file").touch()
-    for target, words in ((".", "holds more"), ("..", "holds more"), ("/", "holds more"), (Path.home(), "holds more"), (tmp_path / "file", "is a file")):
-        with pytest.raises(FetchError, match=words): fetch("http://127.0.0.1:1/a", target, force=True)
+    for target, words in (
+        (".", "holds more"),
+        ("..", "holds more"),
+        ("/", "holds more"),
+        (Path.home(), "holds more"),
+        (tmp_path / "file", "is a file"),
+    ):
+        with pytest.raises(FetchError, match=words):
+            fetch("http://127.0.0.1:1/a", target, force=True)
 
 
 def test_local_archive(to, tmp_path):
     archive = tmp_path / "archive.zip"
     archive.write_bytes(BIG)
-    with pytest.raises(FetchError, match="another checksum"): fetch(archive, to, sha256="1" * 64)
-    assert fetch(archive, to, sha256=sha256_of(archive)) == Fetched(to, 12, 1_200_000, sha(BIG), str(archive)) and archive.read_bytes() == BIG
+    with pytest.raises(FetchError, match="another checksum"):
+        fetch(archive, to, sha256="1" * 64)
+    assert (
+        fetch(archive, to, sha256=sha256_of(archive)) == Fetched(to, 12, 1_200_000, sha(BIG), str(archive))
+        and archive.read_bytes() == BIG
+    )
 
 
 # --- what is in the archive
@@ -624,11 +751,19 @@ def test_local_archive(to, tmp_path):
 def test_the_kaggle_zip(to, tmp_path, capsys):
     "All twice, with what macOS leaves behind."
     one = films()
-    junk = {"__MACOSX/chest_xray/._train": b"x", "chest_xray/__MACOSX/._x": b"x", "chest_xray/.DS_Store": b"x", "chest_xray/train/.DS_Store": b"x", "chest_xray/train/NORMAL/._0.jpeg": b"x"}
+    junk = {
+        "__MACOSX/chest_xray/._train": b"x",
+        "chest_xray/__MACOSX/._x": b"x",
+        "chest_xray/.DS_Store": b"x",
+        "chest_xray/train/.DS_Store": b"x",
+        "chest_xray/train/NORMAL/._0.jpeg": b"x",
+    }
     twice = {n.replace("chest_xray/", "chest_xray/chest_xray/"): data for n, data in one.items()}
     (tmp_path / "a.zip").write_bytes(zipped({**one, **twice, **junk}))
     done = fetch(tmp_path / "a.zip", to)
-    assert done.files == 12 and sorted(p.relative_to(to).as_posix() for p in to.rglob("*") if p.is_file()) == sorted(NAMES)
+    assert done.files == 12 and sorted(p.relative_to(to).as_posix() for p in to.rglob("*") if p.is_file()) == sorted(
+        NAMES
+    )
     assert "left out" in capsys.readouterr().err
     twice["chest_xray/chest_xray/train/NORMAL/0.jpeg"] = b"another"
     (tmp_path / "a.zip").write_bytes(zipped({**one, **twice}))
@@ -637,12 +772,23 @@ def test_the_kaggle_zip(to, tmp_path, capsys):
 
 @pytest.mark.parametrize("prefix", ["", "./", "a/b/"])
 def test_layouts(to, tmp_path, prefix):
-    (tmp_path / "a.zip").write_bytes(zipped({prefix + n.removeprefix("train/"): b"x" for n in NAMES if n.startswith("train")}))
+    (tmp_path / "a.zip").write_bytes(
+        zipped({prefix + n.removeprefix("train/"): b"x" for n in NAMES if n.startswith("train")})
+    )
     assert fetch(tmp_path / "a.zip", to).files == 6 and sorted(p.name for p in to.iterdir()) == ["NORMAL", "PNEUMONIA"]
 
 
-@pytest.mark.parametrize("names, words", [(["images/a.png", "readme.txt"], "Found: 'images/', 'images/a.png', 'readme.txt'"), (["train/NORMAL/a.png"], "missing"), ([], "Found: nothing"), (["__MACOSX/train/NORMAL/a"], "Found: nothing"),
-                                          ([f"{i}.png" for i in range(30)], "and 20 more"), (["a\x1b[31m.png"], r"'a\x1b[31m.png'")])
+@pytest.mark.parametrize(
+    "names, words",
+    [
+        (["images/a.png", "readme.txt"], "Found: 'images/', 'images/a.png', 'readme.txt'"),
+        (["train/NORMAL/a.png"], "missing"),
+        ([], "Found: nothing"),
+        (["__MACOSX/train/NORMAL/a"], "Found: nothing"),
+        ([f"{i}.png" for i in range(30)], "and 20 more"),
+        (["a\x1b[31m.png"], r"'a\x1b[31m.png'"),
+    ],
+)
 def test_no_layout(to, tmp_path, names, words):
     (tmp_path / "a.zip").write_bytes(zipped(dict.fromkeys(names, b"x")))
     fails(tmp_path / "a.zip", to, "no data set that can be used here", words, "make run DATA=")
@@ -657,11 +803,16 @@ def test_tar(to, tmp_path, mode):
     assert (to / NAMES[5]).read_bytes() == data["chest_xray/" + NAMES[5]]
 
 
-@pytest.mark.parametrize("end, system, attributes", [("\\", 0, 0x10), ("\\", 0, 0), ("", 0, 0x10), ("", 3, 0o40755 << 16)])
+@pytest.mark.parametrize(
+    "end, system, attributes", [("\\", 0, 0x10), ("\\", 0, 0), ("", 0, 0x10), ("", 3, 0o40755 << 16)]
+)
 def test_folders_in_a_zip_of_windows(to, tmp_path, end, system, attributes):
     "With backslashes, and folders that only their attributes or the backslash tell from empty files."
     members = {}
-    for name in ("chest_xray", *(f"chest_xray/{s}{c}" for s in ("train", "test", "val") for c in ("", "/NORMAL", "/PNEUMONIA"))):
+    for name in (
+        "chest_xray",
+        *(f"chest_xray/{s}{c}" for s in ("train", "test", "val") for c in ("", "/NORMAL", "/PNEUMONIA")),
+    ):
         info = zipfile.ZipInfo()
         info.filename, info.create_system, info.external_attr = name.replace("/", "\\") + end, system, attributes
         members[info] = b""
@@ -671,7 +822,11 @@ def test_folders_in_a_zip_of_windows(to, tmp_path, end, system, attributes):
 
 
 def test_links_within_become_files(to, tmp_path):
-    hard, soft, chain = tarfile.TarInfo("x/test/NORMAL/h.jpeg"), tarfile.TarInfo("x/test/PNEUMONIA/s.jpeg"), tarfile.TarInfo("x/test/PNEUMONIA/c.jpeg")
+    hard, soft, chain = (
+        tarfile.TarInfo("x/test/NORMAL/h.jpeg"),
+        tarfile.TarInfo("x/test/PNEUMONIA/s.jpeg"),
+        tarfile.TarInfo("x/test/PNEUMONIA/c.jpeg"),
+    )
     hard.type, hard.linkname = tarfile.LNKTYPE, "x/train/NORMAL/0.jpeg"
     soft.type, soft.linkname = tarfile.SYMTYPE, "../../train/PNEUMONIA/1.jpeg"
     chain.type, chain.linkname = tarfile.SYMTYPE, "s.jpeg"
@@ -679,14 +834,16 @@ def test_links_within_become_files(to, tmp_path):
     (tmp_path / "a.tar").write_bytes(tarred([(chain, b""), (soft, b""), *data.items(), (hard, b"")]))
     assert fetch(tmp_path / "a.tar", to).files == 15
     assert (to / "test/NORMAL/h.jpeg").read_bytes() == data["x/train/NORMAL/0.jpeg"]
-    for n in ("s", "c"): assert (to / f"test/PNEUMONIA/{n}.jpeg").read_bytes() == data["x/train/PNEUMONIA/1.jpeg"]
+    for n in ("s", "c"):
+        assert (to / f"test/PNEUMONIA/{n}.jpeg").read_bytes() == data["x/train/PNEUMONIA/1.jpeg"]
     assert not any(p.is_symlink() for p in to.rglob("*"))
 
 
 def info(name, kind=tarfile.REGTYPE, link="", **more):
     m = tarfile.TarInfo(name)
     m.type, m.linkname = kind, link
-    for k, v in more.items(): setattr(m, k, v)
+    for k, v in more.items():
+        setattr(m, k, v)
     return m
 
 
@@ -697,7 +854,18 @@ def zip_info(name, mode=0, **more):
 
 
 OUT = "leads out", "absolute"
-EVIL = ["../evil", "a/../../evil", "..\\evil", "/tmp/xraypneu-evil", "C:\\evil", "c:evil", "\\\\host\\evil", "a/b/../../../evil", "..", "train/.."]
+EVIL = [
+    "../evil",
+    "a/../../evil",
+    "..\\evil",
+    "/tmp/xraypneu-evil",
+    "C:\\evil",
+    "c:evil",
+    "\\\\host\\evil",
+    "a/b/../../../evil",
+    "..",
+    "train/..",
+]
 
 
 def refused(archive: Path, to, *words, **kw):
@@ -710,21 +878,47 @@ def refused(archive: Path, to, *words, **kw):
 
 @pytest.mark.parametrize("name", EVIL)
 def test_names_that_escape(to, tmp_path, name):
-    for make, file in ((lambda: zipped({**films(), zip_info(name): b"evil"}), "a.zip"), (lambda: tarred([*films().items(), (name, b"evil")]), "a.tar"), (lambda: tarred([(name, b"evil")], "w:gz"), "b.tgz")):
+    for make, file in (
+        (lambda: zipped({**films(), zip_info(name): b"evil"}), "a.zip"),
+        (lambda: tarred([*films().items(), (name, b"evil")]), "a.tar"),
+        (lambda: tarred([(name, b"evil")], "w:gz"), "b.tgz"),
+    ):
         (tmp_path / file).write_bytes(make())
         assert any(w in refused(tmp_path / file, to, "is not unpacked") for w in OUT)
 
 
-@pytest.mark.parametrize("member, words", [
-    (info("train/l", tarfile.SYMTYPE, "../../evil"), "leads out"), (info("train/l", tarfile.SYMTYPE, "/etc/passwd"), "absolute"), (info("l", tarfile.SYMTYPE, "C:\\evil"), "absolute"), (info("l", tarfile.LNKTYPE, "../evil"), "leads out"), (info("l", tarfile.LNKTYPE, "/etc/passwd"), "absolute"),
-    (info("l", tarfile.SYMTYPE, "chest_xray"), "no file in the archive"), (info("l", tarfile.SYMTYPE, "nowhere"), "no file in the archive"), (info("l", tarfile.SYMTYPE, "l"), "no file in the archive"), (info("l", tarfile.LNKTYPE, "nowhere"), "no file in the archive"),
-    (info("d", tarfile.CHRTYPE, devmajor=1, devminor=3), "device"), (info("d", tarfile.BLKTYPE), "device"), (info("d", tarfile.FIFOTYPE), "device")])
+@pytest.mark.parametrize(
+    "member, words",
+    [
+        (info("train/l", tarfile.SYMTYPE, "../../evil"), "leads out"),
+        (info("train/l", tarfile.SYMTYPE, "/etc/passwd"), "absolute"),
+        (info("l", tarfile.SYMTYPE, "C:\\evil"), "absolute"),
+        (info("l", tarfile.LNKTYPE, "../evil"), "leads out"),
+        (info("l", tarfile.LNKTYPE, "/etc/passwd"), "absolute"),
+        (info("l", tarfile.SYMTYPE, "chest_xray"), "no file in the archive"),
+        (info("l", tarfile.SYMTYPE, "nowhere"), "no file in the archive"),
+        (info("l", tarfile.SYMTYPE, "l"), "no file in the archive"),
+        (info("l", tarfile.LNKTYPE, "nowhere"), "no file in the archive"),
+        (info("d", tarfile.CHRTYPE, devmajor=1, devminor=3), "device"),
+        (info("d", tarfile.BLKTYPE), "device"),
+        (info("d", tarfile.FIFOTYPE), "device"),
+    ],
+)
 def test_tar_members_that_are_no_files(to, tmp_path, member, words):
     (tmp_path / "a.tar").write_bytes(tarred([*films().items(), (member, b"")]))
     refused(tmp_path / "a.tar", to, words)
 
 
-@pytest.mark.parametrize("mode, data, words", [(0o120777, b"../../evil", "leads out"), (0o120777, b"/etc/passwd", "absolute"), (0o120777, b"nowhere", "no file"), (0o010644, b"", "device"), (0o020644, b"", "device")])
+@pytest.mark.parametrize(
+    "mode, data, words",
+    [
+        (0o120777, b"../../evil", "leads out"),
+        (0o120777, b"/etc/passwd", "absolute"),
+        (0o120777, b"nowhere", "no file"),
+        (0o010644, b"", "device"),
+        (0o020644, b"", "device"),
+    ],
+)
 def test_zip_members_that_are_no_files(to, tmp_path, mode, data, words):
     (tmp_path / "a.zip").write_bytes(zipped({**films(), zip_info("train/l", mode): data}))
     refused(tmp_path / "a.zip", to, words)
@@ -733,9 +927,13 @@ def test_zip_members_that_are_no_files(to, tmp_path, mode, data, words):
 def test_writing_through_a_link(to, tmp_path):
     "A link to a folder, then a file 'in' it."
     (tmp_path / "outside").mkdir()
-    (tmp_path / "a.tar").write_bytes(tarred([(info("train", tarfile.SYMTYPE, str(tmp_path / "outside")), b""), ("train/evil", b"evil")]))
+    (tmp_path / "a.tar").write_bytes(
+        tarred([(info("train", tarfile.SYMTYPE, str(tmp_path / "outside")), b""), ("train/evil", b"evil")])
+    )
     refused(tmp_path / "a.tar", to, "absolute")
-    (tmp_path / "a.tar").write_bytes(tarred([(info("x/a", tarfile.SYMTYPE, "b"), b""), ("x/a/evil", b"evil"), ("x/b", b"")]))
+    (tmp_path / "a.tar").write_bytes(
+        tarred([(info("x/a", tarfile.SYMTYPE, "b"), b""), ("x/a/evil", b"evil"), ("x/b", b"")])
+    )
     refused(tmp_path / "a.tar", to, "not unpacked")
 
 
@@ -743,7 +941,8 @@ def test_the_same_name_twice(to, tmp_path):
     with pytest.warns(UserWarning):
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w") as z:
-            for _ in range(2): z.writestr("train/NORMAL/a", b"x")
+            for _ in range(2):
+                z.writestr("train/NORMAL/a", b"x")
     (tmp_path / "a.zip").write_bytes(out.getvalue())
     refused(tmp_path / "a.zip", to, "'a' twice")
     (tmp_path / "a.tar").write_bytes(tarred([("a", b"x"), ("a/b", b"x")]))
@@ -760,8 +959,12 @@ def test_bombs(to, tmp_path):
     for mode in ("w:gz", "w:xz", "w:bz2"):
         (tmp_path / "a.tar").write_bytes(tarred([("train/NORMAL/a", ZEROS)], mode))
         refused(tmp_path / "a.tar", to, "decompression bomb", limits=limits)
-    (tmp_path / "a.tar").write_bytes(tarred([("a", os.urandom(500_000)), *((info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300))]))
-    refused(tmp_path / "a.tar", to, "decompression bomb", limits=limits)  # links to one file, each of which becomes a file
+    (tmp_path / "a.tar").write_bytes(
+        tarred([("a", os.urandom(500_000)), *((info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300))])
+    )
+    refused(
+        tmp_path / "a.tar", to, "decompression bomb", limits=limits
+    )  # links to one file, each of which becomes a file
     (tmp_path / "a.tgz").write_bytes(gzip.compress(tarred(films().items()) + ZEROS))
     refused(tmp_path / "a.tgz", to, "decompression bomb", limits=limits)  # after the end
     (tmp_path / "a.zip").write_bytes(BIG)
@@ -773,7 +976,9 @@ def test_bombs(to, tmp_path):
 
 def test_a_zip_that_lies_about_its_size(to, tmp_path):
     "Declared small in the directory and in the member's header: no more than that is written, and the checksum doesn't fit."
-    data = zipped({"train/NORMAL/a": ZEROS[:5_000_000]}, zipfile.ZIP_DEFLATED).replace(struct.pack("<L", 5_000_000), struct.pack("<L", 1000))
+    data = zipped({"train/NORMAL/a": ZEROS[:5_000_000]}, zipfile.ZIP_DEFLATED).replace(
+        struct.pack("<L", 5_000_000), struct.pack("<L", 1000)
+    )
     (tmp_path / "a.zip").write_bytes(data)
     refused(tmp_path / "a.zip", to, "damaged")
 
@@ -782,12 +987,14 @@ def test_members_that_share_their_bytes(tmp_path):
     "Entries that all point to the same compressed kilobytes: each is small, together they are a bomb."
     first = zipped({"0": ZEROS[:1_000_000]}, zipfile.ZIP_DEFLATED)
     at = first.index(b"PK\1\2")
-    entry, body = first[at:first.index(b"PK\5\6")], first[:at]
+    entry, body = first[at : first.index(b"PK\5\6")], first[:at]
     entries = [entry[:-1] + bytes([48 + i]) for i in range(10)]
     tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 10, 10, sum(map(len, entries)), len(body), 0)
     (tmp_path / "a.zip").write_bytes(body + b"".join(entries) + tail)
-    with pytest.raises(FetchError, match="decompression bomb"): unpack(tmp_path / "a.zip", tmp_path / "x", Limits(small=2_000_000))
-    with pytest.raises(FetchError): unpack(tmp_path / "a.zip", tmp_path / "x")  # other names in the members' own headers
+    with pytest.raises(FetchError, match="decompression bomb"):
+        unpack(tmp_path / "a.zip", tmp_path / "x", Limits(small=2_000_000))
+    with pytest.raises(FetchError):
+        unpack(tmp_path / "a.zip", tmp_path / "x")  # other names in the members' own headers
     assert sum(p.stat().st_size for p in (tmp_path / "x").rglob("*") if p.is_file()) < 2_000_000
 
 
@@ -799,8 +1006,10 @@ def test_folders_of_a_few_bytes(tmp_path):
         m.type = tarfile.DIRTYPE
         members.append((m, b""))
     (tmp_path / "a.tgz").write_bytes(tarred(members, "w:gz"))
-    with pytest.raises(FetchError, match="decompression bomb"): unpack(tmp_path / "a.tgz", tmp_path / "out")
-    with pytest.raises(FetchError, match="more than 1,000 folders"): unpack(tmp_path / "a.tgz", tmp_path / "b", Limits(members=1000, ratio=1e9))
+    with pytest.raises(FetchError, match="decompression bomb"):
+        unpack(tmp_path / "a.tgz", tmp_path / "out")
+    with pytest.raises(FetchError, match="more than 1,000 folders"):
+        unpack(tmp_path / "a.tgz", tmp_path / "b", Limits(members=1000, ratio=1e9))
 
 
 def test_links_to_links_take_no_time(tmp_path):
@@ -816,24 +1025,28 @@ def test_links_to_links_take_no_time(tmp_path):
     assert (tmp_path / "out/l0").read_bytes() == b"film" and time.monotonic() - began < 15
     members[-1][0].linkname = "l0"  # round in a circle
     (tmp_path / "b.tgz").write_bytes(tarred(members, "w:gz"))
-    with pytest.raises(FetchError, match="link to something that is no file"): unpack(tmp_path / "b.tgz", tmp_path / "b")
+    with pytest.raises(FetchError, match="link to something that is no file"):
+        unpack(tmp_path / "b.tgz", tmp_path / "b")
 
 
 def test_headers_are_not_kept(tmp_path):
     "Those for all members that follow pile up in memory, each with another name."
     text, raw = os.urandom(1 << 18).hex(), io.BytesIO()
     for i in range(60):
-        for part in (tarfile.TarInfo.create_pax_global_header({f"k{i}": text}), tarfile.TarInfo(f"f{i}").tobuf()): raw.write(part)
+        for part in (tarfile.TarInfo.create_pax_global_header({f"k{i}": text}), tarfile.TarInfo(f"f{i}").tobuf()):
+            raw.write(part)
     (tmp_path / "a.tar").write_bytes(raw.getvalue() + bytes(1024))
     tracemalloc.start()
     try:
         assert unpack(tmp_path / "a.tar", tmp_path / "out") == (60, 0)
         most = tracemalloc.get_traced_memory()[1]
-    finally: tracemalloc.stop()
+    finally:
+        tracemalloc.stop()
     assert most < 12 * 2**20, most
     many = b"".join(tarfile.TarInfo.create_pax_global_header({f"k{i}": text}) for i in range(60))  # before one member
     (tmp_path / "b.tar").write_bytes(many + tarfile.TarInfo("f").tobuf() + bytes(1024))
-    with pytest.raises(FetchError, match="damaged"): unpack(tmp_path / "b.tar", tmp_path / "b")
+    with pytest.raises(FetchError, match="damaged"):
+        unpack(tmp_path / "b.tar", tmp_path / "b")
 
 
 def test_orders_to_dvc_are_left_out(tmp_path, capsys):
@@ -842,8 +1055,10 @@ def test_orders_to_dvc_are_left_out(tmp_path, capsys):
     names = {"dvc.yaml": "dvc.yaml", "train/dvc.yaml": "train/dvc.yaml", "x.dvc": "x.dvc"}
     members = films("") | dict.fromkeys(names, order.encode())
     project = tmp_path / "project"
-    for folder in ("project", "project/shared"): (tmp_path / folder).mkdir()
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]): subprocess.run(command, cwd=project, check=True)
+    for folder in ("project", "project/shared"):
+        (tmp_path / folder).mkdir()
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=project, check=True)
     (project / "dvc.yaml").write_text("stages:\n  prepare:\n    cmd: 'true'\n    deps: [xrays, shared]\n")
     (tmp_path / "a.zip").write_bytes(zipped(members))
     assert fetch(tmp_path / "a.zip", project / "xrays").files == 12
@@ -852,7 +1067,9 @@ def test_orders_to_dvc_are_left_out(tmp_path, capsys):
     (project / "shared/NORMAL").mkdir()
     (project / "shared/dvc.yaml").write_text(order)
     shutil.copy(ROOT / ".dvcignore", project)
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", "prepare"], cwd=project, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "prepare"], cwd=project, capture_output=True, text=True
+    )
     assert done.returncode == 0 and "evil" not in done.stdout and not (tmp_path / "ran").exists(), done
 
 
@@ -862,26 +1079,34 @@ def test_a_header_of_gigabytes(tmp_path):
     (tmp_path / "a.tgz").write_bytes(gzip.compress(head + ZEROS))
     one = zipped({"a": b""})
     at, end = one.index(b"PK\1\2"), one.index(b"PK\5\6")
-    (tmp_path / "a.zip").write_bytes(one[:at] + one[at:end] * 60_000 + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 60_000 * (end - at), at, 0))
+    (tmp_path / "a.zip").write_bytes(
+        one[:at] + one[at:end] * 60_000 + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 60_000 * (end - at), at, 0)
+    )
     tracemalloc.start()
     try:
-        with pytest.raises(FetchError, match="damaged"): unpack(tmp_path / "a.tgz", tmp_path / "x")
+        with pytest.raises(FetchError, match="damaged"):
+            unpack(tmp_path / "a.tgz", tmp_path / "x")
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
-        with pytest.raises(FetchError, match="more than 10 files"): unpack(tmp_path / "a.zip", tmp_path / "x", Limits(members=10))
+        with pytest.raises(FetchError, match="more than 10 files"):
+            unpack(tmp_path / "a.zip", tmp_path / "x", Limits(members=10))
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
-    finally: tracemalloc.stop()
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_sparse_file(to, tmp_path):
     hole = tmp_path / "hole"
-    with open(hole, "wb") as f: f.truncate(10**9)
-    if subprocess.run(["tar", "--sparse", "-cf", "a.tar", "hole"], cwd=tmp_path).returncode: pytest.skip("no GNU tar")
+    with open(hole, "wb") as f:
+        f.truncate(10**9)
+    if subprocess.run(["tar", "--sparse", "-cf", "a.tar", "hole"], cwd=tmp_path).returncode:
+        pytest.skip("no GNU tar")
     refused(tmp_path / "a.tar", to, "is a sparse file")
 
 
 def test_encrypted_and_unknown(to, tmp_path):
     data = bytearray(zipped({"train/NORMAL/a": b"x"}))
-    for at in (6, data.index(b"PK\1\2") + 8): data[at] |= 1
+    for at in (6, data.index(b"PK\1\2") + 8):
+        data[at] |= 1
     (tmp_path / "a.zip").write_bytes(data)
     refused(tmp_path / "a.zip", to, "is encrypted")
     (tmp_path / "a.zip").write_bytes(zipped({"train/NORMAL/a": b"x" * 100}, zipfile.ZIP_LZMA))
@@ -892,12 +1117,17 @@ def test_encrypted_and_unknown(to, tmp_path):
 def test_damage(to, tmp_path, file, mode):
     "Cut anywhere, or with bits turned over: an error, never a part of the data set."
     whole = zipped(films(), zipfile.ZIP_DEFLATED) if mode is None else tarred(films().items(), mode)
-    cuts = [20, len(whole) // 3, len(whole) // 2, len(whole) - 30] if mode != "w" else [20, 512, 5120, 4608 * 5, len(whole) // 2]
+    cuts = (
+        [20, len(whole) // 3, len(whole) // 2, len(whole) - 30]
+        if mode != "w"
+        else [20, 512, 5120, 4608 * 5, len(whole) // 2]
+    )
     for cut in cuts:
         (tmp_path / file).write_bytes(whole[:cut])
         refused(tmp_path / file, to, file)
     for at in range(600, len(whole) - 600, len(whole) // 5):
-        if mode == "w": at = at // 4608 * 4608 + 2  # a plain tar has checksums of its headers only
+        if mode == "w":
+            at = at // 4608 * 4608 + 2  # a plain tar has checksums of its headers only
         bad = bytearray(whole)
         bad[at] ^= 0xFF
         (tmp_path / file).write_bytes(bad)
@@ -911,7 +1141,11 @@ def test_damage(to, tmp_path, file, mode):
 def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode: pytest.skip("can't mount a small disk here")
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode
+    ):
+        pytest.skip("can't mount a small disk here")
     yield disk
     subprocess.run(["umount", disk], check=True)
 
@@ -928,7 +1162,9 @@ def test_disk_that_fills_up(site, small_disk, tmp_path):
     fails(site.url, small_disk / "x", "the disk is full", "what was downloaded is kept", "are free")
     assert shutil.disk_usage(small_disk).free > 0  # the rest is for others
     shutil.rmtree(small_disk / ".x.download")
-    (tmp_path / "a.txz").write_bytes(tarred([(f"train/{c}/{i}", b"x" * 200_000) for c in ("NORMAL", "PNEUMONIA") for i in range(4)], "w:xz"))
+    (tmp_path / "a.txz").write_bytes(
+        tarred([(f"train/{c}/{i}", b"x" * 200_000) for c in ("NORMAL", "PNEUMONIA") for i in range(4)], "w:xz")
+    )
     fails(tmp_path / "a.txz", small_disk / "x", "the disk is full")
     assert list(small_disk.iterdir()) == []
 
@@ -953,7 +1189,8 @@ def test_a_limit_on_files(site, to):
 def test_a_folder_that_is_closed(site):
     "Not even root may write there."
     for target in ("/proc/films", "/proc/films/chest_xray"):
-        with pytest.raises(FetchError, match="in /proc.* failed.*can be written to"): fetch(site.url, target)
+        with pytest.raises(FetchError, match="in /proc.* failed.*can be written to"):
+            fetch(site.url, target)
     assert site.seen == []
 
 
@@ -964,7 +1201,8 @@ class Kaggle(Handler):
     def do_POST(self):
         s, body = self.server, self.rfile.read(int(self.headers.get("Content-Length", 0)))
         s.seen.append((self.path, json.loads(body), self.headers.get("Authorization")))
-        if s.statuses: return self.plain(s.statuses.pop(0))
+        if s.statuses:
+            return self.plain(s.statuses.pop(0))
         if s.stall:
             self.close_connection = True
             return time.sleep(3)
@@ -983,7 +1221,8 @@ def kaggle(tmp_path, monkeypatch):
     server = Site(Kaggle)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     for name in list(os.environ):
-        if name.startswith("KAGGLE"): monkeypatch.delenv(name)
+        if name.startswith("KAGGLE"):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "home/.kaggle"))
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
@@ -996,22 +1235,37 @@ def kaggle(tmp_path, monkeypatch):
 
 
 def kaggle_fails(to, *words, **kw):
-    with pytest.raises(FetchError) as e: fetch_kaggle(to=to, **{"wait": 0.01, "retries": 1, "timeout": 5, **kw})
-    for w in words: assert w in str(e.value), e.value
+    with pytest.raises(FetchError) as e:
+        fetch_kaggle(to=to, **{"wait": 0.01, "retries": 1, "timeout": 5, **kw})
+    for w in words:
+        assert w in str(e.value), e.value
     assert SECRET not in str(e.value) and not to.exists()
 
 
 def test_kaggle(kaggle, to, capfd):
     kaggle.data = zipped({**films(), "chest_xray/__MACOSX/._x": b"x", **films("chest_xray/chest_xray/")})
     done = fetch_kaggle(to=to, wait=0.01)
-    assert (done.files, done.sha256, done.source) == (24, None, "Kaggle's data set paultimothymooney/chest-xray-pneumonia, version 2")
+    assert (done.files, done.sha256, done.source) == (
+        24,
+        None,
+        "Kaggle's data set paultimothymooney/chest-xray-pneumonia, version 2",
+    )
     assert {"train", "test"} <= {p.name for p in to.iterdir()} and left(to) == []
-    assert [p.rsplit("/", 1)[1] for p, _, _ in kaggle.seen] == ["GetDataset", "DownloadDataset", f"archive.zip?sig={SECRET}"]
-    assert kaggle.seen[1][1] == {"ownerSlug": "paultimothymooney", "datasetSlug": "chest-xray-pneumonia", "datasetVersionNumber": 2} | {k: v for k, v in kaggle.seen[1][1].items() if k not in ("ownerSlug", "datasetSlug", "datasetVersionNumber")}
+    assert [p.rsplit("/", 1)[1] for p, _, _ in kaggle.seen] == [
+        "GetDataset",
+        "DownloadDataset",
+        f"archive.zip?sig={SECRET}",
+    ]
+    assert kaggle.seen[1][1] == {
+        "ownerSlug": "paultimothymooney",
+        "datasetSlug": "chest-xray-pneumonia",
+        "datasetVersionNumber": 2,
+    } | {k: v for k, v in kaggle.seen[1][1].items() if k not in ("ownerSlug", "datasetSlug", "datasetVersionNumber")}
     assert all(a is None for _, _, a in kaggle.seen)
     out, err = capfd.readouterr()
     assert out == "" and SECRET not in err
-    with pytest.raises(FetchError, match="not empty"): fetch_kaggle(to=to)
+    with pytest.raises(FetchError, match="not empty"):
+        fetch_kaggle(to=to)
 
 
 def test_kaggle_leaves_stdout_alone(kaggle, to):
@@ -1029,7 +1283,16 @@ def test_kaggle_token_is_used_and_not_shown(kaggle, to, monkeypatch, capfd):
     kaggle_fails(to.with_name("other"), "401", "access_token", "xraypneu fetch path/to/archive.zip")
 
 
-@pytest.mark.parametrize("code, words, asked", [(401, "access_token", 1), (403, "accept its terms", 1), (404, "check the name", 1), (500, "try later", 2), (429, "try later", 2)])
+@pytest.mark.parametrize(
+    "code, words, asked",
+    [
+        (401, "access_token", 1),
+        (403, "accept its terms", 1),
+        (404, "check the name", 1),
+        (500, "try later", 2),
+        (429, "try later", 2),
+    ],
+)
 def test_kaggle_refuses(kaggle, to, code, words, asked):
     kaggle.statuses = [code] * 9
     kaggle_fails(to, str(code), words.capitalize() if words.startswith(("try", "check")) else words)
@@ -1038,7 +1301,9 @@ def test_kaggle_refuses(kaggle, to, code, words, asked):
 
 def test_kaggle_trouble_that_passes(kaggle, to):
     kaggle.statuses, kaggle.drops = [503], 2
-    assert fetch_kaggle(to=to, wait=0.01).files == 12 and any(r and r.startswith("bytes=") for p, r, _ in kaggle.seen if "storage" in p)
+    assert fetch_kaggle(to=to, wait=0.01).files == 12 and any(
+        r and r.startswith("bytes=") for p, r, _ in kaggle.seen if "storage" in p
+    )
 
 
 def test_kaggle_says_nothing(kaggle, to):
@@ -1052,7 +1317,9 @@ def test_kaggle_goes_on_after_a_kill(kaggle, to):
     kaggle.pace = 0.02
     process = start("fetch_kaggle(to=sys.argv[1])", to)
     # the client writes a megabyte at a time
-    kill_when(process, lambda: sum(p.stat().st_size for p in to.parent.glob(".chest_xray.kaggle/**/*.archive")) > 300_000)
+    kill_when(
+        process, lambda: sum(p.stat().st_size for p in to.parent.glob(".chest_xray.kaggle/**/*.archive")) > 300_000
+    )
     kaggle.pace = 0
     assert fetch_kaggle(to=to).files == 12
     assert kaggle.seen[-1][1].startswith("bytes=") and left(to) == []
@@ -1087,11 +1354,30 @@ def test_kaggle_without_network(kaggle, to, monkeypatch):
 
 def test_a_machine_without_network(to, tmp_path):
     "In a namespace of Linux that has no network at all: the addresses are the real ones."
-    if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode: pytest.skip("can't take the network away here")
+    if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
+        pytest.skip("can't take the network away here")
     code = "from xraypneu.fetch import *\nfor f in (lambda: fetch_kaggle(to='x', wait=0, retries=1), lambda: fetch_url('https://data.invalid/a.zip', 'x', wait=0, retries=1), lambda: fetch_url('http://192.0.2.1/a.zip', 'x', wait=0, retries=1)):\n    try: f()\n    except FetchError as e: print(e)"
-    env = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE") and "proxy" not in k.lower()} | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    out = subprocess.run(["unshare", "-rn", sys.executable, "-c", code], cwd=to.parent, env=env, capture_output=True, text=True, timeout=60).stdout.splitlines()
-    for line, words in zip(out, (f"Kaggle's data set {KAGGLE} can't be downloaded: the name of the host can't be resolved", "https://data.invalid/a.zip can't be downloaded: the name of the host can't be resolved", "http://192.0.2.1/a.zip can't be downloaded: no way to the host"), strict=True):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE") and "proxy" not in k.lower()} | {
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+    }
+    out = subprocess.run(
+        ["unshare", "-rn", sys.executable, "-c", code],
+        cwd=to.parent,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout.splitlines()
+    for line, words in zip(
+        out,
+        (
+            f"Kaggle's data set {KAGGLE} can't be downloaded: the name of the host can't be resolved",
+            "https://data.invalid/a.zip can't be downloaded: the name of the host can't be resolved",
+            "http://192.0.2.1/a.zip can't be downloaded: no way to the host",
+        ),
+        strict=True,
+    ):
         assert line.startswith(words) and "Check the network" in line and "make run" in line
     assert list(to.parent.iterdir()) == []
 
@@ -1102,17 +1388,26 @@ def test_kaggle_with_broken_credentials(kaggle, to, tmp_path):
     kaggle_fails(to, "credentials can't be read", "kaggle.json")
 
 
-@pytest.mark.parametrize("name", ["", "chest-xray-pneumonia", "a/b/c", "a/b/versions/0", "../../etc", "https://kaggle.com/a/b"])
-def test_kaggle_names(to, name): kaggle_fails(to, "owner/name", dataset=name)
+@pytest.mark.parametrize(
+    "name", ["", "chest-xray-pneumonia", "a/b/c", "a/b/versions/0", "../../etc", "https://kaggle.com/a/b"]
+)
+def test_kaggle_names(to, name):
+    kaggle_fails(to, "owner/name", dataset=name)
 
 
 def test_packages_that_are_missing(to, tmp_path):
     "In a Python that finds neither."
     block = "sys.modules['kagglehub'] = sys.modules['pooch'] = None\nfor f in (lambda: fetch_kaggle(to=sys.argv[1]), lambda: fetch_url('http://127.0.0.1:1/a', sys.argv[1])):\n    try: f()\n    except FetchError as e: print(e)"
     out = start(block, to).communicate()[0]
-    assert "the package kagglehub is missing" in out and "the package pooch is missing" in out and out.count("pip install 'xraypneu[team]'") == 2
+    assert (
+        "the package kagglehub is missing" in out
+        and "the package pooch is missing" in out
+        and out.count("pip install 'xraypneu[team]'") == 2
+    )
 
 
 def test_import_is_light():
-    out = start("print([m for m in ('pooch', 'kagglehub', 'requests', 'tqdm', 'pandas', 'numpy') if m in sys.modules])").communicate()[0]
+    out = start(
+        "print([m for m in ('pooch', 'kagglehub', 'requests', 'tqdm', 'pandas', 'numpy') if m in sys.modules])"
+    ).communicate()[0]
     assert out.strip() == "[]"

@@ -60,7 +60,9 @@ def through(work, check):
     print(steps)
 """
 
-FILE = KILLED + """
+FILE = (
+    KILLED
+    + """
 target = Path(sys.argv[1]) / "film.json"
 
 def work():
@@ -73,8 +75,11 @@ def check(nth, after):
 target.write_text("old")
 through(work, check)
 """
+)
 
-FOLDER = KILLED + """
+FOLDER = (
+    KILLED
+    + """
 import shutil, time
 target = Path(sys.argv[1]) / "bundle"
 
@@ -99,6 +104,7 @@ def check(nth, after):
 fill(target, "old")
 through(work, check)
 """
+)
 
 
 @pytest.mark.parametrize("code, least", [(FILE, 10), (FOLDER, 40)])
@@ -118,8 +124,13 @@ def test_content_is_flushed_before_the_name_changes(tmp_path, monkeypatch):
     kinds = [kind for kind, _ in calls]
     assert kinds == ["flush", "name", "flush"] and calls[1] == ("name", "a") and calls[2] == ("flush", tmp_path.name)
     calls.clear()
-    with replacing(tmp_path / "out") as new: (new / "a").write_text("1")
-    assert [c for c in calls if c[1] in ("a", "out", tmp_path.name)] == [("flush", "a"), ("name", "out"), ("flush", tmp_path.name)]
+    with replacing(tmp_path / "out") as new:
+        (new / "a").write_text("1")
+    assert [c for c in calls if c[1] in ("a", "out", tmp_path.name)] == [
+        ("flush", "a"),
+        ("name", "out"),
+        ("flush", tmp_path.name),
+    ]
 
 
 def test_two_writers(tmp_path):
@@ -136,8 +147,10 @@ def test_a_writer_at_work_is_not_disturbed(tmp_path):
     target = tmp_path / "out"
     with replacing(target) as new:
         (new / "a").write_text("1")
-        for p in (new, new / "a"): os.utime(p, (0, 0))
-        with replacing(target) as other: (other / "a").write_text("2")
+        for p in (new, new / "a"):
+            os.utime(p, (0, 0))
+        with replacing(target) as other:
+            (other / "a").write_text("2")
         assert (new / "a").read_text() == "1"
     assert (target / "a").read_text() == "1" and os.listdir(tmp_path) == ["out"]
 
@@ -154,18 +167,22 @@ def test_mode_is_kept(tmp_path):
     assert mode(write_file(file, "2")) == 0o600
     with writing(file):  # what is written is private before it takes the file's place
         assert [mode(p) for p in tmp_path.glob(".a.*.tmp")] == [0o600]
-    with replacing(folder): pass
+    with replacing(folder):
+        pass
     assert mode(folder) == 0o755
     folder.chmod(0o2770)
-    with replacing(folder): pass
+    with replacing(folder):
+        pass
     assert mode(folder) == 0o2770
 
 
 def test_what_a_killed_program_left(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_swept", set())
     old, young, other = (tmp_path / name for name in (".a.0123456789ab.tmp", ".b.0123456789ab.tmp", ".mine.tmp"))
-    for p in (old, young, other): p.write_text("x")
-    for p in (old, other): os.utime(p, (0, time.time() - 4000))
+    for p in (old, young, other):
+        p.write_text("x")
+    for p in (old, other):
+        os.utime(p, (0, time.time() - 4000))
     write_file(tmp_path / "c", "1")
     assert {p.name for p in tmp_path.iterdir()} == {young.name, other.name, "c"}
 
@@ -175,7 +192,8 @@ def test_a_folder_behind_a_link(tmp_path):
     (tmp_path / "big").mkdir()
     (tmp_path / "out").symlink_to("big/out")
     for word in ("1", "2"):
-        with replacing(tmp_path / "out") as new: (new / "a").write_text(word)
+        with replacing(tmp_path / "out") as new:
+            (new / "a").write_text(word)
         assert (tmp_path / "out").is_symlink() and (tmp_path / "big/out/a").read_text() == word
     assert os.listdir(tmp_path / "big") == ["out"] and previous(tmp_path / "out") == tmp_path / "big/.out.old"
 
@@ -205,13 +223,16 @@ def unchanged(folder):
 
 def old(folder):
     write_file(folder / "a", "old")
-    with replacing(folder / "out") as new: (new / "a").write_text("old")
+    with replacing(folder / "out") as new:
+        (new / "a").write_text("old")
 
 
 def test_a_limit_on_files(tmp_path):
     "Works without root too."
     old(tmp_path)
-    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
     file, folder = done.stdout.splitlines()
     assert file.startswith(str(errno.EFBIG)) and "500,000 bytes were to be written" in file
     assert "Make room" in file and f"{tmp_path}/a" in file
@@ -224,7 +245,8 @@ def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode: pytest.skip("can't mount a small disk here")
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("can't mount a small disk here")
     yield disk
     subprocess.run(["umount", disk], check=True)
 
@@ -245,15 +267,18 @@ def test_a_disk_that_can_only_be_read(small_disk):
     old(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for work in (lambda: write_file(small_disk / "a", "new"), lambda: replacing(small_disk / "out").__enter__()):
-        with pytest.raises(OSError, match="can't write there.*owner or mode") as e: work()
+        with pytest.raises(OSError, match="can't write there.*owner or mode") as e:
+            work()
         assert e.value.errno == errno.EROFS
     unchanged(small_disk)
 
 
 def test_a_folder_of_someone_else(tmp_path):
     "In a process that gives root's rights up, where it has them."
-    code = "import os, sys\nfrom xraypneu.files import write_file\nif not os.geteuid(): os.setuid(65534)\n" \
-           "try: write_file(sys.argv[1] + '/a', 'new')\nexcept PermissionError as e: print(e)"
+    code = (
+        "import os, sys\nfrom xraypneu.files import write_file\nif not os.geteuid(): os.setuid(65534)\n"
+        "try: write_file(sys.argv[1] + '/a', 'new')\nexcept PermissionError as e: print(e)"
+    )
     old(tmp_path)
     tmp_path.chmod(0o555)
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60, cwd=ROOT)

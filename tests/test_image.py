@@ -468,19 +468,37 @@ SIGNED = (TWELVE.astype(int) * 16 - 32768).astype(np.int16)
 DEEP = [65535 - v for v in range(65536)]
 
 
-@pytest.mark.parametrize("pixels, bits, tags", [
-    (TWELVE, 12, {"VOILUTSequence": [table(FALLING, bits=8)]}),
-    (TWELVE, 12, {"VOILUTSequence": [table([v * 257 for v in FALLING], vr="OW")]}),
-    (TWELVE, 12, {"VOILUTSequence": [table([v * 257 for v in FALLING], bits=12)]}),  # the bits are counted wrong
-    (TWELVE, 12, {"ModalityLUTSequence": [table([v * 4 for v in FALLING], bits=10)], "WindowCenter": 512,
-                  "WindowWidth": 1021, "VOILUTFunction": "LINEAR_EXACT"}),
-    (SIGNED, 16, {"VOILUTSequence": [table(DEEP, -32768, vr="OW", first_vr="SS")]}),
-    (SIGNED, 16, {"ModalityLUTSequence": [table(DEEP, -32768, vr="OW", first_vr="SS")], "WindowCenter": 32768,
-                  "WindowWidth": 65536}),
-    (SIGNED, 16, {"VOILUTSequence": [table(DEEP, 32768, vr="OW")]}),  # -32768 with the VR of unsigned pixels
-    (TWELVE, 12, {"RescaleSlope": 1, "RescaleIntercept": -2048, "VOILUTSequence": [table(FALLING, 63488, bits=8)]}),
-    (TWELVE, 12, {"RescaleSlope": 64, "RescaleIntercept": 0, "VOILUTSequence": [table(DEEP, vr="OW")]}),
-])
+@pytest.mark.parametrize(
+    "pixels, bits, tags",
+    [
+        (TWELVE, 12, {"VOILUTSequence": [table(FALLING, bits=8)]}),
+        (TWELVE, 12, {"VOILUTSequence": [table([v * 257 for v in FALLING], vr="OW")]}),
+        (TWELVE, 12, {"VOILUTSequence": [table([v * 257 for v in FALLING], bits=12)]}),  # the bits are counted wrong
+        (
+            TWELVE,
+            12,
+            {
+                "ModalityLUTSequence": [table([v * 4 for v in FALLING], bits=10)],
+                "WindowCenter": 512,
+                "WindowWidth": 1021,
+                "VOILUTFunction": "LINEAR_EXACT",
+            },
+        ),
+        (SIGNED, 16, {"VOILUTSequence": [table(DEEP, -32768, vr="OW", first_vr="SS")]}),
+        (
+            SIGNED,
+            16,
+            {
+                "ModalityLUTSequence": [table(DEEP, -32768, vr="OW", first_vr="SS")],
+                "WindowCenter": 32768,
+                "WindowWidth": 65536,
+            },
+        ),
+        (SIGNED, 16, {"VOILUTSequence": [table(DEEP, 32768, vr="OW")]}),  # -32768 with the VR of unsigned pixels
+        (TWELVE, 12, {"RescaleSlope": 1, "RescaleIntercept": -2048, "VOILUTSequence": [table(FALLING, 63488, bits=8)]}),
+        (TWELVE, 12, {"RescaleSlope": 64, "RescaleIntercept": 0, "VOILUTSequence": [table(DEEP, vr="OW")]}),
+    ],
+)
 def test_dicom_look_up_tables_count_their_positions_whole(pixels, bits, tags):
     "pydicom counts them in 8 or 16 bits, where they wrap, and shows another picture."
     expected = 255 - GREY.astype(int)
@@ -502,10 +520,17 @@ def test_dicom_of_few_bits_is_not_dark():
     assert (r.pixels.min(), r.pixels.max()) == (0, 255) and any("stretched" in n for n in r.notes)
 
 
-@pytest.mark.parametrize("photometric, shape, said", [
-    ("MONOCHROME1", "IDENTITY", True), ("MONOCHROME2", "INVERSE", True), ("MONOCHROME1", "INVERSE", False),
-    ("MONOCHROME2", "IDENTITY", False), ("MONOCHROME2", None, False), ("MONOCHROME2", ["A", "B"], False),
-])
+@pytest.mark.parametrize(
+    "photometric, shape, said",
+    [
+        ("MONOCHROME1", "IDENTITY", True),
+        ("MONOCHROME2", "INVERSE", True),
+        ("MONOCHROME1", "INVERSE", False),
+        ("MONOCHROME2", "IDENTITY", False),
+        ("MONOCHROME2", None, False),
+        ("MONOCHROME2", ["A", "B"], False),
+    ],
+)
 def test_dicom_that_contradicts_itself_about_white(photometric, shape, said):
     "DCMTK and dcm4che follow the shape, most others the photometric interpretation."
     r = read_radiograph(dicom(GREY, photometric=photometric, **({"PresentationLUTShape": shape} if shape else {})))
@@ -541,7 +566,7 @@ def test_dicom_whose_last_tag_is_damaged(vr):
     "A tag that is looked at after the pixels raises nothing else than an `ImageError`."
     data = dicom(GREY, BurnedInAnnotation="YES")
     at = data.index(b"\x28\0\x01\x03CS")
-    refused(data[:at + 4] + vr + b"\3\0abc" + data[at + 12:], "unreadable", "damaged")
+    refused(data[: at + 4] + vr + b"\3\0abc" + data[at + 12 :], "unreadable", "damaged")
 
 
 def test_dicom_damaged_jpeg_lacks_no_codec_that_is_there(monkeypatch):
@@ -921,7 +946,9 @@ def test_signs_in_a_tiff():
     with Image.open(BytesIO(tiff(GREY.astype(np.int32)))) as image:
         assert image.tag_v2[339] == (2,)
     large = GREY.astype(np.uint32) * (2**32 // 256)
-    assert near(read_radiograph(tiff(large.view(np.int32), t339=1)).pixels, read_radiograph(GREY.astype(np.uint16)).pixels, 1)
+    assert near(
+        read_radiograph(tiff(large.view(np.int32), t339=1)).pixels, read_radiograph(GREY.astype(np.uint16)).pixels, 1
+    )
     with Image.open(BytesIO(encode(GREY, "TIFF", tiffinfo={339: 2}))) as image:
         assert image.mode == "L"
     refused(encode(GREY, "TIFF", tiffinfo={339: 2}), "unsupported", "signed")
@@ -1055,6 +1082,7 @@ def test_twelve_bits_in_sixteen_of_a_colour_picture(kind, channels):
 
 def sixteen_bit_png(stack):
     "A PNG of 16 bits a channel, which Pillow can't write."
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -1165,7 +1193,9 @@ def rle(*segments):
 def test_run_length_encoding_is_limited_by_what_it_becomes(monkeypatch):
     monkeypatch.setattr(module, "MAX_RLE_BYTES", 1000)
     wide = noise().astype(np.uint16) * 257
-    literal = lambda plane: b"".join(bytes([len(c) - 1]) + c for c in (plane[i : i + 128] for i in range(0, len(plane), 128)))
+    literal = lambda plane: b"".join(
+        bytes([len(c) - 1]) + c for c in (plane[i : i + 128] for i in range(0, len(plane), 128))
+    )
     frame = rle(literal(noise().tobytes()), literal(noise().tobytes()))
     assert len(frame) > wide.size * 2
     data = dicom(wide, RLELossless, pixel_data=encapsulate([frame]))
@@ -1192,7 +1222,10 @@ def packed_tiff(pixels, order="<", planar=False):
     arrays, entries = b"", []
     for tag, v in sorted(values.items()):
         packed = struct.pack(f"{order}{len(v)}I", *v)
-        entries.append(struct.pack(order + "HHI", tag, 4, len(v)) + (packed if len(v) == 1 else struct.pack(order + "I", at + len(arrays))))
+        entries.append(
+            struct.pack(order + "HHI", tag, 4, len(v))
+            + (packed if len(v) == 1 else struct.pack(order + "I", at + len(arrays)))
+        )
         arrays += packed if len(v) > 1 else b""
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", at + len(arrays))
     return head + b"".join(strips) + arrays + struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)

@@ -37,22 +37,32 @@ def test_one_pixel_is_a_picture(shape):
     assert r.pixels.tolist() == np.full(shape, 9).tolist() and (r.height, r.width) == shape
 
 
-@pytest.mark.parametrize("ink, grey", [((0, 0, 0, 0), 255), ((255, 0, 0, 0), 179), ((0, 255, 0, 0), 105),
-                                       ((0, 0, 255, 0), 226), ((0, 0, 0, 255), 0)])
+@pytest.mark.parametrize(
+    "ink, grey",
+    [((0, 0, 0, 0), 255), ((255, 0, 0, 0), 179), ((0, 255, 0, 0), 105), ((0, 0, 255, 0), 226), ((0, 0, 0, 255), 0)],
+)
 def test_inks_as_grey(ink, grey):
     assert read_radiograph(Image.new("CMYK", (2, 2), ink)).pixels.tolist() == [[grey] * 2] * 2
 
 
-@pytest.mark.parametrize("channel, weight", [(0, .299), (1, .587), (2, .114)])
+@pytest.mark.parametrize("channel, weight", [(0, 0.299), (1, 0.587), (2, 0.114)])
 def test_colours_as_grey(channel, weight):
     rgb = np.zeros((2, 3, 3), np.uint8)
     rgb[..., channel] = 200
     want = np.full((2, 3), round(200 * weight))
-    assert np.array_equal(read_radiograph(rgb).pixels, want) and np.array_equal(read_radiograph(png(Image.fromarray(rgb))).pixels, want)
+    assert np.array_equal(read_radiograph(rgb).pixels, want) and np.array_equal(
+        read_radiograph(png(Image.fromarray(rgb))).pixels, want
+    )
 
 
-@pytest.mark.parametrize("dtype, values, grey", [
-    (np.uint16, [100, 1100, 600], [0, 255, 128]), (np.float32, [0, 1, .5], [0, 255, 128]), (np.float64, [.2, .4, .6], [51, 102, 153])])
+@pytest.mark.parametrize(
+    "dtype, values, grey",
+    [
+        (np.uint16, [100, 1100, 600], [0, 255, 128]),
+        (np.float32, [0, 1, 0.5], [0, 255, 128]),
+        (np.float64, [0.2, 0.4, 0.6], [51, 102, 153]),
+    ],
+)
 def test_levels_of_arrays(dtype, values, grey):
     assert read_radiograph(np.array([values], dtype)).pixels.tolist() == [grey]
 

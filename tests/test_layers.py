@@ -34,7 +34,9 @@ def test_the_table_of_faults_names_tests_that_exist():
     page = (ROOT / "nbs/tutorials/faults.ipynb").read_text()
     named = set(re.findall(r"`(test_\w+)::(test_\w+)`", page))
     assert len(named) > 40
-    missing = {f"{file}::{test}" for file, test in named if f"def {test}(" not in (ROOT / f"tests/{file}.py").read_text()}
+    missing = {
+        f"{file}::{test}" for file, test in named if f"def {test}(" not in (ROOT / f"tests/{file}.py").read_text()
+    }
     assert not missing
 
 
@@ -43,7 +45,7 @@ def test_every_metric_is_computed():
     from xraypneu import metrics
     from xraypneu.definitions import METRICS
 
-    assert METRICS.keys() <= metrics.figures([0, 1], [.2, .8], .5).keys()
+    assert METRICS.keys() <= metrics.figures([0, 1], [0.2, 0.8], 0.5).keys()
 
 
 def test_contributing_names_what_exists():
@@ -68,8 +70,18 @@ def test_versions_agree():
 
 def test_sync_finds_what_was_not_exported(tmp_path):
     "Uncommitted work that is in step passes; a module edited by hand is named, and nothing is changed."
-    for name in ("Makefile", ".ci", "nbs", "xraypneu", "results", "settings.ini", "setup.py", "pyproject.toml",
-                 "README.md", "dvc.yaml"):
+    for name in (
+        "Makefile",
+        ".ci",
+        "nbs",
+        "xraypneu",
+        "results",
+        "settings.ini",
+        "setup.py",
+        "pyproject.toml",
+        "README.md",
+        "dvc.yaml",
+    ):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     command = ["bash", ".ci/sync", sys.prefix]

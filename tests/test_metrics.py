@@ -1,4 +1,5 @@
 "Figures, intervals, operating points and their pictures: known answers, slow plain versions, and awkward input."
+
 import ast
 import json
 import math
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 NOTICE = "SYNTHETIC: computer-generated images, no patient, no diagnostic meaning"
 #            NORMAL ............  PNEUMONIA .............
 Y = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
-P = np.array([.1, .1, .2, .3, .6, .9, .2, .6, .7, .7, .8, .9, .9, 1.])
+P = np.array([0.1, 0.1, 0.2, 0.3, 0.6, 0.9, 0.2, 0.6, 0.7, 0.7, 0.8, 0.9, 0.9, 1.0])
 
 
 def scores(n=150, seed=0, digits=2):
@@ -29,12 +30,13 @@ def scores(n=150, seed=0, digits=2):
 
 # figures
 
+
 def test_by_hand():
-    got = metrics.figures(Y, P, .6)
+    got = metrics.figures(Y, P, 0.6)
     assert [got[k] for k in ("tn", "fp", "fn", "tp")] == [4, 2, 1, 7]
     want = dict(accuracy=11 / 14, sensitivity=7 / 8, specificity=4 / 6, precision=7 / 9, npv=4 / 5, f1=14 / 17)
     assert {k: got[k] for k in want} == pytest.approx(want)
-    pairs = [(q > p) + .5 * (q == p) for q in P[Y == 1] for p in P[Y == 0]]
+    pairs = [(q > p) + 0.5 * (q == p) for q in P[Y == 1] for p in P[Y == 0]]
     assert got["roc_auc"] == pytest.approx(np.mean(pairs))
     assert got["brier"] == pytest.approx(np.mean([(p - y) ** 2 for p, y in zip(P, Y, strict=True)]))
     # recall rises at 1.0 (1 of 1), .9 (3 of 4), .8 (4 of 5), .7 (6 of 7), .6 (7 of 9), .2 (8 of 12)
@@ -42,35 +44,53 @@ def test_by_hand():
 
 
 def test_threshold_itself_is_pneumonia():
-    assert metrics.at_threshold([1, 0], [.5, .5], .5)["tp"] == 1
-    assert metrics.at_threshold([1, 0], [.5, .5], np.nextafter(.5, 1))["tp"] == 0
+    assert metrics.at_threshold([1, 0], [0.5, 0.5], 0.5)["tp"] == 1
+    assert metrics.at_threshold([1, 0], [0.5, 0.5], np.nextafter(0.5, 1))["tp"] == 0
 
 
 def test_perfect_and_constant():
-    perfect = metrics.figures([0, 0, 1, 1], [0., 0., 1., 1.], .5)
-    assert all(perfect[k] == 1 for k in ("accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "roc_auc", "average_precision"))
+    perfect = metrics.figures([0, 0, 1, 1], [0.0, 0.0, 1.0, 1.0], 0.5)
+    assert all(
+        perfect[k] == 1
+        for k in ("accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "roc_auc", "average_precision")
+    )
     assert perfect["brier"] == perfect["ece"] == 0 and perfect["log_loss"] < 1e-9
-    constant = metrics.figures([0, 0, 0, 1], [.25] * 4, .5)
-    assert constant["roc_auc"] == .5 and constant["ece"] == 0 and constant["average_precision"] == .25
-    assert math.isnan(constant["precision"]) and constant["f1"] == 0 and constant["npv"] == .75
-    assert math.isfinite(metrics.figures([0, 1], [1., 0.], .5)["log_loss"])
+    constant = metrics.figures([0, 0, 0, 1], [0.25] * 4, 0.5)
+    assert constant["roc_auc"] == 0.5 and constant["ece"] == 0 and constant["average_precision"] == 0.25
+    assert math.isnan(constant["precision"]) and constant["f1"] == 0 and constant["npv"] == 0.75
+    assert math.isfinite(metrics.figures([0, 1], [1.0, 0.0], 0.5)["log_loss"])
 
 
 def test_one_class():
-    normal = metrics.figures([0, 0], [.2, .9], .5)
-    assert normal["specificity"] == .5 and all(math.isnan(normal[k]) for k in ("sensitivity", "roc_auc", "average_precision"))
+    normal = metrics.figures([0, 0], [0.2, 0.9], 0.5)
+    assert normal["specificity"] == 0.5 and all(
+        math.isnan(normal[k]) for k in ("sensitivity", "roc_auc", "average_precision")
+    )
     for f in (metrics.roc_points, metrics.pr_points):
         with pytest.raises(metrics.MetricsError, match="both classes"):
-            f([1, 1], [.2, .9])
+            f([1, 1], [0.2, 0.9])
     with pytest.raises(metrics.MetricsError, match="both classes"):
-        metrics.bootstrap([1, 1], [.2, .9], ["a", "b"], .5)
+        metrics.bootstrap([1, 1], [0.2, 0.9], ["a", "b"], 0.5)
 
 
-@pytest.mark.parametrize("y, p, message", [
-    ([0, 1], [.1, float("nan")], "NaN or outside"), ([0, 1], [.1, 1.1], "NaN or outside"), ([0, 1], [.1], "one of each"),
-    ([], [], "No images"), ([0, 2], [.1, .2], "0 .NORMAL. or 1"), ([[0, 1]], [[.1, .2]], "flat"), ([0, float("nan")], [.1, .2], "0 .NORMAL. or 1")])
+@pytest.mark.parametrize(
+    "y, p, message",
+    [
+        ([0, 1], [0.1, float("nan")], "NaN or outside"),
+        ([0, 1], [0.1, 1.1], "NaN or outside"),
+        ([0, 1], [0.1], "one of each"),
+        ([], [], "No images"),
+        ([0, 2], [0.1, 0.2], "0 .NORMAL. or 1"),
+        ([[0, 1]], [[0.1, 0.2]], "flat"),
+        ([0, float("nan")], [0.1, 0.2], "0 .NORMAL. or 1"),
+    ],
+)
 def test_refused(y, p, message):
-    for f in (lambda: metrics.figures(y, p, .5), lambda: metrics.bootstrap(y, p, list(range(len(y))), .5), lambda: metrics.reliability(y, p)):
+    for f in (
+        lambda: metrics.figures(y, p, 0.5),
+        lambda: metrics.bootstrap(y, p, list(range(len(y))), 0.5),
+        lambda: metrics.reliability(y, p),
+    ):
         with pytest.raises(metrics.MetricsError, match=message):
             f()
 
@@ -79,27 +99,28 @@ def test_the_reference_contradicts_itself():
     r, n = metrics.REFERENCE, metrics.OFFICIAL_TEST
     tp = r["sensitivity"] * n["PNEUMONIA"]
     fp = n["NORMAL"] - (r["accuracy"] * sum(n.values()) - tp)
-    assert tp / (tp + fp) == pytest.approx(.901, abs=1e-3)
-    assert abs(tp / (tp + fp) - r["precision"]) > .01
+    assert tp / (tp + fp) == pytest.approx(0.901, abs=1e-3)
+    assert abs(tp / (tp + fp) - r["precision"]) > 0.01
 
 
 # intervals
+
 
 def test_bootstrap_is_a_plain_loop():
     y, p = scores(90)
     patients = np.array([f"P{i // 3}" for i in range(90)])
     draws = metrics._draws(y, patients, 60, seed=[5, 0])
-    plain = [metrics.figures(y[c], p[c], .45) for c in (np.repeat(np.arange(90), w.astype(int)) for w in draws)]
-    got = metrics.bootstrap(y, p, patients, .45, n=60, seed=5)
+    plain = [metrics.figures(y[c], p[c], 0.45) for c in (np.repeat(np.arange(90), w.astype(int)) for w in draws)]
+    got = metrics.bootstrap(y, p, patients, 0.45, n=60, seed=5)
     assert set(got) == set(plain[0]) - {"tn", "fp", "fn", "tp"}
     for k, interval in got.items():
-        assert interval == pytest.approx(tuple(np.nanquantile([o[k] for o in plain], [.025, .975])), abs=1e-9), k
+        assert interval == pytest.approx(tuple(np.nanquantile([o[k] for o in plain], [0.025, 0.975])), abs=1e-9), k
 
 
 def test_bootstrap_in_blocks(monkeypatch):
     y, p = scores(60)
     w = metrics._draws(y, range(60), 7)
-    whole, parts = metrics._weighted(y, p, .5, w), [metrics._weighted(y, p, .5, w[i : i + 2]) for i in range(0, 7, 2)]
+    whole, parts = metrics._weighted(y, p, 0.5, w), [metrics._weighted(y, p, 0.5, w[i : i + 2]) for i in range(0, 7, 2)]
     for k in whole:
         np.testing.assert_allclose(np.concatenate([o[k] for o in parts]), whole[k])
 
@@ -113,7 +134,7 @@ def test_intervals_widen_with_images_a_patient():
     rng = np.random.default_rng(2)
     y = np.repeat(rng.integers(0, 2, 80), 5)
     p = 1 / (1 + np.exp(-np.repeat(rng.normal(0, 1.5, 80), 5) - 2 * y + 1))
-    width = lambda patients: {k: h - l for k, (l, h) in metrics.bootstrap(y, p, patients, .5, n=400).items()}
+    width = lambda patients: {k: h - l for k, (l, h) in metrics.bootstrap(y, p, patients, 0.5, n=400).items()}
     alone, together = width(range(400)), width(np.arange(400) // 5)
     for k in ("accuracy", "sensitivity", "specificity", "roc_auc", "average_precision", "brier"):
         assert together[k] > 1.6 * alone[k], k  # about the root of 5
@@ -121,36 +142,41 @@ def test_intervals_widen_with_images_a_patient():
 
 def test_intervals_know_each_other():
     y, p = scores(200)
-    a, b = metrics.bootstrap(y, p, range(200), .5, n=200), metrics.bootstrap(y, p, range(200), .5, n=200)
-    assert a == b != metrics.bootstrap(y, p, range(200), .5, n=200, seed=1)
-    values = metrics.figures(y, p, .5)
+    a, b = metrics.bootstrap(y, p, range(200), 0.5, n=200), metrics.bootstrap(y, p, range(200), 0.5, n=200)
+    assert a == b != metrics.bootstrap(y, p, range(200), 0.5, n=200, seed=1)
+    values = metrics.figures(y, p, 0.5)
     for k in set(a) - {"ece"}:
         assert a[k][0] <= values[k] <= a[k][1], k
     shuffled = np.random.default_rng(0).permutation(200)
-    assert metrics.figures(y[shuffled], p[shuffled], .5) == pytest.approx(values)
+    assert metrics.figures(y[shuffled], p[shuffled], 0.5) == pytest.approx(values)
 
 
 def test_flawless_is_no_certainty():
-    got = metrics.bootstrap([0] * 30 + [1] * 30, [.1] * 30 + [.9] * 30, [f"N{i // 2}" for i in range(30)] + list(range(30)), .5, n=50)
-    assert got["sensitivity"] == pytest.approx((.025 ** (1 / 30), 1)) and got["specificity"] == pytest.approx((.025 ** (1 / 15), 1))
-    none = metrics.bootstrap([0, 0, 1, 1], [.9, .9, .1, .1], range(4), .5, n=20)
-    assert none["sensitivity"][0] == 0 and .8 < none["sensitivity"][1] < 1
+    got = metrics.bootstrap(
+        [0] * 30 + [1] * 30, [0.1] * 30 + [0.9] * 30, [f"N{i // 2}" for i in range(30)] + list(range(30)), 0.5, n=50
+    )
+    assert got["sensitivity"] == pytest.approx((0.025 ** (1 / 30), 1)) and got["specificity"] == pytest.approx(
+        (0.025 ** (1 / 15), 1)
+    )
+    none = metrics.bootstrap([0, 0, 1, 1], [0.9, 0.9, 0.1, 0.1], range(4), 0.5, n=20)
+    assert none["sensitivity"][0] == 0 and 0.8 < none["sensitivity"][1] < 1
 
 
 def test_fast_enough():
     y, p = scores(624, digits=6)
     start = time.perf_counter()
-    metrics.bootstrap(y, p, np.arange(624) // 2, .5)
+    metrics.bootstrap(y, p, np.arange(624) // 2, 0.5)
     assert time.perf_counter() - start < 10
 
 
 # curves and tables
 
+
 def test_curves():
     y, p = scores(3000, digits=6)
     roc, pr = metrics.roc_points(y, p), metrics.pr_points(y, p)
     assert len(roc) <= 200 and len(pr) <= 200
-    assert skm.auc(roc.fpr, roc.tpr) == pytest.approx(skm.roc_auc_score(y, p), abs=.005)
+    assert skm.auc(roc.fpr, roc.tpr) == pytest.approx(skm.roc_auc_score(y, p), abs=0.005)
     assert roc.fpr.is_monotonic_increasing and roc.tpr.is_monotonic_increasing and pr.recall.is_monotonic_increasing
     assert tuple(roc.iloc[0][["fpr", "tpr"]]) == (0, 0) and tuple(roc.iloc[-1][["fpr", "tpr"]]) == (1, 1)
     assert np.isfinite(roc.threshold[1:]).all() and not np.isinf(roc.threshold).any()
@@ -168,8 +194,16 @@ def test_reliability():
 
 
 def test_json_and_csv(tmp_path):
-    path = metrics.write_json(tmp_path / "a" / "m.json", {"b": float("nan"), "a": {"x": np.float32(.1), "i": np.int64(3), "f": np.inf}, "c": np.array([1.5, np.nan]), 1: True})
-    assert json.loads(path.read_text()) == {"1": True, "a": {"f": None, "i": 3, "x": .1}, "b": None, "c": [1.5, None]}
+    path = metrics.write_json(
+        tmp_path / "a" / "m.json",
+        {
+            "b": float("nan"),
+            "a": {"x": np.float32(0.1), "i": np.int64(3), "f": np.inf},
+            "c": np.array([1.5, np.nan]),
+            1: True,
+        },
+    )
+    assert json.loads(path.read_text()) == {"1": True, "a": {"f": None, "i": 3, "x": 0.1}, "b": None, "c": [1.5, None]}
     assert "NaN" not in path.read_text() and path.read_text().endswith("}\n")
     before = path.read_text()
     with pytest.raises(TypeError):
@@ -181,29 +215,32 @@ def test_json_and_csv(tmp_path):
 
 # shortcuts
 
+
 def test_grouped_auc_keeps_patients_apart():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 60).repeat(4)
     own = rng.normal(0, 1, 60).repeat(4)  # tells patients apart, not classes
     groups = np.arange(60).repeat(4)
     assert metrics.grouped_auc(own[:, None], y, groups)[0] < metrics.chance_auc(y, groups)
-    assert metrics.grouped_auc(own[:, None], y, np.arange(240))[0] > .8  # what images as groups would have claimed
-    assert metrics.grouped_auc(np.ones((240, 1)), y, groups) == (.5, .5, .5)
+    assert metrics.grouped_auc(own[:, None], y, np.arange(240))[0] > 0.8  # what images as groups would have claimed
+    assert metrics.grouped_auc(np.ones((240, 1)), y, groups) == (0.5, 0.5, 0.5)
 
 
 # exact answers on small samples
 
+
 def test_equal_mass_bins_by_hand():
-    y, p = [0, 1, 0, 1, 1, 1], [.1, .2, .3, .5, .5, .9]
+    y, p = [0, 1, 0, 1, 1, 1], [0.1, 0.2, 0.3, 0.5, 0.5, 0.9]
     assert metrics._bins(np.array(p), 3).tolist() == [0, 0, 1, 1, 1, 2]
     t = metrics.reliability(y, p, 3)
     assert t.images.tolist() == [2, 3, 1]
-    assert t[["low", "high", "predicted", "observed"]].to_numpy() == pytest.approx(np.array(
-        [[.1, .2, .15, .5], [.3, .5, 1.3 / 3, 2 / 3], [.9, .9, .9, 1]]))
+    assert t[["low", "high", "predicted", "observed"]].to_numpy() == pytest.approx(
+        np.array([[0.1, 0.2, 0.15, 0.5], [0.3, 0.5, 1.3 / 3, 2 / 3], [0.9, 0.9, 0.9, 1]])
+    )
     z = 1.959964
-    wilson = ((.5 + z * z / 4) / (1 + z * z / 2) - z / (1 + z * z / 2) * math.sqrt(.125 + z * z / 16))
+    wilson = (0.5 + z * z / 4) / (1 + z * z / 2) - z / (1 + z * z / 2) * math.sqrt(0.125 + z * z / 16)
     assert (t.observed_low[0], t.observed_high[0]) == pytest.approx((wilson, 1 - wilson), abs=1e-6)
-    assert metrics.ece(y, p, 3) == pytest.approx((abs(1 - .3) + abs(2 - 1.3) + abs(1 - .9)) / 6)
+    assert metrics.ece(y, p, 3) == pytest.approx((abs(1 - 0.3) + abs(2 - 1.3) + abs(1 - 0.9)) / 6)
     pairs = [abs(1 - (4 * k + 1) / 30) for k in range(15)]  # 15 bins of 2, in each one PNEUMONIA
     assert metrics.ece(np.arange(30) % 2, np.arange(30) / 30) == pytest.approx(sum(pairs) / 30)
 
@@ -213,45 +250,52 @@ def test_paired_is_a_plain_loop():
     _, other = scores(80, seed=9, digits=3)
     other = np.where(np.arange(80) % 3, p, other)
     patients = np.arange(80) // 2
-    got = metrics.paired(y, p, .5, other, .3, patients, n=40, seed=4)
-    right, other_right = (p >= .5) == (y == 1), (other >= .3) == (y == 1)
+    got = metrics.paired(y, p, 0.5, other, 0.3, patients, n=40, seed=4)
+    right, other_right = (p >= 0.5) == (y == 1), (other >= 0.3) == (y == 1)
     won, lost = sum(right & ~other_right), sum(other_right & ~right)
     assert (got["won"], got["lost"]) == (won, lost) and won != lost
     draws = [np.repeat(np.arange(80), w.astype(int)) for w in metrics._draws(y, patients, 40, seed=[4, 0])]
     differences = [skm.roc_auc_score(y[c], p[c]) - skm.roc_auc_score(y[c], other[c]) for c in draws]
-    assert (got["roc_auc_low"], got["roc_auc_high"]) == pytest.approx(np.quantile(differences, [.025, .975]))
+    assert (got["roc_auc_low"], got["roc_auc_high"]) == pytest.approx(np.quantile(differences, [0.025, 0.975]))
     assert got["roc_auc"] == pytest.approx(skm.roc_auc_score(y, p) - skm.roc_auc_score(y, other))
-    assert metrics.paired(y, p, .5, other, .3, patients, n=40, seed=5) != got
+    assert metrics.paired(y, p, 0.5, other, 0.3, patients, n=40, seed=5) != got
     with pytest.raises(metrics.MetricsError, match="79 patients for 80 images"):
-        metrics.paired(y, p, .5, other, .3, patients[:79])
+        metrics.paired(y, p, 0.5, other, 0.3, patients[:79])
 
 
 def test_mcnemar_by_hand():
     y = np.array([1, 1, 1, 1, 0, 0])
-    mine, other = np.array([.5, .9, .9, .9, .1, .1]), np.array([.1, .1, .1, .9, .1, .5])
-    got = metrics.paired(y, mine, .5, other, .5, range(6), n=5)
+    mine, other = np.array([0.5, 0.9, 0.9, 0.9, 0.1, 0.1]), np.array([0.1, 0.1, 0.1, 0.9, 0.1, 0.5])
+    got = metrics.paired(y, mine, 0.5, other, 0.5, range(6), n=5)
     assert (got["won"], got["lost"], got["mcnemar_p"]) == (4, 0, pytest.approx(2 / 16))
-    assert metrics.paired(y, mine, .5, other, .05, range(6), n=5)["won"] == 2  # the other's own threshold counts
+    assert metrics.paired(y, mine, 0.5, other, 0.05, range(6), n=5)["won"] == 2  # the other's own threshold counts
 
 
 def test_bootstrap_needs_its_ingredients():
-    y, p = [0, 1, 1], [.1, .8, .9]
-    for patients, n, message in ((["a", "b"], 5, "2 patients for 3 images"), (["a", "b", None], 5, "no patient"),
-                                 (["a"] * 3, 5, "at least two patients"), (["a", "b", "c"], 0, "n=0")):
+    y, p = [0, 1, 1], [0.1, 0.8, 0.9]
+    for patients, n, message in (
+        (["a", "b"], 5, "2 patients for 3 images"),
+        (["a", "b", None], 5, "no patient"),
+        (["a"] * 3, 5, "at least two patients"),
+        (["a", "b", "c"], 0, "n=0"),
+    ):
         with pytest.raises(metrics.MetricsError, match=message):
-            metrics.bootstrap(y, p, patients, .5, n=n)
+            metrics.bootstrap(y, p, patients, 0.5, n=n)
     with pytest.raises(metrics.MetricsError, match="both classes"):
-        metrics.bootstrap([0, 0, 0], p, ["a", "b", "c"], .5)
-    assert metrics.bootstrap([0, 1], [.2, .8], ["a", "b"], .5, n=1)["roc_auc"] == (1, 1)  # two of everything are enough
+        metrics.bootstrap([0, 0, 0], p, ["a", "b", "c"], 0.5)
+    assert metrics.bootstrap([0, 1], [0.2, 0.8], ["a", "b"], 0.5, n=1)["roc_auc"] == (
+        1,
+        1,
+    )  # two of everything are enough
 
 
 def test_exact_interval_of_every_share():
     "With nothing wrong, n patients allow a share down to the n-th root of .025: of those that the share is about."
     y = np.repeat([0, 1], [3, 5])
-    got = metrics.bootstrap(y, np.repeat([.5, .6], [3, 5]), range(8), .6, n=20)
+    got = metrics.bootstrap(y, np.repeat([0.5, 0.6], [3, 5]), range(8), 0.6, n=20)
     for k, n in (("accuracy", 8), ("sensitivity", 5), ("precision", 5), ("specificity", 3), ("npv", 3)):
-        assert got[k] == pytest.approx((.025 ** (1 / n), 1)), k
-    assert metrics._exact(0, [1, 2, 2, 3]) == pytest.approx((0, 1 - .025 ** (1 / 3)))
+        assert got[k] == pytest.approx((0.025 ** (1 / n), 1)), k
+    assert metrics._exact(0, [1, 2, 2, 3]) == pytest.approx((0, 1 - 0.025 ** (1 / 3)))
 
 
 def test_is_official_test_by_number_balance_and_names():
@@ -265,19 +309,21 @@ def test_is_official_test_by_number_balance_and_names():
 
 
 def test_curves_by_hand():
-    y, p = [0, 1, 0, 1], [.1, .4, .6, .8]
+    y, p = [0, 1, 0, 1], [0.1, 0.4, 0.6, 0.8]
     roc, pr = metrics.roc_points(y, p), metrics.pr_points(y, p)
-    assert roc.fpr.tolist() == [0, 0, .5, .5, 1] and roc.tpr.tolist() == [0, .5, .5, 1, 1]
-    assert math.isnan(roc.threshold[0]) and roc.threshold.tolist()[1:] == [.8, .6, .4, .1]
+    assert roc.fpr.tolist() == [0, 0, 0.5, 0.5, 1] and roc.tpr.tolist() == [0, 0.5, 0.5, 1, 1]
+    assert math.isnan(roc.threshold[0]) and roc.threshold.tolist()[1:] == [0.8, 0.6, 0.4, 0.1]
     assert pr.recall.tolist()[0] == 0 and math.isnan(pr.threshold[0]) and pr.precision.tolist()[1] == 1
-    assert (pr.recall.iloc[-1], pr.precision.iloc[-1], pr.threshold.iloc[-1]) == (1, .5, .1)
+    assert (pr.recall.iloc[-1], pr.precision.iloc[-1], pr.threshold.iloc[-1]) == (1, 0.5, 0.1)
     for one_class in ([0, 0], [1, 1]):
         for f in (metrics.roc_points, metrics.calibration_line, metrics.decision_curve):
             with pytest.raises(metrics.MetricsError, match="both classes"):
-                f(one_class, [.1, .2])
+                f(one_class, [0.1, 0.2])
 
 
-@pytest.mark.parametrize("n, limit, kept", [(3, 3, [0, 1, 2]), (4, 3, [0, 2, 3]), (10, 4, [0, 3, 6, 9]), (5, 9, range(5))])
+@pytest.mark.parametrize(
+    "n, limit, kept", [(3, 3, [0, 1, 2]), (4, 3, [0, 2, 3]), (10, 4, [0, 3, 6, 9]), (5, 9, range(5))]
+)
 def test_thinned_rows_are_evenly_spaced(n, limit, kept):
     got = metrics._thin(pd.DataFrame(dict(a=range(n)), index=range(50, 50 + n)), limit)
     assert got.a.tolist() == list(kept) and got.index.tolist() == list(range(len(kept)))
@@ -293,42 +339,45 @@ def test_operating_table_is_a_plain_loop():
         for k, own, right in (("sensitivity", y == 1, p >= t), ("specificity", y == 0, p < t)):
             assert got[k][i] == pytest.approx(right[own].mean(), abs=5.1e-5)
             drawn = [np.average(right[own], weights=w[own]) for w in draws]
-            assert [got[f"{k}_low"][i], got[f"{k}_high"][i]] == pytest.approx(np.quantile(drawn, [.025, .975]), abs=5.1e-5)
+            assert [got[f"{k}_low"][i], got[f"{k}_high"][i]] == pytest.approx(
+                np.quantile(drawn, [0.025, 0.975]), abs=5.1e-5
+            )
     assert all(v == round(v, 4) for values in got.values() for v in values)
 
 
 def test_calibration_line_by_hand():
     "Two probabilities are a straight line through the observed odds, each class weighing the same."
-    p = np.repeat([.2, .8], [5, 3])
+    p = np.repeat([0.2, 0.8], [5, 3])
     y = np.array([1, 0, 0, 0, 0, 1, 1, 0])
     low, high = np.log(5 / 12), np.log(10 / 3)  # odds of 1 to 4 and 2 to 1, times 5 NORMALs to 3 PNEUMONIAs
     want = (high - low) / (2 * np.log(4)), (high + low) / 2
     assert metrics.calibration_line(y, p) == pytest.approx(want, abs=1e-3)
-    sure = metrics.calibration_line([0, 1, 0, 1], [0., 0., 1., 1.])  # 0 and 1 have finite logits here
+    sure = metrics.calibration_line([0, 1, 0, 1], [0.0, 0.0, 1.0, 1.0])  # 0 and 1 have finite logits here
     assert sure == pytest.approx((0, 0), abs=1e-3)
 
 
 def test_predictive_values_by_hand():
-    ppv, npv = metrics.predictive_values(.8, .9, [0, .25, 1])
-    assert ppv == pytest.approx([0, .2 / .275, 1]) and npv == pytest.approx([1, .675 / .725, 0])
-    nobody, everybody = metrics.predictive_values(0, 1, .3), metrics.predictive_values(1, 0, .3)
-    assert math.isnan(nobody[0]) and nobody[1] == pytest.approx(.7)
-    assert everybody[0] == pytest.approx(.3) and math.isnan(everybody[1])
+    ppv, npv = metrics.predictive_values(0.8, 0.9, [0, 0.25, 1])
+    assert ppv == pytest.approx([0, 0.2 / 0.275, 1]) and npv == pytest.approx([1, 0.675 / 0.725, 0])
+    nobody, everybody = metrics.predictive_values(0, 1, 0.3), metrics.predictive_values(1, 0, 0.3)
+    assert math.isnan(nobody[0]) and nobody[1] == pytest.approx(0.7)
+    assert everybody[0] == pytest.approx(0.3) and math.isnan(everybody[1])
 
 
 def test_decision_curve_by_hand():
-    curve = metrics.decision_curve([0, 0, 1, 1], [.1, .5, .5, .9])
-    assert curve.threshold.tolist() == [round(.02 * i, 2) for i in range(1, 50)]
+    curve = metrics.decision_curve([0, 0, 1, 1], [0.1, 0.5, 0.5, 0.9])
+    assert curve.threshold.tolist() == [round(0.02 * i, 2) for i in range(1, 50)]
     at = curve.set_index("threshold")
-    assert at.model[.5] == pytest.approx(.5 - .25) and at.everybody[.5] == pytest.approx(0)
-    assert at.model[.8] == pytest.approx(.25) and at.everybody[.8] == pytest.approx(.5 - 4 * .5)
+    assert at.model[0.5] == pytest.approx(0.5 - 0.25) and at.everybody[0.5] == pytest.approx(0)
+    assert at.model[0.8] == pytest.approx(0.25) and at.everybody[0.8] == pytest.approx(0.5 - 4 * 0.5)
 
 
 def test_spread_is_the_samples():
-    got = metrics.spread([dict(ece=.1, own=1, brier=.2), dict(ece=.3, own=2, brier=.2)], ("brier", "ece", "f1"))
+    got = metrics.spread([dict(ece=0.1, own=1, brier=0.2), dict(ece=0.3, own=2, brier=0.2)], ("brier", "ece", "f1"))
     assert got.figure.tolist() == ["brier", "ece"]
-    assert got[["mean", "sd", "lowest", "highest"]].to_numpy() == pytest.approx(np.array(
-        [[.2, 0, .2, .2], [.2, math.sqrt(.02), .1, .3]]))
+    assert got[["mean", "sd", "lowest", "highest"]].to_numpy() == pytest.approx(
+        np.array([[0.2, 0, 0.2, 0.2], [0.2, math.sqrt(0.02), 0.1, 0.3]])
+    )
 
 
 def test_image_statistics_by_hand():
@@ -344,15 +393,21 @@ def test_image_statistics_by_hand():
 def test_border_strip_is_a_plain_loop(shape):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     edges = [[i * s // 20 for i in range(21)] for s in shape]
-    want = [image[edges[0][r] : edges[0][r + 1], edges[1][c] : edges[1][c + 1]].mean()
-            for r in range(20) for c in range(20) if r in (0, 1, 18, 19) or c in (0, 1, 18, 19)]
+    want = [
+        image[edges[0][r] : edges[0][r + 1], edges[1][c] : edges[1][c + 1]].mean()
+        for r in range(20)
+        for c in range(20)
+        if r in (0, 1, 18, 19) or c in (0, 1, 18, 19)
+    ]
     got = metrics.border_strip([image, image[::-1]])
     assert got.shape == (2, 144) and got[0] == pytest.approx(want, rel=1e-5)
 
 
 def test_chance_auc_by_hand():
-    assert metrics.chance_auc(np.arange(100) % 2, range(100)) == pytest.approx(.5 + 1.96 * math.sqrt(101 / 30_000))
-    assert metrics.chance_auc([0, 0, 1, 1, 1], ["a", "b", "c", "d", "d"]) == pytest.approx(min(1, .5 + 1.96 * math.sqrt(5 / 48)))
+    assert metrics.chance_auc(np.arange(100) % 2, range(100)) == pytest.approx(0.5 + 1.96 * math.sqrt(101 / 30_000))
+    assert metrics.chance_auc([0, 0, 1, 1, 1], ["a", "b", "c", "d", "d"]) == pytest.approx(
+        min(1, 0.5 + 1.96 * math.sqrt(5 / 48))
+    )
     assert metrics.chance_auc([0, 1], ["a", "b"]) == 1.0
     assert math.isnan(metrics.chance_auc([1, 1], ["a", "b"])) and math.isnan(metrics.chance_auc([0, 0], ["a", "b"]))
 
@@ -380,16 +435,25 @@ def test_metadata_baseline_learns_from_train_alone():
     rows = pd.DataFrame(dict(y=np.arange(80) % 2, width=100, height=100, mode="L", format="PNG", bytes=5))
     train = rows.assign(mode=np.where(rows.y == 1, "RGB", "L"))
     p, varying = metrics.metadata_baseline(train, train[:7].assign(y=0))
-    assert varying == ["mode"] and len(p) == 7 and ((p > .5) == (train.y[:7] == 1)).all()
-    assert metrics.metadata_baseline(rows, rows[:3])[0].tolist() == [.5] * 3
+    assert varying == ["mode"] and len(p) == 7 and ((p > 0.5) == (train.y[:7] == 1)).all()
+    assert metrics.metadata_baseline(rows, rows[:3])[0].tolist() == [0.5] * 3
     larger = rows.assign(width=np.where(rows.y == 1, 300, 600), height=np.where(rows.y == 1, 200, 400))
     assert metrics.metadata_baseline(larger, larger[:3])[1] == ["width", "height"]  # one shape, two sizes
     flat = rows.assign(height=0)  # no shape is no division by zero
     assert metrics.metadata_baseline(flat, flat[:3])[1] == []
 
 
-@pytest.mark.parametrize("value, text", [(1 / 3, "0.333333"), (-1e-9, "0.0"), (np.float64(2.0000004), "2.0"), (np.inf, "null"),
-                                         (np.bool_(True), "true"), ((1, np.int8(2)), "[\n  1,\n  2\n ]")])
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (1 / 3, "0.333333"),
+        (-1e-9, "0.0"),
+        (np.float64(2.0000004), "2.0"),
+        (np.inf, "null"),
+        (np.bool_(True), "true"),
+        ((1, np.int8(2)), "[\n  1,\n  2\n ]"),
+    ],
+)
 def test_numbers_in_json(tmp_path, value, text):
     written = metrics.write_json(tmp_path / "m.json", {"é": value}).read_text(encoding="utf-8")
     assert written == f'{{\n  "é": {text}\n}}\n'.replace("[\n  1,\n  2\n ]", "[\n    1,\n    2\n  ]")
@@ -397,26 +461,64 @@ def test_numbers_in_json(tmp_path, value, text):
 
 # pictures
 
+
 def frame():
     rng = np.random.default_rng(0)
-    rows = pd.DataFrame(dict(patient=[f"P{i // 2}" for i in range(48)], y=np.arange(48) // 2 % 2, row=range(48), width=rng.integers(900, 1400, 48),
-                             height=1000, split=np.repeat(["train", "validation", "test"], 16)))
+    rows = pd.DataFrame(
+        dict(
+            patient=[f"P{i // 2}" for i in range(48)],
+            y=np.arange(48) // 2 % 2,
+            row=range(48),
+            width=rng.integers(900, 1400, 48),
+            height=1000,
+            split=np.repeat(["train", "validation", "test"], 16),
+        )
+    )
     rows["label"] = np.where(rows.y == 1, "PNEUMONIA", "NORMAL")
     return rng.integers(0, 256, (48, 32, 32), dtype=np.uint8), rows
 
 
 def drawings():
     images, rows = frame()
-    history = pd.DataFrame(dict(epoch=[1, 1, 2], phase=["head", "fine-tuning", "fine-tuning"], loss=[.6, .4, .3], val_loss=[.5, .4, .45], val_roc_auc=[.8, .9, .91]))
+    history = pd.DataFrame(
+        dict(
+            epoch=[1, 1, 2],
+            phase=["head", "fine-tuning", "fine-tuning"],
+            loss=[0.6, 0.4, 0.3],
+            val_loss=[0.5, 0.4, 0.45],
+            val_roc_auc=[0.8, 0.9, 0.91],
+        )
+    )
     y, p = scores()
     return {
-        "roc_plot": (y, p, .5), "pr_plot": (y, p, .5), "confusion_plot": (y, p, .5), "reliability_plot": (y, p), "score_histogram": (y, p, .5),
-        "interval_plot": (metrics.figures(y, p, .5), metrics.bootstrap(y, p, range(150), .5, n=20), metrics.REFERENCE), "history_plot": (history,),
-        "balance_plot": (rows,), "images_per_patient_plot": (rows,), "sizes_plot": (rows,), "grey_plot": (images, rows), "sharpness_plot": (images, rows),
-        "mean_images_plot": (images, rows), "image_grid": (images, rows, 1), "decision_plot": (y, p, .5),
-        "prevalence_plot": ((.9, .8, 1.), (.8, .7, .9)), "robustness_plot": (pd.DataFrame(dict(change=["none"], sensitivity=.9, specificity=.8, roc_auc=.9)),),
-        "deletion_plot": (pd.DataFrame(dict(share=[0, 1], deletion=[1, 0], deletion_random=[1, 0], insertion=[0, 1], insertion_random=[0, 1])),),
-        "randomisation_plot": (pd.DataFrame(dict(layer=["head"], correlation=.1, low=0., high=.2)),)}
+        "roc_plot": (y, p, 0.5),
+        "pr_plot": (y, p, 0.5),
+        "confusion_plot": (y, p, 0.5),
+        "reliability_plot": (y, p),
+        "score_histogram": (y, p, 0.5),
+        "interval_plot": (
+            metrics.figures(y, p, 0.5),
+            metrics.bootstrap(y, p, range(150), 0.5, n=20),
+            metrics.REFERENCE,
+        ),
+        "history_plot": (history,),
+        "balance_plot": (rows,),
+        "images_per_patient_plot": (rows,),
+        "sizes_plot": (rows,),
+        "grey_plot": (images, rows),
+        "sharpness_plot": (images, rows),
+        "mean_images_plot": (images, rows),
+        "image_grid": (images, rows, 1),
+        "decision_plot": (y, p, 0.5),
+        "prevalence_plot": ((0.9, 0.8, 1.0), (0.8, 0.7, 0.9)),
+        "robustness_plot": (pd.DataFrame(dict(change=["none"], sensitivity=0.9, specificity=0.8, roc_auc=0.9)),),
+        "deletion_plot": (
+            pd.DataFrame(
+                dict(share=[0, 1], deletion=[1, 0], deletion_random=[1, 0], insertion=[0, 1], insertion_random=[0, 1])
+            ),
+        ),
+        "randomisation_plot": (pd.DataFrame(dict(layer=["head"], correlation=0.1, low=0.0, high=0.2)),),
+    }
 
 
 def words(fig):
@@ -441,7 +543,7 @@ def test_no_figure_is_left_out():
 def test_style_stays_inside():
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30}):
-        fig = plots.roc_plot(*scores(), .5)
+        fig = plots.roc_plot(*scores(), 0.5)
     assert dict(mpl.rcParams) == before and fig.axes[0].xaxis.label.get_size() == 9
     assert fig._repr_png_().startswith(b"\x89PNG")
 
@@ -459,15 +561,16 @@ def test_thin_tables_draw():
         plots.mean_images_plot(images, flat[flat.label == "NORMAL"])
     with pytest.raises(plots.PlotError, match="no rows"):
         plots.balance_plot(rows[:0])
-    plots.history_plot(pd.DataFrame(dict(epoch=[1], loss=[.5])))._repr_png_()
-    for p in ([0., 1.], [.5, .5]):
+    plots.history_plot(pd.DataFrame(dict(epoch=[1], loss=[0.5])))._repr_png_()
+    for p in ([0.0, 1.0], [0.5, 0.5]):
         for draw in (plots.roc_plot, plots.pr_plot, plots.confusion_plot, plots.score_histogram):
-            draw([0, 1], p, .5)
+            draw([0, 1], p, 0.5)
         plots.reliability_plot([0, 1], p)
-        plots.interval_plot(metrics.figures([0, 1], p, .5), {})._repr_png_()
+        plots.interval_plot(metrics.figures([0, 1], p, 0.5), {})._repr_png_()
 
 
 # reports
+
 
 @pytest.mark.parametrize("name, parameters", [("eda", ["images", "seed"]), ("evaluate", ["bootstrap", "seed"])])
 def test_report_parameters(name, parameters):

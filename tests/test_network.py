@@ -103,7 +103,14 @@ def test_shipped_bundle():
     metrics = json.loads((SHIPPED / "metrics.json").read_text())
     assert metrics["model"]["hash"] == bundle.hash  # the figures are this model's
     readme = (SHIPPED / "README.md").read_text()
-    for word in ("Kermany", "CC BY 4.0", "10.17632/rscbjbr9sj", bundle.hash, "Not a medical device", f"{metrics['test']['roc_auc']:.4f}"):
+    for word in (
+        "Kermany",
+        "CC BY 4.0",
+        "10.17632/rscbjbr9sj",
+        bundle.hash,
+        "Not a medical device",
+        f"{metrics['test']['roc_auc']:.4f}",
+    ):
         assert word in readme
 
 

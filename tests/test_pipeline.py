@@ -49,7 +49,9 @@ def test_everything_is_there(project):
         assert "SYNTHETIC" in page and "ot a medical device" in page, name
         nb = nbformat.read(project / f"reports/{name}.ipynb", as_version=4)
         nbformat.validate(nb)
-        assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip()), f"{name} was not run to its end"
+        assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip()), (
+            f"{name} was not run to its end"
+        )
         assert not re.search(r'<(script|link|img)[^>]*(src|href)="https?:', page), f"{name}.html asks the network"
     metrics = json.loads((project / "reports/metrics.json").read_text())
     for key in ("accuracy", "sensitivity", "specificity", "precision", "f1", "roc_auc", "average_precision", "brier"):
@@ -69,8 +71,13 @@ def test_reports_do_not_depend_on_the_machine(project):
 
 def test_metrics_and_plots_are_known_to_dvc(project):
     shown = json.loads(run(["dvc", "metrics", "show", "--json"], project).stdout)
-    known, written = shown[""]["data"]["reports/metrics.json"]["data"], json.loads((project / "reports/metrics.json").read_text())
-    assert known["test"]["roc_auc"] == written["test"]["roc_auc"]  # how good so short a training is, is luck: tests/accept_sample.py looks at the real sample
+    known, written = (
+        shown[""]["data"]["reports/metrics.json"]["data"],
+        json.loads((project / "reports/metrics.json").read_text()),
+    )
+    assert (
+        known["test"]["roc_auc"] == written["test"]["roc_auc"]
+    )  # how good so short a training is, is luck: tests/accept_sample.py looks at the real sample
     plots = json.loads(run(["dvc", "plots", "show", "--json"], project).stdout)["data"]
     assert len(plots) >= 4
 
@@ -104,12 +111,19 @@ def test_evaluate_parameter_runs_evaluate_alone(copy):
 
 def test_experiment_reaches_the_notebook(copy):
     "Run, show, diff, apply; MLflow knows it by the name that DVC does."
-    run(["dvc", "exp", "run", "-n", "slower", "-S", "train.learning_rate=2e-4", "-S", "train.epochs=1", "evaluate"], copy)
+    run(
+        ["dvc", "exp", "run", "-n", "slower", "-S", "train.learning_rate=2e-4", "-S", "train.epochs=1", "evaluate"],
+        copy,
+    )
     nb = nbformat.read(copy / "reports/train.ipynb", as_version=4)
     injected = next(c.source for c in nb.cells if "injected-parameters" in c.metadata.get("tags", []))
     assert "learning_rate = 0.0002" in injected and "epochs = 1" in injected
     newest = runs(copy)[0]
-    assert newest.data.params["learning_rate"] == "0.0002" and newest.info.run_name == newest.data.tags["dvc_experiment"] == "slower" and "test_roc_auc" in newest.data.metrics
+    assert (
+        newest.data.params["learning_rate"] == "0.0002"
+        and newest.info.run_name == newest.data.tags["dvc_experiment"] == "slower"
+        and "test_roc_auc" in newest.data.metrics
+    )
     assert "slower" in run(["dvc", "exp", "show", "--csv", "--only-changed"], copy).out
     diff = run(["dvc", "exp", "diff", "main", "slower", "--md"], copy).out
     assert "train.learning_rate" in diff and "test.roc_auc" in diff
@@ -128,7 +142,11 @@ def test_temporary_experiment_is_recorded_in_the_project(copy):
 
 @pytest.mark.parametrize(
     "change, message",
-    [({"lr": 0.1}, "gives lr, which train.ipynb doesn't know"), ({"epochs": "ten"}, "epochs is 'ten'"), ({"epochs": 0}, "at least 1")],
+    [
+        ({"lr": 0.1}, "gives lr, which train.ipynb doesn't know"),
+        ({"epochs": "ten"}, "epochs is 'ten'"),
+        ({"epochs": 0}, "at least 1"),
+    ],
 )
 def test_wrong_parameters_are_errors(copy, change, message):
     set_params(copy, {"train": change})
@@ -136,10 +154,12 @@ def test_wrong_parameters_are_errors(copy, change, message):
     assert done.returncode and message in done.out
 
 
-@pytest.mark.parametrize("tracked", [None, "x", {"experiment": None}, {"experiment": 2024}, {"experiment": ""},
-                                     {"required": "no"}, {"required": 0}])
+@pytest.mark.parametrize(
+    "tracked",
+    [None, "x", {"experiment": None}, {"experiment": 2024}, {"experiment": ""}, {"required": "no"}, {"required": 0}],
+)
 def test_wrong_settings_of_tracking_are_named(tmp_path, tracked):
-    "Before anything is run: `required: \"no\"` would be true."
+    'Before anything is run: `required: "no"` would be true.'
     for name in ("dvc.yaml", "params.yaml", "nbs/pipeline/train.ipynb"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -227,8 +247,14 @@ def test_training_again_gives_the_same(project, copy):
     assert "reports/evaluate.ipynb" not in stored  # the one that lies there is of an earlier training
     assert str(copy) in r.info.artifact_uri
     stage("evaluate", copy)
-    for path in ("reports/train.ipynb", "reports/train.html", "models/bundle/model.onnx", "reports/evaluate.ipynb", "reports/evaluate.html",
-                 "reports/metrics.json"):
+    for path in (
+        "reports/train.ipynb",
+        "reports/train.html",
+        "models/bundle/model.onnx",
+        "reports/evaluate.ipynb",
+        "reports/evaluate.html",
+        "reports/metrics.json",
+    ):
         assert (copy / path).read_bytes() == (project / path).read_bytes(), path
 
 
@@ -263,7 +289,9 @@ def test_reports_twice_are_identical(project, copy):
         stage(name, copy)
         for path in (f"reports/{name}.ipynb", f"reports/{name}.html"):
             assert (copy / path).read_bytes() == (project / path).read_bytes(), path
-    assert (copy / "data/prepared/manifest.parquet").read_bytes() == (project / "data/prepared/manifest.parquet").read_bytes()
+    assert (copy / "data/prepared/manifest.parquet").read_bytes() == (
+        project / "data/prepared/manifest.parquet"
+    ).read_bytes()
 
 
 # --- failures
@@ -344,7 +372,9 @@ np.save("out.npy", model.predict(images[..., None]))
 """
     run([sys.executable, "-c", code], project)
     images = np.load(project / "data/prepared/images.npy")[:8]
-    np.testing.assert_allclose(np.load(project / "out.npy")[:, 0], load_bundle(project / "models/bundle").logits(images), atol=1e-3)
+    np.testing.assert_allclose(
+        np.load(project / "out.npy")[:, 0], load_bundle(project / "models/bundle").logits(images), atol=1e-3
+    )
 
 
 def test_server_that_does_not_answer(copy):
@@ -367,14 +397,32 @@ def test_server_that_hangs(copy):
         began = time.monotonic()
         done = stage("train", copy, check=False, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{s.getsockname()[1]}")
     assert done.returncode and "doesn't work" in done.out
-    assert time.monotonic() - began < 15  # the 10 s of the promise, and the start of Python and MLflow on a busy machine
+    assert (
+        time.monotonic() - began < 15
+    )  # the 10 s of the promise, and the start of Python and MLflow on a busy machine
 
 
 def test_real_server_records(copy, tmp_path):
     port = free_port()
-    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri",
-                               f"sqlite:///{tmp_path}/server.db", "--default-artifact-root", str(tmp_path / "artifacts")],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            f"sqlite:///{tmp_path}/server.db",
+            "--default-artifact-root",
+            str(tmp_path / "artifacts"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         deadline = time.monotonic() + 90
         while True:
@@ -397,7 +445,19 @@ def test_real_server_records(copy, tmp_path):
 def test_store_does_not_follow_the_working_directory(copy):
     run([sys.executable, "-m", "xraypneu.stage", "evaluate"], copy / "nbs/pipeline")
     # and as somebody who opens the notebook, without the runner
-    run(["jupyter", "nbconvert", "--execute", "--to", "notebook", "--output-dir", str(copy), "nbs/pipeline/evaluate.ipynb"], copy)
+    run(
+        [
+            "jupyter",
+            "nbconvert",
+            "--execute",
+            "--to",
+            "notebook",
+            "--output-dir",
+            str(copy),
+            "nbs/pipeline/evaluate.ipynb",
+        ],
+        copy,
+    )
     assert [p.relative_to(copy) for p in copy.rglob("mlflow.db")] == [Path("mlflow.db")]
     assert len(runs(copy)) == 1
 

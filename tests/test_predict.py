@@ -55,18 +55,45 @@ def odd_files(folder, film):
     exif[0x0112] = 6
     png = encoded(wide)
     files = {
-        "grey.png": (png, None), "rgb.png": (encoded(wide, mode="RGB"), None), "rgba.png": (encoded(wide, mode="RGBA"), None), "palette.png": (encoded(wide, mode="P"), None),
-        "la.png": (encoded(wide, mode="LA"), None), "bits.png": (encoded(wide, mode="1"), None), "grey.jpg": (encoded(wide, "JPEG"), None), "rgb.jpg": (encoded(wide, "JPEG", "RGB"), None),
-        "cmyk.jpg": (encoded(wide, "JPEG", "CMYK"), None), "progressive.jpg": (encoded(wide, "JPEG", progressive=True), None), "turned.jpg": (encoded(wide, "JPEG", exif=exif), None),
-        "grey.tif": (encoded(wide, "TIFF"), None), "lzw.tif": (encoded(wide, "TIFF", compression="tiff_lzw"), None), "grey.bmp": (encoded(wide, "BMP"), None), "lossy.webp": (encoded(wide, "WEBP"), None),
-        "wrong-ending.dcm": (png, None), "no-ending": (png, None), "tiny.png": (encoded(wide[:3, :3]), None), "line.png": (encoded(wide[:1]), None),
-        "half.png": (png[: len(png) // 2], "truncated"), "half.jpg": (encoded(wide, "JPEG")[:3000], "truncated"), "head.png": (png[:20], "truncated"), "empty.png": (b"", "empty"),
-        "text.png": (b"not a picture at all", "not_image"), "page.html": (b"<html><img onerror=alert(1)>", "not_image"), "paper.pdf": (b"%PDF-1.7 ...", "unsupported"), "loop.gif": (encoded(wide, "GIF"), "unsupported"),
-        "zeros.bin": (bytes(5000), "not_image"), "array.npy": (b"\x93NUMPY\x01\x00", "unsupported"), "dicom-head.dcm": (bytes(128) + b"DICM", "unsupported"), "numbers.csv": (b"a,b\n1,2\n", "not_image"),
-        "=cmd|calc!A1.png": (b"x", "not_image"), "‮gnp.txt": (b"x", "not_image"), "n" * 200 + ".png": (b"x", "not_image"), "new\nline.png": (b"x", "not_image"),
+        "grey.png": (png, None),
+        "rgb.png": (encoded(wide, mode="RGB"), None),
+        "rgba.png": (encoded(wide, mode="RGBA"), None),
+        "palette.png": (encoded(wide, mode="P"), None),
+        "la.png": (encoded(wide, mode="LA"), None),
+        "bits.png": (encoded(wide, mode="1"), None),
+        "grey.jpg": (encoded(wide, "JPEG"), None),
+        "rgb.jpg": (encoded(wide, "JPEG", "RGB"), None),
+        "cmyk.jpg": (encoded(wide, "JPEG", "CMYK"), None),
+        "progressive.jpg": (encoded(wide, "JPEG", progressive=True), None),
+        "turned.jpg": (encoded(wide, "JPEG", exif=exif), None),
+        "grey.tif": (encoded(wide, "TIFF"), None),
+        "lzw.tif": (encoded(wide, "TIFF", compression="tiff_lzw"), None),
+        "grey.bmp": (encoded(wide, "BMP"), None),
+        "lossy.webp": (encoded(wide, "WEBP"), None),
+        "wrong-ending.dcm": (png, None),
+        "no-ending": (png, None),
+        "tiny.png": (encoded(wide[:3, :3]), None),
+        "line.png": (encoded(wide[:1]), None),
+        "half.png": (png[: len(png) // 2], "truncated"),
+        "half.jpg": (encoded(wide, "JPEG")[:3000], "truncated"),
+        "head.png": (png[:20], "truncated"),
+        "empty.png": (b"", "empty"),
+        "text.png": (b"not a picture at all", "not_image"),
+        "page.html": (b"<html><img onerror=alert(1)>", "not_image"),
+        "paper.pdf": (b"%PDF-1.7 ...", "unsupported"),
+        "loop.gif": (encoded(wide, "GIF"), "unsupported"),
+        "zeros.bin": (bytes(5000), "not_image"),
+        "array.npy": (b"\x93NUMPY\x01\x00", "unsupported"),
+        "dicom-head.dcm": (bytes(128) + b"DICM", "unsupported"),
+        "numbers.csv": (b"a,b\n1,2\n", "not_image"),
+        "=cmd|calc!A1.png": (b"x", "not_image"),
+        "‮gnp.txt": (b"x", "not_image"),
+        "n" * 200 + ".png": (b"x", "not_image"),
+        "new\nline.png": (b"x", "not_image"),
     }
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as z: z.writestr("film.png", png)
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("film.png", png)
     files["films.zip"] = archive.getvalue(), "unsupported"
     frames = io.BytesIO()
     Image.fromarray(film).save(frames, "TIFF", save_all=True, append_images=[Image.fromarray(film)])
@@ -82,12 +109,33 @@ def odd_files(folder, film):
     sixteen.save(folder / "sixteen.tif")
     (folder / "a-folder.png").mkdir()
     (folder / "dangling.png").symlink_to(folder / "gone")
-    out |= {str(folder / "sixteen.png"): None, str(folder / "sixteen.tif"): None, str(folder / "a-folder.png"): "directory", str(folder / "dangling.png"): "missing", str(folder / "nowhere.png"): "missing"}
-    for name, code in (("CT_small.dcm", None), ("MR_small.dcm", None), ("MR_small_RLE.dcm", None), ("MR_small_bigendian.dcm", None), ("JPEG-lossy.dcm", "codec"), ("image_dfl.dcm", "unsupported"),
-                       ("MR_truncated.dcm", "truncated"), ("no_meta.dcm", "not_image"), ("rtplan.dcm", "empty"), ("SC_rgb_small_odd.dcm", None), ("JPEG2000.dcm", None), ("emri_small.dcm", "multiframe")):
-        try: path = get_testdata_file(name, download=False)
-        except Exception: path = None  # pydicom downloads some of its files; those are not for here
-        if path: out[path] = code
+    out |= {
+        str(folder / "sixteen.png"): None,
+        str(folder / "sixteen.tif"): None,
+        str(folder / "a-folder.png"): "directory",
+        str(folder / "dangling.png"): "missing",
+        str(folder / "nowhere.png"): "missing",
+    }
+    for name, code in (
+        ("CT_small.dcm", None),
+        ("MR_small.dcm", None),
+        ("MR_small_RLE.dcm", None),
+        ("MR_small_bigendian.dcm", None),
+        ("JPEG-lossy.dcm", "codec"),
+        ("image_dfl.dcm", "unsupported"),
+        ("MR_truncated.dcm", "truncated"),
+        ("no_meta.dcm", "not_image"),
+        ("rtplan.dcm", "empty"),
+        ("SC_rgb_small_odd.dcm", None),
+        ("JPEG2000.dcm", None),
+        ("emri_small.dcm", "multiframe"),
+    ):
+        try:
+            path = get_testdata_file(name, download=False)
+        except Exception:
+            path = None  # pydicom downloads some of its files; those are not for here
+        if path:
+            out[path] = code
     return out
 
 
@@ -110,7 +158,13 @@ def test_odd_files_each_get_a_prediction_or_a_reason(predictor, odd):
 
 
 def test_command_goes_on_over_odd_files(odd, tmp_path):
-    done = subprocess.run([sys.executable, "-m", "xraypneu.cli", "predict", "--csv", "--overlay", str(tmp_path / "maps"), *odd], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+    done = subprocess.run(
+        [sys.executable, "-m", "xraypneu.cli", "predict", "--csv", "--overlay", str(tmp_path / "maps"), *odd],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == len(odd)
@@ -118,8 +172,15 @@ def test_command_goes_on_over_odd_files(odd, tmp_path):
         assert bool(row["error"]) is (code is not None), row
     maps = list((tmp_path / "maps").iterdir())
     assert len(maps) == sum(code is None for code in odd.values())
-    for m in maps: Image.open(m).verify()
-    table = subprocess.run([sys.executable, "-m", "xraypneu.cli", "predict", *odd], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+    for m in maps:
+        Image.open(m).verify()
+    table = subprocess.run(
+        [sys.executable, "-m", "xraypneu.cli", "predict", *odd],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
     assert table.returncode == 1 and f"of {len(odd)} files could not be read" in table.stdout
     assert "\u202e" not in table.stdout and all(line.isprintable() for line in table.stdout.splitlines())
 
@@ -135,11 +196,22 @@ def test_ctrl_c_ends_the_command_with_a_sentence(monkeypatch, capsys):
 
 def test_command_exit_status_and_words(tmp_path, films):
     Image.fromarray(films[0]).save(tmp_path / "a.png")
-    run = lambda *argv: subprocess.run([sys.executable, "-m", "xraypneu.cli", *argv], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+    run = lambda *argv: subprocess.run(
+        [sys.executable, "-m", "xraypneu.cli", *argv],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
     good = run("predict", "--json", "a.png")
     assert good.returncode == 0 and json.loads(good.stdout)["bundle"] == load_bundle().hash
     assert run("predict", "a.png", "b.png").returncode == 1
-    for argv, word in ((["predict"], "FILE"), (["predict", "--bundle", "gone", "a.png"], "no bundle in gone"), (["predict", "--overlay", "a.png", "a.png"], "a.png"), (["predict", "--precision", "int4", "a.png"], "int8")):
+    for argv, word in (
+        (["predict"], "FILE"),
+        (["predict", "--bundle", "gone", "a.png"], "no bundle in gone"),
+        (["predict", "--overlay", "a.png", "a.png"], "a.png"),
+        (["predict", "--precision", "int4", "a.png"], "int8"),
+    ):
         done = run(*argv)
         assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr, done.stderr
     info = run("info")
@@ -159,12 +231,14 @@ def test_stream_stays_flat(predictor, films):
     data = encoded(films[0], "JPEG")
 
     def stream(n):
-        for _ in range(n): yield bytes(data)
+        for _ in range(n):
+            yield bytes(data)
 
     def peak(n):
         gc.collect()
         tracemalloc.start()
-        for _ in predictor.predict_batch(stream(n), keep_pixels=False): pass
+        for _ in predictor.predict_batch(stream(n), keep_pixels=False):
+            pass
         top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return top
@@ -202,7 +276,13 @@ def real_films():
     return np.stack([to_square(read_radiograph(p).pixels, 224) for p in sorted(REAL.rglob("*.jpeg"))])
 
 
-@pytest.mark.parametrize("which", ["synthetic", pytest.param("real", marks=pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data/chest_xray here"))])
+@pytest.mark.parametrize(
+    "which",
+    [
+        "synthetic",
+        pytest.param("real", marks=pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data/chest_xray here")),
+    ],
+)
 def test_keras_gives_the_same_probabilities(films, which):
     images = films if which == "synthetic" else real_films()
     bundle = load_bundle()
@@ -243,7 +323,9 @@ def test_registered_models(project):
     client = mlflow.MlflowClient(uri)
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
     version = client.get_model_version_by_alias("xraypneu", "candidate")  # the training registered it
-    assert version.run_id == run.info.run_id and version.tags["bundle_hash"] == load_bundle(project / "models/bundle").hash
+    assert (
+        version.run_id == run.info.run_id and version.tags["bundle_hash"] == load_bundle(project / "models/bundle").hash
+    )
     client.set_registered_model_alias("xraypneu", "champion", version.version)
     with pytest.MonkeyPatch.context() as m:
         m.setenv("MLFLOW_TRACKING_URI", uri)
@@ -279,7 +361,11 @@ def test_one_damaged_file_of_six_is_one_error(predictor, films, tmp_path):
     assert got[2].name == "2.png" and got[2].code == "unreadable"
     assert all("the picture is coloured" in g.reasons for g in got if not isinstance(g, ImageError))
     done = subprocess.run(
-        [sys.executable, "-m", "xraypneu.cli", "predict", "--csv", *map(str, paths)], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}
+        [sys.executable, "-m", "xraypneu.cli", "predict", "--csv", *map(str, paths)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -353,7 +439,10 @@ def test_overlays_of_large_pictures_stay_small(tmp_path):
     code += "print(status, int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024)"
     done = subprocess.run(
         [sys.executable, "-c", code, "predict", "--overlay", "maps", *files],
-        cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
     )
     status, megabytes = done.stdout.split("\n")[-2].split()
     assert status == "0" and int(megabytes) < 700, done

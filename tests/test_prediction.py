@@ -22,9 +22,9 @@ from xraypneu.predict import NORMAL, PNEUMONIA, STRANGE, UNSURE, Prediction, Pre
 from xraypneu.sample import draw_radiograph
 
 
-def rules(threshold=.4, low=None, high=None, known=None):
+def rules(threshold=0.4, low=None, high=None, known=None):
     "A bundle as far as `verdicts` looks at it."
-    own = {"conformal": {"low": low, "high": high, "coverage": .9}} if low is not None else {}
+    own = {"conformal": {"low": low, "high": high, "coverage": 0.9}} if low is not None else {}
     return SimpleNamespace(threshold=threshold, own=own, known=known)
 
 
@@ -40,55 +40,81 @@ def film():
 
 def made(map=None, **kw):
     "A prediction by hand."
-    given = dict(name="a.png", probability=.25, label="NORMAL", verdict="NORMAL", reasons=("one", "two"), threshold=.5,
-                 strange=.5, map=np.zeros((7, 7), np.float32) if map is None else np.float32(map), bundle="b" * 64)
+    given = dict(
+        name="a.png",
+        probability=0.25,
+        label="NORMAL",
+        verdict="NORMAL",
+        reasons=("one", "two"),
+        threshold=0.5,
+        strange=0.5,
+        map=np.zeros((7, 7), np.float32) if map is None else np.float32(map),
+        bundle="b" * 64,
+    )
     return Prediction(**{**given, **kw})
 
 
 # verdicts
 
+
 def test_the_operating_point_itself_is_pneumonia():
-    p = [.4, np.nextafter(.4, 0), 0, 1]
+    p = [0.4, np.nextafter(0.4, 0), 0, 1]
     assert verdicts(rules(), p)[0].tolist() == [PNEUMONIA, NORMAL, NORMAL, PNEUMONIA]
-    assert verdicts(rules(), p, threshold=.9)[0].tolist() == [NORMAL, NORMAL, NORMAL, PNEUMONIA]
+    assert verdicts(rules(), p, threshold=0.9)[0].tolist() == [NORMAL, NORMAL, NORMAL, PNEUMONIA]
     assert verdicts(rules(), p, threshold=0)[0].tolist() == [PNEUMONIA] * 4
 
 
 def test_limits_belong_to_what_is_possible():
-    overlap = verdicts(rules(.4, low=.3, high=.6), [.3, np.nextafter(.3, 0), .6, np.nextafter(.6, 1)])[0]
+    overlap = verdicts(rules(0.4, low=0.3, high=0.6), [0.3, np.nextafter(0.3, 0), 0.6, np.nextafter(0.6, 1)])[0]
     assert overlap.tolist() == [UNSURE, NORMAL, UNSURE, PNEUMONIA]
-    gap = verdicts(rules(.4, low=.6, high=.3), [.3, np.nextafter(.3, 1), .6, np.nextafter(.6, 0)])[0]
+    gap = verdicts(rules(0.4, low=0.6, high=0.3), [0.3, np.nextafter(0.3, 1), 0.6, np.nextafter(0.6, 0)])[0]
     assert gap.tolist() == [NORMAL, UNSURE, PNEUMONIA, UNSURE]
-    other = verdicts(rules(.4, low=.3, high=.2), [.1, .35, .5])[0]
+    other = verdicts(rules(0.4, low=0.3, high=0.2), [0.1, 0.35, 0.5])[0]
     assert other.tolist() == [NORMAL, UNSURE, PNEUMONIA]  # only PNEUMONIA is possible, but not called
 
 
 def test_features_beyond_the_limit_overrule():
     seen = []
-    known = SimpleNamespace(score=lambda features: seen.append(features) or np.array([.5, 1., 2.]))
-    out, strange = verdicts(rules(known=known), [.1, .9, .9], features="f")
-    assert out.tolist() == [NORMAL, STRANGE, STRANGE] and strange.tolist() == [.5, 1, 2] and seen == ["f"]
-    out, strange = verdicts(rules(known=known), [.1, .9, .9])
+    known = SimpleNamespace(score=lambda features: seen.append(features) or np.array([0.5, 1.0, 2.0]))
+    out, strange = verdicts(rules(known=known), [0.1, 0.9, 0.9], features="f")
+    assert out.tolist() == [NORMAL, STRANGE, STRANGE] and strange.tolist() == [0.5, 1, 2] and seen == ["f"]
+    out, strange = verdicts(rules(known=known), [0.1, 0.9, 0.9])
     assert out.tolist() == [NORMAL, PNEUMONIA, PNEUMONIA] and np.isnan(strange).all()
-    assert np.isnan(verdicts(rules(), [.1], features="f")[1]).all()
+    assert np.isnan(verdicts(rules(), [0.1], features="f")[1]).all()
 
 
 # colours and words
 
+
 def test_cividis_runs_from_blue_to_yellow():
-    assert cividis([0., 1., -3., 4.]).tolist() == [[0, 34, 78], [254, 232, 56]] * 2
+    assert cividis([0.0, 1.0, -3.0, 4.0]).tolist() == [[0, 34, 78], [254, 232, 56]] * 2
     steps = cividis(np.linspace(0, 1, 52))
     assert steps.shape == (52, 3) and steps.dtype == np.uint8 and np.array_equal(steps, module._CIVIDIS)
     between = (steps[10].astype(float) + steps[11]) / 2
-    assert np.abs(cividis([10.5 / 51])[0] - between).max() <= .5
+    assert np.abs(cividis([10.5 / 51])[0] - between).max() <= 0.5
     assert cividis(np.zeros((2, 3))).shape == (2, 3, 3)
     assert (np.diff(steps.astype(int) @ [299, 587, 114]) > 0).all()  # ever lighter
 
 
-@pytest.mark.parametrize("y, x, words", [
-    (0, 0, "upper left"), (1, 6, "upper right"), (6, 0, "lower left"), (5, 5, "lower right"), (0, 3, "upper"),
-    (6, 3, "lower"), (3, 0, "left"), (3, 6, "right"), (3, 3, "in the middle"), (2, 2, "upper left"), (3, 4, "in the middle"),
-    (5, 3, "lower"), (3, 5, "right"), (4, 4, "in the middle")])
+@pytest.mark.parametrize(
+    "y, x, words",
+    [
+        (0, 0, "upper left"),
+        (1, 6, "upper right"),
+        (6, 0, "lower left"),
+        (5, 5, "lower right"),
+        (0, 3, "upper"),
+        (6, 3, "lower"),
+        (3, 0, "left"),
+        (3, 6, "right"),
+        (3, 3, "in the middle"),
+        (2, 2, "upper left"),
+        (3, 4, "in the middle"),
+        (5, 3, "lower"),
+        (3, 5, "right"),
+        (4, 4, "in the middle"),
+    ],
+)
 def test_where_in_words(y, x, words):
     map = np.zeros((7, 7))
     map[y, x] = 1
@@ -97,9 +123,17 @@ def test_where_in_words(y, x, words):
 
 def test_plain_values():
     got = made(strange=float("nan")).to_dict()
-    assert got == {"name": "a.png", "verdict": "NORMAL", "probability": .25, "label": "NORMAL", "threshold": .5,
-                   "strange": None, "reasons": ["one", "two"], "bundle": "b" * 64}
-    assert json.loads(json.dumps(made().to_dict()))["strange"] == .5
+    assert got == {
+        "name": "a.png",
+        "verdict": "NORMAL",
+        "probability": 0.25,
+        "label": "NORMAL",
+        "threshold": 0.5,
+        "strange": None,
+        "reasons": ["one", "two"],
+        "bundle": "b" * 64,
+    }
+    assert json.loads(json.dumps(made().to_dict()))["strange"] == 0.5
 
 
 def test_a_prediction_is_itself_alone():
@@ -111,22 +145,22 @@ def test_a_prediction_is_itself_alone():
 def test_the_map_as_a_picture():
     map = np.array([[-10, 5], [0, 50]])
     picture = made(map).map_image((2, 2))
-    want = cividis(np.array([[0, .75], [.5, 1]]))
+    want = cividis(np.array([[0, 0.75], [0.5, 1]]))
     assert picture.mode == "RGB" and np.array_equal(np.asarray(picture), want)
     assert made(map).map_image((30, 20)).size == (30, 20)
 
 
 def test_overlay_blends():
     pixels = np.full((20, 30), 100, np.uint8)
-    p = made(np.full((2, 2), 10.), pixels=pixels)
-    yellow = cividis([1.])[0]
-    for opacity in (0, .25, .5, 1):
+    p = made(np.full((2, 2), 10.0), pixels=pixels)
+    yellow = cividis([1.0])[0]
+    for opacity in (0, 0.25, 0.5, 1):
         want = np.rint(100 + opacity * (yellow.astype(float) - 100))
         got = np.asarray(p.overlay(opacity))
         assert got.shape == (20, 30, 3) and np.abs(got[9, 9] - want).max() <= 1
-    assert np.array_equal(np.asarray(p.overlay()), np.asarray(p.overlay(.5)))
+    assert np.array_equal(np.asarray(p.overlay()), np.asarray(p.overlay(0.5)))
     assert made(pixels=None).overlay(pixels=pixels).size == (30, 20)
-    for wrong in (-.1, 1.1, 2):
+    for wrong in (-0.1, 1.1, 2):
         with pytest.raises(ValueError, match="from 0 to 1"):
             p.overlay(wrong)
     with pytest.raises(ValueError, match="not kept"):
@@ -146,11 +180,17 @@ def test_html_shows_pictures_and_is_safe():
 
 # one image
 
+
 def test_names(predictor, film, tmp_path):
     Image.fromarray(film).save(tmp_path / "film.png")
     path = tmp_path / "film.png"
-    got = [predictor.predict(path).name, predictor.predict(str(path)).name, predictor.predict(film).name,
-           predictor.predict(path.read_bytes()).name, predictor.predict(film, name="mine").name]
+    got = [
+        predictor.predict(path).name,
+        predictor.predict(str(path)).name,
+        predictor.predict(film).name,
+        predictor.predict(path.read_bytes()).name,
+        predictor.predict(film, name="mine").name,
+    ]
     assert got == ["film.png", "film.png", "ndarray", "bytes", "mine"]
 
 
@@ -188,14 +228,15 @@ def test_label_and_reasons_follow_the_verdict(predictor, film):
 
 def test_unsure_says_why(predictor, film):
     p = predictor.predict(film).probability
-    for low, high, both in ((p - .01, p + .01, True), (p, p, True), (p + .01, p - .01, False)):
-        info = {**predictor.bundle.info, "conformal": {"low": low, "high": high, "coverage": .9}}
+    for low, high, both in ((p - 0.01, p + 0.01, True), (p, p, True), (p + 0.01, p - 0.01, False)):
+        info = {**predictor.bundle.info, "conformal": {"low": low, "high": high, "coverage": 0.9}}
         got = Predictor(dataclasses.replace(predictor.bundle, info=info)).predict(film)
         assert got.strange < 1 and got.verdict == UNSURE and "90%" in " ".join(got.reasons)
         assert ("both" in got.reasons[-1]) is both
 
 
 # streams
+
 
 def test_stream_in_order_with_errors_in_their_places(predictor, film):
     other = film[:, ::-1].copy()
@@ -213,9 +254,11 @@ def test_stream_in_order_with_errors_in_their_places(predictor, film):
     assert np.array_equal(kept.pixels, film)
 
 
-@pytest.mark.parametrize("kw", [{"errors": "ignore"}, {"batch_size": 0}, {"workers": 0}, {"batch_size": -1}, {"workers": -1}])
+@pytest.mark.parametrize(
+    "kw", [{"errors": "ignore"}, {"batch_size": 0}, {"workers": 0}, {"batch_size": -1}, {"workers": -1}]
+)
 def test_stream_parameters(predictor, kw):
-    (name, value), = kw.items()
+    ((name, value),) = kw.items()
     hint = "give 'raise' or 'return'" if name == "errors" else "give at least 1"
     with pytest.raises(ValueError, match=f"{name}.* {value!r}.*: {hint}"):
         list(predictor.predict_batch([], **kw))
@@ -223,10 +266,12 @@ def test_stream_parameters(predictor, kw):
 
 def test_a_stream_reads_a_bounded_number_ahead(predictor, film):
     taken = []
+
     def endless():
         while True:
             taken.append(len(taken))
             yield film
+
     stream = predictor.predict_batch(endless(), batch_size=3, workers=2)
     for i in range(1, 8):
         next(stream)
@@ -235,7 +280,7 @@ def test_a_stream_reads_a_bounded_number_ahead(predictor, film):
     for _ in range(100):
         if threading.active_count() < 20:
             break
-        time.sleep(.02)
+        time.sleep(0.02)
     assert threading.active_count() < 20
 
 
@@ -272,6 +317,7 @@ def test_a_folder_may_be_called_like_an_address(monkeypatch, tmp_path, predictor
 
 # limits of one prediction
 
+
 def changed(predictor, known=None, **info):
     "The predictor with another decision: keys of bundle.json, or what tells strange features."
     bundle = dataclasses.replace(predictor.bundle, info={**predictor.bundle.info, **info})
@@ -286,9 +332,11 @@ def test_the_label_at_exactly_the_operating_point(predictor, film):
         assert got.reasons == ()
 
 
-@pytest.mark.parametrize("score, refused", [(0., False), (np.nextafter(1., 0), False), (1., True), (1.26, True)])
+@pytest.mark.parametrize("score, refused", [(0.0, False), (np.nextafter(1.0, 0), False), (1.0, True), (1.26, True)])
 def test_the_reason_of_strange_features(predictor, film, score, refused):
-    got = changed(predictor, SimpleNamespace(score=lambda features: np.full(len(features), score)), conformal=None).predict(film)
+    got = changed(
+        predictor, SimpleNamespace(score=lambda features: np.full(len(features), score)), conformal=None
+    ).predict(film)
     assert got.strange == score and (got.verdict == STRANGE) is refused
     said = f"its features are unlike those of the training images: {score:.1f}, where 1 is the limit"
     assert got.reasons == ((said,) if refused else ())
@@ -297,10 +345,18 @@ def test_the_reason_of_strange_features(predictor, film, score, refused):
 def test_an_unsure_film_with_its_numbers(predictor, film):
     p = predictor.predict(film).probability
     nothing = SimpleNamespace(score=lambda features: np.zeros(len(features)))
-    for low, high, words in ((p, 1., "both answers are"), (0., p, "both answers are"), (p + .01, p - .01, "not just the label is")):
-        got = changed(predictor, nothing, threshold=.5, conformal={"low": low, "high": high, "coverage": .95}).predict(film)
+    for low, high, words in (
+        (p, 1.0, "both answers are"),
+        (0.0, p, "both answers are"),
+        (p + 0.01, p - 0.01, "not just the label is"),
+    ):
+        got = changed(
+            predictor, nothing, threshold=0.5, conformal={"low": low, "high": high, "coverage": 0.95}
+        ).predict(film)
         assert got.verdict == UNSURE
-        assert got.reasons == (f"at 95% coverage {words} possible: the probability {p:.3f} lies too near the operating point 0.500",)
+        assert got.reasons == (
+            f"at 95% coverage {words} possible: the probability {p:.3f} lies too near the operating point 0.500",
+        )
 
 
 def test_each_reason_against_a_picture_stands_first_and_once(predictor):
@@ -308,14 +364,18 @@ def test_each_reason_against_a_picture_stands_first_and_once(predictor):
     for pixels, size in ((strip, "250 x 50"), (strip.T, "50 x 250")):
         got = predictor.predict(pixels)
         assert got.verdict == STRANGE and got.reasons[:2] == (
-            "the picture is empty: it has next to no contrast", f"a shape of {size} pixels is no radiograph's")
+            "the picture is empty: it has next to no contrast",
+            f"a shape of {size} pixels is no radiograph's",
+        )
         assert len(set(got.reasons)) == len(got.reasons)
 
 
 # read ahead
 
+
 class Slow(Predictor):
     "Counts what is decoded; the network answers at once."
+
     def __init__(self, predictor, wait):
         super().__init__(predictor.bundle)
         self.wait, self.decoded, self.batches = wait, [], []
@@ -336,7 +396,10 @@ def stream(predictor, n, wait=lambda image: None, **kw):
     return slow, slow.predict_batch((taken.append(i) or i for i in range(n)), **kw), taken
 
 
-@pytest.mark.parametrize("kw, batch, workers", [({}, 32, 2), ({"batch_size": 3, "workers": 4}, 3, 4), ({"batch_size": 1, "workers": 1}, 1, 1)])
+@pytest.mark.parametrize(
+    "kw, batch, workers",
+    [({}, 32, 2), ({"batch_size": 3, "workers": 4}, 3, 4), ({"batch_size": 1, "workers": 1}, 1, 1)],
+)
 def test_a_stream_reads_two_batches_ahead(predictor, kw, batch, workers):
     n = 5 * batch + 1
     slow, got, taken = stream(predictor, n, **kw)
@@ -354,7 +417,7 @@ def test_a_stream_that_is_left_decodes_no_more(predictor):
     got.close()
     assert time.monotonic() - began < 2.5  # it doesn't wait for the image that is being decoded
     go_on.set()
-    time.sleep(.2)  # enough for all 25
+    time.sleep(0.2)  # enough for all 25
     assert len(taken) == 25 and 8 <= len(slow.decoded) <= 9
 
 
@@ -368,10 +431,14 @@ def test_an_error_amid_a_stream_comes_after_what_is_before_it(predictor, film):
 
 # what needs no network, at its limits
 
+
 def test_contrast_at_exactly_its_limit(predictor):
     side = predictor.bundle.size
     stripes = np.indices((side, side))[1] % 2
-    for step, empty in ((8, False), (7, True)):  # a standard deviation of 4, the least that is no empty picture, and 3.5
+    for step, empty in (
+        (8, False),
+        (7, True),
+    ):  # a standard deviation of 4, the least that is no empty picture, and 3.5
         pixels = (100 + step * stripes).astype(np.uint8)
         assert pixels.std() == step / 2
         assert ("the picture is empty: it has next to no contrast" in predictor.predict(pixels).reasons) is empty
@@ -379,7 +446,10 @@ def test_contrast_at_exactly_its_limit(predictor):
 
 def test_colour_close_to_its_limit(predictor):
     grey = np.tile(np.linspace(60, 190, 256), (256, 1))
-    tints = [np.stack([grey + s * (np.arange(256) // 64 % 2), grey, grey], -1).astype(np.uint8) for s in np.arange(5, 60, .25)]
+    tints = [
+        np.stack([grey + s * (np.arange(256) // 64 % 2), grey, grey], -1).astype(np.uint8)
+        for s in np.arange(5, 60, 0.25)
+    ]
     colours = [decode(t, predictor.bundle.size, None, with_colour=True).colour for t in tints]
     for low, high, refused in ((11, 12, False), (12, 13, True)):
         tint = next(t for t, c in zip(tints, colours, strict=True) if low < c < high)

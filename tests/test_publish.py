@@ -32,7 +32,9 @@ def test_every_seed_has_its_bundle(films):
     seeds = [load_bundle(films / f"models/seeds/{s}") for s in (0, 1)]
     assert [b.info["recipe"]["seed"] for b in seeds] == [0, 1]
     assert seeds[0].info["model_sha256"] != seeds[1].info["model_sha256"]
-    assert load_bundle(films / "models/bundle").info["model_sha256"] in {b.info["model_sha256"] for b in seeds}  # the best of them, with what only a bundle in use needs
+    assert load_bundle(films / "models/bundle").info["model_sha256"] in {
+        b.info["model_sha256"] for b in seeds
+    }  # the best of them, with what only a bundle in use needs
     for b in seeds:
         assert b.info["shifted"]["sensitivity"] >= 0.97  # the rule of the operating point
     m = json.loads((films / "reports/metrics.json").read_text())
@@ -47,8 +49,20 @@ def test_cross_validation_is_in_the_report(films):
 
 def test_report_has_what_is_promised(films):
     page = (films / "reports/evaluate.html").read_text()
-    for part in ("Spread over seeds", "From validation to test", "Decision curve", "Metadata-only baseline", "Robustness", "Saliency", "Abstention",
-                 "Out-of-distribution inputs", "Subgroups", "Calibration slope", "Errors", "specificity at least 95%"):
+    for part in (
+        "Spread over seeds",
+        "From validation to test",
+        "Decision curve",
+        "Metadata-only baseline",
+        "Robustness",
+        "Saliency",
+        "Abstention",
+        "Out-of-distribution inputs",
+        "Subgroups",
+        "Calibration slope",
+        "Errors",
+        "specificity at least 95%",
+    ):
         assert part in page, part
     m = json.loads((films / "reports/metrics.json").read_text())
     assert {"area_deletion", "randomised_correlation", "pointing", "pointing_chance"} <= m["explanation"].keys()
@@ -76,7 +90,15 @@ def test_ship_and_verify(shipped, capsys):
     folder, bundle = shipped
     assert bundle.hash == load_bundle(folder / "models/bundle").hash
     results = folder / "results/films"
-    assert {"metrics.json", "params.yaml", "dvc.lock", "model_card.md", "model_card.html", "evaluate.ipynb", "predictions.csv"} <= {p.name for p in results.iterdir()}
+    assert {
+        "metrics.json",
+        "params.yaml",
+        "dvc.lock",
+        "model_card.md",
+        "model_card.html",
+        "evaluate.ipynb",
+        "predictions.csv",
+    } <= {p.name for p in results.iterdir()}
     nb = nbformat.read(results / "evaluate.ipynb", as_version=4)
     assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip())
     assert (bundle.folder / "README.md").read_text() == (folder / "reports/model_card.md").read_text()
@@ -109,7 +131,8 @@ def test_ship_with_a_key(films, tmp_path):
     bundle = publish.ship(folder, tmp_path / "shipped", key=key)
     assert check_signature(bundle.folder, Trust(key=str(public))) == "verified"
     (bundle.folder / "metrics.json").write_text("{}")
-    with pytest.raises(SignatureError, match="metrics.json"): check_signature(bundle.folder, Trust(key=str(public)))
+    with pytest.raises(SignatureError, match="metrics.json"):
+        check_signature(bundle.folder, Trust(key=str(public)))
 
 
 def test_ship_refuses(project, films, tmp_path):
@@ -117,7 +140,11 @@ def test_ship_refuses(project, films, tmp_path):
         publish.ship(project, tmp_path / "shipped")
     folder = tmp_path / "xray"
     shutil.copytree(films, folder, symlinks=True, ignore=shutil.ignore_patterns("films", ".dvc"))
-    other = next(s for s in (0, 1) if load_bundle(folder / f"models/seeds/{s}").hash != load_bundle(folder / "models/bundle").hash)
+    other = next(
+        s
+        for s in (0, 1)
+        if load_bundle(folder / f"models/seeds/{s}").hash != load_bundle(folder / "models/bundle").hash
+    )
     shutil.rmtree(folder / "models/bundle")
     shutil.copytree(folder / f"models/seeds/{other}", folder / "models/bundle")
     with pytest.raises(BundleError, match="another model"):
@@ -126,7 +153,10 @@ def test_ship_refuses(project, films, tmp_path):
 
 
 def test_verify_command_without_data():
-    for words, code, message in ((["verify", ""], 2, "make verify DATA="), (["verify", "/no/such/folder"], 1, "/no/such/folder")):
+    for words, code, message in (
+        (["verify", ""], 2, "make verify DATA="),
+        (["verify", "/no/such/folder"], 1, "/no/such/folder"),
+    ):
         done = run([sys.executable, "-m", "xraypneu.publish", *words], ROOT, check=False)
         assert done.returncode == code and message in done.out and "Traceback" not in done.out
 
@@ -143,7 +173,13 @@ def test_published_figures_belong_to_the_shipped_bundle():
     predicted = pd.read_csv(folder / "predictions.csv")
     y = (predicted.label == "PNEUMONIA").to_numpy()
     assert np.mean((predicted.probability >= bundle.threshold) == y) == pytest.approx(m["test"]["accuracy"], abs=1e-6)
-    pictures = [o for c in nbformat.read(folder / "evaluate.ipynb", as_version=4).cells if "radiographs" in c.metadata.get("tags", []) for o in c.outputs if "data" in o]
+    pictures = [
+        o
+        for c in nbformat.read(folder / "evaluate.ipynb", as_version=4).cells
+        if "radiographs" in c.metadata.get("tags", [])
+        for o in c.outputs
+        if "data" in o
+    ]
     assert not pictures
 
 

@@ -22,7 +22,9 @@ RECORDING = {"files", "redact", "journal", "tracking"}  # how a result is writte
 def cells(stage):
     "Code cells of a stage's notebook: tags, source."
     notebook = json.loads((ROOT / f"nbs/pipeline/{stage}.ipynb").read_text())
-    return [(c["metadata"].get("tags", []), "".join(c["source"])) for c in notebook["cells"] if c["cell_type"] == "code"]
+    return [
+        (c["metadata"].get("tags", []), "".join(c["source"])) for c in notebook["cells"] if c["cell_type"] == "code"
+    ]
 
 
 def defaults(stage):
@@ -116,24 +118,40 @@ def test_a_finished_training_with_a_damaged_file_is_none(tmp_path):
 def prepared(**changes):
     "Prepared data with what a training takes of them."
     said = {"title": "toy", "synthetic": False, "notice": "", "data_hash": "the same files", "counts": {}, "size": 32}
-    arrays = {"images": np.zeros((4, 32, 32), np.uint8), "y": np.array([0, 0, 1, 1], np.int8),
-              "patients": np.array(list("abcd"))}
+    arrays = {
+        "images": np.zeros((4, 32, 32), np.uint8),
+        "y": np.array([0, 0, 1, 1], np.int8),
+        "patients": np.array(list("abcd")),
+    }
     kept = tuple(changes.get(k, v) for k, v in arrays.items())
     return SimpleNamespace(info={k: changes.get(k, v) for k, v in said.items()}, arrays=lambda split: kept)
 
 
-@pytest.mark.parametrize("changes", [
-    {"images": np.ones((4, 32, 32), np.uint8)}, {"y": np.array([0, 1, 0, 1], np.int8)}, {"title": "other"},
-    {"patients": np.array(list("aacd"))}, {"synthetic": True}, {"notice": "n"}, {"data_hash": "others"},
-    {"counts": {"excluded": 1}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"images": np.ones((4, 32, 32), np.uint8)},
+        {"y": np.array([0, 1, 0, 1], np.int8)},
+        {"title": "other"},
+        {"patients": np.array(list("aacd"))},
+        {"synthetic": True},
+        {"notice": "n"},
+        {"data_hash": "others"},
+        {"counts": {"excluded": 1}},
+    ],
+)
 def test_a_finished_training_of_other_contents_is_another(changes):
     "The files may be the same: a decoder that was corrected makes other pixels of them."
     from xraypneu import recipe
 
     settings, targets = recipe.recipe_of(weights=None)
     model = recipe.new_model(32, None, 0)
-    assert recipe.training_key(prepared(), settings, targets, model) == recipe.training_key(prepared(), settings, targets, model)
-    assert recipe.training_key(prepared(**changes), settings, targets, model) != recipe.training_key(prepared(), settings, targets, model)
+    assert recipe.training_key(prepared(), settings, targets, model) == recipe.training_key(
+        prepared(), settings, targets, model
+    )
+    assert recipe.training_key(prepared(**changes), settings, targets, model) != recipe.training_key(
+        prepared(), settings, targets, model
+    )
 
 
 def test_a_finished_training_of_another_package_is_another(monkeypatch):

@@ -37,8 +37,12 @@ def team(server, tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    for k, v in environment(tmp_path).items(): monkeypatch.setenv(k, v)
-    metrics, predictions = json.loads((PUBLISHED / "metrics.json").read_text()), pd.read_csv(PUBLISHED / "predictions.csv")
+    for k, v in environment(tmp_path).items():
+        monkeypatch.setenv(k, v)
+    metrics, predictions = (
+        json.loads((PUBLISHED / "metrics.json").read_text()),
+        pd.read_csv(PUBLISHED / "predictions.csv"),
+    )
     shipped = load_bundle()
 
     def train(name, registered, noise=0.0, model=None, **data):
@@ -46,13 +50,19 @@ def team(server, tmp_path, monkeypatch):
         logit = predictions.logit + np.random.default_rng(0).normal(0, 1, len(predictions)) * noise
         threshold = metrics["threshold"]
         probability = shipped.probability(logit.to_numpy())
-        info = {k: v for k, v in shipped.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256")} | {"git_commit": name}
+        info = {
+            k: v for k, v in shipped.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256")
+        } | {"git_commit": name}
         bundle = write_bundle(tmp_path / "bundle", (SHIPPED / "model.onnx").read_bytes(), info)
         run = start("train", key=name)
         run.artifacts(bundle.folder, to="bundle")
         version = run.register(registered, {"bundle_hash": bundle.hash})
-        predictions.assign(logit=logit, probability=probability, predicted=np.where(probability >= threshold, "PNEUMONIA", "NORMAL")).to_csv(tmp_path / "predictions.csv", index=False)
-        (tmp_path / "metrics.json").write_text(json.dumps(metrics | {"data": metrics["data"] | data, "model": model or {"hash": bundle.hash}}))
+        predictions.assign(
+            logit=logit, probability=probability, predicted=np.where(probability >= threshold, "PNEUMONIA", "NORMAL")
+        ).to_csv(tmp_path / "predictions.csv", index=False)
+        (tmp_path / "metrics.json").write_text(
+            json.dumps(metrics | {"data": metrics["data"] | data, "model": model or {"hash": bundle.hash}})
+        )
         run.artifacts(tmp_path / "predictions.csv", tmp_path / "metrics.json", to="evaluate")
         run.end()
         return version, bundle.hash
@@ -75,7 +85,10 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_rolled_back(team, se
     worse = team("worse", name, noise=5)
     status, said = command(capsys, "promote", "--name", name)
     assert status == 1 and "refused" in said and ("AUC may be worse" in said or "more errors" in said)
-    assert client.get_model_version(name, worse[0]).tags["decision"] == "refused" and float(client.get_model_version(name, worse[0]).tags["decision_roc_auc_difference_low"]) < -0.01
+    assert (
+        client.get_model_version(name, worse[0]).tags["decision"] == "refused"
+        and float(client.get_model_version(name, worse[0]).tags["decision_roc_auc_difference_low"]) < -0.01
+    )
     assert Predictor(follow).bundle.hash == fair[1]
 
     better = team("better", name)
@@ -149,9 +162,18 @@ def edited(**changes):
     yaml.dump(params, Path("params.yaml"))
 
 
-@pytest.mark.parametrize("changes", [{"margin": float("nan")}, {"margin": float("inf")}, {"margin": True},
-                                     {"floor": {"roc_auc": None}}, {"floor": {"roc_auc": "0.9"}},
-                                     {"floor": {"roc_auc": float("nan")}}, {"floor": {}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"margin": float("nan")},
+        {"margin": float("inf")},
+        {"margin": True},
+        {"floor": {"roc_auc": None}},
+        {"floor": {"roc_auc": "0.9"}},
+        {"floor": {"roc_auc": float("nan")}},
+        {"floor": {}},
+    ],
+)
 def test_a_gate_that_is_no_number_is_named(team, capsys, changes):
     "A margin of NaN is below nothing: it would let every model through. No server is needed for it."
     edited(**changes)
@@ -244,7 +266,10 @@ def test_a_champion_changes_while_the_gate_compares(team, server, capsys, monkey
     monkeypatch.setattr(registry, "gate", slow)
     status, said = command(capsys, "promote", "--name", name)
     assert status == 2 and "changed while the gate compared" in said
-    assert c.get_model_version_by_alias(name, "champion").version == "1" and "decision" not in c.get_model_version(name, late).tags
+    assert (
+        c.get_model_version_by_alias(name, "champion").version == "1"
+        and "decision" not in c.get_model_version(name, late).tags
+    )
     assert command(capsys, "promote", "--name", name)[0] == 0
 
 

@@ -28,7 +28,9 @@ from xraypneu.remote import CODES, RemoteError, configure, current, exposed, pro
 
 SECRET = "s3cret 50% #'1\",2"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-needs_nginx = pytest.mark.skipif(not NGINX and not os.environ.get("CI"), reason="nginx is not installed: apt-get install nginx")
+needs_nginx = pytest.mark.skipif(
+    not NGINX and not os.environ.get("CI"), reason="nginx is not installed: apt-get install nginx"
+)
 
 DVC_YAML = """stages:
   count:
@@ -73,7 +75,14 @@ def origin(tmp_path_factory):
     for name, text in (("a", "one film"), ("b", "another film")):
         (folder / f"films/{name}.txt").write_text(text)
     (folder / "dvc.yaml").write_text(DVC_YAML)
-    for cmd in (["git", "init", "-q", "-b", "main"], ["dvc", "init", "-q"], ["dvc", "add", "-q", "films"], ["dvc", "repro", "-q"], ["git", "add", "-A"], ["git", "commit", "-q", "-m", "data"]):
+    for cmd in (
+        ["git", "init", "-q", "-b", "main"],
+        ["dvc", "init", "-q"],
+        ["dvc", "add", "-q", "films"],
+        ["dvc", "repro", "-q"],
+        ["git", "add", "-A"],
+        ["git", "commit", "-q", "-m", "data"],
+    ):
         run(cmd, folder)
     return folder
 
@@ -102,7 +111,14 @@ def round_trip(project, clone, *args, **kw):
         made = configure(*args, root=folder, **kw)
         said += [repr(made), dvc(folder, *words, "-v").out]
     answer = probe(root=clone, write=True)
-    assert (answer.code, answer.reachable, answer.authenticated, answer.can_write, answer.files, answer.missing) == ("ok", True, True, True, 4, ()), answer
+    assert (answer.code, answer.reachable, answer.authenticated, answer.can_write, answer.files, answer.missing) == (
+        "ok",
+        True,
+        True,
+        True,
+        4,
+        (),
+    ), answer
     assert (clone / "films/a.txt").read_text() == "one film" and (clone / "count.txt").read_text() == "8"
     assert "Data and pipelines are up to date" in dvc(clone, "status").out
     assert "Running stage" not in (repro := dvc(clone, "repro").out), repro
@@ -161,7 +177,11 @@ def test_missing_files(project, clone, tmp_path):
     (store / "files/md5" / digest[:2] / digest[2:]).unlink()
     assert failing(project, "missing_files", "xraypneu remote --name origin --restore").missing == ("films/b.txt",)
     answer = failing(clone, "missing_files", "--restore", "machine that has the files")
-    assert answer.missing == ("films/b.txt",) and "1 of 4" in answer.message and "neither locally nor on remote" in answer.message
+    assert (
+        answer.missing == ("films/b.txt",)
+        and "1 of 4" in answer.message
+        and "neither locally nor on remote" in answer.message
+    )
     assert probe(root=clone, most=1).ok  # the one file that is looked for is there
     assert dvc(clone, "pull", check=False).returncode != 0
     dvc(project, "push")
@@ -195,8 +215,10 @@ def test_folder_without_permission(project, tmp_path):
     configure(tmp_path / "store", root=project)
     dvc(project, "push")
     for folder in (tmp_path / "store").rglob("*"):
-        if folder.is_dir(): folder.chmod(0o555)
-    if os.access(folder.parent, os.W_OK): pytest.skip("this user may write anywhere")
+        if folder.is_dir():
+            folder.chmod(0o555)
+    if os.access(folder.parent, os.W_OK):
+        pytest.skip("this user may write anywhere")
     assert probe(root=project).can_write is False
     failing(project, "forbidden", write=True)
 
@@ -238,28 +260,37 @@ def test_secret_only_where_git_ignores_it(project):
     assert found.ok is False and SECRET not in doctor.report([found]) and "git rm --cached" in found.mend
 
 
-@pytest.mark.parametrize("args, words", [
-    (("https://ann:pw@host.invalid/x",), "password stands in"),
-    (("ftp://host.invalid/x",), "Unsupported URL type"),
-    (("https://host.invalid:no/x",), "can't be read"),
-    (("s3:///x",), "names no host or bucket"),
-    ((), "no address"),
-    (("https://host.invalid/x", "origin", None, "pw"), "only one of the two"),
-    (("s3://bucket/x", "origin", "key"), "only one of the two"),
-    (("https://host.invalid/x", "origin", "ann", "pw€"), "beyond Latin-1"),
-    (("https://host.invalid/x", "a b"), "can't be a remote's name"),
-    (("https://host.invalid/x", "origin", "ann", "line\nline '''\"\"\""), "Nothing was changed"),
-])
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (("https://ann:pw@host.invalid/x",), "password stands in"),
+        (("ftp://host.invalid/x",), "Unsupported URL type"),
+        (("https://host.invalid:no/x",), "can't be read"),
+        (("s3:///x",), "names no host or bucket"),
+        ((), "no address"),
+        (("https://host.invalid/x", "origin", None, "pw"), "only one of the two"),
+        (("s3://bucket/x", "origin", "key"), "only one of the two"),
+        (("https://host.invalid/x", "origin", "ann", "pw€"), "beyond Latin-1"),
+        (("https://host.invalid/x", "a b"), "can't be a remote's name"),
+        (("https://host.invalid/x", "origin", "ann", "line\nline '''\"\"\""), "Nothing was changed"),
+    ],
+)
 def test_refused(project, args, words):
     configure("/before", "before", root=project)
     before = (project / ".dvc/config.local").read_bytes()
     with pytest.raises(RemoteError, match=words) as e:
         configure(*(args or (None, "new")), root=project)
-    assert "pw" not in str(e.value).replace("password", "") and "line" not in str(e.value).replace("line breaks", "") and (project / ".dvc/config.local").read_bytes() == before
+    assert (
+        "pw" not in str(e.value).replace("password", "")
+        and "line" not in str(e.value).replace("line breaks", "")
+        and (project / ".dvc/config.local").read_bytes() == before
+    )
 
 
 def test_environment_and_what_stays(project, monkeypatch):
-    (project / ".dvc/config").write_text("[core]\n    remote = team\n['remote \"team\"']\n    url = https://host.invalid/x\n")
+    (project / ".dvc/config").write_text(
+        "[core]\n    remote = team\n['remote \"team\"']\n    url = https://host.invalid/x\n"
+    )
     for name, value in (("URL", ""), ("USER", "ann"), ("PASSWORD", SECRET), ("METHOD", "put")):
         monkeypatch.setenv(f"XRAYPNEU_REMOTE_{name}", value)
     made = configure(root=project)
@@ -303,10 +334,16 @@ def nginx(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("nginx"), free_port()
     (folder / "www").mkdir()
     (folder / "www/index.html").write_text("<html>welcome</html>")
-    hashed = subprocess.run(["openssl", "passwd", "-apr1", "-stdin"], input=SECRET, capture_output=True, text=True, check=True).stdout.strip()
+    hashed = subprocess.run(
+        ["openssl", "passwd", "-apr1", "-stdin"], input=SECRET, capture_output=True, text=True, check=True
+    ).stdout.strip()
     (folder / "users").write_text(f"ann:{hashed}\n")
-    (folder / "nginx.conf").write_text(CONF.format(dir=folder, port=port, user="user root; " if os.geteuid() == 0 else ""))
-    server = subprocess.Popen([NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")])
+    (folder / "nginx.conf").write_text(
+        CONF.format(dir=folder, port=port, user="user root; " if os.geteuid() == 0 else "")
+    )
+    server = subprocess.Popen(
+        [NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+    )
     try:
         wait_for(port, server)
         NGINX_ROOTS[f"http://127.0.0.1:{port}"] = folder / "www"
@@ -353,7 +390,9 @@ def test_nginx_401(pushed, clone):
 
 @needs_nginx
 def test_nginx_auth_without_password(pushed, clone):
-    (clone / ".dvc/config").write_text(f"[core]\n    remote = origin\n['remote \"origin\"']\n    url = {pushed}/data\n    auth = basic\n")
+    (clone / ".dvc/config").write_text(
+        f"[core]\n    remote = origin\n['remote \"origin\"']\n    url = {pushed}/data\n    auth = basic\n"
+    )
     answer = probe(root=clone)
     assert answer.code == "no_credentials" and "auth = basic" in answer.message
     configure(user="ann", password=SECRET, root=clone)
@@ -406,18 +445,23 @@ def test_nginx_missing_files(pushed, clone):
 @contextmanager
 def answering(status, headers, body):
     "A server that gives one answer; {sent} in it is what it was sent as credentials."
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             sent = self.headers.get("Authorization", "")
             content = body.replace("{sent}", sent).encode()
             self.send_response(status)
-            for k, v in headers.items(): self.send_header(k, v.replace("{sent}", sent))
+            for k, v in headers.items():
+                self.send_header(k, v.replace("{sent}", sent))
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            if self.command != "HEAD": self.wfile.write(content)
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
         do_HEAD = do_PUT = do_POST = do_GET
-        def log_message(self, *args): pass
+
+        def log_message(self, *args):
+            pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -428,10 +472,13 @@ def answering(status, headers, body):
         server.server_close()
 
 
-@pytest.mark.parametrize("headers, body", [
-    ({"WWW-Authenticate": 'Bearer error="invalid_token", error_description="The access token expired"'}, ""),
-    ({"WWW-Authenticate": 'Basic realm="x"'}, '{"message": "Token has expired", "you": "{sent}"}'),
-])
+@pytest.mark.parametrize(
+    "headers, body",
+    [
+        ({"WWW-Authenticate": 'Bearer error="invalid_token", error_description="The access token expired"'}, ""),
+        ({"WWW-Authenticate": 'Basic realm="x"'}, '{"message": "Token has expired", "you": "{sent}"}'),
+    ],
+)
 def test_expired_token(clone, headers, body):
     with answering(401, headers, body) as url:
         configure(f"{url}/data", user="ann", password=SECRET, root=clone)
@@ -469,8 +516,16 @@ def s3(tmp_path_factory):
 
     port = free_port()
     code = "import sys; from moto.server import main; main(sys.argv[1:])"
-    env = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "6"}  # that many are the preparation; from then on keys and rights count
-    server = subprocess.Popen([sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    env = {
+        **os.environ,
+        "INITIAL_NO_AUTH_ACTION_COUNT": "6",
+    }  # that many are the preparation; from then on keys and rights count
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         wait_for(port, server)
         url = f"http://127.0.0.1:{port}"
@@ -503,14 +558,23 @@ def test_s3_refusals(s3, project, clone, monkeypatch):
     configure("s3://team/data", endpoint=url, region="us-east-1", root=clone)
     answer = failing(clone, "no_credentials", "xraypneu remote --user ACCESS_KEY")
     assert answer.authenticated is False
-    for user, password, code in ((key, secret + "x", "wrong_credentials"), ("AKIANOBODY", secret, "wrong_credentials"), (*keys["bob"], "forbidden")):
+    for user, password, code in (
+        (key, secret + "x", "wrong_credentials"),
+        ("AKIANOBODY", secret, "wrong_credentials"),
+        (*keys["bob"], "forbidden"),
+    ):
         configure(user=user, password=password, root=clone)
         assert password not in repr(failing(clone, code))
     configure("s3://nobody/data", user=key, password=secret, endpoint=url, region="us-east-1", root=clone)
     assert "NoSuchBucket" in failing(clone, "not_found", "xraypneu remote ADDRESS").message
     configure("s3://team/nowhere", user=key, password=secret, endpoint=url, region="us-east-1", root=clone)
     failing(clone, "not_found", "dvc push -r origin")
-    for name, value in (("ACCESS_KEY_ID", key), ("SECRET_ACCESS_KEY", secret), ("ENDPOINT_URL", url), ("DEFAULT_REGION", "us-east-1")):
+    for name, value in (
+        ("ACCESS_KEY_ID", key),
+        ("SECRET_ACCESS_KEY", secret),
+        ("ENDPOINT_URL", url),
+        ("DEFAULT_REGION", "us-east-1"),
+    ):
         monkeypatch.setenv(f"AWS_{name}", value)
     configure("s3://team/data", root=clone)
     assert probe(root=clone).ok
@@ -527,7 +591,9 @@ def test_s3_expired_token(clone):
     needs("dvc_s3")
     body = "<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
     with answering(400, {"Content-Type": "application/xml"}, body) as url:
-        configure("s3://team/data", user="key", password=SECRET, token="tok-en", endpoint=url, region="us-east-1", root=clone)
+        configure(
+            "s3://team/data", user="key", password=SECRET, token="tok-en", endpoint=url, region="us-east-1", root=clone
+        )
         answer = failing(clone, "expired_credentials", "xraypneu remote --user ACCESS_KEY")
         assert "tok-en" not in repr(answer)
 
@@ -535,7 +601,11 @@ def test_s3_expired_token(clone):
 def test_missing_plugin(clone):
     configure("s3://team/data", root=clone)
     code = "import sys; sys.modules['s3fs'] = None; from xraypneu.remote import probe; a = probe(); print(a.code, a.mend)"  # as where it isn't installed
-    assert run([sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT)).out.strip().endswith("missing_plugin pip install dvc-s3")
+    assert (
+        run([sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT))
+        .out.strip()
+        .endswith("missing_plugin pip install dvc-s3")
+    )
     configure("gs://bucket/data", root=clone)
     failing(clone, "missing_plugin", "pip install dvc-gs")
 
@@ -555,15 +625,26 @@ def ssh(tmp_path_factory):
     key.write_public_key(folder / "id.pub")
 
     class Server(asyncssh.SSHServer):
-        def begin_auth(self, username): return True
-        def password_auth_supported(self): return True
-        def validate_password(self, username, password): return (username, password) == ("ann", SECRET)
+        def begin_auth(self, username):
+            return True
+
+        def password_auth_supported(self):
+            return True
+
+        def validate_password(self, username, password):
+            return (username, password) == ("ann", SECRET)
 
     loop, ready = asyncio.new_event_loop(), threading.Event()
 
     async def serve():
-        return await asyncssh.create_server(Server, "127.0.0.1", 0, server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
-                                            authorized_client_keys=str(folder / "id.pub"), sftp_factory=True)
+        return await asyncssh.create_server(
+            Server,
+            "127.0.0.1",
+            0,
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            authorized_client_keys=str(folder / "id.pub"),
+            sftp_factory=True,
+        )
 
     def work():
         asyncio.set_event_loop(loop)
@@ -610,18 +691,29 @@ def stored(project):
 
 def half_uploaded(project, clone, read, write, *args, **kw):
     "What an upload that broke off leaves is found, not taken for data, and repaired from the machine that has it whole. `read` and `write` act on the remote."
-    for folder in (project, clone): configure(*args, root=folder, **kw)
+    for folder in (project, clone):
+        configure(*args, root=folder, **kw)
     dvc(project, "push")
     where = stored(project)
     whole = {name: read(path) for name, path in where.items()}
     write(where["b.txt"], whole["b.txt"][:5])
     answer = failing(project, "damaged_files", "xraypneu remote --name origin --restore")
-    assert answer.damaged == ("films/b.txt",) and "5 bytes instead of 12" in answer.message and "cache has them whole" in answer.message
-    answer = failing(clone, "damaged_files", "--restore   # on a machine that has the files")  # which has only the sum of the sizes
+    assert (
+        answer.damaged == ("films/b.txt",)
+        and "5 bytes instead of 12" in answer.message
+        and "cache has them whole" in answer.message
+    )
+    answer = failing(
+        clone, "damaged_files", "--restore   # on a machine that has the files"
+    )  # which has only the sum of the sizes
     assert answer.damaged == ("films",) and "13 bytes together instead of 20" in answer.message
     assert dvc(clone, "pull", "--no-run-cache", check=False).returncode != 0 and not (clone / "films/b.txt").exists()
     assert "up to date" in dvc(project, "push").out  # DVC alone never repairs it
-    assert restore(root=clone) == [] and restore(root=project) == ["films/b.txt"] and read(where["b.txt"]) == whole["b.txt"]
+    assert (
+        restore(root=clone) == []
+        and restore(root=project) == ["films/b.txt"]
+        and read(where["b.txt"]) == whole["b.txt"]
+    )
     assert probe(root=clone).ok and probe(root=project).ok
     write(where["b.txt"], b"B" + whole["b.txt"][1:])  # as long as before
     write(where["count.txt"], b"")
@@ -640,9 +732,11 @@ def half_uploaded(project, clone, read, write, *args, **kw):
 
 def on_disk(folder):
     "How to read and write below a folder."
+
     def write(path, content):
         (folder / path).chmod(0o644)
         (folder / path).write_bytes(content)
+
     return lambda path: (folder / path).read_bytes(), write
 
 
@@ -660,10 +754,26 @@ def test_half_uploaded_to_s3(s3, project, clone):
     import boto3
 
     url, keys = s3
-    client = boto3.client("s3", endpoint_url=url, aws_access_key_id=keys["ann"][0], aws_secret_access_key=keys["ann"][1], region_name="us-east-1")
+    client = boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=keys["ann"][0],
+        aws_secret_access_key=keys["ann"][1],
+        region_name="us-east-1",
+    )
     read = lambda path: client.get_object(Bucket="team", Key=f"half/{path}")["Body"].read()
     write = lambda path, content: client.put_object(Bucket="team", Key=f"half/{path}", Body=content)
-    half_uploaded(project, clone, read, write, "s3://team/half", user=keys["ann"][0], password=keys["ann"][1], endpoint=url, region="us-east-1")
+    half_uploaded(
+        project,
+        clone,
+        read,
+        write,
+        "s3://team/half",
+        user=keys["ann"][0],
+        password=keys["ann"][1],
+        endpoint=url,
+        region="us-east-1",
+    )
 
 
 def test_half_uploaded_by_ssh(ssh, project, clone, tmp_path):
@@ -672,12 +782,14 @@ def test_half_uploaded_by_ssh(ssh, project, clone, tmp_path):
 
 
 def test_half_of_the_list_of_a_folder(project, clone, tmp_path):
-    for folder in (project, clone): configure(tmp_path / "store", root=folder)
+    for folder in (project, clone):
+        configure(tmp_path / "store", root=folder)
     dvc(project, "push")
     listing = next(p for p in (tmp_path / "store").rglob("*.dir"))
     listing.chmod(0o644)
     listing.write_bytes(listing.read_bytes()[:40])
-    for folder in (project, clone): assert failing(folder, "damaged_files").damaged == ("films",)
+    for folder in (project, clone):
+        assert failing(folder, "damaged_files").damaged == ("films",)
     assert dvc(clone, "pull", "--no-run-cache", check=False).returncode != 0
     assert restore(root=project) == ["films"] and probe(root=clone).ok
     dvc(clone, "pull", "--no-run-cache")
@@ -706,19 +818,29 @@ def test_damaged_cache(project, tmp_path):
     kept = project / ".dvc/cache" / stored(project)["b.txt"]
     kept.chmod(0o644)
     kept.write_bytes(b"rot")
-    said = run([sys.executable, "-m", "xraypneu.cli", "doctor", "--quick", "--deep"], project, check=False, PYTHONPATH=str(ROOT))
+    said = run(
+        [sys.executable, "-m", "xraypneu.cli", "doctor", "--quick", "--deep"],
+        project,
+        check=False,
+        PYTHONPATH=str(ROOT),
+    )
     assert said.returncode == 1 and "1 of 4 files are damaged: films/b.txt" in said.out, said.out
     run(["sh", "-c", doctor.check_cache(project).mend], project)
     assert doctor.check_cache(project).ok and kept.read_bytes() == b"another film"
 
 
 def test_command_restores(project, clone, tmp_path):
-    for folder in (project, clone): configure(tmp_path / "store", root=folder)
+    for folder in (project, clone):
+        configure(tmp_path / "store", root=folder)
     dvc(project, "push")
     _, write = on_disk(tmp_path / "store")
     write(stored(project)["b.txt"], b"another fiLm")
     for words, found in (([], "looked for are there"), (["--deep"], "1 of 4 cache files on the remote are damaged")):
-        said = run([sys.executable, "-m", "xraypneu.cli", "remote", str(tmp_path / "store"), *words], project, PYTHONPATH=str(ROOT)).out
+        said = run(
+            [sys.executable, "-m", "xraypneu.cli", "remote", str(tmp_path / "store"), *words],
+            project,
+            PYTHONPATH=str(ROOT),
+        ).out
         assert found in said, said
     for words, count in ((["--restore"], 0), (["--restore", "--deep"], 1)):
         said = run([sys.executable, "-m", "xraypneu.cli", "remote", *words], project, PYTHONPATH=str(ROOT)).out
@@ -736,7 +858,9 @@ def test_a_token_stays_with_its_host(clone):
             self.send_error(404)
 
         do_HEAD = do_GET
-        def log_message(self, *args): pass
+
+        def log_message(self, *args):
+            pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -752,6 +876,7 @@ def test_a_token_stays_with_its_host(clone):
 
 def test_what_a_host_says_gives_no_orders(clone):
     "To the terminal by escapes, or to GitHub by a line that begins with two colons."
+
     class Orders(socketserver.BaseRequestHandler):
         def handle(self):
             self.request.recv(1 << 16)
@@ -767,22 +892,33 @@ def test_what_a_host_says_gives_no_orders(clone):
     assert shown.replace("\n", "").isprintable() and "a\ufffd[2Jb\ufffd::error::c" in shown
 
 
-@pytest.mark.parametrize("first, again", [(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
-                                          (b"HTTP/1.1 500 ill\r\nContent-Length: 9999\r\n\r\n", b"a")])
+@pytest.mark.parametrize(
+    "first, again",
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+        (b"HTTP/1.1 500 ill\r\nContent-Length: 9999\r\n\r\n", b"a"),
+    ],
+)
 def test_a_host_that_sends_next_to_nothing(clone, first, again):
     class Slow(socketserver.BaseRequestHandler):
         def handle(self):
-            if not self.request.recv(1 << 16): return
+            if not self.request.recv(1 << 16):
+                return
             self.request.sendall(first)
             with suppress(OSError):
-                while not time.sleep(0.02): self.request.sendall(again)
+                while not time.sleep(0.02):
+                    self.request.sendall(again)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         configure(f"http://127.0.0.1:{server.server_address[1]}/store", root=clone)
         code = "from xraypneu.remote import probe; print(probe(timeout=0.3).code)"
-        assert run(["timeout", "30", sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT)).out.split()[-1] == "unreachable"
+        assert (
+            run(["timeout", "30", sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT)).out.split()[-1]
+            == "unreachable"
+        )
         server.shutdown()
 
 
@@ -794,13 +930,17 @@ def test_a_list_that_unpacks_to_gigabytes(clone, monkeypatch):
         def do_GET(self):
             there = "/00/" not in self.path
             self.send_response(200 if there else 404)
-            if there: self.send_header("Content-Encoding", "gzip")
+            if there:
+                self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(bomb) if there else 0))
             self.end_headers()
-            if there and self.command == "GET": self.wfile.write(bomb)
+            if there and self.command == "GET":
+                self.wfile.write(bomb)
 
         do_HEAD = do_GET
-        def log_message(self, *args): pass
+
+        def log_message(self, *args):
+            pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -34,16 +34,25 @@ def sections(text):
 
 def cells(text, first):
     "The cells of the table row that begins with `first`."
-    return next([c.strip() for c in ln.strip("|").split("|")] for ln in text.splitlines() if ln.startswith(f"| {first} "))
+    return next(
+        [c.strip() for c in ln.strip("|").split("|")] for ln in text.splitlines() if ln.startswith(f"| {first} ")
+    )
 
 
 def test_committed_figures(committed):
     page = report.write_report(committed, base=None).read_text()
     t, low, high = METRICS["test"], METRICS["test_low"], METRICS["test_high"]
-    assert cells(page, "accuracy") == ["accuracy", f"**{100 * t['accuracy']:.1f} %**", f"{100 * low['accuracy']:.1f} % to {100 * high['accuracy']:.1f} %", "89.42 %"]
+    assert cells(page, "accuracy") == [
+        "accuracy",
+        f"**{100 * t['accuracy']:.1f} %**",
+        f"{100 * low['accuracy']:.1f} % to {100 * high['accuracy']:.1f} %",
+        "89.42 %",
+    ]
     assert cells(page, "sensitivity (recall)")[-1] == "93.33 %" and cells(page, "precision (PPV)")[-1] == "91.43 %"
     assert cells(page, "ROC AUC")[1:3] == [f"**{t['roc_auc']:.4f}**", f"{low['roc_auc']:.4f} to {high['roc_auc']:.4f}"]
-    assert [int(c.split()[0]) for c in cells(page, "**PNEUMONIA**")[1:]] == [t["fn"], t["tp"]] and [int(c.split()[0]) for c in cells(page, "**NORMAL**")[1:]] == [t["tn"], t["fp"]]
+    assert [int(c.split()[0]) for c in cells(page, "**PNEUMONIA**")[1:]] == [t["fn"], t["tp"]] and [
+        int(c.split()[0]) for c in cells(page, "**NORMAL**")[1:]
+    ] == [t["tn"], t["fp"]]
     assert METRICS["data"]["hash"] in page and METRICS["model"]["hash"] in page
     assert METRICS["data"]["synthetic"] and "**SYNTHETIC**" in page and "not for these images" in page
     assert "Not a medical device" in page and no_pictures(page) and "no credentials" not in page
@@ -57,29 +66,75 @@ def test_real_figures_are_compared_and_not_called_synthetic(committed):
 
 
 def test_notice_links_and_promotion(committed):
-    report.write_file(committed / "reports/promotion.json", json.dumps({"decision": "refused", "reasons": ["its AUC may be worse | by <b> @team"], "figures": {"mcnemar_p": 0.03125, "odd": None}}))
-    page = report.write_report(committed, base=None, notice="no credentials: sample data", artefact_url="https://host/run/1/artifacts/2", run_url="https://host/run/1").read_text()
+    report.write_file(
+        committed / "reports/promotion.json",
+        json.dumps(
+            {
+                "decision": "refused",
+                "reasons": ["its AUC may be worse | by <b> @team"],
+                "figures": {"mcnemar_p": 0.03125, "odd": None},
+            }
+        ),
+    )
+    page = report.write_report(
+        committed,
+        base=None,
+        notice="no credentials: sample data",
+        artefact_url="https://host/run/1/artifacts/2",
+        run_url="https://host/run/1",
+    ).read_text()
     lines = page.splitlines()
     assert next(i for i, ln in enumerate(lines) if "no credentials: sample data" in ln) < 5
     assert "[download](https://host/run/1/artifacts/2)" in page and "[log](https://host/run/1)" in page
-    assert "**refused**" in page and "- its AUC may be worse \\| by \\<b\\> @\u200bteam" in page and "| mcnemar\\_p | 0.03125 |" in page
+    assert (
+        "**refused**" in page
+        and "- its AUC may be worse \\| by \\<b\\> @\u200bteam" in page
+        and "| mcnemar\\_p | 0.03125 |" in page
+    )
 
 
-@pytest.mark.parametrize("odd", [None, "", "[]", "null", "{", "{}", '{"test": 1, "data": [], "model": "x", "seeds": null}', '{"test": {"accuracy": NaN, "tp": "3", "roc_auc": null}, "test_low": [], "data": {"hash": 7, "synthetic": "yes"}}', "[" * 10_000])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        "",
+        "[]",
+        "null",
+        "{",
+        "{}",
+        '{"test": 1, "data": [], "model": "x", "seeds": null}',
+        '{"test": {"accuracy": NaN, "tp": "3", "roc_auc": null}, "test_low": [], "data": {"hash": 7, "synthetic": "yes"}}',
+        "[" * 10_000,
+    ],
+)
 def test_odd_metrics(tmp_path, odd):
-    if odd is not None: report.write_file(tmp_path / "reports/metrics.json", odd)
-    for bad in ("roc.csv", "calibration.csv"): report.write_file(tmp_path / "reports/plots" / bad, "fpr,tpr\n0,x\n\0")
+    if odd is not None:
+        report.write_file(tmp_path / "reports/metrics.json", odd)
+    for bad in ("roc.csv", "calibration.csv"):
+        report.write_file(tmp_path / "reports/plots" / bad, "fpr,tpr\n0,x\n\0")
     report.write_file(tmp_path / "reports/promotion.json", '{"reasons": 3, "figures": []}')
     page = report.write_report(tmp_path).read_text()
-    assert "There are no figures" in page and "Not in these metrics" in page and "is not known" in page and "None" not in page and "nan" not in page
-    assert {"Figures", "Confusion matrix", "Promotion", "Where it comes from"} <= set(sections(page)) and "```mermaid" not in page
+    assert (
+        "There are no figures" in page
+        and "Not in these metrics" in page
+        and "is not known" in page
+        and "None" not in page
+        and "nan" not in page
+    )
+    assert {"Figures", "Confusion matrix", "Promotion", "Where it comes from"} <= set(
+        sections(page)
+    ) and "```mermaid" not in page
 
 
 def test_missing_keys(tmp_path):
     few = {"test": {"accuracy": 0.9}, "data": {"synthetic": False}}
     report.write_file(tmp_path / "reports/metrics.json", json.dumps(few))
     page = report.write_report(tmp_path).read_text()
-    assert cells(page, "accuracy") == ["accuracy", "**90.0 %**", "– to –", "89.42 %"] and "ROC AUC" not in page and "| data | unknown |" in page
+    assert (
+        cells(page, "accuracy") == ["accuracy", "**90.0 %**", "– to –", "89.42 %"]
+        and "ROC AUC" not in page
+        and "| data | unknown |" in page
+    )
 
 
 def test_figures_that_are_not_this_models(committed):
@@ -113,8 +168,17 @@ def test_difference_to_main(copy):
     set_params(copy, {"train": {"epochs": 7}})
     change(copy, -0.05)
     page = report.write_report(copy, "main", notice="x").read_text()
-    assert cells(page, "accuracy")[3] == "-5.0 points" and cells(page, "ROC AUC")[3] == "0" and "difference to main" in page
-    assert "| train.epochs | 2 | 7 |" in page and "Changed parameters (1)" in page and "Changed figures (1)" in page and "| test.accuracy |" in page
+    assert (
+        cells(page, "accuracy")[3] == "-5.0 points"
+        and cells(page, "ROC AUC")[3] == "0"
+        and "difference to main" in page
+    )
+    assert (
+        "| train.epochs | 2 | 7 |" in page
+        and "Changed parameters (1)" in page
+        and "Changed figures (1)" in page
+        and "| test.accuracy |" in page
+    )
     assert main in page and "with changes that are not committed" in page  # HEAD is main's commit, the files are not
     assert not re.search(r"SYN\d{4}", page) and no_pictures(page)  # no file's name
     assert {"Curves", "Against main"} <= set(sections(page)) and page.count("```mermaid") == 2
@@ -147,7 +211,10 @@ def test_other_data_in_main(copy):
     assert "main was measured on other data" in report.write_report(copy).read_text()
 
 
-@pytest.mark.parametrize("base, why", [("nowhere", "git knows no nowhere"), ("--output=x", "--output=x is no revision"), (None, "not asked for")])
+@pytest.mark.parametrize(
+    "base, why",
+    [("nowhere", "git knows no nowhere"), ("--output=x", "--output=x is no revision"), (None, "not asked for")],
+)
 def test_no_base(copy, base, why):
     page = report.write_report(copy, base).read_text()
     assert f"No difference: {why}" in page.replace("\\", "") and not (copy / "x").exists()
@@ -172,7 +239,17 @@ def test_no_git(committed, monkeypatch):
 # --- a stranger's run
 
 
-@pytest.mark.parametrize("text", ["![x](https://evil.example/x.png)", "<script>alert(1)</script>", "@everyone", "[a](javascript:x)", "a\n\n# Heading", "`" * 5])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![x](https://evil.example/x.png)",
+        "<script>alert(1)</script>",
+        "@everyone",
+        "[a](javascript:x)",
+        "a\n\n# Heading",
+        "`" * 5,
+    ],
+)
 def test_nothing_of_a_stranger_but_numbers(committed, text):
     evil = json.loads(json.dumps(METRICS))
     evil["test"] |= {text: 1, "accuracy": 0.77, "f1": text, "npv": 1e300, "brier": -1}
@@ -182,23 +259,50 @@ def test_nothing_of_a_stranger_but_numbers(committed, text):
     report.write_file(committed / "strange/metrics.json", json.dumps(evil))
     report.write_file(committed / "strange/report.md", text)
     page = report.rebuild(committed / "strange", committed, commit="c" * 40, run_url="https://host/run/1").read_text()
-    assert text not in page and no_pictures(page) and "evil" not in page and "Heading" not in page and "everyone" not in page
-    assert cells(page, "accuracy")[1] == "**77.0 %**" and "F1" not in page and "c" * 40 in page and "On 161 test images" in page and "not for these images" in page
-    assert not {"npv", "Brier score"} & {ln.split("|")[1].strip().lower() for ln in page.splitlines() if ln.startswith("|")}
+    assert (
+        text not in page
+        and no_pictures(page)
+        and "evil" not in page
+        and "Heading" not in page
+        and "everyone" not in page
+    )
+    assert (
+        cells(page, "accuracy")[1] == "**77.0 %**"
+        and "F1" not in page
+        and "c" * 40 in page
+        and "On 161 test images" in page
+        and "not for these images" in page
+    )
+    assert not {"npv", "Brier score"} & {
+        ln.split("|")[1].strip().lower() for ln in page.splitlines() if ln.startswith("|")
+    }
 
 
 def test_a_strangers_artefact_that_is_something_else(tmp_path):
     (tmp_path / "a/reports").mkdir(parents=True)
     (tmp_path / "a/metrics.json").symlink_to(ROOT / "reports/metrics.json")  # leads out of the artefact
-    with pytest.raises(report.ReportError, match="no metrics.json"): report.rebuild(tmp_path / "a", tmp_path)
+    with pytest.raises(report.ReportError, match="no metrics.json"):
+        report.rebuild(tmp_path / "a", tmp_path)
     (tmp_path / "a/reports/metrics.json").write_text('{"x": "' + "y" * 3_000_000 + '"}')
-    with pytest.raises(report.ReportError, match="no metrics.json"): report.rebuild(tmp_path / "a", tmp_path)
+    with pytest.raises(report.ReportError, match="no metrics.json"):
+        report.rebuild(tmp_path / "a", tmp_path)
 
 
 def test_rebuild_needs_python_alone(committed):
     "The workflow that comments installs nothing."
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from xraypneu.report import main; sys.exit(main(['rebuild', 'reports']))"], cwd=committed, capture_output=True, text=True,
-                          env={"PATH": os.environ["PATH"], "GITHUB_STEP_SUMMARY": str(committed / "summary.md")})
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); from xraypneu.report import main; sys.exit(main(['rebuild', 'reports']))",
+        ],
+        cwd=committed,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "GITHUB_STEP_SUMMARY": str(committed / "summary.md")},
+    )
     assert done.returncode == 0, done.stderr
     assert (committed / "summary.md").read_text().strip() == (committed / "reports/report.md").read_text().strip()
 
@@ -209,18 +313,35 @@ def test_rebuild_needs_python_alone(committed):
 def test_all_of_the_sample_is_collected(project, tmp_path):
     files = {p.relative_to(tmp_path / "out").as_posix() for p in report.collect(tmp_path / "out", project)}
     assert {f"reports/{s}.{e}" for s in ("prepare", "eda", "train", "evaluate") for e in ("html", "ipynb")} <= files
-    assert {"reports/predictions.csv", "reports/metrics.json", "reports/plots/roc.csv", "params.yaml", "dvc.lock"} <= files
+    assert {
+        "reports/predictions.csv",
+        "reports/metrics.json",
+        "reports/plots/roc.csv",
+        "params.yaml",
+        "dvc.lock",
+    } <= files
     assert not [f for f in files if f.startswith(("data", "models", ".")) or f.endswith((".png", ".npy", ".npz"))]
 
 
 def test_of_radiographs_no_picture_and_no_name_is_collected(copy, tmp_path):
     file = copy / "data/prepared/dataset.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "synthetic": False}))
-    pictures = lambda where: [o for c in nbformat.read(where / "reports/eda.ipynb", as_version=4).cells if "radiographs" in c.metadata.get("tags", []) for o in c.outputs if "image/png" in o.get("data", {})]
-    assert pictures(copy) and re.search(r"SYN\d{4}", (copy / "reports/evaluate.ipynb").read_text())  # there is something to take out
+    pictures = lambda where: [
+        o
+        for c in nbformat.read(where / "reports/eda.ipynb", as_version=4).cells
+        if "radiographs" in c.metadata.get("tags", [])
+        for o in c.outputs
+        if "image/png" in o.get("data", {})
+    ]
+    assert pictures(copy) and re.search(
+        r"SYN\d{4}", (copy / "reports/evaluate.ipynb").read_text()
+    )  # there is something to take out
     files = report.collect(tmp_path / "out", copy)
-    assert not pictures(tmp_path / "out") and "reports/predictions.csv" not in {p.relative_to(tmp_path / "out").as_posix() for p in files}
-    for f in files: assert not re.search(r"SYN\d{4}", f.read_text()), f
+    assert not pictures(tmp_path / "out") and "reports/predictions.csv" not in {
+        p.relative_to(tmp_path / "out").as_posix() for p in files
+    }
+    for f in files:
+        assert not re.search(r"SYN\d{4}", f.read_text()), f
     kept = nbformat.read(tmp_path / "out/reports/evaluate.ipynb", as_version=4)
     assert sum("image/png" in o.get("data", {}) for c in kept.cells for o in c.get("outputs", [])) > 3  # curves stay
     assert "Left out: pictures of radiographs" in (tmp_path / "out/README.txt").read_text()
@@ -230,11 +351,22 @@ def test_without_prepared_data_no_notebook_is_collected(copy, tmp_path):
     "Figures of the sample may be left from a run before: they don't say what the notebooks show."
     shutil.rmtree(copy / "data/prepared")
     assert json.loads((copy / "reports/metrics.json").read_text())["data"]["synthetic"]
-    assert not [p for p in report.collect(tmp_path / "out", copy) if p.suffix in (".ipynb",) or p.name in ("eda.html", "predictions.csv")]
+    assert not [
+        p
+        for p in report.collect(tmp_path / "out", copy)
+        if p.suffix in (".ipynb",) or p.name in ("eda.html", "predictions.csv")
+    ]
 
 
 def test_command(copy, tmp_path):
-    done = run([sys.executable, "-m", "xraypneu.report", "write", "--notice", "no credentials: sample data", "--base", ""], copy, GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"), GITHUB_SERVER_URL="https://host", GITHUB_REPOSITORY="a/b", GITHUB_RUN_ID="7")
+    done = run(
+        [sys.executable, "-m", "xraypneu.report", "write", "--notice", "no credentials: sample data", "--base", ""],
+        copy,
+        GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"),
+        GITHUB_SERVER_URL="https://host",
+        GITHUB_REPOSITORY="a/b",
+        GITHUB_RUN_ID="7",
+    )
     assert "in the job's summary" in done.out
     summary = (tmp_path / "summary.md").read_text()
     assert "no credentials: sample data" in summary and "[log](https://host/a/b/actions/runs/7)" in summary

@@ -1,4 +1,5 @@
 "The synthetic sample: deterministic, honest (no cue but the opacity), and never in anybody's way."
+
 import json
 import os
 import subprocess
@@ -130,19 +131,24 @@ def test_synthetic_is_burned_in(monkeypatch):
 
 def test_a_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "x.jpeg").write_bytes(b"1")
-    with pytest.raises(SampleError, match="is not a sample"): make_sample(tmp_path, patients=20, size=SIZE)
+    with pytest.raises(SampleError, match="is not a sample"):
+        make_sample(tmp_path, patients=20, size=SIZE)
     (tmp_path / "dataset.json").write_text('{"synthetic": true, "title": "prepared from a sample"}')
-    with pytest.raises(SampleError, match="is not a sample"): make_sample(tmp_path, patients=20, size=SIZE)
+    with pytest.raises(SampleError, match="is not a sample"):
+        make_sample(tmp_path, patients=20, size=SIZE)
     (tmp_path / "dataset.json").write_text("[not json")
-    with pytest.raises(SampleError, match="is not a sample"): make_sample(tmp_path, patients=20, size=SIZE)
-    with pytest.raises(SampleError, match="is a file"): make_sample(tmp_path / "x.jpeg", patients=20, size=SIZE)
+    with pytest.raises(SampleError, match="is not a sample"):
+        make_sample(tmp_path, patients=20, size=SIZE)
+    with pytest.raises(SampleError, match="is a file"):
+        make_sample(tmp_path / "x.jpeg", patients=20, size=SIZE)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dataset.json", "x.jpeg"]
 
 
 def test_files_of_others_in_a_sample_are_kept(tmp_path):
     folder = make_sample(tmp_path / "s", patients=20, size=SIZE)
     (folder / "train" / "NORMAL" / "mine.png").write_bytes(b"1")
-    with pytest.raises(SampleError, match="mine.png"): make_sample(folder, patients=20, size=SIZE)
+    with pytest.raises(SampleError, match="mine.png"):
+        make_sample(folder, patients=20, size=SIZE)
     assert (folder / "train" / "NORMAL" / "mine.png").exists()
 
 
@@ -153,12 +159,14 @@ def test_failure_midway_leaves_what_was_there(tmp_path, monkeypatch, error):
 
     def fails(*args):
         calls.append(args)
-        if len(calls) > 9: raise error
+        if len(calls) > 9:
+            raise error
         save(*args)
 
     monkeypatch.setattr(sample, "_save_png", fails)
     for target in (folder, tmp_path / "fresh"):
-        with pytest.raises(type(error)): make_sample(target, patients=20, seed=5, size=SIZE, workers=2)
+        with pytest.raises(type(error)):
+            make_sample(target, patients=20, seed=5, size=SIZE, workers=2)
     assert tree(folder) == before and [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
@@ -175,9 +183,12 @@ def test_killed_midway_leaves_no_half_sample(tmp_path):
 
 
 def test_bad_arguments(tmp_path):
-    with pytest.raises(SampleError, match="too few"): make_sample(tmp_path / "s", patients=3)
-    with pytest.raises(SampleError, match="between 64"): make_sample(tmp_path / "s", size=16)
-    with pytest.raises(SampleError, match="0 or more"): draw_radiograph(-1)
+    with pytest.raises(SampleError, match="too few"):
+        make_sample(tmp_path / "s", patients=3)
+    with pytest.raises(SampleError, match="between 64"):
+        make_sample(tmp_path / "s", size=16)
+    with pytest.raises(SampleError, match="0 or more"):
+        draw_radiograph(-1)
     assert not list(tmp_path.iterdir())
 
 
@@ -185,7 +196,9 @@ def test_command(tmp_path):
     args = [sys.executable, "-m", "xraypneu.sample", str(tmp_path / "s"), "--patients", "20", "--size", "64"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(args, capture_output=True, text=True, env=env)
-    assert done.returncode == 0 and str(tmp_path / "s") in done.stdout and done.stderr == ""  # no bar without a terminal
+    assert (
+        done.returncode == 0 and str(tmp_path / "s") in done.stdout and done.stderr == ""
+    )  # no bar without a terminal
     again = subprocess.run(args[:3] + [str(tmp_path)] + args[4:], capture_output=True, text=True, env=env)
     assert again.returncode == 1 and "is not a sample" in again.stderr and "Traceback" not in again.stderr
 

@@ -369,7 +369,9 @@ def test_a_bundle_that_is_exchanged_after_its_signature_was_checked(tmp_path, mo
     run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
     run(["openssl", "ec", "-in", str(key), "-pubout", "-out", str(public)], tmp_path)
     shipped = load_bundle()
-    info = {k: v for k, v in shipped.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256", "int8")}
+    info = {
+        k: v for k, v in shipped.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256", "int8")
+    }
     signed = write_bundle(tmp_path / "signed", shipped.model, info)
     sign(signed.folder, key)
     forged = write_bundle(tmp_path / "forged", shipped.model, {**info, "threshold": 0.99})

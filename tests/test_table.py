@@ -16,8 +16,17 @@ from xraypneu.table import COLUMNS, CsvWriter, JsonWriter, as_row, to_csv, to_ht
 
 
 def prediction(**kw):
-    values = dict(name="n.png", probability=.25, label="NORMAL", verdict="UNSURE", reasons=("one", "two"), threshold=.5,
-                  strange=.5, map=np.zeros((7, 7), np.float32), bundle="b" * 64)
+    values = dict(
+        name="n.png",
+        probability=0.25,
+        label="NORMAL",
+        verdict="UNSURE",
+        reasons=("one", "two"),
+        threshold=0.5,
+        strange=0.5,
+        map=np.zeros((7, 7), np.float32),
+        bundle="b" * 64,
+    )
     return Prediction(**{**values, **kw})
 
 
@@ -30,18 +39,38 @@ def rows_of(text):
 
 def test_a_row_of_each_kind():
     row = as_row("f.png", prediction())
-    assert row == {"file": "f.png", "verdict": "UNSURE", "probability": .25, "label": "NORMAL", "threshold": .5,
-                   "strange": .5, "reasons": ["one", "two"], "bundle": "b" * 64}
-    assert as_row("e.png", ERROR) == {"file": "e.png", "error": "e.png: the file is empty. Copy it again.",
-                                      "code": "empty"}
+    assert row == {
+        "file": "f.png",
+        "verdict": "UNSURE",
+        "probability": 0.25,
+        "label": "NORMAL",
+        "threshold": 0.5,
+        "strange": 0.5,
+        "reasons": ["one", "two"],
+        "bundle": "b" * 64,
+    }
+    assert as_row("e.png", ERROR) == {
+        "file": "e.png",
+        "error": "e.png: the file is empty. Copy it again.",
+        "code": "empty",
+    }
 
 
 def test_csv_has_all_columns_in_order():
     text = to_csv([as_row("f.png", prediction(strange=float("nan"))), as_row("e.png", ERROR)])
     assert text.splitlines()[0] == ",".join(COLUMNS) and text.endswith("\n") and "\r" not in text
     film, error = rows_of(text)
-    assert film == {"file": "f.png", "verdict": "UNSURE", "probability": "0.250000", "label": "NORMAL",
-                    "threshold": "0.500000", "strange": "", "reasons": "one; two", "bundle": "b" * 64, "error": ""}
+    assert film == {
+        "file": "f.png",
+        "verdict": "UNSURE",
+        "probability": "0.250000",
+        "label": "NORMAL",
+        "threshold": "0.500000",
+        "strange": "",
+        "reasons": "one; two",
+        "bundle": "b" * 64,
+        "error": "",
+    }
     assert error["error"] == str(ERROR) and error["verdict"] == error["probability"] == ""
 
 
@@ -91,8 +120,12 @@ class Page(HTMLParser):
 
 
 def test_page_counts_and_tells():
-    rows = [as_row("f.png", prediction()), as_row("g.png", prediction(verdict="NORMAL")), as_row("e.png", ERROR),
-            as_row("h.png", prediction(verdict="NORMAL", reasons=()))]
+    rows = [
+        as_row("f.png", prediction()),
+        as_row("g.png", prediction(verdict="NORMAL")),
+        as_row("e.png", ERROR),
+        as_row("h.png", prediction(verdict="NORMAL", reasons=())),
+    ]
     page = to_html(rows, "My films", "SYNTHETIC & drawn")
     assert "1 UNSURE, 2 NORMAL, 1 not read" in page and "SYNTHETIC &amp; drawn" in page
     seen = " ".join(Page(page).text)
@@ -106,8 +139,14 @@ def test_page_counts_and_tells():
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_nothing_in_a_row_becomes_markup(text):
     text = "<script>alert(1)</script>" + text + "'\"><b onload=x>"
-    row = {"file": text, "verdict": text, "reasons": [text], "bundle": text, "probability": .5,
-           "pictures": [(text, "data:image/png;base64,AA"), (text, "javascript:alert(1)"), (text, "https://x.invalid")]}
+    row = {
+        "file": text,
+        "verdict": text,
+        "reasons": [text],
+        "bundle": text,
+        "probability": 0.5,
+        "pictures": [(text, "data:image/png;base64,AA"), (text, "javascript:alert(1)"), (text, "https://x.invalid")],
+    }
     page = Page(to_html([row, {"file": text, "error": text}], title=text, notice=text))
     assert not {"script", "b onload"} & set(page.tags) and page.tags.count("b") == 1
     assert [image["src"] for image in page.images] == ["data:image/png;base64,AA"]

@@ -70,16 +70,29 @@ def steps(server, run_id, key="val_loss"):
 
 def test_every_value_is_text_and_every_metric_a_number(place, server):
     place(server)
-    values = {f"p{i:03}": v for i, v in enumerate([True, None, float("nan"), np.float32(1.5), [1, 2], "y" * 9000, "a\0b", *range(150)])}
+    values = {
+        f"p{i:03}": v
+        for i, v in enumerate([True, None, float("nan"), np.float32(1.5), [1, 2], "y" * 9000, "a\0b", *range(150)])
+    }
     run = start("train", "text", tags={"synthetic": True, "nothing": None, "long": "x" * 9000, "odd": "a\0b\ud800"})
     run.params(values)
-    run.epoch({"epoch": np.int64(1), "loss": np.float32(0.5), "val_loss": 0.25, "seconds": float("inf"), "phase": "head"})
+    run.epoch(
+        {"epoch": np.int64(1), "loss": np.float32(0.5), "val_loss": 0.25, "seconds": float("inf"), "phase": "head"}
+    )
     run.metrics({"auc": np.float64(0.9), "count": np.int64(7), "none": None, "flag": True}, "test_")
     version = run.register("text", {"synthetic": True, "bundle_hash": None})
     run.end()
     found = client(server).get_run(run.run_id)
-    assert found.data.tags["synthetic"] == "True" and found.data.tags["nothing"] == "None" and len(found.data.tags["long"]) == 5000
-    assert found.data.params["p000"] == "True" and found.data.params["p001"] == "None" and len(found.data.params) == len(values)
+    assert (
+        found.data.tags["synthetic"] == "True"
+        and found.data.tags["nothing"] == "None"
+        and len(found.data.tags["long"]) == 5000
+    )
+    assert (
+        found.data.params["p000"] == "True"
+        and found.data.params["p001"] == "None"
+        and len(found.data.params) == len(values)
+    )
     assert found.data.metrics == {"loss": 0.5, "val_loss": 0.25, "test_auc": 0.9, "test_count": 7.0}
     assert client(server).get_model_version("text", version).tags["synthetic"] == "True"
     assert found.info.status == "FINISHED" and not waiting()
@@ -187,7 +200,9 @@ def is_whole(server, run_id, name):
     found = c.get_run(run_id)
     (version,) = [v for v in c.search_model_versions(f"name = '{name}'") if v.run_id == run_id]
     assert steps(server, run_id) == [1, 2, 3] and steps(server, run_id, "test_roc_auc") == [0]
-    assert found.info.status == "FINISHED" and c.get_model_version_by_alias(name, "candidate").version == version.version
+    assert (
+        found.info.status == "FINISHED" and c.get_model_version_by_alias(name, "candidate").version == version.version
+    )
     assert [r.info.run_id for r in c.search_runs([found.info.experiment_id])] == [run_id]
     assert Path(c.download_artifacts(run_id, "evaluate/metrics.json")).read_text() == "{}"
     assert Predictor(f"models:/{name}@candidate").bundle.hash == load_bundle().hash
@@ -365,8 +380,14 @@ tracking.check(sys.argv[1])
 def test_a_new_store_is_made_by_one_process_at_a_time(tmp_path):
     "Three processes open a sqlite store that is not there yet, at the same moment."
     ready = [tmp_path / f"ready{i}" for i in range(3)]
-    opening = [subprocess.Popen([sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/mlflow.db", str(r), str(tmp_path / "go")],
-                                stderr=subprocess.PIPE, text=True) for r in ready]
+    opening = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/mlflow.db", str(r), str(tmp_path / "go")],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for r in ready
+    ]
     while not all(r.exists() for r in ready):
         assert all(p.poll() is None for p in opening)
         time.sleep(0.05)
@@ -382,8 +403,15 @@ def test_two_trainings_at_once_lose_nothing(kind, tmp_path, request):
     file = f"sqlite:///{tmp_path}/mlflow.db"
     uri = file if kind.startswith("new") else request.getfixturevalue(f"{kind}_server").uri
     env = {**os.environ, **PATIENT, "MLFLOW_TRACKING_URI": uri, "XRAYPNEU_EXPERIMENT": "crowd"}
-    both = [subprocess.Popen([sys.executable, "-c", REGISTER, who, "crowd"], env=env | {"XRAYPNEU_ROOT": str(tmp_path / who)},
-                             stderr=subprocess.PIPE, text=True) for who in "ab"]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", REGISTER, who, "crowd"],
+            env=env | {"XRAYPNEU_ROOT": str(tmp_path / who)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for who in "ab"
+    ]
     for process in both:
         _, said = process.communicate(timeout=180)
         assert process.returncode == 0, said
@@ -432,13 +460,21 @@ def test_a_notebook_that_prints_the_environment_is_cleaned(ending, tmp_path, sql
     "What is written and what goes to the terminal, also when it fails."
     import nbformat
 
-    for name, text in (("dvc.yaml", "stages: {prepare: {cmd: x, params: [prepare]}}"), ("params.yaml", "prepare: {a: 1}")):
+    for name, text in (
+        ("dvc.yaml", "stages: {prepare: {cmd: x, params: [prepare]}}"),
+        ("params.yaml", "prepare: {a: 1}"),
+    ):
         (tmp_path / name).write_text(text)
-    cells = [nbformat.v4.new_code_cell("a = 0", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(TALKATIVE + "\n" + ending)]
+    cells = [
+        nbformat.v4.new_code_cell("a = 0", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(TALKATIVE + "\n" + ending),
+    ]
     (tmp_path / "nbs/pipeline").mkdir(parents=True)
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "nbs/pipeline/prepare.ipynb")
     uri = sqlite_server.uri.replace("//", f"//{WITH_PASSWORD}")
-    done = run([sys.executable, "-m", "xraypneu.stage", "prepare"], tmp_path, check=False, **SECRETS, MLFLOW_TRACKING_URI=uri)
+    done = run(
+        [sys.executable, "-m", "xraypneu.stage", "prepare"], tmp_path, check=False, **SECRETS, MLFLOW_TRACKING_URI=uri
+    )
     assert done.returncode == bool(ending)
     (tmp_path / "log").write_text(done.out)
     assert "***" in done.out and "***" in (tmp_path / "reports/prepare.ipynb").read_text()
@@ -450,8 +486,13 @@ def start_pipeline(folder, server, seed):
     set_params(folder, {"train": {"epochs": 1, "seed": seed}})
     uri = server.uri.replace("//", f"//{WITH_PASSWORD}")
     with open(folder / "run.log", "w") as log:
-        return subprocess.Popen(["dvc", "repro", "evaluate"], cwd=folder, stdout=log, stderr=log,
-                                env={**os.environ, **SECRETS, **PATIENT, "MLFLOW_TRACKING_URI": uri})
+        return subprocess.Popen(
+            ["dvc", "repro", "evaluate"],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **SECRETS, **PATIENT, "MLFLOW_TRACKING_URI": uri},
+        )
 
 
 def test_two_trainings_and_a_promotion_on_postgresql(project, postgres_server, tmp_path, monkeypatch, capsys):
@@ -466,7 +507,12 @@ def test_two_trainings_and_a_promotion_on_postgresql(project, postgres_server, t
     assert {r.data.tags["synthetic"] for r in found} == {"True"}
     versions = {v.run_id: v for v in c.search_model_versions("name = 'xraypneu'")}
     assert versions.keys() == {r.info.run_id for r in found}
-    for r, folder in ((r, f) for r in found for f in folders if json.loads((f / "models/run.json").read_text())["run_id"] == r.info.run_id):
+    for r, folder in (
+        (r, f)
+        for r in found
+        for f in folders
+        if json.loads((f / "models/run.json").read_text())["run_id"] == r.info.run_id
+    ):
         assert steps(postgres_server, r.info.run_id) == [1, 2]
         stored = {f.path for f in c.list_artifacts(r.info.run_id, "reports")}
         assert {"reports/train.ipynb", "reports/evaluate.html"} <= stored
@@ -536,7 +582,18 @@ def test_a_server_that_dies_during_a_training(copy, sqlite_server):
 # --- what was found by trying to break it
 
 
-@pytest.mark.parametrize("name", ["DB_PASS", "MYSQL_PWD", "LDAP_PW", "AZURE_STORAGE_SAS", "SESSION_COOKIE", "AZURE_STORAGE_CONNECTION_STRING", "SSHPASS"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DB_PASS",
+        "MYSQL_PWD",
+        "LDAP_PW",
+        "AZURE_STORAGE_SAS",
+        "SESSION_COOKIE",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "SSHPASS",
+    ],
+)
 def test_other_names_of_secrets(name):
     assert scrub("it is hunter2-hunter2.", {name: "hunter2-hunter2"}) == "it is ***."
     assert scrub("in /work", {"PWD": "/work", "OLDPWD": "/somewhere/else"}) == "in /work"
@@ -547,8 +604,14 @@ def test_a_stage_that_is_killed_leaves_no_secret(number, tmp_path):
     "Papermill writes the notebook after each cell, long before it could be cleaned."
     end = f"import signal, time; os.kill(os.getppid(), signal.{number}); time.sleep(60)"
     folder = toy_stage(tmp_path / "a{b}", TALKATIVE, end)
-    done = run([sys.executable, "-m", "xraypneu.stage", "prepare"], folder, check=False, **SECRETS,
-               MLFLOW_TRACKING_USERNAME=USER, MLFLOW_TRACKING_PASSWORD=PASSWORD)
+    done = run(
+        [sys.executable, "-m", "xraypneu.stage", "prepare"],
+        folder,
+        check=False,
+        **SECRETS,
+        MLFLOW_TRACKING_USERNAME=USER,
+        MLFLOW_TRACKING_PASSWORD=PASSWORD,
+    )
     assert done.returncode < 0 and "***" in (folder / "reports/prepare.ipynb").read_text()
     assert not files_with(SECRETS.values(), folder, least=1)
 
@@ -558,7 +621,10 @@ def toy_stage(folder, *cells):
     import nbformat
 
     (folder / "nbs/pipeline").mkdir(parents=True)
-    for name, text in (("dvc.yaml", "stages: {prepare: {cmd: x, params: [prepare]}}"), ("params.yaml", "prepare: {a: 1}")):
+    for name, text in (
+        ("dvc.yaml", "stages: {prepare: {cmd: x, params: [prepare]}}"),
+        ("params.yaml", "prepare: {a: 1}"),
+    ):
         (folder / name).write_text(text)
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in ("a = 0", *cells)])
     nb.cells[0].metadata["tags"] = ["parameters"]
@@ -573,7 +639,9 @@ def test_a_stage_keeps_the_asserts_that_pandas_needs(tmp_path):
 
 
 def test_an_interrupt_is_said_in_a_line(tmp_path):
-    folder = toy_stage(tmp_path / "project", "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
+    folder = toy_stage(
+        tmp_path / "project", "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    )
     done = run([sys.executable, "-m", "xraypneu.stage", "prepare"], folder, check=False)
     assert done.returncode == 130 and "prepare was interrupted. Run it again" in done.out.splitlines()[-1]
 
@@ -585,7 +653,9 @@ def test_a_stage_goes_on_when_nobody_can_read_it(where, tmp_path):
     to = f"| {where} -1" if where == "head" else f"> {where}"
     script = f"set -o pipefail; {sys.executable} -m xraypneu.stage prepare {to}"
     done = run(["bash", "-c", script], folder, check=False)
-    assert done.returncode == 0 and (folder / "done").is_file() and (folder / "reports/prepare.html").is_file(), done.out
+    assert done.returncode == 0 and (folder / "done").is_file() and (folder / "reports/prepare.html").is_file(), (
+        done.out
+    )
 
 
 @pytest.mark.parametrize("line", [b"\0\0\0\0", b"[]", b"{}", b'{"sent": 0}'])
@@ -739,7 +809,8 @@ def test_a_project_that_was_moved_or_copied_keeps_its_artifacts_with_it(own, how
     second = train_in(new, "second", "b")
     assert stored(c, second) == "b" and sorted(old.rglob("*")) == before
     assert {c.get_run(r.run_id).info.artifact_uri for r in (first, second)} == {
-        f"{(new / 'mlartifacts').as_uri()}/{r.run_id}/artifacts" for r in (first, second)}
+        f"{(new / 'mlartifacts').as_uri()}/{r.run_id}/artifacts" for r in (first, second)
+    }
     assert all(v.source.startswith(new.as_uri()) for v in c.search_model_versions("name = 'own'"))
     if how == "copied":
         assert own(old).get_run(first.run_id).info.artifact_uri.startswith(old.as_uri())

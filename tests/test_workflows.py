@@ -24,7 +24,9 @@ FLOWS = {f.stem: YAML(typ="safe").load(f) for f in FILES}
 STEPS = [(flow, job, step) for flow, f in FLOWS.items() for job, j in f["jobs"].items() for step in j["steps"]]
 STRANGERS = ("ci", "codeql", "docs", "comment")  # run for pull requests of forks
 VENV = Path(sys.prefix)
-needs_environment = pytest.mark.skipif(not (VENV / ".ready").exists() and not os.environ.get("CI"), reason="not in an environment that make env made")
+needs_environment = pytest.mark.skipif(
+    not (VENV / ".ready").exists() and not os.environ.get("CI"), reason="not in an environment that make env made"
+)
 
 
 def on(flow):
@@ -34,8 +36,14 @@ def on(flow):
 
 def test_these_are_the_workflows():
     assert set(FLOWS) == {"ci", "train", "comment", "docs", "release", "nightly", "codeql", "scorecard"}
-    assert {"push", "pull_request"} <= on("ci").keys() and on("train")["push"] == {"branches": ["main"]} and "workflow_dispatch" in on("train")
-    assert on("comment") == {"workflow_run": {"workflows": ["ci"], "types": ["completed"]}} and FLOWS["ci"]["name"] == "ci"
+    assert (
+        {"push", "pull_request"} <= on("ci").keys()
+        and on("train")["push"] == {"branches": ["main"]}
+        and "workflow_dispatch" in on("train")
+    )
+    assert (
+        on("comment") == {"workflow_run": {"workflows": ["ci"], "types": ["completed"]}} and FLOWS["ci"]["name"] == "ci"
+    )
     assert on("release") == {"push": {"tags": ["v*"]}}
     assert all("schedule" in on(flow) for flow in ("nightly", "codeql", "scorecard"))
 
@@ -44,14 +52,25 @@ def test_they_fit_the_schema():
     run(["check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, FILES)], ROOT)
     run(["check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml"], ROOT)
     forms = ["bug", "feature"]
-    run(["check-jsonschema", "--builtin-schema", "vendor.github-issue-forms",
-         *(f".github/ISSUE_TEMPLATE/{f}.yml" for f in forms)], ROOT)
-    run(["check-jsonschema", "--builtin-schema", "vendor.github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"], ROOT)
+    run(
+        [
+            "check-jsonschema",
+            "--builtin-schema",
+            "vendor.github-issue-forms",
+            *(f".github/ISSUE_TEMPLATE/{f}.yml" for f in forms),
+        ],
+        ROOT,
+    )
+    run(
+        ["check-jsonschema", "--builtin-schema", "vendor.github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"],
+        ROOT,
+    )
     run(["check-jsonschema", "--builtin-schema", "vendor.citation-file-format", "CITATION.cff"], ROOT)
     updates = YAML(typ="safe").load(ROOT / ".github/dependabot.yml")["updates"]
     assert {u["package-ecosystem"] for u in updates} == {"pip", "github-actions", "docker"}
     for u in updates:
-        for folder in u.get("directories", [u.get("directory")]): assert (ROOT / folder.lstrip("/")).is_dir()
+        for folder in u.get("directories", [u.get("directory")]):
+            assert (ROOT / folder.lstrip("/")).is_dir()
 
 
 def test_zizmor_finds_nothing():
@@ -73,8 +92,10 @@ def test_no_secret_where_a_stranger_has_a_say():
     for flow in FLOWS:
         text = (ROOT / f".github/workflows/{flow}.yml").read_text()
         assert "pull_request_target" not in text and "secrets: inherit" not in text
-        if flow in STRANGERS or "pull_request" in on(flow): assert not re.search(r"\bsecrets\b\s*[.\[]", text), flow
-        if "pull_request" in on(flow): assert "github.token" not in text and "GITHUB_TOKEN" not in text, flow
+        if flow in STRANGERS or "pull_request" in on(flow):
+            assert not re.search(r"\bsecrets\b\s*[.\[]", text), flow
+        if "pull_request" in on(flow):
+            assert "github.token" not in text and "GITHUB_TOKEN" not in text, flow
     assert not {"pull_request", "workflow_run", "issue_comment"} & on("train").keys()
 
 
@@ -89,9 +110,15 @@ def test_nothing_of_a_strangers_is_run():
 
 
 WRITES = {
-    ("train", "comment"): {"pull-requests"}, ("comment", "comment"): {"pull-requests"}, ("docs", "publish"): {"pages", "id-token"},
-    ("release", "sign"): {"id-token"}, ("release", "attest"): {"id-token", "attestations"}, ("release", "publish"): {"id-token"}, ("release", "page"): {"contents"},
-    ("codeql", "analyze"): {"security-events"}, ("scorecard", "analysis"): {"security-events", "id-token"},
+    ("train", "comment"): {"pull-requests"},
+    ("comment", "comment"): {"pull-requests"},
+    ("docs", "publish"): {"pages", "id-token"},
+    ("release", "sign"): {"id-token"},
+    ("release", "attest"): {"id-token", "attestations"},
+    ("release", "publish"): {"id-token"},
+    ("release", "page"): {"contents"},
+    ("codeql", "analyze"): {"security-events"},
+    ("scorecard", "analysis"): {"security-events", "id-token"},
 }
 
 
@@ -99,10 +126,16 @@ def test_least_permissions():
     for flow, f in FLOWS.items():
         assert f["permissions"] in ({}, {"contents": "read"}), flow
         for job, j in f["jobs"].items():
-            assert {k for k, v in (j.get("permissions") or {}).items() if v == "write"} == WRITES.get((flow, job), set()), (flow, job)
-            if WRITES.get((flow, job)): assert not [s for s in j["steps"] if re.search(r"make (env|run|test|pull)", s.get("run", ""))]  # no training with a right to write
+            assert {k for k, v in (j.get("permissions") or {}).items() if v == "write"} == WRITES.get(
+                (flow, job), set()
+            ), (flow, job)
+            if WRITES.get((flow, job)):
+                assert not [
+                    s for s in j["steps"] if re.search(r"make (env|run|test|pull)", s.get("run", ""))
+                ]  # no training with a right to write
     for flow, job, step in STEPS:
-        if step.get("uses", "").startswith("actions/checkout"): assert step["with"]["persist-credentials"] is False, (flow, job)
+        if step.get("uses", "").startswith("actions/checkout"):
+            assert step["with"]["persist-credentials"] is False, (flow, job)
 
 
 def test_jobs_end_and_don_t_pile_up():
@@ -117,14 +150,24 @@ def test_a_step_runs_a_make_target():
         if "run" in step:
             call = re.fullmatch(r"make ([a-z-]+)( [A-Z]+=[\w./-]+)*", step["run"])
             assert call and call[1] in targets, (flow, job, step["run"])
-        if "script" in step.get("with", {}): assert step["with"]["script"] == "await require('./.ci/comment.js')({github, context, core})"
+        if "script" in step.get("with", {}):
+            assert step["with"]["script"] == "await require('./.ci/comment.js')({github, context, core})"
 
 
 def test_pictures_of_people_are_not_uploaded():
     "What goes up is what `make artefact` gathered, the page, or what was made of the source."
     for flow, job, step in STEPS:
         if step.get("uses", "").startswith(("actions/upload-artifact", "actions/upload-pages-artifact")):
-            assert set(step["with"]["path"].split()) <= {"build/artefact", "reports/report.md", "reports/metrics.json", "build/docs", "dist", "build/release/sbom.cdx.json", "build/release/bundle.tar.gz", "bench/faults.md"}, (flow, job)
+            assert set(step["with"]["path"].split()) <= {
+                "build/artefact",
+                "reports/report.md",
+                "reports/metrics.json",
+                "build/docs",
+                "dist",
+                "build/release/sbom.cdx.json",
+                "build/release/bundle.tar.gz",
+                "bench/faults.md",
+            }, (flow, job)
 
 
 def test_a_release_is_tested_first_and_leaves_with_its_papers():
@@ -139,10 +182,15 @@ def test_a_release_is_tested_first_and_leaves_with_its_papers():
 
     assert {"make lint", "make types", "make sync", "make test", "make audit"} <= set(ran["test"])
     assert all("test" in after(job) for job in jobs if job != "test")
-    assert {"attest", "sign"} <= after("publish") and "publish" in after("page")  # nothing is published that has no provenance
+    assert {"attest", "sign"} <= after("publish") and "publish" in after(
+        "page"
+    )  # nothing is published that has no provenance
     assert "make sbom" in ran["build"] and "make sign" in ran["sign"] and ran["page"][-1] == "make release"
     provenance, sbom = (s["with"] for s in jobs["attest"]["steps"] if s["uses"].startswith("actions/attest@"))
-    assert provenance == {"subject-path": "dist/*"} and sbom == {"subject-path": "dist/*", "sbom-path": "build/release/sbom.cdx.json"}
+    assert provenance == {"subject-path": "dist/*"} and sbom == {
+        "subject-path": "dist/*",
+        "sbom-path": "build/release/sbom.cdx.json",
+    }
     assert "make audit" in [s.get("run") for s in FLOWS["ci"]["jobs"]["audit"]["steps"]]
     assert "make faults" in [s.get("run") for s in FLOWS["nightly"]["jobs"]["faults"]["steps"]]
 
@@ -159,9 +207,12 @@ def host(pulls, comments, refuses=None):
         def do_GET(self):
             url = urlsplit(self.path)
             asked = {k: v[0] for k, v in parse_qs(url.query).items()}
-            if url.path.endswith("/comments"): found = comments[100 * (int(asked["page"]) - 1):100 * int(asked["page"])]
-            elif url.path == "/repos/team/xray/pulls": found = [p for p in pulls if p["from"] == asked["head"]]
-            else: found = [p for p in pulls if p["head"]["sha"] == url.path.split("/")[-2]]
+            if url.path.endswith("/comments"):
+                found = comments[100 * (int(asked["page"]) - 1) : 100 * int(asked["page"])]
+            elif url.path == "/repos/team/xray/pulls":
+                found = [p for p in pulls if p["from"] == asked["head"]]
+            else:
+                found = [p for p in pulls if p["head"]["sha"] == url.path.split("/")[-2]]
             self.say(found)
 
         def do_POST(self):
@@ -177,7 +228,8 @@ def host(pulls, comments, refuses=None):
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args): pass
+        def log_message(self, *args):
+            pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -190,8 +242,14 @@ def host(pulls, comments, refuses=None):
 
 def comment(api, payload, tmp_path, text="<!-- xraypneu report -->\nfigures"):
     (tmp_path / "report.md").write_text(text)
-    return run(["node", str(ROOT / "tests/github.mjs"), json.dumps(payload)], ROOT, check=False, GITHUB_API_URL=api,
-               REPORT=str(tmp_path / "report.md"), GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"))
+    return run(
+        ["node", str(ROOT / "tests/github.mjs"), json.dumps(payload)],
+        ROOT,
+        check=False,
+        GITHUB_API_URL=api,
+        REPORT=str(tmp_path / "report.md"),
+        GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"),
+    )
 
 
 def pull(number, sha, source):
@@ -202,8 +260,19 @@ def own(id, text="<!-- xraypneu report -->\nold", kind="Bot"):
     return {"id": id, "body": text, "user": {"type": kind}}
 
 
-FORK = {"payload": {"workflow_run": {"head_sha": "b" * 40, "head_branch": "patch", "html_url": "https://host.invalid/runs/3", "head_repository": {"owner": {"login": "fork"}}}}}
-needs_node = pytest.mark.skipif(not shutil.which("node") and not os.environ.get("CI"), reason="no node here: install Debian's package npm")
+FORK = {
+    "payload": {
+        "workflow_run": {
+            "head_sha": "b" * 40,
+            "head_branch": "patch",
+            "html_url": "https://host.invalid/runs/3",
+            "head_repository": {"owner": {"login": "fork"}},
+        }
+    }
+}
+needs_node = pytest.mark.skipif(
+    not shutil.which("node") and not os.environ.get("CI"), reason="no node here: install Debian's package npm"
+)
 
 
 @needs_node
@@ -211,12 +280,17 @@ def test_comment_on_the_pull_request_of_a_fork(tmp_path):
     pulls = [pull(3, "a" * 40, "fork:patch"), pull(4, "b" * 40, "fork:patch"), pull(5, "b" * 40, "other:patch")]
     with host(pulls, [own(1, kind="User"), own(2, "hello")]) as (api, sent):
         assert "pull request 4" in comment(api, FORK, tmp_path).out
-    assert sent == [("POST", "/repos/team/xray/issues/4/comments", {"body": "<!-- xraypneu report -->\nfigures"})]  # nobody else's comment is touched
+    assert sent == [
+        ("POST", "/repos/team/xray/issues/4/comments", {"body": "<!-- xraypneu report -->\nfigures"})
+    ]  # nobody else's comment is touched
 
 
 @needs_node
 def test_comment_is_written_over(tmp_path):
-    with host([pull(4, "b" * 40, "fork:patch")], [own(i, "talk", "User") for i in range(150)] + [own(900)]) as (api, sent):
+    with host([pull(4, "b" * 40, "fork:patch")], [own(i, "talk", "User") for i in range(150)] + [own(900)]) as (
+        api,
+        sent,
+    ):
         comment(api, FORK, tmp_path)
     assert [s[:2] for s in sent] == [("PATCH", "/repos/team/xray/issues/comments/900")]
 
@@ -237,7 +311,11 @@ def test_comment_that_is_not_permitted_is_a_warning(tmp_path, status):
     "The report is in the summary in any case; why it is no comment is too."
     with host([pull(4, "b" * 40, "fork:patch")], [own(900)], refuses=status) as (api, _):
         done = comment(api, FORK, tmp_path)
-    assert done.returncode == 0 and "warning: The report could not be a comment: " in done.out and f"HTTP {status}" in done.out
+    assert (
+        done.returncode == 0
+        and "warning: The report could not be a comment: " in done.out
+        and f"HTTP {status}" in done.out
+    )
     assert f"(HTTP {status})" in (tmp_path / "summary.md").read_text()
 
 
@@ -250,7 +328,9 @@ def test_comment_on_a_host_that_fails_is_red(tmp_path):
 
 @needs_node
 def test_comment_that_is_too_long_ends_at_a_section(tmp_path):
-    sections = [f"## Part {i}\n<details><summary>more</summary>\n\n```\n{'x' * 900}\n```\n</details>\n" for i in range(100)]
+    sections = [
+        f"## Part {i}\n<details><summary>more</summary>\n\n```\n{'x' * 900}\n```\n</details>\n" for i in range(100)
+    ]
     report = "<!-- xraypneu report -->\n" + "\n".join(sections)
     with host([pull(4, "b" * 40, "fork:patch")], []) as (api, sent):
         comment(api, FORK, tmp_path, report)
@@ -267,7 +347,9 @@ def test_the_comment_needs_no_cml_and_hides_no_failure():
     assert not [step for _, _, step in STEPS if step.get("continue-on-error")]
     assert not [job for f in FLOWS.values() for job in f["jobs"].values() if job.get("continue-on-error")]
     script, cml, by_cml = FLOWS["train"]["jobs"]["comment"]["steps"][-3:]
-    assert script["uses"].startswith("actions/github-script") and script["if"] == "${{ vars.XRAYPNEU_COMMENT != 'cml' }}"
+    assert (
+        script["uses"].startswith("actions/github-script") and script["if"] == "${{ vars.XRAYPNEU_COMMENT != 'cml' }}"
+    )
     assert cml["uses"].startswith("iterative/setup-cml") and cml["with"] == {"version": "v0.20.6", "vega": "false"}
     assert cml["if"] == by_cml["if"] == "${{ vars.XRAYPNEU_COMMENT == 'cml' }}" and by_cml["run"] == "make comment"
 
@@ -279,7 +361,9 @@ def test_make_comment_calls_cml_without_uploading_images(tmp_path, status):
     program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > "{tmp_path}/called"\nexit {status}\n')
     program.chmod(0o755)
     done = run(["make", "comment", f"BIN={tmp_path}"], ROOT, check=False, REPORT="some/report.md")
-    assert (done.returncode == 0) == (status == 0) and (tmp_path / "called").read_text() == "comment|update|--publish=false|some/report.md|"
+    assert (done.returncode == 0) == (status == 0) and (
+        tmp_path / "called"
+    ).read_text() == "comment|update|--publish=false|some/report.md|"
 
 
 # --- the rehearsal itself
@@ -294,14 +378,28 @@ def rehearse():
 
 
 def test_expressions(rehearse):
-    context = {"github": {"ref": "refs/heads/main"}, "steps": {"cml": {"outcome": "failure", "outputs": {"artifact-url": "u-1"}}}, "secrets": {}}
-    for text, wanted in (("github.ref == 'refs/heads/main'", True), ("steps.cml.outcome != 'success'", True), ("steps.cml.outputs.artifact-url", "u-1"), ("secrets.NONE == ''", True), ("github.ref == 'a-b' || always()", True),
-                         ("!cancelled() && github.ref", "refs/heads/main"), ("failure()", False)):
+    context = {
+        "github": {"ref": "refs/heads/main"},
+        "steps": {"cml": {"outcome": "failure", "outputs": {"artifact-url": "u-1"}}},
+        "secrets": {},
+    }
+    for text, wanted in (
+        ("github.ref == 'refs/heads/main'", True),
+        ("steps.cml.outcome != 'success'", True),
+        ("steps.cml.outputs.artifact-url", "u-1"),
+        ("secrets.NONE == ''", True),
+        ("github.ref == 'a-b' || always()", True),
+        ("!cancelled() && github.ref", "refs/heads/main"),
+        ("failure()", False),
+    ):
         assert rehearse.evaluate(text, context) == wanted, text
     for odd in ("contains(github.ref, 'x')", "github['ref']", "1 +"):
-        with pytest.raises(rehearse.Stop): rehearse.evaluate(odd, context)
+        with pytest.raises(rehearse.Stop):
+            rehearse.evaluate(odd, context)
     assert rehearse.due(None, context, failed=False) and not rehearse.due(None, context, failed=True)
-    assert rehearse.due("${{ !cancelled() }}", context, failed=True) and not rehearse.due("${{ github.ref != '' }}", context, failed=True)
+    assert rehearse.due("${{ !cancelled() }}", context, failed=True) and not rehearse.due(
+        "${{ github.ref != '' }}", context, failed=True
+    )
     assert rehearse.pairs("A=1\nB<<END\nx\ny=z\nEND\nC=a=b\n") == {"A": "1", "B": "x\ny=z", "C": "a=b"}
 
 
@@ -359,17 +457,28 @@ def mini(tmp_path):
 def test_rehearsal_does_as_github(mini):
     done = mini()
     assert done.returncode == 0, done.out
-    assert (done.folder / "mini/one/summary.md").read_text() == "# Page\n" and (done.folder / "artefacts/out/sha").exists()
+    assert (done.folder / "mini/one/summary.md").read_text() == "# Page\n" and (
+        done.folder / "artefacts/out/sha"
+    ).exists()
     table = (done.folder / "table.txt").read_text()
     assert re.search(r"mini/one +false +[\d.]+ +1 +failure +goes on", table) and "mini/two" in table
 
 
 def test_rehearsal_is_red_where_the_job_would_be(mini):
-    done = mini(steps="      - run: exit 3\n      - run: echo never\n      - run: echo yet\n        if: ${{ !cancelled() }}\n")
+    done = mini(
+        steps="      - run: exit 3\n      - run: echo never\n      - run: echo yet\n        if: ${{ !cancelled() }}\n"
+    )
     table = (done.folder / "table.txt").read_text()
-    assert done.returncode == 1 and re.search(r"exit 3 +[\d.]+ +3 +failure", table) and re.search(r"echo never .*skipped", table) and re.search(r"echo yet .*success", table)
+    assert (
+        done.returncode == 1
+        and re.search(r"exit 3 +[\d.]+ +3 +failure", table)
+        and re.search(r"echo never .*skipped", table)
+        and re.search(r"echo yet .*success", table)
+    )
     assert re.search(r"mini/two +\(job\) +skipped", table)
-    assert mini(steps="      - uses: actions/upload-artifact@x\n        with: {name: x, path: nowhere}\n").returncode == 1
+    assert (
+        mini(steps="      - uses: actions/upload-artifact@x\n        with: {name: x, path: nowhere}\n").returncode == 1
+    )
 
 
 def test_rehearsal_says_what_it_can_t_do(mini):
@@ -377,8 +486,13 @@ def test_rehearsal_says_what_it_can_t_do(mini):
     assert done.returncode == 2 and "nothing stands for someone/else" in done.out and "Traceback" not in done.out
 
 
-@pytest.mark.parametrize("steps", ['      - run: echo "it is $P"\n        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n',
-                                   '      - run: echo "$P" >> "$GITHUB_STEP_SUMMARY"\n        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n'])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        '      - run: echo "it is $P"\n        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n',
+        '      - run: echo "$P" >> "$GITHUB_STEP_SUMMARY"\n        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n',
+    ],
+)
 def test_rehearsal_finds_a_secret_that_shows(mini, steps):
     done = mini("--with-credentials", "/nowhere", steps=steps, XRAYPNEU_REMOTE_PASSWORD="geheim-7")
     assert done.returncode == 1 and "a secret shows" in done.out and "geheim-7" not in done.out
@@ -392,7 +506,8 @@ def test_rehearsal_takes_what_is_committed(mini):
     (root / "new.txt").write_text("x")
     done = mini(steps=asks, commit=False)
     assert done.returncode == 0 and "1 changed files are not committed" in done.out
-    for more in (["--uncommitted"], ["--set", "train.epochs=3"]): assert mini(*more, steps=asks, commit=False).returncode == 1
+    for more in (["--uncommitted"], ["--set", "train.epochs=3"]):
+        assert mini(*more, steps=asks, commit=False).returncode == 1
     (root / "LICENSE").unlink()
     assert mini(steps=asks, commit=False).returncode == 0
     done = mini("--set", "train.nothing=3", commit=False)
@@ -412,8 +527,38 @@ def show(project, tmp_path_factory):
     def go(*arguments, **env):
         out = tmp_path_factory.mktemp("rehearsal") / "out"
         # lint, sync and the suite are steps of the run that this test is part of; the figures of so small a sample are not the promised ones
-        leave = [w for s in ("make programs", "make lint", "make types", "make sync", "make test", "make check-sample", "make audit") for w in ("--skip", s)]
-        done = run([sys.executable, ".ci/rehearse", "--venv", str(VENV), "--uncommitted", "--dvc-cache", str(cache), "--out", str(out), *leave, *(w for s in small for w in ("--set", s)), *arguments], ROOT, check=False, **env)
+        leave = [
+            w
+            for s in (
+                "make programs",
+                "make lint",
+                "make types",
+                "make sync",
+                "make test",
+                "make check-sample",
+                "make audit",
+            )
+            for w in ("--skip", s)
+        ]
+        done = run(
+            [
+                sys.executable,
+                ".ci/rehearse",
+                "--venv",
+                str(VENV),
+                "--uncommitted",
+                "--dvc-cache",
+                str(cache),
+                "--out",
+                str(out),
+                *leave,
+                *(w for s in small for w in ("--set", s)),
+                *arguments,
+            ],
+            ROOT,
+            check=False,
+            **env,
+        )
         done.folder = out
         return done
 
@@ -430,11 +575,23 @@ def test_without_credentials(show):
     done = show("ci", "train", "comment")
     assert done.returncode == 0, done.out[-6000:]
     ci, train = ((done.folder / f"{w}/{j}/summary.md").read_text() for w, j in (("ci", "sample"), ("train", "train")))
-    for page in (ci, train): assert "**SYNTHETIC**" in page and "## Curves" in page and "[download](" in page and "[log](" in page and "SYN0" not in page
+    for page in (ci, train):
+        assert (
+            "**SYNTHETIC**" in page
+            and "## Curves" in page
+            and "[download](" in page
+            and "[log](" in page
+            and "SYN0" not in page
+        )
     assert "**no credentials: sample data**" in train.splitlines()[4] and "no credentials" not in ci
-    assert "difference to main" in train and "difference to main" in ci  # ci: a pull request, where only origin/main is known
+    assert (
+        "difference to main" in train and "difference to main" in ci
+    )  # ci: a pull request, where only origin/main is known
     assert "not pushed: no credentials" in done.out and "is cached - skipping run" in done.out
-    names = {p.relative_to(done.folder / "artefacts/notebooks").as_posix() for p in (done.folder / "artefacts/notebooks").rglob("*.html")}
+    names = {
+        p.relative_to(done.folder / "artefacts/notebooks").as_posix()
+        for p in (done.folder / "artefacts/notebooks").rglob("*.html")
+    }
     assert names == {f"reports/{s}.html" for s in ("prepare", "eda", "train", "evaluate", "model_card")}
     # the script commented, with the report
     assert (done.folder / "train/comment/comment.md").read_text().strip() == train.strip()
@@ -458,12 +615,23 @@ def test_with_credentials(show, tmp_path):
 def test_with_wrong_credentials(show, nginx):  # noqa: F811
     "The sample takes the place of the data, the report says why, and the job is red in the end."
     wrong = SECRET + "-no longer"
-    done = show("train", "--with-credentials", f"{nginx}/data", XRAYPNEU_REMOTE_USER="ann", XRAYPNEU_REMOTE_PASSWORD=wrong)
+    done = show(
+        "train", "--with-credentials", f"{nginx}/data", XRAYPNEU_REMOTE_USER="ann", XRAYPNEU_REMOTE_PASSWORD=wrong
+    )
     table = (done.folder / "table.txt").read_text()
-    assert done.returncode == 1 and re.search(r"make run .*success", table) and re.search(r"make pulled .*failure", table) and re.search(r"actions/github-script .*success", table)
+    assert (
+        done.returncode == 1
+        and re.search(r"make run .*success", table)
+        and re.search(r"make pulled .*failure", table)
+        and re.search(r"actions/github-script .*success", table)
+    )
     assert re.search(r"make comment .*skipped", table)
     page = (done.folder / "train/train/summary.md").read_text()
-    assert "the host doesn't know this user or password" in page.splitlines()[4] and "sample data" in page.splitlines()[4] and nginx not in page
+    assert (
+        "the host doesn't know this user or password" in page.splitlines()[4]
+        and "sample data" in page.splitlines()[4]
+        and nginx not in page
+    )
     assert "not pushed" in done.out and wrong not in done.out
 
 
@@ -476,8 +644,11 @@ def test_docs(show):
     assert {"index.html", "tutorials/serve.html", "pipeline/train.html", "api/23_report.html"} <= there
     for name in there:
         text = (pages / name).read_text()
-        assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"https?:", text), name  # nothing is loaded from elsewhere
-        for target in re.findall(r"<a href=\"([^\"#:]+\.html)\"", text[:60_000]): assert (pages / name).parent.joinpath(target).exists(), (name, target)
+        assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"https?:", text), (
+            name
+        )  # nothing is loaded from elsewhere
+        for target in re.findall(r"<a href=\"([^\"#:]+\.html)\"", text[:60_000]):
+            assert (pages / name).parent.joinpath(target).exists(), (name, target)
 
 
 @needs_environment
@@ -489,8 +660,14 @@ def test_release(show):
     assert f"would publish {wheel.name}" in done.out and f"would attest {wheel.name}" in done.out
     assert re.search(rf"would run: gh release create v[\d.]+ --verify-tag .*dist/{re.escape(wheel.name)}", done.out)
     assert re.search(r"release/sign +make sign .*GitHub alone", (done.folder / "table.txt").read_text())
-    with zipfile.ZipFile(wheel) as z: names = set(z.namelist())
-    assert {"xraypneu/app/dashboard.js", "xraypneu/app/voila/templates/xraypneu/index.html.j2", "xraypneu/shipped/model.onnx", "xraypneu/shipped/reference.npz"} <= names
+    with zipfile.ZipFile(wheel) as z:
+        names = set(z.namelist())
+    assert {
+        "xraypneu/app/dashboard.js",
+        "xraypneu/app/voila/templates/xraypneu/index.html.j2",
+        "xraypneu/shipped/model.onnx",
+        "xraypneu/shipped/reference.npz",
+    } <= names
     assert not any(n.endswith((".jpeg", ".jpg", ".npy", ".csv")) for n in names)
 
 
@@ -511,12 +688,20 @@ def test_pull_brings_what_git_names(tmp_path):
     run(["dvc", "push", "-q"], mine)
     run(["git", "clone", "-q", str(mine), str(yours)], tmp_path)
     out = run(["bash", str(pull)], yours, **where).out
-    assert "pulled: Röntgenbilder.dvc" in out and (yours / "Röntgenbilder/a.txt").read_text() == "a radiograph" and (yours / ".cache/ci/pulled").exists()
+    assert (
+        "pulled: Röntgenbilder.dvc" in out
+        and (yours / "Röntgenbilder/a.txt").read_text() == "a radiograph"
+        and (yours / ".cache/ci/pulled").exists()
+    )
 
-    for lost in [p for p in store.rglob("*") if p.is_file()]: lost.unlink()
+    for lost in [p for p in store.rglob("*") if p.is_file()]:
+        lost.unlink()
     run(["git", "clone", "-q", str(mine), str(tmp_path / "theirs")], tmp_path)
     out = run(["bash", str(pull)], tmp_path / "theirs", **where).out
-    assert "data that git names are not there" in (tmp_path / "theirs/.cache/ci/notice").read_text() and (tmp_path / "theirs/.cache/ci/refused").exists(), out
+    assert (
+        "data that git names are not there" in (tmp_path / "theirs/.cache/ci/notice").read_text()
+        and (tmp_path / "theirs/.cache/ci/refused").exists()
+    ), out
 
 
 def test_a_release_is_the_versions(tmp_path):
@@ -525,8 +710,19 @@ def test_a_release_is_the_versions(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "dist").mkdir()
     for ref in ("v0.0.0", "main; echo oops"):
-        done = run(["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")], tmp_path, check=False, GITHUB_REF_TYPE="tag", GITHUB_REF_NAME=ref)
-        assert done.returncode and f"tag {ref} is not v and the version" in done.out and "\noops" not in done.out and (tmp_path / "dist").exists()
+        done = run(
+            ["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")],
+            tmp_path,
+            check=False,
+            GITHUB_REF_TYPE="tag",
+            GITHUB_REF_NAME=ref,
+        )
+        assert (
+            done.returncode
+            and f"tag {ref} is not v and the version" in done.out
+            and "\noops" not in done.out
+            and (tmp_path / "dist").exists()
+        )
 
 
 # --- make
@@ -535,7 +731,8 @@ def test_a_release_is_the_versions(tmp_path):
 @pytest.fixture
 def quiet_make(tmp_path):
     "The Makefile with an environment whose programs only say what they are given."
-    for name in ("Makefile", "settings.ini", "setup.py"): shutil.copy(ROOT / name, tmp_path)
+    for name in ("Makefile", "settings.ini", "setup.py"):
+        shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "locks", tmp_path / "locks")
     (tmp_path / "venv/bin").mkdir(parents=True)
     for name in ("python", "dvc", "nbdev_clean", "nbdev_export", "jupyter"):
@@ -547,7 +744,7 @@ def quiet_make(tmp_path):
 
 
 def test_a_name_that_the_shell_or_make_would_run_is_a_name(quiet_make, tmp_path):
-    name = "a`touch one` $(touch two) $(shell touch three) \"q\' b"
+    name = "a`touch one` $(touch two) $(shell touch three) \"q' b"
     done = quiet_make("run", f"DATA={name}", "SET=train.epochs=1 x=`touch${IFS}four`")
     assert done.returncode == 0 and f"[data.path={name}][train.epochs=1][x=`touch${{IFS}}four`]" in done.out, done.out
     assert name in quiet_make("verify", f"DATA={name}").out
@@ -557,8 +754,10 @@ def test_a_name_that_the_shell_or_make_would_run_is_a_name(quiet_make, tmp_path)
 def test_sync_in_a_folder_with_a_blank_in_its_name(quiet_make, tmp_path):
     project = tmp_path / "my films"
     project.mkdir()
-    for name in (".ci", "nbs", "xraypneu", "results"): shutil.copytree(ROOT / name, project / name)
-    for name in ("Makefile", "settings.ini", "setup.py", "pyproject.toml", "README.md", "dvc.yaml"): shutil.copy(ROOT / name, project)
+    for name in (".ci", "nbs", "xraypneu", "results"):
+        shutil.copytree(ROOT / name, project / name)
+    for name in ("Makefile", "settings.ini", "setup.py", "pyproject.toml", "README.md", "dvc.yaml"):
+        shutil.copy(ROOT / name, project)
     (tmp_path / "venv").rename(project / ".venv")  # its programs change nothing
     done = run(["make", "-s", "sync", "-o", ".venv/.ready"], project, check=False)
     assert done.returncode == 0, done.out
@@ -566,12 +765,17 @@ def test_sync_in_a_folder_with_a_blank_in_its_name(quiet_make, tmp_path):
 
 def test_an_environment_that_pip_was_killed_in_is_made_anew(tmp_path):
     "What was half unpacked, and would be taken for installed, is gone when make goes on."
-    for name in ("Makefile", "settings.ini", "setup.py"): shutil.copy(ROOT / name, tmp_path)
+    for name in ("Makefile", "settings.ini", "setup.py"):
+        shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "locks", tmp_path / "locks")
-    maker = tmp_path / "maker"  # makes environments whose pip is killed at the locks/env.txt, as long as there is a file `kill`
+    maker = (
+        tmp_path / "maker"
+    )  # makes environments whose pip is killed at the locks/env.txt, as long as there is a file `kill`
     pip = '#!/bin/sh\ncase "$*" in *env.txt) touch "$(dirname "$0")/half"; [ ! -e kill ] || kill -9 $$;; esac\n'
-    maker.write_text(f"#!/bin/sh\n[ \"$3\" != --clear ] || {{ shift; rm -rf \"$3\"; }}\nmkdir -p \"$3/bin\"\n"
-                     f"cat >\"$3/bin/python\" <<'END'\n{pip}END\nchmod +x \"$3/bin/python\"\necho made >>\"$3/log\"\n")
+    maker.write_text(
+        f'#!/bin/sh\n[ "$3" != --clear ] || {{ shift; rm -rf "$3"; }}\nmkdir -p "$3/bin"\n'
+        f'cat >"$3/bin/python" <<\'END\'\n{pip}END\nchmod +x "$3/bin/python"\necho made >>"$3/log"\n'
+    )
     maker.chmod(0o755)
     (tmp_path / "kill").touch()
     make = ["make", "env", "PYTHON=./maker", "VENV=venv"]

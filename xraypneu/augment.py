@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 @dataclass(frozen=True)
 class Views:
     "How much random views may differ from the image. All draws are uniform unless said otherwise."
+
     min_area: float = 0.08  # smallest part of the image's area that a view shows, 0 to 1
     aspect: float = 0.4  # a view's aspect ratio lies within e^-aspect and e^aspect, log-uniform
     jitter: float = 0.3  # brightness and contrast vary by this fraction
@@ -57,7 +58,11 @@ def stamp_set(size=224, n=192, seed=0):
     words = ["R", "L", "R", "L", "KV60", "KV59", "AP", "PORTABLE", "SUPINE", "ERECT"]
     out = []
     for _ in range(n):
-        word = rng.choice(words) if rng.random() < 0.75 else f"{rng.integers(24):02d}:{rng.integers(60):02d}:{rng.integers(60):02d}"
+        word = (
+            rng.choice(words)
+            if rng.random() < 0.75
+            else f"{rng.integers(24):02d}:{rng.integers(60):02d}:{rng.integers(60):02d}"
+        )
         # single letters are lead markers, large and soft; longer texts are small and crisp
         points = size * (rng.uniform(0.06, 0.16) if len(word) == 1 else rng.uniform(0.03, 0.06))
         font = ImageFont.load_default(size=max(points, 6))
@@ -69,7 +74,7 @@ def stamp_set(size=224, n=192, seed=0):
         out.append(np.asarray(image, dtype=np.float32) / 255)
     return out
 
-
+# %% ../nbs/api/04_augment.ipynb #c011-1
 def stamp(view, rng, sprites):
     "Write one sprite near the border of `view` (`(S, S)` float32), in place."
     s = sprites[rng.integers(len(sprites))]
@@ -110,7 +115,7 @@ def shrink(a, factor):
     small = Image.fromarray(a).resize((max(1, round(w * factor)), max(1, round(h * factor))), Image.Resampling.BILINEAR)
     return np.asarray(small.resize((w, h), Image.Resampling.BICUBIC))
 
-
+# %% ../nbs/api/04_augment.ipynb #c014-1
 def expose(a, gamma=1.0, contrast=1.0, brightness=1.0):
     "Grey curve `grey ** gamma` (below 1 is lighter), then contrast about the mean, then brightness."
     v = np.asarray(a, dtype=np.float32)
@@ -131,8 +136,15 @@ def degraded(view, rng):
     if kind == 4:
         return view + rng.normal(0, rng.uniform(2, 10), view.shape).astype(np.float32)
     a, scale = as_grey(view), view.shape[0] / 224
-    a = (blur(a, rng.uniform(0.3, 1.5) * scale) if kind == 0 else sharpen(a, rng.uniform(0.8, 3) * scale, rng.uniform(30, 150)) if kind == 1
-         else compress(a, rng.uniform(20, 90)) if kind == 2 else shrink(a, rng.uniform(0.4, 0.9)))
+    a = (
+        blur(a, rng.uniform(0.3, 1.5) * scale)
+        if kind == 0
+        else sharpen(a, rng.uniform(0.8, 3) * scale, rng.uniform(30, 150))
+        if kind == 1
+        else compress(a, rng.uniform(20, 90))
+        if kind == 2
+        else shrink(a, rng.uniform(0.4, 0.9))
+    )
     return a.astype(np.float32)
 
 # %% ../nbs/api/04_augment.ipynb #c018
@@ -155,10 +167,14 @@ def random_view(
     other: np.ndarray | None = None,  # (H, W) uint8 grey, whose border may be taken
 ) -> np.ndarray:  # (size, size) uint8
     "One random view of a radiograph."
-    image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=crop_box(rng, *pixels.shape, views))
+    image = Image.fromarray(pixels).resize(
+        (size, size), Image.Resampling.BILINEAR, box=crop_box(rng, *pixels.shape, views)
+    )
     view = np.asarray(image, dtype=np.float32)
     if other is not None and rng.random() < views.border:
-        frame = Image.fromarray(other).resize((size, size), Image.Resampling.BILINEAR, box=crop_box(rng, *other.shape, views))
+        frame = Image.fromarray(other).resize(
+            (size, size), Image.Resampling.BILINEAR, box=crop_box(rng, *other.shape, views)
+        )
         view = border_of(view, np.asarray(frame, dtype=np.float32), rng)
     contrast, brightness = rng.uniform(1 - views.jitter, 1 + views.jitter, 2)
     view = expose(view, np.exp(rng.uniform(-views.gamma, views.gamma)) if views.gamma else 1.0, contrast, brightness)
@@ -205,7 +221,7 @@ def mixup(x, target, rng, alpha=0.2):
 # %% ../nbs/api/04_augment.ipynb #c035
 SHIFT = 1  # version of the transformation; a change of any number in it is a new version
 
-
+# %% ../nbs/api/04_augment.ipynb #c035-1
 def shifted(
     pixels: np.ndarray,  # (S, S) uint8 grey
     copy: int = 0,  # another draw for each number
@@ -217,14 +233,18 @@ def shifted(
     view = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=box))
     view = as_grey(expose(view, np.exp(rng.uniform(-0.7, 0)), rng.uniform(0.6, 0.95)))
     scale = size / 224
-    view = blur(view, rng.uniform(0.4, 1.2) * scale) if rng.random() < 0.5 else sharpen(view, rng.uniform(1, 3) * scale, rng.uniform(50, 150))
+    view = (
+        blur(view, rng.uniform(0.4, 1.2) * scale)
+        if rng.random() < 0.5
+        else sharpen(view, rng.uniform(1, 3) * scale, rng.uniform(50, 150))
+    )
     view, sprites = view.astype(np.float32), stamp_set(size, seed=1)
     for corner, share in enumerate((0.9, 0.4, 0.4, 0.4)):
         if rng.random() < share:
             corner_stamp(view, rng, sprites, corner)
     return compress(as_grey(view), rng.uniform(30, 75))
 
-
+# %% ../nbs/api/04_augment.ipynb #c035-2
 def corner_stamp(view, rng, sprites, corner):
     "Write one sprite into a corner (0 top left, 1 top right, 2 and 3 below) of `view` (`(S, S)` float32), in place."
     s, size = sprites[rng.integers(len(sprites))], view.shape[0]

@@ -45,23 +45,29 @@ def _sha256(data):
 # %% ../nbs/api/06_bundle.ipynb #c006a
 class _Rule(NamedTuple):
     "What a value must be, in words, and the test."
+
     wanted: str
     holds: Callable[[object], bool]
 
 
-def _is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool)
+def _is_number(v):
+    return isinstance(v, (int, float)) and not isinstance(v, bool)
 
 
-def _number(low, high): return _Rule(f"a number from {low:g} to {high:g}", lambda v: _is_number(v) and low <= v <= high)
+def _number(low, high):
+    return _Rule(f"a number from {low:g} to {high:g}", lambda v: _is_number(v) and low <= v <= high)
 
 
-def _between(low, high): return _Rule(f"a number above {low:g} and below {high:g}", lambda v: _is_number(v) and low < v < high)
+def _between(low, high):
+    return _Rule(f"a number above {low:g} and below {high:g}", lambda v: _is_number(v) and low < v < high)
 
 
-def _whole(low, high): return _Rule(f"a whole number from {low} to {high}", lambda v: type(v) is int and low <= v <= high)
+def _whole(low, high):
+    return _Rule(f"a whole number from {low} to {high}", lambda v: type(v) is int and low <= v <= high)
 
-
-def _exactly(value): return _Rule(json.dumps(value), lambda v: type(v) is type(value) and v == value)
+# %% ../nbs/api/06_bundle.ipynb #c006a-1
+def _exactly(value):
+    return _Rule(json.dumps(value), lambda v: type(v) is type(value) and v == value)
 
 
 _TEXT = _Rule("a text of at most 10,000 characters", lambda v: isinstance(v, str) and len(v) <= 10_000)
@@ -79,32 +85,49 @@ _SIZE = _Rule("a multiple of 32 from 32 to 1024", lambda v: type(v) is int and 3
 # %% ../nbs/api/06_bundle.ipynb #c006b
 def _table_holds(v):
     "Columns of numbers from 0 to 1, as long as each other, with rising thresholds."
-    if not isinstance(v, dict) or not _TEXT_OR_NULL.holds(v.get("on")): return False
+    if not isinstance(v, dict) or not _TEXT_OR_NULL.holds(v.get("on")):
+        return False
     columns = [v.get(f"{k}{end}") for k in ("sensitivity", "specificity") for end in ("", "_low", "_high")]
     columns.append(rows := v.get("threshold"))
-    if not all(isinstance(c, list) for c in columns): return False
-    if {len(c) for c in columns} != {len(rows)} or not 1 <= len(rows) <= 10_000: return False
-    if not all(_is_number(x) and 0 <= x <= 1 for c in columns for x in c): return False
+    if not all(isinstance(c, list) for c in columns):
+        return False
+    if {len(c) for c in columns} != {len(rows)} or not 1 <= len(rows) <= 10_000:
+        return False
+    if not all(_is_number(x) and 0 <= x <= 1 for c in columns for x in c):
+        return False
     return len(v) == len(columns) + ("on" in v) and all(a < b for a, b in pairwise(rows))
 
 
-_TABLE = _Rule("a table: threshold (rising), sensitivity, specificity, and _low and _high of both, in columns of one length "
-               "with numbers from 0 to 1", _table_holds)
+_TABLE = _Rule(
+    "a table: threshold (rising), sensitivity, specificity, and _low and _high of both, in columns of one length "
+    "with numbers from 0 to 1",
+    _table_holds,
+)
 _DECISION = {  # a key that ends with ? may be absent
     "calibration": {"slope": _number(1e-6, 1e6), "intercept": _number(-1e6, 1e6), "fitted?": _TEXT},
     "threshold": _between(0, 1),
     "conformal?": {"low": _number(0, 1), "high": _number(0, 1), "coverage": _between(0.5, 1)},
-    "operating?": _TABLE, "validation?": _METRICS, "shifted?": _METRICS,
+    "operating?": _TABLE,
+    "validation?": _METRICS,
+    "shifted?": _METRICS,
 }
 _RULES = _DECISION | {
-    "kind": _exactly(KIND), "schema": _exactly(SCHEMA), "classes": _exactly(["NORMAL", "PNEUMONIA"]),
+    "kind": _exactly(KIND),
+    "schema": _exactly(SCHEMA),
+    "classes": _exactly(["NORMAL", "PNEUMONIA"]),
     "threshold_rule": _TEXT,
     "input": {"size": _SIZE, "channels?": _exactly(1), "range?": _exactly("0 to 255"), "resize?": _TEXT},
-    "model_sha256": _SHA256, "parts_sha256?": {f"{name}?": _SHA256 for name in PARTS}, "int8?": _DECISION,
+    "model_sha256": _SHA256,
+    "parts_sha256?": {f"{name}?": _SHA256 for name in PARTS},
+    "int8?": _DECISION,
     "data?": {"title": _TEXT, "data_hash": _TEXT, "synthetic": _TRUTH, "notice?": _TEXT_OR_NULL, "counts?": _OBJECT},
-    "history?": _ROWS, "kept_epoch?": _whole(0, 10**6), "recipe?": _OBJECT,
+    "history?": _ROWS,
+    "kept_epoch?": _whole(0, 10**6),
+    "recipe?": _OBJECT,
     "shift?": {"version": _whole(0, 10**6), "copies": _whole(0, 10**6)},
-    "versions?": _TEXTS, "git_commit?": _TEXT_OR_NULL, "licence?": _TEXT,
+    "versions?": _TEXTS,
+    "git_commit?": _TEXT_OR_NULL,
+    "licence?": _TEXT,
 }
 
 # %% ../nbs/api/06_bundle.ipynb #c006c
@@ -118,7 +141,8 @@ def _odd(value, at="", depth=0) -> Iterator[tuple[str, str, object]]:
             yield at, f"at most {_DEEPEST} levels deep", "deeper"
             return
         for k, v in value.items() if isinstance(value, dict) else enumerate(value):
-            if isinstance(k, str): yield from _odd(k, f"a name in {at or 'the file'}")
+            if isinstance(k, str):
+                yield from _odd(k, f"a name in {at or 'the file'}")
             yield from _odd(v, f"{at}[{k}]" if isinstance(k, int) else f"{at}.{k}".lstrip("."), depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
         yield at, "a finite number", value
@@ -130,11 +154,12 @@ def _odd(value, at="", depth=0) -> Iterator[tuple[str, str, object]]:
 
 _PLAIN = re.compile("[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]*")
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006c-1
 def _faults(value, rule, at="") -> Iterator[tuple[str, str, object]]:
     "Field, what is wanted and what is there, for what breaks the rules."
     if isinstance(rule, _Rule):
-        if not rule.holds(value): yield at, rule.wanted, value
+        if not rule.holds(value):
+            yield at, rule.wanted, value
         return
     if not isinstance(value, dict):
         yield at, "an object", value
@@ -142,10 +167,13 @@ def _faults(value, rule, at="") -> Iterator[tuple[str, str, object]]:
     for key, inner in rule.items():
         name = key.removesuffix("?")
         field_at = f"{at}.{name}".lstrip(".")
-        if name in value: yield from _faults(value[name], inner, field_at)
-        elif name == key: yield field_at, inner.wanted if isinstance(inner, _Rule) else "an object", "missing"
+        if name in value:
+            yield from _faults(value[name], inner, field_at)
+        elif name == key:
+            yield field_at, inner.wanted if isinstance(inner, _Rule) else "an object", "missing"
     if at == "parts_sha256":
-        for name in sorted(value.keys() - set(PARTS)): yield f"{at}.{name}", f"one of {', '.join(PARTS)}", "there"
+        for name in sorted(value.keys() - set(PARTS)):
+            yield f"{at}.{name}", f"one of {', '.join(PARTS)}", "there"
 
 # %% ../nbs/api/06_bundle.ipynb #c006f
 def _varint(data, at):
@@ -155,17 +183,20 @@ def _varint(data, at):
         byte = data[at]
         at += 1
         value |= (byte & 127) << shift
-        if byte < 128: return value, at
+        if byte < 128:
+            return value, at
         shift += 7
-        if shift > 63: raise ValueError("a number is too long")
+        if shift > 63:
+            raise ValueError("a number is too long")
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006f-1
 def _fields(data: memoryview) -> Iterator[tuple[int, object]]:
     "Number and value (bytes or a whole number) of each field of a message. Raises `ValueError` or `IndexError`."
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
-        if tag >> 32: raise ValueError("a field's number is too large")  # protobuf would drop what is beyond 32 bits
+        if tag >> 32:
+            raise ValueError("a field's number is too large")  # protobuf would drop what is beyond 32 bits
         number, kind = tag >> 3, tag & 7
         if kind == 0:
             value, at = _varint(data, at)
@@ -173,15 +204,17 @@ def _fields(data: memoryview) -> Iterator[tuple[int, object]]:
             size, at = (8 if kind == 1 else 4, at) if kind != 2 else _varint(data, at)
             value = data[at : at + size]
             at += size
-            if at > len(data): raise ValueError("it is cut off")
+            if at > len(data):
+                raise ValueError("it is cut off")
         else:
             raise ValueError(f"field {number} has the unknown kind {kind}")
         yield number, value
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006f-2
 def _name(value):
     "A text of a message."
-    if isinstance(value, int): raise ValueError("a name is no text")  # as bytes, a number is so many zeros
+    if isinstance(value, int):
+        raise ValueError("a name is no text")  # as bytes, a number is so many zeros
     return bytes(value).decode()
 
 
@@ -196,29 +229,51 @@ _INSIDE = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006f-3
 def _tensors(data: memoryview, kind: str = "model", depth: int = 0) -> Iterator[dict]:
     "The fields of each tensor in a message, wherever it is, but for its content."
-    if depth > 60: raise ValueError("its graphs are nested too deeply")
+    if depth > 60:
+        raise ValueError("its graphs are nested too deeply")
     for number, value in _fields(data):
         inner = _INSIDE[kind].get(number)
-        if inner is None: continue
-        if isinstance(value, int): raise ValueError(f"field {number} of a {kind} is no message")
-        if inner == "tensor": yield {n: v for n, v in _fields(value) if n in (8, 13, 14)}
-        else: yield from _tensors(value, inner, depth + 1)
+        if inner is None:
+            continue
+        if isinstance(value, int):
+            raise ValueError(f"field {number} of a {kind} is no message")
+        if inner == "tensor":
+            yield {n: v for n, v in _fields(value) if n in (8, 13, 14)}
+        else:
+            yield from _tensors(value, inner, depth + 1)
 
 # %% ../nbs/api/06_bundle.ipynb #c006g
 # what `network.to_onnx` and `quantize.to_int8` write: none of them repeats, branches, makes arrays of a size that the
 # file names, or runs code from elsewhere
-_OPERATORS = {"Add", "BatchNormalization", "Cast", "Clip", "Conv", "DequantizeLinear", "Identity", "Mul", "Pad",
-              "QuantizeLinear", "ReduceMax", "ReduceMean", "Squeeze", "Sub", "Unsqueeze"}
+_OPERATORS = {
+    "Add",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Conv",
+    "DequantizeLinear",
+    "Identity",
+    "Mul",
+    "Pad",
+    "QuantizeLinear",
+    "ReduceMax",
+    "ReduceMean",
+    "Squeeze",
+    "Sub",
+    "Unsqueeze",
+}
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006g-1
 def _check_operators(data):
     "Raise `ValueError` where a model does anything but these."
     for number, value in _fields(data):
-        if number in (20, 25): raise ValueError("it brings functions of its own")
-        if number != 7: continue
+        if number in (20, 25):
+            raise ValueError("it brings functions of its own")
+        if number != 7:
+            continue
         for node in (v for n, v in _fields(value) if n == 1):
             said = {n: _name(v) for n, v in _fields(node) if n in (4, 7)}
             if said.get(4) not in _OPERATORS or said.get(7, "") not in ("", "ai.onnx"):
@@ -230,50 +285,64 @@ _TYPES = {1: "float32", 2: "uint8"}
 # type and number of dimensions
 _NAMES = {"image": ("uint8", 3), "logit": ("float32", 1), "map": ("float32", 3), "features": ("float32", 2)}
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006g-2
 def _port(data):
     "Name, type and shape of an input or output; a side is a number, or None where it is open; no shape is None."
     name, kind, shape = "", None, None
     for number, value in _fields(data):
-        if number == 1: name = _name(value)
-        if number != 2: continue
+        if number == 1:
+            name = _name(value)
+        if number != 2:
+            continue
         for _, tensor in (f for f in _fields(value) if f[0] == 1):
             for n, v in _fields(tensor):
-                if n == 1: kind = _TYPES.get(v, f"type {v}")
-                if n == 2: shape = [dict(_fields(d)).get(1) for _, d in _fields(v)]
+                if n == 1:
+                    kind = _TYPES.get(v, f"type {v}")
+                if n == 2:
+                    shape = [dict(_fields(d)).get(1) for _, d in _fields(v)]
     return name, kind, shape
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006g-3
 def _check_ports(ports, size, wanted):
     "Raise `ValueError` where inputs or outputs are not those of this package."
     for name in wanted:
-        if name not in ports: raise ValueError(f"it has no {name}")
+        if name not in ports:
+            raise ValueError(f"it has no {name}")
         kind, shape = ports[name]
-        if kind != _NAMES[name][0]: raise ValueError(f"{name} is {kind}, not {_NAMES[name][0]}")
-        if shape is None: continue
-        if len(shape) != _NAMES[name][1]: raise ValueError(f"{name} has {len(shape)} dimensions, not {_NAMES[name][1]}")
-        if shape[0] is not None: raise ValueError(f"{name} is for batches of {shape[0]} alone")
+        if kind != _NAMES[name][0]:
+            raise ValueError(f"{name} is {kind}, not {_NAMES[name][0]}")
+        if shape is None:
+            continue
+        if len(shape) != _NAMES[name][1]:
+            raise ValueError(f"{name} has {len(shape)} dimensions, not {_NAMES[name][1]}")
+        if shape[0] is not None:
+            raise ValueError(f"{name} is for batches of {shape[0]} alone")
         if name == "image" and not {*shape[1:]} <= {None, size}:
             raise ValueError(f"image has the sides {shape[1:]}, and bundle.json says {size}")
 
-
+# %% ../nbs/api/06_bundle.ipynb #c006g-4
 def _check_model(
     data: bytes,  # the ONNX file
     size: int,  # side of the input, pixels
 ) -> int | None:  # the number of features; None where the file doesn't say
     "Raise `ValueError` for a network that isn't whole in its file, or isn't of the kind that this package makes."
-    if data[4:8] == b"ORTM": raise ValueError("it is no ONNX file")  # ONNX Runtime would take it for its own format
+    if data[4:8] == b"ORTM":
+        raise ValueError("it is no ONNX file")  # ONNX Runtime would take it for its own format
     try:
         names = set()
         for tensor in _tensors(memoryview(data)):
-            if 13 in tensor or tensor.get(14): raise ValueError("its weights lie in another file (external data)")
+            if 13 in tensor or tensor.get(14):
+                raise ValueError("its weights lie in another file (external data)")
             names.add(_name(tensor.get(8, b"")))
         _check_operators(memoryview(data))
         graphs = [v for n, v in _fields(memoryview(data)) if n == 7]
-        ins, outs = ({(p := _port(v))[0]: p[1:] for g in graphs for n, v in _fields(g) if n == number} for number in (11, 12))
+        ins, outs = (
+            {(p := _port(v))[0]: p[1:] for g in graphs for n, v in _fields(g) if n == number} for number in (11, 12)
+        )
     except (IndexError, TypeError, UnicodeDecodeError):
         raise ValueError("it is no ONNX file") from None
-    if more := sorted(ins.keys() - names - {"image"}): raise ValueError(f"it wants the input {more[0]!r}")
+    if more := sorted(ins.keys() - names - {"image"}):
+        raise ValueError(f"it wants the input {more[0]!r}")
     _check_ports(ins, size, ["image"])
     _check_ports(outs, size, ["logit", "map", "features"])
     return (outs["features"][1] or [None])[-1]
@@ -289,11 +358,13 @@ def _text(info):
 
 def _finite(value):
     "The same, with null where a number is not finite."
-    if isinstance(value, dict): return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return [_finite(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
-
+# %% ../nbs/api/06_bundle.ipynb #c007-1
 def write_bundle(
     folder,  # where the bundle goes; one that is there is replaced
     model: bytes,  # the ONNX file
@@ -324,6 +395,7 @@ def platt(
 @dataclass(frozen=True)
 class Bundle:
     "A trained model, checked and ready to score."
+
     folder: Path  # where it was read from
     info: dict = field(repr=False)  # what bundle.json says
     hash: str  # SHA-256 of what bundle.json says, the hashes of the other files included
@@ -364,8 +436,10 @@ class Bundle:
             return ort.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
         except Exception as e:  # it has a class for each of its states
             why = (str(e).splitlines() or [type(e).__name__])[0][:300]
-            raise BundleError(f"{self.model_file} can't be run by ONNX Runtime {ort.__version__} ({why}). "
-                              "Take another copy, or a newer onnxruntime") from None
+            raise BundleError(
+                f"{self.model_file} can't be run by ONNX Runtime {ort.__version__} ({why}). "
+                "Take another copy, or a newer onnxruntime"
+            ) from None
 
     def outputs(self, images: np.ndarray) -> dict:  # logit (n,), map (n, h, w), features (n, 1280), float32
         "All outputs for one batch of `(n, S, S)` uint8 images. Raises `BundleError` where a number is not finite."
@@ -376,11 +450,14 @@ class Bundle:
         found = dict(zip(names, self.session.run(names, {"image": images}), strict=True))
         for name, value in found.items():
             if value.ndim != _NAMES[name][1] or len(value) != len(images):
-                raise BundleError(f"{self.model_file}: {name} has shape {value.shape} for {len(images)} images. "
-                                  "Take another copy, or train again")
+                raise BundleError(
+                    f"{self.model_file}: {name} has shape {value.shape} for {len(images)} images. "
+                    "Take another copy, or train again"
+                )
             if not np.isfinite(value).all():
-                raise BundleError(f"{self.model_file}: {name} is no finite number for some image. "
-                                  "Take another copy, or train again")
+                raise BundleError(
+                    f"{self.model_file}: {name} is no finite number for some image. Take another copy, or train again"
+                )
         return found
 
     def scores(
@@ -417,17 +494,20 @@ def _read(file):
     with open(file, "rb") as f:
         size = os.fstat(f.fileno()).st_size  # a read of at most so much would take the memory at once
         if size > LARGEST[file.name]:
-            raise BundleError(f"{file} has more than {LARGEST[file.name]:,} bytes, which no bundle needs. Take another copy")
+            raise BundleError(
+                f"{file} has more than {LARGEST[file.name]:,} bytes, which no bundle needs. Take another copy"
+            )
         return f.read(size)
 
 
 def _unique(pairs):
     "An object of JSON, unless it has a name twice."
     names = dict(pairs)
-    if len(names) < len(pairs): raise ValueError("a name stands twice in an object")
+    if len(names) < len(pairs):
+        raise ValueError("a name stands twice in an object")
     return names
 
-
+# %% ../nbs/api/06_bundle.ipynb #c011-1
 def _read_info(path, data):
     "What bundle.json says, checked."
     again = "Train again, or take another copy"
@@ -441,15 +521,17 @@ def _read_info(path, data):
         newer = _shown(info.get("schema"))
         raise BundleError(f"{path} has schema {newer}, newer than {SCHEMA}. Upgrade: pip install -U xraypneu")
     if info["schema"] < SCHEMA:
-        raise BundleError(f"{path} has schema {info['schema']}, which this version doesn't read any more "
-                          f"(it reads {SCHEMA}). Train again with `make run`")
+        raise BundleError(
+            f"{path} has schema {info['schema']}, which this version doesn't read any more "
+            f"(it reads {SCHEMA}). Train again with `make run`"
+        )
     if missing := [k for k in REQUIRED if k not in info]:
         raise BundleError(f"{path} lacks {', '.join(missing)}. {again}")
     for at, wanted, there in (*_odd(info), *_faults(info, _RULES)):
         raise BundleError(f"{path}: {at} must be {wanted}; it is {_shown(there)}. {again}")
     return info
 
-
+# %% ../nbs/api/06_bundle.ipynb #c011-2
 def _shown(value):
     "A value from a file, short and safe to print."
     text = ascii(value) if not isinstance(value, int) or abs(value) < 10**30 else "a huge number"
@@ -461,12 +543,13 @@ def _read_known(data, path, features):
     try:
         known = read_known(data)
         width = known.means.shape[1]
-        if features not in (None, width): raise ValueError(f"it is about {width} features, and the network has {features}")
+        if features not in (None, width):
+            raise ValueError(f"it is about {width} features, and the network has {features}")
     except ValueError as e:
         raise BundleError(f"{path} can't be used: {e}. Train again, or take another copy") from None
     return known
 
-
+# %% ../nbs/api/06_bundle.ipynb #c011a-1
 def load_bundle(
     folder=None,  # None: the one that comes with the package
     precision: str = "fp32",  # or int8
@@ -490,8 +573,9 @@ def load_bundle(
     for n in [name, *([REFERENCE] if REFERENCE in hashes else [])]:
         used[n] = _read(folder / n)
         if _sha256(used[n]) != hashes[n]:
-            raise BundleError(f"{folder / n} is damaged: its hash is not the one in bundle.json. "
-                              "Train again, or take another copy")
+            raise BundleError(
+                f"{folder / n} is damaged: its hash is not the one in bundle.json. Train again, or take another copy"
+            )
     try:
         features = _check_model(used[name], info["input"]["size"])
     except ValueError as e:

@@ -34,8 +34,9 @@ def _checked(
         raise CalibrationError("Labels must be 0 (NORMAL) or 1 (PNEUMONIA).")
     for value, name in enumerate(("NORMAL", "PNEUMONIA")):
         if not (t == value).any():
-            raise CalibrationError(f"No {name} among {s.size} images: calibration needs both classes. "
-                                   "Enlarge the validation split.")
+            raise CalibrationError(
+                f"No {name} among {s.size} images: calibration needs both classes. Enlarge the validation split."
+            )
     return s, t.astype(bool)
 
 # %% ../nbs/api/08_calibrate.ipynb #c009
@@ -59,7 +60,9 @@ def fit_platt(
         return float(((np.logaddexp(0, s) - target * s) / n).sum()), np.array([(r * z / spread).sum(), r.sum()])
 
     bounds = [tuple(spread * s for s in SLOPES), INTERCEPTS]
-    found = minimize(loss, (spread, 0.0), jac=True, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-13, "gtol": 1e-9})
+    found = minimize(
+        loss, (spread, 0.0), jac=True, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-13, "gtol": 1e-9}
+    )
     return float(found.x[0] / spread), float(found.x[1])
 
 # %% ../nbs/api/08_calibrate.ipynb #c018
@@ -70,8 +73,10 @@ def threshold_at_sensitivity(
 ) -> float:  # the operating point: PNEUMONIA when p >= it
     "The largest threshold that keeps the sensitivity, midway to the next lower score (to 0 when none is lower)."
     p, t = _checked(p, y)
-    if p.min() < 0 or p.max() > 1: raise CalibrationError("Probabilities must lie between 0 and 1: logits were passed?")
-    if not 0 < sensitivity <= 1: raise CalibrationError(f"sensitivity={sensitivity}: must be above 0 and at most 1.")
+    if p.min() < 0 or p.max() > 1:
+        raise CalibrationError("Probabilities must lie between 0 and 1: logits were passed?")
+    if not 0 < sensitivity <= 1:
+        raise CalibrationError(f"sensitivity={sensitivity}: must be above 0 and at most 1.")
     must = math.ceil(sensitivity * t.sum() - 1e-9)  # images to catch; 1e-9 forgives 0.1 * 30 > 3
     lowest = np.sort(p[t])[::-1][must - 1]
     lower = p[p < lowest].max(initial=0.0)
@@ -81,13 +86,22 @@ def threshold_at_sensitivity(
 # %% ../nbs/api/08_calibrate.ipynb #c024
 class _Given(ClassifierMixin, BaseEstimator):
     "Probabilities in the dress of a fitted classifier: the only feature is the probability of class 1."
+
     classes_ = np.array([0, 1])
-    def fit(self, X, y): return self
-    def __sklearn_is_fitted__(self): return True
-    def predict_proba(self, X): return np.column_stack([1 - X[:, 0], X[:, 0]])
-    def predict(self, X): return (X[:, 0] >= 0.5).astype(int)
 
+    def fit(self, X, y):
+        return self
 
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict_proba(self, X):
+        return np.column_stack([1 - X[:, 0], X[:, 0]])
+
+    def predict(self, X):
+        return (X[:, 0] >= 0.5).astype(int)
+
+# %% ../nbs/api/08_calibrate.ipynb #c024-1
 def conformal_limits(
     p,  # (n,) calibrated probabilities of the validation images
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
@@ -97,13 +111,16 @@ def conformal_limits(
     from mapie.classification import SplitConformalClassifier
 
     p, t = _checked(p, y)
-    if not 0.5 < coverage < 1: raise CalibrationError(f"coverage={coverage}: must be above 0.5 and below 1.")
+    if not 0.5 < coverage < 1:
+        raise CalibrationError(f"coverage={coverage}: must be above 0.5 and below 1.")
 
     def possible(own):
         "Which of the class's own probabilities leave it possible, or None when there are too few to exclude any."
         rank = math.ceil((len(own) + 1) * coverage)
-        if rank > len(own): return None
-        if rank == len(own): return np.ones(len(own), bool)  # MAPIE refuses some samples of this size
+        if rank > len(own):
+            return None
+        if rank == len(own):
+            return np.ones(len(own), bool)  # MAPIE refuses some samples of this size
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one class at a time is what is wanted
             mapie = SplitConformalClassifier(_Given(), confidence_level=coverage, conformity_score="lac", prefit=True)
@@ -112,4 +129,8 @@ def conformal_limits(
 
     ill, well = p[t], p[~t]
     kept_ill, kept_well = possible(ill), possible(1 - well)
-    return {"low": 0.0 if kept_ill is None else float(ill[kept_ill].min()), "high": 1.0 if kept_well is None else float(well[kept_well].max()), "coverage": coverage}
+    return {
+        "low": 0.0 if kept_ill is None else float(ill[kept_ill].min()),
+        "high": 1.0 if kept_well is None else float(well[kept_well].max()),
+        "coverage": coverage,
+    }

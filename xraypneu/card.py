@@ -27,7 +27,8 @@ ELSEWHERE = """Models that were trained on the public set this one stems from ha
 
 def _number(value, percent=False):
     "A figure as text."
-    if value is None or not math.isfinite(value): return "not defined"
+    if value is None or not math.isfinite(value):
+        return "not defined"
     return f"{100 * value:.1f} %" if percent else f"{value:.4f}"
 
 
@@ -36,84 +37,154 @@ def _foreign(value):
     line = html.escape(" ".join(str(value).split())[:300], quote=False)
     return re.sub(r"([\\\\`*_\[\]|~])", r"\\\1", line)
 
-
+# %% ../nbs/api/14_card.ipynb #c005-1
 def _table(head, rows):
-    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(map(str, r)) + " |" for r in rows)])
+    return "\n".join(
+        [
+            "| " + " | ".join(head) + " |",
+            "|" + "---|" * len(head),
+            *("| " + " | ".join(map(str, r)) + " |" for r in rows),
+        ]
+    )
 
 # %% ../nbs/api/14_card.ipynb #c007
 def _figures(m):
     "The test figures, and where there are several trainings their mean and spread."
     seeds, several = m.get("seeds", {}), m.get("seeds", {}).get("trainings", 1) > 1
-    head = ["figure", "this model", "95 % interval, by patient"] + (["mean of the trainings", "standard deviation"] if several else []) + ["validation", "shifted validation"]
+    head = (
+        ["figure", "this model", "95 % interval, by patient"]
+        + (["mean of the trainings", "standard deviation"] if several else [])
+        + ["validation", "shifted validation"]
+    )
     rows = []
     for k in CARD:
-        if k not in m["test"]: continue
+        if k not in m["test"]:
+            continue
         n = lambda v, percent=METRICS[k].percent: _number(v, percent)
-        more = [n(seeds.get(k, {}).get("mean")), n(seeds.get(k, {}).get("sd"))] if several and k in seeds else ["", ""] if several else []
-        rows.append([METRICS[k].label, f"**{n(m['test'][k])}**", f"{n(m['test_low'].get(k))} to {n(m['test_high'].get(k))}", *more,
-                     n(m.get("validation", {}).get(k)), n(m.get("shifted", {}).get(k))])
+        more = (
+            [n(seeds.get(k, {}).get("mean")), n(seeds.get(k, {}).get("sd"))]
+            if several and k in seeds
+            else ["", ""]
+            if several
+            else []
+        )
+        rows.append(
+            [
+                METRICS[k].label,
+                f"**{n(m['test'][k])}**",
+                f"{n(m['test_low'].get(k))} to {n(m['test_high'].get(k))}",
+                *more,
+                n(m.get("validation", {}).get(k)),
+                n(m.get("shifted", {}).get(k)),
+            ]
+        )
     return _table(head, rows)
 
-
+# %% ../nbs/api/14_card.ipynb #c007-1
 def _fixed(m):
-    return _table(["read off the curve, in hindsight", ""], [[k, _number(v, True)] for k, v in m.get("fixed", {}).items()])
+    return _table(
+        ["read off the curve, in hindsight", ""], [[k, _number(v, True)] for k, v in m.get("fixed", {}).items()]
+    )
 
 
 def _parts(m):
-    return _table(["part of the test split", "images", "sensitivity", "specificity", "ROC AUC"],
-                  [[k, v["images"], *(_number(v[f], True) for f in ("sensitivity", "specificity")), _number(v["roc_auc"])] for k, v in m.get("parts", {}).items()])
+    return _table(
+        ["part of the test split", "images", "sensitivity", "specificity", "ROC AUC"],
+        [
+            [k, v["images"], *(_number(v[f], True) for f in ("sensitivity", "specificity")), _number(v["roc_auc"])]
+            for k, v in m.get("parts", {}).items()
+        ],
+    )
 
-
+# %% ../nbs/api/14_card.ipynb #c007-2
 def _robustness(m):
-    return _table(["test images changed", "sensitivity", "specificity", "ROC AUC"],
-                  [[k, *(_number(v[f], True) for f in ("sensitivity", "specificity")), _number(v["roc_auc"])] for k, v in m.get("robustness", {}).items()])
+    return _table(
+        ["test images changed", "sensitivity", "specificity", "ROC AUC"],
+        [
+            [k, *(_number(v[f], True) for f in ("sensitivity", "specificity")), _number(v["roc_auc"])]
+            for k, v in m.get("robustness", {}).items()
+        ],
+    )
 
-
+# %% ../nbs/api/14_card.ipynb #c007-3
 def _rejection(m):
     r = m.get("rejection") or {}
-    if not r: return "Whether an image is a chest radiograph at all, this model can't say."
-    rows = [[k, v["images"], *(_number(v.get(f)) if f == "auroc" else _number(v.get(f), True) for f in ("auroc", "fpr95", "refused", "pneumonia"))] for k, v in r.items() if "auroc" in v]
-    return (_table(["shown something else", "images", "AUROC", "FPR95", "refused", "called PNEUMONIA"], rows)
-            + f"\n\nOf the test images themselves {_number(r['test images']['refused'], True)} are refused.")
+    if not r:
+        return "Whether an image is a chest radiograph at all, this model can't say."
+    rows = [
+        [
+            k,
+            v["images"],
+            *(
+                _number(v.get(f)) if f == "auroc" else _number(v.get(f), True)
+                for f in ("auroc", "fpr95", "refused", "pneumonia")
+            ),
+        ]
+        for k, v in r.items()
+        if "auroc" in v
+    ]
+    return (
+        _table(["shown something else", "images", "AUROC", "FPR95", "refused", "called PNEUMONIA"], rows)
+        + f"\n\nOf the test images themselves {_number(r['test images']['refused'], True)} are refused."
+    )
 
-
+# %% ../nbs/api/14_card.ipynb #c007-4
 def _explanation(m):
     e = m.get("explanation", {})
     lines = []
     if "area_deletion" in e:
-        lines.append(f"- Taking out the cells that the map calls strongest lowers the mean probability to an area of {_number(e['area_deletion'])} (random order {_number(e['area_deletion_random'])}); putting them "
-                     f"back first raises it to {_number(e['area_insertion'])} (random order {_number(e['area_insertion_random'])}).")
+        lines.append(
+            f"- Taking out the cells that the map calls strongest lowers the mean probability to an area of {_number(e['area_deletion'])} (random order {_number(e['area_deletion_random'])}); putting them "
+            f"back first raises it to {_number(e['area_insertion'])} (random order {_number(e['area_insertion_random'])})."
+        )
     if "randomised_correlation" in e:
-        lines.append(f"- With all layers shuffled, the map's rank correlation with the real one is {_number(e['randomised_correlation'])}.")
+        lines.append(
+            f"- With all layers shuffled, the map's rank correlation with the real one is {_number(e['randomised_correlation'])}."
+        )
     if "pointing" in e:
-        lines.append(f"- On synthetic radiographs the maximum lies in the lesion in {_number(e['pointing'], True)} (by chance {_number(e['pointing_chance'], True)})"
-                     + (f"; where the model calls PNEUMONIA, in {_number(e['pointing_called'], True)}." if e.get("pointing_called") is not None else "."))
+        lines.append(
+            f"- On synthetic radiographs the maximum lies in the lesion in {_number(e['pointing'], True)} (by chance {_number(e['pointing_chance'], True)})"
+            + (
+                f"; where the model calls PNEUMONIA, in {_number(e['pointing_called'], True)}."
+                if e.get("pointing_called") is not None
+                else "."
+            )
+        )
     return "\n".join(lines) or "Not measured."
 
-
+# %% ../nbs/api/14_card.ipynb #c007-5
 def _initial_file(found):
     "Name and hash of the file that the training started from; older bundles have neither."
     if not isinstance(found, dict):
         return "weights read from a file"
     return f"the weights in {_foreign(found.get('name'))} (SHA-256 {_foreign(found.get('sha256'))[:12]})"
 
-
+# %% ../nbs/api/14_card.ipynb #c007-6
 def _training(info):
     r = info["recipe"]
-    named = {"imagenet": "ImageNet weights", "shipped": "the backbone that came with the package",
-             "file": _initial_file(info.get("initial_weights"))}
+    named = {
+        "imagenet": "ImageNet weights",
+        "shipped": "the backbone that came with the package",
+        "file": _initial_file(info.get("initial_weights")),
+    }
     begun = named.get(r["weights"], "random weights")
     epochs = len(info["history"]) - r["head_epochs"]
     sizes = ", ".join(map(str, r.get("view_sizes") or [info["input"]["size"]]))
-    return (f"MobileNetV2 1.0 for one grey channel of {info['input']['size']} × {info['input']['size']} pixels, average pooling, one unit. From {begun}: the unit alone for {r['head_epochs']} epoch, then "
-            f"all convolutions{' from block ' + str(r['first_block']) + ' on' if r.get('first_block') else ''} for {epochs}, batch norms frozen, {'balanced ' if r.get('balanced', True) else ''}batches of {r['batch_size']} "
-            f"random views of {sizes} pixels; seed {r['seed']}; epoch {info['kept_epoch']} kept for its calibrated loss on shifted validation images. Kernels are stored as 16-bit floats. "
-            f"Calibration: {info['calibration'].get('fitted', 'Platt')}. Operating point: {info['threshold_rule']}, a calibrated probability of {info['threshold']:.3f}. `bundle.json` has every number of the recipe.")
+    return (
+        f"MobileNetV2 1.0 for one grey channel of {info['input']['size']} × {info['input']['size']} pixels, average pooling, one unit. From {begun}: the unit alone for {r['head_epochs']} epoch, then "
+        f"all convolutions{' from block ' + str(r['first_block']) + ' on' if r.get('first_block') else ''} for {epochs}, batch norms frozen, {'balanced ' if r.get('balanced', True) else ''}batches of {r['batch_size']} "
+        f"random views of {sizes} pixels; seed {r['seed']}; epoch {info['kept_epoch']} kept for its calibrated loss on shifted validation images. Kernels are stored as 16-bit floats. "
+        f"Calibration: {info['calibration'].get('fitted', 'Platt')}. Operating point: {info['threshold_rule']}, a calibrated probability of {info['threshold']:.3f}. `bundle.json` has every number of the recipe."
+    )
 
-
+# %% ../nbs/api/14_card.ipynb #c007-7
 def _data(info, m):
     counts = info["data"]["counts"]
-    rows = [[split, *(f"{counts[split][c]['images']:,} of {counts[split][c]['patients']:,}" for c in info["classes"])] for split in ("train", "validation", "test", "excluded") if split in counts]
+    rows = [
+        [split, *(f"{counts[split][c]['images']:,} of {counts[split][c]['patients']:,}" for c in info["classes"])]
+        for split in ("train", "validation", "test", "excluded")
+        if split in counts
+    ]
     table = _table(["split", *(f"{c}: images of patients" for c in info["classes"])], rows)
     if info["data"]["synthetic"]:
         source = f"**{_foreign(info['data']['notice'])}**. Nothing here says anything about real radiographs."
@@ -132,11 +203,17 @@ def card_text(
     "The card."
     reference = ""
     if m["data"].get("official_test"):
-        reference = ("\n\nOn the same 624 images the project that this one replaces reports accuracy 89.4 %, recall 93.3 %, precision 91.4 %. The test split was looked at before, by trials and earlier models; "
-                     "`results/test_looks.md` in the repository counts the looks. No epoch, seed, calibration or threshold of this model was chosen on it, nor any ingredient that its recipe adds to the one before; that one goes back to a trial with test results in view.")
+        reference = (
+            "\n\nOn the same 624 images the project that this one replaces reports accuracy 89.4 %, recall 93.3 %, precision 91.4 %. The test split was looked at before, by trials and earlier models; "
+            "`results/test_looks.md` in the repository counts the looks. No epoch, seed, calibration or threshold of this model was chosen on it, nor any ingredient that its recipe adds to the one before; that one goes back to a trial with test results in view."
+        )
     conformal = m.get("conformal", {})
-    unsure = (f"\n\nClass-conditional conformal sets with {_number(conformal['asked'], True)} asked for cover {_number(conformal['coverage_normal'], True)} of the NORMAL and {_number(conformal['coverage_pneumonia'], True)} "
-              f"of the PNEUMONIA test images; the model decides on {_number(conformal['decided'], True)}, of which {_number(conformal['accuracy_decided'], True)} are right, and is UNSURE about the rest." if conformal else "")
+    unsure = (
+        f"\n\nClass-conditional conformal sets with {_number(conformal['asked'], True)} asked for cover {_number(conformal['coverage_normal'], True)} of the NORMAL and {_number(conformal['coverage_pneumonia'], True)} "
+        f"of the PNEUMONIA test images; the model decides on {_number(conformal['decided'], True)}, of which {_number(conformal['accuracy_decided'], True)} are right, and is UNSURE about the rest."
+        if conformal
+        else ""
+    )
     line = m.get("calibration", {})
     versions = ", ".join(f"{k} {v}" for k, v in info["versions"].items())
     return f"""# Model card: NORMAL or PNEUMONIA on chest radiographs
@@ -210,6 +287,9 @@ def write_card(
     text, path = card_text(info, m, bundle_hash), Path(path)
     notice = info["data"]["notice"] if info["data"]["synthetic"] else ""
     banner = f'<p class="notice">{html.escape(notice)}</p>' if notice else ""
-    write_file(path.with_suffix(".html"), f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Model card</title><style>{_STYLE}</style></head>'
-               f"<body>{banner}{markdown2html(text)}</body></html>\n")
+    write_file(
+        path.with_suffix(".html"),
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Model card</title><style>{_STYLE}</style></head>'
+        f"<body>{banner}{markdown2html(text)}</body></html>\n",
+    )
     return write_file(path, text)

@@ -35,11 +35,14 @@ class _Table:
 
     def write(self, row):
         name = _shown(row["file"])
-        name = name if len(name) <= self.width else "…" + name[-self.width + 1:]
+        name = name if len(name) <= self.width else "…" + name[-self.width + 1 :]
         if "error" in row:
             self.out.write(f"{name:{self.width}}  {'not read':17}\n    {_shown(row['error'])}\n")
             return
-        self.out.write(f"{name:{self.width}}  {row['verdict']:17}  {row['probability']:.3f}\n" + "".join(f"    {r}\n" for r in row["reasons"]))
+        self.out.write(
+            f"{name:{self.width}}  {row['verdict']:17}  {row['probability']:.3f}\n"
+            + "".join(f"    {r}\n" for r in row["reasons"])
+        )
 
 # %% ../nbs/api/25_cli.ipynb #c006
 def _overlay_path(folder, path, taken):
@@ -52,19 +55,29 @@ def _overlay_path(folder, path, taken):
     taken.add(name)
     return Path(folder) / name
 
-
+# %% ../nbs/api/25_cli.ipynb #c006-1
 def _predict(args, out):
     from xraypneu.predict import Predictor
 
     predictor = Predictor(args.bundle, args.precision)
     if args.overlay:
         Path(args.overlay).mkdir(parents=True, exist_ok=True)
-        if not os.access(args.overlay, os.W_OK): raise OSError(f"{args.overlay} can't be written to")
+        if not os.access(args.overlay, os.W_OK):
+            raise OSError(f"{args.overlay} can't be written to")
     width = min(60, max(12, *(len(_shown(f)) for f in args.files)))
     writer = JsonWriter(out) if args.json else CsvWriter(out) if args.csv else _Table(out, width)
     bar = len(args.files) > 20 and sys.stderr.isatty()
     failed, taken, i = 0, set(), 0
-    for i, (path, result) in enumerate(zip(args.files, predictor.predict_batch(args.files, errors="return", batch_size=1 if args.overlay else 32, keep_pixels=bool(args.overlay)), strict=True), 1):
+    for i, (path, result) in enumerate(
+        zip(
+            args.files,
+            predictor.predict_batch(
+                args.files, errors="return", batch_size=1 if args.overlay else 32, keep_pixels=bool(args.overlay)
+            ),
+            strict=True,
+        ),
+        1,
+    ):
         writer.write(as_row(path, result))
         if isinstance(result, ImageError):
             failed += 1
@@ -72,49 +85,80 @@ def _predict(args, out):
             picture = io.BytesIO()
             result.overlay().save(picture, "PNG")
             write_file(_overlay_path(args.overlay, path, taken), picture.getvalue())
-        if bar and (i % 10 == 0 or i == len(args.files)): print(f"\r{i} of {len(args.files)}", end="", file=sys.stderr, flush=True)
-    if bar: print(file=sys.stderr)
+        if bar and (i % 10 == 0 or i == len(args.files)):
+            print(f"\r{i} of {len(args.files)}", end="", file=sys.stderr, flush=True)
+    if bar:
+        print(file=sys.stderr)
     if not (args.json or args.csv):
-        out.write(("" if not failed else f"{failed} of {i} files could not be read. ") + f"Bundle {predictor.bundle.hash[:12]}. Not a medical device.\n")
+        out.write(
+            ("" if not failed else f"{failed} of {i} files could not be read. ")
+            + f"Bundle {predictor.bundle.hash[:12]}. Not a medical device.\n"
+        )
     return 1 if failed else 0
 
-
+# %% ../nbs/api/25_cli.ipynb #c006-2
 def _figures(bundle):
     "What metrics.json beside a bundle says, and why it isn't shown. No hash covers it: it must at least be about this model."
     file = bundle.folder / "metrics.json"
-    if not file.is_file(): return {}, ""
+    if not file.is_file():
+        return {}, ""
     try:
-        if file.stat().st_size > 2_000_000: raise ValueError("too long")
+        if file.stat().st_size > 2_000_000:
+            raise ValueError("too long")
         found = json.loads(file.read_text(encoding="utf-8"))
-        if found["model"]["hash"] != bundle.hash: return {}, "they are about another model"
+        if found["model"]["hash"] != bundle.hash:
+            return {}, "they are about another model"
         seeds = found.get("seeds", {})
         means = [seeds[k]["mean"] for k in CARD if k in seeds] if seeds.get("trainings", 1) > 1 else []
         numbers = [found[part][k] for part in ("test", "test_low", "test_high") for k in CARD] + means
         numbers += [found["data"][k] for k in ("test_images", "test_patients")]
-        if not all(type(v) in (int, float) for v in numbers): raise ValueError("no numbers")
+        if not all(type(v) in (int, float) for v in numbers):
+            raise ValueError("no numbers")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}, "they can't be read"
     return found, ""
 
-
+# %% ../nbs/api/25_cli.ipynb #c006-3
 def _info(args, out):
     from xraypneu.predict import _bundle_of
 
     bundle = _bundle_of(args.bundle, "fp32")
     metrics, why = _figures(bundle)
     if args.json:
-        out.write(json.dumps({"version": __version__, "folder": str(bundle.folder), "hash": bundle.hash, "bundle": bundle.info, "metrics": metrics}, indent=1, sort_keys=True) + "\n")
+        out.write(
+            json.dumps(
+                {
+                    "version": __version__,
+                    "folder": str(bundle.folder),
+                    "hash": bundle.hash,
+                    "bundle": bundle.info,
+                    "metrics": metrics,
+                },
+                indent=1,
+                sort_keys=True,
+            )
+            + "\n"
+        )
         return 0
     i = bundle.info
-    out.write(f"xraypneu {__version__}\n\nbundle     {bundle.hash}\nfolder     {bundle.folder}\ninput      one frontal chest radiograph, used at {bundle.size} x {bundle.size} pixels\n"
-              f"threshold  {bundle.threshold:.4f}, {i['threshold_rule']}\nnetworks   fp32{', int8' if 'int8' in i else ''}\nrefuses    {'what is no chest radiograph' if bundle.known else 'nothing: it does not know its training images'}\n"
-              f"data       {i['data']['title']}, hash {i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\ncommit     {i.get('git_commit')}\n")
-    if why: out.write(f"\nThe figures in metrics.json are not shown: {why}.\n")
+    out.write(
+        f"xraypneu {__version__}\n\nbundle     {bundle.hash}\nfolder     {bundle.folder}\ninput      one frontal chest radiograph, used at {bundle.size} x {bundle.size} pixels\n"
+        f"threshold  {bundle.threshold:.4f}, {i['threshold_rule']}\nnetworks   fp32{', int8' if 'int8' in i else ''}\nrefuses    {'what is no chest radiograph' if bundle.known else 'nothing: it does not know its training images'}\n"
+        f"data       {i['data']['title']}, hash {i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\ncommit     {i.get('git_commit')}\n"
+    )
+    if why:
+        out.write(f"\nThe figures in metrics.json are not shown: {why}.\n")
     if metrics:
         test, low, high, seeds = (metrics.get(k, {}) for k in ("test", "test_low", "test_high", "seeds"))
-        out.write(f"\nOn {metrics['data']['test_images']} test images of {metrics['data']['test_patients']} patients (95 % interval):\n")
+        out.write(
+            f"\nOn {metrics['data']['test_images']} test images of {metrics['data']['test_patients']} patients (95 % interval):\n"
+        )
         for k in CARD:
-            mean = f"   mean of {seeds['trainings']} trainings {seeds[k]['mean']:.4f}" if seeds.get("trainings", 1) > 1 and k in seeds else ""
+            mean = (
+                f"   mean of {seeds['trainings']} trainings {seeds[k]['mean']:.4f}"
+                if seeds.get("trainings", 1) > 1 and k in seeds
+                else ""
+            )
             out.write(f"  {METRICS[k].label:26} {test[k]:.4f}  ({low[k]:.4f} to {high[k]:.4f}){mean}\n")
     out.write("\nNot a medical device.\n")
     return 0
@@ -123,11 +167,19 @@ def _info(args, out):
 def _fetch(args, out):
     from xraypneu.fetch import KAGGLE, fetch_kaggle, fetch_url
 
-    found = fetch_kaggle(args.dataset or KAGGLE, args.to, args.force) if args.source == "kaggle" else fetch_url(args.source, args.to, args.sha256, args.force)
-    out.write(f"{found.path}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB, from {found.source}\n" + (f"sha256 {found.sha256}\n" if found.sha256 else "") + f"next: make run DATA={found.path}\n")
+    found = (
+        fetch_kaggle(args.dataset or KAGGLE, args.to, args.force)
+        if args.source == "kaggle"
+        else fetch_url(args.source, args.to, args.sha256, args.force)
+    )
+    out.write(
+        f"{found.path}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB, from {found.source}\n"
+        + (f"sha256 {found.sha256}\n" if found.sha256 else "")
+        + f"next: make run DATA={found.path}\n"
+    )
     return 0
 
-
+# %% ../nbs/api/25_cli.ipynb #c007-1
 def _remote(args, out):
     import getpass
 
@@ -137,16 +189,41 @@ def _remote(args, out):
         files = restore(args.name, deep=args.deep)
         out.write("".join(f"{f}\n" for f in files) + f"{len(files)} files copied to the remote\n")
         return 0
-    if not (args.address or args.user or args.method or args.endpoint or args.region or args.keyfile or os.environ.get("XRAYPNEU_REMOTE_URL")) and current(args.name) is None:
-        raise RemoteError("no remote is configured. Give its address: xraypneu remote s3://bucket/path, https://host/path --user NAME, ssh://host/path, or a folder")
+    if (
+        not (
+            args.address
+            or args.user
+            or args.method
+            or args.endpoint
+            or args.region
+            or args.keyfile
+            or os.environ.get("XRAYPNEU_REMOTE_URL")
+        )
+        and current(args.name) is None
+    ):
+        raise RemoteError(
+            "no remote is configured. Give its address: xraypneu remote s3://bucket/path, https://host/path --user NAME, ssh://host/path, or a folder"
+        )
     # a password is asked for or comes from the environment: as an argument, every user of the machine could read it
     ask = args.user and not os.environ.get("XRAYPNEU_REMOTE_PASSWORD") and sys.stdin.isatty()
-    configured = configure(args.address, args.name, args.user, getpass.getpass(f"Password of {args.user}: ") if ask else None, method=args.method, endpoint=args.endpoint, region=args.region, keyfile=args.keyfile)
+    configured = configure(
+        args.address,
+        args.name,
+        args.user,
+        getpass.getpass(f"Password of {args.user}: ") if ask else None,
+        method=args.method,
+        endpoint=args.endpoint,
+        region=args.region,
+        keyfile=args.keyfile,
+    )
     found = probe(configured.name, most=None if args.deep else 1000, deep=args.deep)
-    out.write(f"remote {configured.name}: {_shown(configured.url)} ({configured.kind}), in .dvc/config.local, which git does not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else ""))
+    out.write(
+        f"remote {configured.name}: {_shown(configured.url)} ({configured.kind}), in .dvc/config.local, which git does not take\n{found.message}\n"
+        + (f"    {found.mend}\n" if found.mend else "")
+    )
     return 0  # it is configured; whether it works is the doctor's to judge
 
-
+# %% ../nbs/api/25_cli.ipynb #c007-2
 def _doctor(args, out):
     from xraypneu.doctor import examine, report, status
 
@@ -159,7 +236,10 @@ def _promote(args, out):
     from xraypneu.registry import promote
 
     found = promote(args.name, args.version, args.dry_run)
-    out.write(f"version {found['version']} of {found['name']}: {found['decision']}{' (dry run)' if args.dry_run else ''}\n" + "".join(f"    {r}\n" for r in found["reasons"]))
+    out.write(
+        f"version {found['version']} of {found['name']}: {found['decision']}{' (dry run)' if args.dry_run else ''}\n"
+        + "".join(f"    {r}\n" for r in found["reasons"])
+    )
     return 0 if found["decision"] == "promoted" else 1
 
 
@@ -183,7 +263,9 @@ def _sync(args, out):
         out.write(f"{run['name']} {run['run_id'] or run['record']}: {sent} sent\n")
         out.write("".join(f"    not taken: {why}\n" for why in run["refused"]))
         if run["waiting"]:
-            out.write(f"    {run['waiting']} entries wait: the store does not answer any more. Run this again when it does\n")
+            out.write(
+                f"    {run['waiting']} entries wait: the store does not answer any more. Run this again when it does\n"
+            )
     wrong = damaged()
     out.write("".join(f"{line}\n" for line in wrong))
     if not found and not wrong:
@@ -208,30 +290,50 @@ _EXAMPLES = """examples:
   xraypneu sync
 """
 
-
+# %% ../nbs/api/25_cli.ipynb #c009-1
 def _parser():
-    parser = argparse.ArgumentParser(prog="xraypneu", description="NORMAL or PNEUMONIA on chest radiographs. Not a medical device.", epilog=_EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="xraypneu",
+        description="NORMAL or PNEUMONIA on chest radiographs. Not a medical device.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"xraypneu {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    p = commands.add_parser("predict", help="predict files: PNG, JPEG, TIFF, BMP, WebP or DICOM", epilog=_EXAMPLES + "\nexit status: 0 all predicted, 1 some file could not be read, 2 nothing done\n",
-                            formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = commands.add_parser(
+        "predict",
+        help="predict files: PNG, JPEG, TIFF, BMP, WebP or DICOM",
+        epilog=_EXAMPLES + "\nexit status: 0 all predicted, 1 some file could not be read, 2 nothing done\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("files", nargs="+", metavar="FILE")
     form = p.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a line of JSON a file")
     form.add_argument("--csv", action="store_true", help="a table for spreadsheets")
     p.add_argument("--overlay", metavar="DIR", help="write each picture under its activation map into this folder")
-    p.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="int8 is about twice as fast, with an operating point of its own")
+    p.add_argument(
+        "--precision",
+        choices=("fp32", "int8"),
+        default="fp32",
+        help="int8 is about twice as fast, with an operating point of its own",
+    )
     i = commands.add_parser("info", help="the model: figures, hashes, versions")
     i.add_argument("--json", action="store_true", help="all there is, as JSON")
-    f = commands.add_parser("fetch", help="get a data set: from Kaggle, an address, or an archive on this machine", description="The data set is unpacked beside its place, checked, and moved there when it is complete; a download that broke off goes on.")
+    f = commands.add_parser(
+        "fetch",
+        help="get a data set: from Kaggle, an address, or an archive on this machine",
+        description="The data set is unpacked beside its place, checked, and moved there when it is complete; a download that broke off goes on.",
+    )
     f.add_argument("source", metavar="kaggle|URL|ARCHIVE")
     f.add_argument("--sha256", help="of the archive; without it nobody can tell whether it is the right one")
     f.add_argument("--to", default="data/chest_xray", help="the data set's folder, data/chest_xray by default")
     f.add_argument("--dataset", metavar="OWNER/NAME", help="another one of Kaggle's")
     f.add_argument("--force", action="store_true", help="replace what is there, once the new one is complete")
-    r = commands.add_parser("remote", help="where the team's data lie: an address for DVC, and who may read it, kept out of git",
-                            description="Writes .dvc/config.local. Without arguments it takes XRAYPNEU_REMOTE_URL, _USER, _PASSWORD, _METHOD, _KEYFILE and the usual AWS_ variables. A password is asked for, never an argument.")
+    r = commands.add_parser(
+        "remote",
+        help="where the team's data lie: an address for DVC, and who may read it, kept out of git",
+        description="Writes .dvc/config.local. Without arguments it takes XRAYPNEU_REMOTE_URL, _USER, _PASSWORD, _METHOD, _KEYFILE and the usual AWS_ variables. A password is asked for, never an argument.",
+    )
     r.add_argument("address", nargs="?", help="a folder, s3://bucket/path, https://host/path or ssh://host/path")
     r.add_argument("--name", help="of the remote, for DVC")
     r.add_argument("--user")
@@ -239,27 +341,52 @@ def _parser():
     r.add_argument("--endpoint", help="of an S3 host that isn't Amazon's")
     r.add_argument("--region", help="of S3")
     r.add_argument("--keyfile", help="private key for SSH")
-    r.add_argument("--restore", action="store_true", help="copy to the remote what it lost, or has damaged, and this machine still has")
-    r.add_argument("--deep", action="store_true", help="read all that is there and compare the hashes, not the sizes alone; with --restore too")
+    r.add_argument(
+        "--restore",
+        action="store_true",
+        help="copy to the remote what it lost, or has damaged, and this machine still has",
+    )
+    r.add_argument(
+        "--deep",
+        action="store_true",
+        help="read all that is there and compare the hashes, not the sizes alone; with --restore too",
+    )
     d = commands.add_parser("doctor", help="what is wrong here, and the command that mends it")
     d.add_argument("--quick", action="store_true", help="without what takes seconds")
-    d.add_argument("--deep", action="store_true", help="read all data on the remote and in DVC's cache and compare the hashes; takes as long as a download")
-    u = commands.add_parser("promote", help="hold the model that was trained last against the champion, and let it take its place if it is not worse",
-                            epilog="params.yaml has the floor and the margin, under `promote`. Exit status: 0 promoted, 1 refused, 2 no decision\n", formatter_class=argparse.RawDescriptionHelpFormatter)
+    d.add_argument(
+        "--deep",
+        action="store_true",
+        help="read all data on the remote and in DVC's cache and compare the hashes; takes as long as a download",
+    )
+    u = commands.add_parser(
+        "promote",
+        help="hold the model that was trained last against the champion, and let it take its place if it is not worse",
+        epilog="params.yaml has the floor and the margin, under `promote`. Exit status: 0 promoted, 1 refused, 2 no decision\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     u.add_argument("--version", metavar="N", help="of the registered model; the alias `candidate` by default")
     u.add_argument("--dry-run", action="store_true", help="decide, change nothing")
     b = commands.add_parser("rollback", help="give the champion's place back to the one before")
     b.add_argument("--reason", default="", help="goes into the tags of the version that steps down")
-    s = commands.add_parser("sync", help="send to MLflow what was recorded locally while its server was away",
-                            epilog="Exit status: 0 all sent, 1 the store did not take some of it, 2 it does not answer\n",
-                            formatter_class=argparse.RawDescriptionHelpFormatter)
+    s = commands.add_parser(
+        "sync",
+        help="send to MLflow what was recorded locally while its server was away",
+        epilog="Exit status: 0 all sent, 1 the store did not take some of it, 2 it does not answer\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     s.add_argument("--forget", metavar="RUN", help="give up what waits of a run")
-    s.add_argument("--here", action="store_true", help="send to the store that is set now, also what was recorded for another")
-    for c in (u, b): c.add_argument("--name", default="xraypneu", help="of the registered model")
-    for c in (p, i): c.add_argument("--bundle", metavar="BUNDLE", help="a bundle's folder or an MLflow address; the shipped one by default")
+    s.add_argument(
+        "--here", action="store_true", help="send to the store that is set now, also what was recorded for another"
+    )
+    for c in (u, b):
+        c.add_argument("--name", default="xraypneu", help="of the registered model")
+    for c in (p, i):
+        c.add_argument(
+            "--bundle", metavar="BUNDLE", help="a bundle's folder or an MLflow address; the shipped one by default"
+        )
     return parser
 
-
+# %% ../nbs/api/25_cli.ipynb #c009-2
 def main(argv=None, out=None) -> int:  # the exit status
     "The command line."
     args = _parser().parse_args(argv)
@@ -271,25 +398,42 @@ def main(argv=None, out=None) -> int:  # the exit status
         out.reconfigure(errors="backslashreplace")  # a name that this terminal can't show is no reason to stop
     split_credentials()
     try:
-        return {"predict": _predict, "info": _info, "fetch": _fetch, "remote": _remote, "doctor": _doctor, "promote": _promote, "rollback": _rollback, "sync": _sync}[args.command](args, out)
+        return {
+            "predict": _predict,
+            "info": _info,
+            "fetch": _fetch,
+            "remote": _remote,
+            "doctor": _doctor,
+            "promote": _promote,
+            "rollback": _rollback,
+            "sync": _sync,
+        }[args.command](args, out)
     except KeyboardInterrupt:
-        if args.command != "predict": raise
-        print("xraypneu: interrupted. The rows up to here are whole, the files after them were not predicted", file=sys.stderr)
+        if args.command != "predict":
+            raise
+        print(
+            "xraypneu: interrupted. The rows up to here are whole, the files after them were not predicted",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:  # the reader had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as e:
-        if not e.name or e.name.partition(".")[0] == "xraypneu": raise
+        if not e.name or e.name.partition(".")[0] == "xraypneu":
+            raise
         extra = "team" if args.command == "remote" else "pipeline"
         lacking = f"{args.command} needs the package {e.name}, which is not installed"
         print(f"xraypneu: {lacking}: pip install 'xraypneu[{extra}]'", file=sys.stderr)
         return 2
-    except Exception as e:  # our own errors are for the user to read, each in one line; any other is a fault and keeps its traceback
-        if not isinstance(e, OSError) and not type(e).__module__.startswith("xraypneu."): raise
+    except (
+        Exception
+    ) as e:  # our own errors are for the user to read, each in one line; any other is a fault and keeps its traceback
+        if not isinstance(e, OSError) and not type(e).__module__.startswith("xraypneu."):
+            raise
         print(scrub(f"xraypneu: {e}"), file=sys.stderr)
         return 2
 
-
+# %% ../nbs/api/25_cli.ipynb #c009-3
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

@@ -42,12 +42,18 @@ MAX_KEPT = 300_000_000  # bytes of pictures that a session keeps
 ALIVE_S = 2  # seconds after which a long answer gives a sign of life: page and server take silence for a lost session
 PREVIEW = 1024  # longest side of the picture that is kept, pixels
 ENDINGS = ["png", "jpg", "jpeg", "dcm", "dicom", "tif", "tiff", "bmp", "webp"]
-SAMPLES = {"plain": ("without an opacity", 0, False), "opacity": ("with an opacity", 12, True), "faint": ("with a faint one", 28, True), "turned": ("lying on its side", 0, False)}  # label, patient, ill
+SAMPLES = {
+    "plain": ("without an opacity", 0, False),
+    "opacity": ("with an opacity", 12, True),
+    "faint": ("with a faint one", 28, True),
+    "turned": ("lying on its side", 0, False),
+}  # label, patient, ill
 NOTICE = "SYNTHETIC: drawn by a computer, no patient, no diagnostic meaning."
 
-
+# %% ../nbs/api/26_dashboard.ipynb #c005-1
 class App(anywidget.AnyWidget):
     "The page."
+
     _esm = files("xraypneu") / "app" / "dashboard.js"
     _css = files("xraypneu") / "app" / "dashboard.css"
     config = traitlets.Dict().tag(sync=True)
@@ -56,6 +62,7 @@ class App(anywidget.AnyWidget):
 @dataclass
 class _Upload:
     "A file on its way."
+
     name: str
     size: int
     data: bytearray
@@ -64,13 +71,14 @@ class _Upload:
 @dataclass
 class _Result:
     "What is kept of a file."
+
     row: dict
     prediction: object = None  # without pixels; None when the file couldn't be read
     preview: bytes = b""  # JPEG
     size: tuple = (1, 1)  # of the preview
     notice: str = ""
 
-
+# %% ../nbs/api/26_dashboard.ipynb #c006-1
 def _jpeg(image, longest, quality):
     "A picture as JPEG, its longest side at most so many pixels, and its size then."
     image.thumbnail((longest, longest))
@@ -90,24 +98,32 @@ def _data_uri(kind, data):
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 # %% ../nbs/api/26_dashboard.ipynb #c008
-WORDS = {"sensitivity": "of the pneumonias, so many are called", "specificity": "of the normal ones, so many are cleared",
-         "PPV": "of those called PNEUMONIA, so many have it", "NPV": "of those called NORMAL, so many have none"}
+WORDS = {
+    "sensitivity": "of the pneumonias, so many are called",
+    "specificity": "of the normal ones, so many are cleared",
+    "PPV": "of those called PNEUMONIA, so many have it",
+    "NPV": "of those called NORMAL, so many have none",
+}
 
-
+# %% ../nbs/api/26_dashboard.ipynb #c008-1
 def operating_rows(
     table: dict | None,  # of the bundle
     threshold: float,
     prevalence: float,  # share with pneumonia, 0 to 1
 ) -> list:  # name, value, low, high, words; empty without a table
     "What an operating point is worth."
-    if not table: return []
+    if not table:
+        return []
     at = lambda k: float(np.interp(threshold, table["threshold"], table[k]))
     sens, spec = ({e: at(k + e) for e in ("", "_low", "_high")} for k in ("sensitivity", "specificity"))
     ratio = lambda a, b: a / (a + b) if a + b > 0 else None
     q = prevalence
     ppv = {e: ratio(sens[e] * q, (1 - spec[e]) * (1 - q)) for e in sens}
     npv = {e: ratio(spec[e] * (1 - q), (1 - sens[e]) * q) for e in sens}
-    return [{"name": k, "value": v[""], "low": v["_low"], "high": v["_high"], "words": WORDS[k]} for k, v in (("sensitivity", sens), ("specificity", spec), ("PPV", ppv), ("NPV", npv))]
+    return [
+        {"name": k, "value": v[""], "low": v["_low"], "high": v["_high"], "words": WORDS[k]}
+        for k, v in (("sensitivity", sens), ("specificity", spec), ("PPV", ppv), ("NPV", npv))
+    ]
 
 # %% ../nbs/api/26_dashboard.ipynb #m101
 class MessageError(ValueError):
@@ -115,52 +131,68 @@ class MessageError(ValueError):
 
 
 def _id(value):
-    if not isinstance(value, str) or not re.fullmatch(r"[\w-]{1,64}", value, re.ASCII): raise MessageError("id")
+    if not isinstance(value, str) or not re.fullmatch(r"[\w-]{1,64}", value, re.ASCII):
+        raise MessageError("id")
     return value
 
 
 def _text(value):
-    if not isinstance(value, str): raise MessageError("text")
+    if not isinstance(value, str):
+        raise MessageError("text")
     return without_controls(value[:1000])
 
 
 def _count(value):
-    if type(value) is not int or not -2**53 < value < 2**53: raise MessageError("whole number")
+    if type(value) is not int or not -(2**53) < value < 2**53:
+        raise MessageError("whole number")
     return value
 
-
+# %% ../nbs/api/26_dashboard.ipynb #m101-1
 def _number(value):
-    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e9: raise MessageError("number")
+    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e9:
+        raise MessageError("number")
     return float(value)
 
 
 def _among(*words):
     def check(value):
-        if not isinstance(value, str) or value not in words: raise MessageError(" or ".join(words))
+        if not isinstance(value, str) or value not in words:
+            raise MessageError(" or ".join(words))
         return value
 
     return check
 
-
+# %% ../nbs/api/26_dashboard.ipynb #m101-2
 FIELDS = {
-    "hello": {}, "ping": {"n": _count}, "default": {}, "clear": {}, "about": {},
-    "begin": {"id": _id, "name": _text, "size": _count}, "chunk": {"id": _id, "at": _count},
-    "refused": {"id": _id, "name": _text, "why": _text}, "open": {"id": _id},
-    "threshold": {"value": _number}, "prevalence": {"value": _number},
-    "sample": {"which": _among(*SAMPLES)}, "download": {"what": _among("csv", "html")},
+    "hello": {},
+    "ping": {"n": _count},
+    "default": {},
+    "clear": {},
+    "about": {},
+    "begin": {"id": _id, "name": _text, "size": _count},
+    "chunk": {"id": _id, "at": _count},
+    "refused": {"id": _id, "name": _text, "why": _text},
+    "open": {"id": _id},
+    "threshold": {"value": _number},
+    "prevalence": {"value": _number},
+    "sample": {"which": _among(*SAMPLES)},
+    "download": {"what": _among("csv", "html")},
 }
 
-
+# %% ../nbs/api/26_dashboard.ipynb #m101-3
 def read_page_message(
     content,  # what arrived; anything
     buffers=(),  # and its binary parts
 ) -> tuple:  # kind and arguments
     "A message of the page, checked; `MessageError` where a field is missing, unknown or out of bounds."
     kind = content.get("kind") if isinstance(content, dict) else None
-    if not isinstance(kind, str) or kind not in FIELDS: raise MessageError("unknown kind of message")
-    if set(content) - {"kind"} != set(FIELDS[kind]): raise MessageError(f"{kind}: wrong fields")
+    if not isinstance(kind, str) or kind not in FIELDS:
+        raise MessageError("unknown kind of message")
+    if set(content) - {"kind"} != set(FIELDS[kind]):
+        raise MessageError(f"{kind}: wrong fields")
     arguments = {name: check(content[name]) for name, check in FIELDS[kind].items()}
-    if (len(buffers) == 1) != (kind == "chunk"): raise MessageError(f"{kind}: {len(buffers)} binary parts")
+    if (len(buffers) == 1) != (kind == "chunk"):
+        raise MessageError(f"{kind}: {len(buffers)} binary parts")
     return kind, arguments | ({"buffer": buffers[0]} if kind == "chunk" else {})
 
 # %% ../nbs/api/26_dashboard.ipynb #c011
@@ -171,11 +203,13 @@ WENT_WRONG = "Something went wrong on the server; its log says what. Try again, 
 def _asked_for_token():
     "Raise where a token is set that the server doesn't ask for: voila.py takes it out of the environment."
     if os.environ.get("XRAYPNEU_TOKEN") and os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
-        raise RuntimeError("XRAYPNEU_TOKEN is set, and this server does not ask for it: it has not read voila.py, which "
-                           "holds all its limits. Start it in the folder of voila.py, as a user who may read that: "
-                           "voila nbs/app/dashboard.ipynb")
+        raise RuntimeError(
+            "XRAYPNEU_TOKEN is set, and this server does not ask for it: it has not read voila.py, which "
+            "holds all its limits. Start it in the folder of voila.py, as a user who may read that: "
+            "voila nbs/app/dashboard.ipynb"
+        )
 
-
+# %% ../nbs/api/26_dashboard.ipynb #c011-1
 class Dashboard:
     "The page and what stands behind it; takes any `Predictor`, or what one is made of."
 
@@ -187,20 +221,39 @@ class Dashboard:
         self.uploads, self.results, self.open, self.counter = {}, {}, None, 0
         problem = ""
         try:
-            self.predictor = predictor if isinstance(predictor, Predictor) else Predictor(predictor or os.environ.get("XRAYPNEU_MODEL") or None)
+            self.predictor = (
+                predictor
+                if isinstance(predictor, Predictor)
+                else Predictor(predictor or os.environ.get("XRAYPNEU_MODEL") or None)
+            )
             _ = self.predictor.bundle.session  # a network that can't be loaded is found now
         except Exception as e:  # whatever is wrong with a model, there has to be a page that says so
             self.predictor = None
             problem = f"{e}" if isinstance(e, BundleError) else "The model can't be loaded; the server's log says why."
-            if not isinstance(e, BundleError): _failed("load the model")
+            if not isinstance(e, BundleError):
+                _failed("load the model")
         self.threshold = self.predictor.bundle.threshold if self.predictor else 0.5
         self.prevalence = 0.3
         self.app = App(config=self._config(problem))
         self.app.on_msg(self._on_message)
-        self.uploader = ipywidgets.FileUpload(multiple=True, accept=",".join(f".{e}" for e in ENDINGS), description="Upload")
+        self.uploader = ipywidgets.FileUpload(
+            multiple=True, accept=",".join(f".{e}" for e in ENDINGS), description="Upload"
+        )
         self.uploader.observe(self._uploaded, "value")
-        plain = ipywidgets.Accordion([ipywidgets.VBox([ipywidgets.HTML("<p>For browsers in which the drop zone above does not work. Ten megabytes in all at a time.</p>"), self.uploader])],
-                                     titles=("Plain upload",), selected_index=None)
+        plain = ipywidgets.Accordion(
+            [
+                ipywidgets.VBox(
+                    [
+                        ipywidgets.HTML(
+                            "<p>For browsers in which the drop zone above does not work. Ten megabytes in all at a time.</p>"
+                        ),
+                        self.uploader,
+                    ]
+                )
+            ],
+            titles=("Plain upload",),
+            selected_index=None,
+        )
         self.widget = ipywidgets.VBox([self.app] if problem else [self.app, plain])
 
     def _ipython_display_(self):
@@ -209,15 +262,30 @@ class Dashboard:
         display(self.widget)
 
     @property
-    def bundle(self): return self.predictor.bundle
+    def bundle(self):
+        return self.predictor.bundle
 
     def _config(self, problem):
-        if problem: return {"problem": problem}
+        if problem:
+            return {"problem": problem}
         info = self.bundle.info
-        trained = f"{info['data']['title']}{' (SYNTHETIC)' if info['data']['synthetic'] else ''}" if "data" in info else "unknown data"
-        return {"problem": "", "max_bytes": int(1e6 * MAX_MB), "chunk": CHUNK, "accept": ",".join(f".{e}" for e in ENDINGS), "samples": [[k, v[0]] for k, v in SAMPLES.items()], "threshold": self.threshold, "patience": 15_000, "rest": 1_200_000,
-                "subtitle": f"MobileNetV2 trained on {trained}. Made for frontal radiographs of children; it says when it had better not decide.",
-                "about": f"xraypneu {__version__}, bundle {self.bundle.hash[:16]}, data hash {info.get('data', {}).get('data_hash', 'unknown')[:12]}, commit {str(info.get('git_commit'))[:12]}."}
+        trained = (
+            f"{info['data']['title']}{' (SYNTHETIC)' if info['data']['synthetic'] else ''}"
+            if "data" in info
+            else "unknown data"
+        )
+        return {
+            "problem": "",
+            "max_bytes": int(1e6 * MAX_MB),
+            "chunk": CHUNK,
+            "accept": ",".join(f".{e}" for e in ENDINGS),
+            "samples": [[k, v[0]] for k, v in SAMPLES.items()],
+            "threshold": self.threshold,
+            "patience": 15_000,
+            "rest": 1_200_000,
+            "subtitle": f"MobileNetV2 trained on {trained}. Made for frontal radiographs of children; it says when it had better not decide.",
+            "about": f"xraypneu {__version__}, bundle {self.bundle.hash[:16]}, data hash {info.get('data', {}).get('data_hash', 'unknown')[:12]}, commit {str(info.get('git_commit'))[:12]}.",
+        }
 
     # --- messages
 
@@ -240,12 +308,16 @@ class Dashboard:
             self._trouble(WENT_WRONG, id)
 
     def _trouble(self, message, id=None):
-        try: self.send("trouble", id=id, message=message)
-        except Exception: _failed("tell the page")  # it has gone
+        try:
+            self.send("trouble", id=id, message=message)
+        except Exception:
+            _failed("tell the page")  # it has gone
 
-    def _hello(self): self._operating()
+    def _hello(self):
+        self._operating()
 
-    def _ping(self, n): self.send("pong", n=n)
+    def _ping(self, n):
+        self.send("pong", n=n)
 
     # --- files in
 
@@ -255,24 +327,32 @@ class Dashboard:
             raise ImageError(f"this session has {MAX_FILES} files already", FORGET, "too_many")
         if sum(len(r.preview) for r in self.results.values()) > MAX_KEPT:
             raise ImageError(f"this session's pictures take {MAX_KEPT / 1e6:.0f} MB already", FORGET, "too_many")
-        if size > 1e6 * MAX_MB: raise ImageError(f"{size:,} bytes are over the limit of {MAX_MB:g} MB", code="too_large")
+        if size > 1e6 * MAX_MB:
+            raise ImageError(f"{size:,} bytes are over the limit of {MAX_MB:g} MB", code="too_large")
 
     def _begin(self, id, name, size):
         self.uploads.pop(id, None)
         try:
             self._check_room(size)
-            if size < 1: raise ImageError("the file is empty", code="empty")
+            if size < 1:
+                raise ImageError("the file is empty", code="empty")
             if len(self.uploads) >= MAX_UPLOADS:
-                raise ImageError(f"{MAX_UPLOADS} files are on their way already", "Wait for them, or forget all.", "too_many")
-        except ImageError as e: return self._row(id, name, e)
+                raise ImageError(
+                    f"{MAX_UPLOADS} files are on their way already", "Wait for them, or forget all.", "too_many"
+                )
+        except ImageError as e:
+            return self._row(id, name, e)
         self.uploads[id] = _Upload(name, size, bytearray())
 
     def _chunk(self, id, at, buffer):
         upload = self.uploads.get(id)
-        if upload is None: return  # refused, or forgotten
+        if upload is None:
+            return  # refused, or forgotten
         if at != len(upload.data) or not 0 < len(buffer) <= upload.size - at:
             del self.uploads[id]
-            return self._row(id, upload.name, ImageError("the upload arrived in pieces that don't fit", "Try again.", "truncated"))
+            return self._row(
+                id, upload.name, ImageError("the upload arrived in pieces that don't fit", "Try again.", "truncated")
+            )
         upload.data += buffer
         self.send("ack", id=id, received=len(upload.data))
         if len(upload.data) == upload.size:
@@ -286,8 +366,10 @@ class Dashboard:
     def _uploaded(self, change):
         "Files of the plain upload."
         try:
-            for file in change["new"]: self.add(str(file["name"])[:1000], bytes(file["content"]))
-            if change["new"]: self.uploader.value = ()  # or the same file again would be no event
+            for file in change["new"]:
+                self.add(str(file["name"])[:1000], bytes(file["content"]))
+            if change["new"]:
+                self.uploader.value = ()  # or the same file again would be no event
         except BaseException:
             _failed("take a plain upload")
             self._trouble(WENT_WRONG)
@@ -326,51 +408,97 @@ class Dashboard:
         "A file that can't be used is a row too; in a session that is full it's shown and not kept."
         error.name = name = printable(str(name))
         row = as_row(name, error) | {"error": f"{error.what}." + (f" {error.hint}" if error.hint else "")}
-        if id in self.results or len(self.results) < MAX_FILES: self.results[id] = _Result(row)
+        if id in self.results or len(self.results) < MAX_FILES:
+            self.results[id] = _Result(row)
         self.send("row", row={"id": id, **row})
 
     def _judge(self, result, name):
         "Label and verdict at the operating point of now."
         p = result.prediction
         label = self.bundle.info["classes"][int(p.probability >= self.threshold)]
-        verdict = STRANGE if p.verdict == STRANGE else str(verdicts(self.bundle, [p.probability], threshold=self.threshold)[0][0])
+        verdict = (
+            STRANGE
+            if p.verdict == STRANGE
+            else str(verdicts(self.bundle, [p.probability], threshold=self.threshold)[0][0])
+        )
         result.row = as_row(name, p) | {"label": label, "verdict": verdict, "threshold": self.threshold}
 
     # --- results out
 
     def _open(self, id):
         result = self.results.get(id)
-        if result is None: return self._trouble("This file is no longer kept. Upload it again.", id)
-        if result.prediction is None: return
+        if result is None:
+            return self._trouble("This file is no longer kept. Upload it again.", id)
+        if result.prediction is None:
+            return
         self.open, p, row = id, result.prediction, result.row
-        strange = "" if p.strange != p.strange else f" Its features are {'unlike' if p.strange >= 1 else 'like'} those of the training images ({p.strange:.2f}, where 1 is the limit)."
+        strange = (
+            ""
+            if p.strange != p.strange
+            else f" Its features are {'unlike' if p.strange >= 1 else 'like'} those of the training images ({p.strange:.2f}, where 1 is the limit)."
+        )
         limits = self.bundle.own.get("conformal")
-        rests = f"{row['label']} because the probability is {'at or above' if row['label'] == PNEUMONIA else 'below'} the operating point." + strange
-        if limits: rests += f" At {limits['coverage']:.0%} coverage NORMAL is possible up to {limits['high']:.3f} and PNEUMONIA from {limits['low']:.3f} on."
-        if row["verdict"] == UNSURE: rests += " Not just the label is possible: UNSURE."
-        if row["verdict"] == STRANGE: rests = "No probability is shown, because none would mean anything." + strange
+        rests = (
+            f"{row['label']} because the probability is {'at or above' if row['label'] == PNEUMONIA else 'below'} the operating point."
+            + strange
+        )
+        if limits:
+            rests += f" At {limits['coverage']:.0%} coverage NORMAL is possible up to {limits['high']:.3f} and PNEUMONIA from {limits['low']:.3f} on."
+        if row["verdict"] == UNSURE:
+            rests += " Not just the label is possible: UNSURE."
+        if row["verdict"] == STRANGE:
+            rests = "No probability is shown, because none would mean anything." + strange
         reasons = [r for r in row["reasons"] if not r.startswith("at ")]
-        self.send("show", [result.preview, _map_png(p)], shown={
-            "id": id, "name": row["file"], "verdict": row["verdict"], "label": row["label"], "probability": row["probability"], "threshold": row["threshold"], "reasons": reasons, "rests": rests,
-            "where": p.where.removeprefix("strongest "), "width": result.size[0], "height": result.size[1], "bundle": p.bundle, "notice": result.notice})
+        self.send(
+            "show",
+            [result.preview, _map_png(p)],
+            shown={
+                "id": id,
+                "name": row["file"],
+                "verdict": row["verdict"],
+                "label": row["label"],
+                "probability": row["probability"],
+                "threshold": row["threshold"],
+                "reasons": reasons,
+                "rests": rests,
+                "where": p.where.removeprefix("strongest "),
+                "width": result.size[0],
+                "height": result.size[1],
+                "bundle": p.bundle,
+                "notice": result.notice,
+            },
+        )
 
     def _operating(self):
         table = self.bundle.own.get("operating")
-        self.send("operating", operating={"threshold": self.threshold, "is_default": self.threshold == self.bundle.threshold, "prevalence": self.prevalence, "on": (table or {}).get("on", ""),
-                                          "table": operating_rows(table, self.threshold, self.prevalence)})
+        self.send(
+            "operating",
+            operating={
+                "threshold": self.threshold,
+                "is_default": self.threshold == self.bundle.threshold,
+                "prevalence": self.prevalence,
+                "on": (table or {}).get("on", ""),
+                "table": operating_rows(table, self.threshold, self.prevalence),
+            },
+        )
 
-    def _threshold(self, value): self.move(min(0.99, max(0.01, value)))
+    def _threshold(self, value):
+        self.move(min(0.99, max(0.01, value)))
 
-    def _default(self): self.move(self.bundle.threshold)
+    def _default(self):
+        self.move(self.bundle.threshold)
 
     def move(self, threshold: float):
         "Another operating point: labels and verdicts follow."
         self.threshold = threshold
         for result in self.results.values():
-            if result.prediction is not None: self._judge(result, result.row["file"])
+            if result.prediction is not None:
+                self._judge(result, result.row["file"])
         self._operating()
-        if self.results: self.send("rows", rows=[{"id": k, **r.row} for k, r in self.results.items() if r.prediction is not None])
-        if self.open is not None: self._open(self.open)
+        if self.results:
+            self.send("rows", rows=[{"id": k, **r.row} for k, r in self.results.items() if r.prediction is not None])
+        if self.open is not None:
+            self._open(self.open)
 
     def _prevalence(self, value):
         self.prevalence = min(1.0, max(0.0, value))
@@ -386,7 +514,8 @@ class Dashboard:
 
         label, patient, ill = SAMPLES[which]
         pixels = draw_radiograph(patient, pneumonia=ill, seed=4, size=512)[0]
-        if which == "turned": pixels = np.ascontiguousarray(np.rot90(pixels))
+        if which == "turned":
+            pixels = np.ascontiguousarray(np.rot90(pixels))
         self.add(f"SYNTHETIC {label}", pixels, notice=NOTICE)
 
     def _download(self, what):
@@ -399,7 +528,17 @@ class Dashboard:
                 if time.monotonic() - said > ALIVE_S:
                     self.send("working")
                     said = time.monotonic()
-                pictures = [] if r.prediction is None else [(f"Radiograph {r.row['file']}", _data_uri("jpeg", _jpeg(Image.open(io.BytesIO(r.preview)), 224, 80)[0])), (f"Activation map, {r.prediction.where}", _data_uri("png", _map_png(r.prediction)))]
+                pictures = (
+                    []
+                    if r.prediction is None
+                    else [
+                        (
+                            f"Radiograph {r.row['file']}",
+                            _data_uri("jpeg", _jpeg(Image.open(io.BytesIO(r.preview)), 224, 80)[0]),
+                        ),
+                        (f"Activation map, {r.prediction.where}", _data_uri("png", _map_png(r.prediction))),
+                    ]
+                )
                 rows.append(r.row | {"pictures": pictures})
             notice = NOTICE if any(r.notice for r in self.results.values()) else ""
             text, name, kind = to_html(rows, f"Predictions of {stamp}", notice), f"xraypneu-{stamp}.html", "text/html"
@@ -412,21 +551,43 @@ class Dashboard:
         text = card.read_text(encoding="utf-8") if card.is_file() else _short_card(self.bundle)
         self.send("about", html=mistune.create_markdown(escape=True, plugins=["table"])(text))
 
-
+# %% ../nbs/api/26_dashboard.ipynb #c011-2
 def _short_card(bundle):
     "Markdown of what a bundle says of itself, where no model card came with it."
     i, kinds = bundle.info, [("validation", "validation"), ("shifted", "shifted validation")]
     figure = lambda kind, k: f"{v:.3f}" if isinstance(v := i.get(kind, {}).get(k), float) else "–"
     counts = i["data"].get("counts", {})
     table = lambda head, rows: "\n".join(["| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows)])
-    return "\n\n".join([
-        "**Not a medical device.** This bundle came without a model card; the evaluation of its training writes one, `reports/model_card.html`. What it says of itself:",
-        f"Trained on {i['data']['title']}{', SYNTHETIC images' if i['data']['synthetic'] else ''}. Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
-        table(["", "NORMAL images", "PNEUMONIA images", "patients"], [[s, *(str(counts[s][c]["images"]) for c in i["classes"]), str(sum(counts[s][c]["patients"] for c in i["classes"]))] for s in ("train", "validation", "test") if s in counts]),
-        table(["figure", *(name for _, name in kinds)], [[k, *(figure(kind, k) for kind, _ in kinds)] for k in ("roc_auc", "accuracy", "sensitivity", "specificity", "precision", "brier", "ece")]),
-        "Made with " + ", ".join(f"{k} {v}" for k, v in i.get("versions", {}).items()) + f". {i.get('licence', '')}."])
+    return "\n\n".join(
+        [
+            "**Not a medical device.** This bundle came without a model card; the evaluation of its training writes one, `reports/model_card.html`. What it says of itself:",
+            f"Trained on {i['data']['title']}{', SYNTHETIC images' if i['data']['synthetic'] else ''}. Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
+            table(
+                ["", "NORMAL images", "PNEUMONIA images", "patients"],
+                [
+                    [
+                        s,
+                        *(str(counts[s][c]["images"]) for c in i["classes"]),
+                        str(sum(counts[s][c]["patients"] for c in i["classes"])),
+                    ]
+                    for s in ("train", "validation", "test")
+                    if s in counts
+                ],
+            ),
+            table(
+                ["figure", *(name for _, name in kinds)],
+                [
+                    [k, *(figure(kind, k) for kind, _ in kinds)]
+                    for k in ("roc_auc", "accuracy", "sensitivity", "specificity", "precision", "brier", "ece")
+                ],
+            ),
+            "Made with "
+            + ", ".join(f"{k} {v}" for k, v in i.get("versions", {}).items())
+            + f". {i.get('licence', '')}.",
+        ]
+    )
 
-
+# %% ../nbs/api/26_dashboard.ipynb #c011-3
 def _failed(what):
     "Into the server's log: where it went wrong, without names and values of the user's. A kernel's `sys.stderr` would go to the browser."
     import traceback

@@ -43,8 +43,10 @@ def _hidden(name: str) -> bool:
 
 def _subfolders(folder: Path) -> list[Path]:
     "The visible folders in a folder, sorted."
-    try: return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
-    except OSError as e: raise DataError(f"the folder {folder} can't be opened: {e.strerror}.") from None
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
+    except OSError as e:
+        raise DataError(f"the folder {folder} can't be opened: {e.strerror}.") from None
 
 
 def _class_folders(folder: Path) -> list[tuple[str, Path]]:  # (class, folder)
@@ -60,66 +62,80 @@ def _relative(path: Path, folder: Path) -> str:
 @dataclass(frozen=True)
 class Layout:
     "Where the images of a data folder are."
-    root: Path     # the folder that has the layout: the given one, or one below it
-    kind: str      # 'train/test', 'train' (no official test split) or 'flat'
+
+    root: Path  # the folder that has the layout: the given one, or one below it
+    kind: str  # 'train/test', 'train' (no official test split) or 'flat'
     folders: list[tuple[str, str, Path]]  # (official split, class, folder)
     ignored: list[str]  # folders that are not part of the layout, relative to the root
 
 
 _SPLIT_FOLDERS = ("train", "val", "test")
 
-
+# %% ../nbs/api/03_dataset.ipynb #c010-1
 def _layout(root: Path) -> Layout | None:
     "The layout of exactly this folder, or None."
     splits = [(p.name.lower(), p) for p in _subfolders(root) if p.name.lower() in _SPLIT_FOLDERS]
     folders = [(s, c, p) for s, f in splits for c, p in _class_folders(f)]
     flat = not any(s == "train" for s, _, _ in folders)
-    if flat: folders, splits = [("", c, p) for c, p in _class_folders(root)], []
-    if not folders: return None
+    if flat:
+        folders, splits = [("", c, p) for c, p in _class_folders(root)], []
+    if not folders:
+        return None
     used = {p for _, p in splits} | {p for _, _, p in folders}
     seen = [p for f in [root, *(p for _, p in splits)] for p in _subfolders(f)]
     kind = "flat" if flat else "train/test" if any(s == "test" for s, _, _ in folders) else "train"
     return Layout(root, kind, folders, [_relative(p, root) for p in seen if p not in used])
 
-
+# %% ../nbs/api/03_dataset.ipynb #c010-2
 def find_layout(
     path: str | os.PathLike,  # the data folder
 ) -> Layout:
     "Find the class folders; `DataError` if there are none, or not both classes."
     path = Path(path)
     if not path.exists():
-        raise DataError(f"there is no data folder {path}. Give the folder that holds train/ and test/, or NORMAL/ "
-                        f"and PNEUMONIA/.")
+        raise DataError(
+            f"there is no data folder {path}. Give the folder that holds train/ and test/, or NORMAL/ and PNEUMONIA/."
+        )
     if not path.is_dir():
         raise DataError(f"{path} is a file, not a folder. Unpack it if it is an archive, and give the folder.")
     candidates = [path]
     for _ in range(3):  # here, a folder below, a folder below that
         below = [p for c in candidates for p in _subfolders(c) if p.name.lower() not in _SPLIT_FOLDERS]
         found = [x for x in map(_layout, candidates) if x]
-        if len(found) > 1: found = [x for x in found if x.root.name.lower() == "chest_xray"]
-        if found: break
+        if len(found) > 1:
+            found = [x for x in found if x.root.name.lower() == "chest_xray"]
+        if found:
+            break
         candidates = below
     if len(found) != 1:
-        raise DataError(f"no radiographs found in {path}: expected the folders train/ and test/ with NORMAL/ and "
-                        f"PNEUMONIA/ in each, or NORMAL/ and PNEUMONIA/. There is: "
-                        f"{', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}.")
+        raise DataError(
+            f"no radiographs found in {path}: expected the folders train/ and test/ with NORMAL/ and "
+            f"PNEUMONIA/ in each, or NORMAL/ and PNEUMONIA/. There is: "
+            f"{', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}."
+        )
     layout = found[0]
     for split in dict.fromkeys(s for s, _, _ in layout.folders if s != "val"):
         missing = [c for c in CLASSES if not any((s, k) == (split, c) for s, k, _ in layout.folders)]
         if missing:
-            raise DataError(f"the class folder {(layout.root / split / missing[0])} is missing: a classifier needs "
-                            f"both {' and '.join(CLASSES)}.")
+            raise DataError(
+                f"the class folder {(layout.root / split / missing[0])} is missing: a classifier needs "
+                f"both {' and '.join(CLASSES)}."
+            )
     return layout
 
 # %% ../nbs/api/03_dataset.ipynb #c013
 def _files(folder: Path) -> Iterator[Path]:
     "All visible files below a folder."
-    def fail(e): raise DataError(f"the folder {e.filename} can't be opened: {e.strerror}.")
+
+    def fail(e):
+        raise DataError(f"the folder {e.filename} can't be opened: {e.strerror}.")
+
     seen = set()
     for here, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         real = os.path.realpath(here)
         folders[:] = [] if real in seen else [n for n in folders if not _hidden(n)]
-        if real not in seen: yield from (Path(here, n) for n in names if not _hidden(n))
+        if real not in seen:
+            yield from (Path(here, n) for n in names if not _hidden(n))
         seen.add(real)
 
 # %% ../nbs/api/03_dataset.ipynb #c015
@@ -128,44 +144,53 @@ PATIENT_PATTERNS = (r"(person\d+)", r"(NORMAL2-IM-\d+)", r"(IM-\d+)", r"(SYN\d+)
 
 def _compile(patterns: Iterable[str]) -> list[re.Pattern]:
     "The patterns, or a `DataError` that names the one that is wrong."
-    if isinstance(patterns, str): patterns = [patterns]
+    if isinstance(patterns, str):
+        patterns = [patterns]
     out = []
     for pattern in patterns:
-        try: out.append(re.compile(pattern))
+        try:
+            out.append(re.compile(pattern))
         except re.error as e:
             raise DataError(f"the patient pattern {pattern!r} is no regular expression: {e}.") from None
         if out[-1].groups != 1:
             raise DataError(f"the patient pattern {pattern!r} must have exactly one group, like '(person\\d+)'.")
     return out
 
-
+# %% ../nbs/api/03_dataset.ipynb #c015-1
 def patient_of(
     name: str,  # a file name
     patterns: Iterable[str] = PATIENT_PATTERNS,  # regular expressions with one group
 ) -> str | None:  # the patient's key, or None
     "The patient that a file name speaks of."
     for pattern in _compile(patterns):
-        if (m := pattern.search(name)) and m[1]: return m[1]
+        if (m := pattern.search(name)) and m[1]:
+            return m[1]
 
 # %% ../nbs/api/03_dataset.ipynb #c018
 def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str]) -> list[str]:
     "The patient of each path; `names` are the paths below the layout's root."
-    try: table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError: raise DataError(f"there is no table of patients {csv}.") from None
+    try:
+        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"there is no table of patients {csv}.") from None
     except (OSError, ValueError) as e:
         raise DataError(f"the table of patients {csv} can't be read as CSV: {str(e).strip()}.") from None
     table.columns = table.columns.str.strip().str.lower()
     missing = {"file", "patient"} - set(table.columns)
     if missing:
-        raise DataError(f"the table of patients {csv} lacks the column {' and '.join(sorted(missing))}; it has: "
-                        f"{', '.join(table.columns)}.")
+        raise DataError(
+            f"the table of patients {csv} lacks the column {' and '.join(sorted(missing))}; it has: "
+            f"{', '.join(table.columns)}."
+        )
     double = [c for c in ("file", "patient") if list(table.columns).count(c) > 1]
-    if double: raise DataError(f"the table of patients {csv} has the column {' and '.join(double)} more than once.")
+    if double:
+        raise DataError(f"the table of patients {csv} has the column {' and '.join(double)} more than once.")
     files = table["file"].str.strip().str.replace("\\", "/").str.removeprefix("./")
     patients = table["patient"].str.strip()
     known = {}
     for file, patient in zip(files, patients, strict=True):
-        if not patient: raise DataError(f"the table of patients {csv} has no patient for {file}.")
+        if not patient:
+            raise DataError(f"the table of patients {csv} has no patient for {file}.")
         if known.setdefault(file, patient) != patient:
             raise DataError(f"the table of patients {csv} gives {file} two patients: {known[file]} and {patient}.")
     bare = Counter(p.rpartition("/")[2] for p in paths)
@@ -173,14 +198,19 @@ def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str
     for path, name in zip(paths, names, strict=True):
         base = path.rpartition("/")[2]
         key = next((k for k in (path, name, base) if k in known), None)
-        if key is None: lost.append(path)
+        if key is None:
+            lost.append(path)
         elif key == base and "/" in path and bare[base] > 1:
-            raise DataError(f"{base} in the table of patients {csv} could be any of {bare[base]} files: write the "
-                            f"path below the data folder.")
+            raise DataError(
+                f"{base} in the table of patients {csv} could be any of {bare[base]} files: write the "
+                f"path below the data folder."
+            )
         out.append(known.get(key, ""))
     if lost:
-        raise DataError(f"the table of patients {csv} has no row for {len(lost):,} of {len(paths):,} files, for "
-                        f"instance {', '.join(lost[:3])}.")
+        raise DataError(
+            f"the table of patients {csv} has no row for {len(lost):,} of {len(paths):,} files, for "
+            f"instance {', '.join(lost[:3])}."
+        )
     return out
 
 # %% ../nbs/api/03_dataset.ipynb #c021
@@ -198,8 +228,10 @@ def choose_patients(
         counts = table.loc[table.label == label, "patient"].value_counts()
         have, want = sum(n for p, n in counts.items() if p in chosen), fraction * counts.sum()
         for patient in sorted(counts.index, key=order):
-            if have >= want: break
-            if patient not in chosen: have += counts[patient]
+            if have >= want:
+                break
+            if patient not in chosen:
+                have += counts[patient]
             chosen.add(patient)
     return chosen
 
@@ -232,11 +264,12 @@ def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # colum
         out.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
         d = decode(data, size, path.name, keep_pixels=False, seconds=60)  # slow under load, but not left out
     except ImageError as e:
-        if e.code == "decoder": raise DataError(f"decoding stopped at {path}: {e.what}. {e.hint}") from None
+        if e.code == "decoder":
+            raise DataError(f"decoding stopped at {path}: {e.what}. {e.hint}") from None
         return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None
     return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format), d.square
 
-
+# %% ../nbs/api/03_dataset.ipynb #c027-1
 def _in_order(function, items: Iterable, workers: int) -> Iterator:
     "`map` over threads: results in order, a bounded number in flight."
     with ThreadPoolExecutor(workers) as pool:
@@ -244,24 +277,33 @@ def _in_order(function, items: Iterable, workers: int) -> Iterator:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= 4 * workers: yield waiting.popleft().result()
-            while waiting: yield waiting.popleft().result()
+                if len(waiting) >= 4 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
-            for future in waiting: future.cancel()
+            for future in waiting:
+                future.cancel()
 
-
+# %% ../nbs/api/03_dataset.ipynb #c027-2
 def _pack(files: list[Path], size: int, npy: Path, workers: int, progress: bool) -> list[dict]:
     "Write the (N, size, size) array of all readable files; the manifest's columns of all files."
+
     def header(f, n):
         spec = {"descr": "|u1", "fortran_order": False, "shape": (n, size, size)}
         np.lib.format.write_array_header_1_0(f, spec)
+
     records, n = [], 0
     with open(npy, "wb") as f:
         header(f, len(files))
         results = _in_order(lambda p: _read_one(p, size), files, workers)
-        for record, tile in tqdm(results, "decoding", len(files), unit=" images", disable=not progress, mininterval=0.5):
+        for record, tile in tqdm(
+            results, "decoding", len(files), unit=" images", disable=not progress, mininterval=0.5
+        ):
             records.append(record | {"row": -1 if tile is None else n})
-            if tile is not None: f.write(tile); n += 1
+            if tile is not None:
+                f.write(tile)
+                n += 1
         f.seek(0)
         header(f, n)
     return records
@@ -276,26 +318,33 @@ def _check_out(out: Path, data: Path):
     if o == d or d in o.parents:
         raise DataError(f"the out folder {out} lies inside the data folder {data}: choose one beside it.")
     if o in d.parents:
-        raise DataError(f"the data folder {data} lies inside the out folder {out}, which will be replaced: choose "
-                        f"another out folder.")
-    if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: choose another out folder.")
+        raise DataError(
+            f"the data folder {data} lies inside the out folder {out}, which will be replaced: choose "
+            f"another out folder."
+        )
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file: choose another out folder.")
     strange = sorted({p.name for p in out.iterdir()} - _MADE) if out.exists() else []
     if strange:
-        raise DataError(f"the out folder {out} was not made by prepare (it holds {', '.join(strange[:3])}) and will "
-                        f"not be replaced: choose another.")
+        raise DataError(
+            f"the out folder {out} was not made by prepare (it holds {', '.join(strange[:3])}) and will "
+            f"not be replaced: choose another."
+        )
 
 # %% ../nbs/api/03_dataset.ipynb #c032
 @dataclass
 class Prepared:
     "A prepared data set."
+
     folder: Path
     manifest: pd.DataFrame  # one row a file, sorted by path
-    images: np.ndarray      # (N, S, S) uint8, memory-mapped; `manifest.row` points into it
-    info: dict              # title, synthetic, notice, source, layout, size, seed, counts, data_hash, findings
+    images: np.ndarray  # (N, S, S) uint8, memory-mapped; `manifest.row` points into it
+    info: dict  # title, synthetic, notice, source, layout, size, seed, counts, data_hash, findings
 
     def rows(self, split: str) -> pd.DataFrame:  # split: 'train', 'validation' or 'test'
         "The usable rows of the manifest of one split."
-        if split not in SPLITS: raise DataError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
+        if split not in SPLITS:
+            raise DataError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
         return self.manifest[self.manifest.split == split]
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (n, S, S) uint8, (n,) int8, (n,) str
@@ -304,7 +353,8 @@ class Prepared:
         return self.images[rows.row.to_numpy()], rows.y.to_numpy(np.int8), rows.patient.to_numpy(str)
 
     @property
-    def synthetic(self) -> bool: return bool(self.info["synthetic"])
+    def synthetic(self) -> bool:
+        return bool(self.info["synthetic"])
 
     @property
     def banner(self) -> str:
@@ -322,7 +372,8 @@ def load_prepared(
     "Open a prepared data set; the images stay on disk until they are asked for."
     folder = Path(folder)
     where = folder if folder.exists() else previous(folder)
-    if not where.exists(): raise DataError(f"there are no prepared data in {folder}. Run the prepare stage first.")
+    if not where.exists():
+        raise DataError(f"there are no prepared data in {folder}. Run the prepare stage first.")
     try:
         info = json.loads((where / "dataset.json").read_text("utf-8"))
         manifest = pd.read_parquet(where / "manifest.parquet")
@@ -342,28 +393,37 @@ def _n(count: int, what: str, plural: str | None = None) -> str:
     "A count with its noun."
     return f"{count:,} {what if count == 1 else plural or what + 's'}"
 
-
+# %% ../nbs/api/03_dataset.ipynb #c035-1
 def _layout_findings(layout: Layout, path: Path, synthetic: bool, counts: Counter) -> list[dict]:
     "What is to be said about the folders."
     out, ignored = [], [n for n in layout.ignored if not (synthetic and n == "masks")]
     if layout.root != path:
-        out.append(_finding("nested", f"The data were found one level down, in the folder "
-                            f"{_relative(layout.root, path)}."))
+        out.append(
+            _finding("nested", f"The data were found one level down, in the folder {_relative(layout.root, path)}.")
+        )
     if ignored:
         out.append(_finding("ignored_folders", f"{_n(len(ignored), 'folder')} beside the classes ignored.", ignored))
     if counts["val"]:
-        out.append(_finding("val_joined", f"{_n(counts['val'], 'image')} of the folder val joined the training pool: "
-                            f"the validation split is made by patient."))
+        out.append(
+            _finding(
+                "val_joined",
+                f"{_n(counts['val'], 'image')} of the folder val joined the training pool: "
+                f"the validation split is made by patient.",
+            )
+        )
     if layout.kind != "train/test":
         out.append(_finding("test_made", "There is no official test split: one was made by patient."))
     return out
 
-
+# %% ../nbs/api/03_dataset.ipynb #c035-2
 def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict]:
     "What is to be said about the images."
     out = []
+
     def add(code, rows, message):
-        if len(rows): out.append(_finding(code, message, rows.path if isinstance(rows, pd.DataFrame) else rows))
+        if len(rows):
+            out.append(_finding(code, message, rows.path if isinstance(rows, pd.DataFrame) else rows))
+
     groups = lambda rows: _n(rows.sha256.nunique(), "group") + " of files with the same bytes"
     reason = lambda r: m[m.excluded == r]
     in_test, copies = reason(IN_TEST), reason(COPY)
@@ -373,17 +433,26 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict]:
     kept = ", those in the official test split kept" if (torn.official_split == "test").any() else ""
     both = m[m.patient_in_other_split & (m.official_split == "test")]
     keys = both.patient.nunique()
-    add("unreadable", [f"{p}: {e}" for p, e in errors.items()],
-        f"{_n(len(errors), 'file')} could not be read and {'is' if len(errors) == 1 else 'are'} left out.")
+    add(
+        "unreadable",
+        [f"{p}: {e}" for p, e in errors.items()],
+        f"{_n(len(errors), 'file')} could not be read and {'is' if len(errors) == 1 else 'are'} left out.",
+    )
     add("both_classes", torn, f"{groups(torn)} in both classes: all copies left out of training{kept}.")
-    add("train_in_test", in_test,
-        f"{_n(len(in_test), 'training file')} with the same bytes as a test file: left out of training.")
+    add(
+        "train_in_test",
+        in_test,
+        f"{_n(len(in_test), 'training file')} with the same bytes as a test file: left out of training.",
+    )
     add("copies", copies, f"{groups(copies)}: the first of each kept, {_n(len(copies), 'copy', 'copies')} left out.")
     add("copies_in_test", test, f"{groups(test)} inside the official test split, which is kept as it is.")
-    add("patients_in_both", both,
+    add(
+        "patients_in_both",
+        both,
         f"{_n(keys, 'patient key')} of the official test split ({_n(len(both), 'image')}) also "
         f"{'stands' if keys == 1 else 'stand'} in training. Whether these are the same people is unknown; nothing is "
-        "left out, the column patient_in_other_split marks them.")
+        "left out, the column patient_in_other_split marks them.",
+    )
     return out
 
 # %% ../nbs/api/03_dataset.ipynb #c037
@@ -391,24 +460,32 @@ def _check_fractions(validation: float, test: float, size: int):
     for name, value in (("validation", validation), ("test", test)):
         if not 0 < value < 1:
             raise DataError(f"{name} = {value} is no fraction: give a number between 0 and 1, like 0.15.")
-    if validation + test >= 1: raise DataError(f"validation + test = {validation + test:g} leaves nothing to train on.")
+    if validation + test >= 1:
+        raise DataError(f"validation + test = {validation + test:g} leaves nothing to train on.")
     if not (isinstance(size, int) and 16 <= size <= 2048):
         raise DataError(f"size = {size} must be an integer from 16 to 2048 pixels.")
 
-
+# %% ../nbs/api/03_dataset.ipynb #c037-1
 def _read_meta(root: Path, path: Path) -> dict:
     "title, synthetic and notice of the data folder's dataset.json, if it has one."
     file = next((p for p in (path / "dataset.json", root / "dataset.json") if p.is_file()), None)
-    try: meta = json.loads(file.read_text("utf-8")) if file else {}
-    except (OSError, ValueError, RecursionError) as e: raise DataError(f"{file} can't be read as JSON: {e}.") from None
-    if not isinstance(meta, dict): raise DataError(f"{file} must hold one JSON object.")
+    try:
+        meta = json.loads(file.read_text("utf-8")) if file else {}
+    except (OSError, ValueError, RecursionError) as e:
+        raise DataError(f"{file} can't be read as JSON: {e}.") from None
+    if not isinstance(meta, dict):
+        raise DataError(f"{file} must hold one JSON object.")
     name, synthetic = path.absolute().name, meta.get("synthetic") is True
     notice = meta.get("notice") or ("SYNTHETIC data" if synthetic else "")
     text = lambda value: str(value).encode("utf-8", "backslashreplace").decode()  # a name may be no UTF-8
-    return {"title": text(meta.get("title") or name), "synthetic": synthetic, "notice": text(notice),
-            "source": text(meta.get("source") or name)}
+    return {
+        "title": text(meta.get("title") or name),
+        "synthetic": synthetic,
+        "notice": text(notice),
+        "source": text(meta.get("source") or name),
+    }
 
-
+# %% ../nbs/api/03_dataset.ipynb #c037-2
 def _list(layout: Layout, path: Path) -> tuple[list[Path], pd.DataFrame]:
     "All files, sorted by path, and what their folders say about them."
     files = []
@@ -428,16 +505,19 @@ def _assign(m: pd.DataFrame, layout: Layout, validation: float, test: float, see
     ours = m.official_split != "test"
     m = m.assign(split=np.where(ours, "train", "test"))
     m.loc[m.excluded != "", "split"] = ""
+
     def move(fraction, split):
         pool = m[(m.split == "train")]
         chosen = choose_patients(pool.patient, pool.label, fraction, seed)
         m.loc[pool.index[pool.patient.isin(chosen)], "split"] = split
-    if layout.kind != "train/test": move(test, "test")
+
+    if layout.kind != "train/test":
+        move(test, "test")
     move(validation, "validation")
     both = set(m.patient[ours]) & set(m.patient[~ours])
     return m.assign(patient_in_other_split=m.patient.isin(both))
 
-
+# %% ../nbs/api/03_dataset.ipynb #c038-1
 def _check_splits(m: pd.DataFrame, path: Path):
     "No patient in two of our own splits, and both classes in each split."
     ours = m[(m.split != "") & (m.official_split != "test")]
@@ -447,15 +527,19 @@ def _check_splits(m: pd.DataFrame, path: Path):
     ours_only = not (m.official_split == "test").any()
     for split in SPLITS:
         for label in CLASSES:
-            if ((m.split == split) & (m.label == label)).any(): continue
+            if ((m.split == split) & (m.label == label)).any():
+                continue
             pool = m[m.label == label]
-            if not ours_only: pool = pool[(pool.official_split == "test") == (split == "test")]
+            if not ours_only:
+                pool = pool[(pool.official_split == "test") == (split == "test")]
             usable = pool[pool.excluded == ""]
             if not len(usable):
                 why = f"none of its {_n(len(pool), 'file')} is usable ({', '.join(sorted(set(pool.excluded)))})"
             else:
-                why = (f"its {_n(len(usable), 'usable image')} come from {_n(usable.patient.nunique(), 'patient')}, "
-                       "who can't be divided; add patients or check the patient patterns")
+                why = (
+                    f"its {_n(len(usable), 'usable image')} come from {_n(usable.patient.nunique(), 'patient')}, "
+                    "who can't be divided; add patients or check the patient patterns"
+                )
             raise DataError(f"the {split} split of {path} has no {label} image: {why}.")
 
 # %% ../nbs/api/03_dataset.ipynb #c040
@@ -487,17 +571,28 @@ def prepare(
         m["patient"] = keys.where(keys.notna(), m.path)
         if len(own := m.path[keys.isna()]):
             match = "matches" if len(own) == 1 else "match"
-            findings.append(_finding("no_patient_key", f"{_n(len(own), 'file name')} of {len(m):,} {match} no patient "
-                                     "pattern: each counts as a patient of its own.", own))
+            findings.append(
+                _finding(
+                    "no_patient_key",
+                    f"{_n(len(own), 'file name')} of {len(m):,} {match} no patient "
+                    "pattern: each counts as a patient of its own.",
+                    own,
+                )
+            )
     with replacing(out) as new:
         workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
         records = pd.DataFrame(_pack(files, size, new / "images.npy", workers, progress))
         errors = {p: e for p, e in zip(m.path, records.pop("error"), strict=True) if e}
         m = _assign(_exclude(pd.concat([m, records], axis=1)), layout, validation, test, seed)
         _check_splits(m, path)
-        info = meta | {"layout": layout.kind, "size": size, "seed": seed, "counts": _counts(m),
-                       "data_hash": _data_hash(m, size),
-                       "findings": findings + _content_findings(m, errors)}
+        info = meta | {
+            "layout": layout.kind,
+            "size": size,
+            "seed": seed,
+            "counts": _counts(m),
+            "data_hash": _data_hash(m, size),
+            "findings": findings + _content_findings(m, errors),
+        }
         m["synthetic"] = info["synthetic"]
         _tidy(m).to_parquet(new / "manifest.parquet", index=False)
         (new / "dataset.json").write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -507,7 +602,8 @@ def prepare(
 def _data_hash(m: pd.DataFrame, size: int) -> str:
     "sha256 over `path sha256 split` of every file, and the size."
     h = hashlib.sha256()
-    for row in zip(m.path, m.sha256, m.split, strict=True): h.update((" ".join(row) + "\n").encode())
+    for row in zip(m.path, m.sha256, m.split, strict=True):
+        h.update((" ".join(row) + "\n").encode())
     h.update(f"size {size}\n".encode())
     return h.hexdigest()
 
@@ -518,14 +614,31 @@ def _counts(m: pd.DataFrame) -> dict:
     counts = {s: {c: count(m[(m.split == s) & (m.label == c)]) for c in CLASSES} for s in SPLITS}
     return counts | {"excluded": {c: count(m[(m.split == "") & (m.label == c)]) for c in CLASSES}}
 
-
+# %% ../nbs/api/03_dataset.ipynb #c042-1
 def _tidy(m: pd.DataFrame) -> pd.DataFrame:
     "The columns in their order, with fixed types."
-    columns = ["path", "label", "y", "official_split", "split", "patient", "row", "sha256", "bytes", "width", "height",
-               "mode", "format",
-               "excluded", "duplicates", "patient_in_other_split", "synthetic"]
-    return m[columns].astype({"row": np.int64, "bytes": np.int64, "width": np.int32, "height": np.int32,
-                              "duplicates": np.int32})
+    columns = [
+        "path",
+        "label",
+        "y",
+        "official_split",
+        "split",
+        "patient",
+        "row",
+        "sha256",
+        "bytes",
+        "width",
+        "height",
+        "mode",
+        "format",
+        "excluded",
+        "duplicates",
+        "patient_in_other_split",
+        "synthetic",
+    ]
+    return m[columns].astype(
+        {"row": np.int64, "bytes": np.int64, "width": np.int32, "height": np.int32, "duplicates": np.int32}
+    )
 
 # %% ../nbs/api/03_dataset.ipynb #c049
 def counts_table(p: Prepared) -> pd.DataFrame:
@@ -541,17 +654,23 @@ def excluded_table(p: Prepared) -> pd.DataFrame:
     table = pd.crosstab(out.excluded, out.label).reindex(columns=CLASSES, fill_value=0)
     return table.rename_axis(index=None, columns=None)
 
-
+# %% ../nbs/api/03_dataset.ipynb #c049-1
 def stored_table(p: Prepared) -> pd.DataFrame:
     "Size, shape, mode and format of the stored pictures by class: hints that are no lungs."
     m = p.manifest[p.manifest.row >= 0]
+
     def shares(v):
         ordered = sorted(Counter(v).items(), key=lambda kn: (-kn[1], kn[0]))
         return ", ".join(f"{k} {n / len(v):.0%}" for k, n in ordered)
-    row = lambda g: {"median width": f"{g.width.median():.0f}", "median height": f"{g.height.median():.0f}",
-                     "median width / height": f"{(g.width / g.height).median():.2f}",
-                     "median kB": f"{g.bytes.median() / 1000:.0f}", "mode": shares(g["mode"]),
-                     "format": shares(g.format)}
+
+    row = lambda g: {
+        "median width": f"{g.width.median():.0f}",
+        "median height": f"{g.height.median():.0f}",
+        "median width / height": f"{(g.width / g.height).median():.2f}",
+        "median kB": f"{g.bytes.median() / 1000:.0f}",
+        "mode": shares(g["mode"]),
+        "format": shares(g.format),
+    }
     return pd.DataFrame({c: row(m[m.label == c]) for c in CLASSES}).T
 
 # %% ../nbs/api/03_dataset.ipynb #c053
@@ -561,9 +680,13 @@ def findings_html(
 ) -> str:
     "The findings as an HTML list, safe to show."
     safe = lambda s: html.escape("".join(c if c.isprintable() else "\ufffd" for c in str(s)))
+
     def item(f):
         files = [f"<code>{safe(n)}</code>" for n in f["files"][:limit]]
-        if len(f["files"]) > limit: files.append(f"and {len(f['files']) - limit:,} more")
+        if len(f["files"]) > limit:
+            files.append(f"and {len(f['files']) - limit:,} more")
         return f"<li>{safe(f['message'])}" + (f"<br><small>{', '.join(files)}</small>" if files else "") + "</li>"
-    if not p.info["findings"]: return "<p>Nothing out of the ordinary was found.</p>"
+
+    if not p.info["findings"]:
+        return "<p>Nothing out of the ordinary was found.</p>"
     return "<ul>" + "".join(map(item, p.info["findings"])) + "</ul>"

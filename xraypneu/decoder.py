@@ -53,24 +53,28 @@ def _send(channel: socket.socket, header: dict, *parts):  # parts: bytes or arra
     "Send a header and the raw bytes that it announces."
     text = json.dumps(header).encode()
     channel.sendall(struct.pack(">I", len(text)) + text)
-    for part in parts: channel.sendall(memoryview(part).cast("B"))
+    for part in parts:
+        channel.sendall(memoryview(part).cast("B"))
 
 
 def _fill(channel: socket.socket, buffer, deadline: float | None = None):
     "Receive exactly as many bytes as the buffer has; `EOFError` if the other side is gone."
     view, at = memoryview(buffer).cast("B"), 0
     while at < len(view):
-        if deadline: channel.settimeout(max(deadline - time.monotonic(), 1e-3))
-        if not (n := channel.recv_into(view[at:])): raise EOFError
+        if deadline:
+            channel.settimeout(max(deadline - time.monotonic(), 1e-3))
+        if not (n := channel.recv_into(view[at:])):
+            raise EOFError
         at += n
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d009-1
 def _receive(channel: socket.socket, deadline: float | None = None) -> dict:
     "Receive a header."
     length = bytearray(4)
     _fill(channel, length, deadline)
     n = struct.unpack(">I", length)[0]
-    if n > _MAX_HEADER: raise ValueError("the header is too long")
+    if n > _MAX_HEADER:
+        raise ValueError("the header is too long")
     text = bytearray(n)
     _fill(channel, text, deadline)
     return json.loads(text)
@@ -79,6 +83,7 @@ def _receive(channel: socket.socket, deadline: float | None = None) -> dict:
 @dataclass(frozen=True, eq=False)
 class Decoded:
     "A decoded file, see `Radiograph`."
+
     square: np.ndarray | None = field(repr=False)  # (size, size) uint8
     pixels: np.ndarray | None = field(repr=False)  # (H, W) uint8 grey, upright
     width: int
@@ -93,38 +98,51 @@ def _limit_process():
     "Limits for all that this process decodes."
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which then ends us
     warnings.simplefilter("ignore")  # warnings quote values of the file
-    for name in ("RLIMIT_CORE", "RLIMIT_FSIZE"): resource.setrlimit(getattr(resource, name), (0, 0))
-    if not hasattr(resource, "RLIMIT_AS") or not os.path.exists("/proc/self/statm"): return
+    for name in ("RLIMIT_CORE", "RLIMIT_FSIZE"):
+        resource.setrlimit(getattr(resource, name), (0, 0))
+    if not hasattr(resource, "RLIMIT_AS") or not os.path.exists("/proc/self/statm"):
+        return
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit, hard = used + MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]
-    if hard == resource.RLIM_INFINITY or limit < hard: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d012-1
 def _work(job: dict, source) -> tuple[dict, list]:  # reply, arrays
     "Decode one file."
     try:
         r = read_radiograph(source, job["min_side"], job["name"], job["with_colour"])
         arrays = [to_square(r.pixels, job["size"])] if job["size"] else []
     except ImageError as e:
-        if e.code == "limit": e = _memory_error(e.name)  # the one limit that shows itself as an exception
+        if e.code == "limit":
+            e = _memory_error(e.name)  # the one limit that shows itself as an exception
         return {"error": [e.what, e.hint, e.code, e.name]}, []
-    except MemoryError: return {"error": _memory_error(job["name"]).args}, []
-    if job["keep_pixels"]: arrays.append(np.ascontiguousarray(r.pixels))
+    except MemoryError:
+        return {"error": _memory_error(job["name"]).args}, []
+    if job["keep_pixels"]:
+        arrays.append(np.ascontiguousarray(r.pixels))
     reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour")}
     return reply | {"shape": r.pixels.shape}, arrays
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d012-2
 def _memory_error(name):
     "The error for a file that needs too much memory."
-    return ImageError(f"decoding it takes more than the {MEMORY_BYTES / 1e6:.0f} MB of memory allowed",
-                      "Scale the picture down or save it in another format.", "limit", name or "image")
+    return ImageError(
+        f"decoding it takes more than the {MEMORY_BYTES / 1e6:.0f} MB of memory allowed",
+        "Scale the picture down or save it in another format.",
+        "limit",
+        name or "image",
+    )
 
 # %% ../nbs/api/01a_decoder.ipynb #d013
 def _next_job(channel: socket.socket):  # job and its source, or None: end
     "Wait for a job."
-    if not select.select([channel], [], [], IDLE_SECONDS)[0]: return None
-    try: job = _receive(channel)
-    except (EOFError, ConnectionError): return None
+    if not select.select([channel], [], [], IDLE_SECONDS)[0]:
+        return None
+    try:
+        job = _receive(channel)
+    except (EOFError, ConnectionError):
+        return None
     data = bytearray(job["bytes"])
     _fill(channel, data)
     return job, os.fsdecode(bytes(data)) if job["kind"] == "path" else data
@@ -132,11 +150,14 @@ def _next_job(channel: socket.socket):  # job and its source, or None: end
 
 def _size_of(source) -> int:  # bytes; 0 where there is none
     "The size of a file or of its content."
-    if not isinstance(source, str): return len(source)
-    try: return min(os.stat(source).st_size, MAX_BYTES)
-    except (OSError, ValueError): return 0
+    if not isinstance(source, str):
+        return len(source)
+    try:
+        return min(os.stat(source).st_size, MAX_BYTES)
+    except (OSError, ValueError):
+        return 0
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d013-1
 def serve():
     "The main function of a worker process: decode what comes through the socket that is its standard input."
     channel = socket.socket(fileno=0)
@@ -148,27 +169,47 @@ def serve():
         reply, arrays = _work(job, source)
         signal.setitimer(signal.ITIMER_PROF, 0)
         del item, source
-        try: _send(channel, reply, *arrays)
-        except ConnectionError: return
+        try:
+            _send(channel, reply, *arrays)
+        except ConnectionError:
+            return
 
 # %% ../nbs/api/01a_decoder.ipynb #d015
 _MAIN = "import sys; sys.path[:] = sys.argv[1:]; from xraypneu.decoder import serve; serve()"
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME",
-                "PYTHONUTF8", "TMPDIR")
+_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "PYTHONHOME",
+    "PYTHONUTF8",
+    "TMPDIR",
+)
 
 
 # threads take address space; memory that is given back after each film costs page faults in the next
-_ALLOCATE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
-             "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "33554432"}
+_ALLOCATE = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "33554432",
+}
 
 # %% ../nbs/api/01a_decoder.ipynb #d015b
 def _search_path() -> list[str]:
     "Where the worker finds its modules; without the folder that the program is in, if that was deleted."
-    try: here = os.getcwd()
-    except OSError: return [p for p in sys.path if os.path.isabs(p)]
+    try:
+        here = os.getcwd()
+    except OSError:
+        return [p for p in sys.path if os.path.isabs(p)]
     return [os.path.join(here, p) for p in sys.path]
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d015b-1
 class _Worker:
     "One worker process, used by one thread at a time."
 
@@ -180,18 +221,27 @@ class _Worker:
         env |= _ALLOCATE
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-B", "-P", "-c", _MAIN, *path], stdin=theirs,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env=env, process_group=0)
+                [sys.executable, "-B", "-P", "-c", _MAIN, *path],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=env,
+                process_group=0,
+            )
         except BaseException:
             self.channel.close()
             raise
-        finally: theirs.close()
+        finally:
+            theirs.close()
 
     def stop(self) -> int:  # exit status; negative: the signal
         "End the process, whatever it does."
         self.channel.close()
-        try: self.process.wait(0.05 if self.jobs else 0)  # one that is gone says how it ended
-        except subprocess.TimeoutExpired: self.process.kill()
+        try:
+            self.process.wait(0.05 if self.jobs else 0)  # one that is gone says how it ended
+        except subprocess.TimeoutExpired:
+            self.process.kill()
         return self.process.wait()
 
     def run(self, job: dict, data, seconds: float) -> Decoded | ImageError:
@@ -206,21 +256,33 @@ class _Worker:
         answer = _answer(_receive(self.channel, deadline), job)
         if isinstance(answer, Decoded):
             for array in (answer.square, answer.pixels):
-                if array is not None: _fill(self.channel, array, deadline)
+                if array is not None:
+                    _fill(self.channel, array, deadline)
         return answer
 
 # %% ../nbs/api/01a_decoder.ipynb #d015a
 def _answer(reply: dict, job: dict) -> Decoded | ImageError:  # arrays still to be filled
     "What a worker replied, each value of its type, or a `ValueError`."
     try:
-        if "error" in reply: return ImageError(*map(str, reply["error"]))
+        if "error" in reply:
+            return ImageError(*map(str, reply["error"]))
         height, width = map(int, reply["shape"])
-        if height < 1 or width < 1 or height * width > MAX_PIXELS: raise ValueError("no shape of a picture")
+        if height < 1 or width < 1 or height * width > MAX_PIXELS:
+            raise ValueError("no shape of a picture")
         square = np.empty((job["size"],) * 2, np.uint8) if job["size"] else None
         pixels = np.empty((height, width), np.uint8) if job["keep_pixels"] else None
-        return Decoded(square, pixels, int(reply["width"]), int(reply["height"]), str(reply["mode"]),
-                       str(reply["format"]), tuple(map(str, reply["notes"])), float(reply["colour"]))
-    except (KeyError, TypeError, OverflowError) as e: raise ValueError(f"no reply of a worker: {e}") from None
+        return Decoded(
+            square,
+            pixels,
+            int(reply["width"]),
+            int(reply["height"]),
+            str(reply["mode"]),
+            str(reply["format"]),
+            tuple(map(str, reply["notes"])),
+            float(reply["colour"]),
+        )
+    except (KeyError, TypeError, OverflowError) as e:
+        raise ValueError(f"no reply of a worker: {e}") from None
 
 # %% ../nbs/api/01a_decoder.ipynb #d017
 def _cores() -> int:
@@ -238,33 +300,39 @@ class _Pool:
     def take(self) -> _Worker:
         "An idle worker, or a new one."
         with self.lock:
-            if self.idle: return self.idle.pop()
+            if self.idle:
+                return self.idle.pop()
             worker = _Worker()
             self.all.add(worker)
             return worker
 
     def give(self, worker: _Worker):
         "Put a worker back that has answered."
-        if worker.jobs >= MAX_JOBS: self.drop(worker)
+        if worker.jobs >= MAX_JOBS:
+            self.drop(worker)
         else:
-            with self.lock: self.idle.append(worker)
+            with self.lock:
+                self.idle.append(worker)
 
     def drop(self, worker: _Worker) -> int:  # exit status
         "End a worker."
-        with self.lock: self.all.discard(worker)
+        with self.lock:
+            self.all.discard(worker)
         return worker.stop()
 
     def warm_up(self):
         "Start the first worker without waiting for it."
         with self.lock:
-            if self.all: return
+            if self.all:
+                return
             worker = _Worker()
             self.all.add(worker)
             self.idle.append(worker)
 
     def close(self):
         "End all workers."
-        with self.lock: workers, self.all, self.idle = self.all, set(), []
+        with self.lock:
+            workers, self.all, self.idle = self.all, set(), []
         for worker in workers:
             worker.process.kill()
             worker.process.wait()
@@ -289,32 +357,48 @@ atexit.register(lambda: _pool.close())
 def _stopped(status: int, seconds: float) -> ImageError | None:
     "The error for a worker that ended with this status; None if another one may try."
     if status == -signal.SIGPROF:
-        return ImageError(f"decoding it takes more than the {seconds:.1f} s of CPU time allowed",
-                          "Scale the picture down or save it in another format.", "limit")
+        return ImageError(
+            f"decoding it takes more than the {seconds:.1f} s of CPU time allowed",
+            "Scale the picture down or save it in another format.",
+            "limit",
+        )
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d018-1
 def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageError | int:
     "The answer of one worker; raises an `ImageError` at a limit; the exit status of one that died."
-    try: worker = pool.take()
+    try:
+        worker = pool.take()
     except OSError as e:
-        raise ImageError(f"the decoder process can't be started ({e.strerror})", "Free memory or end other processes.",
-                         "decoder") from None
-    try: answer = worker.run(job, data, seconds)
+        raise ImageError(
+            f"the decoder process can't be started ({e.strerror})", "Free memory or end other processes.", "decoder"
+        ) from None
+    try:
+        answer = worker.run(job, data, seconds)
     except TimeoutError:
         ready = worker.ready
         pool.drop(worker)
         if not ready:
-            raise ImageError(f"the decoder process did not start within {START_SECONDS:.0f} s",
-                             "The computer is overloaded: try again later.", "decoder") from None
-        raise ImageError(f"decoding it takes more than {seconds:g} s",
-                         "The computer may be overloaded: try again. Or scale the picture down.", "limit") from None
-    except (EOFError, ConnectionError): return pool.drop(worker)
-    except ValueError: return pool.drop(worker) or 1  # it answers, but not as a worker does
+            raise ImageError(
+                f"the decoder process did not start within {START_SECONDS:.0f} s",
+                "The computer is overloaded: try again later.",
+                "decoder",
+            ) from None
+        raise ImageError(
+            f"decoding it takes more than {seconds:g} s",
+            "The computer may be overloaded: try again. Or scale the picture down.",
+            "limit",
+        ) from None
+    except (EOFError, ConnectionError):
+        return pool.drop(worker)
+    except ValueError:
+        return pool.drop(worker) or 1  # it answers, but not as a worker does
     except BaseException:  # Ctrl-C: what the worker would answer next is for nobody
         pool.drop(worker)
         raise
-    if isinstance(answer, ImageError) and answer.code == "limit": pool.drop(worker)  # its memory may be in pieces
-    else: pool.give(worker)
+    if isinstance(answer, ImageError) and answer.code == "limit":
+        pool.drop(worker)  # its memory may be in pieces
+    else:
+        pool.give(worker)
     return answer
 
 # %% ../nbs/api/01a_decoder.ipynb #d018a
@@ -325,13 +409,19 @@ def _run(job: dict, data, n_bytes: int, seconds: float) -> Decoded | ImageError:
         failures = 0
         for _ in range(5):
             answer = _run_once(pool, job, data, seconds)
-            if not isinstance(answer, int): return answer
-            if error := _stopped(answer, cpu_limit(n_bytes)): raise error
+            if not isinstance(answer, int):
+                return answer
+            if error := _stopped(answer, cpu_limit(n_bytes)):
+                raise error
             failures += answer != 0  # 0: it had been idle for long, and ended as the job came
-            if failures == 2: break
+            if failures == 2:
+                break
     how = f"signal {-answer}" if answer < 0 else f"exit status {answer}"
-    raise ImageError(f"the decoder process ended without an answer, twice ({how})",
-                     "The file may be damaged: copy or download it again.", "limit")
+    raise ImageError(
+        f"the decoder process ended without an answer, twice ({how})",
+        "The file may be damaged: copy or download it again.",
+        "limit",
+    )
 
 # %% ../nbs/api/01a_decoder.ipynb #d020
 def is_untrusted(source) -> bool:
@@ -341,8 +431,10 @@ def is_untrusted(source) -> bool:
 
 def warm_up():
     "Start a worker now, without waiting for it: the caller has something else to load meanwhile."
-    try: _pool.warm_up()
-    except OSError: pass  # `decode` tries again, and says why
+    try:
+        _pool.warm_up()
+    except OSError:
+        pass  # `decode` tries again, and says why
 
 
 def _here(source, size, min_side, name, with_colour, keep_pixels) -> Decoded:
@@ -363,33 +455,40 @@ def decode(
 ) -> Decoded:
     "Decode an untrusted file in a worker process; whatever goes wrong raises `ImageError`. Safe in threads and forks."
     min_side = min_side or size
-    if not is_untrusted(source): return _here(source, size, min_side, name, with_colour, keep_pixels)
+    if not is_untrusted(source):
+        return _here(source, size, min_side, name, with_colour, keep_pixels)
     job = dict(kind="bytes", name=name, size=size, min_side=min_side, with_colour=with_colour, keep_pixels=keep_pixels)
     data = source
     try:
-        if isinstance(source, (str, os.PathLike)): job["kind"], data, name = *_path(source), name or os.fspath(source)
-        else: data = _bytes_of(source)
+        if isinstance(source, (str, os.PathLike)):
+            job["kind"], data, name = *_path(source), name or os.fspath(source)
+        else:
+            data = _bytes_of(source)
         job |= {"bytes": len(data), "name": name and printable(name)}
         n_bytes = len(data) if job["kind"] == "bytes" else _size_of(os.fsdecode(data))
         if job["bytes"] > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
         answer = _run(job, data, n_bytes, seconds or WALL_SECONDS)
-        if isinstance(answer, ImageError): raise answer
+        if isinstance(answer, ImageError):
+            raise answer
         return answer
     except ImageError as e:
-        if name: e.name = printable(name)
+        if name:
+            e.name = printable(name)
         raise
 
-
+# %% ../nbs/api/01a_decoder.ipynb #d020a-1
 def _path(source) -> tuple[str, bytes]:  # kind, what is sent
     "A file is read by the worker, except where the path means another file there."
     try:
         path = os.fsdecode(source)
-        if not os.path.isabs(path): path = os.path.join(os.getcwd(), path)  # ".." stays: a link may come before it
+        if not os.path.isabs(path):
+            path = os.path.join(os.getcwd(), path)  # ".." stays: a link may come before it
         sent = os.fsencode(path)
     except (OSError, ValueError) as e:  # no folder to begin from, or characters that no name has
-        raise ImageError(f"the file can't be opened ({getattr(e, 'strerror', None) or 'bad path'})",
-                         "Give the whole path of a file.") from None
+        raise ImageError(
+            f"the file can't be opened ({getattr(e, 'strerror', None) or 'bad path'})", "Give the whole path of a file."
+        ) from None
     is_ours = os.path.normpath(path).startswith(("/dev/", "/proc/"))
     return ("bytes", read_bytes(source)) if is_ours else ("path", sent)
 

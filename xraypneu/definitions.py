@@ -12,13 +12,14 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Metric:
     "How a metric is called and shown."
+
     label: str  # for people
     percent: bool = False  # shown as a percentage; otherwise with four decimals
     higher_is_better: bool = True
     in_card: bool = True  # model card, CI report and `xraypneu info`, besides the evaluate report
     in_spread: bool = True  # compared between trainings
 
-
+# %% ../nbs/api/10a_definitions.ipynb #d005-1
 METRICS = {  # name -> `Metric`, in the order of all tables
     "accuracy": Metric("accuracy", percent=True),
     "sensitivity": Metric("sensitivity (recall)", percent=True),

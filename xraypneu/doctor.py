@@ -29,12 +29,13 @@ from .redact import without_controls
 @dataclass(frozen=True)
 class Check:
     "What was looked at, what was found, and what to do."
+
     name: str
     ok: bool | None  # None: not set up, and not needed for what is
     found: str  # a line
     mend: str = ""  # the command that mends it; empty when ok
 
-
+# %% ../nbs/api/24_doctor.ipynb #c005-1
 def report(checks: list[Check]) -> str:
     "The checks as text, a line each, with the command below what is wrong."
     mark, width = {True: "ok", False: "WRONG", None: "-"}, max((len(c.name) for c in checks), default=0)
@@ -42,9 +43,12 @@ def report(checks: list[Check]) -> str:
     for c in checks:
         found = without_controls(c.found)  # it may quote a file's name or a host
         lines.append(f"{mark[c.ok]:5}  {c.name:{width}}  {found}")
-        if c.mend: lines.append(f"{'':7}{'':{width}}  {'mend' if c.ok is False else 'to set up'}: {without_controls(c.mend)}")
+        if c.mend:
+            lines.append(f"{'':7}{'':{width}}  {'mend' if c.ok is False else 'to set up'}: {without_controls(c.mend)}")
     wrong = sum(c.ok is False for c in checks)
-    return "\n".join([*lines, "", f"{wrong} of {len(checks)} checks found something wrong." if wrong else "Nothing is wrong."])
+    return "\n".join(
+        [*lines, "", f"{wrong} of {len(checks)} checks found something wrong." if wrong else "Nothing is wrong."]
+    )
 
 
 def status(checks: list[Check]) -> int:
@@ -52,9 +56,14 @@ def status(checks: list[Check]) -> int:
     return int(any(c.ok is False for c in checks))
 
 # %% ../nbs/api/24_doctor.ipynb #c008
-IMPORTS = {"pillow": "PIL", "scikit-learn": "sklearn", "scikit-image": "skimage", "dvc": "dvc.repo"}  # where the module isn't called as the package
+IMPORTS = {
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+    "scikit-image": "skimage",
+    "dvc": "dvc.repo",
+}  # where the module isn't called as the package
 
-
+# %% ../nbs/api/24_doctor.ipynb #c008-1
 def requirements(root: str | os.PathLike = ".") -> list[str]:  # such as "numpy>=2.0"
     "What must be installed for what is in `root`."
     root, groups = Path(root), ["", "pipeline"] if (Path(root) / "dvc.yaml").is_file() else [""]
@@ -69,9 +78,13 @@ def requirements(root: str | os.PathLike = ".") -> list[str]:  # such as "numpy>
         all_of_them = [Requirement(r) for r in metadata.requires("xraypneu") or []]
     except metadata.PackageNotFoundError:
         return []
-    return [f"{r.name}{r.specifier}" for r in all_of_them if not r.marker or any(r.marker.evaluate({"extra": g}) for g in groups)]
+    return [
+        f"{r.name}{r.specifier}"
+        for r in all_of_them
+        if not r.marker or any(r.marker.evaluate({"extra": g}) for g in groups)
+    ]
 
-
+# %% ../nbs/api/24_doctor.ipynb #c008-2
 def _version(name):
     try:
         return metadata.version(name)
@@ -88,23 +101,46 @@ def check_python(root: str | os.PathLike = ".") -> Check:
     "The version of Python, and whether it is that of an environment."
     asked = (3, 11)
     here = f"Python {sys.version.split()[0]} in {sys.prefix}"
-    if sys.version_info < asked: return Check("python", False, f"{here}; 3.11 or newer is needed", "make env PYTHON=python3.11")
+    if sys.version_info < asked:
+        return Check("python", False, f"{here}; 3.11 or newer is needed", "make env PYTHON=python3.11")
     return Check("python", True, here)
 
-
+# %% ../nbs/api/24_doctor.ipynb #c008-3
 def check_packages(root: str | os.PathLike = ".") -> Check:
     "Installed versions beside those that are asked for and those that were tested."
     from packaging.requirements import Requirement
 
     wanted = {r: Requirement(r) for r in requirements(root)}
-    off = {r: _version(q.name) for r, q in wanted.items() if not (v := _version(q.name)) or not q.specifier.contains(v, prereleases=True)}
-    if off: return Check("packages", False, "; ".join(f"{wanted[r].name} is missing" if v is None else f"{wanted[r].name} {v} is not {wanted[r].specifier}" for r, v in off.items()), _pip(root, off))
+    off = {
+        r: _version(q.name)
+        for r, q in wanted.items()
+        if not (v := _version(q.name)) or not q.specifier.contains(v, prereleases=True)
+    }
+    if off:
+        return Check(
+            "packages",
+            False,
+            "; ".join(
+                f"{wanted[r].name} is missing" if v is None else f"{wanted[r].name} {v} is not {wanted[r].specifier}"
+                for r, v in off.items()
+            ),
+            _pip(root, off),
+        )
     file = Path(root) / "constraints.txt"
     pins = dict(line.split("==") for line in file.read_text().split() if "==" in line) if file.is_file() else {}
     other = [f"{n} {v} (tested: {pin})" for n, pin in pins.items() if (v := _version(n)) and v != pin]
-    return Check("packages", True, f"{len(wanted)} as asked for" + (f"; {len(other)} are not those of constraints.txt: {', '.join(other[:3])}{' …' if other[3:] else ''}" if other else ""))
+    return Check(
+        "packages",
+        True,
+        f"{len(wanted)} as asked for"
+        + (
+            f"; {len(other)} are not those of constraints.txt: {', '.join(other[:3])}{' …' if other[3:] else ''}"
+            if other
+            else ""
+        ),
+    )
 
-
+# %% ../nbs/api/24_doctor.ipynb #c008-4
 _TRY = """
 import importlib, sys
 for name in sys.argv[1:]:
@@ -113,8 +149,10 @@ for name in sys.argv[1:]:
     except BaseException as e: print("no", name, type(e).__name__, *str(e).split()[:40], flush=True)
 """
 
-
-def check_imports(root: str | os.PathLike = ".", modules: dict | None = None) -> Check:  # package to module; None: all that are installed of those asked for
+# %% ../nbs/api/24_doctor.ipynb #c008-5
+def check_imports(
+    root: str | os.PathLike = ".", modules: dict | None = None
+) -> Check:  # package to module; None: all that are installed of those asked for
     "Whether the packages can be imported."
     from packaging.requirements import Requirement
 
@@ -122,15 +160,38 @@ def check_imports(root: str | os.PathLike = ".", modules: dict | None = None) ->
     modules = {n: IMPORTS.get(n, n) for n in names if _version(n)} if modules is None else modules
     try:
         # -P: a numpy.py that lies in this folder, perhaps brought by an archive, is none of the packages
-        done = subprocess.run([sys.executable, "-P", "-c", _TRY, *modules.values()], capture_output=True, text=True, timeout=300, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, cwd=root)
-        said, ended = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith(("try ", "no "))], done.returncode
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _TRY, *modules.values()],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            cwd=root,
+        )
+        said, ended = (
+            [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith(("try ", "no "))],
+            done.returncode,
+        )
     except subprocess.TimeoutExpired as e:
-        said, ended = [line.split(maxsplit=2) for line in (e.stdout or b"").decode().splitlines() if line.startswith(("try ", "no "))], "no end after 300 s"
+        said, ended = (
+            [
+                line.split(maxsplit=2)
+                for line in (e.stdout or b"").decode().splitlines()
+                if line.startswith(("try ", "no "))
+            ],
+            "no end after 300 s",
+        )
     bad = {w[1]: w[2] for w in said if w[0] == "no"}
-    if ended and said: bad[said[-1][1]] = f"ended Python ({ended})"
+    if ended and said:
+        bad[said[-1][1]] = f"ended Python ({ended})"
     if bad:
         packages = [f"{n}=={_version(n)}" if _version(n) else n for n, m in modules.items() if m in bad]
-        return Check("imports", False, "; ".join(f"{m}: {why}" for m, why in bad.items()), _pip(root, packages, "--force-reinstall", "--no-deps"))
+        return Check(
+            "imports",
+            False,
+            "; ".join(f"{m}: {why}" for m, why in bad.items()),
+            _pip(root, packages, "--force-reinstall", "--no-deps"),
+        )
     return Check("imports", True, f"{len(modules)} packages can be imported")
 
 # %% ../nbs/api/24_doctor.ipynb #c012
@@ -149,17 +210,31 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:  
         return Check("kernel", False, "there is no Jupyter kernel python3", mend)
     try:
         # not in this folder, whose files it might import
-        manager, client = start_new_kernel(startup_timeout=timeout, kernel_name="python3", stderr=subprocess.DEVNULL, cwd=sys.prefix)
+        manager, client = start_new_kernel(
+            startup_timeout=timeout, kernel_name="python3", stderr=subprocess.DEVNULL, cwd=sys.prefix
+        )
     except Exception as e:  # each way to fail has its own
-        return Check("kernel", False, f"the kernel in {where} doesn't start: {str(e).splitlines()[0] if str(e) else type(e).__name__}", mend)
+        return Check(
+            "kernel",
+            False,
+            f"the kernel in {where} doesn't start: {str(e).splitlines()[0] if str(e) else type(e).__name__}",
+            mend,
+        )
     try:
         said = []
-        client.execute_interactive("import sys; print(sys.prefix)", timeout=timeout, output_hook=lambda m: said.append(m["content"].get("text", "")))
+        client.execute_interactive(
+            "import sys; print(sys.prefix)",
+            timeout=timeout,
+            output_hook=lambda m: said.append(m["content"].get("text", "")),
+        )
         prefix = "".join(said).strip()
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    if Path(prefix) != Path(sys.prefix): return Check("kernel", False, f"the kernel python3 in {where} runs Python in {prefix}, not in {sys.prefix}", mend)
+    if Path(prefix) != Path(sys.prefix):
+        return Check(
+            "kernel", False, f"the kernel python3 in {where} runs Python in {prefix}, not in {sys.prefix}", mend
+        )
     return Check("kernel", True, "python3 starts, in this environment")
 
 # %% ../nbs/api/24_doctor.ipynb #c015
@@ -179,15 +254,17 @@ def check_remote(
         found += f"; what is pulled is not verified: dvc remote modify --local {p.name} verify true"
     return Check("dvc remote", ok, f"{p.name}: {found}" if p.name else found, p.mend)
 
-
+# %% ../nbs/api/24_doctor.ipynb #c015-1
 def check_secrets(root: str | os.PathLike = ".") -> Check:
     "Whether a password stands where git publishes it."
-    if not _version("dvc"): return Check("secrets", None, "DVC is not installed")
+    if not _version("dvc"):
+        return Check("secrets", None, "DVC is not installed")
     try:
         found = remote.exposed(root)
     except Exception as e:  # a file that DVC can't read is told by the remote's check
         return Check("secrets", None, f"not looked for: {str(e).splitlines()[0]}")
-    if not found: return Check("secrets", True, "none in DVC's tracked configuration")
+    if not found:
+        return Check("secrets", True, "none in DVC's tracked configuration")
     if found[0].endswith("config.local"):
         local = remote._project(root) / ".dvc/config.local"
         ignore = f"git rm --cached --ignore-unmatch {shlex.quote(str(local))} && echo /config.local >> {shlex.quote(str(local.with_name('.gitignore')))}"
@@ -199,24 +276,31 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
         mend += " ADDRESS   # without the password; then xraypneu remote --user USER"
     return Check("secrets", False, f"git publishes {', '.join(found)}; change the secret at the host too", mend)
 
-
+# %% ../nbs/api/24_doctor.ipynb #c015-2
 def check_tracking(root: str | os.PathLike = ".", timeout: float = 3) -> Check:
     "Whether runs can be recorded."
     given = os.environ.get("MLFLOW_TRACKING_URI")
     uri = given or tracking.default_uri(root)
     shown = tracking.public_url(uri)
     file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:") and not file.is_file(): return Check("tracking", None, f"{file} is not there yet: the first training makes it")
+    if uri.startswith("sqlite:") and not file.is_file():
+        return Check("tracking", None, f"{file} is not there yet: the first training makes it")
     try:
         (tracking.check if _version("mlflow") else tracking.reach)(uri, timeout)
     except tracking.TrackingError as e:
         why = str(e).removesuffix(f". {tracking.ADVICE}")
-        if uri.startswith("sqlite:"): mend = f"mlflow db upgrade {shlex.quote(uri)}" if "out-of-date" in why else f"mv {shlex.quote(str(file))} {shlex.quote(str(file))}.damaged   # the next training makes a new one"
-        else: mend = "export MLFLOW_TRACKING_URI=ADDRESS   # the right one; or start it; or `unset MLFLOW_TRACKING_URI`: runs then go to mlflow.db"
+        if uri.startswith("sqlite:"):
+            mend = (
+                f"mlflow db upgrade {shlex.quote(uri)}"
+                if "out-of-date" in why
+                else f"mv {shlex.quote(str(file))} {shlex.quote(str(file))}.damaged   # the next training makes a new one"
+            )
+        else:
+            mend = "export MLFLOW_TRACKING_URI=ADDRESS   # the right one; or start it; or `unset MLFLOW_TRACKING_URI`: runs then go to mlflow.db"
         return Check("tracking", False, why, mend)
     return Check("tracking", True, f"{shown} answers")
 
-
+# %% ../nbs/api/24_doctor.ipynb #c015-3
 def check_journals(root: str | os.PathLike = ".") -> Check:
     "Whether runs that were recorded while the store was away still wait for it."
     n = len(tracking.waiting(root))
@@ -226,33 +310,48 @@ def check_journals(root: str | os.PathLike = ".") -> Check:
         return Check("recorded runs", True, "none waits to be sent")
     return Check("recorded runs", False, f"{n} recorded locally, not entirely sent to the store", "xraypneu sync")
 
-
-def check_model(root: str | os.PathLike = ".", folder: str | os.PathLike | None = None) -> Check:  # None: the one that comes with the package
+# %% ../nbs/api/24_doctor.ipynb #c015-4
+def check_model(
+    root: str | os.PathLike = ".", folder: str | os.PathLike | None = None
+) -> Check:  # None: the one that comes with the package
     "Whether a bundle is whole and computes."
     name, root = "model" if folder else "shipped model", Path(root)
     if folder and not (root / folder).exists() and not bundle.previous(root / folder).exists():
-        return Check(name, None, f"{folder} is not there: nothing was trained or pulled", "dvc pull" if (root / "dvc.lock").is_file() else "make run")
+        return Check(
+            name,
+            None,
+            f"{folder} is not there: nothing was trained or pulled",
+            "dvc pull" if (root / "dvc.lock").is_file() else "make run",
+        )
     try:
         import numpy as np
 
         b = bundle.load_bundle(root / folder if folder else None)
         score = b.logits(np.zeros((1, b.size, b.size), np.uint8))
-        if not np.isfinite(score).all(): raise ValueError("the network computes no number")
+        if not np.isfinite(score).all():
+            raise ValueError("the network computes no number")
     except Exception as e:  # damaged files fail in many ways
-        mend = f"dvc checkout --force {folder}   # or train again: dvc repro" if folder else "python -m pip install --force-reinstall --no-deps ."
-        if not folder and (Path(bundle.SHIPPED).parents[1] / ".git").exists(): mend = f"git -C {shlex.quote(str(Path(bundle.SHIPPED).parents[1]))} checkout -- xraypneu/shipped"
+        mend = (
+            f"dvc checkout --force {folder}   # or train again: dvc repro"
+            if folder
+            else "python -m pip install --force-reinstall --no-deps ."
+        )
+        if not folder and (Path(bundle.SHIPPED).parents[1] / ".git").exists():
+            mend = f"git -C {shlex.quote(str(Path(bundle.SHIPPED).parents[1]))} checkout -- xraypneu/shipped"
         return Check(name, False, str(e).splitlines()[0][:300], mend)
     return Check(name, True, f"{b.hash[:12]}{f' in {folder}' if folder else ''}, whole, computes")
 
 # %% ../nbs/api/24_doctor.ipynb #c015a
 def check_cache(root: str | os.PathLike = ".") -> Check:
     "Whether the files in DVC's cache on this machine are whole: they are read and their hashes compared."
-    if not _version("dvc"): return Check("dvc cache", None, "DVC is not installed")
+    if not _version("dvc"):
+        return Check("dvc cache", None, "DVC is not installed")
     try:
         looked, damaged = remote.damaged_cache(root)
     except remote.RemoteError as e:
         return Check("dvc cache", None, str(e))
-    if not damaged: return Check("dvc cache", True, f"{looked} files, all with the right hashes")
+    if not damaged:
+        return Check("dvc cache", True, f"{looked} files, all with the right hashes")
     some = f"{', '.join(list(damaged)[:3])}{' and others' if len(damaged) > 3 else ''}"
     mend = f"rm -f {shlex.join(damaged.values())} && dvc pull   # or, without a remote: dvc repro"
     return Check("dvc cache", False, f"{len(damaged)} of {looked} files are damaged: {some}", mend)
@@ -261,27 +360,45 @@ def check_cache(root: str | os.PathLike = ".") -> Check:
 def check_disk(root: str | os.PathLike = ".", least: float = 2e9) -> Check:  # bytes that a training and its caches need
     "Whether there is room, and whether it may be written to."
     root = Path(root).resolve()
-    if not os.access(root, os.W_OK): return Check("disk", False, f"{root} can't be written to", f"sudo chown -R $USER {shlex.quote(str(root))}")
+    if not os.access(root, os.W_OK):
+        return Check("disk", False, f"{root} can't be written to", f"sudo chown -R $USER {shlex.quote(str(root))}")
     free = shutil.disk_usage(root).free
-    return Check("disk", free >= least, f"{free / 1e9:.1f} GB free in {root}" + (f"; a training wants {least / 1e9:.0f} GB" if free < least else ""), "dvc gc --workspace   # deletes cached data of other commits" if free < least else "")
+    return Check(
+        "disk",
+        free >= least,
+        f"{free / 1e9:.1f} GB free in {root}" + (f"; a training wants {least / 1e9:.0f} GB" if free < least else ""),
+        "dvc gc --workspace   # deletes cached data of other commits" if free < least else "",
+    )
 
-
+# %% ../nbs/api/24_doctor.ipynb #c021-1
 def check_git(root: str | os.PathLike = ".") -> Check:
     "Whether git answers: a run's record and `dvc metrics diff` need it."
     root = Path(root).resolve()
     try:
-        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, timeout=30
+        )
     except (OSError, subprocess.TimeoutExpired) as e:
         return Check("git", False, f"git doesn't run: {e}", "sudo apt-get install git")
     if not done.returncode:
         dirty = tracking.git_state(root)["git_dirty"] == "true"
-        return Check("git", True, f"commit {done.stdout.strip()}" + (", with changes that are not committed" if dirty else ""))
-    if "dubious ownership" in done.stderr: return Check("git", False, "git doesn't trust the folder: it belongs to another user", f"git config --global --add safe.directory {shlex.quote(str(root))}")
-    if not any((p / ".git").exists() for p in (root, *root.parents)): return Check("git", None, "not a git repository", "git init && git add -A && git commit -m project")
-    if "ambiguous argument 'HEAD'" in done.stderr or "Needed a single revision" in done.stderr: return Check("git", None, "no commit yet", "git add -A && git commit -m project")
+        return Check(
+            "git", True, f"commit {done.stdout.strip()}" + (", with changes that are not committed" if dirty else "")
+        )
+    if "dubious ownership" in done.stderr:
+        return Check(
+            "git",
+            False,
+            "git doesn't trust the folder: it belongs to another user",
+            f"git config --global --add safe.directory {shlex.quote(str(root))}",
+        )
+    if not any((p / ".git").exists() for p in (root, *root.parents)):
+        return Check("git", None, "not a git repository", "git init && git add -A && git commit -m project")
+    if "ambiguous argument 'HEAD'" in done.stderr or "Needed a single revision" in done.stderr:
+        return Check("git", None, "no commit yet", "git add -A && git commit -m project")
     return Check("git", False, (done.stderr.strip().splitlines() or ["git fails"])[-1], "git fsck")
 
-
+# %% ../nbs/api/24_doctor.ipynb #c021-2
 def examine(
     root: str | os.PathLike = ".",  # a folder in the project; outside of any, the installed package is examined
     quick: bool = False,  # without what takes seconds: imports and kernel
@@ -296,14 +413,22 @@ def examine(
         slow = [] if quick else [pool.submit(_safely, c, root) for c in (check_imports, check_kernel)]
         first = [_safely(c, root) for c in (check_python, check_packages)]
         data = [partial(check_remote, deep=True), check_cache] if deep else [check_remote]
-        rest = [_safely(c, root) for c in (check_git, check_disk, check_secrets, *data, check_tracking, check_journals, check_model)]
+        rest = [
+            _safely(c, root)
+            for c in (check_git, check_disk, check_secrets, *data, check_tracking, check_journals, check_model)
+        ]
         return [*first, *(s.result() for s in slow), *rest, _safely(check_model, root, "models/bundle")]
 
-
+# %% ../nbs/api/24_doctor.ipynb #c021-3
 def _safely(check, *args):
     "A check that fails itself is a finding too, and doesn't hide the others."
     try:
         return check(*args)
     except Exception as e:
         name = getattr(check, "func", check).__name__.removeprefix("check_")
-        return Check(name, False, f"could not be checked: {type(e).__name__}: {(str(e).splitlines() or [''])[0][:300]}", "xraypneu doctor   # again; if it stays, report it")
+        return Check(
+            name,
+            False,
+            f"could not be checked: {type(e).__name__}: {(str(e).splitlines() or [''])[0][:300]}",
+            "xraypneu doctor   # again; if it stays, report it",
+        )

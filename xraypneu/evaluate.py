@@ -34,10 +34,11 @@ from .predict import PNEUMONIA, STRANGE, UNSURE, verdicts
 class EvaluationError(ValueError):
     "Data and bundle that can't be evaluated together; the message says what to do."
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c005-1
 @dataclass(frozen=True, eq=False)
 class Scored:
     "Images with labels and the model's answers."
+
     images: np.ndarray = field(repr=False)  # (n, S, S) uint8
     y: np.ndarray = field(repr=False)  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     patients: np.ndarray = field(repr=False)  # (n,)
@@ -47,12 +48,14 @@ class Scored:
     threshold: float
 
     @property
-    def positive(self) -> np.ndarray: return self.p >= self.threshold
+    def positive(self) -> np.ndarray:
+        return self.p >= self.threshold
 
     @property
-    def predicted(self) -> np.ndarray: return np.where(self.positive, *CLASSES[::-1])
+    def predicted(self) -> np.ndarray:
+        return np.where(self.positive, *CLASSES[::-1])
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c005-2
 def check_test(
     y,  # (n,) labels of the test split
     size: int,  # side of the prepared images, pixels
@@ -60,14 +63,16 @@ def check_test(
 ):
     "Refuse a test split that the bundle can't be evaluated on. Raises `EvaluationError`."
     if size != wanted:
-        raise EvaluationError(f"the data are prepared at {size} pixels, the model wants {wanted}: "
-                              "run the stages prepare and train again")
+        raise EvaluationError(
+            f"the data are prepared at {size} pixels, the model wants {wanted}: run the stages prepare and train again"
+        )
     normal, pneumonia = int((np.asarray(y) == 0).sum()), int((np.asarray(y) == 1).sum())
     if not normal or not pneumonia:
-        raise EvaluationError(f"the test split has {normal} NORMAL and {pneumonia} PNEUMONIA images: "
-                              "an evaluation needs both")
+        raise EvaluationError(
+            f"the test split has {normal} NORMAL and {pneumonia} PNEUMONIA images: an evaluation needs both"
+        )
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c005-3
 def score_test(prepared: Prepared, bundle: Bundle) -> Scored:
     "Score the test split. Raises `EvaluationError`."
     images, y, patients = prepared.arrays("test")
@@ -79,7 +84,7 @@ def score_test(prepared: Prepared, bundle: Bundle) -> Scored:
 # %% ../nbs/api/16a_evaluate.ipynb #c008
 FEW_PATIENTS = 50  # per class; with fewer the intervals are rough themselves
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c008-1
 def metric_table(
     values: dict,  # metric to value on test
     intervals: dict,  # metric to (low, high)
@@ -90,14 +95,25 @@ def metric_table(
     rows = []
     for k in METRICS:
         own, other = validation.get(k, math.nan), shifted.get(k, math.nan)
-        rows.append({"metric": k, "test": values[k], "low": intervals[k][0], "high": intervals[k][1], "validation": own,
-                     "gap": values[k] - own, "shifted": other, "gap_shifted": values[k] - other,
-                     "reference": metrics.REFERENCE.get(k, math.nan)})
+        rows.append(
+            {
+                "metric": k,
+                "test": values[k],
+                "low": intervals[k][0],
+                "high": intervals[k][1],
+                "validation": own,
+                "gap": values[k] - own,
+                "shifted": other,
+                "gap_shifted": values[k] - other,
+                "reference": metrics.REFERENCE.get(k, math.nan),
+            }
+        )
     return pd.DataFrame(rows)
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c008-2
 def against_reference(intervals: dict) -> dict:  # metric to above, below or 'not distinguishable from'
     "Where the 95 % interval lies relative to the reference's value."
+
     def side(low, high, value):
         if low > value:
             return "above"
@@ -120,13 +136,20 @@ def shift_table(
     names = [k for k in ("sensitivity", "specificity", "roc_auc") if math.isfinite(validation.get(k, math.nan))]
     # where a metric has no interval, nothing can be said against it
     inside = [not math.isfinite(intervals[k][0]) or intervals[k][0] <= validation[k] <= intervals[k][1] for k in names]
-    return pd.DataFrame({"metric": names, "validation": [validation[k] for k in names],
-                         "test": [values[k] for k in names], "inside": inside})
+    return pd.DataFrame(
+        {
+            "metric": names,
+            "validation": [validation[k] for k in names],
+            "test": [values[k] for k in names],
+            "inside": inside,
+        }
+    )
 
 # %% ../nbs/api/16a_evaluate.ipynb #c013
 @dataclass(frozen=True, eq=False)
 class SeedSpread:
     "The same recipe trained with several seeds, each with its own operating point."
+
     table: pd.DataFrame  # seed, the metrics of `SPREAD`, gap_validation, gap_shifted (of specificity)
     spread: pd.DataFrame = field(repr=False)  # of `metrics.spread`
 
@@ -135,7 +158,7 @@ class SeedSpread:
         "Mean over the trainings of specificity on test less that on each validation."
         return {k: float(self.table[f"gap_{k}"].mean()) for k in ("validation", "shifted")}
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c013-1
 def seed_spread(
     infos: list,  # of each training: seed, and specificity on `validation` and `shifted`
     scored: list,  # of each training: metrics on test, of `metrics.figures`
@@ -147,7 +170,7 @@ def seed_spread(
         rows.append(row | {f"gap_{k}": m["specificity"] - info[k] for k in ("validation", "shifted")})
     return SeedSpread(pd.DataFrame(rows), metrics.spread(scored))
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c013-2
 def score_trainings(trainings: list, bundle: Bundle, scored: Scored) -> SeedSpread:
     "Score the bundles of all seeds on the test split; the chosen one isn't scored twice."
     infos, results = [], []
@@ -155,8 +178,9 @@ def score_trainings(trainings: list, bundle: Bundle, scored: Scored) -> SeedSpre
         same = b.info["model_sha256"] == bundle.info["model_sha256"]
         logits = scored.logits if same else b.logits(scored.images)
         results.append(metrics.figures(scored.y, b.probability(logits), b.threshold))
-        infos.append({"seed": b.info["recipe"]["seed"]}
-                     | {k: b.info[k]["specificity"] for k in ("validation", "shifted")})
+        infos.append(
+            {"seed": b.info["recipe"]["seed"]} | {k: b.info[k]["specificity"] for k in ("validation", "shifted")}
+        )
     return seed_spread(infos, results)
 
 # %% ../nbs/api/16a_evaluate.ipynb #c016
@@ -169,16 +193,20 @@ def fixed_points(
     "The best sensitivity at each specificity, and the other way round."
     # a plot needs no point in the middle of a straight line; between equal probabilities it may be the one looked for
     fpr, tpr, _ = roc_curve(y, p, drop_intermediate=False)
-    rows = [{"held": f"specificity at least {s:.0%}", "then": "sensitivity",
-             "value": tpr[1 - fpr >= s - 1e-12].max()} for s in specificities]
-    rows += [{"held": f"sensitivity at least {s:.0%}", "then": "specificity",
-              "value": 1 - fpr[tpr >= s - 1e-12].min()} for s in sensitivities]
+    rows = [
+        {"held": f"specificity at least {s:.0%}", "then": "sensitivity", "value": tpr[1 - fpr >= s - 1e-12].max()}
+        for s in specificities
+    ]
+    rows += [
+        {"held": f"sensitivity at least {s:.0%}", "then": "specificity", "value": 1 - fpr[tpr >= s - 1e-12].min()}
+        for s in sensitivities
+    ]
     return pd.DataFrame(rows)
 
 
 PREVALENCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c016-1
 def predictive_table(
     sensitivity: float,
     specificity: float,
@@ -199,9 +227,13 @@ def conformal_coverage(
     y, p, verdict = np.asarray(y), np.asarray(p), np.asarray(verdict)
     possible, decided = np.where(y == 1, p >= limits["low"], p <= limits["high"]), verdict != UNSURE
     right = verdict == np.where(y == 1, *CLASSES[::-1])
-    return {"asked": limits["coverage"], "coverage_normal": possible[y == 0].mean(),
-            "coverage_pneumonia": possible[y == 1].mean(), "decided": decided.mean(),
-            "accuracy_decided": right[decided].mean() if decided.any() else math.nan}
+    return {
+        "asked": limits["coverage"],
+        "coverage_normal": possible[y == 0].mean(),
+        "coverage_pneumonia": possible[y == 1].mean(),
+        "decided": decided.mean(),
+        "accuracy_decided": right[decided].mean() if decided.any() else math.nan,
+    }
 
 # %% ../nbs/api/16a_evaluate.ipynb #c022
 def subgroups(
@@ -209,17 +241,20 @@ def subgroups(
 ) -> dict:  # name to (n,) bool mask; only groups that hold images and are not all of them, but for the first
     "Parts of the test split in which the metrics might differ."
     name = rows.path.str.rsplit("/", n=1).str[-1]
-    found = {"all test images": np.ones(len(rows), bool),
-             "each file once (no byte-identical copies)": ~rows.sha256.duplicated(),
-             "patient key only in the test split": ~rows.patient_in_other_split.to_numpy(bool),
-             "one image a patient (the first)": ~rows.patient.duplicated(),
-             "PNEUMONIA named bacterial": name.str.contains("_bacteria", case=False),
-             "PNEUMONIA named viral": name.str.contains("_virus", case=False),
-             "NORMAL named IM": name.str.match(r"IM-"), "NORMAL named NORMAL2": name.str.match(r"NORMAL2-")}
+    found = {
+        "all test images": np.ones(len(rows), bool),
+        "each file once (no byte-identical copies)": ~rows.sha256.duplicated(),
+        "patient key only in the test split": ~rows.patient_in_other_split.to_numpy(bool),
+        "one image a patient (the first)": ~rows.patient.duplicated(),
+        "PNEUMONIA named bacterial": name.str.contains("_bacteria", case=False),
+        "PNEUMONIA named viral": name.str.contains("_virus", case=False),
+        "NORMAL named IM": name.str.match(r"IM-"),
+        "NORMAL named NORMAL2": name.str.match(r"NORMAL2-"),
+    }
     masks = {k: np.asarray(mask, dtype=bool) for k, mask in found.items()}
     return {k: m for i, (k, m) in enumerate(masks.items()) if m.any() and (i == 0 or not m.all())}
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c022-1
 def proportion(
     hit,  # (n,) bool
 ) -> tuple:  # share, low, high; NaN for none
@@ -230,9 +265,10 @@ def proportion(
     interval = binomtest(int(hit.sum()), len(hit)).proportion_ci(method="wilson")
     return float(hit.mean()), interval.low, interval.high
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c022-2
 def subgroup_table(
-    y, p,  # (n,) labels and probabilities
+    y,
+    p,  # (n,) labels and probabilities
     threshold: float,
     groups: dict,  # of `subgroups`
 ) -> pd.DataFrame:  # group, images, sensitivity and specificity with _low and _high, roc_auc
@@ -255,11 +291,15 @@ def ood_metrics(
     "Separation over all limits (AUROC, FPR95), and what happens at the limit."
     test_scores, scores, verdict = np.asarray(test_scores), np.asarray(scores), np.asarray(verdict)
     labels = np.r_[np.zeros(len(test_scores)), np.ones(len(scores))]
-    return {"images": len(scores), "auroc": float(roc_auc_score(labels, np.r_[test_scores, scores])),
-            "fpr95": float((scores < np.quantile(test_scores, 0.95)).mean()),
-            "refused": float((verdict == STRANGE).mean()), "pneumonia": float((verdict == PNEUMONIA).mean())}
+    return {
+        "images": len(scores),
+        "auroc": float(roc_auc_score(labels, np.r_[test_scores, scores])),
+        "fpr95": float((scores < np.quantile(test_scores, 0.95)).mean()),
+        "refused": float((verdict == STRANGE).mean()),
+        "pneumonia": float((verdict == PNEUMONIA).mean()),
+    }
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c025-1
 def ood_benchmark(
     bundle: Bundle,
     images: np.ndarray,  # (n, S, S) uint8, of the test split
@@ -274,7 +314,6 @@ def ood_benchmark(
         verdict, scores = verdicts(bundle, bundle.probability(logits), features)
         out[kind] = ood_metrics(own, scores, verdict)
     return out | {"test images": {"images": len(images), "refused": float((own >= 1).mean())}}
-
 
 # %% ../nbs/api/16a_evaluate.ipynb #c028
 def crop(
@@ -296,22 +335,32 @@ def mask_border(
     out[n:-n, n:-n] = image[n:-n, n:-n]
     return out
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c028-1
 def perturbations(
     size: int,  # side of the images, pixels: blur is said in pixels of 224
 ) -> dict:  # name to a function of one image, or None
     "The changes of the robustness table."
-    def gamma(value): return lambda a: augment.as_grey(augment.expose(a, value))
+
+    def gamma(value):
+        return lambda a: augment.as_grey(augment.expose(a, value))
+
     scale = size / 224
-    return {"as they are": None, "shifted": augment.shifted,
-            "JPEG quality 50": lambda a: augment.compress(a, 50), "JPEG quality 20": lambda a: augment.compress(a, 20),
-            "blur 1 px of 224": lambda a: augment.blur(a, scale),
-            "blur 2 px of 224": lambda a: augment.blur(a, 2 * scale),
-            "lighter: gamma 0.6": gamma(0.6), "darker: gamma 1.6": gamma(1.6),
-            "contrast 60 %": lambda a: augment.as_grey(augment.expose(a, contrast=0.6)),
-            "cropped by 5 % a side": lambda a: crop(a, 0.05), "cropped by 10 % a side": lambda a: crop(a, 0.1),
-            "border 5 % masked": lambda a: mask_border(a, 0.05), "border 10 % masked": lambda a: mask_border(a, 0.1),
-            "mirrored": lambda a: a[:, ::-1]}
+    return {
+        "as they are": None,
+        "shifted": augment.shifted,
+        "JPEG quality 50": lambda a: augment.compress(a, 50),
+        "JPEG quality 20": lambda a: augment.compress(a, 20),
+        "blur 1 px of 224": lambda a: augment.blur(a, scale),
+        "blur 2 px of 224": lambda a: augment.blur(a, 2 * scale),
+        "lighter: gamma 0.6": gamma(0.6),
+        "darker: gamma 1.6": gamma(1.6),
+        "contrast 60 %": lambda a: augment.as_grey(augment.expose(a, contrast=0.6)),
+        "cropped by 5 % a side": lambda a: crop(a, 0.05),
+        "cropped by 10 % a side": lambda a: crop(a, 0.1),
+        "border 5 % masked": lambda a: mask_border(a, 0.05),
+        "border 10 % masked": lambda a: mask_border(a, 0.1),
+        "mirrored": lambda a: a[:, ::-1],
+    }
 
 # %% ../nbs/api/16a_evaluate.ipynb #c030
 ROBUSTNESS_METRICS = ("accuracy", "sensitivity", "specificity", "roc_auc", "brier")
@@ -332,10 +381,11 @@ def robustness(bundle: Bundle, scored: Scored) -> pd.DataFrame:  # change, and `
 SALIENCY_IMAGES = 100  # test images for deletion and insertion
 RANDOMISED_IMAGES = 32  # of them for the randomisation check
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c032-1
 @dataclass(frozen=True, eq=False)
 class Saliency:
     "What the activation map is worth."
+
     images: int  # test images that were asked, PNEUMONIA and flagged
     curve: pd.DataFrame | None = field(repr=False)  # of `explain.deletion_insertion`; None without images
     randomisation: pd.DataFrame | None = field(repr=False)  # of `explain.randomisation`; None without images
@@ -355,8 +405,12 @@ class Saliency:
             out |= {f"area_{k}": v for k, v in self.curve.attrs["area"].items()}
             out["randomised_correlation"] = float(self.randomisation.correlation.iloc[-1])
         everything, flagged = self.pointing.to_dict("records")
-        return out | {"pointing": everything["hits"], "pointing_chance": everything["chance"],
-                      "pointing_called": flagged["hits"], "synthetic_called": self.flagged}
+        return out | {
+            "pointing": everything["hits"],
+            "pointing_chance": everything["chance"],
+            "pointing_called": flagged["hits"],
+            "synthetic_called": self.flagged,
+        }
 
 # %% ../nbs/api/16a_evaluate.ipynb #c033
 def some_of(
@@ -367,7 +421,7 @@ def some_of(
     "A random choice among the images of a mask."
     return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(mask))[:count])
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c033-1
 def saliency_checks(bundle: Bundle, scored: Scored, seed: int = 0) -> Saliency:
     "Deletion and insertion, randomisation, pointing."
     chosen = some_of(scored.positive & (scored.y == 1), SALIENCY_IMAGES, seed)
@@ -402,6 +456,7 @@ def error_table(
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     "Everything that the evaluate report shows."
+
     prepared: Prepared
     bundle: Bundle
     scored: Scored
@@ -418,10 +473,12 @@ class Evaluation:
     saliency: Saliency = field(repr=False)
 
     @property
-    def validation(self) -> dict: return self.bundle.info.get("validation", {})
+    def validation(self) -> dict:
+        return self.bundle.info.get("validation", {})
 
     @property
-    def shifted(self) -> dict: return self.bundle.info.get("shifted", {})
+    def shifted(self) -> dict:
+        return self.bundle.info.get("shifted", {})
 
     @property
     def same_data(self) -> bool:
@@ -429,7 +486,8 @@ class Evaluation:
         return self.bundle.info.get("data", {}).get("data_hash") == self.prepared.info["data_hash"]
 
     @cached_property
-    def points(self) -> pd.DataFrame: return fixed_points(self.scored.y, self.scored.p)
+    def points(self) -> pd.DataFrame:
+        return fixed_points(self.scored.y, self.scored.p)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -450,7 +508,9 @@ def evaluate(
     verdict = verdicts(bundle, p)[0]
     guess, columns = metrics.metadata_baseline(prepared.rows("train"), scored.rows)
     return Evaluation(
-        prepared, bundle, scored,
+        prepared,
+        bundle,
+        scored,
         values=metrics.figures(y, p, threshold),
         intervals=metrics.bootstrap(y, p, scored.patients, threshold, n=bootstrap, seed=seed),
         official=metrics.is_official_test(y, scored.rows.path, prepared.synthetic),
@@ -461,30 +521,45 @@ def evaluate(
         ood=ood_benchmark(bundle, scored.images, seed),
         metadata=(metrics.figures(y, guess, 0.5)["roc_auc"], columns),
         robustness=robustness(bundle, scored),
-        saliency=saliency_checks(bundle, scored, seed))
+        saliency=saliency_checks(bundle, scored, seed),
+    )
 
 # %% ../nbs/api/16a_evaluate.ipynb #c042
 def metrics_of(e: Evaluation) -> dict:
     "An evaluation as plain values."
+
     def by(frame, key):
         return {o[key]: {k: v for k, v in o.items() if k != key} for o in frame.to_dict("records")}
 
     groups = e.groups[["group", "images", "sensitivity", "specificity", "roc_auc"]]
     slope, intercept = e.calibration
-    data = {"hash": e.prepared.info["data_hash"], "synthetic": e.prepared.synthetic, "test_images": len(e.scored.y),
-            "test_patients": len(set(e.scored.patients)), "official_test": e.official}
+    data = {
+        "hash": e.prepared.info["data_hash"],
+        "synthetic": e.prepared.synthetic,
+        "test_images": len(e.scored.y),
+        "test_patients": len(set(e.scored.patients)),
+        "official_test": e.official,
+    }
     return {
         "test": e.values,
         "test_low": {k: v[0] for k, v in e.intervals.items()},
         "test_high": {k: v[1] for k, v in e.intervals.items()},
-        "validation": e.validation, "shifted": e.shifted, "threshold": e.scored.threshold,
-        "calibration": {"slope": slope, "intercept": intercept}, "conformal": e.conformal, "rejection": e.ood,
+        "validation": e.validation,
+        "shifted": e.shifted,
+        "threshold": e.scored.threshold,
+        "calibration": {"slope": slope, "intercept": intercept},
+        "conformal": e.conformal,
+        "rejection": e.ood,
         "metadata_baseline": {"roc_auc": e.metadata[0]},
-        "seeds": by(e.seeds.spread, "figure") | {"trainings": len(e.seeds.table),
-                                                 "specificity_gap": e.seeds.specificity_gaps},
-        "robustness": by(e.robustness, "change"), "parts": by(groups, "group"), "explanation": e.saliency.to_dict(),
+        "seeds": by(e.seeds.spread, "figure")
+        | {"trainings": len(e.seeds.table), "specificity_gap": e.seeds.specificity_gaps},
+        "robustness": by(e.robustness, "change"),
+        "parts": by(groups, "group"),
+        "explanation": e.saliency.to_dict(),
         "fixed": {f"{o['then']} at {o['held']}": o["value"] for o in e.points.to_dict("records")},
-        "data": data, "model": {"hash": e.bundle.hash}}
+        "data": data,
+        "model": {"hash": e.bundle.hash},
+    }
 
 # %% ../nbs/api/16a_evaluate.ipynb #c043
 def write_evaluation(e: Evaluation, folder: str | Path = "reports") -> dict:  # what is in metrics.json
@@ -492,12 +567,22 @@ def write_evaluation(e: Evaluation, folder: str | Path = "reports") -> dict:  # 
     folder, s = Path(folder), e.scored
     found, y, p = metrics_of(e), s.y, s.p
     metrics.write_json(folder / "metrics.json", found)
-    curves = {"roc": metrics.roc_points(y, p), "pr": metrics.pr_points(y, p), "calibration": metrics.reliability(y, p),
-              "confusion": pd.DataFrame({"actual": s.rows.label, "predicted": s.predicted})}
+    curves = {
+        "roc": metrics.roc_points(y, p),
+        "pr": metrics.pr_points(y, p),
+        "calibration": metrics.reliability(y, p),
+        "confusion": pd.DataFrame({"actual": s.rows.label, "predicted": s.predicted}),
+    }
     for name, frame in curves.items():
         metrics.write_csv(folder / f"plots/{name}.csv", frame)
-    predictions = {"path": s.rows.path, "label": s.rows.label, "patient": s.rows.patient,
-                   "logit": s.logits.astype(float), "probability": p, "predicted": s.predicted}
+    predictions = {
+        "path": s.rows.path,
+        "label": s.rows.label,
+        "patient": s.rows.patient,
+        "logit": s.logits.astype(float),
+        "probability": p,
+        "predicted": s.predicted,
+    }
     metrics.write_csv(folder / "predictions.csv", pd.DataFrame(predictions))
     return found
 
@@ -512,18 +597,22 @@ def with_interval(e: Evaluation, name: str, show: Callable = percent) -> str:
     low, high = e.intervals[name]
     return f"{show(e.values[name])} (95 % interval {show(low)} to {show(high)})"
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c045-1
 def reference_sentence(official: bool, intervals: dict) -> str:
     "How the model compares with the project that this one replaces."
     if not official:
-        return ("The reference's metrics are shown for orientation only: **this is not the official test split** of "
-                "234 NORMAL and 390 PNEUMONIA images, or it is synthetic.")
+        return (
+            "The reference's metrics are shown for orientation only: **this is not the official test split** of "
+            "234 NORMAL and 390 PNEUMONIA images, or it is synthetic."
+        )
     found = "; ".join(f"{k} is {side} the reference" for k, side in against_reference(intervals).items())
-    return (f"The test split has the size and balance of the official one. {found[0].upper()}{found[1:]}. This "
-            "compares an interval with one number: the reference's answer to each image, which a paired test needs, is "
-            "not known.")
+    return (
+        f"The test split has the size and balance of the official one. {found[0].upper()}{found[1:]}. This "
+        "compares an interval with one number: the reference's answer to each image, which a paired test needs, is "
+        "not known."
+    )
 
-
+# %% ../nbs/api/16a_evaluate.ipynb #c045-2
 def shift_sentence(name: str, moved: pd.DataFrame, labels: dict) -> str:
     "Which metrics of a validation lie outside the test interval."
     if not len(moved):

@@ -38,7 +38,7 @@ def _mixed(image, coarse, order, steps, grid, insert):
         out.append((share * image + (1 - share) * coarse).astype(np.uint8))
     return np.stack(out)
 
-
+# %% ../nbs/api/13_explain.ipynb #c008-1
 def deletion_insertion(
     bundle: Bundle,
     images: np.ndarray,  # (n, S, S) uint8
@@ -46,11 +46,18 @@ def deletion_insertion(
     seed: int = 0,  # of the random order
 ) -> pd.DataFrame:  # share of cells; mean calibrated probability of deletion, deletion_random, insertion, insertion_random; their areas in .attrs
     "How the answer follows the cells that the map calls strongest, and cells in random order."
-    rng, curves = np.random.default_rng(seed), {k: [] for k in ("deletion", "deletion_random", "insertion", "insertion_random")}
+    rng, curves = (
+        np.random.default_rng(seed),
+        {k: [] for k in ("deletion", "deletion_random", "insertion", "insertion_random")},
+    )
     for image in images:
         cells = bundle.outputs(image[None])["map"][0]
         counts = np.linspace(0, cells.size, steps).round().astype(int)
-        coarse, strongest, any_order = _blurred(image), np.argsort(-cells, axis=None, kind="stable"), rng.permutation(cells.size)
+        coarse, strongest, any_order = (
+            _blurred(image),
+            np.argsort(-cells, axis=None, kind="stable"),
+            rng.permutation(cells.size),
+        )
         for name in curves:
             order = any_order if "random" in name else strongest
             stack = _mixed(image, coarse, order, counts, cells.shape, "insertion" in name)
@@ -60,19 +67,31 @@ def deletion_insertion(
     return out
 
 # %% ../nbs/api/13_explain.ipynb #c010
-CASCADE = ("head", "Conv_1", "block_16", "block_13", "block_6", "block_1", "Conv1")  # each step shuffles all layers from the output to this one
+CASCADE = (
+    "head",
+    "Conv_1",
+    "block_16",
+    "block_13",
+    "block_6",
+    "block_1",
+    "Conv1",
+)  # each step shuffles all layers from the output to this one
 
-
+# %% ../nbs/api/13_explain.ipynb #c010-1
 def _depth(name):
     "Order of a weight from the input (0) to the output; None for what isn't a kernel."
     layer, _, kind = name.partition("/")
-    if not kind.endswith("kernel"): return None
-    if layer == "head": return 1000
-    if layer == "Conv_1": return 900
-    if layer.startswith("block_"): return 10 + int(layer.split("_")[1])
+    if not kind.endswith("kernel"):
+        return None
+    if layer == "head":
+        return 1000
+    if layer == "Conv_1":
+        return 900
+    if layer.startswith("block_"):
+        return 10 + int(layer.split("_")[1])
     return 1 if layer.startswith("expanded_conv") else 0
 
-
+# %% ../nbs/api/13_explain.ipynb #c010-2
 def _shuffled(data: bytes, layer: str, seed: int) -> bytes:
     "The ONNX file with the kernels from the output down to `layer` permuted."
     import onnx
@@ -80,20 +99,24 @@ def _shuffled(data: bytes, layer: str, seed: int) -> bytes:
 
     model, rng = onnx.load_from_string(data), np.random.default_rng(seed)
     depths = {t.name: _depth(t.name) for t in model.graph.initializer}
-    last = min(d for n, d in depths.items() if d is not None and (n.startswith(layer + "_") or n.startswith(layer + "/")))
+    last = min(
+        d for n, d in depths.items() if d is not None and (n.startswith(layer + "_") or n.startswith(layer + "/"))
+    )
     for t in model.graph.initializer:
         if depths[t.name] is not None and depths[t.name] >= last:
             value = numpy_helper.to_array(t)
             t.CopyFrom(numpy_helper.from_array(rng.permutation(value.ravel()).reshape(value.shape), t.name))
     return model.SerializeToString()
 
-
+# %% ../nbs/api/13_explain.ipynb #c010-3
 def randomisation(
     bundle: Bundle,
     images: np.ndarray,  # (n, S, S) uint8
     cascade=CASCADE,
     seed: int = 0,
-) -> pd.DataFrame:  # layer; correlation: mean over the images of the rank correlation of the maps; low, high: their quartiles
+) -> (
+    pd.DataFrame
+):  # layer; correlation: mean over the images of the rank correlation of the maps; low, high: their quartiles
     "How much of the map is left when the network forgets, layer by layer from the output."
     import onnxruntime as ort
 
@@ -104,10 +127,17 @@ def randomisation(
         session = ort.InferenceSession(_shuffled(data, layer, seed), options, providers=["CPUExecutionProvider"])
         others = session.run(["map"], {"image": images})[0]
         r = np.array([_rank_correlation(a, b) for a, b in zip(maps, others, strict=True)])
-        rows.append({"layer": layer, "correlation": float(r.mean()), "low": float(np.quantile(r, 0.25)), "high": float(np.quantile(r, 0.75))})
+        rows.append(
+            {
+                "layer": layer,
+                "correlation": float(r.mean()),
+                "low": float(np.quantile(r, 0.25)),
+                "high": float(np.quantile(r, 0.75)),
+            }
+        )
     return pd.DataFrame(rows)
 
-
+# %% ../nbs/api/13_explain.ipynb #c010-4
 def _rank_correlation(a, b):
     "Spearman's; 0 where one of the two is flat."
     a, b = np.ravel(a), np.ravel(b)
@@ -127,10 +157,14 @@ def pointing(
     half = size // out["map"].shape[1] // 2
     near = [np.asarray(Image.fromarray(m).convert("L").filter(ImageFilter.MaxFilter(2 * half + 1))) > 0 for m in masks]
     hits = [bool(m.flat[enlarge(c, size).argmax()]) for m, c in zip(near, out["map"], strict=True)]
-    return {"hits": float(np.mean(hits)), "chance": float(np.mean([m.mean() for m in near])), "images": len(images),
-            "called": float((bundle.probability(out["logit"]) >= bundle.threshold).mean())}
+    return {
+        "hits": float(np.mean(hits)),
+        "chance": float(np.mean([m.mean() for m in near])),
+        "images": len(images),
+        "called": float((bundle.probability(out["logit"]) >= bundle.threshold).mean()),
+    }
 
-
+# %% ../nbs/api/13_explain.ipynb #c012-1
 def synthetic_lesions(
     size: int,  # side, pixels
     n: int = 60,  # images

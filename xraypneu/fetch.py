@@ -42,14 +42,17 @@ BY_HAND = "download the archive with a browser and give its path: xraypneu fetch
 class FetchError(RuntimeError):
     "A data set could not be fetched: `what` happened and where, and a `hint` what to do next."
 
-    def __init__(self, what: str, hint: str, keep: bool = False):  # keep: what was downloaded is right, and the next attempt can use it
+    def __init__(
+        self, what: str, hint: str, keep: bool = False
+    ):  # keep: what was downloaded is right, and the next attempt can use it
         super().__init__(f"{what}. {hint[:1].upper()}{hint[1:]}.")
         self.what, self.hint, self.keep = what, hint, keep
 
-
+# %% ../nbs/api/20_fetch.ipynb #c005-1
 @dataclass(frozen=True)
 class Fetched:
     "A data set in its place."
+
     path: Path  # the folder with train/, test/ or NORMAL/, PNEUMONIA/
     files: int
     bytes: int  # of the files together
@@ -59,18 +62,22 @@ class Fetched:
 
 def public_url(url: str) -> str:
     "The address without user, password, query and fragment."
-    try: parts = urlsplit(url)
-    except ValueError: return "the address"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the address"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "***" if parts.query else "", ""))
 
 
-def _say(text: str): print(text, file=sys.stderr, flush=True)
+def _say(text: str):
+    print(text, file=sys.stderr, flush=True)
 
-
+# %% ../nbs/api/20_fetch.ipynb #c005-2
 def _size(n: float) -> str:
     "Bytes as people read them."
     for unit in ("bytes", "kB", "MB", "GB"):
-        if n < 1000 or unit == "GB": return f"{n:,.0f} {unit}" if unit == "bytes" else f"{n:,.1f} {unit}"
+        if n < 1000 or unit == "GB":
+            return f"{n:,.0f} {unit}" if unit == "bytes" else f"{n:,.1f} {unit}"
         n /= 1000
 
 
@@ -79,24 +86,33 @@ def _show(name: str) -> str:
     return ascii(name if len(name) <= 120 else name[:117] + "...")
 
 
-
-
 def _free(folder: Path) -> int:  # bytes
     "Room on the disk of a folder, which need not be there yet."
     return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
 
-
+# %% ../nbs/api/20_fetch.ipynb #c005-3
 def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
     "What the operating system refused."
-    if e.errno in DISK_FULL: return FetchError(f"the disk is full: {doing} in {folder} stopped ({os.strerror(e.errno)}); {_size(_free(folder))} are free",
-                                                "make room or give another folder with to=, and start again: what was downloaded is kept", keep=True)
-    if e.errno == errno.EBUSY: return FetchError(f"{folder} can't be replaced: it is in use, perhaps a mounted disk", "give a folder inside it as the target")
-    return FetchError(f"{doing} in {folder} failed: {e.strerror or type(e).__name__}", "check that the folder can be written to, or give another one")
+    if e.errno in DISK_FULL:
+        return FetchError(
+            f"the disk is full: {doing} in {folder} stopped ({os.strerror(e.errno)}); {_size(_free(folder))} are free",
+            "make room or give another folder with to=, and start again: what was downloaded is kept",
+            keep=True,
+        )
+    if e.errno == errno.EBUSY:
+        return FetchError(
+            f"{folder} can't be replaced: it is in use, perhaps a mounted disk", "give a folder inside it as the target"
+        )
+    return FetchError(
+        f"{doing} in {folder} failed: {e.strerror or type(e).__name__}",
+        "check that the folder can be written to, or give another one",
+    )
 
 # %% ../nbs/api/20_fetch.ipynb #c008
 @dataclass(frozen=True)
 class Limits:
     "What an archive may unpack to; room enough for the large public sets of radiographs."
+
     members: int = 500_000
     bytes: int = 200 * 10**9
     archive: int = 200 * 10**9  # bytes of the archive itself, however long its host goes on sending
@@ -108,7 +124,7 @@ _CHUNK = 1 << 20
 _BLOCK = 4096  # bytes that a folder takes on most disks
 _DEPTH = 40  # folders within folders
 
-
+# %% ../nbs/api/20_fetch.ipynb #c008-1
 class _Meter:
     "Counts what comes out of an archive and stops at the limits."
 
@@ -116,7 +132,11 @@ class _Meter:
         self.archive, self.limits, self.size = archive, limits, archive.stat().st_size
         self.members = self.bytes = self.folders = 0
 
-    def _stop(self, why): raise FetchError(f"{self.archive.name} is not unpacked: {why}", "if you trust where it is from, unpack it yourself and use the folder, or raise `limits`")
+    def _stop(self, why):
+        raise FetchError(
+            f"{self.archive.name} is not unpacked: {why}",
+            "if you trust where it is from, unpack it yourself and use the folder, or raise `limits`",
+        )
 
     def folder(self, path: Path):
         "Make a folder; each one counts, as on the disk: a name of a few bytes may be forty of them."
@@ -124,50 +144,81 @@ class _Meter:
         while not path.exists() and not path.is_symlink():
             missing.append(path)
             path = path.parent
-        if not path.is_dir(): raise FileExistsError(errno.EEXIST, "a file", str(path))
+        if not path.is_dir():
+            raise FileExistsError(errno.EEXIST, "a file", str(path))
         self.folders += len(missing)
-        if self.folders > self.limits.members: self._stop(f"it holds more than {self.limits.members:,} folders")
+        if self.folders > self.limits.members:
+            self._stop(f"it holds more than {self.limits.members:,} folders")
         self.wrote(0)
-        for p in reversed(missing): p.mkdir()
+        for p in reversed(missing):
+            p.mkdir()
 
     def member(self, n=1):
         self.members += n
-        if self.members > self.limits.members: self._stop(f"it holds more than {self.limits.members:,} files")
+        if self.members > self.limits.members:
+            self._stop(f"it holds more than {self.limits.members:,} files")
 
     def wrote(self, n):
         self.bytes += n
         self.check(self.bytes + _BLOCK * self.folders)
 
     def check(self, total):
-        if total > self.limits.bytes: self._stop(f"it unpacks to more than {_size(self.limits.bytes)}")
-        if total > self.limits.small and total > self.limits.ratio * self.size: self._stop(f"{_size(self.size)} unpack to more than {self.limits.ratio:g} times as much, as in a decompression bomb")
+        if total > self.limits.bytes:
+            self._stop(f"it unpacks to more than {_size(self.limits.bytes)}")
+        if total > self.limits.small and total > self.limits.ratio * self.size:
+            self._stop(
+                f"{_size(self.size)} unpack to more than {self.limits.ratio:g} times as much, as in a decompression bomb"
+            )
 
-
+# %% ../nbs/api/20_fetch.ipynb #c008-2
 def _refuse(archive: Path, name: str, why: str):
-    raise FetchError(f"{archive.name} is not unpacked: its member {_show(name)} {why}", "no honest archive needs that: ask where it is from, and get it anew from its publisher")
+    raise FetchError(
+        f"{archive.name} is not unpacked: its member {_show(name)} {why}",
+        "no honest archive needs that: ask where it is from, and get it anew from its publisher",
+    )
 
 
 def _parts(archive: Path, name: str) -> tuple[str, ...]:  # () for the archive's own root
     "A member's path, checked."
     path = name.replace("\\", "/")
     parts = tuple(p for p in path.split("/") if p not in ("", "."))
-    if "\0" in name: _refuse(archive, name, "has a null character in its name")
-    if path.startswith("/") or any(re.match("[A-Za-z]:", p) for p in parts): _refuse(archive, name, "has an absolute path")
-    if ".." in parts: _refuse(archive, name, "leads out of the folder")
-    if len(parts) > _DEPTH: _refuse(archive, name[:60], f"lies more than {_DEPTH} folders deep")
+    if "\0" in name:
+        _refuse(archive, name, "has a null character in its name")
+    if path.startswith("/") or any(re.match("[A-Za-z]:", p) for p in parts):
+        _refuse(archive, name, "has an absolute path")
+    if ".." in parts:
+        _refuse(archive, name, "leads out of the folder")
+    if len(parts) > _DEPTH:
+        _refuse(archive, name[:60], f"lies more than {_DEPTH} folders deep")
     return parts
 
 # %% ../nbs/api/20_fetch.ipynb #c010
 def _kind(archive: Path) -> str:  # zip, tar, gz, xz or bz2
     "What kind of archive a file is, by its first bytes: names mislead."
-    with open(archive, "rb") as f: head = f.read(1024)
-    for magic, kind in ((b"PK\3\4", "zip"), (b"PK\5\6", "zip"), (b"\x1f\x8b", "gz"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bz2")):
-        if head.startswith(magic): return kind
-    if head[257:262] == b"ustar": return "tar"
-    if head.lstrip()[:5].lower() in (b"<!doc", b"<html"): raise FetchError(f"{archive.name} is a web page and no archive", "the address leads to a login or download page: copy the address of the file itself, or " + BY_HAND)
-    raise FetchError(f"{archive.name} is neither a zip nor a tar archive", "give a .zip, .tar, .tar.gz, .tgz or .tar.xz; if it should be one, it was damaged or cut off: get it again")
+    with open(archive, "rb") as f:
+        head = f.read(1024)
+    for magic, kind in (
+        (b"PK\3\4", "zip"),
+        (b"PK\5\6", "zip"),
+        (b"\x1f\x8b", "gz"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh", "bz2"),
+    ):
+        if head.startswith(magic):
+            return kind
+    if head[257:262] == b"ustar":
+        return "tar"
+    if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        raise FetchError(
+            f"{archive.name} is a web page and no archive",
+            "the address leads to a login or download page: copy the address of the file itself, or " + BY_HAND,
+        )
+    raise FetchError(
+        f"{archive.name} is neither a zip nor a tar archive",
+        "give a .zip, .tar, .tar.gz, .tgz or .tar.xz; if it should be one, it was damaged or cut off: get it again",
+    )
 
-
+# %% ../nbs/api/20_fetch.ipynb #c010-1
 def _write(src, path: Path, meter: _Meter, bar):
     "Copy a member to a new file."
     meter.folder(path.parent)
@@ -177,7 +228,7 @@ def _write(src, path: Path, meter: _Meter, bar):
             out.write(chunk)
             bar.update(len(chunk))
 
-
+# %% ../nbs/api/20_fetch.ipynb #c010-2
 def _links(archive: Path, folder: Path, links: dict[tuple, tuple[str, tuple]], meter: _Meter):
     "Put in place of each link the file in the archive that it names; {path: (name, parts of what it points to)}."
     for path in list(links):
@@ -187,38 +238,55 @@ def _links(archive: Path, folder: Path, links: dict[tuple, tuple[str, tuple]], m
             path = links[path][1]
         for p in reversed(chain):
             name, to = links.pop(p)
-            if not folder.joinpath(*to).is_file(): _refuse(archive, name, "is a link to something that is no file in the archive")
-            with open(folder.joinpath(*to), "rb") as src: _write(src, folder.joinpath(*p), meter, _NoBar())
+            if not folder.joinpath(*to).is_file():
+                _refuse(archive, name, "is a link to something that is no file in the archive")
+            with open(folder.joinpath(*to), "rb") as src:
+                _write(src, folder.joinpath(*p), meter, _NoBar())
 
-
+# %% ../nbs/api/20_fetch.ipynb #c010-3
 def _link_target(archive: Path, name: str, base: tuple, target: str) -> tuple:
     "Where a link in the folder `base` leads, as parts; refused if outside."
-    if target.startswith(("/", "\\")) or re.match("[A-Za-z]:", target): _refuse(archive, name, "is a link to an absolute path")
+    if target.startswith(("/", "\\")) or re.match("[A-Za-z]:", target):
+        _refuse(archive, name, "is a link to an absolute path")
     at = list(base)
     for p in target.replace("\\", "/").split("/"):
-        if p == ".." and not at: _refuse(archive, name, "is a link that leads out of the folder")
-        if p == "..": at.pop()
-        elif p not in ("", "."): at.append(p)
+        if p == ".." and not at:
+            _refuse(archive, name, "is a link that leads out of the folder")
+        if p == "..":
+            at.pop()
+        elif p not in ("", "."):
+            at.append(p)
     return tuple(at)
 
-
+# %% ../nbs/api/20_fetch.ipynb #c010-4
 class _NoBar:
     "A progress bar that nobody sees."
-    def update(self, n): pass
-    def close(self): pass
+
+    def update(self, n):
+        pass
+
+    def close(self):
+        pass
 
 
 def _bar(total, what, progress: bool | None, initial=0):
     "A bar on stderr where that is a terminal, or as `progress` says."
-    if not (sys.stderr.isatty() if progress is None else progress): return _NoBar()
+    if not (sys.stderr.isatty() if progress is None else progress):
+        return _NoBar()
     from tqdm import tqdm
+
     return tqdm(total=total, initial=initial, desc=what, unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True)
 
-
+# %% ../nbs/api/20_fetch.ipynb #c010-5
 def _room(folder: Path, needed: int, what: str):
     "Refuse before anything is written what doesn't fit on the disk."
     free = shutil.disk_usage(folder).free
-    if needed > free: raise FetchError(f"the disk of {folder} has {_size(free)} free, and {what} needs {_size(needed)}", "make room or give another folder with to=, and start again: what was downloaded is kept", keep=True)
+    if needed > free:
+        raise FetchError(
+            f"the disk of {folder} has {_size(free)} free, and {what} needs {_size(needed)}",
+            "make room or give another folder with to=, and start again: what was downloaded is kept",
+            keep=True,
+        )
 
 # %% ../nbs/api/20_fetch.ipynb #c012
 def _count_entries(archive: Path, meter: _Meter):
@@ -226,18 +294,21 @@ def _count_entries(archive: Path, meter: _Meter):
     with open(archive, "rb") as f:
         f.seek(max(0, meter.size - 512 * meter.limits.members))
         n = 0
-        while chunk := f.read(_CHUNK): n += chunk.count(b"PK\1\2")
-    if n > meter.limits.members: meter.member(n)
+        while chunk := f.read(_CHUNK):
+            n += chunk.count(b"PK\1\2")
+    if n > meter.limits.members:
+        meter.member(n)
 
 
 def _is_folder(member: zipfile.ZipInfo) -> bool:
     "Is it a folder? Some packers for Windows end its name with a backslash, or with nothing."
-    if member.is_dir(): return True
+    if member.is_dir():
+        return True
     mode, folder_of_dos = stat.S_IFMT(member.external_attr >> 16), 0x10
     said = stat.S_ISDIR(mode) or (not mode and member.external_attr & folder_of_dos)
     return not member.file_size and bool(said or member.filename.endswith("\\"))
 
-
+# %% ../nbs/api/20_fetch.ipynb #c012-1
 def _unzip(archive: Path, folder: Path, meter: _Meter, progress):
     "Unpack a zip."
     _count_entries(archive, meter)
@@ -247,23 +318,41 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress):
         total = sum(i.file_size for i in infos)
         meter.check(total)
         for i in infos:
-            if i.flag_bits & 1: raise FetchError(f"{archive.name} is encrypted", "unpack it with its password yourself, and use the folder: make run DATA=folder")
-            if i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2): _unknown(archive)
+            if i.flag_bits & 1:
+                raise FetchError(
+                    f"{archive.name} is encrypted",
+                    "unpack it with its password yourself, and use the folder: make run DATA=folder",
+                )
+            if i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+                _unknown(archive)
         _room(folder, total, f"unpacking {archive.name}")
         bar, links = _bar(total, "unpacking", progress), {}
         for i in infos:
             parts, kind = _parts(archive, i.filename), stat.S_IFMT(i.external_attr >> 16)
-            if _is_folder(i) or not parts: meter.folder(folder.joinpath(*parts))
+            if _is_folder(i) or not parts:
+                meter.folder(folder.joinpath(*parts))
             elif kind == stat.S_IFLNK:
-                with z.open(i) as src: links[parts] = (i.filename, _link_target(archive, i.filename, parts[:-1], src.read(4096).decode("utf-8", "surrogateescape")))
-            elif kind not in (0, stat.S_IFREG, stat.S_IFDIR): _refuse(archive, i.filename, "is a device, pipe or socket")
+                with z.open(i) as src:
+                    links[parts] = (
+                        i.filename,
+                        _link_target(
+                            archive, i.filename, parts[:-1], src.read(4096).decode("utf-8", "surrogateescape")
+                        ),
+                    )
+            elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                _refuse(archive, i.filename, "is a device, pipe or socket")
             else:
-                with z.open(i) as src: _write(src, folder.joinpath(*parts), meter, bar)
+                with z.open(i) as src:
+                    _write(src, folder.joinpath(*parts), meter, bar)
         _links(archive, folder, links, meter)
         bar.close()
 
-
-def _unknown(archive): raise FetchError(f"{archive.name} is compressed in a way that is not read here", "unpack it with 7-Zip or unzip, and use the folder: make run DATA=folder")
+# %% ../nbs/api/20_fetch.ipynb #c012-2
+def _unknown(archive):
+    raise FetchError(
+        f"{archive.name} is compressed in a way that is not read here",
+        "unpack it with 7-Zip or unzip, and use the folder: make run DATA=folder",
+    )
 
 # %% ../nbs/api/20_fetch.ipynb #c014
 class _Forward(io.RawIOBase):
@@ -275,7 +364,8 @@ class _Forward(io.RawIOBase):
 
     def read(self, n=-1):
         self.header += n
-        if not 0 <= n <= 4 * _CHUNK or self.header > 8 * _CHUNK: raise tarfile.ReadError("a header of an impossible size")
+        if not 0 <= n <= 4 * _CHUNK or self.header > 8 * _CHUNK:
+            raise tarfile.ReadError("a header of an impossible size")
         return self._pass(n)
 
     def _pass(self, n):
@@ -284,18 +374,22 @@ class _Forward(io.RawIOBase):
         self.meter.check(self.at)
         return self.last
 
-    def tell(self): return self.at
-
-    def seek(self, to, whence=0):
-        if whence or to < self.at: raise tarfile.ReadError("an impossible position")
-        while self.at < to and self._pass(min(_CHUNK, to - self.at)): pass
+    def tell(self):
         return self.at
 
+    def seek(self, to, whence=0):
+        if whence or to < self.at:
+            raise tarfile.ReadError("an impossible position")
+        while self.at < to and self._pass(min(_CHUNK, to - self.at)):
+            pass
+        return self.at
 
+# %% ../nbs/api/20_fetch.ipynb #c014-1
 class _Content:
     "What a member holds, which is written and not kept."
 
-    def __init__(self, src, stream: _Forward): self.src, self.stream = src, stream
+    def __init__(self, src, stream: _Forward):
+        self.src, self.stream = src, stream
 
     def read(self, n):
         self.stream.header = 0
@@ -305,9 +399,10 @@ class _Content:
 def _opener(kind: str) -> Callable:
     "The function that opens the decompressed stream."
     import bz2
+
     return {"tar": open, "gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}[kind]
 
-
+# %% ../nbs/api/20_fetch.ipynb #c014-2
 def _untar(archive: Path, folder: Path, meter: _Meter, progress, kind: str):
     "Unpack a tar."
     _room(folder, meter.size, f"unpacking {archive.name}")
@@ -320,23 +415,45 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress, kind: str):
                 meter.member()
                 tar.members, tar.pax_headers, stream.header = [], {}, 0  # tarfile keeps all that it has seen
                 parts = _parts(archive, m.name)
-                if m.isdir() or not parts: meter.folder(folder.joinpath(*parts))
-                elif m.issym(): links[parts] = (m.name, _link_target(archive, m.name, parts[:-1], m.linkname))
-                elif m.islnk(): links[parts] = (m.name, _link_target(archive, m.name, (), m.linkname))
-                elif not m.isreg() or m.issparse(): _refuse(archive, m.name, "is a sparse file" if m.isreg() else "is a device, pipe or socket")
+                if m.isdir() or not parts:
+                    meter.folder(folder.joinpath(*parts))
+                elif m.issym():
+                    links[parts] = (m.name, _link_target(archive, m.name, parts[:-1], m.linkname))
+                elif m.islnk():
+                    links[parts] = (m.name, _link_target(archive, m.name, (), m.linkname))
+                elif not m.isreg() or m.issparse():
+                    _refuse(archive, m.name, "is a sparse file" if m.isreg() else "is a device, pipe or socket")
                 else:
-                    try: data_filter(m, str(folder))
-                    except tarfile.FilterError: _refuse(archive, m.name, "leads out of the folder")
-                    with tar.extractfile(m) as src: _write(_Content(src, stream), folder.joinpath(*parts), meter, bar)
-            if stream.last != bytes(512): raise tarfile.ReadError("no end")
-            while stream._pass(_CHUNK): pass  # the checksum of a compressed stream comes last
+                    try:
+                        data_filter(m, str(folder))
+                    except tarfile.FilterError:
+                        _refuse(archive, m.name, "leads out of the folder")
+                    with tar.extractfile(m) as src:
+                        _write(_Content(src, stream), folder.joinpath(*parts), meter, bar)
+            if stream.last != bytes(512):
+                raise tarfile.ReadError("no end")
+            while stream._pass(_CHUNK):
+                pass  # the checksum of a compressed stream comes last
     _links(archive, folder, links, meter)
     bar.close()
 
+# %% ../nbs/api/20_fetch.ipynb #c014-3
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    RuntimeError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
 
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, LookupError, OverflowError, RuntimeError, IsADirectoryError, NotADirectoryError)
-
-
+# %% ../nbs/api/20_fetch.ipynb #c014-4
 def unpack(
     archive: str | os.PathLike,  # .zip, .tar, .tar.gz, .tgz, .tar.xz, .tar.bz2, known by content
     folder: str | os.PathLike,  # made if need be; where something goes wrong, what was unpacked so far stays in it
@@ -348,94 +465,157 @@ def unpack(
     folder.mkdir(parents=True, exist_ok=True)
     kind, meter = _kind(archive), _Meter(archive, limits)
     try:
-        if kind == "zip": _unzip(archive, folder, meter, progress)
-        else: _untar(archive, folder, meter, progress, kind)
-    except FetchError: raise
-    except NotImplementedError: _unknown(archive)
-    except FileExistsError as e: raise FetchError(f"{archive.name} is not unpacked: it holds {_show(Path(e.filename or '').name)} twice", "ask where it is from, or unpack it yourself and use the folder") from None
+        if kind == "zip":
+            _unzip(archive, folder, meter, progress)
+        else:
+            _untar(archive, folder, meter, progress, kind)
+    except FetchError:
+        raise
+    except NotImplementedError:
+        _unknown(archive)
+    except FileExistsError as e:
+        raise FetchError(
+            f"{archive.name} is not unpacked: it holds {_show(Path(e.filename or '').name)} twice",
+            "ask where it is from, or unpack it yourself and use the folder",
+        ) from None
     except (*_DAMAGED, OSError) as e:
-        if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG: raise FetchError(f"{archive.name} holds a name that is too long for this file system", "unpack it yourself under a shorter path") from None
-        if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR): raise _os_error(e, f"unpacking {archive.name}", folder) from None
-        raise FetchError(f"{archive.name} is damaged or cut off ({type(e).__name__})", "get it again; with sha256 a damaged download is noticed at once") from None
+        if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:
+            raise FetchError(
+                f"{archive.name} holds a name that is too long for this file system",
+                "unpack it yourself under a shorter path",
+            ) from None
+        if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR):
+            raise _os_error(e, f"unpacking {archive.name}", folder) from None
+        raise FetchError(
+            f"{archive.name} is damaged or cut off ({type(e).__name__})",
+            "get it again; with sha256 a damaged download is noticed at once",
+        ) from None
     return meter.members, meter.bytes
 
 # %% ../nbs/api/20_fetch.ipynb #c017
 def _target(to: str | os.PathLike, force: bool) -> Path:
     "The folder to make, with links resolved; refuses one that holds something."
     to = Path(os.path.expanduser(to)).resolve()  # which leaves ~ where nobody knows a home
-    if to.exists() and not to.is_dir(): raise FetchError(f"the target {to} is a file", "give a folder with to=")
-    if Path.cwd().is_relative_to(to) or str(to) == os.path.expanduser("~") or any((to / n).exists() for n in (".git", "dvc.yaml")):
-        raise FetchError(f"the target {to} holds more than a data set, and it would be replaced", "give a folder of its own with to=, such as data/chest_xray")
-    if to.is_dir() and any(to.iterdir()) and not force: raise FetchError(f"the target {to} is there already and not empty", "use it as it is (make run DATA=...), give another folder with to=, or replace it with force")
-    try: to.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise _os_error(e, "making a folder", to.parent) from None
+    if to.exists() and not to.is_dir():
+        raise FetchError(f"the target {to} is a file", "give a folder with to=")
+    if (
+        Path.cwd().is_relative_to(to)
+        or str(to) == os.path.expanduser("~")
+        or any((to / n).exists() for n in (".git", "dvc.yaml"))
+    ):
+        raise FetchError(
+            f"the target {to} holds more than a data set, and it would be replaced",
+            "give a folder of its own with to=, such as data/chest_xray",
+        )
+    if to.is_dir() and any(to.iterdir()) and not force:
+        raise FetchError(
+            f"the target {to} is there already and not empty",
+            "use it as it is (make run DATA=...), give another folder with to=, or replace it with force",
+        )
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise _os_error(e, "making a folder", to.parent) from None
     return to
 
-
+# %% ../nbs/api/20_fetch.ipynb #c017-1
 @contextmanager
 def _alone(to: Path) -> Iterator[None]:
     "Only one fetch into a target at a time; what a killed one left half unpacked is removed."
-    try: import fcntl
-    except ImportError: fcntl = None
+    try:
+        import fcntl
+    except ImportError:
+        fcntl = None
     lock = to.with_name(f".{to.name}.lock")
     try:
         while True:
             fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-            if fcntl: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not fcntl or (lock.exists() and os.path.samestat(os.fstat(fd), lock.stat())): break
+            if fcntl:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not fcntl or (lock.exists() and os.path.samestat(os.fstat(fd), lock.stat())):
+                break
             os.close(fd)  # its last owner removed it while we opened it
     except BlockingIOError:
         os.close(fd)
         raise FetchError(f"another fetch into {to} is running", "wait until it has finished, or stop it") from None
-    except OSError as e: raise _os_error(e, "writing", to.parent) from None
+    except OSError as e:
+        raise _os_error(e, "writing", to.parent) from None
     try:
-        for left in to.parent.glob(f".{glob.escape(to.name)}.new-*"): shutil.rmtree(left, ignore_errors=True)
+        for left in to.parent.glob(f".{glob.escape(to.name)}.new-*"):
+            shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
-        if fcntl: lock.unlink(missing_ok=True)
+        if fcntl:
+            lock.unlink(missing_ok=True)
         os.close(fd)
-        if not fcntl: lock.unlink(missing_ok=True)
+        if not fcntl:
+            lock.unlink(missing_ok=True)
 
-
+# %% ../nbs/api/20_fetch.ipynb #c017-2
 def _walk(folder: Path) -> Iterator[Path]:
     "All files below a folder, links not followed."
     for here, folders, names in os.walk(folder):
-        for n in names: yield Path(here, n)
+        for n in names:
+            yield Path(here, n)
         for n in folders:
-            if (p := Path(here, n)).is_symlink(): yield p
+            if (p := Path(here, n)).is_symlink():
+                yield p
 
 
 def _is_copy(inner: Path, outer: Path) -> bool:
     "Is every file in `inner` also in `outer`, with the same bytes?"
     import filecmp
+
     files = list(_walk(inner))
     same = lambda f, twin: twin.is_file() and filecmp.cmp(f, twin, shallow=False)
     return bool(files) and all(same(f, outer / f.relative_to(inner)) for f in files)
 
-
+# %% ../nbs/api/20_fetch.ipynb #c017-3
 def _settle(tree: Path, new: Path, source: str):
     "Move what has the layout of a data set from an unpacked `tree` to `new`, without junk."
     from xraypneu.dataset import DataError, _hidden, find_layout
 
     orders = [p for p in tree.rglob("*") if p.name.lower() == "dvc.yaml" or p.name.lower().endswith(".dvc")]
-    for p in orders: shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink(missing_ok=True)
-    if orders: _say(f"{source}: {len(orders)} files left out that would have had DVC run or fetch something, first {_show(orders[0].name)}")
+    for p in orders:
+        shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink(missing_ok=True)
+    if orders:
+        _say(
+            f"{source}: {len(orders)} files left out that would have had DVC run or fetch something, first {_show(orders[0].name)}"
+        )
     for p in sorted(tree.rglob("*"), key=lambda p: len(p.parts)):
-        if p.is_symlink(): raise FetchError(f"{source} holds the link {_show(p.name)}", "unpack it yourself, look where that leads, and use the folder")
-        if p.exists() and _hidden(p.name): shutil.rmtree(p) if p.is_dir() else p.unlink()
-    try: layout = find_layout(tree)
+        if p.is_symlink():
+            raise FetchError(
+                f"{source} holds the link {_show(p.name)}",
+                "unpack it yourself, look where that leads, and use the folder",
+            )
+        if p.exists() and _hidden(p.name):
+            shutil.rmtree(p) if p.is_dir() else p.unlink()
+    try:
+        layout = find_layout(tree)
     except DataError as e:
-        found = sorted(p.relative_to(tree).as_posix() + "/" * p.is_dir() for pattern in ("*", "*/*") for p in tree.glob(pattern))
-        found = ", ".join(map(_show, found[:10])) + (f" and {len(found) - 10} more" if len(found) > 10 else "") or "nothing"
-        what = str(e).replace(str(tree), "it").rstrip(".") if "is missing" in str(e) else "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
-        raise FetchError(f"{source} is no data set that can be used here: {what}. Found: {found}", "arrange the files in such folders and use that folder: make run DATA=folder") from None
+        found = sorted(
+            p.relative_to(tree).as_posix() + "/" * p.is_dir() for pattern in ("*", "*/*") for p in tree.glob(pattern)
+        )
+        found = (
+            ", ".join(map(_show, found[:10])) + (f" and {len(found) - 10} more" if len(found) > 10 else "") or "nothing"
+        )
+        what = (
+            str(e).replace(str(tree), "it").rstrip(".")
+            if "is missing" in str(e)
+            else "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
+        )
+        raise FetchError(
+            f"{source} is no data set that can be used here: {what}. Found: {found}",
+            "arrange the files in such folders and use that folder: make run DATA=folder",
+        ) from None
     for name in layout.ignored:
         if "/" not in name and _is_copy(layout.root / name, layout.root):
             _say(f"{name}/ inside repeats the rest byte for byte: left out")
             shutil.rmtree(layout.root / name)
-    for p in list(layout.root.iterdir()): os.rename(p, new / p.name)
+    for p in list(layout.root.iterdir()):
+        os.rename(p, new / p.name)
 
-
+# %% ../nbs/api/20_fetch.ipynb #c017-4
 def _place(to: Path, force: bool, source: str, sha256: str | None, fill: Callable) -> Fetched:
     "Let `fill` put the unpacked files into a folder, and what is a data set in it into the target."
     try:
@@ -447,7 +627,8 @@ def _place(to: Path, force: bool, source: str, sha256: str | None, fill: Callabl
             files = list(_walk(new))
             done = Fetched(to, len(files), sum(f.stat().st_size for f in files), sha256, source)
             _target(to, force)
-    except OSError as e: raise _os_error(e, "unpacking", to) from None
+    except OSError as e:
+        raise _os_error(e, "unpacking", to) from None
     return done
 
 # %% ../nbs/api/20_fetch.ipynb #c020
@@ -457,27 +638,62 @@ def _why(e: BaseException, timeout: float) -> str:
     while e is not None and len(seen) < 12:
         seen.append(e)
         text += f" {type(e).__name__} {getattr(e, 'strerror', None) or ''}"
-        inner = [a for a in (getattr(e, "reason", None), e.__cause__, e.__context__, *e.args) if isinstance(a, BaseException) and a not in seen]
+        inner = [
+            a
+            for a in (getattr(e, "reason", None), e.__cause__, e.__context__, *e.args)
+            if isinstance(a, BaseException) and a not in seen
+        ]
         e = inner[0] if inner else None
-    for mark, words in (("TooSlow", "it sends next to nothing"), ("NameResolution", "the name of the host can't be resolved"), ("getaddrinfo", "the name of the host can't be resolved"), ("SSL", "its certificate can't be verified; where a proxy or host has one of your own, REQUESTS_CA_BUNDLE names the file"), ("ProxyError", "the proxy doesn't work"), ("refused", "connection refused"),
-                        ("Timeout", f"no answer within {timeout:g} s"), ("timed out", f"no answer within {timeout:g} s"), ("unreachable", "no way to the host"), ("TooManyRedirects", "it redirects for ever")):
-        if mark in text: return words
+    for mark, words in (
+        ("TooSlow", "it sends next to nothing"),
+        ("NameResolution", "the name of the host can't be resolved"),
+        ("getaddrinfo", "the name of the host can't be resolved"),
+        (
+            "SSL",
+            "its certificate can't be verified; where a proxy or host has one of your own, REQUESTS_CA_BUNDLE names the file",
+        ),
+        ("ProxyError", "the proxy doesn't work"),
+        ("refused", "connection refused"),
+        ("Timeout", f"no answer within {timeout:g} s"),
+        ("timed out", f"no answer within {timeout:g} s"),
+        ("unreachable", "no way to the host"),
+        ("TooManyRedirects", "it redirects for ever"),
+    ):
+        if mark in text:
+            return words
     return "the connection dropped"
 
-
-OFFLINE = "check the network (a proxy goes in https_proxy) and start again: a download goes on where it stopped. Without a network, " + BY_HAND + ", or try the sample: make run"
+# %% ../nbs/api/20_fetch.ipynb #c020-1
+OFFLINE = (
+    "check the network (a proxy goes in https_proxy) and start again: a download goes on where it stopped. Without a network, "
+    + BY_HAND
+    + ", or try the sample: make run"
+)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # may be better in a moment
 
-
+# %% ../nbs/api/20_fetch.ipynb #c020-2
 def _status_error(code: int, where: str) -> FetchError:
     "What an HTTP status means for the one who asked."
-    if code == 401: return FetchError(f"{where} asks for a user and a password, or refused those given (401)", "put them into ~/.netrc (machine HOST login USER password PASSWORD; chmod 600), where no list of processes shows them")
-    if code == 403: return FetchError(f"{where} refuses access (403)", "ask its owner for access; an address with a signature may have expired: get a new one")
-    if code in (404, 410): return FetchError(f"there is nothing at {where} ({code})", "check the address: open it in a browser")
-    if code in _PASSING: return FetchError(f"{where} has trouble of its own ({code}), again and again", "try later: the download goes on where it stopped")
+    if code == 401:
+        return FetchError(
+            f"{where} asks for a user and a password, or refused those given (401)",
+            "put them into ~/.netrc (machine HOST login USER password PASSWORD; chmod 600), where no list of processes shows them",
+        )
+    if code == 403:
+        return FetchError(
+            f"{where} refuses access (403)",
+            "ask its owner for access; an address with a signature may have expired: get a new one",
+        )
+    if code in (404, 410):
+        return FetchError(f"there is nothing at {where} ({code})", "check the address: open it in a browser")
+    if code in _PASSING:
+        return FetchError(
+            f"{where} has trouble of its own ({code}), again and again",
+            "try later: the download goes on where it stopped",
+        )
     return FetchError(f"{where} answered {code}", "check the address: open it in a browser")
 
-
+# %% ../nbs/api/20_fetch.ipynb #c020-3
 _HOPS = 20  # redirects in a row
 _SLOWEST = 1000  # bytes a second that an answer must have on average
 _PROGRESS = 1 << 16  # bytes that make up for a failure; a host may send one at a time, for ever
@@ -486,7 +702,7 @@ _PROGRESS = 1 << 16  # bytes that make up for a failure; a host may send one at 
 class TooSlow(TimeoutError):
     "An answer that goes on and comes to nothing."
 
-
+# %% ../nbs/api/20_fetch.ipynb #c020-4
 class _Watched(io.RawIOBase):
     "A connection's bytes: all lines before the content in one `window`, then enough of them in each."
 
@@ -494,16 +710,19 @@ class _Watched(io.RawIOBase):
         self.raw, self.window, self.started = raw, window, False
         self.born, self.waited, self.got = time.monotonic(), 0, 0
 
-    def readable(self): return True
+    def readable(self):
+        return True
 
     def readinto(self, buffer):
         asked = time.monotonic()
         n = self.raw.readinto(buffer)
         self.got += n or 0
         self.waited += time.monotonic() - asked  # alone: whoever reads may take a rest
-        if not self.started and time.monotonic() - self.born > self.window: raise TooSlow("too slow")
+        if not self.started and time.monotonic() - self.born > self.window:
+            raise TooSlow("too slow")
         if self.waited > self.window:
-            if self.got < _SLOWEST * self.window: raise TooSlow("too slow")
+            if self.got < _SLOWEST * self.window:
+                raise TooSlow("too slow")
             self.waited = self.got = 0
         return n
 
@@ -515,7 +734,7 @@ class _Watched(io.RawIOBase):
         self.raw.close()
         super().close()
 
-
+# %% ../nbs/api/20_fetch.ipynb #c020-5
 class _Answer(http.client.HTTPResponse):
     "An answer of a host that may take its time, but not for ever."
 
@@ -528,7 +747,7 @@ class _Answer(http.client.HTTPResponse):
         super().begin()
         self.watched.content()
 
-
+# %% ../nbs/api/20_fetch.ipynb #c020-6
 def patient(
     session,  # of requests
     timeout: float,  # seconds without a byte
@@ -541,24 +760,28 @@ def patient(
             pool = super().get_connection_with_tls_context(*args, **kwargs)
             if not hasattr(pool.ConnectionCls, "patient"):
                 answer = staticmethod(functools.partial(_Answer, 2 * timeout))
-                pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), {"response_class": answer, "patient": True})
+                pool.ConnectionCls = type(
+                    "Connection", (pool.ConnectionCls,), {"response_class": answer, "patient": True}
+                )
             return pool
 
     for scheme in ("http://", "https://"):
-        if type(session.get_adapter(scheme)) is HTTPAdapter: session.mount(scheme, Adapter())
+        if type(session.get_adapter(scheme)) is HTTPAdapter:
+            session.mount(scheme, Adapter())
     return session
 
-
+# %% ../nbs/api/20_fetch.ipynb #c020-7
 def _elsewhere(url: str, first: str):
     "Who to say one is, at an address that the first one led to: nobody, unless ~/.netrc names that very host."
     from requests.utils import get_netrc_auth
 
     downgraded = first.startswith("https:") and not url.startswith("https:")
     own = None if downgraded else get_netrc_auth(url)
-    if own not in (None, get_netrc_auth("https://default.invalid/")): return own
+    if own not in (None, get_netrc_auth("https://default.invalid/")):
+        return own
     return lambda request: request  # with None, requests would look into ~/.netrc
 
-
+# %% ../nbs/api/20_fetch.ipynb #c020-8
 class Resuming:
     "A downloader for pooch that goes on where an earlier one stopped."
 
@@ -573,7 +796,15 @@ class Resuming:
         progress: bool | None = None,  # a bar on stderr; None: where that is a terminal
         most: int = Limits.archive,  # bytes; more are refused, or given up where the host doesn't say how many it sends
     ):
-        self.part, self.auth, self.checked, self.timeout, self.retries, self.wait, self.progress = Path(part), auth, checked, timeout, retries, wait, progress
+        self.part, self.auth, self.checked, self.timeout, self.retries, self.wait, self.progress = (
+            Path(part),
+            auth,
+            checked,
+            timeout,
+            retries,
+            wait,
+            progress,
+        )
         self.most = most
         self.note, self.sha256 = self.part.with_name(self.part.name + ".json"), None
 
@@ -584,28 +815,39 @@ class Resuming:
         where, failures, best = public_url(url), 0, self._have()
         while True:
             try:
-                if (code := self._more(url, where)) is None: break
+                if (code := self._more(url, where)) is None:
+                    break
                 error = _status_error(code, where)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
-                if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)): raise FetchError(f"{where} is no address that can be downloaded from", "give one that begins with https:// or http://") from None
+                if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+                    raise FetchError(
+                        f"{where} is no address that can be downloaded from",
+                        "give one that begins with https:// or http://",
+                    ) from None
                 error = FetchError(f"{where} can't be downloaded: {_why(e, self.timeout)}", OFFLINE)
             except OSError as e:
                 if e.errno is None:  # requests': its certificates are not there
-                    raise FetchError(f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting") from None
+                    raise FetchError(
+                        f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting"
+                    ) from None
                 raise _os_error(e, "downloading", self.part.parent) from None
             further = self._have() > best + _PROGRESS
             failures, best = (1, self._have()) if further else (failures + 1, best)
-            if failures > self.retries: raise error from None
+            if failures > self.retries:
+                raise error from None
             time.sleep(min(30, self.wait * 2 ** (failures - 1)))
         self.sha256 = sha256_of(self.part)
         os.replace(self.part, output_file)
         self.note.unlink(missing_ok=True)
 
-    def _have(self) -> int: return self.part.stat().st_size if self.part.is_file() else 0
+    def _have(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
 
     def _known(self) -> dict:
-        try: return json.loads(self.note.read_text())
-        except (OSError, ValueError): return {}
+        try:
+            return json.loads(self.note.read_text())
+        except (OSError, ValueError):
+            return {}
 
     def _more(self, url, where) -> int | None:  # None: all is there; else the status of a trouble that may pass
         "Ask for what is missing, and write it."
@@ -614,28 +856,41 @@ class Resuming:
         have, known, headers = self._have(), self._known(), {"Accept-Encoding": "identity"}
         if have and (known.get("same") or self.checked):
             headers["Range"] = f"bytes={have}-"
-            if known.get("same"): headers["If-Range"] = known["same"]
+            if known.get("same"):
+                headers["If-Range"] = known["same"]
         with self._asked(url, headers, where) as r:
             code = r.status_code
-            if code in _PASSING: return code
+            if code in _PASSING:
+                return code
             first, total = self._range(r)
-            if code == 416 and have and total == have: return None  # all was there
-            if code == 416 or (code == 206 and (first != have or total != known.get("total", total) or self._is_other(r, known))):
-                if not have: raise _status_error(code, where)
+            if code == 416 and have and total == have:
+                return None  # all was there
+            if code == 416 or (
+                code == 206 and (first != have or total != known.get("total", total) or self._is_other(r, known))
+            ):
+                if not have:
+                    raise _status_error(code, where)
                 self._begin({})  # not the rest of what we have
                 return self._more(url, where)
-            if code not in (200, 206): raise _status_error(code, where)
-            if total and total > self.most: raise self._too_long(where, f"has {_size(total)}")
+            if code not in (200, 206):
+                raise _status_error(code, where)
+            if total and total > self.most:
+                raise self._too_long(where, f"has {_size(total)}")
             if code == 200:
                 have, tag = 0, r.headers.get("ETag", "")
                 self._begin({"same": tag if tag.startswith('"') else r.headers.get("Last-Modified"), "total": total})
-            if total: _room(self.part.parent, total - have, f"the download of {where}")
+            if total:
+                _room(self.part.parent, total - have, f"the download of {where}")
             self._write(r, have, total, where)
-        if total and self._have() != total: raise requests.ConnectionError("cut off")
+        if total and self._have() != total:
+            raise requests.ConnectionError("cut off")
 
     def _range(self, r) -> tuple[int | None, int | None]:
         "First byte and size of the whole, as the answer says."
-        if m := re.fullmatch(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", r.headers.get("Content-Range", "")): return int(m[1]) if m[1] else None, int(m[2]) if m[2] != "*" else None
+        if m := re.fullmatch(
+            r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", r.headers.get("Content-Range", "")
+        ):
+            return int(m[1]) if m[1] else None, int(m[2]) if m[2] != "*" else None
         length = r.headers.get("Content-Length", "")
         return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) and r.status_code == 200 else None
 
@@ -656,26 +911,35 @@ class Resuming:
             with open(self.part, "ab") as out:
                 for chunk in r.raw.stream(1 << 16, decode_content=False):
                     written += len(chunk)
-                    if written > self.most: raise self._too_long(where, "sends more, and doesn't say how much it has")
-                    if total is None: self._leave_room(len(chunk))
+                    if written > self.most:
+                        raise self._too_long(where, "sends more, and doesn't say how much it has")
+                    if total is None:
+                        self._leave_room(len(chunk))
                     out.write(chunk)
                     bar.update(len(chunk))
                 out.flush()
                 os.fsync(out.fileno())
-        finally: bar.close()
+        finally:
+            bar.close()
 
     def _too_long(self, where, why) -> FetchError:
-        for file in (self.part, self.note): file.unlink(missing_ok=True)
-        return FetchError(f"{where} is not downloaded: it {why}, and {_size(self.most)} are the limit",
-                          "check the address; if it is right, raise limits.archive, or " + BY_HAND)
+        for file in (self.part, self.note):
+            file.unlink(missing_ok=True)
+        return FetchError(
+            f"{where} is not downloaded: it {why}, and {_size(self.most)} are the limit",
+            "check the address; if it is right, raise limits.archive, or " + BY_HAND,
+        )
 
     def _leave_room(self, more):
         "Stop a download of unknown length before it takes the last of the disk, which other programs need."
         disk = shutil.disk_usage(self.part.parent)
         if disk.free - more < min(500 * 10**6, disk.total // 20):
-            raise FetchError(f"the disk is full: downloading in {self.part.parent} stopped, which didn't say how much it "
-                             f"needs; {_size(disk.free)} are free",
-                             "make room or give another folder with to=, and start again: what was downloaded is kept", keep=True)
+            raise FetchError(
+                f"the disk is full: downloading in {self.part.parent} stopped, which didn't say how much it "
+                f"needs; {_size(disk.free)} are free",
+                "make room or give another folder with to=, and start again: what was downloaded is kept",
+                keep=True,
+            )
 
     @contextmanager
     def _asked(self, url, headers, where):
@@ -689,27 +953,39 @@ class Resuming:
                 auth = self.auth if at_home else _elsewhere(url, first)
                 try:
                     r = session.get(url, auth=auth, **how)
-                    if r.is_redirect: url = urljoin(url, requests.utils.requote_uri(session.get_redirect_target(r)))
+                    if r.is_redirect:
+                        url = urljoin(url, requests.utils.requote_uri(session.get_redirect_target(r)))
                     _ = urlsplit(url).port  # raises where it is none
-                except requests.RequestException: raise
-                except ValueError: raise FetchError(f"{where} redirects to an address that can't be understood", "check the address: open it in a browser") from None
+                except requests.RequestException:
+                    raise
+                except ValueError:
+                    raise FetchError(
+                        f"{where} redirects to an address that can't be understood",
+                        "check the address: open it in a browser",
+                    ) from None
                 with r:
                     if not r.is_redirect:
                         yield r
                         return
                 if not url.startswith(("https:", "http:")):
-                    raise FetchError(f"{where} redirects to an address that is neither https nor http", "check the address: open it in a browser")
+                    raise FetchError(
+                        f"{where} redirects to an address that is neither https nor http",
+                        "check the address: open it in a browser",
+                    )
                 if secure and url.startswith("http:") and not self.checked:
-                    raise FetchError(f"{where} redirects to an address without encryption",
-                                     "give the checksum (sha256), which makes that safe")
+                    raise FetchError(
+                        f"{where} redirects to an address without encryption",
+                        "give the checksum (sha256), which makes that safe",
+                    )
                 secure = secure or url.startswith("https:")
                 at_home = at_home and not session.should_strip_auth(first, url)
         raise requests.TooManyRedirects("too many hops")
 
-
+# %% ../nbs/api/20_fetch.ipynb #c020-9
 def sha256_of(path: str | os.PathLike) -> str:
     "The sha256 of a file."
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 # %% ../nbs/api/20_fetch.ipynb #c022
 def _split(url: str) -> tuple[str, tuple[str, str] | None]:  # the address without credentials, and those
@@ -717,31 +993,50 @@ def _split(url: str) -> tuple[str, tuple[str, str] | None]:  # the address witho
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises where it is no number
-    except ValueError: raise FetchError("the address can't be understood", "write it as https://host/path/archive.zip") from None
-    if parts.scheme not in ("http", "https"): raise FetchError(f"{public_url(url)}: downloads go by https and http, not by {parts.scheme}", "download the archive by other means and give its path")
-    if not parts.hostname: raise FetchError(f"{public_url(url)} names no host", "write it as https://host/path/archive.zip")
+    except ValueError:
+        raise FetchError("the address can't be understood", "write it as https://host/path/archive.zip") from None
+    if parts.scheme not in ("http", "https"):
+        raise FetchError(
+            f"{public_url(url)}: downloads go by https and http, not by {parts.scheme}",
+            "download the archive by other means and give its path",
+        )
+    if not parts.hostname:
+        raise FetchError(f"{public_url(url)} names no host", "write it as https://host/path/archive.zip")
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")), auth
 
-
+# %% ../nbs/api/20_fetch.ipynb #c022-1
 def _wanted(sha256: str | None) -> str | None:
     "A checksum as it is compared."
-    if sha256 is None: return None
+    if sha256 is None:
+        return None
     wanted = sha256.strip().lower().removeprefix("sha256:")
-    if not re.fullmatch("[0-9a-f]{64}", wanted): raise FetchError(f"{_show(sha256)} is no sha256", "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it")
+    if not re.fullmatch("[0-9a-f]{64}", wanted):
+        raise FetchError(
+            f"{_show(sha256)} is no sha256", "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it"
+        )
     return wanted
 
-
+# %% ../nbs/api/20_fetch.ipynb #c022-2
 def _compare(found: str, wanted: str | None, source: str, then: str):
     "Stop at a wrong checksum; say the checksum where none was given."
-    if wanted is None: _say(f"sha256 of {source}: {found}\nIt was not compared with anything. If the publisher names the same, give it next time: --sha256 {found}")
-    elif found != wanted: raise FetchError(f"{source} has another checksum than expected: {found} instead of {wanted}", f"{then}; if it is still another, the publisher changed the file, or it is not theirs: ask them")
+    if wanted is None:
+        _say(
+            f"sha256 of {source}: {found}\nIt was not compared with anything. If the publisher names the same, give it next time: --sha256 {found}"
+        )
+    elif found != wanted:
+        raise FetchError(
+            f"{source} has another checksum than expected: {found} instead of {wanted}",
+            f"{then}; if it is still another, the publisher changed the file, or it is not theirs: ask them",
+        )
 
-
+# %% ../nbs/api/20_fetch.ipynb #c022-3
 def _download(url: str, nest: Path, sha256: str | None, **how) -> tuple[Path, str]:  # the file, its sha256
     "Download into a hidden folder."
-    try: import pooch
-    except ImportError: raise FetchError("the package pooch is missing", "install it: pip install 'xraypneu[team]'") from None
+    try:
+        import pooch
+    except ImportError:
+        raise FetchError("the package pooch is missing", "install it: pip install 'xraypneu[team]'") from None
 
     address, auth = _split(url)
     name = re.sub(r"[^\w.-]", "_", unquote(urlsplit(address).path).rpartition("/")[2]).lstrip(".")[-100:] or "archive"
@@ -750,29 +1045,38 @@ def _download(url: str, nest: Path, sha256: str | None, **how) -> tuple[Path, st
     log = pooch.get_logger()
     level, wrong = log.level, False
     log.setLevel(logging.WARNING)
-    try: pooch.retrieve(address, sha256, name, folder, downloader=get)
-    except ValueError: wrong = True  # pooch has removed it
-    except OSError as e: raise _os_error(e, "downloading", folder) from None
-    finally: log.setLevel(level)
-    if wrong: _compare(get.sha256, sha256, public_url(url), "what was downloaded is removed: try again")
-    if not get.sha256: _say(f"{public_url(url)} was downloaded before: unpacking that")
+    try:
+        pooch.retrieve(address, sha256, name, folder, downloader=get)
+    except ValueError:
+        wrong = True  # pooch has removed it
+    except OSError as e:
+        raise _os_error(e, "downloading", folder) from None
+    finally:
+        log.setLevel(level)
+    if wrong:
+        _compare(get.sha256, sha256, public_url(url), "what was downloaded is removed: try again")
+    if not get.sha256:
+        _say(f"{public_url(url)} was downloaded before: unpacking that")
     return folder / name, get.sha256 or sha256_of(folder / name)
 
-
+# %% ../nbs/api/20_fetch.ipynb #c022-4
 @contextmanager
 def _nest(to: Path) -> Iterator[Path]:
     "A hidden folder beside the target for what is downloaded: gone when all went well, else with what the next attempt can use."
     nest = to.with_name(f".{to.name}.download")
-    for left in nest.glob("*/tmp*"): left.unlink()  # pooch's, of a killed download
+    for left in nest.glob("*/tmp*"):
+        left.unlink()  # pooch's, of a killed download
     try:
         yield nest
         shutil.rmtree(nest, ignore_errors=True)
     finally:
         for folder in [*nest.glob("*"), nest]:
-            try: folder.rmdir()
-            except OSError: pass  # something to go on from, or none was made
+            try:
+                folder.rmdir()
+            except OSError:
+                pass  # something to go on from, or none was made
 
-
+# %% ../nbs/api/20_fetch.ipynb #c022-5
 def fetch_url(
     url: str | os.PathLike,  # http, https, or the path of an archive; user:password@ is used and never shown
     to: str | os.PathLike = "data/chest_xray",  # the data set's folder
@@ -787,29 +1091,40 @@ def fetch_url(
     "Get an archive, check it, unpack it safely and put the data set in it in its place. Raises `FetchError`."
     url, wanted, to = os.fspath(url), _wanted(sha256), _target(to, force)
     remote = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url)
-    if remote: _split(url)
-    elif not os.path.isfile(os.path.expanduser(url)): raise FetchError(f"there is no file {url.rpartition('@')[2]}", "give the path of an archive, or an address that begins with https://")
+    if remote:
+        _split(url)
+    elif not os.path.isfile(os.path.expanduser(url)):
+        raise FetchError(
+            f"there is no file {url.rpartition('@')[2]}",
+            "give the path of an archive, or an address that begins with https://",
+        )
     with _alone(to):
-        if not remote: return _from_file(Path(os.path.expanduser(url)), to, wanted, force, progress, limits)
+        if not remote:
+            return _from_file(Path(os.path.expanduser(url)), to, wanted, force, progress, limits)
         with _nest(to) as nest:
             source = public_url(url)
-            archive, found = _download(url, nest, wanted, timeout=timeout, retries=retries, wait=wait, progress=progress, most=limits.archive)
+            archive, found = _download(
+                url, nest, wanted, timeout=timeout, retries=retries, wait=wait, progress=progress, most=limits.archive
+            )
             _compare(found, wanted, source, "get it again")
-            try: return _place(to, force, source, found, lambda tree: unpack(archive, tree, limits, progress))
+            try:
+                return _place(to, force, source, found, lambda tree: unpack(archive, tree, limits, progress))
             except FetchError as e:
-                if not e.keep: archive.unlink()
+                if not e.keep:
+                    archive.unlink()
                 raise
 
-
+# %% ../nbs/api/20_fetch.ipynb #c022-6
 def _from_file(archive, to, wanted, force, progress, limits):
     found = sha256_of(archive)
-    if wanted: _compare(found, wanted, str(archive), "get it again")
+    if wanted:
+        _compare(found, wanted, str(archive), "get it again")
     return _place(to, force, str(archive), found, lambda tree: unpack(archive, tree, limits, progress))
 
 # %% ../nbs/api/20_fetch.ipynb #c025
 _TOKEN = "make a token on kaggle.com (Settings, API) and put it into ~/.kaggle/access_token (chmod 600) or KAGGLE_API_TOKEN; without an account, "
 
-
+# %% ../nbs/api/20_fetch.ipynb #c025-1
 @contextmanager
 def _hub(cache: Path, timeout: float, limits: Limits) -> Iterator:
     "kagglehub with its cache in our folder, its words on stderr, our limits on archives and an end to its patience (it would wait for an answer for ever)."
@@ -817,25 +1132,37 @@ def _hub(cache: Path, timeout: float, limits: Limits) -> Iterator:
     os.environ["KAGGLEHUB_CACHE"] = str(cache)
     try:
         with redirect_stdout(sys.stderr):
-            try: import kagglehub
-            except ImportError: raise FetchError("the package kagglehub is missing", f"install it: pip install 'xraypneu[team]', or {BY_HAND}") from None
+            try:
+                import kagglehub
+            except ImportError:
+                raise FetchError(
+                    "the package kagglehub is missing", f"install it: pip install 'xraypneu[team]', or {BY_HAND}"
+                ) from None
             import requests
 
             for h in logging.getLogger("kagglehub").handlers:
-                if type(h) is logging.StreamHandler: h.stream = sys.stderr  # setStream would flush the old one, which may be closed
+                if type(h) is logging.StreamHandler:
+                    h.stream = sys.stderr  # setStream would flush the old one, which may be closed
             send = requests.Session.send
+
             def soon(self, request, **kwargs):
-                if kwargs.get("timeout") is None: kwargs["timeout"] = timeout
+                if kwargs.get("timeout") is None:
+                    kwargs["timeout"] = timeout
                 return send(patient(self, timeout), request, **kwargs)
+
             requests.Session.send = soon
             try:
-                with _unpacking(kagglehub, limits): yield kagglehub
-            finally: requests.Session.send = send
+                with _unpacking(kagglehub, limits):
+                    yield kagglehub
+            finally:
+                requests.Session.send = send
     finally:
-        if before is None: del os.environ["KAGGLEHUB_CACHE"]
-        else: os.environ["KAGGLEHUB_CACHE"] = before
+        if before is None:
+            del os.environ["KAGGLEHUB_CACHE"]
+        else:
+            os.environ["KAGGLEHUB_CACHE"] = before
 
-
+# %% ../nbs/api/20_fetch.ipynb #c025-2
 @contextmanager
 def _unpacking(kagglehub, limits: Limits) -> Iterator[None]:
     "Have kagglehub unpack as we do: anybody may put a data set on Kaggle, and its own way has no limits."
@@ -843,17 +1170,21 @@ def _unpacking(kagglehub, limits: Limits) -> Iterator[None]:
 
     def safely(archive, folder):
         shutil.rmtree(folder, ignore_errors=True)  # of a killed one
-        try: unpack(archive, folder, limits)
+        try:
+            unpack(archive, folder, limits)
         except FetchError as e:
-            if e.keep: raise
+            if e.keep:
+                raise
             raise FetchError(f"what came from Kaggle can't be used and is removed: {e.what}", e.hint) from None
 
     its_own = http_resolver._extract_archive
     http_resolver._extract_archive = safely
-    try: yield
-    finally: http_resolver._extract_archive = its_own
+    try:
+        yield
+    finally:
+        http_resolver._extract_archive = its_own
 
-
+# %% ../nbs/api/20_fetch.ipynb #c025-3
 def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchError, bool]:  # and whether it may pass
     "What an error of kagglehub means."
     import requests
@@ -861,16 +1192,46 @@ def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchErro
     response = getattr(e, "response", None)
     code = response.status_code if response is not None else None
     where = f"Kaggle's data set {dataset}"
-    if code == 401 or type(e).__name__ in ("UnauthenticatedError", "CredentialError"): return FetchError(f"Kaggle doesn't accept your credentials, or asks for some, for {dataset} (401)", _TOKEN + BY_HAND), False
-    if code == 403: return FetchError(f"Kaggle refuses access to {dataset} (403)", f"open kaggle.com/datasets/{dataset} in a browser and accept its terms if it asks; then {_TOKEN}{BY_HAND}"), False
-    if code == 404: return FetchError(f"there is no {where} (404)", "check the name, owner/name as in the address of its page; a private one needs a token of its owner"), False
-    if code: return FetchError(f"Kaggle answered {code} for {dataset}", "try later: the download goes on where it stopped. Or " + BY_HAND), code in _PASSING
-    if isinstance(e, requests.RequestException): return FetchError(f"{where} can't be downloaded: {_why(e, timeout)}", OFFLINE), True
-    if "credentials" in str(e).lower(): return FetchError("the file with your Kaggle credentials can't be read", "correct or delete ~/.kaggle/kaggle.json (or what KAGGLE_CONFIG_DIR names); " + _TOKEN + BY_HAND), False
-    if "archive" in str(e) or isinstance(e, (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError)) or type(e).__name__ == "DataCorruptionError": return FetchError(f"what came from Kaggle for {dataset} is damaged ({type(e).__name__}); it is removed", "try again, or " + BY_HAND), False
-    return FetchError(f"Kaggle's client failed for {dataset} ({type(e).__name__})", "update it (pip install --upgrade kagglehub), or " + BY_HAND), False
+    if code == 401 or type(e).__name__ in ("UnauthenticatedError", "CredentialError"):
+        return FetchError(
+            f"Kaggle doesn't accept your credentials, or asks for some, for {dataset} (401)", _TOKEN + BY_HAND
+        ), False
+    if code == 403:
+        return FetchError(
+            f"Kaggle refuses access to {dataset} (403)",
+            f"open kaggle.com/datasets/{dataset} in a browser and accept its terms if it asks; then {_TOKEN}{BY_HAND}",
+        ), False
+    if code == 404:
+        return FetchError(
+            f"there is no {where} (404)",
+            "check the name, owner/name as in the address of its page; a private one needs a token of its owner",
+        ), False
+    if code:
+        return FetchError(
+            f"Kaggle answered {code} for {dataset}", "try later: the download goes on where it stopped. Or " + BY_HAND
+        ), code in _PASSING
+    if isinstance(e, requests.RequestException):
+        return FetchError(f"{where} can't be downloaded: {_why(e, timeout)}", OFFLINE), True
+    if "credentials" in str(e).lower():
+        return FetchError(
+            "the file with your Kaggle credentials can't be read",
+            "correct or delete ~/.kaggle/kaggle.json (or what KAGGLE_CONFIG_DIR names); " + _TOKEN + BY_HAND,
+        ), False
+    if (
+        "archive" in str(e)
+        or isinstance(e, (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError))
+        or type(e).__name__ == "DataCorruptionError"
+    ):
+        return FetchError(
+            f"what came from Kaggle for {dataset} is damaged ({type(e).__name__}); it is removed",
+            "try again, or " + BY_HAND,
+        ), False
+    return FetchError(
+        f"Kaggle's client failed for {dataset} ({type(e).__name__})",
+        "update it (pip install --upgrade kagglehub), or " + BY_HAND,
+    ), False
 
-
+# %% ../nbs/api/20_fetch.ipynb #c025-4
 def fetch_kaggle(
     dataset: str = KAGGLE,  # owner/name or owner/name/versions/2
     to: str | os.PathLike = "data/chest_xray",  # the data set's folder
@@ -881,31 +1242,41 @@ def fetch_kaggle(
     limits: Limits = Limits(),  # of what it may unpack to
 ) -> Fetched:
     "Download a data set with Kaggle's client and put it in its place. Raises `FetchError`."
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", dataset, re.ASCII): raise FetchError(f"{_show(dataset)} is no name of a Kaggle data set", f"write owner/name, as in {KAGGLE}")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", dataset, re.ASCII):
+        raise FetchError(f"{_show(dataset)} is no name of a Kaggle data set", f"write owner/name, as in {KAGGLE}")
     to = _target(to, force)
     with _alone(to):
         cache = to.with_name(f".{to.name}.kaggle")
         folder = _from_kaggle(dataset, cache, to, timeout, retries, wait, limits)
         version = m[1] if (m := re.search(r"/versions/(\d+)$", folder.as_posix())) else ""
         source = f"Kaggle's data set {dataset.split('/versions/')[0]}" + f", version {version}" * bool(version)
-        fill = lambda tree: os.rename(folder, tree) if folder.is_relative_to(cache) else shutil.copytree(folder, tree)  # on Kaggle itself it is mounted elsewhere
-        try: return _place(to, force, source, None, fill)
-        finally: shutil.rmtree(cache, ignore_errors=True)
+        fill = lambda tree: (
+            os.rename(folder, tree) if folder.is_relative_to(cache) else shutil.copytree(folder, tree)
+        )  # on Kaggle itself it is mounted elsewhere
+        try:
+            return _place(to, force, source, None, fill)
+        finally:
+            shutil.rmtree(cache, ignore_errors=True)
 
-
+# %% ../nbs/api/20_fetch.ipynb #c025-5
 def _from_kaggle(dataset, cache, to, timeout, retries, wait, limits) -> Path:
     "The folder that kagglehub unpacked."
     for attempt in range(retries + 1):
         try:
-            with _hub(cache, timeout, limits) as hub: return Path(hub.dataset_download(dataset))
+            with _hub(cache, timeout, limits) as hub:
+                return Path(hub.dataset_download(dataset))
         except FetchError as e:
-            if not e.keep: shutil.rmtree(cache, ignore_errors=True)
+            if not e.keep:
+                shutil.rmtree(cache, ignore_errors=True)
             raise
         except Exception as e:  # its own classes, those of requests and of zipfile
-            if isinstance(e, OSError) and e.errno in DISK_FULL: raise _os_error(e, "the download from Kaggle", to.parent) from None
+            if isinstance(e, OSError) and e.errno in DISK_FULL:
+                raise _os_error(e, "the download from Kaggle", to.parent) from None
             error, passing = _kaggle_error(e, dataset, timeout)
-            if "removed" in error.what: shutil.rmtree(cache, ignore_errors=True)
+            if "removed" in error.what:
+                shutil.rmtree(cache, ignore_errors=True)
             if not passing or attempt == retries:
-                if cache.is_dir() and not any(p.is_file() for p in cache.rglob("*")): shutil.rmtree(cache, ignore_errors=True)
+                if cache.is_dir() and not any(p.is_file() for p in cache.rglob("*")):
+                    shutil.rmtree(cache, ignore_errors=True)
                 raise error from None
             time.sleep(min(30, wait * 2**attempt))

@@ -44,14 +44,16 @@ def explained(
     if e.errno in DISK_FULL:
         wants = "" if needed is None else f" {needed:,} bytes were to be written,"
         free = next((shutil.disk_usage(p).free for p in (path, *path.parents) if p.exists()), 0)
-        why = f"{e.strerror}:{wants} {free:,} bytes are free. What was there before is unchanged. Make room, then repeat"
+        why = (
+            f"{e.strerror}:{wants} {free:,} bytes are free. What was there before is unchanged. Make room, then repeat"
+        )
     elif e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         why = f"{e.strerror}: this user can't write there. Change the folder's owner or mode, or name another folder"
     else:
         return e
     return OSError(e.errno, why, str(path))
 
-
+# %% ../nbs/api/00_files.ipynb #c007a-1
 def flush_folder(folder: str | os.PathLike[str]) -> None:
     "Flush names in a folder to the disk, where the system can."
     try:
@@ -61,7 +63,8 @@ def flush_folder(folder: str | os.PathLike[str]) -> None:
     try:
         os.fsync(fd)
     except OSError as e:  # a network file system that doesn't know how
-        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF): raise
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
     finally:
         os.close(fd)
 
@@ -71,12 +74,15 @@ _swept: set[Path] = set()  # folders where this program has looked for leftovers
 
 def _sweep(folder: Path) -> None:
     "Remove temporary files of killed programs, once in each folder: large folders take time to read."
-    if folder in _swept: return
+    if folder in _swept:
+        return
     _swept.add(folder)
     for left in folder.glob(".*.tmp"):
-        if not re.fullmatch(r"\..+\.[0-9a-f]{12}\.tmp", left.name): continue  # not ours
+        if not re.fullmatch(r"\..+\.[0-9a-f]{12}\.tmp", left.name):
+            continue  # not ours
         with suppress(OSError):  # another program swept it
-            if time.time() - left.stat().st_mtime > _STALE: left.unlink()
+            if time.time() - left.stat().st_mtime > _STALE:
+                left.unlink()
 
 
 def _is_about(e: OSError, *paths: Path) -> bool:
@@ -84,7 +90,7 @@ def _is_about(e: OSError, *paths: Path) -> bool:
     above = {str(p) for path in paths for p in (path, *path.parents)}
     return e.errno in DISK_FULL or e.filename is None or str(e.filename) in above
 
-
+# %% ../nbs/api/00_files.ipynb #c008-1
 @contextmanager
 def writing(
     path: str | os.PathLike[str],  # its folder is made
@@ -101,23 +107,27 @@ def writing(
         with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, private), "wb") as out:
             yield out
             out.flush()
-            if mode is not None: os.chmod(tmp, mode)
+            if mode is not None:
+                os.chmod(tmp, mode)
             os.fsync(out.fileno())
         os.replace(tmp, path)
         flush_folder(path.parent)
     except BaseException as e:
-        with suppress(OSError): tmp.unlink()
-        if isinstance(e, OSError) and _is_about(e, tmp, path): raise explained(e, path, needed) from None
+        with suppress(OSError):
+            tmp.unlink()
+        if isinstance(e, OSError) and _is_about(e, tmp, path):
+            raise explained(e, path, needed) from None
         raise
 
-
+# %% ../nbs/api/00_files.ipynb #c008-2
 def write_file(
     path: str | os.PathLike[str],  # its folder is made
     content: str | bytes,  # text is written as UTF-8
 ) -> Path:  # the file
     "Write a file in one step. Raises `OSError`."
     data = content.encode() if isinstance(content, str) else content
-    with writing(path, len(data)) as out: out.write(data)
+    with writing(path, len(data)) as out:
+        out.write(data)
     return Path(path)
 
 # %% ../nbs/api/00_files.ipynb #c011
@@ -137,7 +147,7 @@ def _temporary(folder: Path) -> Path:
     "A new folder beside `folder`."
     return Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
 
-
+# %% ../nbs/api/00_files.ipynb #c011-1
 def _discard(old: Path, folder: Path) -> None:
     "Delete the old folder, under a name that nobody takes for it."
     with suppress(OSError):  # what stays is tried again next time
@@ -168,13 +178,16 @@ def _recover(folder: Path) -> None:
         _discard(old, folder) if folder.exists() else os.rename(old, folder)
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.new-*"):
         with suppress(OSError):  # another program is faster
-            if time.time() - max(p.stat().st_mtime for p in [left, *left.iterdir()]) <= _STALE: continue
+            if time.time() - max(p.stat().st_mtime for p in [left, *left.iterdir()]) <= _STALE:
+                continue
             fd = _locked(left)
-            if fd is None and os.name == "posix": continue
+            if fd is None and os.name == "posix":
+                continue
             shutil.rmtree(left, ignore_errors=True)
-            if fd is not None: os.close(fd)
+            if fd is not None:
+                os.close(fd)
 
-
+# %% ../nbs/api/00_files.ipynb #c011a-1
 def _flush_tree(folder: Path) -> None:
     "Flush all files of a folder to the disk."
     files = [Path(here, name) for here, _, names in os.walk(folder) for name in names]
@@ -182,9 +195,12 @@ def _flush_tree(folder: Path) -> None:
         os.sync()  # thousands of single flushes take minutes on a slow disk
         return
     for file in files:
-        if file.is_symlink(): continue
-        with open(file, "rb") as f: os.fsync(f.fileno())
-    for here, _, _ in os.walk(folder): flush_folder(here)
+        if file.is_symlink():
+            continue
+        with open(file, "rb") as f:
+            os.fsync(f.fileno())
+    for here, _, _ in os.walk(folder):
+        flush_folder(here)
 
 
 _MANY = 100  # files from which one flush of everything is faster
@@ -195,12 +211,14 @@ def _exchange(new: Path, folder: Path) -> None:
     old = previous(folder)
     new.chmod(stat.S_IMODE(folder.stat().st_mode) if folder.exists() else 0o755)
     _flush_tree(new)
-    if folder.exists(): os.rename(folder, old)
+    if folder.exists():
+        os.rename(folder, old)
     os.rename(new, folder)
     flush_folder(folder.parent)
-    if old.exists(): _discard(old, folder)
+    if old.exists():
+        _discard(old, folder)
 
-
+# %% ../nbs/api/00_files.ipynb #c011b-1
 @contextmanager
 def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     "A temporary folder that takes the place of `folder`, with its mode, if the block ends well."
@@ -214,9 +232,13 @@ def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
         yield new
         _exchange(new, folder)
     except BaseException as e:
-        if new: shutil.rmtree(new, ignore_errors=True)
-        if new and old.exists() and not folder.exists(): os.rename(old, folder)
-        if isinstance(e, OSError) and (e.errno in DISK_FULL or not new): raise explained(e, folder) from None
+        if new:
+            shutil.rmtree(new, ignore_errors=True)
+        if new and old.exists() and not folder.exists():
+            os.rename(old, folder)
+        if isinstance(e, OSError) and (e.errno in DISK_FULL or not new):
+            raise explained(e, folder) from None
         raise
     finally:
-        if lock is not None: os.close(lock)
+        if lock is not None:
+            os.close(lock)

@@ -57,16 +57,22 @@ def _hosts(text):
 
 
 def _proxies(text):
-    try: return frozenset(str(ipaddress.ip_address(name)) for name in _names(text))
-    except ValueError: raise ValueError("IP addresses, comma-separated, no names and no networks") from None
+    try:
+        return frozenset(str(ipaddress.ip_address(name)) for name in _names(text))
+    except ValueError:
+        raise ValueError("IP addresses, comma-separated, no names and no networks") from None
 
-
+# %% ../nbs/api/27_guard.ipynb #c005-1
 def _number(kind, words):
     "What reads a positive number of a kind."
+
     def read(text):
-        try: value = kind(text)
-        except ValueError: raise ValueError(words) from None
-        if not 0 < value < 1e9: raise ValueError(words)  # NaN and infinity neither
+        try:
+            value = kind(text)
+        except ValueError:
+            raise ValueError(words) from None
+        if not 0 < value < 1e9:
+            raise ValueError(words)  # NaN and infinity neither
         return value
 
     return read
@@ -74,10 +80,11 @@ def _number(kind, words):
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
-
+# %% ../nbs/api/27_guard.ipynb #c005-2
 @dataclass(frozen=True)
 class Limits:
     "How much the server carries, and for whom."
+
     sessions: int = 50  # at once
     per_address: int = 10  # sessions of one client address at once
     hosts: frozenset = LOCAL_HOSTS  # names in the Host header that are answered; "*" is any
@@ -100,10 +107,12 @@ class Limits:
         for name, reader in read.items():
             text = env.get(f"XRAYPNEU_{name.upper()}", "").strip()
             try:
-                if text: values[name] = reader(text)
+                if text:
+                    values[name] = reader(text)
             except ValueError as e:
-                raise ValueError(f"XRAYPNEU_{name.upper()} is {text!r}, but must be {e}. Correct it, or unset it for "
-                                 "the default") from None
+                raise ValueError(
+                    f"XRAYPNEU_{name.upper()} is {text!r}, but must be {e}. Correct it, or unset it for the default"
+                ) from None
         return cls(**values)
 
     @property
@@ -111,7 +120,7 @@ class Limits:
         "Seconds between two looks at the sessions."
         return int(max(1, min(10, self.connect_s / 4, self.away_s / 4, self.busy_s / 4)))
 
-
+# %% ../nbs/api/27_guard.ipynb #c005-3
 LIMITS = Limits.from_environment()
 
 # %% ../nbs/api/27_guard.ipynb #c008
@@ -124,10 +133,13 @@ def client_address(
     address = peer
     if peer in proxies:
         others = [a.strip() for a in forwarded.split(",") if a.strip() not in proxies]
-        if others and is_valid_ip(others[-1]): address = others[-1]
-    if ":" not in address: return address
+        if others and is_valid_ip(others[-1]):
+            address = others[-1]
+    if ":" not in address:
+        return address
     ip = ipaddress.IPv6Address(address.partition("%")[0])
-    if ip.ipv4_mapped: return str(ip.ipv4_mapped)
+    if ip.ipv4_mapped:
+        return str(ip.ipv4_mapped)
     return str(ipaddress.IPv6Network((ip, 64), strict=False)) if not ip.is_loopback else str(ip)
 
 
@@ -144,23 +156,25 @@ def host_allowed(
     name = re.sub(r":\d+$", "", host.strip().lower()).rstrip(".")
     return "*" in allowed or name in allowed
 
-
+# %% ../nbs/api/27_guard.ipynb #c011-1
 def cross_site(
     method: str,  # GET, POST, ...
     headers,  # of the request
 ) -> bool:
     "Whether another site's page makes this request in a way other than a top-level navigation."
     site = headers.get("Sec-Fetch-Site", "")
-    if site in ("same-origin", "none"): return False
+    if site in ("same-origin", "none"):
+        return False
     if site:
         navigation = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
         return method not in ("GET", "HEAD") or not navigation
     host = headers.get("Host", "").lower()
-    if "Origin" in headers: return urlsplit(headers["Origin"].lower()).netloc != host
+    if "Origin" in headers:
+        return urlsplit(headers["Origin"].lower()).netloc != host
     foreign = "Referer" in headers and urlsplit(headers["Referer"].lower()).netloc != host
     return foreign and "text/html" not in headers.get("Accept", "")
 
-
+# %% ../nbs/api/27_guard.ipynb #c011-2
 def refusal(
     method: str,
     headers,  # of the request
@@ -168,11 +182,20 @@ def refusal(
 ):  # status, title, text; None: go on
     "Why a request is refused, if it is."
     if not host_allowed(headers.get("Host", ""), hosts):
-        return 403, "Unknown host name", ("This server does not answer to the host name in the address. "
-                                          "Whoever runs it can allow the name in XRAYPNEU_HOSTS.")
+        return (
+            403,
+            "Unknown host name",
+            (
+                "This server does not answer to the host name in the address. "
+                "Whoever runs it can allow the name in XRAYPNEU_HOSTS."
+            ),
+        )
     if cross_site(method, headers):
-        return 403, "Cross-site request", ("Another site's page may link to this page, but not load or embed it. "
-                                           "Open its address directly.")
+        return (
+            403,
+            "Cross-site request",
+            ("Another site's page may link to this page, but not load or embed it. Open its address directly."),
+        )
     if "prefetch" in headers.get("Sec-Purpose", headers.get("Purpose", "")):
         return 503, "No prefetching", "A session starts when the page is opened, not before."
     return None
@@ -194,22 +217,32 @@ def message_page(
 # %% ../nbs/api/27_guard.ipynb #c018
 class _Request(HTTPMessageDelegate):
     "One request on its way to the application."
+
     def __init__(self, server, server_conn, request_conn, delegate):
         self.server, self.server_conn, self.request_conn, self.delegate = server, server_conn, request_conn, delegate
         self.refused = False
 
     def headers_received(self, start_line, headers):
         why = refusal(start_line.method, headers, LIMITS.hosts)
-        if why is None: return self.delegate.headers_received(start_line, headers)
+        if why is None:
+            return self.delegate.headers_received(start_line, headers)
         self.refused = True
         status, title, text = why
         address = _address_of(self.request_conn.context, headers)
         _log.warning("%d %s: %s from %s", status, title, start_line.method[:10], address)
         body = message_page(title, text).encode()
-        answer = HTTPHeaders({"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(body)),
-                              "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-                              "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Connection": "close"})
-        if start_line.method == "HEAD": body = b""
+        answer = HTTPHeaders(
+            {
+                "Content-Type": "text/html; charset=utf-8",
+                "Content-Length": str(len(body)),
+                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+                "X-Content-Type-Options": "nosniff",
+                "Cache-Control": "no-store",
+                "Connection": "close",
+            }
+        )
+        if start_line.method == "HEAD":
+            body = b""
         self.request_conn.write_headers(ResponseStartLine("HTTP/1.1", status, title), answer, body)
         self.request_conn.finish()
 
@@ -218,14 +251,17 @@ class _Request(HTTPMessageDelegate):
 
     def finish(self):
         self.server.arrived(self.server_conn)
-        if not self.refused: self.delegate.finish()
+        if not self.refused:
+            self.delegate.finish()
 
     def on_connection_close(self):
-        if not self.refused: self.delegate.on_connection_close()
+        if not self.refused:
+            self.delegate.on_connection_close()
 
 # %% ../nbs/api/27_guard.ipynb #c019
 class GuardedServer(HTTPServer):
     "tornado's server with short waits, a bound on connections, and a look at each request's headers."
+
     CONNECTIONS, PER_ADDRESS = 512, 96  # that have not become websockets, which are bounded by the sessions
 
     def initialize(self, request_callback, **kw):
@@ -237,8 +273,10 @@ class GuardedServer(HTTPServer):
     def handle_stream(self, stream, address):
         peer = address[0] if address else ""
         mine = [s for s, p in self._open.items() if p == peer]
-        if len(mine) >= self.PER_ADDRESS and peer not in LIMITS.proxies: self._make_room(mine)
-        elif len(self._open) >= self.CONNECTIONS: self._make_room(list(self._open))
+        if len(mine) >= self.PER_ADDRESS and peer not in LIMITS.proxies:
+            self._make_room(mine)
+        elif len(self._open) >= self.CONNECTIONS:
+            self._make_room(list(self._open))
         self._open[stream] = self._incomplete[stream] = peer
         super().handle_stream(stream, address)
 
@@ -254,7 +292,8 @@ class GuardedServer(HTTPServer):
 
     def start_request(self, server_conn, request_conn):
         stream = server_conn.stream
-        if stream in self._open: self._incomplete[stream] = self._open[stream]
+        if stream in self._open:
+            self._incomplete[stream] = self._open[stream]
         return _Request(self, server_conn, request_conn, super().start_request(server_conn, request_conn))
 
     def arrived(self, server_conn):
@@ -275,54 +314,71 @@ MAX_JSON = {"header": 4096, "parent_header": 4096, "metadata": 4096, "content": 
 MAX_CONTAINERS = 4096  # objects and lists in a content: two for each of a thousand buffers, and some
 _WORD = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
-
+# %% ../nbs/api/27_guard.ipynb #c023-1
 def split_message(
     data: bytes,  # a binary websocket message
 ) -> list:  # channel and parts, bytes
     "The parts of a v1 message; ValueError where its offsets don't fit it."
-    if not isinstance(data, bytes) or len(data) < 8: raise ValueError("not a binary message")
+    if not isinstance(data, bytes) or len(data) < 8:
+        raise ValueError("not a binary message")
     count = int.from_bytes(data[:8], "little")
-    if not 6 <= count <= MAX_PARTS or 8 * (count + 1) > len(data): raise ValueError("impossible number of parts")
+    if not 6 <= count <= MAX_PARTS or 8 * (count + 1) > len(data):
+        raise ValueError("impossible number of parts")
     ends = [int.from_bytes(data[8 * i : 8 * (i + 1)], "little") for i in range(1, count + 1)]
-    if ends[0] != 8 * (count + 1) or ends[-1] != len(data): raise ValueError("offsets that don't fit the message")
-    if any(a > b for a, b in zip(ends, ends[1:], strict=False)): raise ValueError("offsets in the wrong order")
+    if ends[0] != 8 * (count + 1) or ends[-1] != len(data):
+        raise ValueError("offsets that don't fit the message")
+    if any(a > b for a, b in zip(ends, ends[1:], strict=False)):
+        raise ValueError("offsets in the wrong order")
     return [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
 
 # %% ../nbs/api/27_guard.ipynb #c025
 def _json_part(name, part):
     "A part as a dict; ValueError where it is none, or too large."
-    if len(part) > MAX_JSON[name]: raise ValueError(f"{name} too large")
+    if len(part) > MAX_JSON[name]:
+        raise ValueError(f"{name} too large")
     # a hundred thousand lists in 262 kB cost a look at each object of this process, by Python's garbage collector
-    if part.count(b"[") + part.count(b"{") > MAX_CONTAINERS: raise ValueError(f"{name} of too many parts")
+    if part.count(b"[") + part.count(b"{") > MAX_CONTAINERS:
+        raise ValueError(f"{name} of too many parts")
     try:
         value = json.loads(part)
-    except (ValueError, RecursionError): raise ValueError(f"{name} is not JSON") from None
-    if not isinstance(value, dict): raise ValueError(f"{name} is not an object")
+    except (ValueError, RecursionError):
+        raise ValueError(f"{name} is not JSON") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is not an object")
     return value
 
 
 def _check_word(part, key):
-    if not isinstance(part.get(key), str) or not _WORD.fullmatch(part[key]): raise ValueError(f"bad {key}")
+    if not isinstance(part.get(key), str) or not _WORD.fullmatch(part[key]):
+        raise ValueError(f"bad {key}")
 
-
+# %% ../nbs/api/27_guard.ipynb #c025-1
 def read_message(
     data: bytes,  # a binary websocket message
 ) -> tuple:  # header and content, dicts
     "A message that may go on to a session's process; ValueError says what is wrong with any other."
     channel, *parts = split_message(data)
-    if channel not in (b"shell", b"control"): raise ValueError("unknown channel")
+    if channel not in (b"shell", b"control"):
+        raise ValueError("unknown channel")
     header, _, _, content = (_json_part(name, part) for name, part in zip(MAX_JSON, parts, strict=False))
-    for key in ("msg_id", "msg_type", "session"): _check_word(header, key)
-    if not isinstance(header.get("username", ""), str): raise ValueError("bad username")
-    if header["msg_type"] not in TYPES_IN: raise ValueError("this type of message is not allowed")
-    if channel == b"control" and header["msg_type"] != "kernel_info_request": raise ValueError("not for control")
-    if header.get("subshell_id"): raise ValueError("subshells are not allowed")
+    for key in ("msg_id", "msg_type", "session"):
+        _check_word(header, key)
+    if not isinstance(header.get("username", ""), str):
+        raise ValueError("bad username")
+    if header["msg_type"] not in TYPES_IN:
+        raise ValueError("this type of message is not allowed")
+    if channel == b"control" and header["msg_type"] != "kernel_info_request":
+        raise ValueError("not for control")
+    if header.get("subshell_id"):
+        raise ValueError("subshells are not allowed")
     if header["msg_type"] in ("comm_open", "comm_msg", "comm_close"):
         _check_word(content, "comm_id")
         data = content.get("data", {})
-        if not isinstance(data, dict): raise ValueError("bad data")
+        if not isinstance(data, dict):
+            raise ValueError("bad data")
         # the process would write any other method, of any length, into the log
-        if header["msg_type"] == "comm_msg" and data.get("method") not in METHODS: raise ValueError("unknown method")
+        if header["msg_type"] == "comm_msg" and data.get("method") not in METHODS:
+            raise ValueError("unknown method")
     if header["msg_type"] == "comm_open" and content.get("target_name") != "jupyter.widget.control":
         raise ValueError("only the widgets' control channel may be opened")
     return header, content
@@ -330,12 +386,14 @@ def read_message(
 # %% ../nbs/api/27_guard.ipynb #c028
 class Pace:
     "How many messages come from one client address, through all its sessions."
+
     def __init__(self, clock=time.monotonic):
         self.rate = max(Flow.RATE, 30 * LIMITS.per_address)  # a second; a page that uploads sends some 40
         self.clock, self.seen, self.tokens = clock, clock(), self.burst
 
     @property
-    def burst(self): return 10 * self.rate
+    def burst(self):
+        return 10 * self.rate
 
     def refill(self):
         now = self.clock()
@@ -346,11 +404,13 @@ class Pace:
         "ValueError where it is one message too many."
         self.refill()
         self.tokens -= 1
-        if self.tokens < 0: raise ValueError(f"more than {self.rate} messages a second from one address")
+        if self.tokens < 0:
+            raise ValueError(f"more than {self.rate} messages a second from one address")
 
-
+# %% ../nbs/api/27_guard.ipynb #c028-1
 class Flow:
     "How much one session has to deal with."
+
     IN_FLIGHT = 48_000_000  # bytes that the session has not dealt with
     MESSAGES = 1500  # of them
     RATE, BURST = 300, 3000  # messages a second; and at once
@@ -363,22 +423,30 @@ class Flow:
 
     def take(self, header, size):
         "A message goes to the session; ValueError where it is one too many."
-        if self.pace: self.pace.take()
+        if self.pace:
+            self.pace.take()
         now = self.clock()
         self.tokens = min(self.BURST, self.tokens + self.RATE * (now - self.seen)) - 1
         self.seen = now
         self.opened += header["msg_type"] == "comm_open"
-        if self.tokens < 0: raise ValueError(f"more than {self.RATE} messages a second")
-        if self.opened > self.OPENED: raise ValueError("too many channels opened")
-        if header["msg_id"] in self.waiting: raise ValueError("msg_id used twice")
+        if self.tokens < 0:
+            raise ValueError(f"more than {self.RATE} messages a second")
+        if self.opened > self.OPENED:
+            raise ValueError("too many channels opened")
+        if header["msg_id"] in self.waiting:
+            raise ValueError("msg_id used twice")
         self.waiting[header["msg_id"]] = size, now
         self.bytes_in += size
-        if not self._full(): return
+        if not self._full():
+            return
         # what a lost socket has left behind is forgotten
-        for msg_id in [k for k, (_, at) in self.waiting.items() if now - at > 2 * LIMITS.busy_s]: self.done(msg_id)
-        if self._full(): raise ValueError("more than the session can take")
+        for msg_id in [k for k, (_, at) in self.waiting.items() if now - at > 2 * LIMITS.busy_s]:
+            self.done(msg_id)
+        if self._full():
+            raise ValueError("more than the session can take")
 
-    def _full(self): return len(self.waiting) > self.MESSAGES or self.bytes_in > self.IN_FLIGHT
+    def _full(self):
+        return len(self.waiting) > self.MESSAGES or self.bytes_in > self.IN_FLIGHT
 
     def done(self, msg_id):
         "The session has dealt with a message."
@@ -388,6 +456,7 @@ class Flow:
 @dataclass
 class _Session:
     "What the server knows of a session."
+
     address: str
     began: float = field(default_factory=time.monotonic)
     starting: bool = True
@@ -397,16 +466,18 @@ class _Session:
     flow: Flow = field(default_factory=Flow)
     sockets: set = field(default_factory=weakref.WeakSet)
 
-
+# %% ../nbs/api/27_guard.ipynb #c031-1
 class _Buffer(list):
     "Messages for a page that has lost its connection, up to a bound."
+
     SPACE = 16_000_000  # bytes
 
     def append(self, item):
         self.SPACE -= sum(len(part) for part in item[1])
-        if self.SPACE > 0: super().append(item)
+        if self.SPACE > 0:
+            super().append(item)
 
-
+# %% ../nbs/api/27_guard.ipynb #c031-2
 def turn_away(
     handler,  # of the request
     text: str,  # what the visitor should know
@@ -427,12 +498,15 @@ RENDER_S = 120  # seconds that a page may take to be complete
 
 def _trim():
     "glibc keeps what large messages took, unless it's told."
-    try: ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError): pass  # another C library
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        pass  # another C library
 
 # %% ../nbs/api/27_guard.ipynb #c033
 class _Endings(AsyncMappingKernelManager):
     "When a session must end."
+
     def __init__(self, **kw):
         super().__init__(**kw)
         self.sessions = {}  # kernel id: _Session
@@ -442,38 +516,46 @@ class _Endings(AsyncMappingKernelManager):
     def overdue(self, kernel_id):
         "Why a session must end now; empty: it may go on."
         kernel, session = self._kernels[kernel_id], self.sessions.get(kernel_id)
-        if session is None or session.starting: return ""
+        if session is None or session.starting:
+            return ""
         now, connections = time.monotonic(), self._kernel_connections.get(kernel_id, 0)
         quiet = (datetime.now(UTC) - kernel.last_activity).total_seconds()
         if kernel.execution_state == "busy" and quiet > LIMITS.busy_s:
             return f"one request has occupied it for {quiet:.0f} s"
         expected = session.served or session.began + RENDER_S
-        if not session.connected and now - expected > LIMITS.connect_s: return "nobody has connected to it"
+        if not session.connected and now - expected > LIMITS.connect_s:
+            return "nobody has connected to it"
         gone = session.left is not None and not connections
-        if gone and now - session.left > LIMITS.away_s: return "its page is gone"
+        if gone and now - session.left > LIMITS.away_s:
+            return "its page is gone"
         return ""
 
     def notify_connect(self, kernel_id):
         super().notify_connect(kernel_id)
         session = self.sessions.get(kernel_id)
-        if session: session.connected, session.left = True, None
+        if session:
+            session.connected, session.left = True, None
 
     def notify_disconnect(self, kernel_id):
         super().notify_disconnect(kernel_id)
-        if kernel_id in self.sessions: self.sessions[kernel_id].left = time.monotonic()
+        if kernel_id in self.sessions:
+            self.sessions[kernel_id].left = time.monotonic()
 
     def _check_kernel_id(self, kernel_id):
         "Jupyter's message, which goes into the log, quotes what was asked for."
-        if kernel_id not in self: raise HTTPError(404, "No such session")
+        if kernel_id not in self:
+            raise HTTPError(404, "No such session")
 
     def start_buffering(self, kernel_id, session_key, channels):
         "Jupyter's list of messages for a lost page has no bound; this one has."
         super().start_buffering(kernel_id, session_key, channels)
-        if kernel_id in self._kernel_buffers: self._kernel_buffers[kernel_id]["buffer"] = _Buffer()
+        if kernel_id in self._kernel_buffers:
+            self._kernel_buffers[kernel_id]["buffer"] = _Buffer()
 
 # %% ../nbs/api/27_guard.ipynb #c034
 class _Sweeping(_Endings):
     "Ends the sessions that must end."
+
     async def cull_kernels(self):
         "Called every `LIMITS.sweep_s` seconds; gives the memory of sessions that have ended back to the system."
         await super().cull_kernels()
@@ -485,25 +567,32 @@ class _Sweeping(_Endings):
     async def cull_kernel_if_idle(self, kernel_id):
         "Called for each session every `LIMITS.sweep_s` seconds."
         why = self.overdue(kernel_id)
-        if not why: return await super().cull_kernel_if_idle(kernel_id)
+        if not why:
+            return await super().cull_kernel_if_idle(kernel_id)
         _log.warning("Session ended: %s.", why)
         await ensure_async(self.shutdown_kernel(kernel_id, now=True))
 
 # %% ../nbs/api/27_guard.ipynb #c035
 class _Foldered(_Sweeping):
     "Systems clean their temporary folder of what nobody has touched for days: the connection files' folder goes too."
+
     def _have_folder(self):
-        try: found = os.lstat(self.connection_dir)
-        except FileNotFoundError: found = None
+        try:
+            found = os.lstat(self.connection_dir)
+        except FileNotFoundError:
+            found = None
         # somebody else may have made a folder of that name meanwhile
         ours = found and stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
-        if ours: return
+        if ours:
+            return
         self.connection_dir = tempfile.mkdtemp(prefix="voila_", dir=os.path.dirname(self.connection_dir))
-        if self.parent is not None: self.parent.connection_dir = self.connection_dir  # Voilà removes it when it ends
+        if self.parent is not None:
+            self.parent.connection_dir = self.connection_dir  # Voilà removes it when it ends
 
-
+# %% ../nbs/api/27_guard.ipynb #c035-1
 class _Turns(_Foldered):
     "As many sessions start at once as there are processors: those who come must not slow those who work."
+
     def __init__(self, **kw):
         super().__init__(**kw)
         self._turn = asyncio.Semaphore(max(2, os.cpu_count() or 1))
@@ -511,7 +600,8 @@ class _Turns(_Foldered):
     async def _next_turn(self, session):
         "Let the next session start when this one's page is complete, or after some seconds."
         until = time.monotonic() + TURN_S
-        while not session.served and time.monotonic() < until: await asyncio.sleep(0.05)
+        while not session.served and time.monotonic() < until:
+            await asyncio.sleep(0.05)
         self._turn.release()
 
 # %% ../nbs/api/27_guard.ipynb #c036
@@ -525,21 +615,28 @@ def _process_environment(
 
 # IPython would note each cell of each session in a file; the process's own log quotes what a page sends, and its
 # libraries write tracebacks to the server's log (tornado, when a process ends while it answers)
-_ARGUMENTS = ("--HistoryManager.enabled=False", "--IPKernelApp.log_level=CRITICAL",
-              "--IPKernelApp.exec_lines=import logging; logging.disable()")
+_ARGUMENTS = (
+    "--HistoryManager.enabled=False",
+    "--IPKernelApp.log_level=CRITICAL",
+    "--IPKernelApp.exec_lines=import logging; logging.disable()",
+)
 
-
+# %% ../nbs/api/27_guard.ipynb #c036-1
 class SessionProcess(ServerKernelManager):
     "Jupyter interrupts a process before it ends it: one that is still starting then writes a traceback into the log."
+
     async def _async_interrupt_kernel(self):
         "Nothing, or the end of one that would not hear any other message yet."
-        if self.execution_state in (None, "starting"): await self._async_kill_kernel()
+        if self.execution_state in (None, "starting"):
+            await self._async_kill_kernel()
 
-
+# %% ../nbs/api/27_guard.ipynb #c036-2
 class SessionManager(_Turns):
     "Starts and ends the sessions' processes, within `LIMITS`."
+
     @default("kernel_manager_class")
-    def _default_kernel_manager_class(self): return f"{__name__}.SessionProcess"
+    def _default_kernel_manager_class(self):
+        return f"{__name__}.SessionProcess"
 
     def admit(
         self,
@@ -547,20 +644,24 @@ class SessionManager(_Turns):
     ) -> str:  # the client's address
         "Turn the request away where the server, or the client's address, has all its sessions."
         self.sessions = {k: s for k, s in self.sessions.items() if s.starting or k in self}
-        if handler is None: return ""
+        if handler is None:
+            return ""
         address = _address_of(handler.request.connection.context, handler.request.headers)
         if len(self.sessions) >= LIMITS.sessions:
             turn_away(handler, "All sessions are in use. Come back in some minutes.")
         mine = sum(s.address == address for s in self.sessions.values())
         if mine >= LIMITS.per_address:
             _log.warning("%s has all its %d sessions. If it is a proxy, name it in XRAYPNEU_PROXIES.", address, mine)
-            turn_away(handler, f"Your address has {mine} sessions open already. "
-                               "Close one of those pages, then reload this one.")
+            turn_away(
+                handler,
+                f"Your address has {mine} sessions open already. Close one of those pages, then reload this one.",
+            )
         return address
 
     def _enter(self, address):
         "What the server will know of a new session; a pace is kept until it is whole again, or reopening would reset it."
-        for pace in self.paces.values(): pace.refill()
+        for pace in self.paces.values():
+            pace.refill()
         kept = {s.address for s in self.sessions.values()}
         self.paces = {a: p for a, p in self.paces.items() if a in kept or p.tokens < p.burst}
         return _Session(address, flow=Flow(pace=self.paces.setdefault(address, Pace())))
@@ -570,11 +671,13 @@ class SessionManager(_Turns):
         handler = CallContext.get(CallContext.JUPYTER_HANDLER)
         session = self._enter(self.admit(handler))
         self._have_folder()
-        if "env" in kw: kw["env"] = _process_environment(kw["env"])
+        if "env" in kw:
+            kw["env"] = _process_environment(kw["env"])
         kw["extra_arguments"] = [*kw.get("extra_arguments", ()), *_ARGUMENTS]
         kernel_id = kw.pop("kernel_id", None) or str(uuid.uuid4())
         self.sessions[kernel_id] = session
-        if handler is not None: handler.session_started = session
+        if handler is not None:
+            handler.session_started = session
         try:
             await self._turn.acquire()
             asyncio.get_running_loop().create_task(self._next_turn(session))
@@ -588,6 +691,7 @@ class SessionManager(_Turns):
 # %% ../nbs/api/27_guard.ipynb #c040
 class _Outgoing(ZMQChannelsWebsocketConnection):
     "What goes to the page: only what widgets need, and not more than it reads."
+
     UNREAD = 32_000_000  # bytes that the page has not read
     flow, unread, dropped = None, 0, False
 
@@ -596,38 +700,48 @@ class _Outgoing(ZMQChannelsWebsocketConnection):
         kind = json.loads(bytes(parts[1])).get("msg_type")
         if kind == "status" and json.loads(bytes(parts[4])).get("execution_state") == "idle":
             self.flow.done(json.loads(bytes(parts[2])).get("msg_id"))
-        if kind in TYPES_OUT and not self.dropped: super().handle_outgoing_message(stream, outgoing_msg)
+        if kind in TYPES_OUT and not self.dropped:
+            super().handle_outgoing_message(stream, outgoing_msg)
 
     def drop(self, why, code=1008):
         "Close the socket; the page may connect again."
-        if self.dropped: return
+        if self.dropped:
+            return
         self.dropped = True
         _log.warning("Websocket closed: %s.", why)
         socket = self.websocket_handler.ws_connection
         self.websocket_handler.close(code, why)
-        if self.unread and socket: socket.stream.close()  # the close frame would wait behind what is not read
+        if self.unread and socket:
+            socket.stream.close()  # the close frame would wait behind what is not read
 
     @property
-    def write_message(self): return self._write
+    def write_message(self):
+        return self._write
 
     def _write(self, message, binary=False):
-        if self.dropped: return
-        if self.unread > self.UNREAD: return self.drop("the page does not read what it asked for")
+        if self.dropped:
+            return
+        if self.unread > self.UNREAD:
+            return self.drop("the page does not read what it asked for")
         try:
             written = self.websocket_handler.write_message(message, binary)
-        except WebSocketClosedError: return
-        if written is None: return
+        except WebSocketClosedError:
+            return
+        if written is None:
+            return
         size = len(message)
         self.unread += size
         written.add_done_callback(lambda done: self._was_written(done, size))
 
     def _was_written(self, done, size):
         self.unread -= size
-        if not done.cancelled(): done.exception()  # the socket was closed meanwhile: nobody's error
+        if not done.cancelled():
+            done.exception()  # the socket was closed meanwhile: nobody's error
 
 # %% ../nbs/api/27_guard.ipynb #c041
 class GuardedConnection(_Outgoing):
     "A page's socket: what it may send, what it gets, and how much of both."
+
     SOCKETS = 2  # of one session: a page that reconnects has two for a moment
 
     async def prepare(self):
@@ -638,28 +752,37 @@ class GuardedConnection(_Outgoing):
         if headers.get("Upgrade", "").lower() != "websocket" or headers.get("Sec-WebSocket-Version") != "13":
             raise HTTPError(400, reason="Not a websocket")
         if PROTOCOL not in offered:
-            _log.warning("A websocket did not offer the subprotocol %s. If a proxy stands in front, "
-                         "it must pass the header Sec-WebSocket-Protocol", PROTOCOL)
+            _log.warning(
+                "A websocket did not offer the subprotocol %s. If a proxy stands in front, "
+                "it must pass the header Sec-WebSocket-Protocol",
+                PROTOCOL,
+            )
             raise HTTPError(400, reason="Websocket subprotocol missing")
-        if not _WORD.fullmatch(session_id): raise HTTPError(400, reason="Bad session_id")
+        if not _WORD.fullmatch(session_id):
+            raise HTTPError(400, reason="Bad session_id")
         session = self.multi_kernel_manager.sessions.get(self.kernel_id)
-        if session is None: raise HTTPError(404, reason="No such session")
-        if len(session.sockets) >= self.SOCKETS: raise HTTPError(503, reason="This session has its connections already")
+        if session is None:
+            raise HTTPError(404, reason="No such session")
+        if len(session.sockets) >= self.SOCKETS:
+            raise HTTPError(503, reason="This session has its connections already")
         session.sockets.add(handler)
         self.flow = session.flow
         await super().prepare()
 
     def disconnect(self):
         session = self.multi_kernel_manager.sessions.get(self.kernel_id)
-        if session: session.sockets.discard(self.websocket_handler)
+        if session:
+            session.sockets.discard(self.websocket_handler)
         return super().disconnect()
 
     def handle_incoming_message(self, incoming_msg):
-        if self.dropped or not self.channels: return
+        if self.dropped or not self.channels:
+            return
         try:
             header, _ = read_message(incoming_msg)
             self.flow.take(header, len(incoming_msg))
-        except ValueError as e: return self.drop(str(e))
+        except ValueError as e:
+            return self.drop(str(e))
         super().handle_incoming_message(incoming_msg)
 
 # %% ../nbs/api/27_guard.ipynb #c043
@@ -667,25 +790,30 @@ _QUERY = re.compile(r"\?[^\s'\"<>]*")
 _ROUTES = re.compile(r"/(login|logout|api/kernels/[0-9a-f-]{36}(/channels)?|voila/api/shutdown/[0-9a-f-]{36})?")
 _METHODS = "GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS"
 _REQUEST = re.compile(rf"\b({_METHODS}) ([^\s'\"?]+)")
-_QUOTED = re.compile(r"\buri='[^']*'|\buri=\"[^\"]*\""
-                     r"|: .* is not (?:a file|in root static directory)$|(?<=Not allowing login redirect to ).*", re.DOTALL)
+_QUOTED = re.compile(
+    r"\buri='[^']*'|\buri=\"[^\"]*\""
+    r"|: .* is not (?:a file|in root static directory)$|(?<=Not allowing login redirect to ).*",
+    re.DOTALL,
+)
 
 _SESSION = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):[\w.-]+", re.ASCII)  # kernel and session_id
 
 
 def _known(path):
     "A path of the page's own; whatever else a visitor asks for is not repeated."
-    if path.startswith(("/voila/static/", "/voila/labextensions/")): return "/".join(path.split("/", 3)[:3]) + "/..."
+    if path.startswith(("/voila/static/", "/voila/labextensions/")):
+        return "/".join(path.split("/", 3)[:3]) + "/..."
     return path if _ROUTES.fullmatch(path) else "(another path)"
 
-
+# %% ../nbs/api/27_guard.ipynb #c043-1
 def private_text(
     text: str,
     secrets=(),  # strings that must not appear
 ) -> str:
     "A line without queries, secrets and paths that a visitor made up."
     for secret in secrets:
-        for form in {secret, quote(secret), quote(secret, safe="")}: text = text.replace(form, "[secret]")
+        for form in {secret, quote(secret), quote(secret, safe="")}:
+            text = text.replace(form, "[secret]")
     text = _SESSION.sub(r"\1", _QUOTED.sub("", text))
     return _REQUEST.sub(lambda m: f"{m[1]} {_known(m[2])}", _QUERY.sub("?[...]", text))
 
@@ -700,10 +828,11 @@ def _places(kind, error, trace, secrets):
 # %% ../nbs/api/27_guard.ipynb #c044
 def _what_is_ours(made):
     "Of a record of tornado's or Jupyter's: words and numbers, but none of the values, which are a visitor's."
-    made.args = tuple(a if isinstance(a, (int, float)) or isinstance(a, str) and _REQUEST.match(a) else "[...]"
-                      for a in made.args)
+    made.args = tuple(
+        a if isinstance(a, (int, float)) or isinstance(a, str) and _REQUEST.match(a) else "[...]" for a in made.args
+    )
 
-
+# %% ../nbs/api/27_guard.ipynb #c044-1
 def private_logging(
     *secrets: str,  # that must not appear
 ):
@@ -713,23 +842,28 @@ def private_logging(
     def record(*args, **kw):
         made = make(*args, **kw)
         foreign = made.name.startswith("tornado") or made.name == "Voila" and made.levelno >= logging.WARNING
-        if foreign and isinstance(made.args, tuple): _what_is_ours(made)
-        try: made.msg, made.args = private_text(made.getMessage(), secrets), None
-        except Exception: made.msg, made.args = "a line that could not be formatted", None
+        if foreign and isinstance(made.args, tuple):
+            _what_is_ours(made)
+        try:
+            made.msg, made.args = private_text(made.getMessage(), secrets), None
+        except Exception:
+            made.msg, made.args = "a line that could not be formatted", None
         if isinstance(made.exc_info, tuple) and made.exc_info[0]:
             made.exc_text, made.exc_info = _places(*made.exc_info, secrets), None
         return made
 
     logging.setLogRecordFactory(record)
 
-
+# %% ../nbs/api/27_guard.ipynb #c044-2
 def log_request(
     handler,  # of a finished request
 ):
     "tornado's `log_function`: one line for a request that failed."
     status, request = handler.get_status(), handler.request
-    if hasattr(handler, "session_started"): handler.session_started.served = time.monotonic()
-    if status < 400: return
+    if hasattr(handler, "session_started"):
+        handler.session_started.served = time.monotonic()
+    if status < 400:
+        return
     address = _address_of(request.connection.context, request.headers)
     method = request.method if re.fullmatch(_METHODS, request.method) else "(another method)"
     _log.warning("%d %s %s from %s", status, method, _known(request.path), address)
@@ -737,45 +871,55 @@ def log_request(
 # %% ../nbs/api/27_guard.ipynb #c048
 def _more_files(wanted=16_384):
     "A session takes some 20 file descriptors of the server; the usual limit is 1,024."
-    try: import resource
-    except ImportError: return  # Windows
+    try:
+        import resource
+    except ImportError:
+        return  # Windows
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY: wanted = min(hard, wanted)
-    if soft < wanted: resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(hard, wanted)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _no_core():
     "A session's process that crashes must not leave a film in a core file."
-    try: import resource
-    except ImportError: return  # Windows
+    try:
+        import resource
+    except ImportError:
+        return  # Windows
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-
+# %% ../nbs/api/27_guard.ipynb #c048-1
 def _hang_up():
     "A closed terminal ends the server as SIGTERM does, so that its folder of connection files goes; nohup still holds."
-    if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL: return
+    if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:
+        return
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def be_init():
     "Go on in a child of this process, which passes signals on and takes away what ended sessions leave behind."
     server = os.fork()
-    if not server: return os.setpgid(0, 0)  # a terminal's Ctrl-C comes once, from the parent
+    if not server:
+        return os.setpgid(0, 0)  # a terminal's Ctrl-C comes once, from the parent
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(name, lambda number, _: os.kill(server, number))
     while True:
         pid, status = os.wait()
-        if pid != server: continue
+        if pid != server:
+            continue
         code = os.waitstatus_to_exitcode(status)
         os._exit(code if code >= 0 else 128 - code)
 
-
+# %% ../nbs/api/27_guard.ipynb #c048-2
 def install(
     c,  # the configuration of Voilà
     token: str = "",  # that the page asks for
 ):
     "Guard a Voilà server."
-    if os.getpid() == 1: be_init()  # a container's first process inherits orphans, and a server never looks at them
+    if os.getpid() == 1:
+        be_init()  # a container's first process inherits orphans, and a server never looks at them
     _more_files()
     _no_core()
     _hang_up()
@@ -794,7 +938,7 @@ def install(
     # a session that died has lost its films: it must not come back empty and hold a slot
     c.KernelRestarter.restart_limit = 0
 
-
+# %% ../nbs/api/27_guard.ipynb #c048-3
 def before_a_session(
     handler,  # of the request for the page
     notebook,

@@ -30,6 +30,7 @@ def printable(name) -> str:
 
 class ImageError(ValueError):
     "A picture that can't be used: `str(e)` is `name: what. hint`; `code` is a stable word for programs."
+
     def __init__(self, what, hint="", code="unreadable", name="image"):
         super().__init__(what, hint, code, name)
         self.what, self.hint, self.code, self.name = what, hint, code, printable(name)
@@ -38,26 +39,33 @@ class ImageError(ValueError):
         return f"{self.name}: {self.what}." + (f" {self.hint}" if self.hint else "")
 
 # %% ../nbs/api/01_image.ipynb #c009
-MAX_BYTES = 128_000_000   # of the file
-MAX_PIXELS = 64_000_000   # width x height, before decoding
-MAX_SIDE = 65_535         # width or height; JPEG and DICOM can't hold more
-MAX_SCANS = 100           # of a progressive JPEG
+MAX_BYTES = 128_000_000  # of the file
+MAX_PIXELS = 64_000_000  # width x height, before decoding
+MAX_SIDE = 65_535  # width or height; JPEG and DICOM can't hold more
+MAX_SCANS = 100  # of a progressive JPEG
 MAX_SCANNED = 1_000_000_000  # pixels of all scans of a progressive JPEG together
 MAX_WEBP_PIXELS = 25_000_000  # width x height of a WebP picture
 MAX_J2K_SAMPLES = 64_000_000  # width x height x channels of a JPEG 2000 picture
-MAX_RLE_BYTES = 8_000_000 # of run-length encoded DICOM pixel data that aren't looked at: each 2 bytes can become 128
-MAX_ITEMS = 10_000        # items and fragments of a DICOM file
+MAX_RLE_BYTES = 8_000_000  # of run-length encoded DICOM pixel data that aren't looked at: each 2 bytes can become 128
+MAX_ITEMS = 10_000  # items and fragments of a DICOM file
 
-
+# %% ../nbs/api/01_image.ipynb #c009-1
 def _check_size(width, height, limit=MAX_PIXELS):
     "Refuse a picture without pixels, or with more than `limit`."
-    if width < 1 or height < 1: raise ImageError("the picture has no pixels", code="empty")
+    if width < 1 or height < 1:
+        raise ImageError("the picture has no pixels", code="empty")
     if width * height > limit:
-        raise ImageError(f"{width} x {height} pixels are more than the {limit:,} allowed",
-                         "Scale the picture down first.", "too_large")
+        raise ImageError(
+            f"{width} x {height} pixels are more than the {limit:,} allowed",
+            "Scale the picture down first.",
+            "too_large",
+        )
     if max(width, height) > MAX_SIDE:
-        raise ImageError(f"{width} x {height} pixels: a side is longer than the {MAX_SIDE:,} allowed",
-                         "Scale the picture down first.", "too_large")
+        raise ImageError(
+            f"{width} x {height} pixels: a side is longer than the {MAX_SIDE:,} allowed",
+            "Scale the picture down first.",
+            "too_large",
+        )
 
 # %% ../nbs/api/01_image.ipynb #c009b
 _SCAN_STOPS = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")  # a marker that is no restart
@@ -71,34 +79,40 @@ def _segments(jpeg: bytes):  # yields marker, start and end of what belongs to i
         if marker == 0xD9:
             yield marker, at, at
             return
-        if marker in (0x01, 0xD8): continue  # without a length
-        start, at = at + 2, at + int.from_bytes(jpeg[at:at + 2], "big")
+        if marker in (0x01, 0xD8):
+            continue  # without a length
+        start, at = at + 2, at + int.from_bytes(jpeg[at : at + 2], "big")
         if marker == 0xDA:
             start, at = at, stop.start() if (stop := _SCAN_STOPS.search(jpeg, at)) else len(jpeg)
-            while at > start and stop and jpeg[at - 1] == 0xFF: at -= 1  # bytes that fill up before a marker
+            while at > start and stop and jpeg[at - 1] == 0xFF:
+                at -= 1  # bytes that fill up before a marker
         yield marker, start, at
 
-
+# %% ../nbs/api/01_image.ipynb #c009b-1
 def _check_scans(jpeg, pixels=0):
     "Refuse a JPEG that repeats its scans too often for its number of pixels."
     scans = 0
     for marker, *_ in _segments(jpeg):  # of the picture: what a phone appends, a film for instance, has any bytes
         scans += marker == 0xDA
-        if scans > MAX_SCANS: break
+        if scans > MAX_SCANS:
+            break
     if scans > MAX_SCANS or (scans > 1 and scans * pixels > MAX_SCANNED):
-        raise ImageError(f"the JPEG has {min(scans, MAX_SCANS):,}{' or more' * (scans > MAX_SCANS)} scans, too many for "
-                         "its size", "Save it again as a plain JPEG.",
-                         "too_large")
+        raise ImageError(
+            f"the JPEG has {min(scans, MAX_SCANS):,}{' or more' * (scans > MAX_SCANS)} scans, too many for its size",
+            "Save it again as a plain JPEG.",
+            "too_large",
+        )
 
 # %% ../nbs/api/01_image.ipynb #c012
 @dataclass(frozen=True, eq=False)
 class Radiograph:
     "A decoded radiograph and what the file said about itself."
+
     pixels: np.ndarray = field(repr=False)  # (H, W) uint8 grey, upright
-    width: int    # of the stored picture, upright, pixels
-    height: int   # of the stored picture, upright, pixels
-    mode: str     # as stored: 'L', 'RGB', 'CMYK', 'I;16', 'P', 'MONOCHROME2', ...
-    format: str   # 'JPEG', 'PNG', 'DICOM', 'array', ...
+    width: int  # of the stored picture, upright, pixels
+    height: int  # of the stored picture, upright, pixels
+    mode: str  # as stored: 'L', 'RGB', 'CMYK', 'I;16', 'P', 'MONOCHROME2', ...
+    format: str  # 'JPEG', 'PNG', 'DICOM', 'array', ...
     notes: tuple[str, ...] = ()  # what was done that a reader should know, for instance a stretch of 16 bits
     colour: float = 0.0  # how coloured it is, see `colour`; 0 where it is grey or wasn't measured
 
@@ -111,11 +125,12 @@ def _content(path) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # what isn't there yet never comes
     with open(os.open(path, flags), "rb") as file:
         found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode): raise ImageError("this is not a regular file", code="not_image")
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError("this is not a regular file", code="not_image")
         data = file.read(min(found.st_size, MAX_BYTES) + 1) or b""
         return data + (file.read(MAX_BYTES + 1 - len(data)) or b"") if len(data) > found.st_size else data
 
-
+# %% ../nbs/api/01_image.ipynb #c015-1
 def read_bytes(
     path: str | os.PathLike,  # a file
 ) -> bytes:  # its content, 1 to `MAX_BYTES` bytes
@@ -127,38 +142,51 @@ def read_bytes(
             raise ImageError("this is a folder, not a picture", "Give the path of one file.", "directory", name)
         if not p.exists():
             raise ImageError("there is no such file", f"Looked for it in {p.parent.absolute()}.", "missing", name)
-        if not p.is_file(): raise ImageError("this is not a regular file", code="not_image", name=name)
+        if not p.is_file():
+            raise ImageError("this is not a regular file", code="not_image", name=name)
         if (size := p.stat().st_size) > MAX_BYTES:
             raise ImageError(f"{size:,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large", name=name)
         data = _content(p)
         if len(data) > MAX_BYTES:
             raise ImageError(f"more than the {MAX_BYTES:,} bytes allowed are in it", code="too_large")
     except (OSError, ValueError) as error:
-        if isinstance(error, ImageError): raise ImageError(error.what, error.hint, error.code, name) from None
+        if isinstance(error, ImageError):
+            raise ImageError(error.what, error.hint, error.code, name) from None
         code = "decoder" if getattr(error, "errno", None) in _OURS else "unreadable"
-        raise ImageError(f"the file can't be opened ({getattr(error, 'strerror', None) or 'bad path'})", code=code,
-                         name=name) from None
-    if not data: raise ImageError("the file is empty (0 bytes)", "Copy or download it again.", "empty", name)
+        raise ImageError(
+            f"the file can't be opened ({getattr(error, 'strerror', None) or 'bad path'})", code=code, name=name
+        ) from None
+    if not data:
+        raise ImageError("the file is empty (0 bytes)", "Copy or download it again.", "empty", name)
     return data
 
 # %% ../nbs/api/01_image.ipynb #c018
-_OTHER = {b"%PDF": "a PDF document", b"PK\x03\x04": "a zip archive", b"GIF8": "a GIF animation",
-          b"\x1f\x8b": "a gzip archive",
-          b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 picture", b"\xff\x4f\xff\x51": "a JPEG 2000 picture",
-          b"\x93NUMPY": "a NumPy file", b"\x89HDF": "an HDF5 file"}
+_OTHER = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a zip archive",
+    b"GIF8": "a GIF animation",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 picture",
+    b"\xff\x4f\xff\x51": "a JPEG 2000 picture",
+    b"\x93NUMPY": "a NumPy file",
+    b"\x89HDF": "an HDF5 file",
+}
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # of Pillow's fifty, those that radiographs come in
 _READS = "Readable are PNG, JPEG, TIFF, BMP, WebP and DICOM."
 
-
+# %% ../nbs/api/01_image.ipynb #c018-1
 def _not_a_picture(data: bytes) -> ImageError:
     "The error for bytes in which no decoder found a picture."
     for magic, kind in _OTHER.items():
-        if data.startswith(magic): return ImageError(f"this is {kind}", _READS, "unsupported")
+        if data.startswith(magic):
+            return ImageError(f"this is {kind}", _READS, "unsupported")
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
         return ImageError("this is a HEIF picture", _READS, "unsupported")
     if data.startswith((b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*", b"BM", b"RIFF")):
-        return ImageError("the picture's header can't be read: it is damaged, or of a rare kind, as a TIFF of 64 bits",
-                          "Copy or download it again, or save it as PNG.")
+        return ImageError(
+            "the picture's header can't be read: it is damaged, or of a rare kind, as a TIFF of 64 bits",
+            "Copy or download it again, or save it as PNG.",
+        )
     text = not any(c < 32 and c not in b"\t\n\f\r" for c in data[:2000])
     return ImageError("this is a text file, not a picture" if text else "this is not a picture", _READS, "not_image")
 
@@ -174,13 +202,13 @@ def _scale(values, low, high) -> np.ndarray:  # uint8
     out = np.empty(values.shape, np.uint8)
     rows = max(1, _BAND // max(1, values[0].size))
     for start in range(0, len(values), rows):
-        x = values[start:start + rows].astype(np.float32)
+        x = values[start : start + rows].astype(np.float32)
         x -= low
         x *= 255 / max(float(high) - float(low), 1e-12)
-        out[start:start + rows] = np.rint(np.clip(x, 0, 255, out=x), out=x)
+        out[start : start + rows] = np.rint(np.clip(x, 0, 255, out=x), out=x)
     return out
 
-
+# %% ../nbs/api/01_image.ipynb #c021-1
 def _stretch(values, inside=slice(None)) -> np.ndarray:  # uint8
     "Map the array's own minimum..maximum, taken over `inside`, to 0..255."
     low, high = values[inside].min(), values[inside].max()
@@ -193,37 +221,52 @@ def _deep(image: Image.Image) -> np.ndarray:  # (H, W) uint8
     "A grey picture of more than 8 bits, stretched. Pillow forgets what a TIFF says of its sign and of its white."
     tags, values = getattr(image, "tag_v2", None) or {}, np.asarray(image)
     kind, bits = (tuple(tags.get(t, default)) for t, default in ((_SAMPLE_FORMAT, (1,)), (_BITS, ())))
-    if tags and image.mode == "I" and kind == (1,) and bits == (32,): values = values.view(np.uint32)
+    if tags and image.mode == "I" and kind == (1,) and bits == (32,):
+        values = values.view(np.uint32)
     grey = _stretch(values)
     return 255 - grey if tags and tags.get(_PHOTOMETRIC) == 0 else grey  # 0: WhiteIsZero
 
 
 _BITS, _PHOTOMETRIC, _FILL_ORDER, _STRIPS, _PLANES, _TILES, _SAMPLE_FORMAT = 258, 262, 266, 273, 284, 324, 339  # tags
 
-
+# %% ../nbs/api/01_image.ipynb #c024-1
 def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
     "Any Pillow picture as grey."
-    if image.mode == "L" and "transparency" not in image.info: return np.array(image), ()
-    if image.mode.startswith("I") or image.mode == "F": return _deep(image), (_STRETCHED,)
-    if image.mode == "YCbCr": return np.array(image.getchannel("Y")), ()  # as a draft leaves it
+    if image.mode == "L" and "transparency" not in image.info:
+        return np.array(image), ()
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep(image), (_STRETCHED,)
+    if image.mode == "YCbCr":
+        return np.array(image.getchannel("Y")), ()  # as a draft leaves it
     if image.has_transparency_data:
-        if image.mode not in ("RGBA", "LA"): image = image.convert("RGBA")
+        if image.mode not in ("RGBA", "LA"):
+            image = image.convert("RGBA")
         return np.array(ImageChops.multiply(image.convert("L"), image.getchannel("A"))), ("transparency became black",)
-    if image.mode == "CMYK": image = image.convert("RGB")
-    try: return np.array(image.convert("L")), ()
+    if image.mode == "CMYK":
+        image = image.convert("RGB")
+    try:
+        return np.array(image.convert("L")), ()
     except ValueError:
         raise ImageError(f"colour mode {image.mode} can't be turned into grey", _READS, "unsupported") from None
 
 # %% ../nbs/api/01_image.ipynb #c027
-_TURN = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-         8: Image.Transpose.ROTATE_90}
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def _orientation(image: Image.Image) -> int:
     "EXIF orientation 1 to 8 of a loaded picture; 1 (upright) when it is absent or damaged."
-    try: value = image.getexif().get(0x0112, 1)
-    except Exception: value = 1  # EXIF is free-form untrusted bytes; Pillow raises a dozen types on it
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:
+        value = 1  # EXIF is free-form untrusted bytes; Pillow raises a dozen types on it
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 # %% ../nbs/api/01_image.ipynb #c029
@@ -232,16 +275,21 @@ _GREY_MODES = ("L", "1", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "MONOCH
 
 def _is_ycc(image: Image.Image) -> bool:
     "Does libjpeg take this JPEG of three channels for YCbCr? Only such a one can be decoded to YCbCr."
-    if "jfif" in image.info: return True
-    if "adobe_transform" in image.info: return image.info["adobe_transform"] != 0
+    if "jfif" in image.info:
+        return True
+    if "adobe_transform" in image.info:
+        return image.info["adobe_transform"] != 0
     return [c[0] for c in image.layer] != [82, 71, 66]  # the letters R, G, B
 
-
+# %% ../nbs/api/01_image.ipynb #c029-1
 def _colour_of(image: Image.Image) -> float:
     "`colour` of a loaded Pillow picture."
-    if image.mode.startswith(_GREY_MODES): return 0.0
-    if image.mode == "P": image = image.convert("RGB")  # palette indices can't be averaged
-    if image.mode not in ("RGB", "YCbCr", "CMYK"): image = image.convert("RGB")
+    if image.mode.startswith(_GREY_MODES):
+        return 0.0
+    if image.mode == "P":
+        image = image.convert("RGB")  # palette indices can't be averaged
+    if image.mode not in ("RGB", "YCbCr", "CMYK"):
+        image = image.convert("RGB")
     small = image.resize((64, 64), Image.Resampling.BOX).convert("RGB")
     small = np.asarray(small, dtype=np.float32)
     return float(max((small[..., 0] - small[..., 1]).std(), (small[..., 2] - small[..., 1]).std()))
@@ -249,12 +297,15 @@ def _colour_of(image: Image.Image) -> float:
 # %% ../nbs/api/01_image.ipynb #c029a
 def _draft(image: Image.Image, min_side: int | None, with_colour: bool):
     "Let libjpeg scale a JPEG while it decodes, and leave out the colour that nobody asked for."
-    if image.format not in ("JPEG", "MPO") or not min_side: return
+    if image.format not in ("JPEG", "MPO") or not min_side:
+        return
     size = 2 * min_side, 2 * min_side
-    if not with_colour or image.mode != "RGB": image.draft("L", size)
-    else: image.draft("YCbCr" if _is_ycc(image) else "RGB", size)
+    if not with_colour or image.mode != "RGB":
+        image.draft("L", size)
+    else:
+        image.draft("YCbCr" if _is_ycc(image) else "RGB", size)
 
-
+# %% ../nbs/api/01_image.ipynb #c029a-1
 def _from_pillow(
     image: Image.Image,  # opened or made
     min_side: int | None = None,  # for pictures that are ours to change
@@ -273,7 +324,8 @@ def _from_pillow(
     tint = _colour_of(image) if with_colour else 0.0
     if turn > 1 and image.format != "TIFF":  # Pillow turns TIFF itself
         pixels = np.array(Image.fromarray(pixels).transpose(_TURN[turn]))
-        if turn > 4: width, height = height, width
+        if turn > 4:
+            width, height = height, width
     return Radiograph(pixels, width, height, mode, image.format or "PIL", notes, tint)
 
 # %% ../nbs/api/01_image.ipynb #c031
@@ -290,7 +342,8 @@ def _cut_off(data: bytes) -> bool:
 
 def _too_short(data: bytes) -> bool:
     "Is a BMP or WebP file shorter than it says itself?"
-    if data.startswith(b"BM"): return int.from_bytes(data[2:6], "little") > len(data)
+    if data.startswith(b"BM"):
+        return int.from_bytes(data[2:6], "little") > len(data)
     return data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 # %% ../nbs/api/01_image.ipynb #c032a
@@ -300,19 +353,23 @@ def _check_tiff(image):
     if image.mode == "L" and 2 in tags.get(_SAMPLE_FORMAT, ()):
         raise ImageError("the TIFF has signed 8-bit pixels", "Save it with unsigned ones.", "unsupported")
     if tags.get(_FILL_ORDER) == 2 and image.mode != "1":
-        raise ImageError("the bits of the TIFF's bytes are reversed (FillOrder 2)", "Save it with FillOrder 1.",
-                         "unsupported")
+        raise ImageError(
+            "the bits of the TIFF's bytes are reversed (FillOrder 2)", "Save it with FillOrder 1.", "unsupported"
+        )
     by_libtiff = any(tile[0] == "libtiff" for tile in image.tile)  # which reads all planes as one tile
     planes = len(image.getbands()) if tags.get(_PLANES) == 2 and not by_libtiff else 1
     if tags.get(_PLANES) == 2 and (len(image.getbands()) == 2 or (planes > 1 and max(tags.get(_BITS, (1,))) > 8)):
-        raise ImageError("the TIFF has planes that Pillow misreads", "Save it with interleaved channels.", "unsupported")
-    if by_libtiff: image.tile = [_in_native_order(tile) for tile in image.tile]
+        raise ImageError(
+            "the TIFF has planes that Pillow misreads", "Save it with interleaved channels.", "unsupported"
+        )
+    if by_libtiff:
+        image.tile = [_in_native_order(tile) for tile in image.tile]
     covered = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in image.tile)
     offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
     if covered < image.width * image.height * planes or min(offsets, default=8) < 8:  # before 8 is the header
         raise ImageError("the TIFF lacks part of its pixels", "Copy or download it again.", "truncated")
 
-
+# %% ../nbs/api/01_image.ipynb #c032a-1
 def _in_native_order(tile):
     "A tile of libtiff, which swaps the bytes itself: Pillow would swap those of signed, 32-bit and real ones again."
     rawmode, *others = tile.args
@@ -323,22 +380,22 @@ def _inflated(png: bytes, most: int) -> int:  # bytes
     "To how many bytes the pixels of a PNG inflate; the count stops beyond `most`."
     stream, n, at = zlib.decompressobj(), 0, 8
     while at + 12 <= len(png) and n < most:
-        length = int.from_bytes(png[at:at + 4], "big")
-        part = png[at + 8:at + 8 + length] if png[at + 4:at + 8] == b"IDAT" else b""
+        length = int.from_bytes(png[at : at + 4], "big")
+        part = png[at + 8 : at + 8 + length] if png[at + 4 : at + 8] == b"IDAT" else b""
         while n < most:
             n += (got := len(stream.decompress(part, 1_000_000)))
             part = stream.unconsumed_tail
-            if not part and got < 1_000_000: break
+            if not part and got < 1_000_000:
+                break
         at += 12 + length
     return n
 
-
+# %% ../nbs/api/01_image.ipynb #c032a-2
 def _lacks_rows(png: bytes) -> bool:
     "Has a PNG that isn't interlaced fewer rows than it says? Pillow leaves the others black."
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", png[16:29])
     needed = height * (1 + (width * depth * {2: 3, 4: 2, 6: 4}.get(kind, 1) + 7) // 8)
     return not interlaced and _inflated(png, needed) < needed
-
 
 # %% ../nbs/api/01_image.ipynb #c032b
 def _lost_restarts(jpeg: bytes) -> bool:
@@ -346,11 +403,14 @@ def _lost_restarts(jpeg: bytes) -> bool:
     segments = list(_segments(jpeg))
     found = {marker: (start, end) for marker, start, end in segments}
     frame, interval, scan = (found.get(kinds, (0, 0)) for kinds in (0xC0, 0xDD, 0xDA))
-    each = int.from_bytes(jpeg[interval[0]:interval[0] + 2], "big") if interval[1] else 0
-    if not each or not frame[1] or sum(marker == 0xDA for marker, *_ in segments) != 1: return False
-    height, width, parts = struct.unpack(">HHB", jpeg[frame[0] + 1:frame[0] + 6])
+    each = int.from_bytes(jpeg[interval[0] : interval[0] + 2], "big") if interval[1] else 0
+    if not each or not frame[1] or sum(marker == 0xDA for marker, *_ in segments) != 1:
+        return False
+    height, width, parts = struct.unpack(">HHB", jpeg[frame[0] + 1 : frame[0] + 6])
     sampling = [divmod(jpeg[frame[0] + 7 + 3 * i], 16) for i in range(parts)] if parts > 1 else [(1, 1)]
-    across, down = (-(-side // (8 * max(s))) for side, s in zip((width, height), zip(*sampling, strict=True), strict=True))
+    across, down = (
+        -(-side // (8 * max(s))) for side, s in zip((width, height), zip(*sampling, strict=True), strict=True)
+    )
     return len(re.findall(rb"\xff[\xd0-\xd7]", jpeg[slice(*scan)])) < -(-across * down // each) - 1
 
 
@@ -359,13 +419,16 @@ _MORE = bytes((73 * i + i * i // 251) % 255 for i in range(65_536))  # coded dat
 
 _ARITHMETIC = (0xC9, 0xCA)  # headers of a frame that isn't Huffman coded
 
-
+# %% ../nbs/api/01_image.ipynb #c032b-1
 def _ends_early(jpeg: bytes, pixels: np.ndarray, read) -> bool:  # read: bytes to pixels
     """Do the coded data of a JPEG end before its pixels do? libjpeg makes up the others, in one grey level, and says
     nothing. Where an edge has one grey level it is asked again with more data: a whole picture doesn't need them."""
-    if b"\xff\xdd" in jpeg and _lost_restarts(jpeg): return True
-    if all(np.ptp(edge) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])): return False
-    if any(marker in _ARITHMETIC for marker, *_ in _segments(jpeg)): return False  # it leaves out zeros at its end
+    if b"\xff\xdd" in jpeg and _lost_restarts(jpeg):
+        return True
+    if all(np.ptp(edge) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])):
+        return False
+    if any(marker in _ARITHMETIC for marker, *_ in _segments(jpeg)):
+        return False  # it leaves out zeros at its end
     at = max((end for marker, _, end in _segments(jpeg) if marker == 0xDA), default=len(jpeg))
     return bool((read(jpeg) != read(jpeg[:at] + _MORE + jpeg[at:])).mean() > 1e-3)
 
@@ -374,12 +437,15 @@ def _upper_bytes_only(image: Image.Image) -> bool:
     "Does Pillow read the upper 8 of 16 bits of this opened picture, as it does for colour and for grey with alpha?"
     return image.mode in ("RGB", "RGBA", "LA", "CMYK") and any(";16" in str(tile[3]) for tile in image.tile)
 
-
+# %% ../nbs/api/01_image.ipynb #c032b-2
 def _check_range(r: Radiograph):
     "Refuse a picture read by its upper bytes that uses less than half of its range: detail would be lost, unseen."
     if r.pixels.max() < 128:
-        raise ImageError("the picture has 16 bits a channel and its values end below half of them",
-                         "Save it as 16-bit grey, or with 8 bits.", "unsupported")
+        raise ImageError(
+            "the picture has 16 bits a channel and its values end below half of them",
+            "Save it as 16-bit grey, or with 8 bits.",
+            "unsupported",
+        )
 
 
 def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read):
@@ -388,61 +454,97 @@ def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read):
         if data[12:16] != b"IHDR" or struct.unpack(">II", data[16:24]) != image.size:
             raise ImageError("the PNG has no header, or two", "Copy or download it again.")
         last = image.crop((0, image.height - 1, *image.size))
-        if not np.asarray(last).any() and _lacks_rows(data): raise ImageError(*_CUT)
-    elif image.format in ("JPEG", "MPO") and _ends_early(data, r.pixels, read): raise ImageError(*_CUT)
-
+        if not np.asarray(last).any() and _lacks_rows(data):
+            raise ImageError(*_CUT)
+    elif image.format in ("JPEG", "MPO") and _ends_early(data, r.pixels, read):
+        raise ImageError(*_CUT)
 
 # %% ../nbs/api/01_image.ipynb #c033
 def _webp_size(data: bytes) -> tuple[int, int]:  # width, height; 0, 0 where the header doesn't say
     "The size of the canvas, which the decoder allocates as soon as it is made."
-    kind, number = data[12:16], lambda at, n: int.from_bytes(data[at:at + n], "little")
-    if kind == b"VP8X": return number(24, 3) + 1, number(27, 3) + 1
-    if kind == b"VP8 ": return number(26, 2) & 0x3FFF, number(28, 2) & 0x3FFF
+    kind, number = data[12:16], lambda at, n: int.from_bytes(data[at : at + n], "little")
+    if kind == b"VP8X":
+        return number(24, 3) + 1, number(27, 3) + 1
+    if kind == b"VP8 ":
+        return number(26, 2) & 0x3FFF, number(28, 2) & 0x3FFF
     return ((bits := number(21, 4)) & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
 
 
 def _check_file(data: bytes):
     "Refuse what can be refused without a decoder."
-    if data.startswith(b"\xff\xd8"): _check_scans(data)
+    if data.startswith(b"\xff\xd8"):
+        _check_scans(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         width, height = _webp_size(data)
         _check_size(max(width, 1), max(height, 1), MAX_WEBP_PIXELS)
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") >= 40 and data[30:34] in _BMP_RLE:
         raise ImageError("the BMP is run-length compressed", "Save it as PNG.", "unsupported")
-    if _cut_off(data): raise ImageError(*_CUT)
+    if _cut_off(data):
+        raise ImageError(*_CUT)
 
-
+# %% ../nbs/api/01_image.ipynb #c033-1
 _BMP_RLE = (b"\1\0\0\0", b"\2\0\0\0")  # the field biCompression: BI_RLE8, BI_RLE4
 
-
+# %% ../nbs/api/01_image.ipynb #c033-2
 def _from_file(data: bytes, min_side: int | None = None, with_colour: bool = False) -> Radiograph:
     "PNG, JPEG, TIFF, BMP or WebP bytes as a `Radiograph`."
     _check_file(data)
     try:
         with Image.open(BytesIO(data), formats=_FORMATS) as image:
-            if image.format == "PNG": Image.open(BytesIO(data), formats=("PNG",)).verify()
-            if image.format in ("JPEG", "MPO"): _check_scans(data, image.width * image.height)
-            if image.format == "TIFF": _check_tiff(image)
+            if image.format == "PNG":
+                Image.open(BytesIO(data), formats=("PNG",)).verify()
+            if image.format in ("JPEG", "MPO"):
+                _check_scans(data, image.width * image.height)
+            if image.format == "TIFF":
+                _check_tiff(image)
             shortened = _upper_bytes_only(image)
             r = _from_pillow(image, min_side, with_colour)
-            if shortened: _check_range(r)
-            _check_complete(data, image, r, lambda d: _from_pillow(Image.open(BytesIO(d)), min_side, with_colour).pixels)
+            if shortened:
+                _check_range(r)
+            _check_complete(
+                data, image, r, lambda d: _from_pillow(Image.open(BytesIO(d)), min_side, with_colour).pixels
+            )
             return r
-    except (ImageError, MemoryError): raise
-    except UnidentifiedImageError: raise _not_a_picture(data) from None
+    except (ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise _not_a_picture(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"the picture has more than the {MAX_PIXELS:,} pixels allowed", code="too_large") from None
     except Exception as error:
-        if isinstance(error, EOFError) or _too_short(data): raise ImageError(*_CUT) from None
-        raise ImageError(f"the picture is damaged and can't be decoded ({type(error).__name__})",
-                         "Copy or download it again.") from None
+        if isinstance(error, EOFError) or _too_short(data):
+            raise ImageError(*_CUT) from None
+        raise ImageError(
+            f"the picture is damaged and can't be decoded ({type(error).__name__})", "Copy or download it again."
+        ) from None
 
 # %% ../nbs/api/01_image.ipynb #c037
-_TAGS = ["Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation", "PlanarConfiguration",
-         "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "PixelPaddingValue",
-         "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "WindowCenter",
-         "WindowWidth", "VOILUTFunction", "VOILUTSequence", "BurnedInAnnotation", "PresentationLUTShape",
-         "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
+_TAGS = [
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelData",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "BurnedInAnnotation",
+    "PresentationLUTShape",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
 _CODECS = {"JPEG": "pylibjpeg pylibjpeg-libjpeg", "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg"}
 
 # %% ../nbs/api/01_image.ipynb #c039
@@ -450,21 +552,27 @@ def _transfer_syntax(data: bytes):
     "The transfer syntax of a DICOM file; an `ImageError` if we can't or won't decode it."
     from pydicom.filereader import read_dataset
     from pydicom.pixels import get_decoder
+
     stream = BytesIO(data)
     stream.seek(132)
     uid = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2).get("TransferSyntaxUID")
     if uid is None:
         raise ImageError("the DICOM file does not say how it is encoded (no transfer syntax)", code="unsupported")
     if "Deflate" in uid.name:
-        raise ImageError("deflated DICOM is refused, because it can inflate without bound",
-                         "Convert it first, for instance with dcmconv +te of DCMTK.", "unsupported")
-    try: decoder = get_decoder(uid)
+        raise ImageError(
+            "deflated DICOM is refused, because it can inflate without bound",
+            "Convert it first, for instance with dcmconv +te of DCMTK.",
+            "unsupported",
+        )
+    try:
+        decoder = get_decoder(uid)
     except NotImplementedError:
         raise ImageError(f"DICOM transfer syntax {printable(uid.name)} can't be decoded", code="unsupported") from None
-    if not decoder.is_available: raise _missing_codec(uid)
+    if not decoder.is_available:
+        raise _missing_codec(uid)
     return uid
 
-
+# %% ../nbs/api/01_image.ipynb #c039-1
 def _missing_codec(uid) -> ImageError:
     "The error for a compression whose decoder is not installed."
     plugin = _CODECS["JPEG 2000" if "2000" in uid.name else "JPEG"]
@@ -473,63 +581,87 @@ def _missing_codec(uid) -> ImageError:
 # %% ../nbs/api/01_image.ipynb #c041
 _ITEM = b"\xfe\xff\x00\xe0"  # how an item of compressed pixels begins
 
-
+# %% ../nbs/api/01_image.ipynb #c041-1
 def _check_header(ds, uid):
     "Refuse a DICOM data set whose pixels should not be decoded."
     rows, columns, frames = (int(ds.get(k) or d) for k, d in (("Rows", 0), ("Columns", 0), ("NumberOfFrames", 1)))
-    if not ds.get("PixelData"): raise ImageError("the DICOM file holds no picture", code="empty")
+    if not ds.get("PixelData"):
+        raise ImageError("the DICOM file holds no picture", code="empty")
     if frames > 1:
-        raise ImageError(f"the DICOM file holds {frames} frames", "Export the one that you mean by itself.",
-                         "multiframe")
+        raise ImageError(
+            f"the DICOM file holds {frames} frames", "Export the one that you mean by itself.", "multiframe"
+        )
     _check_size(columns, rows)
     samples, bits = int(ds.get("SamplesPerPixel", 1)), int(ds.get("BitsAllocated") or 0)
     kind = str(ds.get("PhotometricInterpretation", ""))
     if samples not in (1, 3) or bits not in (8, 16) or (samples == 3 and bits != 8):
-        raise ImageError(f"DICOM pixels of {samples} x {bits} bits can't be read",
-                         "Readable are 8 to 16 bits grey and 8 bits RGB.", "unsupported")
+        raise ImageError(
+            f"DICOM pixels of {samples} x {bits} bits can't be read",
+            "Readable are 8 to 16 bits grey and 8 bits RGB.",
+            "unsupported",
+        )
     if (samples == 1) != kind.startswith("MONOCHROME"):
-        raise ImageError(f"DICOM pixels of kind {printable(kind)} can't be read",
-                         "Readable are MONOCHROME1, MONOCHROME2, RGB and YBR.", "unsupported")
+        raise ImageError(
+            f"DICOM pixels of kind {printable(kind)} can't be read",
+            "Readable are MONOCHROME1, MONOCHROME2, RGB and YBR.",
+            "unsupported",
+        )
     expected = rows * columns * samples * bits // 8
     if int(ds.get("HighBit") or ds.get("BitsStored") - 1) != int(ds.get("BitsStored")) - 1:
-        raise ImageError("the DICOM pixels don't end at their lowest bit (High Bit is not Bits Stored - 1)",
-                         "Convert it to plain 16 bits.", "unsupported")
-    if uid.is_encapsulated: _check_frame(ds.PixelData, uid, (columns, rows, samples), expected)
+        raise ImageError(
+            "the DICOM pixels don't end at their lowest bit (High Bit is not Bits Stored - 1)",
+            "Convert it to plain 16 bits.",
+            "unsupported",
+        )
+    if uid.is_encapsulated:
+        _check_frame(ds.PixelData, uid, (columns, rows, samples), expected)
     elif ds.PixelData.startswith(_ITEM):
         raise ImageError("the DICOM file holds compressed pixels and says that they are not", "Copy it again.")
-    elif len(ds.PixelData) < expected: raise EOFError
-    elif len(ds.PixelData) >= 2 * expected: raise _excess_frames()
+    elif len(ds.PixelData) < expected:
+        raise EOFError
+    elif len(ds.PixelData) >= 2 * expected:
+        raise _excess_frames()
 
-
+# %% ../nbs/api/01_image.ipynb #c041-2
 def _excess_frames() -> ImageError:
     "The error for pixel data that hold more than the one frame of the header."
-    return ImageError("the DICOM file holds more frames than its header says",
-                      "Export the one that you mean by itself.", "multiframe")
+    return ImageError(
+        "the DICOM file holds more frames than its header says", "Export the one that you mean by itself.", "multiframe"
+    )
 
 # %% ../nbs/api/01_image.ipynb #c041a
 def _check_frame(pixel_data, uid, size, expected):  # size: columns, rows, samples
     "Refuse compressed DICOM pixels that are not of the size that the header claims."
     from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
     from pydicom.uid import RLELossless
+
     starts = sum(f.startswith((b"\xff\xd8", _JP2, _J2K)) for f in generate_fragments(pixel_data))
-    if max(len(parse_basic_offsets(pixel_data)), starts) > 1: raise _excess_frames()
+    if max(len(parse_basic_offsets(pixel_data)), starts) > 1:
+        raise _excess_frames()
     frame = get_frame(pixel_data, 0, number_of_frames=1)
     if len(frame) > 2 * expected + 65_536 or (uid == RLELossless and _expands(frame, 2 * expected)):
         raise ImageError("the compressed DICOM pixels are longer than the picture", code="too_large")
     _check_scans(frame if frame.startswith(b"\xff\xd8") else b"", size[0] * size[1])
-    if frame.startswith((_JP2, _J2K)): _check_j2k(frame, size, 8 * expected // (size[0] * size[1] * size[2]))
+    if frame.startswith((_JP2, _J2K)):
+        _check_j2k(frame, size, 8 * expected // (size[0] * size[1] * size[2]))
     try:
-        with Image.open(BytesIO(frame), formats=("JPEG", "JPEG2000")) as image: actual = image.size
-    except UnidentifiedImageError: return   # RLE and JPEG-LS: their decoders fail on any other size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning): actual = ("too", "many")
+        with Image.open(BytesIO(frame), formats=("JPEG", "JPEG2000")) as image:
+            actual = image.size
+    except UnidentifiedImageError:
+        return  # RLE and JPEG-LS: their decoders fail on any other size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        actual = ("too", "many")
     if actual != size[:2]:
-        raise ImageError(f"the header says {size[0]} x {size[1]} pixels, "
-                         f"the picture in it has {actual[0]} x {actual[1]}", code="unreadable")
+        raise ImageError(
+            f"the header says {size[0]} x {size[1]} pixels, the picture in it has {actual[0]} x {actual[1]}",
+            code="unreadable",
+        )
 
 # %% ../nbs/api/01_image.ipynb #c041b
 def _expands(rle: bytes, most: int) -> bool:
     "Do run-length encoded pixels become more than `most` bytes? A few can't: each 2 bytes become 128 at most."
-    if len(rle) <= MAX_RLE_BYTES: return False
+    if len(rle) <= MAX_RLE_BYTES:
+        return False
     segments, *offsets = struct.unpack("<16I", rle[:64])
     offsets, n = [*offsets[:segments], len(rle)], 0
     for at, end in zip(offsets, offsets[1:], strict=False):
@@ -542,34 +674,40 @@ def _expands(rle: bytes, most: int) -> bool:
 
 _JP2, _J2K = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"  # how the wrapped and the bare form of JPEG 2000 begin
 
-
+# %% ../nbs/api/01_image.ipynb #c041b-1
 def _check_j2k(frame, size, bits):  # size: columns, rows, samples
     "Refuse a JPEG 2000 picture with damaged boxes, or with more channels or samples than it should have."
     at = 12 if frame.startswith(_JP2) else 0
-    while at and frame[at + 4:at + 8] != b"jp2c":
-        length = int.from_bytes(frame[at:at + 4], "big")
+    while at and frame[at + 4 : at + 8] != b"jp2c":
+        length = int.from_bytes(frame[at : at + 4], "big")
         if length < 8 or at + length > len(frame):
-            raise ImageError("the JPEG 2000 picture in the DICOM file is damaged: a box has no valid length",
-                             "Copy it again.")
+            raise ImageError(
+                "the JPEG 2000 picture in the DICOM file is damaged: a box has no valid length", "Copy it again."
+            )
         at += length
     start = at + 8 if at else 0
-    channels = int.from_bytes(frame[start + 40:start + 42], "big")
-    if frame[start:start + 4] != _J2K or channels != size[2] or (frame[start + 42] & 127) + 1 > bits:
+    channels = int.from_bytes(frame[start + 40 : start + 42], "big")
+    if frame[start : start + 4] != _J2K or channels != size[2] or (frame[start + 42] & 127) + 1 > bits:
         raise ImageError("the JPEG 2000 picture in the DICOM file is not as the header says", code="unreadable")
     if size[0] * size[1] * channels > MAX_J2K_SAMPLES:
-        raise ImageError(f"{size[0]} x {size[1]} x {channels} samples are more than the {MAX_J2K_SAMPLES:,} allowed "
-                         "in JPEG 2000", "Scale the picture down first.", "too_large")
+        raise ImageError(
+            f"{size[0]} x {size[1]} x {channels} samples are more than the {MAX_J2K_SAMPLES:,} allowed in JPEG 2000",
+            "Scale the picture down first.",
+            "too_large",
+        )
 
 # %% ../nbs/api/01_image.ipynb #c043
 def _window(
     values: np.ndarray,  # of the modality, any shape
-    center: float, width: float,  # in the same unit
+    center: float,
+    width: float,  # in the same unit
     function: str = "LINEAR",  # or LINEAR_EXACT, SIGMOID
 ) -> np.ndarray:  # uint8
     "Apply a DICOM window."
     if function == "SIGMOID":
         return _scale(1 / (1 + np.exp(np.clip(-4 * (values.astype(np.float32) - center) / width, -80, 80))), 0, 1)
-    if function == "LINEAR": center, width = center - 0.5, width - 1
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
     return _scale(values, center - width / 2, center + width / 2)
 
 # %% ../nbs/api/01_image.ipynb #c045b
@@ -584,18 +722,19 @@ def _entries(item, order: str) -> tuple[np.ndarray, int]:  # order: "<" or ">"; 
         raise ImageError("a look-up table in the DICOM file is not as its descriptor says", "Export it again.")
     return entries, max(bits, int(entries.max()).bit_length())
 
-
+# %% ../nbs/api/01_image.ipynb #c045b-1
 def _looked_up(values, item, order: str) -> tuple[np.ndarray, int]:  # uint8 or uint16, its bits
     "Values by way of a DICOM look-up table; those before its first and after its last entry take that one."
     entries, bits = _entries(item, order)
     first = int(item.LUTDescriptor[1])
     # its VR follows the stored pixels' sign, not the values'
-    if first > 32_767 and values.dtype.kind != "u" and values.max() < first: first -= 65_536
+    if first > 32_767 and values.dtype.kind != "u" and values.max() < first:
+        first -= 65_536
     out = np.empty(values.shape, np.uint8 if bits == 8 else np.uint16)
     rows = max(1, _BAND // max(1, values[0].size))
     for start in range(0, len(values), rows):
-        at = np.rint(values[start:start + rows].astype(np.float32)) - np.float32(first)
-        out[start:start + rows] = entries[np.clip(at, 0, len(entries) - 1, out=at).astype(np.int32)]
+        at = np.rint(values[start : start + rows].astype(np.float32)) - np.float32(first)
+        out[start : start + rows] = entries[np.clip(at, 0, len(entries) - 1, out=at).astype(np.int32)]
     return out, bits
 
 # %% ../nbs/api/01_image.ipynb #c046
@@ -604,9 +743,12 @@ def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H,
     order = "<" if ds.original_encoding[1] else ">"
     slope, intercept = float(ds.get("RescaleSlope") or 1), float(ds.get("RescaleIntercept") or 0)
     padding = _padding(ds, stored)
-    if ds.get("ModalityLUTSequence"): values = _looked_up(stored, ds.ModalityLUTSequence[0], order)[0]
-    elif (slope, intercept) != (1, 0): values = _rescaled(stored, slope, intercept)
-    else: values = stored
+    if ds.get("ModalityLUTSequence"):
+        values = _looked_up(stored, ds.ModalityLUTSequence[0], order)[0]
+    elif (slope, intercept) != (1, 0):
+        values = _rescaled(stored, slope, intercept)
+    else:
+        values = stored
     first = lambda v: float(v[0] if hasattr(v, "__iter__") else v)
     center, width, notes = ds.get("WindowCenter"), ds.get("WindowWidth"), ()
     function = str(ds.get("VOILUTFunction") or "LINEAR")
@@ -614,14 +756,17 @@ def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H,
         raise ImageError("the DICOM file rescales its pixels to no finite numbers", code="unsupported")
     if ds.get("VOILUTSequence"):
         values, bits = _looked_up(values, ds.VOILUTSequence[0], order)
-        grey = _scale(values, 0, 2 ** bits - 1)
+        grey = _scale(values, 0, 2**bits - 1)
     elif center not in (None, "") and width not in (None, "") and first(width) >= (1 if function == "LINEAR" else 1e-6):
         grey = _window(values, first(center), first(width), function)
-    elif values.dtype == np.uint8 and (values is not stored or int(ds.BitsStored) == 8): grey = values.copy()
+    elif values.dtype == np.uint8 and (values is not stored or int(ds.BitsStored) == 8):
+        grey = values.copy()
     else:
         grey, notes = _stretch(values, slice(None) if padding is None or padding.all() else ~padding), (_STRETCHED,)
-    if ds.PhotometricInterpretation == "MONOCHROME1": grey = 255 - grey
-    if padding is not None: grey[padding] = 0
+    if ds.PhotometricInterpretation == "MONOCHROME1":
+        grey = 255 - grey
+    if padding is not None:
+        grey[padding] = 0
     return grey, notes
 
 # %% ../nbs/api/01_image.ipynb #c046a
@@ -636,12 +781,13 @@ def _rescaled(stored, slope, intercept):
 def _padding(ds, stored):
     "Where the stored pixels are padding, or None."
     value = ds.get("PixelPaddingValue")
-    if value is None: return None
+    if value is None:
+        return None
     limit = ds.get("PixelPaddingRangeLimit", value)
     low, high = sorted((int(value), int(limit)))
     return (stored >= low) & (stored <= high)
 
-
+# %% ../nbs/api/01_image.ipynb #c046a-1
 def _take_groups(ds):
     "The window and the rescale that an enhanced file of one frame keeps in its functional groups."
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
@@ -649,7 +795,8 @@ def _take_groups(ds):
             for kind in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
                 for part in (group.get(kind) or [])[:1]:
                     for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"):
-                        if name in part: setattr(ds, name, part[name].value)
+                        if name in part:
+                            setattr(ds, name, part[name].value)
 
 
 _LIGHT = {"IDENTITY": "MONOCHROME2", "INVERSE": "MONOCHROME1"}  # what a Presentation LUT Shape goes with
@@ -671,16 +818,21 @@ _MASKED = "overlay graphics in the pixels' upper bits were left out"
 
 def _check_bits(ds, uid, stored) -> tuple[str, ...]:  # notes
     "Bits beyond Bits Stored may be overlays, as old devices stored them; otherwise the header counts too few."
-    if not _is_masked(ds, uid, stored): return ()
+    if not _is_masked(ds, uid, stored):
+        return ()
     if not any(int(ds[tag].value or 0) >= int(ds.BitsStored) for tag in _OVERLAYS if tag in ds):
-        raise ImageError("the DICOM pixels use more bits than the header counts (Bits Stored)",
-                         "Export it again, or correct Bits Stored and High Bit.", "unsupported")
+        raise ImageError(
+            "the DICOM pixels use more bits than the header counts (Bits Stored)",
+            "Export it again, or correct Bits Stored and High Bit.",
+            "unsupported",
+        )
     return (_MASKED,)
 
-
+# %% ../nbs/api/01_image.ipynb #c046b-1
 def _is_masked(ds, uid, stored) -> bool:
     "Were bits of uncompressed pixels left out that are more than their sign?"
-    if uid.is_encapsulated or stored.ndim == 3: return False
+    if uid.is_encapsulated or stored.ndim == 3:
+        return False
     order = "<" if uid.is_little_endian else ">"
     raw = np.frombuffer(ds.PixelData, f"{order}{stored.dtype.kind}{stored.itemsize}", stored.size)
     beyond = raw.view(f"{order}u{stored.itemsize}") >> int(ds.BitsStored)  # zeros there hide nothing, not even a sign
@@ -690,20 +842,25 @@ def _is_masked(ds, uid, stored) -> bool:
 def _check_jpeg_frame(ds, uid, stored):
     "Refuse DICOM pixels whose JPEG ends early."
     from pydicom.encaps import get_frame
-    if not uid.is_encapsulated: return
+
+    if not uid.is_encapsulated:
+        return
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
     read = lambda data: np.asarray(Image.open(BytesIO(data), formats=("JPEG",)))
-    if not frame.startswith(b"\xff\xd8") or int(ds.BitsAllocated) > 8: return
-    if _ends_early(frame, stored if stored.ndim == 2 else stored[..., 1], read): raise EOFError
-
+    if not frame.startswith(b"\xff\xd8") or int(ds.BitsAllocated) > 8:
+        return
+    if _ends_early(frame, stored if stored.ndim == 2 else stored[..., 1], read):
+        raise EOFError
 
 # %% ../nbs/api/01_image.ipynb #c047
 def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
     "The bytes of a DICOM file as a `Radiograph`."
     from pydicom import dcmread
+
     if data.count(b"\xfe\xff\x00\xe0") + data.count(b"\xff\xfe\xe0\x00") > MAX_ITEMS:
-        raise ImageError(f"the DICOM file has more than {MAX_ITEMS:,} items", "Convert it to a plain one first.",
-                         "too_large")
+        raise ImageError(
+            f"the DICOM file has more than {MAX_ITEMS:,} items", "Convert it to a plain one first.", "too_large"
+        )
     try:
         uid = _transfer_syntax(data)
         ds = dcmread(BytesIO(data), specific_tags=_TAGS + _OVERLAYS)
@@ -713,28 +870,36 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
         pixels, notes = _grey(Image.fromarray(stored)) if stored.ndim == 3 else _shown(ds, stored)
         tint = _colour_of(Image.fromarray(stored)) if with_colour and stored.ndim == 3 else 0.0
         notes += _check_bits(ds, uid, stored) + _remarks(ds)
-    except ImageError as error: raise error from None
-    except MemoryError: raise
+    except ImageError as error:
+        raise error from None
+    except MemoryError:
+        raise
     except EOFError:
-        raise ImageError("the DICOM file is cut off: part of the picture is missing", "Copy it again.",
-                         "truncated") from None
+        raise ImageError(
+            "the DICOM file is cut off: part of the picture is missing", "Copy it again.", "truncated"
+        ) from None
     except Exception as error:
-        raise ImageError(f"the DICOM file is damaged and can't be decoded ({type(error).__name__})",
-                         "Copy it again.") from None
+        raise ImageError(
+            f"the DICOM file is damaged and can't be decoded ({type(error).__name__})", "Copy it again."
+        ) from None
     return Radiograph(pixels, int(ds.Columns), int(ds.Rows), str(ds.PhotometricInterpretation), "DICOM", notes, tint)
 
-
+# %% ../nbs/api/01_image.ipynb #c047-1
 def _decoded(ds, uid) -> np.ndarray:  # (H, W) or (H, W, 3)
     "The stored pixels of the one frame."
     from pydicom.pixels import get_decoder
-    try: stored = get_decoder(uid).as_array(ds, index=0)[0]
+
+    try:
+        stored = get_decoder(uid).as_array(ds, index=0)[0]
     except RuntimeError as error:  # every decoder that is installed gave up
         deep = int(ds.get("BitsStored") or 0) > 8 and "JPEG" in uid.name and "2000" not in uid.name
-        if deep and set(get_decoder(uid).available_plugins) <= {"pillow"}: raise _missing_codec(uid) from error
+        if deep and set(get_decoder(uid).available_plugins) <= {"pillow"}:
+            raise _missing_codec(uid) from error
         raise
     _check_jpeg_frame(ds, uid, stored)
     samples = int(ds.get("SamplesPerPixel", 1))
-    if stored.shape != (int(ds.Rows), int(ds.Columns), samples)[:2 if samples == 1 else 3]: raise _excess_frames()
+    if stored.shape != (int(ds.Rows), int(ds.Columns), samples)[: 2 if samples == 1 else 3]:
+        raise _excess_frames()
     return stored
 
 # %% ../nbs/api/01_image.ipynb #c052
@@ -743,24 +908,33 @@ def _from_array(a: np.ndarray, with_colour: bool = False) -> Radiograph:
     if np.ma.isMaskedArray(a):
         raise ImageError("an array with a mask is ambiguous", "Fill what is masked: a.filled(0).", "unsupported")
     a = np.asarray(a)  # no methods of the caller's
-    if not a.dtype.isnative: a = a.astype(a.dtype.newbyteorder("="))
+    if not a.dtype.isnative:
+        a = a.astype(a.dtype.newbyteorder("="))
     shape, kind = a.shape, a.dtype.kind
-    if a.ndim == 3 and shape[2] == 1: a = a[:, :, 0]
+    if a.ndim == 3 and shape[2] == 1:
+        a = a[:, :, 0]
     if not (a.ndim == 2 or (a.ndim == 3 and shape[2] == 3 and a.dtype != np.uint16)):
-        raise ImageError(f"an array of shape {shape} and type {a.dtype} is not one picture",
-                         "Give (H, W), (H, W, 1), or (H, W, 3) as uint8 or float.", "unsupported")
+        raise ImageError(
+            f"an array of shape {shape} and type {a.dtype} is not one picture",
+            "Give (H, W), (H, W, 1), or (H, W, 3) as uint8 or float.",
+            "unsupported",
+        )
     _check_size(a.shape[1], a.shape[0])
     mode, notes = {"u": "L" if a.itemsize == 1 else "I;16", "f": "F"}.get(kind, ""), ()
-    if a.ndim == 3: mode = "RGB"
-    if a.dtype == np.uint16: a, notes = _stretch(a), (_STRETCHED,)
+    if a.ndim == 3:
+        mode = "RGB"
+    if a.dtype == np.uint16:
+        a, notes = _stretch(a), (_STRETCHED,)
     elif kind == "f":
         if not (a.min() >= 0 and a.max() <= 1):
-            raise ImageError("an array of floats must lie in 0..1, without NaN", "Divide it by its maximum.",
-                             "unsupported")
+            raise ImageError(
+                "an array of floats must lie in 0..1, without NaN", "Divide it by its maximum.", "unsupported"
+            )
         a = _scale(a, 0, 1)
     elif a.dtype != np.uint8:
-        raise ImageError(f"an array of type {a.dtype} is ambiguous", "Give uint8, uint16, or floats in 0..1.",
-                         "unsupported")
+        raise ImageError(
+            f"an array of type {a.dtype} is ambiguous", "Give uint8, uint16, or floats in 0..1.", "unsupported"
+        )
     height, width = a.shape[:2]
     image = Image.fromarray(np.ascontiguousarray(a))
     tint = _colour_of(image) if with_colour else 0.0
@@ -775,29 +949,41 @@ def read_radiograph(
 ) -> Radiograph:
     "Decode a radiograph into (H, W) `uint8` grey; whatever is wrong with it raises `ImageError`. Safe in threads."
     try:
-        if isinstance(source, np.ndarray): return _from_array(source, with_colour)
-        if isinstance(source, Image.Image): return _from_open(source, with_colour)
-        if isinstance(source, (bytes, bytearray, memoryview)): data = bytes(source)
-        elif isinstance(source, (str, os.PathLike)): data, name = read_bytes(source), name or os.fsdecode(source)
+        if isinstance(source, np.ndarray):
+            return _from_array(source, with_colour)
+        if isinstance(source, Image.Image):
+            return _from_open(source, with_colour)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            data = bytes(source)
+        elif isinstance(source, (str, os.PathLike)):
+            data, name = read_bytes(source), name or os.fsdecode(source)
         else:
-            raise ImageError(f"a {type(source).__name__} is not a picture",
-                             "Give a path, bytes, a numpy array or a Pillow image.", "unsupported")
-        if not data: raise ImageError("there are no bytes in it", "Copy or download it again.", "empty")
+            raise ImageError(
+                f"a {type(source).__name__} is not a picture",
+                "Give a path, bytes, a numpy array or a Pillow image.",
+                "unsupported",
+            )
+        if not data:
+            raise ImageError("there are no bytes in it", "Copy or download it again.", "empty")
         if len(data) > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
         return _from_dicom(data, with_colour) if data[128:132] == b"DICM" else _from_file(data, min_side, with_colour)
     except MemoryError:
-        raise ImageError("there is not enough memory to decode it", "Scale the picture down first.", "limit",
-                         name or "image") from None
+        raise ImageError(
+            "there is not enough memory to decode it", "Scale the picture down first.", "limit", name or "image"
+        ) from None
     except ImageError as error:
-        if name: error.name = printable(name)
+        if name:
+            error.name = printable(name)
         raise
 
-
+# %% ../nbs/api/01_image.ipynb #c055-1
 def _from_open(image: Image.Image, with_colour: bool) -> Radiograph:
     "A Pillow image of the caller's, which may still have to be decoded."
-    try: return _from_pillow(image, with_colour=with_colour)
-    except (ImageError, MemoryError): raise
+    try:
+        return _from_pillow(image, with_colour=with_colour)
+    except (ImageError, MemoryError):
+        raise
     except Exception as error:
         raise ImageError(f"the Pillow image can't be decoded ({type(error).__name__})", "Open it again.") from None
 
@@ -822,5 +1008,6 @@ def colour(
     mode: str = "RGB",  # `Radiograph.mode` of the same picture: grey ones aren't opened again
 ) -> float:  # standard deviation of the colour differences over the picture, grey levels; 0 of a grey picture
     "How much colour a readable picture has; `ImageError` if it can't be read."
-    if mode.startswith(_GREY_MODES): return 0.0
+    if mode.startswith(_GREY_MODES):
+        return 0.0
     return read_radiograph(source, min_side=64, with_colour=True).colour

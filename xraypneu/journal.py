@@ -18,7 +18,7 @@ from pathlib import Path
 class JournalError(RuntimeError):
     "A journal that can't be read, and what to do."
 
-
+# %% ../nbs/api/14a_journal.ipynb #c005-1
 class Entries:
     "What the file of a journal says."
 
@@ -36,8 +36,10 @@ class Entries:
             try:
                 self._take(json.loads(text))
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise JournalError(f"line {i} of {self.file} is damaged, so that what waits there can't be sent. "
-                                   f"Correct the line, or give the run up by deleting {self.folder}") from None
+                raise JournalError(
+                    f"line {i} of {self.file} is damaged, so that what waits there can't be sent. "
+                    f"Correct the line, or give the run up by deleting {self.folder}"
+                ) from None
 
     def _take(self, line):
         "What one line says."
@@ -67,7 +69,7 @@ class Entries:
             if not self._depth:
                 os.close(self._lock)
 
-
+# %% ../nbs/api/14a_journal.ipynb #c005-2
 def _lock(path):
     "An open, locked file, which is still the one of that name."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +103,7 @@ def _append(file, line):
     if new:
         _sync_folder(file.parent)
 
-
+# %% ../nbs/api/14a_journal.ipynb #c007-1
 def _copy(source, target):
     "A file or folder, on the disk when this returns."
     source, temporary = Path(source), target.with_name(f".{target.name}.tmp")
@@ -116,7 +118,7 @@ def _copy(source, target):
     os.rename(temporary, target)
     _sync_folder(target.parent)
 
-
+# %% ../nbs/api/14a_journal.ipynb #c007-2
 class Journal(Entries):
     "Entries that wait to be sent; one folder for each run."
 

@@ -20,10 +20,11 @@ from .image import read_radiograph, to_square
 # %% ../nbs/api/05_known.ipynb #c005
 KEPT = 128  # directions of the covariance that are kept one by one; the rest share one variance
 
-
+# %% ../nbs/api/05_known.ipynb #c005-1
 @dataclass(frozen=True)
 class Known:
     "What training images look like to the network."
+
     means: np.ndarray  # (2, 1280) float32, of the log features of each class
     basis: np.ndarray  # (k, 1280) float16, orthonormal
     variances: np.ndarray  # (k + 1,) float32: along the basis, and of the rest
@@ -60,7 +61,7 @@ class Known:
         np.savez(file, **{k: getattr(self, k) for k in self.__dataclass_fields__})
         return file.getvalue()
 
-
+# %% ../nbs/api/05_known.ipynb #c005-2
 def _log(features):
     "Features are averages of what a ReLU left: many near zero, a few large."
     return np.log1p(np.maximum(np.asarray(features, dtype=np.float32), 0))
@@ -68,38 +69,49 @@ def _log(features):
 # %% ../nbs/api/05_known.ipynb #c005b
 _LARGEST = 16 * 2**20  # bytes of one array, unpacked; the shipped ones have 0.3 MB together
 _BOUND = 1e6  # of every number: log features are below 100
-_SHAPES = {"means": (2, "features"), "basis": ("k", "features"), "variances": ("k + 1",), "weights": ("features",),
-           "scaling": (2, 2)}
+_SHAPES = {
+    "means": (2, "features"),
+    "basis": ("k", "features"),
+    "variances": ("k + 1",),
+    "weights": ("features",),
+    "scaling": (2, 2),
+}
 
-
+# %% ../nbs/api/05_known.ipynb #c005b-1
 def _read_array(z, name):
     "One array of an .npz, without pickle and without taking memory for more than there is."
     with z.open(f"{name}.npy") as f:
         version = np.lib.format.read_magic(f)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, by_column, kind = header(f)
-        if kind.kind != "f" or min(shape, default=0) < 1: raise ValueError(f"{name} is no array of decimal numbers")
+        if kind.kind != "f" or min(shape, default=0) < 1:
+            raise ValueError(f"{name} is no array of decimal numbers")
         n = math.prod(shape) * kind.itemsize
-        if n > _LARGEST: raise ValueError(f"{name} has {n:,} bytes, more than {_LARGEST:,}")
+        if n > _LARGEST:
+            raise ValueError(f"{name} has {n:,} bytes, more than {_LARGEST:,}")
         data = f.read(n + 1)  # to the end, where zipfile compares the checksum
-    if len(data) != n: raise ValueError(f"{name} has {len(data):,} bytes for an array of {n:,}")
+    if len(data) != n:
+        raise ValueError(f"{name} has {len(data):,} bytes for an array of {n:,}")
     return np.frombuffer(data, kind).reshape(shape, order="F" if by_column else "C")
 
-
+# %% ../nbs/api/05_known.ipynb #c005b-2
 def _check_known(arrays: dict):
     "Raise `ValueError` for numbers that scoring can't use."
     k, features = arrays["basis"].shape if arrays["basis"].ndim == 2 else (0, 0)
     sizes = {"features": features, "k": k, "k + 1": k + 1}
     for name, wanted in _SHAPES.items():
         shape = tuple(sizes.get(n, n) for n in wanted)
-        if arrays[name].shape != shape: raise ValueError(f"{name} has shape {arrays[name].shape}, not {wanted}")
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} has shape {arrays[name].shape}, not {wanted}")
         if not float(np.abs(arrays[name]).max()) <= _BOUND:  # nor is NaN
             raise ValueError(f"{name} holds a number that is not finite or beyond {_BOUND:g}")
-    if not (arrays["variances"] >= 1e-13).all(): raise ValueError("variances are not all above 0")
+    if not (arrays["variances"] >= 1e-13).all():
+        raise ValueError("variances are not all above 0")
     median, limit = arrays["scaling"]
-    if not (limit > median).all(): raise ValueError("scaling has a limit that is not above the median")
+    if not (limit > median).all():
+        raise ValueError("scaling has a limit that is not above the median")
 
-
+# %% ../nbs/api/05_known.ipynb #c005b-3
 def read_known(data: bytes) -> Known:
     "What `to_bytes` wrote. Raises `ValueError`, which says what is wrong."
     names = Known.__dataclass_fields__
@@ -125,14 +137,22 @@ def impostors(
     for i, a in enumerate(images):
         a = np.asarray(a)
         kind = i % 8
-        if kind < 3: a = np.rot90(a, kind + 1)
-        elif kind == 3: a = a[::-1]
-        elif kind == 4: a = 255 - a
+        if kind < 3:
+            a = np.rot90(a, kind + 1)
+        elif kind == 3:
+            a = a[::-1]
+        elif kind == 4:
+            a = 255 - a
         elif kind == 5:  # cut and shuffled
-            k = int(rng.integers(2, 5)); s = size // k
-            tiles = [a[y * s:(y + 1) * s, x * s:(x + 1) * s] for y in range(k) for x in range(k)]
+            k = int(rng.integers(2, 5))
+            s = size // k
+            tiles = [a[y * s : (y + 1) * s, x * s : (x + 1) * s] for y in range(k) for x in range(k)]
             order = rng.permutation(k * k)
-            a = np.pad(np.block([[tiles[order[y * k + x]] for x in range(k)] for y in range(k)]), (0, size - k * s), mode="edge")
+            a = np.pad(
+                np.block([[tiles[order[y * k + x]] for x in range(k)] for y in range(k)]),
+                (0, size - k * s),
+                mode="edge",
+            )
         elif kind == 6:  # noise, fine or coarse
             a = blur(rng.integers(0, 256, a.shape).astype(np.uint8), rng.uniform(0.1, 6))
         else:  # nothing, or a ramp
@@ -164,17 +184,30 @@ def fit_known(
     fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
     fit.fit(np.concatenate([f, _log(others)]), np.r_[np.zeros(len(f)), np.ones(len(others))])
     weights = fit[1].coef_[0] / fit[0].scale_  # the intercept falls out in the scaling
-    known = Known(means.astype(np.float32), vectors[:, ::-1][:, :k].T.astype(np.float16), variances.astype(np.float32), weights.astype(np.float32),
-                  np.array([[0, 0], [1, 1]], np.float32))
+    known = Known(
+        means.astype(np.float32),
+        vectors[:, ::-1][:, :k].T.astype(np.float16),
+        variances.astype(np.float32),
+        weights.astype(np.float32),
+        np.array([[0, 0], [1, 1]], np.float32),
+    )
     raw = known.raw(validation)
     median = np.median(raw, 0)
     limit = np.maximum(np.quantile(raw, 0.99, axis=0), median + 1e-3)
     return Known(known.means, known.basis, known.variances, known.weights, np.stack([median, limit]).astype(np.float32))
 
 # %% ../nbs/api/05_known.ipynb #c012
-_NOT_PHOTOGRAPHS = ("chessboard_GRAY", "chessboard_RGB", "logo", "page", "phantom", "text", "microaneurysms")  # drawn, or an organ too
+_NOT_PHOTOGRAPHS = (
+    "chessboard_GRAY",
+    "chessboard_RGB",
+    "logo",
+    "page",
+    "phantom",
+    "text",
+    "microaneurysms",
+)  # drawn, or an organ too
 
-
+# %% ../nbs/api/05_known.ipynb #c012-1
 def _photographs(size):
     "The photographs that scikit-image and scikit-learn carry, whole and in quarters; nothing is downloaded."
     import skimage.data
@@ -183,13 +216,21 @@ def _photographs(size):
 
     folders = [Path(skimage.data.__file__).parent, Path(sklearn.datasets.__file__).parent / "images"]
     out = []
-    for file in sorted(p for folder in folders for p in folder.iterdir() if p.suffix in (".png", ".jpg") and p.stem not in _NOT_PHOTOGRAPHS):
+    for file in sorted(
+        p
+        for folder in folders
+        for p in folder.iterdir()
+        if p.suffix in (".png", ".jpg") and p.stem not in _NOT_PHOTOGRAPHS
+    ):
         a = read_radiograph(file).pixels
         h, w = (n // 2 for n in a.shape)
         out += [a, a[:h, :w], a[:h, w:], a[h:, :w], a[h:, w:]]
-    return [np.asarray(Image.fromarray(np.ascontiguousarray(a)).resize((size, size), Image.Resampling.BILINEAR)) for a in out]
+    return [
+        np.asarray(Image.fromarray(np.ascontiguousarray(a)).resize((size, size), Image.Resampling.BILINEAR))
+        for a in out
+    ]
 
-
+# %% ../nbs/api/05_known.ipynb #c012-2
 def _page(size, rng):
     "A page of words, printed small."
     from PIL import Image, ImageDraw, ImageFont
@@ -197,10 +238,12 @@ def _page(size, rng):
     image = Image.new("L", (500, 700), int(rng.integers(220, 256)))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=int(rng.integers(10, 30)))
     for y in range(20, 680, int(rng.integers(16, 40))):
-        draw.text((20, y), "".join(rng.choice(list("abcdefghijklmnopqrst    "), 60)), fill=int(rng.integers(0, 80)), font=font)
+        draw.text(
+            (20, y), "".join(rng.choice(list("abcdefghijklmnopqrst    "), 60)), fill=int(rng.integers(0, 80)), font=font
+        )
     return to_square(np.asarray(image), size)
 
-
+# %% ../nbs/api/05_known.ipynb #c012-3
 def strangers(
     images: np.ndarray,  # (n, S, S) uint8 test images, to turn and invert
     seed: int = 0,
@@ -209,9 +252,20 @@ def strangers(
     from pydicom.data import get_testdata_file
 
     size, rng = images.shape[1], np.random.default_rng(seed)
-    slices = [to_square(read_radiograph(get_testdata_file(name)).pixels, size) for name in ("CT_small.dcm", "MR_small.dcm")]
+    slices = [
+        to_square(read_radiograph(get_testdata_file(name)).pixels, size) for name in ("CT_small.dcm", "MR_small.dcm")
+    ]
     noise = [rng.integers(0, 256, (size, size)).astype(np.uint8) for _ in range(20)]
     even = [np.full((size, size), v, np.uint8) for v in range(0, 256, 15)]
     turned = lambda k: np.ascontiguousarray(np.rot90(images, k, (1, 2)))
-    return {"photographs": np.stack(_photographs(size)), "CT and MR slices": np.stack(slices), "pages of text": np.stack([_page(size, rng) for _ in range(30)]), "noise": np.stack(noise),
-            "blank": np.stack(even), "inverted": 255 - np.asarray(images), "turned by 90°": turned(1), "turned by 180°": turned(2), "turned by 270°": turned(3)}
+    return {
+        "photographs": np.stack(_photographs(size)),
+        "CT and MR slices": np.stack(slices),
+        "pages of text": np.stack([_page(size, rng) for _ in range(30)]),
+        "noise": np.stack(noise),
+        "blank": np.stack(even),
+        "inverted": 255 - np.asarray(images),
+        "turned by 90°": turned(1),
+        "turned by 180°": turned(2),
+        "turned by 270°": turned(3),
+    }

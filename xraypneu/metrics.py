@@ -39,17 +39,21 @@ def _checked(
     y, p = np.asarray(y), np.asarray(p, dtype=np.float64)
     if p.ndim != 1 or y.shape != p.shape:
         raise MetricsError(f"{y.shape} labels but {p.shape} probabilities: pass one of each an image, both flat.")
-    if not p.size: raise MetricsError("No images: there's nothing to measure.")
-    if not np.isin(y, (0, 1)).all(): raise MetricsError("Labels must be 0 (NORMAL) or 1 (PNEUMONIA).")
+    if not p.size:
+        raise MetricsError("No images: there's nothing to measure.")
+    if not np.isin(y, (0, 1)).all():
+        raise MetricsError("Labels must be 0 (NORMAL) or 1 (PNEUMONIA).")
     bad = int((~((p >= 0) & (p <= 1))).sum())
-    if bad: raise MetricsError(f"{bad} of {p.size} probabilities are NaN or outside 0 to 1.")
+    if bad:
+        raise MetricsError(f"{bad} of {p.size} probabilities are NaN or outside 0 to 1.")
     return y.astype(int), p
 
-
+# %% ../nbs/api/11_metrics.ipynb #c006-1
 def _both(y, p):
     "Checked labels and probabilities with both classes present."
     y, p = _checked(y, p)
-    if not 0 < y.sum() < len(y): raise MetricsError("A curve needs both classes.")
+    if not 0 < y.sum() < len(y):
+        raise MetricsError("A curve needs both classes.")
     return y, p
 
 # %% ../nbs/api/11_metrics.ipynb #c009
@@ -57,9 +61,14 @@ def _rates(tn, fp, fn, tp) -> dict:  # counts, numbers or arrays
     "The shares that follow from a confusion matrix; 0/0 is NaN."
     ratio = lambda a, b: np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b) > 0)
     tn, fp, fn, tp = (np.asarray(o, dtype=np.float64) for o in (tn, fp, fn, tp))
-    return dict(accuracy=ratio(tn + tp, tn + fp + fn + tp), sensitivity=ratio(tp, tp + fn),
-                specificity=ratio(tn, tn + fp),
-                precision=ratio(tp, tp + fp), npv=ratio(tn, tn + fn), f1=ratio(2 * tp, 2 * tp + fp + fn))
+    return dict(
+        accuracy=ratio(tn + tp, tn + fp + fn + tp),
+        sensitivity=ratio(tp, tp + fn),
+        specificity=ratio(tn, tn + fp),
+        precision=ratio(tp, tp + fp),
+        npv=ratio(tn, tn + fn),
+        f1=ratio(2 * tp, 2 * tp + fp + fn),
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #c010
 def at_threshold(
@@ -69,12 +78,14 @@ def at_threshold(
 ) -> dict:  # accuracy, sensitivity (recall), specificity, precision (PPV), npv, f1; tn, fp, fn, tp
     "What the decisions at one threshold are worth."
     y, p = _checked(y, p)
-    if not np.isfinite(threshold): raise MetricsError(f"threshold={threshold}: not a number.")
+    if not np.isfinite(threshold):
+        raise MetricsError(f"threshold={threshold}: not a number.")
     counts = [int(c) for c in skm.confusion_matrix(y, p >= threshold, labels=[0, 1]).ravel()]
     return {k: float(v) for k, v in _rates(*counts).items()} | dict(zip(("tn", "fp", "fn", "tp"), counts, strict=True))
 
 # %% ../nbs/api/11_metrics.ipynb #c014
 BINS = 15  # of the ECE and of `reliability`
+
 
 def _bins(
     p,  # (n,) probabilities
@@ -105,7 +116,10 @@ def figures(
     return at_threshold(y, p, threshold) | dict(
         roc_auc=float(skm.roc_auc_score(y, p)) if both else math.nan,
         average_precision=float(skm.average_precision_score(y, p)) if y.any() else math.nan,
-        brier=float(((p - y) ** 2).mean()), ece=ece(y, p), log_loss=float(skm.log_loss(y, p, labels=[0, 1])))
+        brier=float(((p - y) ** 2).mean()),
+        ece=ece(y, p),
+        log_loss=float(skm.log_loss(y, p, labels=[0, 1])),
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #c022
 def _draws(
@@ -174,23 +188,31 @@ def bootstrap(
 ) -> dict:  # name -> (low, high), of every figure of `figures` but the four counts
     "95 % percentile intervals by resampling patients; a share of exactly 0 or 1 gets its exact interval."
     y, p = _checked(y, p)
-    if len(patients) != len(y): raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one an image.")
-    if not 0 < y.sum() < len(y): raise MetricsError("Intervals need both classes.")
-    if pd.Series(patients).isna().any(): raise MetricsError("Some images have no patient: pass a key for each.")
-    if len(np.unique(np.asarray(patients, dtype=str))) < 2: raise MetricsError("Intervals need at least two patients.")
-    if n < 1: raise MetricsError(f"n={n}: at least one draw.")
+    if len(patients) != len(y):
+        raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one an image.")
+    if not 0 < y.sum() < len(y):
+        raise MetricsError("Intervals need both classes.")
+    if pd.Series(patients).isna().any():
+        raise MetricsError("Some images have no patient: pass a key for each.")
+    if len(np.unique(np.asarray(patients, dtype=str))) < 2:
+        raise MetricsError("Intervals need at least two patients.")
+    if n < 1:
+        raise MetricsError(f"n={n}: at least one draw.")
     step = max(1, 4_000_000 // len(y))  # keeps the weights under 32 MB
-    blocks = [_weighted(y, p, threshold, _draws(y, patients, min(step, n - start), seed=[seed, start]))
-              for start in range(0, n, step)]
+    blocks = [
+        _weighted(y, p, threshold, _draws(y, patients, min(step, n - start), seed=[seed, start]))
+        for start in range(0, n, step)
+    ]
     out = {}
     for k in blocks[0]:
         values = np.concatenate([b[k] for b in blocks])
         values = values[~np.isnan(values)]
-        out[k] = tuple(map(float, np.quantile(values, [.025, .975]))) if values.size else (math.nan, math.nan)
+        out[k] = tuple(map(float, np.quantile(values, [0.025, 0.975]))) if values.size else (math.nan, math.nan)
     patients, called = np.asarray(patients, dtype=str), p >= threshold
     of = dict(accuracy=y >= 0, sensitivity=y == 1, specificity=y == 0, precision=called, npv=~called)  # of which images
     for k, v in at_threshold(y, p, threshold).items():
-        if k in of and v in (0, 1): out[k] = _exact(v, patients[of[k]])
+        if k in of and v in (0, 1):
+            out[k] = _exact(v, patients[of[k]])
     return out
 
 # %% ../nbs/api/11_metrics.ipynb #c034
@@ -206,17 +228,26 @@ def paired(
 ) -> dict:  # roc_auc, roc_auc_low, roc_auc_high: the first's less the other's, 95 % interval by patient; won, lost: images that only the first, only the other gets right; mcnemar_p
     "How one model differs from another on the same images."
     (y, p), (_, other) = _both(y, p), _checked(y, other)
-    if len(patients) != len(y): raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one an image.")
+    if len(patients) != len(y):
+        raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one an image.")
     step = max(1, 4_000_000 // len(y))
     blocks = []
     for start in range(0, n, step):
         draws = _draws(y, patients, min(step, n - start), seed=[seed, start])
-        blocks.append(_weighted(y, p, threshold, draws)["roc_auc"] - _weighted(y, other, other_threshold, draws)["roc_auc"])
-    low, high = np.quantile(np.concatenate(blocks), [.025, .975])
+        blocks.append(
+            _weighted(y, p, threshold, draws)["roc_auc"] - _weighted(y, other, other_threshold, draws)["roc_auc"]
+        )
+    low, high = np.quantile(np.concatenate(blocks), [0.025, 0.975])
     right, other_right = (p >= threshold) == y, (other >= other_threshold) == y
     won, lost = int((right & ~other_right).sum()), int((other_right & ~right).sum())
-    return dict(roc_auc=float(skm.roc_auc_score(y, p) - skm.roc_auc_score(y, other)), roc_auc_low=float(low), roc_auc_high=float(high), won=won, lost=lost,
-                mcnemar_p=float(binomtest(won, won + lost).pvalue) if won + lost else 1.0)
+    return dict(
+        roc_auc=float(skm.roc_auc_score(y, p) - skm.roc_auc_score(y, other)),
+        roc_auc_low=float(low),
+        roc_auc_high=float(high),
+        won=won,
+        lost=lost,
+        mcnemar_p=float(binomtest(won, won + lost).pvalue) if won + lost else 1.0,
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #c037
 REFERENCE = dict(accuracy=0.8942, sensitivity=0.9333, precision=0.9143)  # sensitivity is its recall
@@ -239,7 +270,8 @@ def is_official_test(
 # %% ../nbs/api/11_metrics.ipynb #c043
 def _thin(frame: pd.DataFrame, limit: int) -> pd.DataFrame:
     "At most `limit` rows in even steps, the first and the last among them."
-    if len(frame) <= limit: return frame.reset_index(drop=True)
+    if len(frame) <= limit:
+        return frame.reset_index(drop=True)
     return frame.iloc[np.linspace(0, len(frame) - 1, limit).round().astype(int)].reset_index(drop=True)
 
 # %% ../nbs/api/11_metrics.ipynb #c044
@@ -273,8 +305,17 @@ def reliability(
     rows = []
     for _, o in pd.DataFrame(dict(y=y, p=p)).groupby(_bins(p, bins)):
         wilson = binomtest(int(o.y.sum()), len(o)).proportion_ci(method="wilson")
-        rows.append(dict(low=o.p.min(), high=o.p.max(), predicted=o.p.mean(), observed=o.y.mean(),
-                         observed_low=wilson.low, observed_high=wilson.high, images=len(o)))
+        rows.append(
+            dict(
+                low=o.p.min(),
+                high=o.p.max(),
+                predicted=o.p.mean(),
+                observed=o.y.mean(),
+                observed_low=wilson.low,
+                observed_high=wilson.high,
+                images=len(o),
+            )
+        )
     return pd.DataFrame(rows)
 
 # %% ../nbs/api/11_metrics.ipynb #c053
@@ -285,7 +326,9 @@ def operating_table(
     thresholds=None,  # None: every hundredth
     n: int = 1000,  # draws
     seed: int = 0,
-) -> dict:  # lists of equal length: threshold, sensitivity, specificity, each of the two with _low and _high; four decimals
+) -> (
+    dict
+):  # lists of equal length: threshold, sensitivity, specificity, each of the two with _low and _high; four decimals
     "Sensitivity and specificity at many thresholds, with 95 % intervals by resampling patients."
     y, p = _both(y, p)
     t = np.round(np.arange(0.01, 1, 0.01), 2) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
@@ -295,7 +338,7 @@ def operating_table(
     for k, own, hit in (("sensitivity", y == 1, called), ("specificity", y == 0, 1 - called)):
         out[k] = hit[own].mean(0)
         drawn = (w[:, own] @ hit[own]) / w[:, own].sum(1, keepdims=True)
-        out[f"{k}_low"], out[f"{k}_high"] = np.quantile(drawn, [.025, .975], axis=0)
+        out[f"{k}_low"], out[f"{k}_high"] = np.quantile(drawn, [0.025, 0.975], axis=0)
     return {k: [round(float(v), 4) for v in values] for k, values in out.items()}
 
 # %% ../nbs/api/11_metrics.ipynb #c056
@@ -341,8 +384,15 @@ def spread(
 ) -> pd.DataFrame:  # figure; mean, sd (NaN for one training), lowest, highest
     "How much figures vary between trainings."
     frame = pd.DataFrame(list(rows))[[k for k in names if k in list(rows)[0]]]
-    return pd.DataFrame(dict(figure=frame.columns, mean=frame.mean().to_numpy(), sd=frame.std(ddof=1).to_numpy(),
-                             lowest=frame.min().to_numpy(), highest=frame.max().to_numpy()))
+    return pd.DataFrame(
+        dict(
+            figure=frame.columns,
+            mean=frame.mean().to_numpy(),
+            sd=frame.std(ddof=1).to_numpy(),
+            lowest=frame.min().to_numpy(),
+            highest=frame.max().to_numpy(),
+        )
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #c068
 def image_statistics(
@@ -361,7 +411,8 @@ def border_strip(
     images,  # (n, S, S) uint8, S at least 20
 ) -> np.ndarray:  # (n, 144) float32: mean grey levels of the cells of the outer 10 %
     "The outer two rings of a 20 x 20 thumbnail: markers, collimator, arms, everything but the lungs."
-    ring = np.ones((20, 20), bool); ring[2:-2, 2:-2] = False
+    ring = np.ones((20, 20), bool)
+    ring[2:-2, 2:-2] = False
     out = np.empty((len(images), int(ring.sum())), np.float32)
     for i, image in enumerate(images):
         a = np.asarray(image, dtype=np.float32)
@@ -381,13 +432,16 @@ def grouped_auc(
 ) -> tuple[float, float, float]:  # mean, lowest, highest over the folds; NaN when a class has one patient
     "Cross-validated ROC AUC of a random forest on these columns, no patient on both sides; 0.5 is chance."
     table = pd.DataFrame(features)
-    if not table.shape[1]: raise MetricsError("No columns: pass at least one feature of each image.")
+    if not table.shape[1]:
+        raise MetricsError("No columns: pass at least one feature of each image.")
     x = pd.get_dummies(table).to_numpy(dtype=np.float64)
     x, y, groups = np.nan_to_num(x), np.asarray(y).astype(int), np.asarray(groups, dtype=str)
     folds = min([folds] + [len(np.unique(groups[y == c])) for c in (0, 1)])
-    if folds < 2: return (math.nan,) * 3
-    forest = RandomForestClassifier(60, min_samples_leaf=5, max_samples=min(1.0, 1000 / len(y)),
-                                    class_weight="balanced", random_state=seed)
+    if folds < 2:
+        return (math.nan,) * 3
+    forest = RandomForestClassifier(
+        60, min_samples_leaf=5, max_samples=min(1.0, 1000 / len(y)), class_weight="balanced", random_state=seed
+    )
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fold without a class scores NaN and is left out of the mean
@@ -403,10 +457,11 @@ def chance_auc(
     "The AUC that knowing nothing reaches in 1 of 40 samples with so many patients in each class."
     y, groups = np.asarray(y).astype(int), np.asarray(groups, dtype=str)
     a, b = (len(np.unique(groups[y == c])) for c in (0, 1))
-    return min(1.0, .5 + 1.96 * math.sqrt((a + b + 1) / (12 * a * b))) if a and b else math.nan
+    return min(1.0, 0.5 + 1.96 * math.sqrt((a + b + 1) / (12 * a * b))) if a and b else math.nan
 
 # %% ../nbs/api/11_metrics.ipynb #c081
 FILE_COLUMNS = ["width", "height", "aspect", "mode", "format", "bytes"]
+
 
 def metadata_baseline(
     train: pd.DataFrame,  # rows of the manifest: width, height, mode, format, bytes, y
@@ -417,19 +472,25 @@ def metadata_baseline(
     both = pd.concat([train, test])
     both = both.assign(aspect=both.width / both.height.clip(lower=1))[FILE_COLUMNS]
     varying = [c for c in FILE_COLUMNS if both[c].nunique() > 1]
-    if not varying: return np.full(len(test), .5), []
+    if not varying:
+        return np.full(len(test), 0.5), []
     x = pd.get_dummies(both[varying]).to_numpy(dtype=np.float64)
     forest = RandomForestClassifier(200, min_samples_leaf=10, class_weight="balanced", random_state=seed)
-    return forest.fit(x[:len(train)], train.y).predict_proba(x[len(train):])[:, 1], varying
+    return forest.fit(x[: len(train)], train.y).predict_proba(x[len(train) :])[:, 1], varying
 
 # %% ../nbs/api/11_metrics.ipynb #c084
 def _plain(obj):
     "Numbers of numpy as Python's, six decimals, NaN and infinities as None, at any depth."
-    if isinstance(obj, dict): return {str(k): _plain(v) for k, v in obj.items()}
-    if isinstance(obj, (list, tuple)): return [_plain(o) for o in obj]
-    if isinstance(obj, np.ndarray): return _plain(obj.tolist())
-    if isinstance(obj, np.generic): obj = obj.item()
-    if isinstance(obj, float): return round(obj, 6) + 0.0 if math.isfinite(obj) else None
+    if isinstance(obj, dict):
+        return {str(k): _plain(v) for k, v in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return [_plain(o) for o in obj]
+    if isinstance(obj, np.ndarray):
+        return _plain(obj.tolist())
+    if isinstance(obj, np.generic):
+        obj = obj.item()
+    if isinstance(obj, float):
+        return round(obj, 6) + 0.0 if math.isfinite(obj) else None
     return obj
 
 # %% ../nbs/api/11_metrics.ipynb #c085

@@ -30,13 +30,15 @@ def build(
     size: int | None = 224,  # side of the input, pixels; None: any multiple of 32
 ) -> keras.Model:  # (n, size, size, 1) grey 0 to 255, to (n, 1) logit
     "MobileNetV2 1.0, average pooling, one unit; weights at random."
-    backbone = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(size, size, 1), name="backbone")
+    backbone = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(size, size, 1), name="backbone"
+    )
     image = keras.Input((size, size, 1), name="image")
     x = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(image)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(x))
     return keras.Model(image, keras.layers.Dense(1, name="head")(x), name="xraypneu")
 
-
+# %% ../nbs/api/07_network.ipynb #c006-1
 def freeze(
     model,
     what: str = "batch norms",  # or `'backbone'`: train the head alone
@@ -68,7 +70,7 @@ def weights(model) -> dict:  # name to float32 array
     "All weights of the network."
     return {f"{la.name}/{v.name}": np.asarray(v) for la in _layers(model) for v in la.weights}
 
-
+# %% ../nbs/api/07_network.ipynb #c010-1
 def set_weights(model, values: dict, head: bool = True):
     "Put `values` into the network; without `head`, the backbone alone. Returns the model."
     for layer in _layers(model):
@@ -78,7 +80,9 @@ def set_weights(model, values: dict, head: bool = True):
                 continue
             if name not in values or tuple(values[name].shape) != tuple(v.shape):
                 found = values[name].shape if name in values else "nothing"
-                raise WeightsError(f"weights don't fit: {name} should be {tuple(v.shape)}, found {found}. Take {CHOICES}")
+                raise WeightsError(
+                    f"weights don't fit: {name} should be {tuple(v.shape)}, found {found}. Take {CHOICES}"
+                )
             v.assign(values[name])
     return model
 
@@ -87,7 +91,10 @@ def _from_keras(source):
     "Backbone weights from `'imagenet'` or an .h5 file of `keras.applications.MobileNetV2(include_top=False)`."
     try:
         three = keras.applications.MobileNetV2(
-            include_top=False, weights="imagenet" if source == "imagenet" else None, input_shape=(224, 224, 3), name="backbone"
+            include_top=False,
+            weights="imagenet" if source == "imagenet" else None,
+            input_shape=(224, 224, 3),
+            name="backbone",
         )
         if source != "imagenet":
             three.load_weights(source)
@@ -105,7 +112,7 @@ def _from_keras(source):
     out = {f"{la.name}/{v.name}": np.asarray(v) for la in three.layers for v in la.weights}
     return {**out, "Conv1/kernel": out["Conv1/kernel"].sum(2, keepdims=True)}
 
-
+# %% ../nbs/api/07_network.ipynb #c013-1
 def initialise(
     model,  # from `build`
     source: str | None = "shipped",  # `imagenet`, `shipped`, a path to an .h5 file or a bundle, or None
@@ -135,14 +142,19 @@ def _is_kernel(name):
 
 def half_precision(model):
     "Round the convolution kernels to what 16-bit floats hold. Returns the model."
-    return set_weights(model, {n: v.astype(np.float16).astype(np.float32) if _is_kernel(n) else v for n, v in weights(model).items()})
+    return set_weights(
+        model, {n: v.astype(np.float16).astype(np.float32) if _is_kernel(n) else v for n, v in weights(model).items()}
+    )
 
 # %% ../nbs/api/07_network.ipynb #c019
 def _pads(layer):
     "ONNX's `pads` for a Keras convolution: top, left, bottom, right."
     if layer.padding == "valid":
         return [0] * 4
-    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(layer.input.shape[1:3], layer.strides, layer.kernel_size, strict=True)]
+    totals = [
+        max((-(-n // s) - 1) * s + k - n, 0)
+        for n, s, k in zip(layer.input.shape[1:3], layer.strides, layer.kernel_size, strict=True)
+    ]
     return [t // 2 for t in totals] + [t - t // 2 for t in totals]
 
 
@@ -189,7 +201,9 @@ def to_onnx(model) -> bytes:  # the ONNX file: image (n, S, S) uint8 to logit (n
             done[n] = node("Conv", [*ins, tensor(f"{n}/kernel")], n, strides=layer.strides, pads=_pads(layer))
         elif kind == "DepthwiseConv2D":
             group = layer.input.shape[-1]
-            done[n] = node("Conv", [*ins, tensor(f"{n}/kernel")], n, strides=layer.strides, pads=_pads(layer), group=group)
+            done[n] = node(
+                "Conv", [*ins, tensor(f"{n}/kernel")], n, strides=layer.strides, pads=_pads(layer), group=group
+            )
         elif kind == "BatchNormalization":
             names = [tensor(f"{n}/{v}") for v in ("gamma", "beta", "moving_mean", "moving_variance")]
             done[n] = node("BatchNormalization", [*ins, *names], n, epsilon=layer.epsilon)
@@ -207,17 +221,27 @@ def to_onnx(model) -> bytes:  # the ONNX file: image (n, S, S) uint8 to logit (n
         x = done[n]
 
     kernel = np.ascontiguousarray(values["head/kernel"].reshape(1, -1, 1, 1))
-    tensors += [numpy_helper.from_array(kernel, "head/kernel"), numpy_helper.from_array(values["head/bias"], "head/bias")]
+    tensors += [
+        numpy_helper.from_array(kernel, "head/kernel"),
+        numpy_helper.from_array(values["head/bias"], "head/bias"),
+    ]
     cam = node("Conv", [x, "head/kernel", "head/bias"], "cam")
     node("Squeeze", [cam, "axis"], "map")
     node("ReduceMean", [cam], "logit", axes=[1, 2, 3], keepdims=0)
     node("ReduceMean", [x], "features", axes=[2, 3], keepdims=0)
 
     value = lambda name, kind, *dims: helper.make_tensor_value_info(name, kind, dims)
-    outputs = [value("logit", TensorProto.FLOAT, "n"), value("map", TensorProto.FLOAT, "n", "h", "w"),
-               value("features", TensorProto.FLOAT, "n", 1280)]
-    graph = helper.make_graph(nodes, "xraypneu", [value("image", TensorProto.UINT8, "n", "height", "width")], outputs, tensors)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9, producer_name="xraypneu")
+    outputs = [
+        value("logit", TensorProto.FLOAT, "n"),
+        value("map", TensorProto.FLOAT, "n", "h", "w"),
+        value("features", TensorProto.FLOAT, "n", 1280),
+    ]
+    graph = helper.make_graph(
+        nodes, "xraypneu", [value("image", TensorProto.UINT8, "n", "height", "width")], outputs, tensors
+    )
+    proto = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9, producer_name="xraypneu"
+    )
     onnx.checker.check_model(proto)
     return proto.SerializeToString(deterministic=True)
 

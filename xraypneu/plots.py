@@ -22,30 +22,56 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.ndimage import gaussian_filter1d
 
 from .definitions import FOREST, LABELS
-from .metrics import BINS, at_threshold, decision_curve, image_statistics, predictive_values, pr_points, reliability, roc_points
+from xraypneu.metrics import (
+    BINS,
+    at_threshold,
+    decision_curve,
+    image_statistics,
+    predictive_values,
+    pr_points,
+    reliability,
+    roc_points,
+)
 from .metrics import figures as _figures
 
 # %% ../nbs/api/12_plots.ipynb #c005
 COLOURS = dict(NORMAL="#0072B2", PNEUMONIA="#D55E00")
 GREY, RED = "#6B6B6B", "#B00020"
 WIDTH = 6.6  # of a full-width figure, inches
-_UNIT = dict(xlim=(-.02, 1.02), ylim=(-.02, 1.02), aspect="equal")  # of axes that run from 0 to 1
+_UNIT = dict(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")  # of axes that run from 0 to 1
 _LINES = dict(train="-", validation="--", test=":")
 _STYLE = {
-    "figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.labelsize": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#999999", "axes.axisbelow": True,
-    "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": .8, "lines.linewidth": 1.6,
-    "xtick.labelsize": 8, "ytick.labelsize": 8, "xtick.color": "#444444", "ytick.color": "#444444",
-    "legend.frameon": False, "legend.fontsize": 8, "figure.facecolor": "white", "savefig.facecolor": "white",
+    "figure.dpi": 110,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#999999",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.6,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
 }
 
-
+# %% ../nbs/api/12_plots.ipynb #c005-1
 class PlotError(ValueError):
     "There's nothing to draw; the message says what is missing."
 
 
 class Figure(figure.Figure):
     "A matplotlib figure that notebooks show by themselves."
+
     def _repr_png_(self):
         out = io.BytesIO()
         self.savefig(out, format="png", bbox_inches="tight")
@@ -54,26 +80,40 @@ class Figure(figure.Figure):
 # %% ../nbs/api/12_plots.ipynb #c007
 def _styled(draw):
     "Draw in the common style, whatever the caller's; then stamp the notice."
+
     @functools.wraps(draw)
     def wrapper(*args, notice="", **kwargs):
         with mpl.rc_context():
             mpl.rcdefaults()
             mpl.rcParams.update(_STYLE)
             fig = draw(*args, **kwargs)
-            if notice: _stamp(fig, notice)
+            if notice:
+                _stamp(fig, notice)
         return fig
+
     return wrapper
 
-
+# %% ../nbs/api/12_plots.ipynb #c007-1
 def _stamp(fig, notice):
     "Print the notice at the foot, and SYNTHETIC DATA across."
     width = fig.get_figwidth()
     foot = textwrap.fill(notice, int(width * 12), break_on_hyphens=False)
     fig.supxlabel(foot, color=RED, fontsize=8.5, fontweight="bold")
-    fig.text(.5, .52, "SYNTHETIC DATA", color=RED, alpha=.14, zorder=10, fontsize=min(40, 6.2 * width),
-             fontweight="bold", ha="center", va="center", rotation=22 if fig.get_figheight() > .5 * width else 12)
+    fig.text(
+        0.5,
+        0.52,
+        "SYNTHETIC DATA",
+        color=RED,
+        alpha=0.14,
+        zorder=10,
+        fontsize=min(40, 6.2 * width),
+        fontweight="bold",
+        ha="center",
+        va="center",
+        rotation=22 if fig.get_figheight() > 0.5 * width else 12,
+    )
 
-
+# %% ../nbs/api/12_plots.ipynb #c007-2
 def _figure(rows=1, cols=1, height=3.0, width=WIDTH, **kwargs):
     "A figure with tidy margins, and its axes."
     fig = Figure(figsize=(width, height), layout="constrained")
@@ -83,8 +123,10 @@ def _figure(rows=1, cols=1, height=3.0, width=WIDTH, **kwargs):
 def _frame(frame, *columns):
     "The rows, if there are any with these columns."
     missing = [c for c in columns if c not in frame]
-    if missing: raise PlotError(f"The table lacks {', '.join(missing)}.")
-    if not len(frame): raise PlotError("The table has no rows: there's nothing to draw.")
+    if missing:
+        raise PlotError(f"The table lacks {', '.join(missing)}.")
+    if not len(frame):
+        raise PlotError("The table has no rows: there's nothing to draw.")
     return frame
 
 
@@ -106,8 +148,17 @@ def roc_plot(
     fig, ax = _figure(height=4.0, width=4.4)
     ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="chance (0.5)")
     ax.plot(curve.fpr, curve.tpr, color=COLOURS["NORMAL"], label=f"model (area {f['roc_auc']:.3f})")
-    ax.plot(1 - f["specificity"], f["sensitivity"], "o", ms=8, mfc="white", mew=2, color=COLOURS["PNEUMONIA"],
-            clip_on=False, label=f"operating point {threshold:.2f}")
+    ax.plot(
+        1 - f["specificity"],
+        f["sensitivity"],
+        "o",
+        ms=8,
+        mfc="white",
+        mew=2,
+        color=COLOURS["PNEUMONIA"],
+        clip_on=False,
+        label=f"operating point {threshold:.2f}",
+    )
     ax.set(xlabel="false alarms among NORMAL (1 - specificity)", ylabel="sensitivity", title="ROC curve", **_UNIT)
     ax.legend(loc="lower right")
     return fig
@@ -124,10 +175,24 @@ def pr_plot(
     curve, f, share = pr_points(y, p, 1000), _figures(y, p, threshold), float(np.mean(y))
     fig, ax = _figure(height=4.0, width=4.4)
     ax.axhline(share, color=GREY, lw=1, ls=":", label=f"all called PNEUMONIA ({share:.2f})")
-    ax.plot(curve.recall, curve.precision, color=COLOURS["NORMAL"], drawstyle="steps-pre",
-            label=f"model (average precision {f['average_precision']:.3f})")
-    ax.plot(f["sensitivity"], f["precision"], "o", ms=8, mfc="white", mew=2, color=COLOURS["PNEUMONIA"], clip_on=False,
-            label=f"operating point {threshold:.2f}")
+    ax.plot(
+        curve.recall,
+        curve.precision,
+        color=COLOURS["NORMAL"],
+        drawstyle="steps-pre",
+        label=f"model (average precision {f['average_precision']:.3f})",
+    )
+    ax.plot(
+        f["sensitivity"],
+        f["precision"],
+        "o",
+        ms=8,
+        mfc="white",
+        mew=2,
+        color=COLOURS["PNEUMONIA"],
+        clip_on=False,
+        label=f"operating point {threshold:.2f}",
+    )
     ax.set(xlabel="sensitivity (recall)", ylabel="precision (positive predictive value)", **_UNIT)
     ax.set_title("Precision-recall curve")
     ax.legend(loc="lower left")
@@ -148,14 +213,17 @@ def confusion_plot(
     fig, ax = _figure(height=3.4, width=4.4)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1.15)
     for (i, j), n in np.ndenumerate(counts):
-        colour = "white" if share[i, j] > .6 else "black"
+        colour = "white" if share[i, j] > 0.6 else "black"
         ax.text(j, i, f"{n}", ha="center", va="bottom", fontsize=15, color=colour)
         note = f"{share[i, j]:.1%} of row" if counts[i].sum() else "no images"
-        ax.text(j, i + .06, note, ha="center", va="top", color=colour)
+        ax.text(j, i + 0.06, note, ha="center", va="top", color=colour)
     names = ["NORMAL", "PNEUMONIA"]
-    ax.set_xticks([0, 1], names); ax.set_yticks([0, 1], names, rotation=90, va="center")
+    ax.set_xticks([0, 1], names)
+    ax.set_yticks([0, 1], names, rotation=90, va="center")
     ax.set(xlabel="predicted", ylabel="actual", title=f"Confusion matrix at {threshold:.2f} (images)")
-    ax.grid(False); ax.spines[:].set_visible(False); ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
     return fig
 
 # %% ../nbs/api/12_plots.ipynb #c017
@@ -170,10 +238,11 @@ def reliability_plot(
     table = reliability(y, p, bins or min(BINS, max(1, len(y) // 10)))
     fig, (top, low) = _figure(2, 1, height=4.6, width=4.4, sharex=True, height_ratios=(3, 1))
     top.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="as promised")
-    top.vlines(table.predicted, table.observed_low, table.observed_high, color=COLOURS["NORMAL"], lw=1, alpha=.6)
-    top.plot(table.predicted, table.observed, "o-", ms=4.5, lw=1, color=COLOURS["NORMAL"],
-             label="observed, 95 % interval")
-    top.set(ylabel="observed share of PNEUMONIA", xlim=(-.02, 1.02), ylim=(-.02, 1.02), title="Reliability")
+    top.vlines(table.predicted, table.observed_low, table.observed_high, color=COLOURS["NORMAL"], lw=1, alpha=0.6)
+    top.plot(
+        table.predicted, table.observed, "o-", ms=4.5, lw=1, color=COLOURS["NORMAL"], label="observed, 95 % interval"
+    )
+    top.set(ylabel="observed share of PNEUMONIA", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title="Reliability")
     top.legend(loc="upper left")
     low.hist(p, bins=np.linspace(0, 1, 21), color=GREY, edgecolor="white")
     low.set(xlabel="predicted probability of PNEUMONIA", ylabel="images")
@@ -195,18 +264,33 @@ def score_histogram(
         own = p[y == value]
         wrong = (own >= threshold) != bool(value)
         edges = np.linspace(0, 1, 41)
-        ax.hist([own[~wrong], own[wrong]], bins=edges, stacked=True, color=[COLOURS[name], "white"],
-                edgecolor=COLOURS[name], linewidth=.7, hatch=["", "//////"])
+        ax.hist(
+            [own[~wrong], own[wrong]],
+            bins=edges,
+            stacked=True,
+            color=[COLOURS[name], "white"],
+            edgecolor=COLOURS[name],
+            linewidth=0.7,
+            hatch=["", "//////"],
+        )
         ax.axvline(threshold, color="black", lw=1.2, ls="--")
         ax.set_ylabel("images")
         ax.set_title(f"{name}: {len(own)} images, {int(wrong.sum())} on the wrong side (hatched)")
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.grid(axis="x", visible=False)
-    side, ha = (-4, "right") if threshold > .5 else (4, "left")
-    axes[0].margins(y=.3)
-    axes[0].annotate(f"operating point {threshold:.2f}", (threshold, .95), xycoords=("data", "axes fraction"),
-                     xytext=(side, 0), textcoords="offset points", ha=ha, va="top", fontsize=8)
-    axes[1].set(xlabel="predicted probability of PNEUMONIA", xlim=(-.01, 1.01))
+    side, ha = (-4, "right") if threshold > 0.5 else (4, "left")
+    axes[0].margins(y=0.3)
+    axes[0].annotate(
+        f"operating point {threshold:.2f}",
+        (threshold, 0.95),
+        xycoords=("data", "axes fraction"),
+        xytext=(side, 0),
+        textcoords="offset points",
+        ha=ha,
+        va="top",
+        fontsize=8,
+    )
+    axes[1].set(xlabel="predicted probability of PNEUMONIA", xlim=(-0.01, 1.01))
     return fig
 
 # %% ../nbs/api/12_plots.ipynb #c023
@@ -221,9 +305,10 @@ def interval_plot(
 ) -> Figure:  # a forest plot
     "Figures with their 95 % intervals, one below the other, beside the reference's."
     names = [k for k in names if k in values and math.isfinite(values[k])]
-    if not names: raise PlotError("None of the figures is a number: there's nothing to draw.")
+    if not names:
+        raise PlotError("None of the figures is a number: there's nothing to draw.")
     reference, lowest = reference or {}, 1.0
-    fig, ax = _figure(height=.9 + .32 * len(names))
+    fig, ax = _figure(height=0.9 + 0.32 * len(names))
     for i, k in enumerate(names):
         low, high = intervals.get(k, (math.nan, math.nan))
         ax.plot([low, high], [i, i], color=COLOURS["NORMAL"], lw=2.4, label="" if i else "95 % interval")
@@ -233,12 +318,18 @@ def interval_plot(
         lowest = np.nanmin([lowest, values[k], low])
     other = [(reference[k], i) for i, k in enumerate(names) if k in reference]
     if other:
-        ax.plot(*zip(*other, strict=True), "D", ms=6, color="black", mfc="black" if comparable else "white",
-                label="reference" if comparable else "reference, on other data: not comparable")
+        ax.plot(
+            *zip(*other, strict=True),
+            "D",
+            ms=6,
+            color="black",
+            mfc="black" if comparable else "white",
+            label="reference" if comparable else "reference, on other data: not comparable",
+        )
         lowest = min(lowest, *(v for v, _ in other))
     ax.set_yticks(range(len(names)), [LABELS.get(k, k) for k in names])
-    ax.set_xlim(max(0, math.floor(lowest * 20 - .5) / 20), 1.005)
-    ax.set(xlabel="value (1 is best)", ylim=(len(names) - .5, -.5))
+    ax.set_xlim(max(0, math.floor(lowest * 20 - 0.5) / 20), 1.005)
+    ax.set(xlabel="value (1 is best)", ylim=(len(names) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
     fig.legend(loc="outside upper center", ncols=3)
     return fig
@@ -256,23 +347,30 @@ def history_plot(
     numbers = numbers.drop(columns=[c for c in numbers if c.endswith("calibrated_loss") and c not in losses])
     others = [c for c in numbers if not c.endswith(("loss", "rate", "lr")) and numbers[c].dropna().between(0, 1).all()]
     panels = [(t, o) for t, o in (("Loss", losses), ("Validation figures", others)) if o]
-    if not panels: raise PlotError("The history has no losses or figures.")
+    if not panels:
+        raise PlotError("The history has no losses or figures.")
     fig, axes = _figure(1, len(panels), height=3.0, width=WIDTH if len(panels) > 1 else WIDTH / 2, squeeze=False)
     for ax, (title, columns) in zip(axes[0], panels, strict=True):
         _curves(ax, h, columns)
-        ax.set(xlabel="epoch", title=title, xlim=(.5, len(h) + .5))
+        ax.set(xlabel="epoch", title=title, xlim=(0.5, len(h) + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        ax.margins(y=.15)
+        ax.margins(y=0.15)
         ax.legend(loc="best")
     return fig
 
-
+# %% ../nbs/api/12_plots.ipynb #c026-1
 def _curves(ax, h, columns):
     "Lines of a history over its rows (phases may count their epochs from 1 again), and where its phases begin."
     blue = COLOURS["NORMAL"]
     orange, green = COLOURS["PNEUMONIA"], "#009E73"
-    known = dict(loss=("training", GREY), val_loss=("validation", blue), val_roc_auc=("ROC AUC, validation", blue), shifted_loss=("shifted validation", orange),
-                 shifted_roc_auc=("ROC AUC, shifted validation", orange), shifted_calibrated_loss=("the same, calibrated", green))
+    known = dict(
+        loss=("training", GREY),
+        val_loss=("validation", blue),
+        val_roc_auc=("ROC AUC, validation", blue),
+        shifted_loss=("shifted validation", orange),
+        shifted_roc_auc=("ROC AUC, shifted validation", orange),
+        shifted_calibrated_loss=("the same, calibrated", green),
+    )
     more = iter(["#CC79A7", "#E69F00", green] * len(columns))
     for c in columns:
         label, colour = known.get(c) or (c.removeprefix("val_").replace("_", " "), next(more))
@@ -281,12 +379,23 @@ def _curves(ax, h, columns):
     if deciding:
         best = int(h[deciding].idxmin())
         ax.plot(best + 1, h[deciding][best], "o", ms=10, mfc="none", mew=1.5, color=known[deciding][1], label="kept")
-    if "phase" not in h: return
+    if "phase" not in h:
+        return
     for i in np.flatnonzero(h.phase != h.phase.shift()):
-        if i: ax.axvline(i + .5, color=GREY, lw=1, ls="--")
+        if i:
+            ax.axvline(i + 0.5, color=GREY, lw=1, ls="--")
         short = (h.phase == h.phase[i]).sum() < 3
-        ax.annotate(str(h.phase[i]), (i + .5, 1), xycoords=("data", "axes fraction"), xytext=(3, -1),
-                    textcoords="offset points", va="top", fontsize=7.5, color=GREY, rotation=90 if short else 0)
+        ax.annotate(
+            str(h.phase[i]),
+            (i + 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -1),
+            textcoords="offset points",
+            va="top",
+            fontsize=7.5,
+            color=GREY,
+            rotation=90 if short else 0,
+        )
 
 # %% ../nbs/api/12_plots.ipynb #c029
 @_styled
@@ -303,7 +412,12 @@ def decision_plot(
     ax.axhline(0, color=GREY, lw=1, ls=":", label="nobody")
     ax.plot(curve.threshold, curve.model, color=COLOURS["NORMAL"], label="model")
     ax.axvline(threshold, color=COLOURS["PNEUMONIA"], lw=1, label=f"operating point {threshold:.2f}")
-    ax.set(xlabel="probability from which one would act", ylabel="net benefit an image", xlim=(0, 1), ylim=(-.05, max(.1, 1.08 * curve.model.max())))
+    ax.set(
+        xlabel="probability from which one would act",
+        ylabel="net benefit an image",
+        xlim=(0, 1),
+        ylim=(-0.05, max(0.1, 1.08 * curve.model.max())),
+    )
     ax.set_title("Decision curve")
     ax.legend(loc="lower left")
     return fig
@@ -316,14 +430,17 @@ def prevalence_plot(
     notice: str = "",  # printed in red
 ) -> Figure:
     "Predictive values where 5 to 60 % have pneumonia; bands from the ends of both intervals."
-    q = np.linspace(.05, .6, 56)
+    q = np.linspace(0.05, 0.6, 56)
     fig, ax = _figure(height=3.0, width=4.4)
-    for which, (label, colour) in enumerate((("PNEUMONIA is right (PPV)", COLOURS["PNEUMONIA"]), ("NORMAL is right (NPV)", COLOURS["NORMAL"]))):
+    for which, (label, colour) in enumerate(
+        (("PNEUMONIA is right (PPV)", COLOURS["PNEUMONIA"]), ("NORMAL is right (NPV)", COLOURS["NORMAL"]))
+    ):
         ax.plot(q, predictive_values(sensitivity[0], specificity[0], q)[which], color=colour, label=label)
         low, high = (predictive_values(sensitivity[i], specificity[i], q)[which] for i in (1, 2))
-        ax.fill_between(q, low, high, color=colour, alpha=.15, lw=0)
-    ax.set(xlabel="share of pneumonia", ylabel="share of answers that are right", ylim=(0, 1.02), xlim=(.05, .6))
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0)); ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.fill_between(q, low, high, color=colour, alpha=0.15, lw=0)
+    ax.set(xlabel="share of pneumonia", ylabel="share of answers that are right", ylim=(0, 1.02), xlim=(0.05, 0.6))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_title("Predictive values")
     ax.legend(loc="lower right")
     return fig
@@ -336,13 +453,21 @@ def robustness_plot(
 ) -> Figure:
     "What is left of three figures when the images are changed; the dotted lines are the images as they are."
     t = _frame(table, "change", "sensitivity", "specificity", "roc_auc").reset_index(drop=True)
-    fig, ax = _figure(height=.9 + .24 * len(t))
-    kinds = (("sensitivity", "o", COLOURS["PNEUMONIA"]), ("specificity", "s", COLOURS["NORMAL"]), ("roc_auc", "D", "#009E73"))
+    fig, ax = _figure(height=0.9 + 0.24 * len(t))
+    kinds = (
+        ("sensitivity", "o", COLOURS["PNEUMONIA"]),
+        ("specificity", "s", COLOURS["NORMAL"]),
+        ("roc_auc", "D", "#009E73"),
+    )
     for k, marker, colour in kinds:
         ax.axvline(t[k][0], color=colour, lw=1, ls=":")
         ax.plot(t[k], t.index, marker, color=colour, ms=5, label=LABELS[k], clip_on=False)
     ax.set_yticks(t.index, t.change)
-    ax.set(ylim=(len(t) - .5, -.5), xlim=(max(0, math.floor(t[["sensitivity", "specificity", "roc_auc"]].min().min() * 10 - .2) / 10), 1.005), xlabel="value (1 is best)")
+    ax.set(
+        ylim=(len(t) - 0.5, -0.5),
+        xlim=(max(0, math.floor(t[["sensitivity", "specificity", "roc_auc"]].min().min() * 10 - 0.2) / 10), 1.005),
+        xlabel="value (1 is best)",
+    )
     fig.legend(loc="outside upper center", ncols=3)
     return fig
 
@@ -358,7 +483,7 @@ def deletion_plot(
     for ax, kind, what in zip(axes, ("deletion", "insertion"), ("taken out", "put in"), strict=True):
         ax.plot(curve.share, curve[kind], "o-", ms=3.5, color=COLOURS["NORMAL"], label="strongest first")
         ax.plot(curve.share, curve[f"{kind}_random"], "o--", ms=3.5, color=GREY, label="random order")
-        ax.set(title=kind.capitalize(), xlabel=f"share of the cells {what}", ylim=(-.02, 1.02))
+        ax.set(title=kind.capitalize(), xlabel=f"share of the cells {what}", ylim=(-0.02, 1.02))
         ax.legend(loc="best")
     axes[0].set_ylabel("mean probability")
     return fig
@@ -373,10 +498,14 @@ def randomisation_plot(
     t = _frame(table, "layer", "correlation", "low", "high").reset_index(drop=True)
     fig, ax = _figure(height=2.6)
     ax.axhline(0, color=GREY, lw=1, ls=":")
-    ax.vlines(t.index, t.low, t.high, color=COLOURS["NORMAL"], lw=2, alpha=.5, label="quartiles over the images")
+    ax.vlines(t.index, t.low, t.high, color=COLOURS["NORMAL"], lw=2, alpha=0.5, label="quartiles over the images")
     ax.plot(t.index, t.correlation, "o", color=COLOURS["NORMAL"], label="mean")
     ax.set_xticks(t.index, t.layer)
-    ax.set(xlabel="layers from the output down to this one shuffled", ylabel="rank correlation with the map", ylim=(-1.05, 1.05))
+    ax.set(
+        xlabel="layers from the output down to this one shuffled",
+        ylabel="rank correlation with the map",
+        ylim=(-1.05, 1.05),
+    )
     ax.legend(loc="upper right")
     return fig
 
@@ -389,17 +518,19 @@ def balance_plot(
     "Images and patients by class and split, with their numbers."
     rows = _frame(rows, "label", "split", "patient")
     splits = _splits(rows)
-    fig, axes = _figure(1, 2, height=1.2 + .45 * len(splits), sharey=True)
+    fig, axes = _figure(1, 2, height=1.2 + 0.45 * len(splits), sharey=True)
     for ax, title, count in zip(axes, ("Images", "Patients"), (len, lambda r: r.patient.nunique()), strict=True):
         for i, (name, colour) in enumerate(COLOURS.items()):
             n = [count(rows[(rows.split == s) & (rows.label == name)]) for s in splits]
-            at = np.arange(len(splits)) + (i - .5) * .38
-            bars = ax.barh(at, n, .36, color=colour, label=name if ax is axes[0] else "")
+            at = np.arange(len(splits)) + (i - 0.5) * 0.38
+            bars = ax.barh(at, n, 0.36, color=colour, label=name if ax is axes[0] else "")
             ax.bar_label(bars, [f"{v:,}" for v in n], padding=3, fontsize=8)
         ax.set(title=title, xlabel=title.lower())
-        ax.margins(x=.2); ax.grid(axis="y", visible=False)
+        ax.margins(x=0.2)
+        ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes[0].set_yticks(range(len(splits)), splits); axes[0].set_ylim(len(splits) - .5, -.5)
+    axes[0].set_yticks(range(len(splits)), splits)
+    axes[0].set_ylim(len(splits) - 0.5, -0.5)
     fig.legend(loc="outside upper center", ncols=2)
     return fig
 
@@ -418,11 +549,12 @@ def images_per_patient_plot(
     for i, (name, colour) in enumerate(COLOURS.items()):
         n = rows[rows.label == name].groupby("patient").size().clip(upper=most).value_counts()
         n = n.reindex(range(1, most + 1), fill_value=0)
-        bars = ax.bar(n.index + (i - .5) * .4, n, .38, color=colour, label=f"{name}: {int(n.sum()):,} patients")
+        bars = ax.bar(n.index + (i - 0.5) * 0.4, n, 0.38, color=colour, label=f"{name}: {int(n.sum()):,} patients")
         ax.bar_label(bars, [f"{v:,}" if v else "" for v in n], padding=2, fontsize=7)
     ax.set_xticks(range(1, most + 1), [str(i) for i in range(1, most)] + [f"{most}+" if more else str(most)])
     ax.set(xlabel="images of one patient", ylabel="patients")
-    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True)); ax.grid(axis="x", visible=False)
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.grid(axis="x", visible=False)
     ax.legend()
     return fig
 
@@ -438,22 +570,31 @@ def sizes_plot(
     fig, (left, right) = _figure(1, 2, height=3.1)
     aspect = rows.width / rows.height
     low, high = aspect.min(), aspect.max()
-    edges = np.linspace(low, high, 31) if high - low > 1e-6 else np.linspace(low - .1, high + .1, 31)
+    edges = np.linspace(low, high, 31) if high - low > 1e-6 else np.linspace(low - 0.1, high + 0.1, 31)
     for (name, colour), marker in zip(COLOURS.items(), "ox", strict=True):
         own = rows[rows.label == name]
-        if not len(own): continue
+        if not len(own):
+            continue
         some = own.iloc[:: math.ceil(len(own) / limit)]
-        left.plot(some.width, some.height, marker, ms=3.5, alpha=.5, color=colour, mew=.8, mfc="none", label=name)
-        right.hist(aspect[own.index], bins=edges, weights=np.full(len(own), 1 / len(own)), histtype="step", lw=1.6,
-                   color=colour, ls="-" if marker == "o" else "--",
-                   label=f"{name}, median {aspect[own.index].median():.2f}")
+        left.plot(some.width, some.height, marker, ms=3.5, alpha=0.5, color=colour, mew=0.8, mfc="none", label=name)
+        right.hist(
+            aspect[own.index],
+            bins=edges,
+            weights=np.full(len(own), 1 / len(own)),
+            histtype="step",
+            lw=1.6,
+            color=colour,
+            ls="-" if marker == "o" else "--",
+            label=f"{name}, median {aspect[own.index].median():.2f}",
+        )
     left.set(xlabel="width (pixels)", ylabel="height (pixels)", title="Size as stored")
     right.set(xlabel="aspect (width / height)", ylabel="share of the class", title="Aspect")
     right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     right.set_ylim(0, right.get_ylim()[1] * 1.3)
     right.set_yticks([t for t in right.get_yticks() if t <= min(1, right.get_ylim()[1])])
-    for ax in (left, right): ax.legend(loc="best" if ax is left else "upper right")
-    left.margins(.08)
+    for ax in (left, right):
+        ax.legend(loc="best" if ax is left else "upper right")
+    left.margins(0.08)
     return fig
 
 # %% ../nbs/api/12_plots.ipynb #c048
@@ -469,18 +610,26 @@ def grey_plot(
     for ax, (name, colour) in zip(axes, COLOURS.items(), strict=True):
         for i, split in enumerate(_splits(rows)):
             own = rows[(rows.label == name) & (rows.split == split)]
-            if not len(own): continue
+            if not len(own):
+                continue
             counts = sum(np.bincount(images[r].ravel(), minlength=256) for r in own.row)
             density = gaussian_filter1d(100 * counts / counts.sum(), 2, mode="nearest")
             peak, cut = max(peak, density[16:-16].max()), max(cut, density.max())
-            ax.plot(density, color=[colour, GREY, "black"][i % 3], ls=_LINES.get(split, "-."),
-                    label=f"{split} ({len(own):,})")
+            ax.plot(
+                density,
+                color=[colour, GREY, "black"][i % 3],
+                ls=_LINES.get(split, "-."),
+                label=f"{split} ({len(own):,})",
+            )
         ax.set(xlabel="grey level (0 black, 255 white)", title=name, xlim=(0, 255))
-        if ax.lines: ax.legend()
+        if ax.lines:
+            ax.legend()
     top = 1.8 * peak  # black surroundings and white letters would flatten the rest
     axes[0].set(ylabel="pixels (% a grey level)", ylim=(0, min(top, 1.1 * cut) or 1))
     if 1.1 * cut > top:
-        axes[0].annotate(f"ends cut off (up to {cut:.1f})", (.03, .97), xycoords="axes fraction", va="top", color=GREY)
+        axes[0].annotate(
+            f"ends cut off (up to {cut:.1f})", (0.03, 0.97), xycoords="axes fraction", va="top", color=GREY
+        )
     return fig
 
 # %% ../nbs/api/12_plots.ipynb #c050
@@ -495,19 +644,32 @@ def sharpness_plot(
     if "sharpness" not in rows:
         rows = rows.assign(sharpness=image_statistics(images[r] for r in rows.row).sharpness.to_numpy())
     splits = _splits(rows)
-    fig, ax = _figure(height=1.1 + .55 * len(splits))
+    fig, ax = _figure(height=1.1 + 0.55 * len(splits))
     for i, (name, colour) in enumerate(COLOURS.items()):
         have = [(j, rows.sharpness[(rows.label == name) & (rows.split == s)]) for j, s in enumerate(splits)]
         have = [(j, v) for j, v in have if len(v)]
-        if not have: continue
+        if not have:
+            continue
         line = dict(color=colour, lw=1.4)
-        ax.boxplot([v for _, v in have], positions=[j + (i - .5) * .36 for j, _ in have], widths=.3, label=name,
-                   whis=(5, 95), showfliers=False, orientation="horizontal", patch_artist=True, manage_ticks=False,
-                   boxprops=dict(facecolor=colour, edgecolor=colour), medianprops=dict(color="white", lw=2),
-                   whiskerprops=line, capprops=line)
+        ax.boxplot(
+            [v for _, v in have],
+            positions=[j + (i - 0.5) * 0.36 for j, _ in have],
+            widths=0.3,
+            label=name,
+            whis=(5, 95),
+            showfliers=False,
+            orientation="horizontal",
+            patch_artist=True,
+            manage_ticks=False,
+            boxprops=dict(facecolor=colour, edgecolor=colour),
+            medianprops=dict(color="white", lw=2),
+            whiskerprops=line,
+            capprops=line,
+        )
     ax.set_yticks(range(len(splits)), splits)
-    ax.xaxis.set_major_locator(MaxNLocator(6)); ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.set(xlabel="variance of the Laplacian (grey levels squared)", ylim=(len(splits) - .5, -.5))
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.set(xlabel="variance of the Laplacian (grey levels squared)", ylim=(len(splits) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
     fig.legend(loc="outside upper center", ncols=2)
     return fig
@@ -524,8 +686,10 @@ def mean_images_plot(
     means = {}
     for name in COLOURS:
         own = rows.row[rows.label == name]
-        if len(own): means[name] = sum(images[r].astype(np.float64) for r in own) / len(own)
-    if len(means) < 2: raise PlotError("Mean images need both classes.")
+        if len(own):
+            means[name] = sum(images[r].astype(np.float64) for r in own) / len(own)
+    if len(means) < 2:
+        raise PlotError("Mean images need both classes.")
     difference = means["PNEUMONIA"] - means["NORMAL"]
     limit = max(1.0, float(np.ceil(np.abs(difference).max())))
     fig, axes = _figure(1, 3, height=2.6)
@@ -534,8 +698,9 @@ def mean_images_plot(
         ax.set_title(f"mean {name} ({(rows.label == name).sum():,})", fontsize=9)
     shown = axes[2].imshow(difference, cmap="RdBu_r", vmin=-limit, vmax=limit)
     axes[2].set_title("PNEUMONIA - NORMAL", fontsize=9)
-    for ax in axes: ax.set_axis_off()
-    bar = fig.colorbar(shown, ax=axes[2], shrink=.75, label="grey levels")
+    for ax in axes:
+        ax.set_axis_off()
+    bar = fig.colorbar(shown, ax=axes[2], shrink=0.75, label="grey levels")
     bar.outline.set_visible(False)
     return fig
 
@@ -550,15 +715,27 @@ def image_grid(
 ) -> Figure:  # a line of images a class and split
     "A few images drawn at random from each class and split."
     rows = _frame(rows, "label", "split", "row")
-    if count < 1: raise PlotError("count must be at least 1.")
+    if count < 1:
+        raise PlotError("count must be at least 1.")
     lines = [(s, name, rows[(rows.split == s) & (rows.label == name)]) for s in _splits(rows) for name in COLOURS]
     lines = [line for line in lines if len(line[2])]
-    side = min(WIDTH / (count + .25), 1.6)
-    fig, axes = _figure(len(lines), count, height=len(lines) * side, width=(count + .25) * side, squeeze=False)
+    side = min(WIDTH / (count + 0.25), 1.6)
+    fig, axes = _figure(len(lines), count, height=len(lines) * side, width=(count + 0.25) * side, squeeze=False)
     for line, (split, name, own) in zip(axes, lines, strict=True):
         some = own.sample(min(count, len(own)), random_state=seed)
-        for ax in line: ax.set_axis_off()
-        for ax, r in zip(line, some.row, strict=False): ax.imshow(images[r], cmap="gray", vmin=0, vmax=255)
-        line[0].text(-.05, .5, f"{split}\n{name}", transform=line[0].transAxes, rotation=90, ha="right", va="center",
-                     fontsize=8, color=COLOURS[name])
+        for ax in line:
+            ax.set_axis_off()
+        for ax, r in zip(line, some.row, strict=False):
+            ax.imshow(images[r], cmap="gray", vmin=0, vmax=255)
+        line[0].text(
+            -0.05,
+            0.5,
+            f"{split}\n{name}",
+            transform=line[0].transAxes,
+            rotation=90,
+            ha="right",
+            va="center",
+            fontsize=8,
+            color=COLOURS[name],
+        )
     return fig

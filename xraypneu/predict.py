@@ -29,13 +29,15 @@ LEAST_CONTRAST = 4.0  # standard deviation of the grey levels below which a pict
 MOST_COLOUR = 12.0  # of `image.colour`
 WIDEST = 3.0  # times as wide as high, or as high as wide
 
-
+# %% ../nbs/api/16_predict.ipynb #c005-1
 def verdicts(
     bundle: Bundle,
     p: np.ndarray,  # (n,) calibrated probabilities
     features: np.ndarray | None = None,  # (n, 1280): None to leave out the question whether these are chest radiographs
     threshold: float | None = None,  # another operating point than the bundle's
-) -> tuple[np.ndarray, np.ndarray]:  # (n,) verdicts; (n,) how unlike the training images, 1 is the limit, NaN where unknown
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (n,) verdicts; (n,) how unlike the training images, 1 is the limit, NaN where unknown
     "What the model makes of images whose pixels are beyond doubt."
     p = np.asarray(p, dtype=np.float64)
     called = p >= (bundle.threshold if threshold is None else threshold)
@@ -51,9 +53,12 @@ def verdicts(
 
 # %% ../nbs/api/16_predict.ipynb #c007
 # every fifth colour of cividis (Nunez, Anderton & Renslow 2018), 52 of them; between them, straight lines
-_CIVIDIS = np.frombuffer(base64.b64decode(
-    "ACJOACZWACpfAC1oADBwCDNwFjdwIDpvJz5uLkFtNEVsOkhsP0xsRE9sSVNsTlZsU1ptV11tXGFuYGRvZWhwaWtxbW9ycnJ0dnZ2enp4fn14g4F5iIV4jYh4kox4lpB3m5R2oJh1pZx0qqBzr6Rxtahvuqxtv7BrxLRoybllz71i1MFf2sZb38pX5c9S6tNM8NhG9t0//OI2/ug4"
-), np.uint8).reshape(-1, 3)
+_CIVIDIS = np.frombuffer(
+    base64.b64decode(
+        "ACJOACZWACpfAC1oADBwCDNwFjdwIDpvJz5uLkFtNEVsOkhsP0xsRE9sSVNsTlZsU1ptV11tXGFuYGRvZWhwaWtxbW9ycnJ0dnZ2enp4fn14g4F5iIV4jYh4kox4lpB3m5R2oJh1pZx0qqBzr6Rxtahvuqxtv7BrxLRoybllz71i1MFf2sZb38pX5c9S6tNM8NhG9t0//OI2/ug4"
+    ),
+    np.uint8,
+).reshape(-1, 3)
 
 
 def cividis(
@@ -63,11 +68,12 @@ def cividis(
     values = np.asarray(values)
     flat, out = values.reshape(-1), np.empty((values.size, 3), np.uint8)
     for i in range(0, values.size, _BAND):  # a large picture's in doubles would take gigabytes
-        at = np.clip(flat[i:i + _BAND], 0, 1) * (len(_CIVIDIS) - 1)
-        for c in range(3): out[i:i + _BAND, c] = np.interp(at, np.arange(len(_CIVIDIS)), _CIVIDIS[:, c]).round()
+        at = np.clip(flat[i : i + _BAND], 0, 1) * (len(_CIVIDIS) - 1)
+        for c in range(3):
+            out[i : i + _BAND, c] = np.interp(at, np.arange(len(_CIVIDIS)), _CIVIDIS[:, c]).round()
     return out.reshape(*values.shape, 3)
 
-
+# %% ../nbs/api/16_predict.ipynb #c007-1
 _BAND = 1_000_000  # pixels that are coloured at a time
 
 
@@ -80,10 +86,11 @@ def _png(image) -> str:
 # %% ../nbs/api/16_predict.ipynb #c008
 MAP_RANGE = 10.0  # logits above and below 0 at which the colours of the map end
 
-
+# %% ../nbs/api/16_predict.ipynb #c008-1
 @dataclass(frozen=True, eq=False)
 class Prediction:
     "What the model says of one radiograph. Not a diagnosis."
+
     name: str  # of the file, or how the image came
     probability: float  # of PNEUMONIA, calibrated, 0 to 1, as if both classes were equally common
     label: str  # NORMAL or PNEUMONIA, at the operating point
@@ -93,11 +100,16 @@ class Prediction:
     strange: float  # how unlike the training images: 0 is ordinary, 1 the limit; NaN where the bundle doesn't say
     map: np.ndarray = field(repr=False)  # (h, w) float32, the class activation map: its mean is the logit
     bundle: str  # hash of the bundle
-    pixels: np.ndarray | None = field(default=None, repr=False)  # (H, W) uint8 grey, as decoded; None in a batch that doesn't keep them
+    pixels: np.ndarray | None = field(
+        default=None, repr=False
+    )  # (H, W) uint8 grey, as decoded; None in a batch that doesn't keep them
 
     def to_dict(self) -> dict:
         "Plain values, for JSON or a table; NaN is None."
-        out = {k: getattr(self, k) for k in ("name", "verdict", "probability", "label", "threshold", "strange", "reasons", "bundle")}
+        out = {
+            k: getattr(self, k)
+            for k in ("name", "verdict", "probability", "label", "threshold", "strange", "reasons", "bundle")
+        }
         return out | {"reasons": list(self.reasons), "strange": None if self.strange != self.strange else self.strange}
 
     @property
@@ -122,7 +134,7 @@ class Prediction:
             raise ValueError(f"opacity is {opacity}: give a number from 0 to 1")
         out, rows = Image.new("RGB", pixels.shape[::-1]), max(1, _BAND // pixels.shape[1])
         for top in range(0, len(pixels), rows):
-            band = Image.fromarray(pixels[top:top + rows]).convert("RGB")
+            band = Image.fromarray(pixels[top : top + rows]).convert("RGB")
             out.paste(Image.blend(band, self._band(out.size, top, band.height), opacity), (0, top))
         return out
 
@@ -132,7 +144,8 @@ class Prediction:
     ) -> Image.Image:  # RGB
         "The map alone, in cividis from -10 to 10 logits, bilinear between its cells."
         out, rows = Image.new("RGB", size), max(1, _BAND // max(1, size[0]))
-        for top in range(0, size[1], rows): out.paste(self._band(size, top, min(rows, size[1] - top)), (0, top))
+        for top in range(0, size[1], rows):
+            out.paste(self._band(size, top, min(rows, size[1] - top)), (0, top))
         return out
 
     def _band(self, size, top, rows):
@@ -149,10 +162,16 @@ class Prediction:
         if self.pixels is not None:
             small = to_square(self.pixels, 224)
             show = lambda image, alt: f'<img alt="{esc(alt)}" width="224" height="224" src="{_png(image)}">'
-            pictures = show(Image.fromarray(small), self.name) + " " + show(self.overlay(pixels=small), f"activation map, {self.where}")
+            pictures = (
+                show(Image.fromarray(small), self.name)
+                + " "
+                + show(self.overlay(pixels=small), f"activation map, {self.where}")
+            )
         reasons = "".join(f"<li>{esc(r)}</li>" for r in self.reasons)
-        return (f'<div><p><b>{esc(self.verdict)}</b>: {esc(self.name)}<br>calibrated probability of PNEUMONIA {self.probability:.3f}, operating point {self.threshold:.3f}; map {self.where}</p>'
-                f"{pictures}<ul>{reasons}</ul><p><small>Not a medical device. Bundle {self.bundle[:12]}.</small></p></div>")
+        return (
+            f"<div><p><b>{esc(self.verdict)}</b>: {esc(self.name)}<br>calibrated probability of PNEUMONIA {self.probability:.3f}, operating point {self.threshold:.3f}; map {self.where}</p>"
+            f"{pictures}<ul>{reasons}</ul><p><small>Not a medical device. Bundle {self.bundle[:12]}.</small></p></div>"
+        )
 
 # %% ../nbs/api/16_predict.ipynb #c010
 def _bundle_of(source, precision):
@@ -174,13 +193,16 @@ def _bundle_of(source, precision):
 def _name_of(image) -> str:
     return Path(image).name if isinstance(image, (str, Path)) else type(image).__name__
 
-
+# %% ../nbs/api/16_predict.ipynb #c010-1
 class Predictor:
     "Scores radiographs with a trained bundle. Safe in threads."
 
     def __init__(
         self,
-        bundle: str | Path | Bundle | None = None,  # a bundle, its folder, or an MLflow address such as models:/xraypneu@champion; None: the one that comes with the package
+        bundle: str
+        | Path
+        | Bundle
+        | None = None,  # a bundle, its folder, or an MLflow address such as models:/xraypneu@champion; None: the one that comes with the package
         precision: str = "fp32",  # or int8: about twice as fast, with an operating point of its own
     ):
         self.bundle = _bundle_of(bundle, precision)
@@ -204,15 +226,30 @@ class Predictor:
         found, strange = verdicts(b, p, out["features"])
         for i, (name, (pixels, _, against, notes)) in enumerate(zip(names, read, strict=True)):
             verdict, reasons = found[i], list(against)
-            if against: verdict = STRANGE
+            if against:
+                verdict = STRANGE
             if strange[i] >= 1:
-                reasons.append(f"its features are unlike those of the training images: {strange[i]:.1f}, where 1 is the limit")
+                reasons.append(
+                    f"its features are unlike those of the training images: {strange[i]:.1f}, where 1 is the limit"
+                )
             if verdict == UNSURE:
                 limits = b.own["conformal"]
-                reasons.append(f"at {limits['coverage']:.0%} coverage {'both answers are' if limits['low'] <= p[i] <= limits['high'] else 'not just the label is'} possible: the probability {p[i]:.3f} "
-                               f"lies too near the operating point {b.threshold:.3f}")
-            yield Prediction(name, float(p[i]), b.info["classes"][int(p[i] >= b.threshold)], verdict, (*reasons, *notes), b.threshold, float(strange[i]), out["map"][i], b.hash,
-                             pixels if keep_pixels else None)
+                reasons.append(
+                    f"at {limits['coverage']:.0%} coverage {'both answers are' if limits['low'] <= p[i] <= limits['high'] else 'not just the label is'} possible: the probability {p[i]:.3f} "
+                    f"lies too near the operating point {b.threshold:.3f}"
+                )
+            yield Prediction(
+                name,
+                float(p[i]),
+                b.info["classes"][int(p[i] >= b.threshold)],
+                verdict,
+                (*reasons, *notes),
+                b.threshold,
+                float(strange[i]),
+                out["map"][i],
+                b.hash,
+                pixels if keep_pixels else None,
+            )
 
     def predict(
         self,
@@ -241,10 +278,13 @@ class Predictor:
         if is_untrusted(images):
             raise ValueError(f"images is one {type(images).__name__}: give a list, or call predict")
         images, waiting, pool = iter(images), deque(), ThreadPoolExecutor(workers)
+
         def fill():
             for image in images:
                 waiting.append((_name_of(image), pool.submit(self._read, image, None, keep_pixels)))
-                if len(waiting) >= 2 * batch_size + workers: return
+                if len(waiting) >= 2 * batch_size + workers:
+                    return
+
         try:
             fill()
             while waiting:
@@ -257,7 +297,8 @@ class Predictor:
                         names.append(name)
                         results.append(None)
                     except ImageError as e:
-                        if errors == "raise": raise
+                        if errors == "raise":
+                            raise
                         results.append(e)
                 scored = self._score(names, read, keep_pixels) if read else iter(())
                 for r in results:

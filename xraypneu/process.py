@@ -41,9 +41,10 @@ def _orphaned(parent: int, shells_parent: int) -> bool:
 def _end() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
-
+# %% ../nbs/api/00b_process.ipynb #p005-1
 def _watch(parent: int, shells_parent: int = 0) -> None:
     "A thread that ends this process after its parent."
+
     def wait() -> None:
         while not _orphaned(parent, shells_parent):
             time.sleep(0.5)
@@ -86,7 +87,7 @@ def _holder(file: Path) -> int | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
-
+# %% ../nbs/api/00b_process.ipynb #p012-1
 def hold(
     file: str | os.PathLike[str],  # of the lock; its folder is made
     what: str,  # is running, for the message
@@ -115,7 +116,7 @@ def hold(
     os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": int(time.time())}).encode(), 0)
     return fd
 
-
+# %% ../nbs/api/00b_process.ipynb #p012-2
 @contextlib.contextmanager
 def alone(file: str | os.PathLike[str], what: str, wait: float = 15) -> Iterator[None]:
     "Hold a lock for the block. Raises `Busy`."

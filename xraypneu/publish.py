@@ -36,13 +36,16 @@ def folder_name(
 def _published(root, bundle):
     "File name to content of what goes into results/."
     reports = root / "reports"
-    out = {name: (reports / name).read_bytes() for name in ("metrics.json", "predictions.csv", "history.csv", "model_card.md", "model_card.html")}
+    out = {
+        name: (reports / name).read_bytes()
+        for name in ("metrics.json", "predictions.csv", "history.csv", "model_card.md", "model_card.html")
+    }
     out |= {f"plots/{p.name}": p.read_bytes() for p in sorted((reports / "plots").glob("*.csv"))}
     out |= {name: (root / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
     nb = without_radiographs(nbformat.read(reports / "evaluate.ipynb", as_version=4))
     return out | {"evaluate.ipynb": (nbformat.writes(nb) + "\n").encode()}
 
-
+# %% ../nbs/api/19_publish.ipynb #c005-1
 def ship(
     root=None,  # the project; None: the one around the working folder
     target=None,  # None: the package's folder
@@ -55,7 +58,9 @@ def ship(
     if figures["model"]["hash"] != bundle.hash:
         raise BundleError("reports/metrics.json is about another model than models/bundle: run `dvc repro evaluate`")
     if bundle.info["data"]["synthetic"]:
-        raise BundleError("models/bundle was trained on synthetic images: train on radiographs with `make run DATA=folder`")
+        raise BundleError(
+            "models/bundle was trained on synthetic images: train on radiographs with `make run DATA=folder`"
+        )
     files = _published(root, bundle)
     with replacing(root / "results" / folder_name(bundle.info["data"]["title"])) as folder:
         (folder / "plots").mkdir()
@@ -64,7 +69,9 @@ def ship(
     info = {k: v for k, v in bundle.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256")}
     extra = {name: (bundle.folder / name).read_bytes() for name in bundle.info["parts_sha256"]}
     extra |= {"README.md": files["model_card.md"].decode(), "metrics.json": files["metrics.json"].decode()}
-    shipped = write_bundle(SHIPPED if target is None else target, (bundle.folder / "model.onnx").read_bytes(), info, extra)
+    shipped = write_bundle(
+        SHIPPED if target is None else target, (bundle.folder / "model.onnx").read_bytes(), info, extra
+    )
     assert shipped.hash == bundle.hash, "what was shipped is not what was evaluated"
     if key is not None:
         sign(shipped.folder, key)
@@ -74,7 +81,7 @@ def ship(
 CLOSE = 1e-3  # figures are the same within this
 COUNTS = ("tn", "fp", "fn", "tp")
 
-
+# %% ../nbs/api/19_publish.ipynb #c007-1
 def compare(
     seen: dict,  # figures of now
     published: dict,  # figures as published
@@ -85,11 +92,17 @@ def compare(
     for k, was in sorted(published.items()):
         is_now = seen.get(k)
         limit = CLOSE * images if k in COUNTS else CLOSE
-        same = was is None and (is_now is None or is_now != is_now) or was is not None and is_now is not None and abs(is_now - was) <= limit
+        same = (
+            was is None
+            and (is_now is None or is_now != is_now)
+            or was is not None
+            and is_now is not None
+            and abs(is_now - was) <= limit
+        )
         rows.append((k, was, is_now, bool(same)))
     return rows
 
-
+# %% ../nbs/api/19_publish.ipynb #c007-2
 def verify(
     data,  # folder of radiographs with the official test split
     bundle=None,  # None: the one that comes with the package
@@ -101,17 +114,33 @@ def verify(
     published = json.loads((bundle.folder / "metrics.json").read_text())
     params = stage_params(project_root() if root is None else root, "prepare")
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(data, Path(folder) / "prepared", size=bundle.size, validation=params["validation"], test=params["test"], seed=params["seed"],
-                           patient_patterns=params["data_patient_patterns"], patients_csv=params["data_patients_csv"], progress=False)
+        prepared = prepare(
+            data,
+            Path(folder) / "prepared",
+            size=bundle.size,
+            validation=params["validation"],
+            test=params["test"],
+            seed=params["seed"],
+            patient_patterns=params["data_patient_patterns"],
+            patients_csv=params["data_patients_csv"],
+            progress=False,
+        )
         images, y, _ = prepared.arrays("test")
         seen = metrics.figures(y, bundle.probability(bundle.logits(images)), bundle.threshold)
     if prepared.info["data_hash"] != published["data"]["hash"]:
-        report(f"These are not the images that the figures were published for: data hash {prepared.info['data_hash'][:12]}, published {published['data']['hash'][:12]}. Compared all the same:")
+        report(
+            f"These are not the images that the figures were published for: data hash {prepared.info['data_hash'][:12]}, published {published['data']['hash'][:12]}. Compared all the same:"
+        )
     rows = compare(seen, published["test"], len(y))
     for k, was, now, same in rows:
-        report(f"  {k:20} published {was!s:10} now {'nothing' if now is None else round(now, 6)!s:10} {'same' if same else 'DIFFERS'}")
+        report(
+            f"  {k:20} published {was!s:10} now {'nothing' if now is None else round(now, 6)!s:10} {'same' if same else 'DIFFERS'}"
+        )
     good = all(same for *_, same in rows)
-    report(f"bundle {bundle.hash[:12]}, {len(y)} test images: " + (f"every figure is as published, to {CLOSE}" if good else "NOT as published"))
+    report(
+        f"bundle {bundle.hash[:12]}, {len(y)} test images: "
+        + (f"every figure is as published, to {CLOSE}" if good else "NOT as published")
+    )
     return good
 
 # %% ../nbs/api/19_publish.ipynb #c009
@@ -136,6 +165,6 @@ def main(argv=None) -> int:
         print(f"{e}", file=sys.stderr)
         return 1
 
-
+# %% ../nbs/api/19_publish.ipynb #c009-1
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

@@ -20,12 +20,14 @@ class _Batches:
     "Calibration images for the quantiser, a batch at a time."
 
     def __init__(self, images, batch_size=16):
-        self.batches = iter([{"image": np.ascontiguousarray(images[i : i + batch_size])} for i in range(0, len(images), batch_size)])
+        self.batches = iter(
+            [{"image": np.ascontiguousarray(images[i : i + batch_size])} for i in range(0, len(images), batch_size)]
+        )
 
     def get_next(self):
         return next(self.batches, None)
 
-
+# %% ../nbs/api/10_quantize.ipynb #c005-1
 def to_int8(
     model: bytes,  # an ONNX file of `network.to_onnx`
     images: np.ndarray,  # (n, S, S) uint8, some training images; 200 are plenty
@@ -46,9 +48,18 @@ def to_int8(
         try:
             logging.root.setLevel(logging.ERROR)  # it warns of preparing what is prepared
             quant_pre_process(folded, prepared, skip_symbolic_shape=True)
-            quantize_static(prepared, out, _Batches(images), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-                            weight_type=QuantType.QInt8, op_types_to_quantize=["Conv", "Add", "Clip"], nodes_to_exclude=["cam"],
-                            calibrate_method=CalibrationMethod.MinMax)
+            quantize_static(
+                prepared,
+                out,
+                _Batches(images),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=["Conv", "Add", "Clip"],
+                nodes_to_exclude=["cam"],
+                calibrate_method=CalibrationMethod.MinMax,
+            )
         finally:
             logging.root.setLevel(level)
         return Path(out).read_bytes()
@@ -65,5 +76,7 @@ def logits(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    parts = [session.run(["logit"], {"image": images[i : i + batch_size]})[0] for i in range(0, len(images), batch_size)]
+    parts = [
+        session.run(["logit"], {"image": images[i : i + batch_size]})[0] for i in range(0, len(images), batch_size)
+    ]
     return np.concatenate(parts).astype(np.float64)

@@ -34,6 +34,7 @@ from .files import replacing
 @dataclass(frozen=True)
 class Targets:
     "What is demanded on the shifted validation, and how often a training is repeated. Checked when it is made."
+
     sensitivity: float = 0.97  # of the operating point, above 0 and at most 1
     coverage: float = 0.95  # of the conformal sets, per class, above 0.5 and below 1
     seeds: int = 1  # trainings; the best becomes the bundle
@@ -54,6 +55,7 @@ def recipe_of(
     **parameters,  # the section `train` of params.yaml: fields of `training.Recipe`, `augment.Views` and `Targets`
 ) -> tuple[training.Recipe, Targets]:
     "Sort flat parameters. Raises `TypeError` for a name that nobody knows, `ValueError` for a value that can't be."
+
     def take(cls):
         return {f.name: parameters.pop(f.name) for f in fields(cls) if f.name in parameters}
 
@@ -65,30 +67,34 @@ def recipe_of(
 # %% ../nbs/api/11a_recipe.ipynb #c010
 SHIFT_COPIES = 4  # draws per validation image
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c010-1
 @dataclass(frozen=True, eq=False)
 class Validation:
     "The validation split, as it is and shifted."
+
     images: np.ndarray = field(repr=False)  # (n, S, S) uint8
     y: np.ndarray = field(repr=False)  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     patients: np.ndarray = field(repr=False)  # (n,)
     shifted: np.ndarray = field(repr=False)  # (copies * n, S, S) uint8: all images once, then all again
 
     @property
-    def copies(self) -> int: return len(self.shifted) // len(self.images)
+    def copies(self) -> int:
+        return len(self.shifted) // len(self.images)
 
     @property
-    def shifted_y(self) -> np.ndarray: return np.tile(self.y, self.copies)
+    def shifted_y(self) -> np.ndarray:
+        return np.tile(self.y, self.copies)
 
     @property
-    def shifted_patients(self) -> np.ndarray: return np.tile(self.patients, self.copies)
+    def shifted_patients(self) -> np.ndarray:
+        return np.tile(self.patients, self.copies)
 
     @property
     def both(self) -> np.ndarray:  # (2n, S, S): the images, and one shifted draw of each
         "What the outlier detector's limit is set on."
         return np.concatenate([self.images, self.shifted[: len(self.images)]])
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c010-2
 def validation_of(images, y, patients, copies: int = SHIFT_COPIES) -> Validation:
     "A validation set with its shifted copies."
     return Validation(images, y, patients, augment.shifted_copies(images, copies))
@@ -115,7 +121,7 @@ def decision_policy(
         "shifted": _defined(metrics.figures(y, p, threshold)),
     }
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c013-1
 def _defined(values: dict) -> dict:
     "The metrics that are numbers: JSON has no NaN."
     return {k: v for k, v in values.items() if v == v}
@@ -124,6 +130,7 @@ def _defined(values: dict) -> dict:
 @dataclass(frozen=True, eq=False)
 class Candidate:
     "A trained network with its calibration."
+
     seed: int
     bundle: Bundle
     history: list = field(repr=False)  # a dictionary per epoch
@@ -132,13 +139,18 @@ class Candidate:
     def row(self) -> dict:
         "Its row in the table of trainings."
         info = self.bundle.info
-        line = {"seed": f"{self.seed}", "best epoch": f"{info['kept_epoch']}", "slope": info["calibration"]["slope"],
-                "intercept": info["calibration"]["intercept"], "threshold": info["threshold"]}
+        line = {
+            "seed": f"{self.seed}",
+            "best epoch": f"{info['kept_epoch']}",
+            "slope": info["calibration"]["slope"],
+            "intercept": info["calibration"]["intercept"],
+            "threshold": info["threshold"],
+        }
         for name in ("validation", "shifted"):
             line |= {f"{k}, {name}": info[name][k] for k in ("roc_auc", "sensitivity", "specificity")}
         return line | {"loss, shifted": self.shifted_loss}
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c018-1
 def chosen(
     losses,  # (n,) balanced calibrated loss of each candidate on the shifted validation
 ) -> int:  # index of the best; of equals the first
@@ -148,8 +160,11 @@ def chosen(
 # %% ../nbs/api/11a_recipe.ipynb #c020
 VERSIONS = ("xraypneu", "tensorflow", "keras", "numpy", "onnx", "onnxruntime")  # recorded in the bundle
 DATA_FACTS = ("title", "synthetic", "notice", "data_hash", "counts")  # of prepared data, recorded in the bundle
-NAMED_WEIGHTS = {"imagenet": "ImageNet weights", "shipped": "the backbone that comes with the package",
-                 None: "random weights"}
+NAMED_WEIGHTS = {
+    "imagenet": "ImageNet weights",
+    "shipped": "the backbone that comes with the package",
+    None: "random weights",
+}
 
 
 def initial_weights(weights: str | None) -> dict:  # name and sha256, for a file or bundle; {} for named weights
@@ -162,7 +177,7 @@ def initial_weights(weights: str | None) -> dict:  # name and sha256, for a file
     with open(path, "rb") as f:
         return {"initial_weights": {"name": path.name, "sha256": hashlib.file_digest(f, "sha256").hexdigest()}}
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c020-1
 def training_info(
     prepared: Prepared,
     recipe: training.Recipe,
@@ -176,8 +191,12 @@ def training_info(
     rule = f"highest threshold with sensitivity >= {targets.sensitivity} on the shifted validation"
     return {
         "classes": list(CLASSES),
-        "input": {"size": prepared.info["size"], "channels": 1, "range": "0 to 255",
-                  "resize": "squashed to a square, antialiased bilinear"},
+        "input": {
+            "size": prepared.info["size"],
+            "channels": 1,
+            "range": "0 to 255",
+            "resize": "squashed to a square, antialiased bilinear",
+        },
         "threshold_rule": rule,
         "shift": {"version": augment.SHIFT, "copies": copies},
         "data": {k: prepared.info[k] for k in DATA_FACTS},
@@ -197,7 +216,7 @@ AGREEMENT = 0.01  # logits by which ONNX Runtime may differ from Keras
 class ParityError(RuntimeError):
     "The stored network does not compute what the trained one does."
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c021-1
 def candidate_of(
     model,  # trained, in half precision
     info: dict,  # of `training_info`
@@ -211,8 +230,10 @@ def candidate_of(
     bundle = write_bundle(folder, network.to_onnx(model), info)
     gap = float(np.abs(bundle.logits(validation.images) - logits).max())
     if not gap < AGREEMENT:
-        raise ParityError(f"ONNX Runtime and Keras differ by {gap:.3g} in the logit; {AGREEMENT} is allowed. "
-                          "Check the installed versions against constraints.txt")
+        raise ParityError(
+            f"ONNX Runtime and Keras differ by {gap:.3g} in the logit; {AGREEMENT} is allowed. "
+            "Check the installed versions against constraints.txt"
+        )
     line = info["calibration"]
     loss = training.balanced_loss(validation.shifted_y, line["slope"] * shifted + line["intercept"])
     return Candidate(info["recipe"]["seed"], bundle, info["history"], loss)
@@ -225,7 +246,7 @@ def evenly(
     "Some of `n` images, spread evenly, so that both classes are among them."
     return np.unique(np.linspace(0, n - 1, count).astype(int))
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c023-1
 def ood_detector(
     bundle: Bundle,
     images: np.ndarray,  # (n, S, S) uint8, of train
@@ -251,6 +272,7 @@ INT8_LIMIT = quantize.CLOSE_ENOUGH  # largest difference of the ROC AUC
 @dataclass(frozen=True, eq=False)
 class Int8Variant:
     "The network in 8 bits."
+
     model: bytes = field(repr=False)  # ONNX
     info: dict = field(repr=False)  # of `decision_policy`
     gaps: dict  # ROC AUC less that of fp32, on `validation` and `shifted`
@@ -265,7 +287,7 @@ def int8_accepted(gaps: dict) -> bool:
     "The gate of the int8 variant: no ROC AUC differs by more than `INT8_LIMIT`."
     return max(map(abs, gaps.values())) <= INT8_LIMIT
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c026-1
 def int8_variant(
     fp32: Bundle,
     images: np.ndarray,  # (n, S, S) uint8, of train
@@ -296,10 +318,11 @@ def bundle_of(
         parts[INT8], info = int8.model, info | {"int8": int8.info}
     return write_bundle(folder, candidate.bundle.model_file.read_bytes(), info, parts)
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c029-1
 @dataclass(frozen=True, eq=False)
 class Trained:
     "What a training stage made."
+
     bundle: Bundle
     candidates: list  # of `Candidate`, a training each
     best: int  # index of the one in the bundle
@@ -316,8 +339,10 @@ class Trained:
     def validation_metrics(self, names) -> pd.DataFrame:
         "Metrics of the chosen training on validation and shifted validation."
         info = self.bundle.info
-        columns = {title: [info[name].get(k) for k in names]
-                   for title, name in (("validation", "validation"), ("shifted validation", "shifted"))}
+        columns = {
+            title: [info[name].get(k) for k in names]
+            for title, name in (("validation", "validation"), ("shifted validation", "shifted"))
+        }
         return pd.DataFrame({"metric": list(names)} | columns)
 
 # %% ../nbs/api/11a_recipe.ipynb #c030
@@ -342,8 +367,10 @@ def new_model(
 ):
     "A network at the beginning of a training. Raises `WeightsError`; `ValueError` for a size that no bundle can have."
     if size % 32 or not 32 <= size <= MAX_SIZE:
-        raise ValueError(f"the images are {size} pixels wide, the network takes multiples of 32 up to {MAX_SIZE}: "
-                         "change prepare.size in params.yaml")
+        raise ValueError(
+            f"the images are {size} pixels wide, the network takes multiples of 32 up to {MAX_SIZE}: "
+            "change prepare.size in params.yaml"
+        )
     training.seed_everything(seed)
     return network.initialise(network.build(size), weights)
 
@@ -353,7 +380,7 @@ def model_of(bundle: Bundle):  # a Keras model
     weights = network.read_onnx(bundle.model_file.read_bytes())
     return network.set_weights(network.build(bundle.size), weights)
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c032-1
 CALCULATES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow", "mapie", "onnx", "onnxruntime")
 
 
@@ -369,7 +396,7 @@ def inputs_of(prepared: Prepared) -> str:
             digest.update(np.ascontiguousarray(array).view(np.uint8))
     return digest.hexdigest()
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c032-2
 def training_key(
     prepared: Prepared,
     recipe: training.Recipe,
@@ -388,17 +415,26 @@ def training_key(
 # %% ../nbs/api/11a_recipe.ipynb #f002
 def keep_finished(trained: Trained, finished: str | Path, key: str):
     "Keep what a training made, in the place of the one before."
-    facts = {"key": key, "bundle": trained.bundle.hash, "best": trained.best, "refused": trained.refused,
-             "int8_gaps": trained.int8_gaps, "folds": trained.folds, "lines": trained.lines,
-             "candidates": [{"seed": c.seed, "bundle": c.bundle.hash, "loss": c.shifted_loss, "history": c.history}
-                            for c in trained.candidates]}
+    facts = {
+        "key": key,
+        "bundle": trained.bundle.hash,
+        "best": trained.best,
+        "refused": trained.refused,
+        "int8_gaps": trained.int8_gaps,
+        "folds": trained.folds,
+        "lines": trained.lines,
+        "candidates": [
+            {"seed": c.seed, "bundle": c.bundle.hash, "loss": c.shifted_loss, "history": c.history}
+            for c in trained.candidates
+        ],
+    }
     with replacing(finished) as new:
         shutil.copytree(trained.bundle.folder, new / "bundle")
         for c in trained.candidates:
             shutil.copytree(c.bundle.folder, new / "seeds" / str(c.seed))
         (new / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
-
+# %% ../nbs/api/11a_recipe.ipynb #f002-1
 def _facts(finished, key):
     "What was kept of a training of this key; None where there is none or a file of it is damaged."
     try:
@@ -421,13 +457,13 @@ def _check_kept(folder, wanted):
     if INT8 in bundle.info.get("parts_sha256", {}):
         load_bundle(folder, "int8")
 
-
+# %% ../nbs/api/11a_recipe.ipynb #f002-2
 def is_finished(finished: str | Path, key: str) -> bool:
     "Is there a finished training of this key, and is it whole?"
     # what is damaged is trained again, and a training that may give another bundle needs a run of its own
     return _facts(Path(finished), key) is not None
 
-
+# %% ../nbs/api/11a_recipe.ipynb #f002-3
 def take_finished(
     finished: str | Path,
     key: str,  # of `training_key`
@@ -448,7 +484,7 @@ def take_finished(
     except (OSError, ValueError, LookupError, TypeError, BundleError):
         return None
 
-
+# %% ../nbs/api/11a_recipe.ipynb #f002-4
 def _put_back(source, to, wanted):
     "Copy a bundle that has the hash it had."
     with replacing(to) as new:
@@ -485,26 +521,40 @@ def train(
     _check_folds(prepared, targets.folds)
     if finished and (trained := take_finished(finished, key, folder)):
         print("What the training depends on has not changed: the finished one is taken", file=sys.stderr)
-        for row in all_epochs(trained, recipe): on_epoch(row)
-        for line in trained.lines: report(line)
+        for row in all_epochs(trained, recipe):
+            on_epoch(row)
+        for line in trained.lines:
+            report(line)
         return trained
     lines, tell = [], report
-    def report(line): lines.append(line) or tell(line)
+
+    def report(line):
+        lines.append(line) or tell(line)
+
     (images, y, _), held = prepared.arrays("train"), validation_of(*prepared.arrays("validation"))
     networks = list(_networks(prepared, recipe, targets.seeds, (images, y), held, state, first, on_epoch, report))
     shutil.rmtree(folder / "seeds", ignore_errors=True)
-    candidates = [candidate_of(model, training_info(prepared, own, targets, history, held.copies, git_commit), held,
-                               targets, folder / "seeds" / str(own.seed)) for own, model, history in networks]
+    candidates = [
+        candidate_of(
+            model,
+            training_info(prepared, own, targets, history, held.copies, git_commit),
+            held,
+            targets,
+            folder / "seeds" / str(own.seed),
+        )
+        for own, model, history in networks
+    ]
     best = chosen([c.shifted_loss for c in candidates])
     detector, refused = ood_detector(candidates[best].bundle, images, y, held, recipe.seed)
     int8 = int8_variant(candidates[best].bundle, images, held, targets)
     bundle = bundle_of(folder / "bundle", candidates[best], detector, int8)
     folds = _cross_validate(prepared, recipe, targets.folds, state, report) if targets.folds else []
     trained = Trained(bundle, candidates, best, refused, int8.gaps, folds, lines)
-    if finished: keep_finished(trained, finished, key)
+    if finished:
+        keep_finished(trained, finished, key)
     return trained
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c033-1
 def _networks(prepared, recipe, seeds, train_set, held, state, first, on_epoch, report):
     "One trained network per seed: its recipe, the network in half precision, its history."
     inputs = inputs_of(prepared)
@@ -512,25 +562,31 @@ def _networks(prepared, recipe, seeds, train_set, held, state, first, on_epoch, 
         own = replace(recipe, seed=recipe.seed + i)
         model = first if first is not None and i == 0 else new_model(prepared.info["size"], recipe.weights, own.seed)
 
-        def count(row, i=i): on_epoch(counted(row, i, recipe))
+        def count(row, i=i):
+            on_epoch(counted(row, i, recipe))
 
         history = training.fit(model, train_set, (held.images, held.y), own, state, inputs, count, report)
         network.half_precision(model)  # as it will be stored: what is measured is what is used later
         yield own, model, history
 
-
+# %% ../nbs/api/11a_recipe.ipynb #c033-2
 def _check_folds(prepared, folds):
     "Refuse before the training what `training.cross_validate` would refuse after it."
     splits = [prepared.arrays(s) for s in ("train", "validation")]
     y, patients = (np.concatenate([s[i] for s in splits]) for i in (1, 2))
     most = min(len(set(patients[y == c])) for c in (0, 1))
     if folds > most:
-        raise ValueError(f"folds is {folds}: the rarer class has {most} patients in train and validation, give no more than that")
+        raise ValueError(
+            f"folds is {folds}: the rarer class has {most} patients in train and validation, give no more than that"
+        )
 
 
 def _cross_validate(prepared, recipe, folds, state, report):
     "The recipe once per fold of the patients of train and validation."
     splits = prepared.arrays("train"), prepared.arrays("validation")
     everyone = [np.concatenate(pair) for pair in zip(*splits, strict=True)]
-    def start(): return new_model(prepared.info["size"], recipe.weights, recipe.seed)
+
+    def start():
+        return new_model(prepared.info["size"], recipe.weights, recipe.seed)
+
     return training.cross_validate(start, *everyone, recipe, folds, state, inputs_of(prepared), report)

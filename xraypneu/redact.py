@@ -20,7 +20,9 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 # %% ../nbs/api/00a_redact.ipynb #c005
 LEAST = 6  # characters of a secret; anything shorter turns up by chance
 TOKEN = 16  # characters from which on a user name without a password is taken for a token
-NAMED = re.compile(r"((PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|KEY|CREDENTIAL|COOKIE|CONNECTION_STRING)S?|PASS|_PWD|_PW|_SAS)$", re.I)
+NAMED = re.compile(
+    r"((PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|KEY|CREDENTIAL|COOKIE|CONNECTION_STRING)S?|PASS|_PWD|_PW|_SAS)$", re.I
+)
 USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#]*)@", re.I)
 DATABASE = re.compile(r"(postgres(ql)?|mysql|mariadb|mssql|oracle)(\+|$)", re.I)
 IN_QUERY = re.compile(r"([?&][^=&#]*(?:pass|pwd|token|secret|key|sig|odbc_connect)[^=&#]*=)([^&#\s]*)", re.I)
@@ -33,7 +35,7 @@ def _credentials(address: str) -> re.Match[str] | None:
         return None  # host and port, and an @ in the path
     return found
 
-
+# %% ../nbs/api/00a_redact.ipynb #c005-1
 def _of_addresses(value: str) -> Iterator[tuple[str, set[str]]]:
     "User names and passwords, as written and decoded, of the addresses in a text."
     if whole := _credentials(value):
@@ -46,7 +48,7 @@ def _of_addresses(value: str) -> Iterator[tuple[str, set[str]]]:
             user, password = "", user
         yield unquote(user), {password, unquote(password)} - {""}
 
-
+# %% ../nbs/api/00a_redact.ipynb #c005-2
 def secrets_of(
     env: Mapping[str, str] | None = None,  # variables by name; None: those of this process
 ) -> dict[str, str]:  # secret to the name of the variable that holds it
@@ -76,7 +78,7 @@ def _base64(raw: bytes) -> set[str]:
     "Both alphabets, without the padding that a longer text would not have."
     return {encode(raw).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
 
-
+# %% ../nbs/api/00a_redact.ipynb #c008-1
 def forms_of(
     secret: str,
     users: Iterable[str] = (),  # names that it may be sent with
@@ -98,7 +100,7 @@ def _forms(variables: tuple[tuple[str, str], ...]) -> list[tuple[str, list[str]]
     users, secrets = _users(env), sorted(secrets_of(env).items(), key=lambda item: -len(item[0]))
     return [(name, sorted(forms_of(secret, users), key=len, reverse=True)) for secret, name in secrets]
 
-
+# %% ../nbs/api/00a_redact.ipynb #c008-2
 @functools.lru_cache(maxsize=8)
 def _expression(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
     "Finds any secret in any form."
@@ -119,7 +121,7 @@ def scrub(
     "A text without the secrets of the environment."
     return _expression(_variables(env)).sub(HIDDEN, text)
 
-
+# %% ../nbs/api/00a_redact.ipynb #c011-1
 def scrub_values(found: Any, env: Mapping[str, str] | None = None) -> Any:
     "The same for all texts in nested dictionaries and lists, such as a notebook; they are changed in place."
     either = _expression(_variables(env))
@@ -134,7 +136,7 @@ def scrub_values(found: Any, env: Mapping[str, str] | None = None) -> Any:
 
     return visit(found)
 
-
+# %% ../nbs/api/00a_redact.ipynb #c011-2
 def find_secret(
     content: bytes,
     env: Mapping[str, str] | None = None,  # variables by name; None: those of this process
@@ -154,11 +156,11 @@ def without_controls(text: str) -> str:
 def public_url(url: str) -> str:
     "An address without user name and password, which may also stand in its query."
     if whole := _credentials(url):
-        url = f"{whole[1]}://{HIDDEN}@{url[whole.end():]}"
+        url = f"{whole[1]}://{HIDDEN}@{url[whole.end() :]}"
     url = re.sub(r"(?<=://)[^/?#]*@", f"{HIDDEN}@", url, count=1)
     return IN_QUERY.sub(rf"\1{HIDDEN}", url)
 
-
+# %% ../nbs/api/00a_redact.ipynb #c014-1
 def split_credentials(
     env: MutableMapping[str, str] | None = None,  # variables by name, changed in place; None: those of this process
 ) -> dict[str, str]:  # the variables that were changed

@@ -23,7 +23,10 @@ from .tracking import CANDIDATE, as_text, check, registered_bundle, set_alias, s
 
 # %% ../nbs/api/22_registry.ipynb #c005
 ROLLED_BACK = "rolled back"  # the decision of who stepped down
-CHAMPION, HISTORY = "champion", "champions"  # alias; tag of the registered model: versions that were champion, the oldest first
+CHAMPION, HISTORY = (
+    "champion",
+    "champions",
+)  # alias; tag of the registered model: versions that were champion, the oldest first
 LONGEST_HISTORY = 200  # champions that are remembered: PostgreSQL takes 5,000 characters
 SIGNIFICANT = 0.05  # p of McNemar's test below which more errors are worse
 
@@ -31,7 +34,7 @@ SIGNIFICANT = 0.05  # p of McNemar's test below which more errors are worse
 class PromotionError(RuntimeError):
     "No decision can be made; the message says what to do."
 
-
+# %% ../nbs/api/22_registry.ipynb #c005-1
 def gate(
     candidate: pd.DataFrame,  # predictions: path, label, patient, probability, and `threshold`, the model's own
     champion: pd.DataFrame | None,  # the same for the champion, in any order; None: there is none yet
@@ -50,20 +53,49 @@ def gate(
         return _decision(against, ["there is no champion yet, and it passes the floor"], figures)
     if synthetic[0] and not synthetic[1]:
         return _decision([*against, "it was measured on synthetic images, the champion on radiographs"], [], figures)
-    both = candidate.merge(champion[["path", "label", "probability", "threshold"]], on=["path", "label"], suffixes=("", "_champion"), validate="one_to_one")
-    if not len(both) == len(candidate) == len(champion): raise PromotionError(f"{len(both)} test images are common to {len(candidate)} of the candidate and {len(champion)} of the champion: only the same images can be compared")
+    both = candidate.merge(
+        champion[["path", "label", "probability", "threshold"]],
+        on=["path", "label"],
+        suffixes=("", "_champion"),
+        validate="one_to_one",
+    )
+    if not len(both) == len(candidate) == len(champion):
+        raise PromotionError(
+            f"{len(both)} test images are common to {len(candidate)} of the candidate and {len(champion)} of the champion: only the same images can be compared"
+        )
     y = (both.label == "PNEUMONIA").to_numpy().astype(int)
-    pair = metrics.paired(y, both.probability, threshold, both.probability_champion, float(both.threshold_champion.iloc[0]), both.patient, n)
-    figures |= {"roc_auc_difference": pair["roc_auc"], "roc_auc_difference_low": pair["roc_auc_low"], "roc_auc_difference_high": pair["roc_auc_high"], "won": pair["won"], "lost": pair["lost"], "mcnemar_p": pair["mcnemar_p"]}
+    pair = metrics.paired(
+        y,
+        both.probability,
+        threshold,
+        both.probability_champion,
+        float(both.threshold_champion.iloc[0]),
+        both.patient,
+        n,
+    )
+    figures |= {
+        "roc_auc_difference": pair["roc_auc"],
+        "roc_auc_difference_low": pair["roc_auc_low"],
+        "roc_auc_difference_high": pair["roc_auc_high"],
+        "won": pair["won"],
+        "lost": pair["lost"],
+        "mcnemar_p": pair["mcnemar_p"],
+    }
     interval = f"{pair['roc_auc']:+.4f} ({pair['roc_auc_low']:+.4f} to {pair['roc_auc_high']:+.4f})"
-    if pair["roc_auc_low"] < -margin: against.append(f"its AUC may be worse by more than {margin:g}: difference {interval}")
+    if pair["roc_auc_low"] < -margin:
+        against.append(f"its AUC may be worse by more than {margin:g}: difference {interval}")
     errors = f"it alone is right on {pair['won']} images, the champion alone on {pair['lost']} (McNemar p {pair['mcnemar_p']:.3g})"
-    if pair["lost"] > pair["won"] and pair["mcnemar_p"] < SIGNIFICANT: against.append(f"it makes more errors: {errors}")
+    if pair["lost"] > pair["won"] and pair["mcnemar_p"] < SIGNIFICANT:
+        against.append(f"it makes more errors: {errors}")
     return _decision(against, [f"AUC less the champion's: {interval}", errors], figures)
 
-
+# %% ../nbs/api/22_registry.ipynb #c005-2
 def _decision(against, otherwise, figures):
-    return {"decision": "refused" if against else "promoted", "reasons": against or otherwise, "figures": {k: float(v) for k, v in figures.items()}}
+    return {
+        "decision": "refused" if against else "promoted",
+        "reasons": against or otherwise,
+        "figures": {k: float(v) for k, v in figures.items()},
+    }
 
 # %% ../nbs/api/22_registry.ipynb #c009
 def _client():
@@ -80,7 +112,8 @@ def _or_none(ask, *what):
     try:
         return ask(*what)
     except MlflowException as e:
-        if e.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"): return None
+        if e.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
         raise
 
 
@@ -88,7 +121,7 @@ def _version(client, name, alias):
     "The version behind an alias, or None."
     return _or_none(client.get_model_version_by_alias, name, alias)
 
-
+# %% ../nbs/api/22_registry.ipynb #c009-1
 def _measured(client, version):
     "Predictions on the test split, and metrics, that a version's evaluation left in its run."
     import mlflow
@@ -96,19 +129,30 @@ def _measured(client, version):
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            get = lambda what: Path(mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=f"evaluate/{what}", dst_path=folder, tracking_uri=client.tracking_uri))
+            get = lambda what: Path(
+                mlflow.artifacts.download_artifacts(
+                    run_id=version.run_id,
+                    artifact_path=f"evaluate/{what}",
+                    dst_path=folder,
+                    tracking_uri=client.tracking_uri,
+                )
+            )
             found = json.loads(get("metrics.json").read_text())
             predictions = pd.read_csv(get("predictions.csv"), dtype={"patient": str})
         except (MlflowException, OSError):
-            raise PromotionError(f"version {version.version} of {version.name} has not been evaluated: run `dvc repro evaluate` in the project that trained it") from None
+            raise PromotionError(
+                f"version {version.version} of {version.name} has not been evaluated: run `dvc repro evaluate` in the project that trained it"
+            ) from None
     own, seen = version.tags.get("bundle_hash"), found.get("model", {}).get("hash")
     if own and seen != own:
-        raise PromotionError(f"the evaluation in the run of version {version.version} of {version.name} is of another model "
-                             f"(bundle {str(seen)[:12]}, registered {own[:12]}): train again, or put the trained "
-                             "models/bundle back with `dvc checkout` and run `dvc repro evaluate --force`")
+        raise PromotionError(
+            f"the evaluation in the run of version {version.version} of {version.name} is of another model "
+            f"(bundle {str(seen)[:12]}, registered {own[:12]}): train again, or put the trained "
+            "models/bundle back with `dvc checkout` and run `dvc repro evaluate --force`"
+        )
     return predictions.assign(threshold=found["threshold"]), found
 
-
+# %% ../nbs/api/22_registry.ipynb #c009-2
 def _test_images(root, prepared, size):
     "The test images at the size that a network was trained at: at another one it would look worse than it is."
     if prepared.info["size"] == size:
@@ -117,45 +161,78 @@ def _test_images(root, prepared, size):
     csv = said["data_patients_csv"]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            again = prepare(root / said["data_path"], Path(folder) / "prepared", size, said["validation"], said["test"],
-                            said["seed"], said["data_patient_patterns"], csv and root / csv, progress=False)
+            again = prepare(
+                root / said["data_path"],
+                Path(folder) / "prepared",
+                size,
+                said["validation"],
+                said["test"],
+                said["seed"],
+                said["data_patient_patterns"],
+                csv and root / csv,
+                progress=False,
+            )
             same = again.rows("test")[["path", "sha256"]].equals(prepared.rows("test")[["path", "sha256"]])
             images = again.arrays("test")[0]
     except DataError as e:
         raise PromotionError(f"the champion takes images of {size} pixels, and they can't be made: {e}") from None
     if not same:
-        raise PromotionError(f"the champion takes images of {size} pixels, and {said['data_path']} does not hold the test "
-                             "images of data/prepared any more: run `dvc repro evaluate`, then promote again")
+        raise PromotionError(
+            f"the champion takes images of {size} pixels, and {said['data_path']} does not hold the test "
+            "images of data/prepared any more: run `dvc repro evaluate`, then promote again"
+        )
     return images
 
-
+# %% ../nbs/api/22_registry.ipynb #c009-3
 def _rescored(root, name, version, wanted):
     "The champion's predictions on the candidate's test images, where it was measured on others."
     prepared = load_prepared(root / "data/prepared") if (root / "data/prepared").is_dir() else None
     if prepared is None or prepared.info["data_hash"] != wanted:
-        raise PromotionError(f"champion and candidate were measured on different images, and data/prepared does not hold the candidate's (data hash {wanted[:12]}): run `dvc repro prepare` with the candidate's data.path")
+        raise PromotionError(
+            f"champion and candidate were measured on different images, and data/prepared does not hold the candidate's (data hash {wanted[:12]}): run `dvc repro prepare` with the candidate's data.path"
+        )
     bundle = load_bundle(registered_bundle(f"models:/{name}/{version.version}"))
     rows, images = prepared.rows("test"), _test_images(root, prepared, bundle.size)
-    return pd.DataFrame({"path": rows.path, "label": rows.label, "patient": rows.patient, "probability": bundle.probability(bundle.logits(images)), "threshold": bundle.threshold})
+    return pd.DataFrame(
+        {
+            "path": rows.path,
+            "label": rows.label,
+            "patient": rows.patient,
+            "probability": bundle.probability(bundle.logits(images)),
+            "threshold": bundle.threshold,
+        }
+    )
 
-
+# %% ../nbs/api/22_registry.ipynb #c009-4
 def _settings(root):
     "The section `promote` of params.yaml."
     file = Path(root) / "params.yaml"
     section = read_yaml(file).get("promote")
     if not isinstance(section, dict) or not isinstance(section.get("floor"), dict) or "margin" not in section:
-        raise PromotionError(f"{file} needs a section `promote` with `floor` (figure: least value) and `margin` (of the AUC)")
+        raise PromotionError(
+            f"{file} needs a section `promote` with `floor` (figure: least value) and `margin` (of the AUC)"
+        )
     for name, value in [("margin", section["margin"]), *((f"floor.{k}", v) for k, v in section["floor"].items())]:
         # of NaN neither `less` nor `more` is true: a margin of it would let every model through
         if type(value) not in (int, float) or not -1 <= value <= 1:
             raise PromotionError(f"{file}: promote.{name} is {value!r}; give a number from -1 to 1")
     if not section["floor"]:
         raise PromotionError(f"{file}: promote.floor is empty; give at least one figure, such as roc_auc: 0.95")
-    if unknown := section["floor"].keys() - {"roc_auc", "accuracy", "sensitivity", "specificity", "precision", "npv", "f1"}:
-        raise PromotionError(f"{file}: promote.floor names {', '.join(sorted(map(str, unknown)))}, which no floor can be set for")
+    if unknown := section["floor"].keys() - {
+        "roc_auc",
+        "accuracy",
+        "sensitivity",
+        "specificity",
+        "precision",
+        "npv",
+        "f1",
+    }:
+        raise PromotionError(
+            f"{file}: promote.floor names {', '.join(sorted(map(str, unknown)))}, which no floor can be set for"
+        )
     return section["floor"], float(section["margin"])
 
-
+# %% ../nbs/api/22_registry.ipynb #c009-5
 def _history(client, name):
     return json.loads(client.get_registered_model(name).tags.get(HISTORY, "[]"))
 
@@ -168,11 +245,13 @@ def _challenger(client, name, version):
         return named
     found = _version(client, name, CANDIDATE)
     if found is not None and found.tags.get("decision") == ROLLED_BACK:  # a nightly job would undo it
-        raise PromotionError(f"version {found.version} of {name} was rolled back: {found.tags.get('decision_reasons')}. "
-                             f"Train another, or give --version {found.version} to let it be tried again")
+        raise PromotionError(
+            f"version {found.version} of {name} was rolled back: {found.tags.get('decision_reasons')}. "
+            f"Train another, or give --version {found.version} to let it be tried again"
+        )
     return found
 
-
+# %% ../nbs/api/22_registry.ipynb #c009-6
 def promote(
     name: str = "xraypneu",  # of the registered model
     version: str | None = None,  # None: the candidate
@@ -182,38 +261,54 @@ def promote(
     client, root = _client()
     floor, margin = _settings(root)
     challenger = _challenger(client, name, version)
-    if challenger is None: raise PromotionError(f"no version of {name} is registered here: train one with `make run`")
+    if challenger is None:
+        raise PromotionError(f"no version of {name} is registered here: train one with `make run`")
     incumbent = _version(client, name, CHAMPION)
-    if incumbent is not None and str(incumbent.version) == str(challenger.version): raise PromotionError(f"version {challenger.version} of {name} is the champion already")
+    if incumbent is not None and str(incumbent.version) == str(challenger.version):
+        raise PromotionError(f"version {challenger.version} of {name} is the champion already")
     mine, measured = _measured(client, challenger)
     theirs, synthetic = None, (bool(measured["data"]["synthetic"]), False)
     if incumbent is not None:
         theirs, before = _measured(client, incumbent)
         synthetic = (synthetic[0], bool(before["data"]["synthetic"]))
-        if before["data"]["hash"] != measured["data"]["hash"] and synthetic != (True, False): theirs = _rescored(root, name, incumbent, measured["data"]["hash"])
-    out = gate(mine, theirs, floor, margin, synthetic) | {"name": name, "version": str(challenger.version), "champion": str(incumbent.version) if incumbent else None}
+        if before["data"]["hash"] != measured["data"]["hash"] and synthetic != (True, False):
+            theirs = _rescored(root, name, incumbent, measured["data"]["hash"])
+    out = gate(mine, theirs, floor, margin, synthetic) | {
+        "name": name,
+        "version": str(challenger.version),
+        "champion": str(incumbent.version) if incumbent else None,
+    }
     if not dry_run:
         _check_champion(client, out)
         _tag(client, out)
         # before the alias: a command that was killed after it would find the version champion already, and stop
         write_file(root / "reports/promotion.json", json.dumps(out, indent=1, sort_keys=True) + "\n")
-        if out["decision"] == "promoted": _crown(client, name, str(challenger.version), out["champion"])
+        if out["decision"] == "promoted":
+            _crown(client, name, str(challenger.version), out["champion"])
     return out
 
-
+# %% ../nbs/api/22_registry.ipynb #c009-7
 def _check_champion(client, out):
     "Refuse a decision against a champion that has been replaced, or rolled back, since it was looked up."
     now = _version(client, out["name"], CHAMPION)
     if (str(now.version) if now else None) != out["champion"]:
-        raise PromotionError(f"the champion of {out['name']} changed while the gate compared: it was version "
-                             f"{out['champion']}, it is {now.version if now else 'none'}. Nothing was decided; run it again")
+        raise PromotionError(
+            f"the champion of {out['name']} changed while the gate compared: it was version "
+            f"{out['champion']}, it is {now.version if now else 'none'}. Nothing was decided; run it again"
+        )
 
 
 def _tag(client, out):
-    tags = {"decision": out["decision"], "decision_reasons": "; ".join(out["reasons"]), "decided": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "decided_against": out["champion"] or "nothing"}
-    for k, v in (tags | {f"decision_{k}": f"{v:.6g}" for k, v in out["figures"].items()}).items(): client.set_model_version_tag(out["name"], out["version"], k, as_text(v))
+    tags = {
+        "decision": out["decision"],
+        "decision_reasons": "; ".join(out["reasons"]),
+        "decided": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "decided_against": out["champion"] or "nothing",
+    }
+    for k, v in (tags | {f"decision_{k}": f"{v:.6g}" for k, v in out["figures"].items()}).items():
+        client.set_model_version_tag(out["name"], out["version"], k, as_text(v))
 
-
+# %% ../nbs/api/22_registry.ipynb #c009-8
 def _crown(client, name, version, incumbent):
     "The alias last: whoever follows it must find everything else in place."
     for _ in range(5):
@@ -233,7 +328,7 @@ def _is_there(client, name, version):
     found = _or_none(client.get_model_version, name, version)
     return found is not None and found.status == "READY"
 
-
+# %% ../nbs/api/22_registry.ipynb #c009-9
 def rollback(
     name: str = "xraypneu",
     reason: str = "",  # goes into the tags of the version that steps down
@@ -241,12 +336,17 @@ def rollback(
     "Give the place back to the champion before. Raises `PromotionError`."
     client, _ = _client()
     now = _version(client, name, CHAMPION)
-    if now is None: raise PromotionError(f"{name} has no champion")
+    if now is None:
+        raise PromotionError(f"{name} has no champion")
     before = _history(client, name)
     if str(now.version) in before:  # what stands after it was to follow it, by a promotion that was cut off
-        del before[len(before) - before[::-1].index(str(now.version)):]
-    while before and (before[-1] == str(now.version) or not _is_there(client, name, before[-1])): before.pop()
-    if not before: raise PromotionError(f"version {now.version} is the only champion that {name} has had: there is nothing to go back to")
+        del before[len(before) - before[::-1].index(str(now.version)) :]
+    while before and (before[-1] == str(now.version) or not _is_there(client, name, before[-1])):
+        before.pop()
+    if not before:
+        raise PromotionError(
+            f"version {now.version} is the only champion that {name} has had: there is nothing to go back to"
+        )
     client.set_model_version_tag(name, str(now.version), "decision", ROLLED_BACK)
     client.set_model_version_tag(name, str(now.version), "decision_reasons", as_text(reason) or "no reason given")
     client.set_registered_model_tag(name, HISTORY, json.dumps(before))

@@ -26,12 +26,44 @@ from .files import write_file, writing
 from .redact import TOKEN, public_url, scrub, without_controls
 
 # %% ../nbs/api/21_remote.ipynb #c005
-KINDS = {"": "folder", "s3": "S3", "http": "HTTP", "https": "HTTP", "ssh": "SSH", "webdav": "WebDAV", "webdavs": "WebDAV"}
-PLUGINS = {"s3": "dvc-s3", "ssh": "dvc-ssh", "gs": "dvc-gs", "azure": "dvc-azure", "webdav": "dvc-webdav", "webdavs": "dvc-webdav", "oss": "dvc-oss", "hdfs": "dvc-hdfs", "webhdfs": "dvc-webhdfs", "gdrive": "dvc-gdrive"}
-SECRETS = ("password", "passphrase", "secret_access_key", "session_token", "sse_customer_key", "token", "connection_string", "account_key", "sas_token", "client_secret", "gdrive_client_secret", "oss_key_secret")
+KINDS = {
+    "": "folder",
+    "s3": "S3",
+    "http": "HTTP",
+    "https": "HTTP",
+    "ssh": "SSH",
+    "webdav": "WebDAV",
+    "webdavs": "WebDAV",
+}
+PLUGINS = {
+    "s3": "dvc-s3",
+    "ssh": "dvc-ssh",
+    "gs": "dvc-gs",
+    "azure": "dvc-azure",
+    "webdav": "dvc-webdav",
+    "webdavs": "dvc-webdav",
+    "oss": "dvc-oss",
+    "hdfs": "dvc-hdfs",
+    "webhdfs": "dvc-webhdfs",
+    "gdrive": "dvc-gdrive",
+}
+SECRETS = (
+    "password",
+    "passphrase",
+    "secret_access_key",
+    "session_token",
+    "sse_customer_key",
+    "token",
+    "connection_string",
+    "account_key",
+    "sas_token",
+    "client_secret",
+    "gdrive_client_secret",
+    "oss_key_secret",
+)
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
-
+# %% ../nbs/api/21_remote.ipynb #c005-1
 class RemoteError(RuntimeError):
     "A remote that can't be configured, and what to do."
 
@@ -39,6 +71,7 @@ class RemoteError(RuntimeError):
 @dataclass(frozen=True)
 class Remote:
     "What is configured, without the secret."
+
     name: str
     url: str
     kind: str  # one of `KINDS`, or the address's scheme
@@ -49,7 +82,7 @@ class Remote:
 def _scheme(url):
     return urlsplit(url).scheme if "://" in url else ""
 
-
+# %% ../nbs/api/21_remote.ipynb #c005-2
 def _as_remote(name, settings):
     scheme = _scheme(settings["url"])
     user = settings.get("access_key_id") or settings.get("user") or urlsplit(settings["url"]).username
@@ -61,7 +94,9 @@ def _project(root):
     for folder in (here := Path(root).resolve(), *here.parents):
         if (folder / ".dvc").is_dir():
             return folder
-    raise RemoteError(f"no DVC project in {here} or above it (no .dvc folder): go to the project, or make one with `dvc init`")
+    raise RemoteError(
+        f"no DVC project in {here} or above it (no .dvc folder): go to the project, or make one with `dvc init`"
+    )
 
 
 def _config_fault(e):
@@ -71,7 +106,7 @@ def _config_fault(e):
     line = next((x.line_number for x in _chain(e) if isinstance(x, ConfigObjError)), None)
     return f"line {line} can't be understood" if line else str(e)
 
-
+# %% ../nbs/api/21_remote.ipynb #c005-3
 def _config(root):
     "DVC's merged configuration."
     from dvc.config import Config, ConfigError
@@ -79,7 +114,9 @@ def _config(root):
     try:
         return Config(str(_project(root) / ".dvc"))
     except ConfigError as e:
-        raise RemoteError(f"DVC can't read its configuration in {_project(root) / '.dvc'}: {_config_fault(e)}. Mend the file named, .dvc/config or .dvc/config.local") from None
+        raise RemoteError(
+            f"DVC can't read its configuration in {_project(root) / '.dvc'}: {_config_fault(e)}. Mend the file named, .dvc/config or .dvc/config.local"
+        ) from None
 
 
 def current(
@@ -91,25 +128,40 @@ def current(
     name = _name(config, name)
     return _as_remote(name, config["remote"][name]) if name in config["remote"] else None
 
-
+# %% ../nbs/api/21_remote.ipynb #c005-4
 def _name(config, name=None):
     remotes = list(config["remote"])
-    return (name or os.environ.get("XRAYPNEU_REMOTE_NAME") or config["core"].get("remote") or (remotes[0] if len(remotes) == 1 else "origin")).lower()
+    return (
+        name
+        or os.environ.get("XRAYPNEU_REMOTE_NAME")
+        or config["core"].get("remote")
+        or (remotes[0] if len(remotes) == 1 else "origin")
+    ).lower()
 
 # %% ../nbs/api/21_remote.ipynb #c010
 def _guard(file):
     "Raise `RemoteError` where git has, or could take, the file with the secrets."
-    if not any((p / ".git").exists() for p in file.parents): return
+    if not any((p / ".git").exists() for p in file.parents):
+        return
     try:
-        ask = lambda *a: subprocess.run(["git", *a, file.name], cwd=file.parent, capture_output=True, text=True, timeout=30)
+        ask = lambda *a: subprocess.run(
+            ["git", *a, file.name], cwd=file.parent, capture_output=True, text=True, timeout=30
+        )
         tracked, ignored = ask("ls-files", "--error-unmatch"), ask("check-ignore", "-q")
     except OSError as e:
         raise RemoteError(f"git can't be asked whether it ignores {file}: {e}. Install git") from None
-    if tracked.returncode == 0: raise RemoteError(f"{file} is tracked by git, so that a password in it would be published. Take it out first: git rm --cached {file}")
-    if tracked.returncode != 1 or ignored.returncode not in (0, 1): raise RemoteError(f"git can't say whether it ignores {file}: {(tracked.stderr or ignored.stderr).strip()}")
-    if ignored.returncode: raise RemoteError(f"{file} is not ignored by git, so that a password in it could be published. Ignore it first: echo /config.local >> {file.parent / '.gitignore'}")
+    if tracked.returncode == 0:
+        raise RemoteError(
+            f"{file} is tracked by git, so that a password in it would be published. Take it out first: git rm --cached {file}"
+        )
+    if tracked.returncode != 1 or ignored.returncode not in (0, 1):
+        raise RemoteError(f"git can't say whether it ignores {file}: {(tracked.stderr or ignored.stderr).strip()}")
+    if ignored.returncode:
+        raise RemoteError(
+            f"{file} is not ignored by git, so that a password in it could be published. Ignore it first: echo /config.local >> {file.parent / '.gitignore'}"
+        )
 
-
+# %% ../nbs/api/21_remote.ipynb #c010-1
 def _address(url):
     "The address as DVC wants it, or `RemoteError`."
     try:
@@ -117,35 +169,61 @@ def _address(url):
         parts.port  # noqa: B018 - raises where it is no number
     except ValueError as e:
         raise RemoteError(f"the remote's address can't be read: {e}") from None
-    if parts.password is not None: raise RemoteError("a password stands in the remote's address, where git, logs and process lists would show it. Give the address without, and user and password by themselves")
+    if parts.password is not None:
+        raise RemoteError(
+            "a password stands in the remote's address, where git, logs and process lists would show it. Give the address without, and user and password by themselves"
+        )
     if not _scheme(url):
-        if re.match(r"[\w.-]+@[\w.-]+:", url): raise RemoteError(f"{url!r} is no address that DVC knows. For SSH: ssh://{url.replace(':', '/', 1)}")
+        if re.match(r"[\w.-]+@[\w.-]+:", url):
+            raise RemoteError(f"{url!r} is no address that DVC knows. For SSH: ssh://{url.replace(':', '/', 1)}")
         return str(Path(os.path.expanduser(url)).resolve())
-    if not parts.netloc: raise RemoteError(f"the remote's address {url!r} names no host or bucket. Examples: s3://bucket/path, https://host/path, ssh://host/path")
+    if not parts.netloc:
+        raise RemoteError(
+            f"the remote's address {url!r} names no host or bucket. Examples: s3://bucket/path, https://host/path, ssh://host/path"
+        )
     return url
 
-
+# %% ../nbs/api/21_remote.ipynb #c010-2
 def _sendable(*words):
     "DVC sends user and password in Latin-1."
     return all(ord(c) < 256 for w in words if w for c in w)
 
-
+# %% ../nbs/api/21_remote.ipynb #c010-3
 def _credentials(scheme, user, password, token, keyfile, auth):
     "The settings that say who asks, by kind of remote."
     if scheme == "s3":
-        if bool(user) != bool(password): raise RemoteError("S3 wants an access key and a secret key (XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and only one of the two is there")
+        if bool(user) != bool(password):
+            raise RemoteError(
+                "S3 wants an access key and a secret key (XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and only one of the two is there"
+            )
         return {"access_key_id": user, "secret_access_key": password, "session_token": token}
     if scheme in ("http", "https"):
-        if auth == "custom": return {"password": password}
-        if bool(user) != bool(password): raise RemoteError("basic authentication wants user and password (XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD), and only one of the two is there")
-        if not _sendable(user, password): raise RemoteError("user or password hold characters beyond Latin-1, which DVC can't send to a web host. Take others")
+        if auth == "custom":
+            return {"password": password}
+        if bool(user) != bool(password):
+            raise RemoteError(
+                "basic authentication wants user and password (XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD), and only one of the two is there"
+            )
+        if not _sendable(user, password):
+            raise RemoteError(
+                "user or password hold characters beyond Latin-1, which DVC can't send to a web host. Take others"
+            )
         return {"auth": "basic" if user else None, "user": user, "password": password}
-    if scheme == "ssh": return {"user": user, "password": password, "keyfile": str(Path(os.path.expanduser(keyfile)).resolve()) if keyfile else None}
-    if scheme in ("webdav", "webdavs"): return {"user": user, "password": password, "token": token}
-    if scheme and (user or password): raise RemoteError(f"it isn't known what {scheme}:// calls a user and a password. Set them as DVC's documentation says: dvc remote modify --local NAME SETTING VALUE")
+    if scheme == "ssh":
+        return {
+            "user": user,
+            "password": password,
+            "keyfile": str(Path(os.path.expanduser(keyfile)).resolve()) if keyfile else None,
+        }
+    if scheme in ("webdav", "webdavs"):
+        return {"user": user, "password": password, "token": token}
+    if scheme and (user or password):
+        raise RemoteError(
+            f"it isn't known what {scheme}:// calls a user and a password. Set them as DVC's documentation says: dvc remote modify --local NAME SETTING VALUE"
+        )
     return {}
 
-
+# %% ../nbs/api/21_remote.ipynb #c010-4
 def configure(
     url: str | None = None,  # the table above says where each value is taken from when it isn't given
     name: str | None = None,  # None: the default remote's, the only one's, or origin
@@ -163,27 +241,47 @@ def configure(
     "Write `.dvc/config.local`, and nothing else: the remote becomes the default one. Settings of the same address stay, unless given anew. Raises `RemoteError`."
     config, env = _config(root), lambda *names: next((v for n in names if (v := os.environ.get(n))), None)
     name = _name(config, name)
-    if not re.fullmatch(r"[a-z0-9][\w.-]*", name): raise RemoteError(f"{name!r} can't be a remote's name: use letters, digits, '-' and '_'")
+    if not re.fullmatch(r"[a-z0-9][\w.-]*", name):
+        raise RemoteError(f"{name!r} can't be a remote's name: use letters, digits, '-' and '_'")
     there = dict(config["remote"].get(name, {}))
     url = url or env("XRAYPNEU_REMOTE_URL") or there.get("url")
-    if not url: raise RemoteError("no address for the remote: give one, such as s3://bucket/path, https://host/path, ssh://host/path or a folder, or set XRAYPNEU_REMOTE_URL")
+    if not url:
+        raise RemoteError(
+            "no address for the remote: give one, such as s3://bucket/path, https://host/path, ssh://host/path or a folder, or set XRAYPNEU_REMOTE_URL"
+        )
     url = _address(str(url))
     scheme, same = _scheme(url), url == there.get("url")
-    user, password, keyfile = user or env("XRAYPNEU_REMOTE_USER"), password or env("XRAYPNEU_REMOTE_PASSWORD"), keyfile or env("XRAYPNEU_REMOTE_KEYFILE")
+    user, password, keyfile = (
+        user or env("XRAYPNEU_REMOTE_USER"),
+        password or env("XRAYPNEU_REMOTE_PASSWORD"),
+        keyfile or env("XRAYPNEU_REMOTE_KEYFILE"),
+    )
     new = {"url": url, "verify": True, **options}  # DVC then compares the hash of what it downloads
     if scheme == "s3":
-        if not (user or password): user, password, token = env(_AWS[0]), env(_AWS[1]), token or env(_AWS[2])
-        new |= {"endpointurl": endpoint or env("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "region": region or env("AWS_REGION", "AWS_DEFAULT_REGION")}
+        if not (user or password):
+            user, password, token = env(_AWS[0]), env(_AWS[1]), token or env(_AWS[2])
+        new |= {
+            "endpointurl": endpoint or env("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+            "region": region or env("AWS_REGION", "AWS_DEFAULT_REGION"),
+        }
     elif scheme in ("http", "https"):
         new["method"] = (method or env("XRAYPNEU_REMOTE_METHOD") or "").upper() or None
     if user or password or token or keyfile or not same:
         new |= _credentials(scheme, user, password, token, keyfile, {**(there if same else {}), **options}.get("auth"))
         # those of another user, or of yesterday's session, must not mix with the new
-        for k in (*SECRETS, "access_key_id", "user", "keyfile"): there.pop(k, None)
-    _write(root, name, {**(there if same else {}), **{k: v if isinstance(v, bool) else str(v) for k, v in new.items() if v is not None}})
+        for k in (*SECRETS, "access_key_id", "user", "keyfile"):
+            there.pop(k, None)
+    _write(
+        root,
+        name,
+        {
+            **(there if same else {}),
+            **{k: v if isinstance(v, bool) else str(v) for k, v in new.items() if v is not None},
+        },
+    )
     return current(name, root)
 
-
+# %% ../nbs/api/21_remote.ipynb #c010-5
 def _files(folder):
     "DVC's configuration in a folder. DVC reads it as UTF-8, but writes ASCII: a folder Röntgen would be an error."
     from configobj import ConfigObj
@@ -196,7 +294,7 @@ def _files(folder):
 
     return Files(str(folder))
 
-
+# %% ../nbs/api/21_remote.ipynb #c010-6
 def _write(root, name, settings):
     "All of `settings` into config.local, or none."
     from configobj import ConfigObjError
@@ -210,7 +308,9 @@ def _write(root, name, settings):
         os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # private before there is anything to read
         os.chmod(file, 0o600)
         with _files(folder).edit("local") as local:
-            local["remote"][name] = {k: "true" if v is True else "false" if v is False else str(v) for k, v in settings.items()}
+            local["remote"][name] = {
+                k: "true" if v is True else "false" if v is False else str(v) for k, v in settings.items()
+            }
             local["core"]["remote"] = name
         saved = Config(str(folder)).read("local")["remote"][name]
         if lost := [k for k, v in settings.items() if k in SECRETS and saved.get(k) != str(v)]:
@@ -218,19 +318,26 @@ def _write(root, name, settings):
     except BaseException as e:
         file.unlink(missing_ok=True) if before is None else write_file(file, before)
         # its text holds the very value
-        if isinstance(e, ConfigObjError): e = ConfigError("a value holds line breaks or quotes that DVC's configuration files can't hold")
-        if isinstance(e, ConfigError): raise RemoteError(f"DVC doesn't take these settings for remote {name!r}: {e}. Nothing was changed") from None
+        if isinstance(e, ConfigObjError):
+            e = ConfigError("a value holds line breaks or quotes that DVC's configuration files can't hold")
+        if isinstance(e, ConfigError):
+            raise RemoteError(
+                f"DVC doesn't take these settings for remote {name!r}: {e}. Nothing was changed"
+            ) from None
         raise
 
 # %% ../nbs/api/21_remote.ipynb #c015
-def exposed(root: str | os.PathLike = ".") -> list[str]:  # such as "remote.origin.password in .dvc/config"; never the secret itself
+def exposed(
+    root: str | os.PathLike = ".",
+) -> list[str]:  # such as "remote.origin.password in .dvc/config"; never the secret itself
     "Secrets in DVC's configuration files that git tracks or doesn't ignore."
     from dvc.config import Config
 
     folder, found = _project(root) / ".dvc", []
     for name in (Config.CONFIG, Config.CONFIG_LOCAL):
         file = folder / name
-        if not file.is_file(): continue
+        if not file.is_file():
+            continue
         try:
             _guard(file)
             continue
@@ -238,7 +345,8 @@ def exposed(root: str | os.PathLike = ".") -> list[str]:  # such as "remote.orig
             pass
         for remote, settings in Config.load_file(str(file)).get("remote", {}).items():
             found += [f"remote.{remote}.{k} in .dvc/{name}" for k in settings if k in SECRETS]
-            if urlsplit(settings.get("url", "")).password: found.append(f"a password in remote.{remote}.url in .dvc/{name}")
+            if urlsplit(settings.get("url", "")).password:
+                found.append(f"a password in remote.{remote}.url in .dvc/{name}")
     return found
 
 # %% ../nbs/api/21_remote.ipynb #c018
@@ -258,10 +366,11 @@ CODES = {
     "damaged_files": "cache files are there and not whole",
 }
 
-
+# %% ../nbs/api/21_remote.ipynb #c018-1
 @dataclass(frozen=True)
 class Probe:
     "What a remote answered."
+
     code: str  # one of `CODES`
     message: str  # a sentence
     mend: str = ""  # the command that mends it; empty when ok
@@ -273,13 +382,13 @@ class Probe:
     files: int | None = None  # how many cache files were looked for
     missing: tuple[str, ...] = ()  # what is not there, by its path in the project
     damaged: tuple[str, ...] = ()  # what is there with another size or hash; the folder, where only its sum is wrong
-    
+
     @property
     def ok(self) -> bool:
         "Nothing is wrong."
         return self.code == "ok"
 
-
+# %% ../nbs/api/21_remote.ipynb #c018-2
 class _Refused(Exception):
     "Why the host didn't let us in."
 
@@ -290,13 +399,27 @@ class _Refused(Exception):
 # %% ../nbs/api/21_remote.ipynb #c020
 _S3 = {
     "no_credentials": {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"},
-    "wrong_credentials": {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "RequestTimeTooSkewed"},
+    "wrong_credentials": {
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "InvalidToken",
+        "AuthFailure",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "RequestTimeTooSkewed",
+    },
     "expired_credentials": {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"},
-    "not_found": {"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed", "ParamValidationError"},
+    "not_found": {
+        "NoSuchBucket",
+        "InvalidBucketName",
+        "PermanentRedirect",
+        "AuthorizationHeaderMalformed",
+        "ParamValidationError",
+    },
     "forbidden": {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"},
 }
 
-
+# %% ../nbs/api/21_remote.ipynb #c020-1
 def _chain(e):
     seen = []
     while e is not None and e not in seen:
@@ -308,47 +431,69 @@ def _chain(e):
 def _cause(e):
     "The innermost reason, in a few words."
     for x in reversed(_chain(e)):
-        if isinstance(x, TimeoutError): return "no answer in time"
-        if isinstance(x, OSError) and x.strerror: return str(x.strerror)
+        if isinstance(x, TimeoutError):
+            return "no answer in time"
+        if isinstance(x, OSError) and x.strerror:
+            return str(x.strerror)
     return (str(e).splitlines() or [""])[0][:300] or type(e).__name__
 
-
+# %% ../nbs/api/21_remote.ipynb #c020-2
 def _refusal(e, has_secret) -> _Refused:
     "What an exception of a file system means."
-    if isinstance(e, _Refused): return e
+    if isinstance(e, _Refused):
+        return e
     chain, kinds = _chain(e), {k.__name__ for x in _chain(e) for k in type(x).__mro__}
     for x in chain:
         error = getattr(x, "response", {}).get("Error", {}) if isinstance(getattr(x, "response", None), dict) else {}
         for code, names in _S3.items():
-            if error.get("Code") in names or type(x).__name__ in names: return _Refused(code, f"{error['Code']}: {error.get('Message', '')}" if error else str(x))
-    if "PermissionDenied" in kinds: return _Refused("wrong_credentials" if has_secret else "no_credentials", "the SSH host let nobody in")
-    if "KeyImportError" in kinds or "KeyEncryptionError" in kinds: return _Refused("wrong_credentials", f"the private key can't be read: {_cause(e)}")
-    if isinstance(e, PermissionError): return _Refused("forbidden", _cause(e))
-    if isinstance(e, FileNotFoundError): return _Refused("not_found", _cause(e))
+            if error.get("Code") in names or type(x).__name__ in names:
+                return _Refused(code, f"{error['Code']}: {error.get('Message', '')}" if error else str(x))
+    if "PermissionDenied" in kinds:
+        return _Refused("wrong_credentials" if has_secret else "no_credentials", "the SSH host let nobody in")
+    if "KeyImportError" in kinds or "KeyEncryptionError" in kinds:
+        return _Refused("wrong_credentials", f"the private key can't be read: {_cause(e)}")
+    if isinstance(e, PermissionError):
+        return _Refused("forbidden", _cause(e))
+    if isinstance(e, FileNotFoundError):
+        return _Refused("not_found", _cause(e))
     return _Refused("unreachable", _cause(e))
 
-
+# %% ../nbs/api/21_remote.ipynb #c020-3
 def _answer(response, has_secret) -> _Refused | None:
     "What an HTTP answer means; None where it is no refusal."
     status = response.status_code
-    if status < 400 or status in (404, 410): return None
-    said = " ".join((response.headers.get("WWW-Authenticate", "") + " " + next(response.iter_content(4096), b"").decode("utf-8", "replace")).split())
+    if status < 400 or status in (404, 410):
+        return None
+    said = " ".join(
+        (
+            response.headers.get("WWW-Authenticate", "")
+            + " "
+            + next(response.iter_content(4096), b"").decode("utf-8", "replace")
+        ).split()
+    )
     shown = f"{status} {response.reason}" + (f": {said[:200]}" if said and "<html" not in said.lower() else "")
-    if status in (401, 403) and has_secret and re.search(r"expired", said, re.I): return _Refused("expired_credentials", shown)
-    if status == 401: return _Refused("wrong_credentials" if has_secret else "no_credentials", shown)
-    if status == 403: return _Refused("forbidden", shown)
-    if status in (405, 501): return _Refused("wrong_method", shown)
+    if status in (401, 403) and has_secret and re.search(r"expired", said, re.I):
+        return _Refused("expired_credentials", shown)
+    if status == 401:
+        return _Refused("wrong_credentials" if has_secret else "no_credentials", shown)
+    if status == 403:
+        return _Refused("forbidden", shown)
+    if status in (405, 501):
+        return _Refused("wrong_method", shown)
     return _Refused("unreachable", shown)
 
-
+# %% ../nbs/api/21_remote.ipynb #c020-4
 def _listens(url, timeout):
     "Raise where nothing listens at the host of an address; clients would try again and again."
     from requests.utils import get_environ_proxies
 
     parts = urlsplit(url)
-    if get_environ_proxies(url).get(parts.scheme): return
+    if get_environ_proxies(url).get(parts.scheme):
+        return
     try:
-        socket.create_connection((parts.hostname or "", parts.port or {"http": 80}.get(parts.scheme, 443)), timeout=timeout).close()
+        socket.create_connection(
+            (parts.hostname or "", parts.port or {"http": 80}.get(parts.scheme, 443)), timeout=timeout
+        ).close()
     except OSError as e:
         raise _Refused("unreachable", f"{parts.hostname}:{parts.port or parts.scheme}: {_cause(e)}") from None
 
@@ -369,7 +514,7 @@ def _session(header):
 
     return Session()
 
-
+# %% ../nbs/api/21_remote.ipynb #c023-1
 class _Web:
     "HTTP, asked directly."
 
@@ -378,11 +523,16 @@ class _Web:
         auth = settings.get("auth")
         self.session = patient(_session(settings.get("custom_auth_header") if auth == "custom" else None), timeout)
         self.secret = bool(auth)
-        if auth and not (settings.get("password") and settings.get("custom_auth_header" if auth == "custom" else "user")):
+        if auth and not (
+            settings.get("password") and settings.get("custom_auth_header" if auth == "custom" else "user")
+        ):
             raise _Refused("no_credentials", f"the configuration says `auth = {auth}` without what belongs to it")
-        if auth == "custom": self.session.headers[settings["custom_auth_header"]] = settings["password"]
-        elif auth: self.session.auth = (settings["user"], settings["password"])
-        if auth and not _sendable(settings.get("user"), settings["password"]): raise _Refused("bad_config", "user or password hold characters beyond Latin-1, which DVC can't send")
+        if auth == "custom":
+            self.session.headers[settings["custom_auth_header"]] = settings["password"]
+        elif auth:
+            self.session.auth = (settings["user"], settings["password"])
+        if auth and not _sendable(settings.get("user"), settings["password"]):
+            raise _Refused("bad_config", "user or password hold characters beyond Latin-1, which DVC can't send")
         verify = settings.get("ssl_verify")
         self.session.verify = True if verify is None else verify
 
@@ -392,7 +542,10 @@ class _Web:
         try:
             return self.session.request(method, url, timeout=self.timeout, stream=True, **more)
         except requests.exceptions.SSLError as e:
-            raise _Refused("unreachable", f"its certificate is not trusted ({_cause(e)}); for one of your own: dvc remote modify --local NAME ssl_verify /path/to/ca.pem") from None
+            raise _Refused(
+                "unreachable",
+                f"its certificate is not trusted ({_cause(e)}); for one of your own: dvc remote modify --local NAME ssl_verify /path/to/ca.pem",
+            ) from None
         except requests.exceptions.RequestException as e:
             raise _Refused("unreachable", _cause(e)) from None
 
@@ -400,65 +553,94 @@ class _Web:
         with self._ask("GET", url) as r:
             return r.status_code, _answer(r, self.secret)
 
-    def join(self, *parts): return "/".join((self.base, *parts))
+    def join(self, *parts):
+        return "/".join((self.base, *parts))
 
     def knock(self, some):
         _listens(self.base, self.timeout)
         status, refused = self._get(self.join("files/md5", _NEVER[:2], _NEVER[2:]))
-        if status < 400: raise _Refused("not_found", "the host answers a question for a file that can't exist with a page: this is a web site and no remote of DVC")
+        if status < 400:
+            raise _Refused(
+                "not_found",
+                "the host answers a question for a file that can't exist with a page: this is a web site and no remote of DVC",
+            )
         # some hosts say 403 of all that isn't there
-        if refused and not (refused.code == "forbidden" and some and self._get(some)[0] < 400): raise refused
+        if refused and not (refused.code == "forbidden" and some and self._get(some)[0] < 400):
+            raise refused
 
     def _size(self, path):
         for method in ("HEAD", "GET"):
             with self._ask(method, path, allow_redirects=True, headers={"Accept-Encoding": "identity"}) as r:
-                if method == "HEAD" and r.status_code in (405, 501): continue
-                if refused := _answer(r, self.secret): raise refused
-                if r.status_code >= 400: return None
+                if method == "HEAD" and r.status_code in (405, 501):
+                    continue
+                if refused := _answer(r, self.secret):
+                    raise refused
+                if r.status_code >= 400:
+                    return None
                 length = r.headers.get("Content-Length", "")
                 return int(length) if length.isdigit() and "Content-Encoding" not in r.headers else _UNKNOWN
 
     def sizes(self, paths):
-        with ThreadPoolExecutor(16) as pool: return list(pool.map(self._size, paths))
+        with ThreadPoolExecutor(16) as pool:
+            return list(pool.map(self._size, paths))
 
     @contextmanager
     def open(self, path):
         with self._ask("GET", path, headers={"Accept-Encoding": "identity"}) as r:
-            if refused := _answer(r, self.secret): raise refused
+            if refused := _answer(r, self.secret):
+                raise refused
             r.raw.decode_content = True
             yield r.raw
 
-    def empty(self): return self._get(self.base + "/")[0] in (404, 410)
+    def empty(self):
+        return self._get(self.base + "/")[0] in (404, 410)
 
     def write(self, path, source=None):
-        with open(source or os.devnull, "rb") as content, self._ask(self.settings.get("method", "POST"), path, data=content if source else b"") as r:
-            if refused := _answer(r, self.secret): raise refused
-            if r.status_code >= 400: raise _Refused("wrong_method", f"{r.status_code} {r.reason}")
+        with (
+            open(source or os.devnull, "rb") as content,
+            self._ask(self.settings.get("method", "POST"), path, data=content if source else b"") as r,
+        ):
+            if refused := _answer(r, self.secret):
+                raise refused
+            if r.status_code >= 400:
+                raise _Refused("wrong_method", f"{r.status_code} {r.reason}")
 
-
+# %% ../nbs/api/21_remote.ipynb #c023-2
 class _Folder:
     "A folder of this machine or of a network share."
 
     secret = False
 
-    def __init__(self, base, settings, timeout): self.base = base
-    def join(self, *parts): return os.path.join(self.base, *parts)
+    def __init__(self, base, settings, timeout):
+        self.base = base
+
+    def join(self, *parts):
+        return os.path.join(self.base, *parts)
 
     def knock(self, some):
-        if not os.path.isdir(self.base): raise _Refused("not_found", "there is no such folder")
-        if not os.access(self.base, os.R_OK | os.X_OK): raise _Refused("forbidden", "this user may not read the folder")
+        if not os.path.isdir(self.base):
+            raise _Refused("not_found", "there is no such folder")
+        if not os.access(self.base, os.R_OK | os.X_OK):
+            raise _Refused("forbidden", "this user may not read the folder")
 
-    def sizes(self, paths): return [os.path.getsize(p) if os.path.isfile(p) else None for p in paths]
-    def open(self, path): return open(path, "rb")
-    def empty(self): return not os.listdir(self.base)
+    def sizes(self, paths):
+        return [os.path.getsize(p) if os.path.isfile(p) else None for p in paths]
+
+    def open(self, path):
+        return open(path, "rb")
+
+    def empty(self):
+        return not os.listdir(self.base)
 
     def write(self, path, source=None):
         there = next(p for p in (Path(path), *Path(path).parents) if p.exists())
-        if not os.access(there, os.W_OK): raise _Refused("forbidden", f"this user may not write to {there}")
+        if not os.access(there, os.W_OK):
+            raise _Refused("forbidden", f"this user may not write to {there}")
         if source:
-            with open(source, "rb") as content, writing(path, os.path.getsize(source)) as out: shutil.copyfileobj(content, out, 1 << 20)
+            with open(source, "rb") as content, writing(path, os.path.getsize(source)) as out:
+                shutil.copyfileobj(content, out, 1 << 20)
 
-
+# %% ../nbs/api/21_remote.ipynb #c023-3
 class _Store:
     "Whatever else DVC has a file system for."
 
@@ -466,20 +648,28 @@ class _Store:
         self.base, self.settings, self.timeout = base, settings, timeout
         self.secret = any(settings.get(k) for k in (*SECRETS, "keyfile"))
         more = {}
-        if cls.protocol == "s3": more = {"connect_timeout": timeout, "read_timeout": timeout}
+        if cls.protocol == "s3":
+            more = {"connect_timeout": timeout, "read_timeout": timeout}
         if cls.protocol == "ssh":
             import asyncssh
 
             more = {"timeout": timeout, "client_factory": asyncssh.SSHClient}  # DVC's own asks at the keyboard
         self.fs = cls(**{**settings, **more})
 
-    def join(self, *parts): return self.fs.join(self.base, *parts)
+    def join(self, *parts):
+        return self.fs.join(self.base, *parts)
 
     def knock(self, some):
         if self.fs.protocol == "s3":
-            if endpoint := self.settings.get("endpointurl") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"): _listens(endpoint, self.timeout)
+            if (
+                endpoint := self.settings.get("endpointurl")
+                or os.environ.get("AWS_ENDPOINT_URL_S3")
+                or os.environ.get("AWS_ENDPOINT_URL")
+            ):
+                _listens(endpoint, self.timeout)
             self._list()
-        elif not self.fs.exists(self.base): raise _Refused("not_found", "there is no such folder")
+        elif not self.fs.exists(self.base):
+            raise _Refused("not_found", "there is no such folder")
 
     def _list(self):
         bucket, _, prefix = self.base.strip("/").partition("/")
@@ -489,16 +679,21 @@ class _Store:
     def sizes(self, paths):
         found = []
         for info in self.fs.info(list(paths), return_exceptions=True):
-            if isinstance(info, Exception) and not isinstance(info, FileNotFoundError): raise info
+            if isinstance(info, Exception) and not isinstance(info, FileNotFoundError):
+                raise info
             size = None if isinstance(info, Exception) else info.get("size")
             found.append(size if size is not None or isinstance(info, Exception) else _UNKNOWN)
         return found
 
-    def open(self, path): return self.fs.open(path, "rb")
-    def empty(self): return not self._list().get("KeyCount") if self.fs.protocol == "s3" else not self.fs.ls(self.base)
+    def open(self, path):
+        return self.fs.open(path, "rb")
+
+    def empty(self):
+        return not self._list().get("KeyCount") if self.fs.protocol == "s3" else not self.fs.ls(self.base)
 
     def write(self, path, source=None):
-        if self.fs.protocol != "s3": self.fs.makedirs(self.fs.parent(path), exist_ok=True)
+        if self.fs.protocol != "s3":
+            self.fs.makedirs(self.fs.parent(path), exist_ok=True)
         self.fs.fs.put_file(str(source), path) if source else self.fs.fs.pipe_file(path, b"")
 
 # %% ../nbs/api/21_remote.ipynb #c025
@@ -512,30 +707,49 @@ class _Wanted:
     inside: str | None = None  # the hash of the folder that it is a file of
     size: int | None = None  # bytes, of a folder's files together; None: not known
 
-    def on(self, door): return door.join(*(() if self.legacy else ("files", "md5")), self.oid[:2], self.oid[2:])
+    def on(self, door):
+        return door.join(*(() if self.legacy else ("files", "md5")), self.oid[:2], self.oid[2:])
 
-
+# %% ../nbs/api/21_remote.ipynb #c025-1
 def _wanted(repo, name):
     found = {}
     for out in repo.index.outs:
-        if not (out.use_cache and out.can_push and out.hash_info) or out.stage.is_repo_import or (out.remote or name) != name: continue
+        if (
+            not (out.use_cache and out.can_push and out.hash_info)
+            or out.stage.is_repo_import
+            or (out.remote or name) != name
+        ):
+            continue
         legacy = out.hash_info.name != "md5"
         cache = repo.cache.legacy if legacy else repo.cache.local
         path = os.path.relpath(out.fs_path, repo.root_dir).replace(os.sep, "/")
         here, size = cache.oid_to_path(out.hash_info.value), out.meta.size if out.meta else None
-        found.setdefault(out.hash_info.value, _Wanted(path, out.hash_info.value, legacy, here, not out.stage.is_data_source, size=size))
+        found.setdefault(
+            out.hash_info.value,
+            _Wanted(path, out.hash_info.value, legacy, here, not out.stage.is_data_source, size=size),
+        )
     return sorted(found.values(), key=lambda w: w.path)
 
-
+# %% ../nbs/api/21_remote.ipynb #c025-2
 def _inside(folder, repo, content):
     "The files in a folder, from its list in the cache."
     cache = repo.cache.legacy if folder.legacy else repo.cache.local
     try:
-        return [_Wanted(f"{folder.path}/{f['relpath']}", f["md5"], folder.legacy, cache.oid_to_path(f["md5"]), folder.made, folder.oid) for f in json.loads(content)]
+        return [
+            _Wanted(
+                f"{folder.path}/{f['relpath']}",
+                f["md5"],
+                folder.legacy,
+                cache.oid_to_path(f["md5"]),
+                folder.made,
+                folder.oid,
+            )
+            for f in json.loads(content)
+        ]
     except (ValueError, KeyError, TypeError):
         return []
 
-
+# %% ../nbs/api/21_remote.ipynb #c025-3
 def _is(wanted, stream):
     "Are these the bytes of the file that is wanted?"
     from dvc_data.hashfile.hash import fobj_md5
@@ -547,41 +761,54 @@ def _is(wanted, stream):
 
 def _is_whole(wanted):
     "Has this machine's cache the file, undamaged?"
-    if not os.path.isfile(wanted.here): return False
-    with open(wanted.here, "rb") as f: return _is(wanted, f)
+    if not os.path.isfile(wanted.here):
+        return False
+    with open(wanted.here, "rb") as f:
+        return _is(wanted, f)
 
 # %% ../nbs/api/21_remote.ipynb #c025b
 @dataclass
 class _Found:
     "What was looked for, and what of it is not as it should be."
+
     sizes: dict  # _Wanted to bytes on the remote; None: not there
     damaged: dict  # _Wanted to what is wrong
     uneven: dict  # folders whose files' sizes don't add up, to the numbers: some file is damaged, nobody knows which
 
     @property
-    def gone(self): return [w for w, size in self.sizes.items() if size is None]
+    def gone(self):
+        return [w for w, size in self.sizes.items() if size is None]
 
-
+# %% ../nbs/api/21_remote.ipynb #c025b-1
 def _size_fault(wanted, size):
     "What is wrong with a size; empty where nothing is known to be."
-    if size in (None, _UNKNOWN): return ""
-    if wanted.legacy: return ""  # line ends may differ
+    if size in (None, _UNKNOWN):
+        return ""
+    if wanted.legacy:
+        return ""  # line ends may differ
     right = None if wanted.oid.endswith(".dir") else wanted.size
     if right is None and os.path.isfile(wanted.here):
         here = os.path.getsize(wanted.here)
-        if here != size and _is_whole(wanted): right = here
+        if here != size and _is_whole(wanted):
+            right = here
     return "" if right in (None, size) else f"{size:,} bytes instead of {right:,}"
 
 
-_LONGEST_LIST = 256 * 2**20  # bytes, enough for two million files; a host may send for ever, or unpack a little to a lot
+_LONGEST_LIST = (
+    256 * 2**20
+)  # bytes, enough for two million files; a host may send for ever, or unpack a little to a lot
 
-
+# %% ../nbs/api/21_remote.ipynb #c025b-2
 def _list_of(folder, door, repo, there):
     "The files in a folder, from a list that is whole; None where the remote's is damaged and there is no other."
-    if _is_whole(folder): return _inside(folder, repo, Path(folder.here).read_bytes())
-    if not there: return []
-    with door.open(folder.on(door)) as f: content = f.read(_LONGEST_LIST + 1)
-    if len(content) > _LONGEST_LIST: return None
+    if _is_whole(folder):
+        return _inside(folder, repo, Path(folder.here).read_bytes())
+    if not there:
+        return []
+    with door.open(folder.on(door)) as f:
+        content = f.read(_LONGEST_LIST + 1)
+    if len(content) > _LONGEST_LIST:
+        return None
     return _inside(folder, repo, content) if _is(folder, io.BytesIO(content)) else None
 
 
@@ -589,10 +816,11 @@ def _sum_fault(folder, files, sizes):
     "What is wrong with the sizes of a folder's files together, where all are known."
     by_hash = {w.oid: size for w, size in sizes.items()}
     found = [by_hash.get(w.oid) for w in files]
-    if folder.size is None or folder.legacy or None in found or _UNKNOWN in found or sum(found) == folder.size: return ""
+    if folder.size is None or folder.legacy or None in found or _UNKNOWN in found or sum(found) == folder.size:
+        return ""
     return f"its files have {sum(found):,} bytes together instead of {folder.size:,}"
 
-
+# %% ../nbs/api/21_remote.ipynb #c025b-3
 def _look(door, repo, tops, most, deep=False) -> _Found:
     "Ask for sizes, and read everything where it goes deep."
     sizes = dict(zip(tops, door.sizes([w.on(door) for w in tops]), strict=True)) if tops else {}
@@ -602,15 +830,18 @@ def _look(door, repo, tops, most, deep=False) -> _Found:
     files = list({w.oid: w for some in lists.values() for w in some or []}.values())[:most]
     inner = dict(zip(files, door.sizes([w.on(door) for w in files]), strict=True)) if files else {}
     wrong = {w: why for w, size in inner.items() if (why := _size_fault(w, size))}
-    if deep: wrong |= _hash_faults(door, {**sizes, **inner}, {**damaged, **wrong})
+    if deep:
+        wrong |= _hash_faults(door, {**sizes, **inner}, {**damaged, **wrong})
     uneven = {w: why for w, some in lists.items() if some and not wrong and (why := _sum_fault(w, some, inner))}
     return _Found({**sizes, **inner}, {**damaged, **wrong}, uneven)
 
-
+# %% ../nbs/api/21_remote.ipynb #c025b-4
 def _hash_faults(door, sizes, known):
     "Read each file that is there and not known to be damaged."
+
     def fault(wanted):
-        with door.open(wanted.on(door)) as f: return wanted, "" if _is(wanted, f) else "another hash"
+        with door.open(wanted.on(door)) as f:
+            return wanted, "" if _is(wanted, f) else "another hash"
 
     with ThreadPoolExecutor(8) as pool:
         there = [w for w, size in sizes.items() if size is not None and w not in known]
@@ -621,25 +852,36 @@ def _lacking(looked, gone, name):
     "The message and the command for what is missing."
     kept, absent = [w for w in gone if os.path.isfile(w.here)], {w.oid for w in gone}
     # DVC takes a folder whose list is there for complete, and pushes none of its files again
-    push = f"xraypneu remote --name {name} --restore" if any(w.inside and w.inside not in absent for w in gone) else f"dvc push -r {name}"
+    push = (
+        f"xraypneu remote --name {name} --restore"
+        if any(w.inside and w.inside not in absent for w in gone)
+        else f"dvc push -r {name}"
+    )
     text = f"{len(gone)} of {len(looked)} cache files are not on the remote, first {gone[0].path}"
-    if len(kept) == len(gone): return f"{text}; all of them are in the cache of this machine", push
+    if len(kept) == len(gone):
+        return f"{text}; all of them are in the cache of this machine", push
     if kept:
         many = f"{len(kept)} of them are in the cache of this machine"
-        return f"{text}; {many}, the others 'do not exist neither locally nor on remote'", f"{push}   # here, and where the other files are"
+        return (
+            f"{text}; {many}, the others 'do not exist neither locally nor on remote'",
+            f"{push}   # here, and where the other files are",
+        )
     text += "; they 'do not exist neither locally nor on remote'"
-    if all(w.made for w in gone): return f"{text}; stages can make them again", "dvc repro"
+    if all(w.made for w in gone):
+        return f"{text}; stages can make them again", "dvc repro"
     return text, f"{push}   # on the machine that has the files"
 
-
+# %% ../nbs/api/21_remote.ipynb #c025c-1
 def _torn(found: _Found, name, deep):
     "The message and the command for what is there and not whole; `dvc push` takes that for pushed."
     damaged = found.damaged or found.uneven
     first, why = next(iter(damaged.items()))
     text = f"{len(damaged)} of {len(found.sizes)} cache files on the remote are damaged, first {first.path} ({why})"
-    if not found.damaged: text = f"a file in {first.path} on the remote is damaged or half uploaded: {why}"
+    if not found.damaged:
+        text = f"a file in {first.path} on the remote is damaged or half uploaded: {why}"
     command = f"xraypneu remote --name {name} --restore" + (" --deep" if deep else "")
-    if found.damaged and all(map(_is_whole, found.damaged)): return f"{text}; this machine's cache has them whole", command
+    if found.damaged and all(map(_is_whole, found.damaged)):
+        return f"{text}; this machine's cache has them whole", command
     return text, f"{command}   # on a machine that has the files; there `dvc push` uploads nothing again"
 
 # %% ../nbs/api/21_remote.ipynb #c026
@@ -660,10 +902,17 @@ def _mend(code, remote, given_name):
         "bad_config": f"dvc remote list && dvc config --list --show-origin | grep {name}",
     }[code]
 
+# %% ../nbs/api/21_remote.ipynb #c026-1
+_KNOWN = {
+    "unreachable": (False, None),
+    "no_credentials": (True, False),
+    "wrong_credentials": (True, False),
+    "expired_credentials": (True, False),
+    "missing_plugin": (None, None),
+    "bad_config": (None, None),
+}
 
-_KNOWN = {"unreachable": (False, None), "no_credentials": (True, False), "wrong_credentials": (True, False), "expired_credentials": (True, False), "missing_plugin": (None, None), "bad_config": (None, None)}
-
-
+# %% ../nbs/api/21_remote.ipynb #c026-2
 def probe(
     name: str | None = None,  # None: the default remote
     root: str | os.PathLike = ".",
@@ -677,11 +926,22 @@ def probe(
         remote, config = current(name, root), _config(root)
     except RemoteError as e:
         no_project = "no DVC project" in str(e)
-        return Probe("no_remote" if no_project else "bad_config", str(e), "dvc init" if no_project else "dvc config --list --show-origin")
+        return Probe(
+            "no_remote" if no_project else "bad_config",
+            str(e),
+            "dvc init" if no_project else "dvc config --list --show-origin",
+        )
     if remote is None:
         others = ", ".join(config["remote"])
-        return Probe("no_remote", f"no remote {_name(config, name)!r} is configured" + (f"; there are: {others}" if others else ": data can be neither pulled nor pushed"),
-                     f"dvc remote default --local {next(iter(config['remote']))}" if others and not name else "xraypneu remote ADDRESS", name)
+        return Probe(
+            "no_remote",
+            f"no remote {_name(config, name)!r} is configured"
+            + (f"; there are: {others}" if others else ": data can be neither pulled nor pushed"),
+            f"dvc remote default --local {next(iter(config['remote']))}"
+            if others and not name
+            else "xraypneu remote ADDRESS",
+            name,
+        )
     facts = dict(name=remote.name, url=_shown(remote.url))
     try:
         return _probe(remote, Path(root), write, (most, deep), timeout, facts, name)
@@ -689,10 +949,21 @@ def probe(
         reachable, authenticated = _KNOWN.get(e.code, (True, True))
         message = f"{facts['url']}: {CODES[e.code]} ({_scrub(e.detail, config['remote'][remote.name])})"
         if e.code in ("forbidden", "not_found") and remote.kind == "HTTP" and not remote.secret:
-            authenticated, message = None, message + "; no credentials were sent, and to strangers some hosts say this of what is private"
-        return Probe(e.code, message, _mend(e.code, remote, name), reachable=reachable, authenticated=authenticated, can_write=False if write and reachable else None, **facts)
+            authenticated, message = (
+                None,
+                message + "; no credentials were sent, and to strangers some hosts say this of what is private",
+            )
+        return Probe(
+            e.code,
+            message,
+            _mend(e.code, remote, name),
+            reachable=reachable,
+            authenticated=authenticated,
+            can_write=False if write and reachable else None,
+            **facts,
+        )
 
-
+# %% ../nbs/api/21_remote.ipynb #c026-3
 def _shown(url):
     "An address without a password, a user name so long that it is a token, or a secret in the query."
     parts = urlsplit(url)
@@ -706,11 +977,16 @@ def _scrub(text, settings):
     from urllib.parse import quote
 
     for secret in filter(None, (settings.get(k) for k in SECRETS)):
-        for form in (secret, quote(secret, safe=""), b64encode(f"{settings.get('user', '')}:{secret}".encode("latin-1", "replace")).decode(), b64encode(secret.encode()).decode()):
+        for form in (
+            secret,
+            quote(secret, safe=""),
+            b64encode(f"{settings.get('user', '')}:{secret}".encode("latin-1", "replace")).decode(),
+            b64encode(secret.encode()).decode(),
+        ):
             text = text.replace(form, "***")
     return without_controls(scrub(text))  # a host's words, which a terminal or CI may take for orders
 
-
+# %% ../nbs/api/21_remote.ipynb #c026-4
 @contextmanager
 def _opened(name, root, timeout):
     "The project, the door to its remote, the remote's settings, and what should be there. Raises `_Refused`."
@@ -726,7 +1002,9 @@ def _opened(name, root, timeout):
     with repo:
         try:
             cls, settings, base = get_cloud_fs(repo.config, name=name)
-            settings = {k: v for k, v in settings.items() if k not in ("ask_password", "ask_passphrase")}  # nobody is there to answer
+            settings = {
+                k: v for k, v in settings.items() if k not in ("ask_password", "ask_passphrase")
+            }  # nobody is there to answer
             door, wanted = _door(cls, settings, base, timeout), _wanted(repo, name)
         except (RemoteMissingDepsError, ImportError) as e:
             raise _Refused("missing_plugin", _cause(e)) from None
@@ -734,15 +1012,18 @@ def _opened(name, root, timeout):
             raise _Refused("bad_config", _cause(e)) from None
         yield repo, door, settings, wanted
 
-
+# %% ../nbs/api/21_remote.ipynb #c026-5
 def _probe(remote, root, write, how_far, timeout, facts, given_name):
     with _opened(remote.name, root, timeout) as (repo, door, settings, wanted):
-        by_version = settings.get("version_aware") or settings.get("worktree")  # such a remote keeps files by name, not by hash
+        by_version = settings.get("version_aware") or settings.get(
+            "worktree"
+        )  # such a remote keeps files by name, not by hash
         try:
             door.knock(wanted[0].on(door) if wanted else None)
             found = _Found({}, {}, {}) if by_version else _look(door, repo, wanted, *how_far)
             nothing = found.gone and len(found.gone) == len(found.sizes)
-            if nothing and door.empty(): raise _Refused("not_found", "nothing is there")
+            if nothing and door.empty():
+                raise _Refused("not_found", "nothing is there")
         except Exception as e:
             raise _refusal(e, door.secret) from None
         files = None if by_version else len(found.sizes)
@@ -754,35 +1035,43 @@ def _probe(remote, root, write, how_far, timeout, facts, given_name):
             return Probe(refused.code, text, _mend(refused.code, remote, given_name), can_write=False, **facts)
     return _verdict(found, remote, how_far[1], by_version, {**facts, "can_write": can_write})
 
-
+# %% ../nbs/api/21_remote.ipynb #c026-6
 def _try_to_write(door, write):
     "True, False, or None where it was not tried; and why not."
-    if not write and not isinstance(door, _Folder): return None, None
+    if not write and not isinstance(door, _Folder):
+        return None, None
     try:
         door.write(door.join("files", "md5", _EMPTY[:2], _EMPTY[2:]))
         return True, None
     except Exception as e:
         return False, _refusal(e, door.secret)
 
-
+# %% ../nbs/api/21_remote.ipynb #c026-7
 def _verdict(found, remote, deep, by_version, facts):
     "What to say of a remote that let us in."
     if found.damaged or found.uneven:
         text, mend = _torn(found, remote.name, deep)
-        if found.gone: text += f"; {len(found.gone)} more are not there"
+        if found.gone:
+            text += f"; {len(found.gone)} more are not there"
         return Probe("damaged_files", f"{facts['url']}: {text}", mend, **facts)
     if found.gone:
         text, mend = _lacking(list(found.sizes), found.gone, remote.name)
         return Probe("missing_files", f"{facts['url']}: {text}", mend, **facts)
-    many = f"all {len(found.sizes)} cache files that were looked for are there" + (", with the right hashes" if deep else "")
-    if not found.sizes: many = "the project has no data under DVC yet"
-    if by_version: many = "its files are kept by name and were not looked for"
+    many = f"all {len(found.sizes)} cache files that were looked for are there" + (
+        ", with the right hashes" if deep else ""
+    )
+    if not found.sizes:
+        many = "the project has no data under DVC yet"
+    if by_version:
+        many = "its files are kept by name and were not looked for"
     return Probe("ok", f"{facts['url']}: {many}", **facts)
 
-
+# %% ../nbs/api/21_remote.ipynb #c026-8
 def _door(cls, settings, base, timeout):
-    if cls.protocol in ("http", "https"): return _Web(base, settings, timeout)
-    if cls.protocol == "local": return _Folder(base, settings, timeout)
+    if cls.protocol in ("http", "https"):
+        return _Web(base, settings, timeout)
+    if cls.protocol == "local":
+        return _Folder(base, settings, timeout)
     return _Store(base, settings, timeout, cls)
 
 # %% ../nbs/api/21_remote.ipynb #c028
@@ -794,17 +1083,21 @@ def restore(
 ) -> list[str]:  # the files, by their path in the project
     "Copy to the remote what it lacks, or has damaged, and this machine's cache has whole. Raises `RemoteError`."
     remote = current(name, root)
-    if remote is None: raise RemoteError(f"no remote {_name(_config(root), name)!r} is configured. Name it: xraypneu remote ADDRESS")
+    if remote is None:
+        raise RemoteError(f"no remote {_name(_config(root), name)!r} is configured. Name it: xraypneu remote ADDRESS")
     try:
         with _opened(remote.name, root, timeout) as (repo, door, settings, wanted):
             try:
                 found = _look(door, repo, wanted, None, deep)
                 gone = [w for w in (*found.gone, *found.damaged) if _is_whole(w)]
-                for w in sorted(gone, key=lambda w: w.inside is None): door.write(w.on(door), w.here)  # a folder's list after its files
+                for w in sorted(gone, key=lambda w: w.inside is None):
+                    door.write(w.on(door), w.here)  # a folder's list after its files
             except Exception as e:
                 raise _refusal(e, door.secret) from None
     except _Refused as e:
-        raise RemoteError(f"{_shown(remote.url)}: {CODES[e.code]} ({_scrub(e.detail, _config(root)['remote'][remote.name])}). {_mend(e.code, remote, name)}") from None
+        raise RemoteError(
+            f"{_shown(remote.url)}: {CODES[e.code]} ({_scrub(e.detail, _config(root)['remote'][remote.name])}). {_mend(e.code, remote, name)}"
+        ) from None
     return [w.path for w in gone]
 
 # %% ../nbs/api/21_remote.ipynb #c028a
@@ -812,7 +1105,7 @@ def verifies(name: str, root: str | os.PathLike = ".") -> bool:
     "Does DVC compare the hashes of what it pulls from this remote?"
     return bool(_config(root)["remote"][name].get("verify"))
 
-
+# %% ../nbs/api/21_remote.ipynb #c028a-1
 def damaged_cache(
     root: str | os.PathLike = ".",
 ) -> tuple[int, dict[str, str]]:  # how many files were read; path in the project to file in the cache

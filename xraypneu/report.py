@@ -22,7 +22,11 @@ from .redact import find_secret, scrub
 from .tracking import git_state
 
 # %% ../nbs/api/23_report.ipynb #c005
-REFERENCE = {"accuracy": 0.8942, "sensitivity": 0.9333, "precision": 0.9143}  # the project that this one replaces, on the 624 test images of the public set
+REFERENCE = {
+    "accuracy": 0.8942,
+    "sensitivity": 0.9333,
+    "precision": 0.9143,
+}  # the project that this one replaces, on the 624 test images of the public set
 MARK = "<!-- xraypneu report -->"  # by which the comment of the run before is found again
 LIMIT = 60_000  # characters: what a comment on a pull request may hold
 
@@ -41,7 +45,7 @@ def _get(m, *keys):
 def _hash(value):
     return value if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", value) else None
 
-
+# %% ../nbs/api/23_report.ipynb #c005-1
 def _link(text, url):
     return f"[{text}]({url})" if re.fullmatch(r"https?://[\w.:/?=&%#~+-]+", url or "") else ""
 
@@ -49,23 +53,37 @@ def _link(text, url):
 def _text(value, most=300):
     "Foreign text as it reads, on one line and without effect."
     line = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())[:most]
-    return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", line).replace("@", "@\u200b").replace("://", ":\u200b//").replace("www.", "www\u200b.")
+    return (
+        re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", line)
+        .replace("@", "@\u200b")
+        .replace("://", ":\u200b//")
+        .replace("www.", "www\u200b.")
+    )
 
 
 def _figure(value, percent):
-    if value is None: return "–"
+    if value is None:
+        return "–"
     return f"{100 * value:.1f} %" if percent else f"{value:.4f}"
 
-
+# %% ../nbs/api/23_report.ipynb #c005-2
 def _change(now, before, percent):
-    if now is None or before is None: return "–"
+    if now is None or before is None:
+        return "–"
     d = now - before
-    if abs(d) < (5e-4 if percent else 5e-5): return "0"
+    if abs(d) < (5e-4 if percent else 5e-5):
+        return "0"
     return f"{100 * d:+.1f} points" if percent else f"{d:+.4f}"
 
 
 def _table(head, rows):
-    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(map(str, r)) + " |" for r in rows)])
+    return "\n".join(
+        [
+            "| " + " | ".join(head) + " |",
+            "|" + "---|" * len(head),
+            *("| " + " | ".join(map(str, r)) + " |" for r in rows),
+        ]
+    )
 
 # %% ../nbs/api/23_report.ipynb #c008
 def _numbers(path, *columns):
@@ -83,140 +101,264 @@ def _numbers(path, *columns):
 # the default colours of two lines are hard to see on white, and on black
 _COLOURS = '%%{init: {"themeVariables": {"xyChart": {"plotColorPalette": "#2f81f7, #9a9a9a"}}}}%%'
 
-
+# %% ../nbs/api/23_report.ipynb #c008-1
 def _chart(title, x, y, *lines):
-    return "\n".join(["```mermaid", _COLOURS, "xychart-beta", f'    title "{title}"', f"    x-axis {x}", f'    y-axis "{y}" 0 --> 1', *("    line [" + ", ".join(f"{v:.3f}" for v in line) + "]" for line in lines), "```"])
+    return "\n".join(
+        [
+            "```mermaid",
+            _COLOURS,
+            "xychart-beta",
+            f'    title "{title}"',
+            f"    x-axis {x}",
+            f'    y-axis "{y}" 0 --> 1',
+            *("    line [" + ", ".join(f"{v:.3f}" for v in line) + "]" for line in lines),
+            "```",
+        ]
+    )
 
 
 def _folded(title, body):
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
-
+# %% ../nbs/api/23_report.ipynb #c008-2
 def roc_chart(
     points: list,  # (false-positive rate, sensitivity) pairs
     steps: int = 20,
 ) -> str:  # Markdown; "" without points
     "The ROC curve."
-    if not points: return ""
+    if not points:
+        return ""
     at = [max((t for f, t in points if f <= i / steps + 1e-9), default=0.0) for i in range(steps + 1)]
-    chart = _chart("ROC curve (blue) and chance (grey)", '"1 - specificity" 0 --> 1', "sensitivity", at, [i / steps for i in range(steps + 1)])
+    chart = _chart(
+        "ROC curve (blue) and chance (grey)",
+        '"1 - specificity" 0 --> 1',
+        "sensitivity",
+        at,
+        [i / steps for i in range(steps + 1)],
+    )
     few = [i for i in (0, 1, 2, 4, 6, 10) if i < steps]
-    return chart + "\n\n" + _table(["specificity at least", *(f"{100 * (1 - i / steps):.0f} %" for i in few)], [["sensitivity", *(_figure(at[i], True) for i in few)]])
+    return (
+        chart
+        + "\n\n"
+        + _table(
+            ["specificity at least", *(f"{100 * (1 - i / steps):.0f} %" for i in few)],
+            [["sensitivity", *(_figure(at[i], True) for i in few)]],
+        )
+    )
 
-
+# %% ../nbs/api/23_report.ipynb #c008-3
 def calibration_chart(
     rows: list,  # predicted, observed, observed_low, observed_high, images, a tuple a bin
 ) -> str:  # Markdown; "" without rows
     "Promised and observed share of PNEUMONIA."
-    if not rows: return ""
-    chart = _chart("Calibration: observed (blue), promised (grey)", '"bin, by probability" [' + ", ".join(str(i) for i in range(1, len(rows) + 1)) + "]", "share of PNEUMONIA", [r[1] for r in rows], [r[0] for r in rows])
-    table = _table(["bin", "promised", "observed", "95 % interval", "images"], [[i, _figure(p, True), _figure(o, True), f"{_figure(low, True)} to {_figure(high, True)}", f"{n:.0f}"] for i, (p, o, low, high, n) in enumerate(rows, 1)])
+    if not rows:
+        return ""
+    chart = _chart(
+        "Calibration: observed (blue), promised (grey)",
+        '"bin, by probability" [' + ", ".join(str(i) for i in range(1, len(rows) + 1)) + "]",
+        "share of PNEUMONIA",
+        [r[1] for r in rows],
+        [r[0] for r in rows],
+    )
+    table = _table(
+        ["bin", "promised", "observed", "95 % interval", "images"],
+        [
+            [i, _figure(p, True), _figure(o, True), f"{_figure(low, True)} to {_figure(high, True)}", f"{n:.0f}"]
+            for i, (p, o, low, high, n) in enumerate(rows, 1)
+        ],
+    )
     return chart + "\n\n" + _folded("The same in numbers", table)
 
 # %% ../nbs/api/23_report.ipynb #c011
 def _headline(m, before, name):
     comparable = isinstance(m.get("data"), dict) and m["data"].get("official_test") is True
     seeds = _get(m, "seeds", "trainings") or 1
-    head = ["figure", "this run", "95 % interval, by patient", *([f"mean of {seeds:.0f} trainings"] if seeds > 1 else []), *([f"difference to {name}"] if before else []), "the project this replaces"]
+    head = [
+        "figure",
+        "this run",
+        "95 % interval, by patient",
+        *([f"mean of {seeds:.0f} trainings"] if seeds > 1 else []),
+        *([f"difference to {name}"] if before else []),
+        "the project this replaces",
+    ]
     rows = []
     for k in CARD:
         percent = METRICS[k].percent
         n = lambda *at, k=k, percent=percent: _figure(_get(m, *at, k), percent)
-        if _get(m, "test", k) is None: continue
+        if _get(m, "test", k) is None:
+            continue
         mean, sd = _get(m, "seeds", k, "mean"), _get(m, "seeds", k, "sd")
         spread = _figure(mean, percent) + (f" ± {_figure(sd, percent)}" if sd is not None else "")
-        rows.append([METRICS[k].label, f"**{n('test')}**", f"{n('test_low')} to {n('test_high')}", *([spread] if seeds > 1 else []), *([_change(_get(m, "test", k), _get(before, "test", k), percent)] if before else []),
-                     f"{100 * REFERENCE[k]:.2f} %" if k in REFERENCE else ""])
-    if not rows: return "There are no figures: the run did not come as far as the evaluation. Its log says why."
+        rows.append(
+            [
+                METRICS[k].label,
+                f"**{n('test')}**",
+                f"{n('test_low')} to {n('test_high')}",
+                *([spread] if seeds > 1 else []),
+                *([_change(_get(m, "test", k), _get(before, "test", k), percent)] if before else []),
+                f"{100 * REFERENCE[k]:.2f} %" if k in REFERENCE else "",
+            ]
+        )
+    if not rows:
+        return "There are no figures: the run did not come as far as the evaluation. Its log says why."
     images, patients = _get(m, "data", "test_images"), _get(m, "data", "test_patients")
-    on = f"On {images:,.0f} test images" + (f" of {patients:,.0f} patients" if patients else "") + ". " if images else ""
-    note = "The last column was reported for the same 624 images." if comparable else "The last column was reported for 624 radiographs of the public set, **not for these images**: no comparison."
+    on = (
+        f"On {images:,.0f} test images" + (f" of {patients:,.0f} patients" if patients else "") + ". " if images else ""
+    )
+    note = (
+        "The last column was reported for the same 624 images."
+        if comparable
+        else "The last column was reported for 624 radiographs of the public set, **not for these images**: no comparison."
+    )
     if before:
         other = _hash((before.get("data") or {}).get("hash")) if isinstance(before.get("data"), dict) else None
-        if other != _hash((m.get("data") or {}).get("hash")): note += f" **{name} was measured on other data**, so that the difference is not of the model alone."
-    gap = [f"{_figure(_get(m, s, 'specificity'), True)} on {t}" for s, t in (("validation", "validation"), ("shifted", "shifted validation"), ("test", "test")) if _get(m, s, "specificity") is not None]
+        if other != _hash((m.get("data") or {}).get("hash")):
+            note += f" **{name} was measured on other data**, so that the difference is not of the model alone."
+    gap = [
+        f"{_figure(_get(m, s, 'specificity'), True)} on {t}"
+        for s, t in (("validation", "validation"), ("shifted", "shifted validation"), ("test", "test"))
+        if _get(m, s, "specificity") is not None
+    ]
     return _table(head, rows) + f"\n\n{on}{note}" + (f" Specificity is {', '.join(gap)}." if len(gap) > 1 else "")
 
-
+# %% ../nbs/api/23_report.ipynb #c011-1
 def _confusion(m):
     tp, tn, fp, fn = (_get(m, "test", k) for k in ("tp", "tn", "fp", "fn"))
-    if None in (tp, tn, fp, fn): return "Not in these metrics."
+    if None in (tp, tn, fp, fn):
+        return "Not in these metrics."
     share = lambda a, b: f"{a:,.0f} ({_figure(a / (a + b), True)})" if a + b else f"{a:,.0f}"
-    return _table(["", "called NORMAL", "called PNEUMONIA"], [["**NORMAL**", share(tn, fp), share(fp, tn)], ["**PNEUMONIA**", share(fn, tp), share(tp, fn)]])
+    return _table(
+        ["", "called NORMAL", "called PNEUMONIA"],
+        [["**NORMAL**", share(tn, fp), share(fp, tn)], ["**PNEUMONIA**", share(fn, tp), share(tp, fn)]],
+    )
 
-
+# %% ../nbs/api/23_report.ipynb #c011-2
 def _promotion(p):
     figures = p.get("figures") if isinstance(p.get("figures"), dict) else {}
     reasons = p.get("reasons") if isinstance(p.get("reasons"), list) else []
     lines = [f"**{_text(p.get('decision', 'unknown'))}**", *(f"- {_text(r)}" for r in reasons)]
-    shown = [[_text(k), f"{_get(figures, k):.4g}" if _get(figures, k) is not None else _text(v)] for k, v in figures.items()]
-    return lines[0] + "\n\n" + "\n".join(lines[1:]) + ("\n\n" + _folded("Figures of the decision", _table(["figure", "value"], shown)) if shown else "")
+    shown = [
+        [_text(k), f"{_get(figures, k):.4g}" if _get(figures, k) is not None else _text(v)] for k, v in figures.items()
+    ]
+    return (
+        lines[0]
+        + "\n\n"
+        + "\n".join(lines[1:])
+        + ("\n\n" + _folded("Figures of the decision", _table(["figure", "value"], shown)) if shown else "")
+    )
 
-
+# %% ../nbs/api/23_report.ipynb #c011-3
 def _banner(m, info, notice):
     data = m.get("data") if isinstance(m.get("data"), dict) else {}
     synthetic = data.get("synthetic", (info or {}).get("data", {}).get("synthetic"))
     lines = [f"**{_text(notice)}**"] if notice else []
-    if synthetic is True: lines.append("**SYNTHETIC**: computer-generated images, no patient, no diagnostic meaning. The figures say that the pipeline works, and nothing about radiographs.")
-    elif synthetic is not False: lines.append("Whether the images were synthetic is not known.")
+    if synthetic is True:
+        lines.append(
+            "**SYNTHETIC**: computer-generated images, no patient, no diagnostic meaning. The figures say that the pipeline works, and nothing about radiographs."
+        )
+    elif synthetic is not False:
+        lines.append("Whether the images were synthetic is not known.")
     lines.append("Not a medical device. For research and teaching.")
     return "> [!WARNING]\n" + "\n>\n".join(f"> {x}" for x in lines)
 
-
+# %% ../nbs/api/23_report.ipynb #c011-4
 def _origin(facts):
     m, bundle, git = facts["metrics"], facts.get("bundle") or {}, facts.get("git") or {}
     info = bundle.get("info") or {}
     code = lambda v: f"`{v}`" if v else "unknown"
     data = _hash((m.get("data") or {}).get("hash") if isinstance(m.get("data"), dict) else None)
     model = _hash((m.get("model") or {}).get("hash") if isinstance(m.get("model"), dict) else None)
-    rows = [["data", code(data)], ["model (bundle)", code(model)], ["commit", code(_hash(git.get("git_commit"))) + (", with changes that are not committed" if git.get("git_dirty") == "true" else "")]]
+    rows = [
+        ["data", code(data)],
+        ["model (bundle)", code(model)],
+        [
+            "commit",
+            code(_hash(git.get("git_commit")))
+            + (", with changes that are not committed" if git.get("git_dirty") == "true" else ""),
+        ],
+    ]
     if info:
         rows.append(["trained by commit", code(_hash(info.get("git_commit")))])
-        rows.append(["operating point", f"{_text(info.get('threshold_rule', 'unknown'))}: {_figure(_get(info, 'threshold'), False)}"])
-        if isinstance(info.get("versions"), dict): rows.append(["versions", _text(", ".join(f"{k} {v}" for k, v in info["versions"].items()))])
+        rows.append(
+            [
+                "operating point",
+                f"{_text(info.get('threshold_rule', 'unknown'))}: {_figure(_get(info, 'threshold'), False)}",
+            ]
+        )
+        if isinstance(info.get("versions"), dict):
+            rows.append(["versions", _text(", ".join(f"{k} {v}" for k, v in info["versions"].items()))])
     rows += [[k, v] for k, v in (facts.get("links") or {}).items() if v]
     return _table(["", ""], rows)
 
-
+# %% ../nbs/api/23_report.ipynb #c011-5
 def _stale(facts):
     "What to say where the figures may not be this run's."
     bundle, model = facts.get("bundle") or {}, _get_hash(facts["metrics"])
-    if not model or bundle.get("skip"): return ""
-    if bundle.get("error"): return f"> [!CAUTION]\n> **These figures may be older than this run**: {_text(bundle['error'])}"
-    if bundle.get("hash") and bundle["hash"] != model: return f"> [!CAUTION]\n> **These figures are not of the model in `models/bundle`** (`{bundle['hash'][:12]}`): the evaluation did not run after the training."
+    if not model or bundle.get("skip"):
+        return ""
+    if bundle.get("error"):
+        return f"> [!CAUTION]\n> **These figures may be older than this run**: {_text(bundle['error'])}"
+    if bundle.get("hash") and bundle["hash"] != model:
+        return f"> [!CAUTION]\n> **These figures are not of the model in `models/bundle`** (`{bundle['hash'][:12]}`): the evaluation did not run after the training."
     return ""
 
 
 def _get_hash(m):
     return _hash(m["model"].get("hash")) if isinstance(m.get("model"), dict) else None
 
-
+# %% ../nbs/api/23_report.ipynb #c011-6
 def page(
     facts: dict,  # of `gather`
     notice: str = "",  # one line for the top, for instance "no credentials: sample data"
 ) -> str:  # Markdown
     "The page."
-    m, base, curves, changes = facts["metrics"], facts.get("base") or {}, facts.get("curves") or {}, facts.get("changes") or {}
+    m, base, curves, changes = (
+        facts["metrics"],
+        facts.get("base") or {},
+        facts.get("curves") or {},
+        facts.get("changes") or {},
+    )
     before, name = base.get("metrics"), _text(base.get("name", "main"))
-    parts = [MARK + "\n# NORMAL or PNEUMONIA: report of a run", _banner(m, (facts.get("bundle") or {}).get("info"), notice), _stale(facts),
-             "## Figures\n\n" + _headline(m, before, name) + ("" if before else f"\n\nNo difference: {_text(base.get('why', 'nothing to compare with'))}."), "## Confusion matrix\n\n" + _confusion(m)]
-    if facts.get("promotion"): parts.append("## Promotion\n\n" + _promotion(facts["promotion"]))
+    parts = [
+        MARK + "\n# NORMAL or PNEUMONIA: report of a run",
+        _banner(m, (facts.get("bundle") or {}).get("info"), notice),
+        _stale(facts),
+        "## Figures\n\n"
+        + _headline(m, before, name)
+        + ("" if before else f"\n\nNo difference: {_text(base.get('why', 'nothing to compare with'))}."),
+        "## Confusion matrix\n\n" + _confusion(m),
+    ]
+    if facts.get("promotion"):
+        parts.append("## Promotion\n\n" + _promotion(facts["promotion"]))
     charts = [c for c in (roc_chart(curves.get("roc")), calibration_chart(curves.get("calibration"))) if c]
-    if charts: parts.append("## Curves\n\n" + "\n\n".join(charts))
+    if charts:
+        parts.append("## Curves\n\n" + "\n\n".join(charts))
     if before:
         said = "A difference within the interval is no news: two models are told apart by a paired test on the same images, which promotion makes."
         parts.append(f"## Against {name}\n\n{said}")
         for k, what in (("params", "parameter"), ("metrics", "figure")):
-            if k in changes: parts.append(f"DVC can't tell which {what}s changed." if changes[k] is None else _folded(f"Changed {what}s ({len(changes[k].splitlines()) - 2})", changes[k]) if changes[k] else f"No {what} changed.")
+            if k in changes:
+                parts.append(
+                    f"DVC can't tell which {what}s changed."
+                    if changes[k] is None
+                    else _folded(f"Changed {what}s ({len(changes[k].splitlines()) - 2})", changes[k])
+                    if changes[k]
+                    else f"No {what} changed."
+                )
     parts.append("## Where it comes from\n\n" + _origin(facts))
     text = "\n\n".join(p for p in parts if p) + "\n"
-    return text if len(text) <= LIMIT else text[:LIMIT].rsplit("\n", 1)[0] + "\n\n(cut: the page is longer than a comment may be)\n"
+    return (
+        text
+        if len(text) <= LIMIT
+        else text[:LIMIT].rsplit("\n", 1)[0] + "\n\n(cut: the page is longer than a comment may be)\n"
+    )
 
 # %% ../nbs/api/23_report.ipynb #c014
 def _json(path, most=2_000_000):
     "A JSON object of a file, or None."
     try:
-        if Path(path).stat().st_size > most: return None
+        if Path(path).stat().st_size > most:
+            return None
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
@@ -231,42 +373,58 @@ def _run(root, *cmd):
         return None
     return done.stdout if done.returncode == 0 else None
 
-
+# %% ../nbs/api/23_report.ipynb #c014-1
 def _revision(root, base):
     "Commit and name of what to compare with, or None and why."
-    if not base: return None, "not asked for"
-    if base.startswith("-"): return None, f"{base} is no revision"
-    if _run(root, "git", "rev-parse", "HEAD") is None: return None, "this is no git repository with a commit"
+    if not base:
+        return None, "not asked for"
+    if base.startswith("-"):
+        return None, f"{base} is no revision"
+    if _run(root, "git", "rev-parse", "HEAD") is None:
+        return None, "this is no git repository with a commit"
     for ref in (base, f"origin/{base}"):
         found = _run(root, "git", "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
         if found:
             commit, head = found.strip(), _run(root, "git", "rev-parse", "HEAD").strip()
-            same = commit == head and _run(root, "git", "diff", "--quiet", "HEAD", "--", "reports/metrics.json") is not None
+            same = (
+                commit == head
+                and _run(root, "git", "diff", "--quiet", "HEAD", "--", "reports/metrics.json") is not None
+            )
             parent = _run(root, "git", "rev-parse", "--verify", "--quiet", "HEAD^^{commit}") if same else None
             return (parent.strip(), "the commit before") if parent else (commit, base)
     return None, f"git knows no {base} here; a checkout with the whole history does"
 
-
+# %% ../nbs/api/23_report.ipynb #c014-2
 def _versus(root, base):
     commit, name = _revision(root, base)
-    if commit is None: return {"name": base or "", "why": name}, {}
+    if commit is None:
+        return {"name": base or "", "why": name}, {}
     try:
         before = json.loads(_run(root, "git", "show", f"{commit}:reports/metrics.json") or "null")
     except ValueError:
         before = None
-    if not isinstance(before, dict): return {"name": name, "why": f"{name} has no reports/metrics.json"}, {}
+    if not isinstance(before, dict):
+        return {"name": name, "why": f"{name} has no reports/metrics.json"}, {}
     diff = lambda what: _compact(_run(root, sys.executable, "-m", "dvc", what, "diff", commit, "--md"), commit, name)
     return {"name": name, "commit": commit, "metrics": before}, {what: diff(what) for what in ("metrics", "params")}
 
-
+# %% ../nbs/api/23_report.ipynb #c014-3
 def _compact(table, commit, name, most=20_000):
     "DVC's table of differences without its column of paths; \"\" where there is no difference, None where DVC can't tell."
-    if table is None: return None
-    lines = ["| " + " | ".join(_text(c) if i != 1 else c.replace("-", "") + "---" for c in map(str.strip, re.split(r"(?<!\\)\|", ln)[2:-1])) + " |" for i, ln in enumerate(table.replace(commit, name).strip().splitlines())]
+    if table is None:
+        return None
+    lines = [
+        "| "
+        + " | ".join(
+            _text(c) if i != 1 else c.replace("-", "") + "---" for c in map(str.strip, re.split(r"(?<!\\)\|", ln)[2:-1])
+        )
+        + " |"
+        for i, ln in enumerate(table.replace(commit, name).strip().splitlines())
+    ]
     text = "\n".join(lines) if len(lines) > 2 else ""
     return text if len(text) <= most else text[:most].rsplit("\n", 1)[0] + "\n\n(and more)"
 
-
+# %% ../nbs/api/23_report.ipynb #c014-4
 def _bundle(folder):
     try:
         from xraypneu.bundle import load_bundle
@@ -276,7 +434,7 @@ def _bundle(folder):
         return {"error": f"models/bundle can't be read: {str(e) or type(e).__name__}"}
     return {"hash": found.hash, "info": found.info}
 
-
+# %% ../nbs/api/23_report.ipynb #c014-5
 def gather(
     root=".",  # the project
     base: str | None = "main",  # revision to compare with; None: don't
@@ -285,11 +443,22 @@ def gather(
     root = Path(root)
     against, changes = _versus(root, base)
     plots = root / "reports/plots"
-    return {"metrics": _json(root / "reports/metrics.json") or {}, "bundle": _bundle(root / "models/bundle"), "base": against, "changes": changes, "promotion": _json(root / "reports/promotion.json"),
-            "curves": {"roc": _numbers(plots / "roc.csv", "fpr", "tpr"), "calibration": _numbers(plots / "calibration.csv", "predicted", "observed", "observed_low", "observed_high", "images")},
-            "git": git_state(root)}
+    return {
+        "metrics": _json(root / "reports/metrics.json") or {},
+        "bundle": _bundle(root / "models/bundle"),
+        "base": against,
+        "changes": changes,
+        "promotion": _json(root / "reports/promotion.json"),
+        "curves": {
+            "roc": _numbers(plots / "roc.csv", "fpr", "tpr"),
+            "calibration": _numbers(
+                plots / "calibration.csv", "predicted", "observed", "observed_low", "observed_high", "images"
+            ),
+        },
+        "git": git_state(root),
+    }
 
-
+# %% ../nbs/api/23_report.ipynb #c014-6
 def write_report(
     root=".",  # the project
     base: str | None = "main",  # revision to compare with; None: don't
@@ -310,15 +479,28 @@ def trusted(
     "The figures of a stranger's run. Raises `ReportError` where there are none."
     files = [Path(folder) / "metrics.json", Path(folder) / "reports/metrics.json"]
     found = next((j for f in files if f.is_file() and not f.is_symlink() and (j := _json(f))), None)
-    if found is None: raise ReportError(f"no metrics.json that could be read in {folder}: the run did not come as far, or its artefact is something else")
+    if found is None:
+        raise ReportError(
+            f"no metrics.json that could be read in {folder}: the run did not come as far, or its artefact is something else"
+        )
     counts = ("tp", "tn", "fp", "fn")
-    known = {s: {k: v for k in (*CARD, *counts) if (v := _get(found, s, k)) is not None and 0 <= v <= (1e9 if k in counts else 1)} for s in ("test", "test_low", "test_high", "validation", "shifted")}
+    known = {
+        s: {
+            k: v
+            for k in (*CARD, *counts)
+            if (v := _get(found, s, k)) is not None and 0 <= v <= (1e9 if k in counts else 1)
+        }
+        for s in ("test", "test_low", "test_high", "validation", "shifted")
+    }
     data = found.get("data") if isinstance(found.get("data"), dict) else {}
-    known["data"] = {k: v for k in ("test_images", "test_patients") if (v := _get(data, k)) is not None and 0 < v < 1e9} | {"hash": _hash(data.get("hash")), "official_test": False}
-    if isinstance(data.get("synthetic"), bool): known["data"]["synthetic"] = data["synthetic"]
+    known["data"] = {
+        k: v for k in ("test_images", "test_patients") if (v := _get(data, k)) is not None and 0 < v < 1e9
+    } | {"hash": _hash(data.get("hash")), "official_test": False}
+    if isinstance(data.get("synthetic"), bool):
+        known["data"]["synthetic"] = data["synthetic"]
     return known | {"model": {"hash": _get_hash(found)}}
 
-
+# %% ../nbs/api/23_report.ipynb #c017-1
 def rebuild(
     folder,  # a stranger's artefact
     root=".",  # a checkout of main, to compare with
@@ -328,44 +510,86 @@ def rebuild(
 ) -> Path:  # the page
     "Write the page of a stranger's run from its numbers alone. Raises `ReportError`."
     before = _json(Path(root) / "reports/metrics.json")
-    facts = {"metrics": trusted(folder), "bundle": {"skip": True}, "base": {"name": "main", "metrics": before} if before else {"name": "main", "why": "main has no reports/metrics.json"},
-             "git": {"git_commit": commit}, "links": {"notebooks and plots": _link("with the job", run_url)}}
-    return write_file(Path(root) / out, page(facts, "from a pull request: figures as its code reports them; curves and changed parameters are in the summary of its job"))
+    facts = {
+        "metrics": trusted(folder),
+        "bundle": {"skip": True},
+        "base": {"name": "main", "metrics": before}
+        if before
+        else {"name": "main", "why": "main has no reports/metrics.json"},
+        "git": {"git_commit": commit},
+        "links": {"notebooks and plots": _link("with the job", run_url)},
+    }
+    return write_file(
+        Path(root) / out,
+        page(
+            facts,
+            "from a pull request: figures as its code reports them; curves and changed parameters are in the summary of its job",
+        ),
+    )
 
 # %% ../nbs/api/23_report.ipynb #c027
 def refuse_secrets(folder):
     "Raise `ReportError` where a file holds a secret of the environment."
     for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
         if name := find_secret(path.read_bytes()):
-            raise ReportError(f"{path.relative_to(folder)} holds the value of {name}: nothing was collected. "
-                              f"Take it out of what the notebook prints, run its stage again, and change {name}")
+            raise ReportError(
+                f"{path.relative_to(folder)} holds the value of {name}: nothing was collected. "
+                f"Take it out of what the notebook prints, run its stage again, and change {name}"
+            )
 
 # %% ../nbs/api/23_report.ipynb #c020
-PLAIN = ("reports/report.md", "reports/metrics.json", "reports/promotion.json", "reports/history.csv", "reports/model_card.md", "reports/model_card.html", "reports/plots/roc.csv", "reports/plots/pr.csv", "reports/plots/calibration.csv",
-         "params.yaml", "dvc.lock")
+PLAIN = (
+    "reports/report.md",
+    "reports/metrics.json",
+    "reports/promotion.json",
+    "reports/history.csv",
+    "reports/model_card.md",
+    "reports/model_card.html",
+    "reports/plots/roc.csv",
+    "reports/plots/pr.csv",
+    "reports/plots/calibration.csv",
+    "params.yaml",
+    "dvc.lock",
+)
 
 
 def _names(prepared):
     "All that could tell a patient: file names, with and without ending, and keys of patients."
     files = [*prepared.manifest.path, *(f for x in prepared.info["findings"] for f in x["files"])]
-    return {n for f in map(str, files) for n in (Path(f).name, Path(f).stem)} | set(map(str, prepared.manifest.patient)) - {""}
+    return {n for f in map(str, files) for n in (Path(f).name, Path(f).stem)} | set(
+        map(str, prepared.manifest.patient)
+    ) - {""}
 
-
+# %% ../nbs/api/23_report.ipynb #c020-1
 def _nameless(nb, names):
     "A copy of a notebook without radiographs and without outputs that show a name."
     import nbformat
 
     from xraypneu.stage import without_radiographs
 
-    nb, pattern = without_radiographs(nb), re.compile("|".join(re.escape(n) for n in sorted(names, key=len, reverse=True) if len(n) > 1) or "(?!)")
+    nb, pattern = (
+        without_radiographs(nb),
+        re.compile("|".join(re.escape(n) for n in sorted(names, key=len, reverse=True) if len(n) > 1) or "(?!)"),
+    )
     for cell in nb.cells:
         for i, o in enumerate(cell.get("outputs", [])):
-            shown = [o.get("text", ""), *o.get("traceback", []), o.get("evalue", ""), *("".join(v) if isinstance(v, list) else str(v) for k, v in (o.get("data") or {}).items() if not k.startswith("image/"))]
+            shown = [
+                o.get("text", ""),
+                *o.get("traceback", []),
+                o.get("evalue", ""),
+                *(
+                    "".join(v) if isinstance(v, list) else str(v)
+                    for k, v in (o.get("data") or {}).items()
+                    if not k.startswith("image/")
+                ),
+            ]
             if any(pattern.search(re.sub(r"data:image/[a-z+]+;base64,[\w+/=\s]+", "", s)) for s in shown):
-                cell.outputs[i] = nbformat.v4.new_output("stream", name="stdout", text="(names of files stay where the data are)\n")
+                cell.outputs[i] = nbformat.v4.new_output(
+                    "stream", name="stdout", text="(names of files stay where the data are)\n"
+                )
     return nb
 
-
+# %% ../nbs/api/23_report.ipynb #c020-2
 def collect(
     folder,  # where to; what is there is replaced
     root=".",  # the project
@@ -376,20 +600,23 @@ def collect(
     root, left = Path(root), []
     with replacing(folder) as new:
         for name in PLAIN:
-            if (root / name).is_file(): write_file(new / name, (root / name).read_bytes())
+            if (root / name).is_file():
+                write_file(new / name, (root / name).read_bytes())
         try:
             from xraypneu.dataset import load_prepared
 
             prepared = load_prepared(root / "data/prepared")
         except (ImportError, ValueError, OSError) as e:
             prepared, left = None, [f"notebooks, because it is not known of what images they are: {e}"]
-        if prepared: _notebooks(root, new, prepared)
-        if prepared and not prepared.synthetic: left = ["pictures of radiographs, predictions by file, and what shows a file's name"]
+        if prepared:
+            _notebooks(root, new, prepared)
+        if prepared and not prepared.synthetic:
+            left = ["pictures of radiographs, predictions by file, and what shows a file's name"]
         write_file(new / "README.txt", "What a run of xraypneu made.\n" + "".join(f"Left out: {x}.\n" for x in left))
         refuse_secrets(new)
     return sorted(p for p in Path(folder).rglob("*") if p.is_file())
 
-
+# %% ../nbs/api/23_report.ipynb #c020-3
 def _notebooks(root, new, prepared):
     import nbformat
 
@@ -398,10 +625,12 @@ def _notebooks(root, new, prepared):
     names = set() if prepared.synthetic else _names(prepared)
     for path in sorted((root / "reports").glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
-        if not prepared.synthetic: nb = _nameless(nb, names)
+        if not prepared.synthetic:
+            nb = _nameless(nb, names)
         write_file(new / "reports" / path.name, nbformat.writes(nb) + "\n")
         write_file(new / f"reports/{path.stem}.html", to_html(nb))
-    if prepared.synthetic and (file := root / "reports/predictions.csv").is_file(): write_file(new / "reports/predictions.csv", file.read_bytes())
+    if prepared.synthetic and (file := root / "reports/predictions.csv").is_file():
+        write_file(new / "reports/predictions.csv", file.read_bytes())
 
 # %% ../nbs/api/23_report.ipynb #c023
 def _job_url():
@@ -409,12 +638,19 @@ def _job_url():
     server, repository, number = (os.environ.get(f"GITHUB_{k}", "") for k in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
     return f"{server}/{repository}/actions/runs/{number}" if server and repository and number else ""
 
-
+# %% ../nbs/api/23_report.ipynb #c023-1
 def main(argv=None) -> int:  # the exit status
     "The command line."
     parser = argparse.ArgumentParser(prog="python -m xraypneu.report", description="One Markdown page of a run.")
     commands = parser.add_subparsers(dest="command", required=True)
-    w, c, r = (commands.add_parser(n, help=h) for n, h in (("write", "write the page of this project's run"), ("collect", "gather what may be uploaded"), ("rebuild", "write the page of a stranger's run, from its numbers alone")))
+    w, c, r = (
+        commands.add_parser(n, help=h)
+        for n, h in (
+            ("write", "write the page of this project's run"),
+            ("collect", "gather what may be uploaded"),
+            ("rebuild", "write the page of a stranger's run, from its numbers alone"),
+        )
+    )
     w.add_argument("--base", default="main", help="revision to compare with; empty: none")
     w.add_argument("--notice", default="", help="a line for the top")
     w.add_argument("--artefact-url", default="", help="where notebooks and plots can be downloaded")
@@ -428,17 +664,24 @@ def main(argv=None) -> int:  # the exit status
     try:
         if args.command == "collect":
             files = collect(args.folder)
-            print(f"{len(files)} files in {args.folder}. {(Path(args.folder) / 'README.txt').read_text().split(chr(10), 1)[1].strip()}")
+            print(
+                f"{len(files)} files in {args.folder}. {(Path(args.folder) / 'README.txt').read_text().split(chr(10), 1)[1].strip()}"
+            )
             return 0
-        made = write_report(".", args.base or None, args.out, args.notice, args.artefact_url, args.run_url) if args.command == "write" else rebuild(args.folder, ".", args.out, args.commit, args.run_url)
+        made = (
+            write_report(".", args.base or None, args.out, args.notice, args.artefact_url, args.run_url)
+            if args.command == "write"
+            else rebuild(args.folder, ".", args.out, args.commit, args.run_url)
+        )
     except (ReportError, OSError) as e:
         print(f"xraypneu: {e}", file=sys.stderr)
         return 1
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with open(summary, "a", encoding="utf-8") as f: f.write(made.read_text(encoding="utf-8") + "\n")
+        with open(summary, "a", encoding="utf-8") as f:
+            f.write(made.read_text(encoding="utf-8") + "\n")
     print(f"Report: {made}" + (" (and in the job's summary)" if summary else ""))
     return 0
 
-
+# %% ../nbs/api/23_report.ipynb #c023-2
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

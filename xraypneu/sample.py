@@ -27,17 +27,20 @@ NOTICE = "SYNTHETIC: computer-generated images, no patient, no diagnostic meanin
 GENERATOR = "xraypneu.sample"
 GENERATOR_VERSION = 1  # raise it when the same seed draws other pictures
 
+
 class SampleError(ValueError):
     "The sample can't be drawn or written; the message says what to do."
 
 # %% ../nbs/api/02_sample.ipynb #c006
 _ANATOMY, _LESION, _SHOT, _PLAN = range(4)  # what a random stream is for
 
+
 def _rng(seed, *address):
     return np.random.default_rng([seed, *address])
 
 # %% ../nbs/api/02_sample.ipynb #c008
 _REACH = 1.35  # the anatomy spans -_REACH.._REACH
+
 
 def _axes(n: int):  # pixels a side of the anatomy's square
     "Pixel centres as a row `x` (1, n) and a column `y` (n, 1), to be broadcast."
@@ -48,9 +51,11 @@ def _axes(n: int):  # pixels a side of the anatomy's square
 def _resize(a, n, filter=Image.Resampling.BICUBIC):
     return np.asarray(Image.fromarray(np.asarray(a, np.float32)).resize((n, n), filter))
 
+
 def _noise(rng, n, cells):  # cells: how many independent values a side
     "(n, n) smooth noise, mean 0, standard deviation about 1."
     return _resize(rng.standard_normal((cells, cells), dtype=np.float32), n) * 1.3
+
 
 def _step(v, soft):
     "0 below, 1 above, and a smooth ramp of width `soft` around v = 0."
@@ -59,15 +64,17 @@ def _step(v, soft):
 
 # %% ../nbs/api/02_sample.ipynb #c014
 def _blur(a, sigma):  # sigma in pixels, for small blurs
-    if sigma < 0.15: return a
+    if sigma < 0.15:
+        return a
     r = int(np.ceil(2.5 * sigma))
     w = np.exp(-0.5 * (np.arange(-r, r + 1) / sigma) ** 2)
     w = (w / w.sum()).astype(np.float32)
     for axis in (0, 1):
         n = a.shape[axis]
         p = np.pad(a, [(r, r) if i == axis else (0, 0) for i in (0, 1)], mode="edge")
-        a = sum(wi * (p[i:i + n] if axis == 0 else p[:, i:i + n]) for i, wi in enumerate(w))
+        a = sum(wi * (p[i : i + n] if axis == 0 else p[:, i : i + n]) for i, wi in enumerate(w))
     return a
+
 
 def _glow(a, cells=12):
     "`a` blurred so far that only a picture of `cells` a side remains, at its old size."
@@ -106,29 +113,60 @@ def _tube(x, y, radius, density, rim=0.0, across=9):
 @dataclass(frozen=True)
 class _Anatomy:
     "A chest in a few numbers; lengths in half views."
-    # thoracic cage: half width, height of apex and of diaphragm, half depth
-    width: float; top: float; base: float; depth: float
-    # soft tissue outside the ribs; density of lung, of bone; how uneven the tissue is
-    wall: float; lung: float; bone: float; lumpy: float
-    # size of the heart, how far it lies to the left, width of the upper mediastinum
-    heart: float; lean: float; thymus: float
-    # rotation about the long axis (rad), scoliosis, slope of the ribs
-    turn: float; bend: float; slant: float
-    # heights of the two domes of the diaphragm, gas in the stomach
-    dome_r: float; dome_l: float; gas: float
-    # angle of each arm (rad below horizontal), its radius, lower edge of the head
-    arms: tuple; arm: float; chin: float
 
+    # thoracic cage: half width, height of apex and of diaphragm, half depth
+    width: float
+    top: float
+    base: float
+    depth: float
+    # soft tissue outside the ribs; density of lung, of bone; how uneven the tissue is
+    wall: float
+    lung: float
+    bone: float
+    lumpy: float
+    # size of the heart, how far it lies to the left, width of the upper mediastinum
+    heart: float
+    lean: float
+    thymus: float
+    # rotation about the long axis (rad), scoliosis, slope of the ribs
+    turn: float
+    bend: float
+    slant: float
+    # heights of the two domes of the diaphragm, gas in the stomach
+    dome_r: float
+    dome_l: float
+    gas: float
+    # angle of each arm (rad below horizontal), its radius, lower edge of the head
+    arms: tuple
+    arm: float
+    chin: float
+
+# %% ../nbs/api/02_sample.ipynb #c022-1
 def _anatomy(rng):
     u, g = rng.uniform, lambda s, m: float(np.clip(rng.normal(0, s), -m, m))
     arm = u(0.75, 1.3) if u(0, 1) < 0.6 else u(-1.1, -0.3)
     return _Anatomy(
-        width=u(0.60, 0.72), top=u(-0.72, -0.62), base=u(0.36, 0.54), depth=u(0.36, 0.45),
-        wall=u(0.05, 0.12), lung=u(0.16, 0.30), bone=u(0.8, 1.25), lumpy=u(0.010, 0.030),
-        heart=u(0.86, 1.18), lean=u(0.05, 0.14), thymus=u(0.0, 1.0) ** 2,
-        turn=g(0.07, 0.16), bend=g(0.02, 0.05), slant=u(0.8, 1.25),
-        dome_r=u(0.16, 0.26), dome_l=u(0.12, 0.22), gas=u(0.0, 1.0),
-        arms=(arm + g(0.15, 0.4), arm + g(0.15, 0.4)), arm=u(0.12, 0.17), chin=u(-1.15, -0.88))
+        width=u(0.60, 0.72),
+        top=u(-0.72, -0.62),
+        base=u(0.36, 0.54),
+        depth=u(0.36, 0.45),
+        wall=u(0.05, 0.12),
+        lung=u(0.16, 0.30),
+        bone=u(0.8, 1.25),
+        lumpy=u(0.010, 0.030),
+        heart=u(0.86, 1.18),
+        lean=u(0.05, 0.14),
+        thymus=u(0.0, 1.0) ** 2,
+        turn=g(0.07, 0.16),
+        bend=g(0.02, 0.05),
+        slant=u(0.8, 1.25),
+        dome_r=u(0.16, 0.26),
+        dome_l=u(0.12, 0.22),
+        gas=u(0.0, 1.0),
+        arms=(arm + g(0.15, 0.4), arm + g(0.15, 0.4)),
+        arm=u(0.12, 0.17),
+        chin=u(-1.15, -0.88),
+    )
 
 # %% ../nbs/api/02_sample.ipynb #c025
 def _cage(a, y):
@@ -146,27 +184,41 @@ def _profile(y, rows):
     at = lambda v: np.pad(np.interp(y[:, 0], ys, v), len(k) // 2, mode="edge")
     return [np.convolve(at(v), k / k.sum(), "valid")[:, None].astype(np.float32) for v in columns]
 
+# %% ../nbs/api/02_sample.ipynb #c028-1
 def _torso(a, x, y):
     "Thickness of neck and trunk along the ray."
     side = a.width + a.wall
-    w, d = _profile(y, [  # height, half width, half depth
-        (-1.40, 0.24, 0.26), (-1.10, 0.23, 0.26), (-0.93, 0.26, 0.27), (-0.80, 0.42, 0.28),
-        (-0.66, 0.74 * side + 0.10, 0.30), (-0.50, 0.88 * side + 0.07, a.depth - 0.02),
-        (-0.20, 0.94 * side + 0.02, a.depth + 0.05),
-        (a.base, side, a.depth + 0.06), (1.00, 0.97 * side, a.depth + 0.04), (1.40, side, a.depth + 0.04)])
+    w, d = _profile(
+        y,
+        [  # height, half width, half depth
+            (-1.40, 0.24, 0.26),
+            (-1.10, 0.23, 0.26),
+            (-0.93, 0.26, 0.27),
+            (-0.80, 0.42, 0.28),
+            (-0.66, 0.74 * side + 0.10, 0.30),
+            (-0.50, 0.88 * side + 0.07, a.depth - 0.02),
+            (-0.20, 0.94 * side + 0.02, a.depth + 0.05),
+            (a.base, side, a.depth + 0.06),
+            (1.00, 0.97 * side, a.depth + 0.04),
+            (1.40, side, a.depth + 0.04),
+        ],
+    )
     u = np.abs(x / w)
     return 2 * d * np.sqrt(np.clip(1 - u * u * np.sqrt(u), 0, 1))
 
+# %% ../nbs/api/02_sample.ipynb #c028-2
 def _join(*parts):
     "Soft maximum."
     squares = [p * p for p in parts]
     return np.sqrt(np.sqrt(sum(q * q for q in squares)))
+
 
 def _oval(x, y, cx, cy, rx, ry, angle=0.0):
     "Half thickness, 0..1, of an ellipsoid."
     c, s = math.cos(angle), math.sin(angle)
     u, v = (x * (c / rx) + (y * s - cx * c - cy * s) / rx), (x * (-s / ry) + (y * c + cx * s - cy * c) / ry)
     return np.sqrt(np.clip(1 - u * u - v * v, 0, 1))
+
 
 def _capsule(x, y, x0, y0, x1, y1, r):
     "Thickness of a round limb from one point to another."
@@ -180,6 +232,7 @@ def _shoulder(a, side):  # side: -1 the child's right (left in the picture), +1 
     angle = a.arms[(side + 1) // 2]
     x, y = side * (0.93 * a.width + 0.06), -0.60
     return x, y, x + side * 0.9 * math.cos(angle), y + 0.9 * math.sin(angle)
+
 
 def _body(a, x, y):
     "Thickness of soft tissue along the ray, as if the chest were solid."
@@ -207,6 +260,7 @@ def _above_diaphragm(a, x, y):
     edge = np.where(np.abs(x) < np.abs(centre), np.minimum(edge, a.base + 0.04), edge)
     return 0.87 * _step(edge - y, 0.022) + 0.13 * _step(edge + 0.13 - y, 0.16)
 
+
 def _lungs(a, x, y):
     "Thickness of lung along the ray."
     w, d = _cage(a, y)
@@ -221,9 +275,11 @@ def _vertebrae(a):
     "Heights of the vertebrae, from the neck down; ribs start at the eighth."
     return a.top - 0.80 + np.cumsum(np.linspace(0.088, 0.150, 21)) * (a.base - a.top + 0.35) / 1.45
 
+
 def _spine_x(a, y):
     return a.bend * np.sin(2.4 * y + 0.6) - 0.8 * a.turn * a.depth
 
+# %% ../nbs/api/02_sample.ipynb #c037-1
 def _ribs(a, n, rng):
     k = np.arange(12)[:, None, None]
     side = np.array([-1, 1])[None, :, None]
@@ -244,8 +300,10 @@ def _ribs(a, n, rng):
 def _bands(x, y, z, half, turn, n, fade):
     "Cloud of flat bands (ribs) through points in space, seen from the front after a turn about y."
     T = np.stack(np.broadcast_arrays(*(np.gradient(v, axis=-1) for v in (x, y, z))))
-    ds = np.sqrt((T**2).sum(0)); T = T / ds
-    up = -T[1] * T; up[1] += 1  # the band's height: vertical, less what runs along the rib
+    ds = np.sqrt((T**2).sum(0))
+    T = T / ds
+    up = -T[1] * T
+    up[1] += 1  # the band's height: vertical, less what runs along the rib
     across = max(7, n // 38)
     t = ((np.arange(across) + 0.5) / across * 2 - 1)[:, None, None, None]
     r = np.array([-0.008, 0.008])[:, None, None, None, None]  # outer and inner table
@@ -262,11 +320,11 @@ def _spine(a, x, y):
     x = x - _spine_x(a, y)
     f, half = s - np.floor(s), 0.066 + 0.02 * (y + 1)
     block = _step(0.41 - np.abs(f - 0.5), 0.12)
-    plate = np.exp(-((np.abs(f - 0.5) - 0.37) / 0.06) ** 2)
+    plate = np.exp(-(((np.abs(f - 0.5) - 0.37) / 0.06) ** 2))
     across = _step(half - np.abs(x), 0.035) * (1 + 0.2 * _step(np.abs(x) - 0.75 * half, 0.03))
-    pedicles = np.exp(-((np.abs(x) - 0.6 * half) / 0.016) ** 2 - ((f - 0.36) / 0.16) ** 2)
-    process = np.exp(-(x / 0.014) ** 2 - ((f - 0.72) / 0.2) ** 2)
-    wings = 0.35 * _step(1.75 * half - np.abs(x), 0.03) * np.exp(-((f - 0.34) / 0.13) ** 2)
+    pedicles = np.exp(-(((np.abs(x) - 0.6 * half) / 0.016) ** 2) - ((f - 0.36) / 0.16) ** 2)
+    process = np.exp(-((x / 0.014) ** 2) - ((f - 0.72) / 0.2) ** 2)
+    wings = 0.35 * _step(1.75 * half - np.abs(x), 0.03) * np.exp(-(((f - 0.34) / 0.13) ** 2))
     return np.float32(across * (0.01 + 0.055 * block + 0.03 * plate) + 0.05 * pedicles + 0.04 * process + 0.045 * wings)
 
 # %% ../nbs/api/02_sample.ipynb #c043
@@ -288,9 +346,11 @@ def _shoulder_bones(a, n, rng):
         clouds.append(_tube(mx, my, ends * 0.018, 0.08))
     return clouds
 
+
 def _blade_tip(a, side):
     return side * (0.80 * a.width + 0.05), -0.12 + 0.05 * math.sin(a.arms[(side + 1) // 2])
 
+# %% ../nbs/api/02_sample.ipynb #c043-1
 def _blades(a, n):
     "The plates of the shoulder blades, faint and blurred."
     im, px = Image.new("L", (n, n)), n / (2 * _REACH)
@@ -317,6 +377,7 @@ def _tree(rng, x0, y0, side, first=11, forks=4, radius=0.017):
         x, y, angle, r = np.tile(px[:, -1], 2), np.tile(py[:, -1], 2), fork, np.tile(r * 0.68, 2)
     return [np.concatenate(v) for v in zip(*out, strict=True)]
 
+
 def _hila(a):
     return [(side, side * 0.16 + 0.03 + 0.3 * a.turn * a.depth, a.base - 0.50 - 0.03 * (side > 0)) for side in (-1, 1)]
 
@@ -325,6 +386,7 @@ def _vessels(a, n, rng):
     "Attenuation by the lungs' vessels."
     trees = [_tree(rng, x, y, side) for side, x, y in _hila(a)]
     return 0.11 * np.tanh(_splat(n, *(_tube(x, y, r, 4.5 * r, across=5) for x, y, r in trees)) / 0.11)
+
 
 def _bronchi(a, n, rng):
     "Where an open bronchus runs, 0..1."
@@ -335,14 +397,20 @@ def _bronchi(a, n, rng):
 @dataclass(frozen=True)
 class _Chest:
     "Maps (n, n) float32 of one patient: attenuation, thickness of lung."
-    anatomy: _Anatomy; attenuation: np.ndarray; lungs: np.ndarray
+
+    anatomy: _Anatomy
+    attenuation: np.ndarray
+    lungs: np.ndarray
+
 
 def _airways(a, x, y):
     carina, cx = a.base - 0.60, 0.015 + 0.3 * a.turn * a.depth
     out = _capsule(x, y, cx, -1.3, cx + 0.01, carina, 0.036)
-    for _, hx, hy in _hila(a): out = np.maximum(out, 0.8 * _capsule(x, y, cx + 0.01, carina, 0.85 * hx, hy, 0.024))
+    for _, hx, hy in _hila(a):
+        out = np.maximum(out, 0.8 * _capsule(x, y, cx + 0.01, carina, 0.85 * hx, hy, 0.024))
     return out
 
+# %% ../nbs/api/02_sample.ipynb #c048-1
 def _belly_gas(a, n, rng, x, y):
     "Holes of gas under the left dome: the stomach's bubble and a few loops of bowel."
     wide, high = 0.13 + 0.05 * a.gas, 0.07 + 0.05 * a.gas
@@ -370,12 +438,14 @@ def _chest(patient, seed, size):
 # kind of opacity: range of its density, the share of the air that is gone
 KINDS = {"lobar": (0.48, 1.0), "patchy": (0.55, 1.0), "diffuse": (0.60, 1.0)}
 
+
 def _blob(rng, x, y, cx, cy, r, n, soft):
     "A soft irregular patch, 0..1."
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(0.75, 1.35)
     c, s = np.cos(angle), np.sin(angle)
     u, v = ((x - cx) * c + (y - cy) * s) / (r * stretch), (-(x - cx) * s + (y - cy) * c) / (r / stretch)
     return _step(1 - np.hypot(u, v) + 0.22 * _noise(rng, n, 10) + 0.12 * _noise(rng, n, 28), soft)
+
 
 def _focus(rng, chest, side, x, y):
     "A point well inside one lung."
@@ -392,12 +462,14 @@ def _lobar(rng, chest, side, x, y):
         patch = patch * _step(up * (y - cy - slope * (x - cx)) + 0.06, 0.03)
     return patch
 
+
 def _patchy(rng, chest, side, x, y):
     n, (cx, cy), clear = len(chest.lungs), _focus(rng, chest, side, x, y), 1.0
     for _ in range(rng.integers(4, 8)):
         px, py = cx + rng.normal(0, 0.11), cy + rng.normal(0, 0.15)
         clear = clear * (1 - rng.uniform(0.6, 1) * _blob(rng, x, y, px, py, rng.uniform(0.10, 0.20), n, 0.8))
     return 1 - clear
+
 
 def _diffuse(rng, chest, side, x, y):
     n, reach = len(chest.lungs), rng.uniform(0.38, 0.60)
@@ -420,6 +492,7 @@ def _lesion(patient, seed, size):
     what = {"kind": str(kind), "side": where, "density": low + (high - low) * density}
     return extent.astype(np.float32), solid.astype(np.float32), what
 
+
 def _opacity(chest, solid, density):
     "Attenuation that an opacity adds: density 1 leaves no air but that in the bronchi."
     return density * solid * chest.lungs * (1 - chest.anatomy.lung)
@@ -433,6 +506,7 @@ def _view(rng, size):
     m = np.array([[c * scale * squash, -s * scale], [s * scale * squash, c * scale / squash]]) * (k * 2 / size)
     centre = np.array([sx, sy - 0.07]) * k + n / 2
     return *m[0], centre[0] - m[0].sum() * size / 2, *m[1], centre[1] - m[1].sum() * size / 2
+
 
 def _look(a, view, size):
     "The part of an anatomy map that a view shows, (size, size)."
@@ -452,6 +526,7 @@ def _film(m, rng, size):
     grey = (1 / (1 + np.exp(contrast * (middle - dense))) - low) / (high - low)
     return rng.uniform(0, 14) + rng.uniform(195, 240) * np.clip(grey, 0, 1.05)
 
+
 def _wires(rng, n):
     "A lead or tube that lies on some children."
     t = np.linspace(0, 1, 2 * n)
@@ -465,7 +540,8 @@ def _shutters(grey, rng):
     size = len(grey)
     ramp = np.arange(size, dtype=np.float32)
     for turn in range(4):
-        if rng.random() >= 0.06: continue
+        if rng.random() >= 0.06:
+            continue
         edge = rng.uniform(0.01, 0.05) * size + rng.uniform(-0.03, 0.03) * (ramp - size / 2)
         shut = np.rot90(_step(edge[:, None] - ramp[None, :], 2), turn)
         grey = grey + shut * (rng.choice([3, 235]) - grey)
@@ -474,37 +550,46 @@ def _shutters(grey, rng):
 # %% ../nbs/api/02_sample.ipynb #c063
 _TEXTS = ("KV60", "AP", "AP SUPINE", "PORTABLE", "mAs 2.0", "SEMI-ERECT", "PED")
 
+
 @lru_cache(maxsize=64)
 def _font(pixels):
     return ImageFont.load_default(size=pixels)
+
 
 def _marker(rng):
     "Text of the markers: side letter, extra text; '' where there is none."
     letter = str(rng.choice(["R", "L", ""], p=[0.62, 0.23, 0.15]))
     extra = str(rng.choice(_TEXTS)) if rng.random() < 0.25 else ""
-    if rng.random() < 0.12: extra = f"{rng.integers(0, 24):02d}:{rng.integers(0, 60):02d}"
+    if rng.random() < 0.12:
+        extra = f"{rng.integers(0, 24):02d}:{rng.integers(0, 60):02d}"
     return letter, extra
 
 # %% ../nbs/api/02_sample.ipynb #c064
 _SLOTS = [("l", 0.015), ("m", 0.5), ("r", 0.985)]  # where border text is anchored, across
 
+
 def _burn_in(grey, rng):
     "Write the markers and the word SYNTHETIC into uint8 pixels; returns the pixels and the markers' text."
     im, size = Image.fromarray(grey), len(grey)
     put = lambda x, y, text, height, **kw: ImageDraw.Draw(im).text(
-        (x * size, y * size), text, font=_font(max(8, round(height * size))), **kw)
+        (x * size, y * size), text, font=_font(max(8, round(height * size))), **kw
+    )
     letter, extra = _marker(rng)
     x, y, height = rng.uniform(0.05, 0.10), rng.uniform(0.14, 0.5), rng.uniform(0.055, 0.085)
     shade, small, places = int(rng.integers(200, 250)), rng.uniform(0.035, 0.05), rng.permutation(6)
     (ours, our_x, our_y), (other, other_x, other_y) = (
-        (_SLOTS[p % 3][0] + "as"[p // 3], _SLOTS[p % 3][1], (0.012, 0.982)[p // 3]) for p in places[:2])
-    if letter: put(x if letter == "R" else 1 - x, y, letter, height, fill=shade, anchor="mm")
-    if extra: put(other_x, other_y, extra, small, fill=shade, anchor=other)
+        (_SLOTS[p % 3][0] + "as"[p // 3], _SLOTS[p % 3][1], (0.012, 0.982)[p // 3]) for p in places[:2]
+    )
+    if letter:
+        put(x if letter == "R" else 1 - x, y, letter, height, fill=shade, anchor="mm")
+    if extra:
+        put(other_x, other_y, extra, small, fill=shade, anchor=other)
     put(our_x, our_y, "SYNTHETIC", 0.043, fill=235, anchor=ours, stroke_width=max(1, round(size / 200)), stroke_fill=20)
     return np.asarray(im), " ".join(t for t in (letter, extra) if t)
 
 # %% ../nbs/api/02_sample.ipynb #c066
 _PNEUMONIA_SHARE, _TEST_SHARE = 0.55, 0.27
+
 
 def _plan(patient, seed):
     "(pneumonia, split, number of pictures) of a patient."
@@ -522,13 +607,17 @@ def draw_radiograph(
     size: int = 256,  # pixels a side
 ) -> tuple:  # pixels (size, size) uint8; mask of the opacity (size, size) bool; dict of what was drawn
     "Draw one synthetic chest radiograph. All but the opacity is the same whether `pneumonia` is true or not."
-    if not 64 <= size <= 2048: raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
-    if min(patient, shot, seed) < 0: raise SampleError("patient, shot and seed must be 0 or more.")
+    if not 64 <= size <= 2048:
+        raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
+    if min(patient, shot, seed) < 0:
+        raise SampleError("patient, shot and seed must be 0 or more.")
     rng, chest = _rng(seed, patient, _SHOT, shot), _chest(patient, seed, size)
-    if pneumonia is None: pneumonia = _plan(patient, seed)[0]
+    if pneumonia is None:
+        pneumonia = _plan(patient, seed)[0]
     view, fade = _view(rng, size), rng.uniform(0.9, 1.1)
     m, n = chest.attenuation, len(chest.attenuation)
-    if rng.random() < 0.15: m = m + _wires(rng, n)
+    if rng.random() < 0.15:
+        m = m + _wires(rng, n)
     drawn = {"patient": patient, "shot": shot, "pneumonia": bool(pneumonia), "kind": None, "side": None, "density": 0.0}
     mask = np.zeros((size, size), bool)
     if pneumonia:
@@ -542,8 +631,11 @@ def draw_radiograph(
 
 # %% ../nbs/api/02_sample.ipynb #c075
 def _save_png(pixels, path):
-    info = PngInfo(); info.add_text("Notice", NOTICE); info.add_text("Software", f"{GENERATOR} {GENERATOR_VERSION}")
+    info = PngInfo()
+    info.add_text("Notice", NOTICE)
+    info.add_text("Software", f"{GENERATOR} {GENERATOR_VERSION}")
     Image.fromarray(pixels).save(path, pnginfo=info, compress_level=4)
+
 
 def _write_patient(folder, patient, seed, size):
     "Write all pictures of one patient; returns how many."
@@ -552,18 +644,24 @@ def _write_patient(folder, patient, seed, size):
         pixels, mask, _ = draw_radiograph(patient, shot, seed=seed, size=size)
         place = f"{split}/{'PNEUMONIA' if ill else 'NORMAL'}/SYN{patient:04d}-{shot + 1}.png"
         _save_png(pixels, folder / place)
-        if ill: _save_png(mask, folder / "masks" / place)
+        if ill:
+            _save_png(mask, folder / "masks" / place)
     return shots
 
 # %% ../nbs/api/02_sample.ipynb #c077
 def _check_target(folder):
     "Raise SampleError unless `folder` is absent, empty or a sample that holds nothing else."
-    if not os.path.lexists(folder): return
-    if not folder.is_dir(): raise SampleError(f"{folder} is a file. Name a folder for the sample.")
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise SampleError(f"{folder} is a file. Name a folder for the sample.")
     advice = "Nothing was written. Name another folder, or move this one away."
-    if not any(folder.iterdir()): return
-    try: info = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError): info = None
+    if not any(folder.iterdir()):
+        return
+    try:
+        info = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        info = None
     if not isinstance(info, dict) or info.get("synthetic") is not True or info.get("generator") != GENERATOR:
         raise SampleError(f"{folder} is not a sample of {GENERATOR} (no dataset.json that says so). {advice}")
     for p in folder.rglob("*"):
@@ -588,15 +686,25 @@ def make_sample(
     cells = {_plan(p, seed)[:2] for p in people}
     if len(cells) < 4:
         raise SampleError(f"{patients} patients are too few for both classes in train and test: take 20 or more.")
-    if not 64 <= size <= 2048: raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
+    if not 64 <= size <= 2048:
+        raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
     _check_target(folder)
     with replacing(folder) as new:
         for split in ("train", "test"):
             for place in (f"{split}/NORMAL", f"{split}/PNEUMONIA", f"masks/{split}/PNEUMONIA"):
                 (new / place).mkdir(parents=True)
         images = _write_patients(new, people, seed, size, workers, progress)
-        info = dict(title="Synthetic chest radiographs", synthetic=True, notice=NOTICE, seed=seed, images=images,
-                    patients=patients, size=size, generator=GENERATOR, generator_version=GENERATOR_VERSION)
+        info = dict(
+            title="Synthetic chest radiographs",
+            synthetic=True,
+            notice=NOTICE,
+            seed=seed,
+            images=images,
+            patients=patients,
+            size=size,
+            generator=GENERATOR,
+            generator_version=GENERATOR_VERSION,
+        )
         (new / "dataset.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     return folder
 
@@ -607,12 +715,14 @@ def _write_patients(folder, people, seed, size, workers, progress):
     try:
         for i, n in enumerate(pool.map(lambda p: _write_patient(folder, p, seed, size), people), 1):
             images += n
-            if not progress: continue
+            if not progress:
+                continue
             done = f"{100 * i // len(people)} % of {len(people)} patients"
             print(f"\r{GENERATOR}: {done}", end="", file=sys.stderr, flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
-        if progress: print(file=sys.stderr)
+        if progress:
+            print(file=sys.stderr)
     return images
 
 # %% ../nbs/api/02_sample.ipynb #c084
@@ -624,9 +734,13 @@ def main(argv=None):
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--size", type=int, default=256, help="pixels a side (default: %(default)s)")
     args = p.parse_args(argv)
-    try: folder = make_sample(args.folder, args.patients, args.seed, args.size, progress=sys.stderr.isatty())
-    except (SampleError, OSError) as e: sys.exit(f"error: {e}")
+    try:
+        folder = make_sample(args.folder, args.patients, args.seed, args.size, progress=sys.stderr.isatty())
+    except (SampleError, OSError) as e:
+        sys.exit(f"error: {e}")
     images = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["images"]
     print(f"{images} images in {folder}. {NOTICE}.")
 
-if __name__ == "__main__" and "__file__" in globals(): main()
+
+if __name__ == "__main__" and "__file__" in globals():
+    main()

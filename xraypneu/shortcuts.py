@@ -30,20 +30,28 @@ def class_balance(
     for split, own in [(s, rows[rows.split == s]) for s in SPLITS if (rows.split == s).any()]:
         n = own.label.value_counts().reindex(CLASSES, fill_value=0)
         patients = {f"{c} patients": own[own.label == c].patient.nunique() for c in CLASSES}
-        out.append({"split": split} | {f"{c} images": int(n[c]) for c in CLASSES} | patients
-                   | {"prevalence": n["PNEUMONIA"] / n.sum(), "majority": n.max() / n.sum()})
+        out.append(
+            {"split": split}
+            | {f"{c} images": int(n[c]) for c in CLASSES}
+            | patients
+            | {"prevalence": n["PNEUMONIA"] / n.sum(), "majority": n.max() / n.sum()}
+        )
     return pd.DataFrame(out)
 
-
+# %% ../nbs/api/11b_shortcuts.ipynb #c005-1
 def patient_counts(
     rows: pd.DataFrame,  # patient, label, split
 ) -> dict:  # single: percentage with one image, 0 to 1; largest; both_classes; several_splits
     "Images per patient, and patients in two places."
     by = rows.groupby("patient")
-    return {"single": float((by.size() == 1).mean()), "largest": int(by.size().max()),
-            "both_classes": int((by.label.nunique() > 1).sum()), "several_splits": int((by.split.nunique() > 1).sum())}
+    return {
+        "single": float((by.size() == 1).mean()),
+        "largest": int(by.size().max()),
+        "both_classes": int((by.label.nunique() > 1).sum()),
+        "several_splits": int((by.split.nunique() > 1).sum()),
+    }
 
-
+# %% ../nbs/api/11b_shortcuts.ipynb #c005-2
 def copy_counts(
     manifest: pd.DataFrame,  # sha256, official_split, label
 ) -> dict:  # groups, files, across_splits, across_classes
@@ -52,13 +60,21 @@ def copy_counts(
     if not len(copies):
         return {"groups": 0, "files": 0, "across_splits": 0, "across_classes": 0}
     groups = copies.groupby("sha256")
-    return {"groups": groups.ngroups, "files": len(copies),
-            "across_splits": int((groups.official_split.nunique() > 1).sum()),
-            "across_classes": int((groups.label.nunique() > 1).sum())}
+    return {
+        "groups": groups.ngroups,
+        "files": len(copies),
+        "across_splits": int((groups.official_split.nunique() > 1).sum()),
+        "across_classes": int((groups.label.nunique() > 1).sum()),
+    }
 
 # %% ../nbs/api/11b_shortcuts.ipynb #c008
-STATISTICS = {"mean": "mean grey", "contrast": "contrast (SD)", "dark": "near black", "bright": "near white",
-              "sharpness": "sharpness"}  # columns of `metrics.image_statistics`, for people
+STATISTICS = {
+    "mean": "mean grey",
+    "contrast": "contrast (SD)",
+    "dark": "near black",
+    "bright": "near white",
+    "sharpness": "sharpness",
+}  # columns of `metrics.image_statistics`, for people
 
 
 def with_statistics(
@@ -66,10 +82,12 @@ def with_statistics(
     images: np.ndarray,  # (N, S, S) uint8; `rows.row` points into it
 ) -> tuple[pd.DataFrame, np.ndarray]:  # the rows with `STATISTICS`; (n, 144) grey cells of the outer 10 %
     "Exposure, sharpness and border of each image."
-    return (pd.concat([rows, image_statistics(images[r] for r in rows.row)], axis=1),
-            border_strip([images[r] for r in rows.row]))
+    return (
+        pd.concat([rows, image_statistics(images[r] for r in rows.row)], axis=1),
+        border_strip([images[r] for r in rows.row]),
+    )
 
-
+# %% ../nbs/api/11b_shortcuts.ipynb #c008-1
 def statistic_medians(
     rows: pd.DataFrame,  # of `with_statistics`
 ) -> pd.DataFrame:  # split, label, and the median of each of `STATISTICS`
@@ -77,7 +95,7 @@ def statistic_medians(
     medians = rows.groupby(["split", "label"])[list(STATISTICS)].median()
     return medians.reindex([(s, c) for s in SPLITS for c in CLASSES]).dropna().reset_index()
 
-
+# %% ../nbs/api/11b_shortcuts.ipynb #c008-2
 def statistic_shift(
     rows: pd.DataFrame,  # of `with_statistics`
 ) -> pd.DataFrame:  # class, statistic, train and test (means), difference (in SDs of train); empty without test
@@ -89,8 +107,15 @@ def statistic_shift(
             continue
         for column, name in STATISTICS.items():
             difference, sd = test[column].mean() - train[column].mean(), train[column].std()
-            out.append({"class": label, "statistic": name, "train": train[column].mean(), "test": test[column].mean(),
-                        "difference": difference / sd if sd > 1e-12 else np.nan})
+            out.append(
+                {
+                    "class": label,
+                    "statistic": name,
+                    "train": train[column].mean(),
+                    "test": test[column].mean(),
+                    "difference": difference / sd if sd > 1e-12 else np.nan,
+                }
+            )
     return pd.DataFrame(out)
 
 # %% ../nbs/api/11b_shortcuts.ipynb #c011
@@ -100,13 +125,14 @@ def probe_columns(
 ) -> dict:  # name to the columns that a probe sees
     "What the probes see; none of it shows a lung's structure."
     file = rows[["width", "height", "mode", "bytes"]].assign(aspect=rows.width / rows.height.clip(lower=1))
-    return {"the file: width, height, aspect, mode, bytes": file,
-            "exposure: mean grey, contrast, near-black and near-white share":
-                rows[["mean", "contrast", "dark", "bright"]],
-            "sharpness: variance of the Laplacian": rows[["sharpness"]],
-            "the border: outer 10 % as 144 grey cells": border}
+    return {
+        "the file: width, height, aspect, mode, bytes": file,
+        "exposure: mean grey, contrast, near-black and near-white share": rows[["mean", "contrast", "dark", "bright"]],
+        "sharpness: variance of the Laplacian": rows[["sharpness"]],
+        "the border: outer 10 % as 144 grey cells": border,
+    }
 
-
+# %% ../nbs/api/11b_shortcuts.ipynb #c011-1
 def association(
     auc: float,
     chance: float,  # what luck reaches
@@ -121,7 +147,7 @@ def association(
             return word
     return "nearly perfect"
 
-
+# %% ../nbs/api/11b_shortcuts.ipynb #c011-2
 def shortcut_probes(
     rows: pd.DataFrame,  # of `with_statistics`; only train is looked at
     border: np.ndarray,
@@ -133,11 +159,19 @@ def shortcut_probes(
     chance, out = chance_auc(train.y, train.patient), []
     for name, x in probe_columns(train, border[mask]).items():
         auc, low, high = grouped_auc(x, train.y, train.patient, seed=seed)
-        out.append({"columns": name, "auc": auc, "lowest": low, "highest": high, "chance": chance,
-                    "association": association(auc, chance)})
+        out.append(
+            {
+                "columns": name,
+                "auc": auc,
+                "lowest": low,
+                "highest": high,
+                "chance": chance,
+                "association": association(auc, chance),
+            }
+        )
     return pd.DataFrame(out)
 
-
+# %% ../nbs/api/11b_shortcuts.ipynb #c011-3
 def split_probes(
     rows: pd.DataFrame,  # of `with_statistics`
     border: np.ndarray,
@@ -166,15 +200,19 @@ def shortcut_sentence(
     if not len(known):
         return "There are too few patients for a cross-validation."
     best = known.loc[known.auc.idxmax()]
-    advice = {"within chance": "Chance alone reaches that with so few patients: nothing is shown or ruled out.",
-              "weak": "These simple shortcuts don't give the class away; finer ones may exist.",
-              "moderate": "This is a moderate association; it doesn't rule out finer shortcuts."}
+    advice = {
+        "within chance": "Chance alone reaches that with so few patients: nothing is shown or ruled out.",
+        "weak": "These simple shortcuts don't give the class away; finer ones may exist.",
+        "moderate": "This is a moderate association; it doesn't rule out finer shortcuts.",
+    }
     strong = "Read a model's metrics on these data against that, and check where it looks."
     name = best["columns"].split(":")[0]
-    return (f"The strongest predictor is **{name}**: AUC {best.auc:.2f} without seeing a lung's structure. "
-            + advice.get(best.association, strong))
+    return (
+        f"The strongest predictor is **{name}**: AUC {best.auc:.2f} without seeing a lung's structure. "
+        + advice.get(best.association, strong)
+    )
 
-
+# %% ../nbs/api/11b_shortcuts.ipynb #c014-1
 def split_sentence(
     probes: pd.DataFrame,  # of `split_probes`
 ) -> str:
@@ -184,11 +222,17 @@ def split_sentence(
         return "There is no test split, or too few patients in it, to compare."
     known = known.assign(beyond=known.test > known.chance_test).sort_values(["beyond", "test"], kind="stable")
     worst = known.iloc[-1]
-    advice = {"within chance": "Chance alone reaches that with so few patients: the splits may or may not differ.",
-              "weak": "By these simple columns the test images look like the train images.",
-              "moderate": "There is some difference; expect a gap between validation and test."}
-    strong = ("The test images are **recognisably another sample**: choose nothing by plain validation alone, and expect "
-              "the operating point to move.")
+    advice = {
+        "within chance": "Chance alone reaches that with so few patients: the splits may or may not differ.",
+        "weak": "By these simple columns the test images look like the train images.",
+        "moderate": "There is some difference; expect a gap between validation and test.",
+    }
+    strong = (
+        "The test images are **recognisably another sample**: choose nothing by plain validation alone, and expect "
+        "the operating point to move."
+    )
     name, label = worst["columns"].split(":")[0], worst["class"]
-    return (f"The clearest difference: test {label} against train {label} by {name}, AUC {worst.test:.2f}. "
-            + advice.get(association(worst.test, worst.chance_test), strong))
+    return (
+        f"The clearest difference: test {label} against train {label} by {name}, AUC {worst.test:.2f}. "
+        + advice.get(association(worst.test, worst.chance_test), strong)
+    )

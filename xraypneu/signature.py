@@ -32,6 +32,7 @@ class SignatureError(ValueError):
 @dataclass(frozen=True)
 class Trust:
     "Whose signature counts."
+
     key: str = ""  # file of the public key, PEM
     identity: str = ""  # or: who signed, as the certificate names them
     issuer: str = ""  # and who vouches for that identity
@@ -40,7 +41,7 @@ class Trust:
     def __bool__(self):
         return bool(self.key or self.identity)
 
-
+# %% ../nbs/api/05a_signature.ipynb #c005-1
 def trust(
     environ: Mapping | None = None,  # None: the environment
 ) -> Trust:
@@ -64,7 +65,7 @@ def _model_signing(purpose):
         raise SignatureError(f"model-signing is not installed ({e}), and {purpose}. Install it: {INSTALL}") from None
     return model_signing
 
-
+# %% ../nbs/api/05a_signature.ipynb #c008-1
 def sign(
     folder,  # the bundle
     key=None,  # file of the private key, PEM, unencrypted; None: by Sigstore, as the workflow that runs
@@ -81,7 +82,9 @@ def sign(
     try:
         if key is None:
             if not os.environ.get(WORKFLOW):
-                raise PermissionError("no key is given, and this is no GitHub workflow with the permission id-token: write")
+                raise PermissionError(
+                    "no key is given, and this is no GitHub workflow with the permission id-token: write"
+                )
             config.use_sigstore_signer(use_ambient_credentials=True)
         else:
             config.use_elliptic_key_signer(private_key=Path(key))
@@ -93,7 +96,7 @@ def sign(
         new.unlink(missing_ok=True)
     return target
 
-
+# %% ../nbs/api/05a_signature.ipynb #c008-2
 def _reason(error):
     "One line of what went wrong; cryptography's errors have no text."
     text = " ".join(str(error).split())
@@ -106,7 +109,7 @@ def _signed(signature):
     files = payload["predicate"]["resources"]
     return {f["name"]: f["digest"] for f in files if f["algorithm"] == "sha256"}
 
-
+# %% ../nbs/api/05a_signature.ipynb #c011-1
 def _verified(folder, signer, read):
     "Raise where the signature is not one of all these files, and of those that were `read`, by `signer`."
     tool = _model_signing("the signature that was asked for can't be checked")
@@ -127,7 +130,7 @@ def _verified(folder, signer, read):
         if _signed(signature).get(name) != hashlib.sha256(data).hexdigest():
             raise ValueError(f"{name} was changed while it was read")
 
-
+# %% ../nbs/api/05a_signature.ipynb #c011-2
 def check_signature(
     folder,  # the bundle
     signer: Trust | None = None,  # None: what the environment says
@@ -182,6 +185,6 @@ def main(argv=None) -> int:
     print(f"{args.folder}: {state}")
     return 0 if state == "verified" else 1
 
-
+# %% ../nbs/api/05a_signature.ipynb #c017-1
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

@@ -51,7 +51,7 @@ def read_yaml(path) -> dict:
         raise StageError(f"{path} holds no sections, but {str(found)[:40]!r}")
     return found
 
-
+# %% ../nbs/api/18_stage.ipynb #c005-1
 def stage_params(root, name: str) -> dict:  # parameter name to value
     "What `params.yaml` says to a stage."
     root = Path(root)
@@ -76,22 +76,35 @@ def declared_params(path) -> dict:  # name to default and whether it may be null
         raise StageError(f"{path} has {len(cells)} cells tagged 'parameters'; it must have one")
     out = {}
     for node in ast.parse(cells[0].source).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
+        target = (
+            node.target
+            if isinstance(node, ast.AnnAssign)
+            else node.targets[0]
+            if isinstance(node, ast.Assign)
+            else None
+        )
         if not isinstance(target, ast.Name) or node.value is None:
-            raise StageError(f"{path}: the parameters cell may hold lines `name = value` alone, not {ast.unparse(node)!r}")
+            raise StageError(
+                f"{path}: the parameters cell may hold lines `name = value` alone, not {ast.unparse(node)!r}"
+            )
         try:
             default = ast.literal_eval(node.value)
         except ValueError:
             raise StageError(f"{path}: the default of {target.id} must be a plain value") from None
-        out[target.id] = default, default is None or (isinstance(node, ast.AnnAssign) and "None" in ast.unparse(node.annotation))
+        out[target.id] = (
+            default,
+            default is None or (isinstance(node, ast.AnnAssign) and "None" in ast.unparse(node.annotation)),
+        )
     return out
 
-
+# %% ../nbs/api/18_stage.ipynb #c007-1
 def check_params(path, given: dict):
     "Raise `StageError` unless `given` fits the notebook's parameters."
     declared, name = declared_params(path), Path(path).name
     if unknown := sorted(given.keys() - declared.keys()):
-        raise StageError(f"params.yaml gives {', '.join(unknown)}, which {name} doesn't know. It knows {', '.join(declared)}")
+        raise StageError(
+            f"params.yaml gives {', '.join(unknown)}, which {name} doesn't know. It knows {', '.join(declared)}"
+        )
     if missing := sorted(declared.keys() - given.keys()):
         raise StageError(f"params.yaml lacks {', '.join(missing)}, which {name} needs")
     for key, (default, nullable) in declared.items():
@@ -121,7 +134,7 @@ def normalise(nb):
             cell.outputs = _join([o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")])
     return nb
 
-
+# %% ../nbs/api/18_stage.ipynb #c010-1
 def _join(outputs):
     "Merge what one stream wrote in several pieces."
     out = []
@@ -135,9 +148,18 @@ def _join(outputs):
 # %% ../nbs/api/18_stage.ipynb #c012
 def title_of(nb, otherwise: str = "Report") -> str:
     "The first heading of a notebook."
-    return next((ln[2:].strip() for c in nb.cells if c.cell_type == "markdown" for ln in c.source.splitlines() if ln.startswith("# ")), otherwise)
+    return next(
+        (
+            ln[2:].strip()
+            for c in nb.cells
+            if c.cell_type == "markdown"
+            for ln in c.source.splitlines()
+            if ln.startswith("# ")
+        ),
+        otherwise,
+    )
 
-
+# %% ../nbs/api/18_stage.ipynb #c012-1
 def html_page(
     exporter,  # nbconvert's
     nb,
@@ -151,7 +173,7 @@ def html_page(
     page = re.sub(r"<script type=\"module\">.*?</script>", "", page, flags=re.S)
     return page.replace("</head>", style + "</head>", 1)
 
-
+# %% ../nbs/api/18_stage.ipynb #c012-2
 def to_html(nb) -> str:
     "One self-contained page of an executed notebook."
     from nbconvert import HTMLExporter
@@ -168,13 +190,20 @@ def to_html(nb) -> str:
     exporter = HTMLExporter(Config({"TagRemovePreprocessor": remove}))
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     exporter.embed_images = True
-    return html_page(exporter, nb, title_of(nb), "<style>main{max-width:62rem;margin:0 auto;padding:0 1rem}.jp-Notebook{padding:1rem 0}</style>")
+    return html_page(
+        exporter,
+        nb,
+        title_of(nb),
+        "<style>main{max-width:62rem;margin:0 auto;padding:0 1rem}.jp-Notebook{padding:1rem 0}</style>",
+    )
 
 # %% ../nbs/api/18_stage.ipynb #c014
 # notices of TensorFlow's C++ side, and progress bars
-_NOISE = re.compile(r"^([IWE]\d{4} |WARNING: All log messages before absl|To enable the following instructions|20\d\d-\d\d-\d\d .*(cpu_feature_guard|cuda|onednn))")
+_NOISE = re.compile(
+    r"^([IWE]\d{4} |WARNING: All log messages before absl|To enable the following instructions|20\d\d-\d\d-\d\d .*(cpu_feature_guard|cuda|onednn))"
+)
 
-
+# %% ../nbs/api/18_stage.ipynb #c014-1
 class Echo:
     "A text stream that repeats what a notebook prints, each line with the stage and the elapsed time in front."
 
@@ -202,7 +231,7 @@ class Echo:
     def flush(self):
         self._show("")
 
-
+# %% ../nbs/api/18_stage.ipynb #c014-2
 def _nowhere(stream):
     "A stream that takes all; what waits in the broken one goes there, too, so that it does not fail at the end."
     with contextlib.suppress(OSError):
@@ -251,7 +280,7 @@ def _alone(name, root):
     except process.Busy as e:
         raise StageError(str(e)) from None
 
-
+# %% ../nbs/api/18_stage.ipynb #c16b-1
 def _first_line(name, root) -> str:
     "What a kernel does first, as an argument of its command line."
     arguments = os.getpid(), str(_lock(name, root, "kernel")), f"Stage {name}"
@@ -273,9 +302,10 @@ def _forced(root) -> bool:
     files = {root / d["path"]: d.get("md5") for d in noted.get("deps", []) if (root / d["path"]).is_file()}
     given = read_yaml(root / "params.yaml").get("train") if (root / "params.yaml").is_file() else None
     return noted.get("params", {}).get("params.yaml", {}).get("train") == given and all(
-        hashlib.md5(f.read_bytes(), usedforsecurity=False).hexdigest() == md5 for f, md5 in files.items())
+        hashlib.md5(f.read_bytes(), usedforsecurity=False).hexdigest() == md5 for f, md5 in files.items()
+    )
 
-
+# %% ../nbs/api/18_stage.ipynb #c16d-1
 def _completed(name, root):
     "Note the hash by which a training will be known in dvc.lock."
     note, file = root / tracking.STATE / "run.json", root / tracking.RUN_FILE
@@ -283,7 +313,7 @@ def _completed(name, root):
         md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
         write_file(note, json.dumps(json.loads(note.read_text()) | {"run_file": md5}, indent=1, sort_keys=True) + "\n")
 
-
+# %% ../nbs/api/18_stage.ipynb #c16d-2
 def _take_up(name, root):
     "Under DVC: clear the state of a training that DVC has recorded; let the same one go on in its run where it has not."
     note = root / tracking.STATE / "run.json"
@@ -306,10 +336,12 @@ def without_radiographs(nb):
     nb = copy.deepcopy(nb)
     for cell in nb.cells:
         if "radiographs" in cell.metadata.get("tags", []):
-            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="(pictures stay where the data are)\n")]
+            cell.outputs = [
+                nbformat.v4.new_output("stream", name="stdout", text="(pictures stay where the data are)\n")
+            ]
     return nb
 
-
+# %% ../nbs/api/18_stage.ipynb #c017-1
 def _record(name, root):
     "Store the reports of a training (train: its own and those before it) or of its evaluation in its run."
     run = tracking.resume(root / tracking.RUN_FILE)
@@ -319,18 +351,26 @@ def _record(name, root):
         for stage in ("prepare", "eda", "train") if name == "train" else ("evaluate",):
             if (path := root / "reports" / f"{stage}.ipynb").is_file():
                 nb = without_radiographs(nbformat.read(path, as_version=4))
-                run.artifacts(write_file(Path(folder) / path.name, nbformat.writes(nb) + "\n"),
-                              write_file(Path(folder) / f"{stage}.html", to_html(nb)), to="reports")
+                run.artifacts(
+                    write_file(Path(folder) / path.name, nbformat.writes(nb) + "\n"),
+                    write_file(Path(folder) / f"{stage}.html", to_html(nb)),
+                    to="reports",
+                )
 
 
-TRACKED = ("train", "evaluate")  # the stages that record in MLflow; importing it takes seconds, so the others are spared
+TRACKED = (
+    "train",
+    "evaluate",
+)  # the stages that record in MLflow; importing it takes seconds, so the others are spared
 
-
+# %% ../nbs/api/18_stage.ipynb #c017-2
 def _tracking_settings(root):
     "The section `tracking` of params.yaml. Raises `StageError`."
     section, kinds = read_yaml(root / "params.yaml").get("tracking", {}), {"experiment": str, "required": bool}
     if not isinstance(section, dict):
-        raise StageError(f"tracking is {section!r} in params.yaml: give it the names {' and '.join(kinds)}, or leave it out")
+        raise StageError(
+            f"tracking is {section!r} in params.yaml: give it the names {' and '.join(kinds)}, or leave it out"
+        )
     if unknown := section.keys() - kinds.keys():
         raise StageError(f"params.yaml has unknown names in tracking: {', '.join(map(str, unknown))}")
     for key, value in section.items():
@@ -339,7 +379,7 @@ def _tracking_settings(root):
             raise StageError(f"tracking.{key} is {value!r} in params.yaml: give {what}")
     return section
 
-
+# %% ../nbs/api/18_stage.ipynb #c017-3
 def _execute(name, root):
     "Execute a stage's notebook; its path. Raises `StageError`."
     import papermill
@@ -363,8 +403,18 @@ def _execute(name, root):
     papermill_io.register(_CLEANED, _Cleaned())
     try:
         papermill.execute_notebook(
-            _for_papermill(source), _CLEANED + _for_papermill(target), params, kernel_name="python3", language="python", cwd=root, progress_bar=False, record_timing=False,
-            stdout_file=Echo(name, sys.stdout), stderr_file=Echo(name, sys.stderr, bars=tty), start_timeout=180, execution_timeout=24 * 3600,
+            _for_papermill(source),
+            _CLEANED + _for_papermill(target),
+            params,
+            kernel_name="python3",
+            language="python",
+            cwd=root,
+            progress_bar=False,
+            record_timing=False,
+            stdout_file=Echo(name, sys.stdout),
+            stderr_file=Echo(name, sys.stderr, bars=tty),
+            start_timeout=180,
+            execution_timeout=24 * 3600,
             extra_arguments=["--IPKernelApp.log_level=CRITICAL", _first_line(name, root)],
         )
     except BaseException as e:
@@ -373,7 +423,9 @@ def _execute(name, root):
         where = f"The notebook as far as it came: {target.relative_to(root)}"
         if isinstance(e, PapermillExecutionError):
             text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
-            raise StageError(scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")) from None
+            raise StageError(
+                scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")
+            ) from None
         if isinstance(e, Exception):
             raise StageError(scrub(f"{name} failed. {where}\n{type(e).__name__}: {e}")) from e
         raise
@@ -394,8 +446,10 @@ def _circumstances(error, root) -> list:  # of lines
     "What a failure may be due to, and what to do."
     out, free = [], shutil.disk_usage(root).free
     if free < _LITTLE:
-        out.append(f"The disk of {root} has {free / 1e6:.1f} MB free. Make room and start again: "
-                   "nothing that was complete is lost, and a training goes on after its last saved epoch")
+        out.append(
+            f"The disk of {root} has {free / 1e6:.1f} MB free. Make room and start again: "
+            "nothing that was complete is lost, and a training goes on after its last saved epoch"
+        )
     if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
         out.append(f"Let this user write there (chown, chmod, or mount it writable) and start again: {root}")
     return out
@@ -416,7 +470,7 @@ def sources(
     found = {p: root / p for p in paths or [f"nbs/pipeline/{name}.ipynb"]}
     return {p: hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for p, f in found.items()}
 
-
+# %% ../nbs/api/18_stage.ipynb #c17f-1
 def _listing(place):
     "Names, sizes and times of the files of a folder, or of a file. Hidden ones, such as a file manager's, don't count."
     folders = os.walk(place) if place.is_dir() else [(place.parent, [], [place.name])]
@@ -440,7 +494,7 @@ def _data(name, root):
     deps = [re.sub(r"\$\{(\w+)\.(\w+)\}", written, d) for d in _dependencies(name, root)]
     return {d: _listing(root / d) for d in deps if not d.endswith((".ipynb", ".py"))}
 
-
+# %% ../nbs/api/18_stage.ipynb #c17f-2
 def _given(name, root):
     "Parameter to its value, as text: NaN is no change."
     has = (root / "dvc.yaml").is_file() and (root / "params.yaml").is_file()
@@ -450,6 +504,7 @@ def _given(name, root):
 @contextlib.contextmanager
 def unchanged(name: str, root: Path):
     "Raise `StageError` if a source, a parameter or the data of the stage change within the block."
+
     def look():
         return sources(name, root) | _given(name, root) | _data(name, root)
 
@@ -458,7 +513,9 @@ def unchanged(name: str, root: Path):
     now = look()
     changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
     if changed:
-        raise StageError(f"{', '.join(changed)} changed while {name} ran, so its result may be of neither version. Run it again")
+        raise StageError(
+            f"{', '.join(changed)} changed while {name} ran, so its result may be of neither version. Run it again"
+        )
 
 # %% ../nbs/api/18_stage.ipynb #c17a
 def run_stage(name: str, root=None) -> Path:  # the executed notebook
@@ -483,21 +540,44 @@ def summary(root=None) -> str:
         raise StageError(f"{path} is missing: run `make run` first")
     m = json.loads(path.read_text())
     test, low, high = m["test"], m["test_low"], m["test_high"]
-    pct = lambda k: f"{100 * test[k]:.1f} % ({100 * low[k]:.1f} to {100 * high[k]:.1f})" if test.get(k) is not None else "not defined"
-    rows = [("accuracy", "accuracy"), ("sensitivity", "sensitivity (recall)"), ("specificity", "specificity"), ("precision", "precision")]
+    pct = lambda k: (
+        f"{100 * test[k]:.1f} % ({100 * low[k]:.1f} to {100 * high[k]:.1f})"
+        if test.get(k) is not None
+        else "not defined"
+    )
+    rows = [
+        ("accuracy", "accuracy"),
+        ("sensitivity", "sensitivity (recall)"),
+        ("specificity", "specificity"),
+        ("precision", "precision"),
+    ]
     data = m["data"]
-    lines = ["", f"Test: {data['test_images']} images of {data['test_patients']} patients" + (", SYNTHETIC" if data["synthetic"] else "")]
+    lines = [
+        "",
+        f"Test: {data['test_images']} images of {data['test_patients']} patients"
+        + (", SYNTHETIC" if data["synthetic"] else ""),
+    ]
     lines += [f"  {label:22}{pct(k)}" for k, label in rows]
     lines += [f"  {'ROC AUC':22}{test['roc_auc']:.3f} ({low['roc_auc']:.3f} to {high['roc_auc']:.3f})", ""]
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow = shlex.join([str(Path(sys.executable).with_name("mlflow")), "ui", "--backend-store-uri", tracking.default_uri(root)])
-    tracked = f"{mlflow}   then open http://127.0.0.1:5000" if Path(tracking.default_uri(root)[10:]).is_file() else "not recorded"
-    lines += [f"Reports   {root / 'reports'}{os.sep}{{prepare,eda,train,evaluate}}.html", f"Model     {root / 'models' / 'bundle'}",
-              f"Runs      {tracking.public_url(uri) if uri else tracked}",
-              "", "Not a medical device."]
+    mlflow = shlex.join(
+        [str(Path(sys.executable).with_name("mlflow")), "ui", "--backend-store-uri", tracking.default_uri(root)]
+    )
+    tracked = (
+        f"{mlflow}   then open http://127.0.0.1:5000"
+        if Path(tracking.default_uri(root)[10:]).is_file()
+        else "not recorded"
+    )
+    lines += [
+        f"Reports   {root / 'reports'}{os.sep}{{prepare,eda,train,evaluate}}.html",
+        f"Model     {root / 'models' / 'bundle'}",
+        f"Runs      {tracking.public_url(uri) if uri else tracked}",
+        "",
+        "Not a medical device.",
+    ]
     return "\n".join(lines)
 
-
+# %% ../nbs/api/18_stage.ipynb #c025-1
 def set_params(root, changes: list):
     "Change `params.yaml`, comments kept: `section.name=value`, the value read as YAML; for `data.path` a folder as it stands."
     from ruamel.yaml import YAML, YAMLError
@@ -526,11 +606,15 @@ def set_params(root, changes: list):
     yaml.dump(params, out)
     write_file(path, out.getvalue())
 
-
+# %% ../nbs/api/18_stage.ipynb #c025-2
 def main(argv=None) -> int:
     "The command line."
-    parser = argparse.ArgumentParser(prog="python -m xraypneu.stage", description="Run a stage of the pipeline (called by DVC).")
-    parser.add_argument("name", help="a stage of dvc.yaml; `set` to change params.yaml; `summary` for the closing lines")
+    parser = argparse.ArgumentParser(
+        prog="python -m xraypneu.stage", description="Run a stage of the pipeline (called by DVC)."
+    )
+    parser.add_argument(
+        "name", help="a stage of dvc.yaml; `set` to change params.yaml; `summary` for the closing lines"
+    )
     parser.add_argument("change", nargs="*", help="with `set`: section.name=value")
     args = parser.parse_args(argv)
     split_credentials()
@@ -547,10 +631,13 @@ def main(argv=None) -> int:
         print(scrub(f"\n{e}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\n{args.name} was interrupted. Run it again: a training goes on after its last saved epoch", file=sys.stderr)
+        print(
+            f"\n{args.name} was interrupted. Run it again: a training goes on after its last saved epoch",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
-
+# %% ../nbs/api/18_stage.ipynb #c025-3
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

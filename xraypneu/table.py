@@ -32,12 +32,15 @@ def as_row(
 
 def _cell(value):
     "Text of a cell that no spreadsheet takes for a formula."
-    if isinstance(value, float): return f"{value:.6f}"
+    if isinstance(value, float):
+        return f"{value:.6f}"
     text = "" if value is None else "; ".join(value) if isinstance(value, list) else str(value)
-    text = text.replace("\r", "\ufffd")  # the csv module of Python 3.11 doesn't quote it, and spreadsheets end a row there
+    text = text.replace(
+        "\r", "\ufffd"
+    )  # the csv module of Python 3.11 doesn't quote it, and spreadsheets end a row there
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\n") else text
 
-
+# %% ../nbs/api/17_table.ipynb #c005-1
 class CsvWriter:
     "Rows as CSV, one by one."
 
@@ -45,29 +48,33 @@ class CsvWriter:
         self.writer = csv.writer(out, lineterminator="\n")
         self.writer.writerow(COLUMNS)
 
-    def write(self, row): self.writer.writerow([_cell(row.get(k)) for k in COLUMNS])
+    def write(self, row):
+        self.writer.writerow([_cell(row.get(k)) for k in COLUMNS])
 
 
 class JsonWriter:
     "Rows as lines of JSON."
 
-    def __init__(self, out): self.out = out
+    def __init__(self, out):
+        self.out = out
 
-    def write(self, row): self.out.write(json.dumps(row, ensure_ascii=True) + "\n")
+    def write(self, row):
+        self.out.write(json.dumps(row, ensure_ascii=True) + "\n")
 
-
+# %% ../nbs/api/17_table.ipynb #c005-2
 def to_csv(rows: Iterable[dict]) -> str:
     "All rows as CSV."
     out = io.StringIO()
     writer = CsvWriter(out)
-    for row in rows: writer.write(row)
+    for row in rows:
+        writer.write(row)
     return out.getvalue()
 
 # %% ../nbs/api/17_table.ipynb #c008
 _STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#1b1f24}table{border-collapse:collapse;width:100%}th,td{border:1px solid #c9d1d9;padding:.35rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}
 th{background:#f6f8fa}img{width:9rem;height:auto;background:#000}.notice{background:#fff4ce;border:1px solid #d4a72c;padding:.5rem;font-weight:600}.error{color:#a1260d}code{font-size:.85em}"""
 
-
+# %% ../nbs/api/17_table.ipynb #c008-1
 def to_html(
     rows: Iterable[dict],  # as of `as_row`; a row may bring `pictures`, pairs of alt text and data: address
     title: str = "Predictions",
@@ -79,10 +86,18 @@ def to_html(
         said = row.get("verdict") or "not read"
         counts[said] = counts.get(said, 0) + 1
         why = "".join(f"<br>{e(r)}" for r in row.get("reasons") or ())
-        verdict = f'<span class="error">not read: {e(row["error"])}</span>' if row.get("error") else f"<b>{e(said)}</b>{why}"
+        verdict = (
+            f'<span class="error">not read: {e(row["error"])}</span>' if row.get("error") else f"<b>{e(said)}</b>{why}"
+        )
         number = lambda k, row=row: f"{row[k]:.3f}" if isinstance(row.get(k), float) else ""
-        pictures = " ".join(f'<img alt="{e(alt, quote=True)}" src="{e(src, quote=True)}">' for alt, src in row.get("pictures") or () if src.startswith("data:image/"))
-        lines.append(f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{number('probability')}</td><td>{number('threshold')}</td><td>{pictures}</td><td><code>{e(str(row.get('bundle') or '')[:16])}</code></td></tr>")
+        pictures = " ".join(
+            f'<img alt="{e(alt, quote=True)}" src="{e(src, quote=True)}">'
+            for alt, src in row.get("pictures") or ()
+            if src.startswith("data:image/")
+        )
+        lines.append(
+            f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{number('probability')}</td><td>{number('threshold')}</td><td>{pictures}</td><td><code>{e(str(row.get('bundle') or '')[:16])}</code></td></tr>"
+        )
     summary = ", ".join(f"{n} {e(k)}" for k, n in counts.items()) or "no files"
     warning = f'<p class="notice">{e(notice)}</p>' if notice else ""
     return f"""<!DOCTYPE html>

@@ -45,8 +45,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 # %% ../nbs/api/15_tracking.ipynb #c005
-ADVICE = ("Start it, correct MLFLOW_TRACKING_URI, unset it (runs then go to mlflow.db here), "
-          "or set tracking.required: false in params.yaml")
+ADVICE = (
+    "Start it, correct MLFLOW_TRACKING_URI, unset it (runs then go to mlflow.db here), "
+    "or set tracking.required: false in params.yaml"
+)
 
 
 class TrackingError(RuntimeError):
@@ -60,11 +62,13 @@ def default_uri(root) -> str:
     if urllib.parse.unquote(str(file)) != str(file):  # it would use the store of the folder that a%20b becomes
         wrong.add("%")
     if wrong:
-        raise TrackingError(f"runs can't be recorded in {file}: MLflow takes no {' and no '.join(sorted(wrong))} in a path. "
-                            "Rename the folder, or set MLFLOW_TRACKING_URI")
+        raise TrackingError(
+            f"runs can't be recorded in {file}: MLflow takes no {' and no '.join(sorted(wrong))} in a path. "
+            "Rename the folder, or set MLFLOW_TRACKING_URI"
+        )
     return f"sqlite:///{file}"
 
-
+# %% ../nbs/api/15_tracking.ipynb #c005-1
 def _home(root) -> Path:
     "The project itself where `root` is one of DVC's temporary copies of it (`dvc exp run --temp`), which are deleted."
     return Path(str(Path(root).resolve()).split("/.dvc/tmp/exps/")[0])
@@ -79,7 +83,7 @@ def store_uri(root=None) -> str:  # without user name and password
 def _root():
     return Path(os.environ.get("XRAYPNEU_ROOT") or project_root())
 
-
+# %% ../nbs/api/15_tracking.ipynb #c005-2
 def _quiet():
     "MLflow, imported late (it takes seconds) and without its notices."
     import logging
@@ -106,29 +110,37 @@ def _client(uri):
         _follow(Path(uri.removeprefix("sqlite:///")))
         return made
 
-
+# %% ../nbs/api/15_tracking.ipynb #c008-1
 # where an embedded store keeps places of files; all are absolute
-_PLACES = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
-           ("model_versions", "source"), ("model_versions", "storage_location"))
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
-
+# %% ../nbs/api/15_tracking.ipynb #c008-2
 def _follow(file: Path):
     "Correct the places of artifacts after a project was moved or copied: else they would go to the old folder."
     if not file.is_file():  # in memory, or with options after its name
         return
     here = (file.resolve().parent / "mlartifacts").as_uri()
     with contextlib.closing(sqlite3.connect(file, timeout=60)) as db, db:
-        places = db.execute("SELECT DISTINCT artifact_location FROM experiments "
-                            "WHERE artifact_location LIKE 'file:%/mlartifacts'")
+        places = db.execute(
+            "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE 'file:%/mlartifacts'"
+        )
         for (old,) in places.fetchall():
             if old == here or not _came_along(db, old, file.parent):
                 continue
             for table, column in _PLACES:
-                db.execute(f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                           f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                           (here, len(old) + 1, old, len(old) + 1, f"{old}/"))
+                db.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (here, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )
 
-
+# %% ../nbs/api/15_tracking.ipynb #c008-3
 def _came_along(db, old, project: Path) -> bool:
     "Whether the artifacts of an old place are in this project now: another project may use its store, too."
     was = urllib.parse.unquote(urlsplit(old).path)
@@ -160,10 +172,12 @@ def _writable(file: Path):
             continue
         except OSError:
             pass  # a folder above it is closed
-        raise TrackingError(f"runs can't be recorded in {file}: no permission to write {path}. "
-                            "Let this user write there (chown, chmod, or mount it writable)")
+        raise TrackingError(
+            f"runs can't be recorded in {file}: no permission to write {path}. "
+            "Let this user write there (chown, chmod, or mount it writable)"
+        )
 
-
+# %% ../nbs/api/15_tracking.ipynb #c010-1
 def reach(uri: str, timeout: float = 3):
     "Raise `TrackingError` where no server listens or a file can't be written. Quick, and needs no MLflow."
     if uri.startswith("sqlite:///"):
@@ -180,7 +194,7 @@ def reach(uri: str, timeout: float = 3):
     except OSError as e:
         raise TrackingError(f"no MLflow server at {public_url(uri)}: {e}. {ADVICE}") from None
 
-
+# %% ../nbs/api/15_tracking.ipynb #c010-2
 def answers(
     uri: str,
     timeout: float = 1,  # seconds
@@ -216,13 +230,13 @@ def _limits(timeout):
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
-
+# %% ../nbs/api/15_tracking.ipynb #c012-1
 def _why(e):
     "The first line of an error, or its type, without secrets."
     text = str(e).strip()
     return scrub(text.splitlines()[0][:300] if text else type(e).__name__)
 
-
+# %% ../nbs/api/15_tracking.ipynb #c012-2
 def _within(seconds, ask):
     "What `ask` answers. MLflow limits each read, not the answer: a server may send a byte a second for hours."
     if seconds is None:
@@ -245,7 +259,7 @@ def _within(seconds, ask):
         raise error
     return answer
 
-
+# %% ../nbs/api/15_tracking.ipynb #c012-3
 def check(uri: str, timeout: float = 3):
     "Raise `TrackingError` unless the store at `uri` works; connecting and answering may take `timeout` seconds each."
     reach(uri, timeout)
@@ -270,7 +284,7 @@ def _noted(path):
     "What a file of notes says; nothing where it is missing."
     return json.loads(Path(path).read_text()) if Path(path).is_file() else {}
 
-
+# %% ../nbs/api/15_tracking.ipynb #c015-1
 def environment(
     root,  # the project
     experiment: str = "xraypneu",
@@ -296,9 +310,10 @@ def environment(
         env["XRAYPNEU_TRACKING"] = "off"
     return env
 
-
+# %% ../nbs/api/15_tracking.ipynb #c015-2
 def git_state(root=".") -> dict:
     "The commit that is checked out and whether files differ from it."
+
     def ask(*arguments):
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30, check=True)
         return done.stdout.strip()
@@ -329,9 +344,10 @@ def as_texts(values: dict) -> dict:
     "Tags or parameters as every store takes them."
     return {as_name(k): as_text(v) for k, v in values.items()}
 
-
+# %% ../nbs/api/15_tracking.ipynb #c017-1
 def as_numbers(values: dict, prefix: str = "") -> dict:
     "Metrics as every store takes them."
+
     def is_metric(v):
         return isinstance(v, numbers.Real) and not isinstance(v, bool) and math.isfinite(v)
 
@@ -340,7 +356,7 @@ def as_numbers(values: dict, prefix: str = "") -> dict:
 # %% ../nbs/api/15_tracking.ipynb #c020
 PAUSES = 10, 300  # seconds between questions to a store that failed: the first and the longest
 
-
+# %% ../nbs/api/15_tracking.ipynb #c020-1
 class Breaker:
     "Whether to ask a store. One that failed is asked now and then whether it is back."
 
@@ -364,7 +380,7 @@ class Breaker:
         "The store took something."
         self._pause = PAUSES[0]
 
-
+# %% ../nbs/api/15_tracking.ipynb #c020-2
 def _is_refusal(e, at_last=False):
     "Whether the store is there and does not take it. Wrong credentials, overload and inner errors may pass, until `at_last`."
     if at_last and type(e).__name__ == "RestException":  # a server's own answer
@@ -413,7 +429,11 @@ class Spool:
         "Write an entry to the journal and send what waits there."
         with self.journal.locked():
             if kind == "run" or not self.journal.entries:
-                about = {"store": public_url(self.uri), "record": self.journal.folder.name, "experiment": _experiment_name()}
+                about = {
+                    "store": public_url(self.uri),
+                    "record": self.journal.folder.name,
+                    "experiment": _experiment_name(),
+                }
                 self.journal.add("run", **about | self.head)
             if kind != "run":
                 self.journal.add(kind, files, **values)
@@ -522,7 +542,7 @@ def keras_model(self, model, example):
         mlflow.keras.save_model(model, str(path), signature=signature, pip_requirements=pins)
         self.add("model", path, name="model")
 
-
+# %% ../nbs/api/15_tracking.ipynb #c026-1
 def register(self, name: str, tags: dict) -> str | None:  # the version; None when tracking is off or the store is away
     "Make the run's bundle a version of a registered model, with the alias `candidate`."
     if not self:
@@ -555,7 +575,7 @@ def _find(client, run_id):
         raise
     return found if found and found.info.lifecycle_stage == "active" else None
 
-
+# %% ../nbs/api/15_tracking.ipynb #c028-1
 def _experiment(client, name, root, uri):
     "The experiment's id; artifacts of the embedded store lie in the project, by their absolute path."
     from mlflow.exceptions import MlflowException
@@ -593,13 +613,16 @@ def _send_run(run, entry):
     _warn_of_artifacts(run, made)
     return {"run_id": made.info.run_id}
 
-
+# %% ../nbs/api/15_tracking.ipynb #c029-1
 def _warn_of_artifacts(run, made):
     "Say it where clients of a server write artifacts to a folder, which may be another one on each machine."
     place = made.info.artifact_uri or ""
     if _is_server(run.uri) and urlsplit(place).scheme in ("", "file"):
-        print(f"Artifacts are written to {place} of this machine. Others find them only if that folder is shared; "
-              "`mlflow server --artifacts-destination` has them sent to the server instead", file=sys.stderr)
+        print(
+            f"Artifacts are written to {place} of this machine. Others find them only if that folder is shared; "
+            "`mlflow server --artifacts-destination` has them sent to the server instead",
+            file=sys.stderr,
+        )
 
 
 def _send_status(run, entry):
@@ -633,7 +656,7 @@ def _new_points(run, entry):
 
     return {k: v for k, v in entry["values"].items() if not is_there(k, v)}
 
-
+# %% ../nbs/api/15_tracking.ipynb #c030-1
 def _send_metrics(run, entry):
     "Metrics, with the time at which they were recorded: the store knows those that it has."
     from mlflow.entities import Metric
@@ -651,7 +674,7 @@ def _send_params(run, entry):
     for batch in _batches(((k, v) for k, v in entry["values"].items() if k not in there), 100):
         run.client.log_batch(run.run_id, params=[Param(k, v) for k, v in batch])
 
-
+# %% ../nbs/api/15_tracking.ipynb #c030-2
 def _send_tags(run, entry):
     "Tags."
     from mlflow.entities import RunTag
@@ -713,7 +736,7 @@ def _versions(client, name, run_id, tags):
 
 CLOCKS = 60  # seconds by which clocks may differ; what was registered further in the future was so by a wrong one
 
-
+# %% ../nbs/api/15_tracking.ipynb #c033-1
 def _registered_at(version):
     "When the training of a version asked for it, milliseconds since 1970; 0 where its tag doesn't say."
     said = version.tags.get(REGISTERED, "")
@@ -736,7 +759,7 @@ def _is_newest(client, name, at):
     print(f"The {CANDIDATE} of {name} stays version {candidate.version}, which was trained later", file=sys.stderr)
     return False
 
-
+# %% ../nbs/api/15_tracking.ipynb #c033-2
 def _made_version(client, entry, run_id):
     "A new version; two trainings may ask for the same number at the same moment."
     from mlflow.exceptions import MlflowException
@@ -772,9 +795,17 @@ def _send_register(run, entry):
     run.versions = {**getattr(run, "versions", {}), name: str(version.version)}
     return {"version": str(version.version)}
 
-
-SENDERS = {"run": _send_run, "status": _send_status, "metrics": _send_metrics, "params": _send_params,
-           "tags": _send_tags, "artifacts": _send_artifacts, "model": _send_model, "register": _send_register}
+# %% ../nbs/api/15_tracking.ipynb #c034-1
+SENDERS = {
+    "run": _send_run,
+    "status": _send_status,
+    "metrics": _send_metrics,
+    "params": _send_params,
+    "tags": _send_tags,
+    "artifacts": _send_artifacts,
+    "model": _send_model,
+    "register": _send_register,
+}
 
 # %% ../nbs/api/15_tracking.ipynb #c036
 JOURNALS = Path(".cache/journal")  # in the project, one folder for each run that is not entirely in the store
@@ -792,7 +823,7 @@ def _dvc_experiment():
     "`dvc exp run` tells its stages the experiment's name: so that both tools call it the same."
     return {"dvc_experiment": name} if (name := os.environ.get("DVC_EXP_NAME")) else {}
 
-
+# %% ../nbs/api/15_tracking.ipynb #c036-1
 def _asked(run, run_id):
     "What the store has of a run, and the epochs that are recorded there. Raises `TrackingError`."
     try:
@@ -800,8 +831,10 @@ def _asked(run, run_id):
             found = _find(run.client, run_id)
             epochs = run.client.get_metric_history(run_id, "val_loss") if found else []
     except Exception as e:  # each kind of store raises its own
-        raise TrackingError(f"MLflow at {public_url(run.uri)}, which has the run {run_id} of this training, "
-                            f"doesn't answer any more: {_why(e)}. {ADVICE}") from None
+        raise TrackingError(
+            f"MLflow at {public_url(run.uri)}, which has the run {run_id} of this training, "
+            f"doesn't answer any more: {_why(e)}. {ADVICE}"
+        ) from None
     return found, {m.step for m in epochs}
 
 
@@ -813,7 +846,7 @@ def _same_store(noted, uri, root) -> bool:
     moved = str(noted).startswith("sqlite:///") and was.name == "mlflow.db" and not os.path.exists(was)
     return moved and uri == default_uri(root)
 
-
+# %% ../nbs/api/15_tracking.ipynb #c036-2
 def _taken_up(saved, key, root, uri, taken):
     "The run of a training that was killed or failed, or also a finished one; None where there is none."
     # what is taken is finished, and stays so if the stage fails after that
@@ -834,7 +867,7 @@ def _taken_up(saved, key, root, uri, taken):
         run.status("RUNNING")
     return run
 
-
+# %% ../nbs/api/15_tracking.ipynb #c036-3
 def _head(name, root, tags):
     "What a new run begins with."
     state = git_state(root)
@@ -842,7 +875,7 @@ def _head(name, root, tags):
     named = os.environ.get("DVC_EXP_NAME") or name
     return {"name": named, "tags": as_texts(git | _dvc_experiment() | (tags or {})), "status": "RUNNING"}
 
-
+# %% ../nbs/api/15_tracking.ipynb #c036-4
 def start(
     name: str,  # the run's name
     key: str,  # fingerprint of the training: a run with this key that was not finished is taken up
@@ -863,8 +896,10 @@ def start(
     if run.journal.refusals:
         why = run.journal.refusals[0]
         run.journal.remove()
-        raise TrackingError(f"MLflow at {public_url(uri)} refuses to begin a run: {why}. Correct that, "
-                            "or set tracking.experiment in params.yaml to another name")
+        raise TrackingError(
+            f"MLflow at {public_url(uri)} refuses to begin a run: {why}. Correct that, "
+            "or set tracking.experiment in params.yaml to another name"
+        )
     _write(note, about | {"run_id": run.run_id})
     return run
 
@@ -881,7 +916,7 @@ def _stand_in(root):
     _write(note, {"record": record})
     return record
 
-
+# %% ../nbs/api/15_tracking.ipynb #c037-1
 def resume(path=RUN_FILE) -> Run:
     "The run that `save` noted; where the store doesn't have it, one that takes its place, the same one each time."
     mode = os.environ.get("XRAYPNEU_TRACKING")
@@ -897,7 +932,7 @@ def resume(path=RUN_FILE) -> Run:
     run.tags(_dvc_experiment())
     return run
 
-
+# %% ../nbs/api/15_tracking.ipynb #c037-2
 def interrupted(root="."):
     "Mark the run of a training that failed; it goes on when the training does."
     saved = _noted(Path(root) / STATE / "run.json")
@@ -931,7 +966,7 @@ def damaged(root=None) -> list:  # of lines
     "Journals that can't be read, and what to do."
     return _journals(root or _root())[1]
 
-
+# %% ../nbs/api/15_tracking.ipynb #c043-1
 def local_note(root=".") -> str:  # "" where everything is in the store
     "One line about runs that are recorded locally."
     found, wrong = waiting(root), damaged(root)
@@ -954,7 +989,7 @@ def forget(
             return lost
     raise TrackingError(f"nothing waits of a run {run}: `xraypneu sync` names those that do")
 
-
+# %% ../nbs/api/15_tracking.ipynb #c043-2
 def _synced(journal, uri, root, patience):
     "Send what waits in one journal; what came of it."
     run = Run(journal, uri, root)
@@ -965,10 +1000,16 @@ def _synced(journal, uri, root, patience):
     left = {e["n"]: e["kind"] for e in journal.waiting(refused=True)}
     refused = [f"{left[n]}: {why}" for n, why in journal.refusals.items()]
     sent = Counter(kind for n, kind in before.items() if n not in left)
-    return {"record": first["record"], "name": first["name"], "run_id": run.run_id, "sent": dict(sent),
-            "refused": refused, "waiting": len(left) - len(refused)}
+    return {
+        "record": first["record"],
+        "name": first["name"],
+        "run_id": run.run_id,
+        "sent": dict(sent),
+        "refused": refused,
+        "waiting": len(left) - len(refused),
+    }
 
-
+# %% ../nbs/api/15_tracking.ipynb #c043-3
 def sync(
     root=None,  # the project
     any_store: bool = False,  # send to the store that is set now, though the run was recorded for another
@@ -980,8 +1021,10 @@ def sync(
     for journal in waiting(root):
         recorded_for = journal.entries[0]["store"]
         if not any_store and not _same_store(recorded_for, uri, root):
-            raise TrackingError(f"a run was recorded for {recorded_for}, and runs go to {public_url(uri)} now. "
-                                f"Set MLFLOW_TRACKING_URI to {recorded_for}, or give --here to send the run here")
+            raise TrackingError(
+                f"a run was recorded for {recorded_for}, and runs go to {public_url(uri)} now. "
+                f"Set MLFLOW_TRACKING_URI to {recorded_for}, or give --here to send the run here"
+            )
         check(uri)
         out.append(_synced(journal, uri, root, patience))
         if out[-1]["waiting"]:
@@ -1002,7 +1045,7 @@ def _owner(client, uri):
     found = get(model, which)
     return found.run_id, found.tags.get("bundle_hash")
 
-
+# %% ../nbs/api/15_tracking.ipynb #c047-1
 def _checked(folder, wanted):
     "The folder of a bundle that is whole and the wanted one. Raises `BundleError`."
     from xraypneu.bundle import INT8, BundleError, load_bundle
@@ -1011,8 +1054,10 @@ def _checked(folder, wanted):
     if INT8 in bundle.info.get("parts_sha256", {}):
         load_bundle(folder, "int8")
     if wanted and bundle.hash != wanted:
-        raise BundleError(f"its hash is {bundle.hash[:12]}, and {wanted[:12]} was registered: "
-                          "the stored copy was changed. Train again")
+        raise BundleError(
+            f"its hash is {bundle.hash[:12]}, and {wanted[:12]} was registered: "
+            "the stored copy was changed. Train again"
+        )
     return bundle.folder
 
 
@@ -1023,7 +1068,7 @@ def _downloads():
     except FileNotFoundError:
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "xraypneu/registered"
 
-
+# %% ../nbs/api/15_tracking.ipynb #c047-2
 def _fetched(client, run_id, wanted):
     "The checked bundle of a run; a store in this file system is read in place."
     from xraypneu.bundle import BundleError
@@ -1050,8 +1095,9 @@ def registered_bundle(uri: str) -> Path:  # the bundle's folder; downloaded wher
     try:
         place = store_uri()
     except FileNotFoundError:
-        raise TrackingError(f"{uri}: no MLflow store is known here. "
-                            "Set MLFLOW_TRACKING_URI, or run this inside the project") from None
+        raise TrackingError(
+            f"{uri}: no MLflow store is known here. Set MLFLOW_TRACKING_URI, or run this inside the project"
+        ) from None
     check(place)
     client = _client(place)
     try:

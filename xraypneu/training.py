@@ -36,6 +36,7 @@ tf.get_logger().setLevel("ERROR")  # several trainings in one process are no mis
 @dataclass(frozen=True)
 class Recipe:
     "What training does. Checked when it is made."
+
     weights: str | None = "shipped"  # where the backbone starts: imagenet, shipped, a path, or None
     head_epochs: int = 1  # epochs of the first phase: the new unit alone
     epochs: int = 10  # epochs of the second phase: all but the batch norms
@@ -47,7 +48,9 @@ class Recipe:
     view_sizes: tuple = ()  # sides of the views in pixels, the epochs of the second phase shared out among them; none: the images' own
     first_block: int = 0  # blocks of the backbone before this one keep the weights they came with, 0 to 16
     balanced: bool = True  # as many images of each class in a batch; False: as common as they are
-    average: float = 0.99  # keep the moving average of the weights, of at most this momentum a step; 0: the weights themselves
+    average: float = (
+        0.99  # keep the moving average of the weights, of at most this momentum a step; 0: the weights themselves
+    )
     mixup: float = 0.0  # mix pairs of views and labels, shares from Beta(mixup, mixup); 0: don't
     seed: int = 0
     views: Views = field(default_factory=Views)
@@ -63,7 +66,9 @@ class Recipe:
             raise ValueError(f"patience is {self.patience}: give at least 1 epoch")
         object.__setattr__(self, "view_sizes", tuple(self.view_sizes or ()))
         if any(type(s) is not int or s < 32 or s % 32 for s in self.view_sizes) or len(self.view_sizes) > self.epochs:
-            raise ValueError(f"view_sizes is {list(self.view_sizes)}: give multiples of 32, no more of them than epochs")
+            raise ValueError(
+                f"view_sizes is {list(self.view_sizes)}: give multiples of 32, no more of them than epochs"
+            )
         if not 0 <= self.first_block <= 16:
             raise ValueError(f"first_block is {self.first_block}: MobileNetV2 has the blocks 0 to 16")
         if not 0 <= self.average < 1 or self.mixup < 0:
@@ -78,7 +83,9 @@ def rate(step, steps, peak, warm_up=0.1):
     return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 # %% ../nbs/api/09_training.ipynb #c011
-DIVERGED = "the training diverged: its loss or its answers are not numbers any more. Lower train.learning_rate in params.yaml"
+DIVERGED = (
+    "the training diverged: its loss or its answers are not numbers any more. Lower train.learning_rate in params.yaml"
+)
 
 
 def logits_of(model, images, batch_size=64):
@@ -95,7 +102,7 @@ def balanced_loss(y, logits):
     each = np.logaddexp(0, np.where(y == 1, -logits, logits))
     return float((each[y == 1].mean() + each[y == 0].mean()) / 2)
 
-
+# %% ../nbs/api/09_training.ipynb #c011-1
 def calibrated_loss(y, logits):
     "The balanced loss that is left when slope and intercept are the best."
     slope, intercept = fit_platt(logits, y)
@@ -107,7 +114,11 @@ def validate(model, sets):
     out = {}
     for name, (images, y) in sets.items():
         logits = logits_of(model, images)
-        out |= {f"{name}_loss": balanced_loss(y, logits), f"{name}_roc_auc": float(roc_auc_score(y, logits)), f"{name}_calibrated_loss": calibrated_loss(y, logits)}
+        out |= {
+            f"{name}_loss": balanced_loss(y, logits),
+            f"{name}_roc_auc": float(roc_auc_score(y, logits)),
+            f"{name}_calibrated_loss": calibrated_loss(y, logits),
+        }
     return out
 
 # %% ../nbs/api/09_training.ipynb #c014
@@ -118,7 +129,9 @@ def fingerprint(
     targets=None,  # (n,) labels to learn instead, of `fit`
 ) -> str:
     "Names a training: the same data, targets, recipe, initial weights and code give the same."
-    digest = hashlib.sha256(json.dumps([asdict(recipe), data_hash, keras.__version__, tf.__version__], sort_keys=True).encode())
+    digest = hashlib.sha256(
+        json.dumps([asdict(recipe), data_hash, keras.__version__, tf.__version__], sort_keys=True).encode()
+    )
     for module in (augment, calibrate, network, sys.modules[__name__]):
         if getattr(module, "__file__", None):
             digest.update(inspect.getsource(module).encode())
@@ -128,7 +141,7 @@ def fingerprint(
         digest.update(np.asarray(targets, dtype=np.float32).tobytes())
     return digest.hexdigest()[:16]
 
-
+# %% ../nbs/api/09_training.ipynb #c014-1
 def _save(path, arrays, meta):
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_suffix(".tmp")
@@ -146,7 +159,9 @@ def _load(path):
     except FileNotFoundError:
         return None
     except Exception as e:  # a damaged file must not stop a training: it starts afresh
-        print(f"saved state {path.name} can't be read ({type(e).__name__}): starting from the beginning", file=sys.stderr)
+        print(
+            f"saved state {path.name} can't be read ({type(e).__name__}): starting from the beginning", file=sys.stderr
+        )
         return None
 
 # %% ../nbs/api/09_training.ipynb #c016
@@ -163,7 +178,7 @@ def _compile(model, phase, recipe, steps):
     optimizer.build(model.trainable_variables)
     return optimizer
 
-
+# %% ../nbs/api/09_training.ipynb #c016-1
 def _epoch(model, optimizer, pool, images, targets, y, recipe, size, epoch, base, total, peak):
     "One epoch of steps; the mean training loss."
     n, steps = recipe.batch_size, max(1, len(y) // recipe.batch_size)
@@ -173,7 +188,11 @@ def _epoch(model, optimizer, pool, images, targets, y, recipe, size, epoch, base
     def make(step):
         x = augment.batch(images, order, epoch, step, size, n, recipe.views, recipe.seed)
         target = targets[order[step * n : (step + 1) * n], None]
-        return augment.mixup(x, target, np.random.default_rng([recipe.seed, epoch, step, 1]), recipe.mixup) if recipe.mixup else (x, target)
+        return (
+            augment.mixup(x, target, np.random.default_rng([recipe.seed, epoch, step, 1]), recipe.mixup)
+            if recipe.mixup
+            else (x, target)
+        )
 
     ahead, losses = pool.submit(make, 0), []
     for step in tqdm(range(steps), desc=f"epoch {epoch}", leave=False, mininterval=1, file=sys.stderr):
@@ -184,7 +203,7 @@ def _epoch(model, optimizer, pool, images, targets, y, recipe, size, epoch, base
         losses.append(float(model.train_on_batch(x, target)))
     return float(np.mean(losses))
 
-
+# %% ../nbs/api/09_training.ipynb #c016-2
 KEPT_BY = "shifted_calibrated_loss"  # the figure of the history that decides
 
 
@@ -203,10 +222,12 @@ def _averaged(model, optimizer, recipe):
 
 
 def _line(row, epochs):
-    return (f"epoch {row['epoch']}/{epochs} ({row['phase']}): loss {row['loss']:.4f}, "
-            f"validation loss {row['val_loss']:.4f}, AUC {row['val_roc_auc']:.4f}; shifted {row['shifted_calibrated_loss']:.4f}, {row['shifted_roc_auc']:.4f}")
+    return (
+        f"epoch {row['epoch']}/{epochs} ({row['phase']}): loss {row['loss']:.4f}, "
+        f"validation loss {row['val_loss']:.4f}, AUC {row['val_roc_auc']:.4f}; shifted {row['shifted_calibrated_loss']:.4f}, {row['shifted_roc_auc']:.4f}"
+    )
 
-
+# %% ../nbs/api/09_training.ipynb #c016-3
 def fit(
     model,  # from `network.initialise`
     train,  # images (n, S, S) uint8 and labels (n,) of 0 and 1
@@ -225,7 +246,9 @@ def fit(
     size = model.input_shape[1]
     views = recipe.view_sizes or (size,)
     if set(views) != {size} and size % 32:
-        raise ValueError(f"view_sizes is {list(views)}: other sizes than the images' need images of a multiple of 32 pixels, not {size}")
+        raise ValueError(
+            f"view_sizes is {list(views)}: other sizes than the images' need images of a multiple of 32 pixels, not {size}"
+        )
     learner = model if set(views) == {size} else network.set_weights(network.build(None), network.weights(model))
     sets = {"val": (val_images, val_y), "shifted": (augment.shifted_copies(val_images), val_y)}
     phases = ["head"] * recipe.head_epochs + ["fine-tuning"] * recipe.epochs
@@ -261,7 +284,20 @@ def fit(
             peak = recipe.head_learning_rate if phase == "head" else recipe.learning_rate
             began = time.perf_counter()
             side = views[(epoch - first) * len(views) // length] if phase != "head" else views[0]
-            loss = _epoch(learner, optimizer, pool, images, targets, y, recipe, side, epoch + 1, (epoch - first) * steps, length * steps, peak)
+            loss = _epoch(
+                learner,
+                optimizer,
+                pool,
+                images,
+                targets,
+                y,
+                recipe,
+                side,
+                epoch + 1,
+                (epoch - first) * steps,
+                length * steps,
+                peak,
+            )
             if not math.isfinite(loss):
                 raise FloatingPointError(DIVERGED)
             now, counted = _averaged(learner, optimizer, recipe)
@@ -275,8 +311,11 @@ def fit(
             if path:
                 now = {f"now/{k}": v for k, v in now.items()}
                 opt = {f"opt/{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
-                _save(path, {**now, **opt, **{f"best/{k}": v for k, v in best_weights.items()}},
-                      {"history": history, "wait": wait, "phase": phase})
+                _save(
+                    path,
+                    {**now, **opt, **{f"best/{k}": v for k, v in best_weights.items()}},
+                    {"history": history, "wait": wait, "phase": phase},
+                )
             on_epoch({**row, "seconds": time.perf_counter() - began})
             report(_line(row, len(phases)))
     if wait >= recipe.patience and len(history) < len(phases):
@@ -305,8 +344,23 @@ def cross_validate(
     for i, (seen, held) in enumerate(split, 1):
         report(f"fold {i} of {folds}")
         seed_everything(recipe.seed)
-        history = fit(start(), (images[seen], y[seen]), (images[held], y[held]), recipe, state, f"{data_hash} fold {i} of {folds}", report=report)
-        rows.append({"fold": i, "images": len(held), "patients": len(set(patients[held])), **{k: v for k, v in kept(history).items() if k != "phase"}})
+        history = fit(
+            start(),
+            (images[seen], y[seen]),
+            (images[held], y[held]),
+            recipe,
+            state,
+            f"{data_hash} fold {i} of {folds}",
+            report=report,
+        )
+        rows.append(
+            {
+                "fold": i,
+                "images": len(held),
+                "patients": len(set(patients[held])),
+                **{k: v for k, v in kept(history).items() if k != "phase"},
+            }
+        )
     return rows
 
 # %% ../nbs/api/09_training.ipynb #c020

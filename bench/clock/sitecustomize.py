@@ -5,4 +5,6 @@ import time
 
 import time_machine
 
-time_machine.travel(time.time() + float(os.environ["FAULTS_CLOCK"]), tick=True).start()  # time.monotonic and waiting stay as they are
+time_machine.travel(
+    time.time() + float(os.environ["FAULTS_CLOCK"]), tick=True
+).start()  # time.monotonic and waiting stay as they are
