@@ -198,6 +198,24 @@ def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
     assert YAML(typ="safe").load(copy / "dvc.lock")["stages"]["eda"] == was
 
 
+def test_another_size_is_prepared_anew(copy):
+    "DVC's run cache leaves keys called `size` out of its key: the images of before came back, and dvc.lock said otherwise."
+    set_params(copy, {"prepare": {"size": 64}})
+    run(["dvc", "repro", "--single-item", "prepare"], copy)
+    assert json.loads((copy / "data/prepared/dataset.json").read_text())["size"] == 64
+
+
+def test_no_parameter_is_overlooked_by_the_run_cache():
+    from dvc_data.hashfile.meta import Meta
+
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    for name, about in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
+        named = about.get("params", [])
+        for section in (s for s in named if "." not in s):
+            for key in {Meta.PARAM_SIZE, Meta.PARAM_NFILES} & params[section].keys():
+                assert f"{section}.{key}" in named, f"name {section}.{key} in dvc.yaml, by itself, for {name}"
+
+
 def test_make_passes_data_and_set_on(tmp_path):
     def commands(*args, **env):
         return run(["make", "-n", "run", f"VENV={tmp_path}", *args], ROOT, **env).out

@@ -1,18 +1,24 @@
 """The gate between candidate and champion, on a real `mlflow server`."""
 
+import itertools
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 from served import ROOT, free_port
 
-from xraypneu import cli
+from xraypneu import cli, registry
 from xraypneu.bundle import SHIPPED, load_bundle, write_bundle
+from xraypneu.dataset import prepare
 from xraypneu.predict import Predictor
+from xraypneu.stage import set_params
 from xraypneu.tracking import environment, start
 
 PUBLISHED = ROOT / "results/chest_xray"
@@ -240,3 +246,70 @@ def test_what_the_registry_does_not_have_is_said_in_a_line(team, capsys, argv):
     team("one", "absent")
     status, said = command(capsys, *argv, "--name", "absent" if argv[0] == "promote" else "nobody at all")
     assert status == 2 and len(said.strip().splitlines()) == 1, said
+
+
+def test_a_champion_changes_while_the_gate_compares(team, server, capsys, monkeypatch):
+    "A decision against a version that was rolled back meanwhile is none."
+    name, c = "meanwhile", mlflow.MlflowClient(server)
+    for who in ("one", "two"):
+        team(who, name)
+        assert command(capsys, "promote", "--name", name)[0] == 0
+    late = team("late", name)[0]
+
+    gate = registry.gate
+
+    def slow(*given):
+        monkeypatch.setattr(registry, "gate", gate)
+        registry.rollback(name, "it was bad")
+        return gate(*given)
+
+    monkeypatch.setattr(registry, "gate", slow)
+    status, said = command(capsys, "promote", "--name", name)
+    assert status == 2 and "changed while the gate compared" in said
+    assert (
+        c.get_model_version_by_alias(name, "champion").version == "1"
+        and "decision" not in c.get_model_version(name, late).tags
+    )
+    assert command(capsys, "promote", "--name", name)[0] == 0
+
+
+@pytest.fixture
+def films(tmp_path, monkeypatch):
+    "A project with a few films, prepared at 96 pixels; the champion is the shipped bundle."
+    (tmp_path / "dvc.yaml").write_text("stages: {prepare: {params: [data, prepare]}}\n")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    set_params(tmp_path, ["data.path=films", "prepare.size=96"])
+    rng = np.random.default_rng(0)
+    for split, label, i in itertools.product(("train", "test"), ("NORMAL", "PNEUMONIA"), range(3)):
+        file = tmp_path / "films" / split / label / f"{label}{split}{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (250, 240), dtype=np.uint8)).save(file)
+    monkeypatch.setattr(registry, "registered_bundle", lambda uri: SHIPPED)
+    return tmp_path
+
+
+@pytest.mark.parametrize("size", [96, 224])
+def test_a_champion_of_other_data_is_scored_at_its_own_size(films, size):
+    wanted = prepare(films / "films", films / "data/prepared", size=size, progress=False).info["data_hash"]
+    scored = registry._rescored(films, "name", SimpleNamespace(version="1"), wanted)
+    bundle = load_bundle()
+    own = prepare(films / "films", films / "own", size=bundle.size, progress=False)
+    rows = own.rows("test")
+    assert len(rows) == 6
+    for column in ("path", "label", "patient"):
+        assert list(scored[column]) == list(rows[column])
+    np.testing.assert_array_equal(scored.probability, bundle.probability(bundle.logits(own.arrays("test")[0])))
+
+
+def test_films_that_are_gone_or_others_make_no_decision(films):
+    wanted = prepare(films / "films", films / "data/prepared", size=96, progress=False).info["data_hash"]
+
+    def again():
+        return registry._rescored(films, "name", SimpleNamespace(version="1"), wanted)
+
+    next((films / "films/test/NORMAL").iterdir()).unlink()
+    with pytest.raises(registry.PromotionError, match="does not hold the test images"):
+        again()
+    shutil.rmtree(films / "films")
+    with pytest.raises(registry.PromotionError, match="224 pixels, and they can't be made: there is no data folder"):
+        again()

@@ -632,6 +632,12 @@ def toy_stage(folder, *cells):
     return folder
 
 
+def test_a_stage_keeps_the_asserts_that_pandas_needs(tmp_path):
+    folder = toy_stage(tmp_path / "project", "import pandas as pd", "print((pd.RangeIndex(1, 3) + 0.5).tolist())")
+    done = run([sys.executable, "-m", "xraypneu.stage", "prepare"], folder, PYTHONOPTIMIZE="1")
+    assert "[1.5, 2.5]" in done.out
+
+
 def test_an_interrupt_is_said_in_a_line(tmp_path):
     folder = toy_stage(
         tmp_path / "project", "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
@@ -674,7 +680,7 @@ def test_a_damaged_journal_is_named_and_holds_nothing_up(line, place, sqlite_ser
     assert main(["sync"]) == 0 and not local_note(root)
 
 
-@pytest.mark.parametrize("name", ["what?", "it's"])
+@pytest.mark.parametrize("name", ["what?", "it's", "chest%20xray"])
 def test_a_path_that_mlflow_cuts_off_is_refused(name, tmp_path):
     "The store would lie beside the project, in a file of another name."
     with pytest.raises(TrackingError, match="Rename the folder"):
@@ -746,3 +752,131 @@ def test_a_run_that_a_proxy_swallowed_is_not_lost(odd, place, sqlite_server, mon
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_server.uri)
     (sent,) = sync(any_store=True)
     assert not sent["waiting"] and not sent["refused"] and steps(sqlite_server, sent["run_id"]) == [1]
+
+
+# --- a project's own store
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    "Makes a project whose runs go to its own store; the environment is that of its stages."
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "XRAYPNEU_")):
+            monkeypatch.delenv(name)
+
+    def enter(root):
+        root.mkdir(exist_ok=True)
+        (root / "dvc.yaml").write_text("stages: {}\n")
+        monkeypatch.chdir(root)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for name, value in tracking.environment(root).items():
+            monkeypatch.setenv(name, value)
+        return tracking.store()[0]
+
+    return enter
+
+
+def train_in(root, key, tag):
+    "A training with a bundle, registered; its run."
+    (root / "bundle").mkdir(exist_ok=True)
+    (root / "bundle/model.txt").write_text(tag)
+    run = start("train", key=key)
+    run.epoch({"epoch": 1, "val_loss": 1.0})
+    run.artifacts(root / "bundle", to="bundle")
+    run.version = str(run.register("own", {"bundle_hash": tag}))
+    run.end()
+    return run
+
+
+def stored(c, run):
+    return Path(c.download_artifacts(run.run_id, "bundle"), "model.txt").read_text()
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_project_that_was_moved_or_copied_keeps_its_artifacts_with_it(own, how, tmp_path):
+    "The store has absolute places: new runs would be written into the old folder, and old ones not be found."
+    old, new = tmp_path / "old", tmp_path / "new folder"
+    own(old)
+    first = train_in(old, "first", "a")
+    begun = start("train", key="begun")
+    begun.epoch({"epoch": 1, "val_loss": 1.0})
+    (shutil.move if how == "moved" else shutil.copytree)(old, new)
+    before = sorted(old.rglob("*"))
+    c = own(new)
+    assert stored(c, first) == "a"
+    if how == "moved":
+        assert start("train", key="begun").run_id == begun.run_id
+    second = train_in(new, "second", "b")
+    assert stored(c, second) == "b" and sorted(old.rglob("*")) == before
+    assert {c.get_run(r.run_id).info.artifact_uri for r in (first, second)} == {
+        f"{(new / 'mlartifacts').as_uri()}/{r.run_id}/artifacts" for r in (first, second)
+    }
+    assert all(v.source.startswith(new.as_uri()) for v in c.search_model_versions("name = 'own'"))
+    if how == "copied":
+        assert own(old).get_run(first.run_id).info.artifact_uri.startswith(old.as_uri())
+
+
+def test_the_artifacts_of_another_project_that_uses_a_store_stay_where_they_are(own, tmp_path, monkeypatch):
+    one, two = tmp_path / "one", tmp_path / "two"
+    own(one)
+    own(two)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{one}/mlflow.db")
+    monkeypatch.setenv("XRAYPNEU_EXPERIMENT", "of two")
+    run = train_in(two, "key", "b")
+    c = own(one)
+    assert c.get_run(run.run_id).info.artifact_uri.startswith((two / "mlartifacts").as_uri())
+
+
+def test_what_waits_in_a_project_that_was_moved_is_sent(own, tmp_path, monkeypatch):
+    own(tmp_path / "old")
+    monkeypatch.setattr(tracking.Run, "flush", lambda *_, **__: None)
+    start("train", key="key").end()
+    monkeypatch.undo()
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    own(tmp_path / "new")
+    (sent,) = sync()
+    assert not sent["waiting"] and not sent["refused"]
+
+
+def test_a_clock_that_was_ahead_keeps_no_later_training_from_being_the_candidate(own, tmp_path, monkeypatch, capsys):
+    c, now = own(tmp_path / "project"), time.time()
+
+    def candidate():
+        return str(c.get_model_version_by_alias("own", "candidate").version)
+
+    with monkeypatch.context() as m:
+        m.setattr(tracking.time, "time", lambda: now + 86400)
+        assert train_in(tmp_path, "ahead", "a").version == candidate()
+    late = train_in(tmp_path, "right", "b").version
+    assert candidate() == late
+    c.set_model_version_tag("own", late, tracking.REGISTERED, "by hand")
+    assert train_in(tmp_path, "third", "c").version == candidate()
+    capsys.readouterr()
+    with monkeypatch.context() as m:  # within what clocks may differ by
+        m.setattr(tracking.time, "time", lambda: now - 30)
+        train_in(tmp_path, "a little behind", "d")
+    assert "candidate of own stays version 3" in capsys.readouterr().err
+
+
+def test_a_figure_that_goes_back_to_a_value_of_before_is_recorded(own, tmp_path):
+    c = own(tmp_path / "project")
+    run = train_in(tmp_path, "key", "a")
+    tracking.save(run)
+    for value in (0.9, 0.8, 0.9, 0.9):
+        evaluation = tracking.resume()
+        evaluation.metrics({"test_accuracy": value})
+        evaluation.end()
+    assert c.get_run(run.run_id).data.metrics["test_accuracy"] == 0.9
+    assert [m.value for m in c.get_metric_history(run.run_id, "test_accuracy")] == [0.9, 0.8, 0.9]
+
+
+def test_the_commit_of_a_repository_that_only_lies_around_the_project_is_not_recorded(tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/dvc.yaml").write_text("stages: {}\n")
+    git = lambda *a: subprocess.run(["git", *a], cwd=tmp_path, check=True, capture_output=True)
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "another project")
+    assert tracking.git_state(tmp_path / "project") == {"git_commit": "unknown", "git_dirty": "unknown"}
+    git("add", "project")
+    git("commit", "-q", "-m", "it belongs here")
+    assert tracking.git_state(tmp_path / "project")["git_dirty"] == "false"

@@ -60,6 +60,8 @@ def stage_params(root, name: str) -> dict:  # parameter name to value
         raise StageError(f"dvc.yaml has no stage {name!r}; it has {', '.join(stages)}")
     out = {}
     for section in stages[name].get("params", []):
+        if "." in section:  # a part of a section that is named, too
+            continue
         if not isinstance(params.get(section), dict):
             raise StageError(f"params.yaml has no section {section!r}, which dvc.yaml names for {name}")
         out |= {k if section == name else f"{section}_{k}": v for k, v in params[section].items()}
@@ -394,6 +396,7 @@ def _execute(name, root):
     settings = _tracking_settings(root)
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
+    os.environ.pop("PYTHONOPTIMIZE", None)  # without its asserts, pandas adds 0.5 to 1 and gets 1
     _take_up(name, root)
 
     (root / "reports").mkdir(exist_ok=True)
