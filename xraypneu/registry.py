@@ -9,16 +9,16 @@ __all__ = ['ROLLED_BACK', 'CHAMPION', 'HISTORY', 'LONGEST_HISTORY', 'SIGNIFICANT
 # %% ../nbs/api/22_registry.ipynb #c003
 import datetime
 import json
+import tempfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from . import metrics
 from .bundle import load_bundle
-from .dataset import load_prepared
+from .dataset import DataError, load_prepared, prepare
 from .files import write_file
-from .stage import read_yaml
+from .stage import read_yaml, stage_params
 from .tracking import CANDIDATE, as_text, check, registered_bundle, set_alias, store, store_uri
 
 # %% ../nbs/api/22_registry.ipynb #c005
@@ -126,8 +126,6 @@ def _version(client, name, alias):
 # %% ../nbs/api/22_registry.ipynb #c009-1
 def _measured(client, version):
     "Test predictions and metrics from the MLflow run of a version. Raises `PromotionError`."
-    import tempfile
-
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -158,6 +156,37 @@ def _measured(client, version):
     return predictions.assign(threshold=found["threshold"]), found
 
 # %% ../nbs/api/22_registry.ipynb #c009-2
+def _test_images(root, prepared, size):
+    "The test images at the size that a network was trained at: at another one it would look worse than it is."
+    if prepared.info["size"] == size:
+        return prepared.arrays("test")[0]
+    said = stage_params(root, "prepare")
+    csv = said["data_patients_csv"]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            again = prepare(
+                root / said["data_path"],
+                Path(folder) / "prepared",
+                size,
+                said["validation"],
+                said["test"],
+                said["seed"],
+                said["data_patient_patterns"],
+                csv and root / csv,
+                progress=False,
+            )
+            same = again.rows("test")[["path", "sha256"]].equals(prepared.rows("test")[["path", "sha256"]])
+            images = again.arrays("test")[0]
+    except DataError as e:
+        raise PromotionError(f"the champion takes images of {size} pixels, and they can't be made: {e}") from None
+    if not same:
+        raise PromotionError(
+            f"the champion takes images of {size} pixels, and {said['data_path']} does not hold the test "
+            "images of data/prepared any more: run `dvc repro evaluate`, then promote again"
+        )
+    return images
+
+# %% ../nbs/api/22_registry.ipynb #c009-3
 def _rescored(root, name, version, wanted):
     "Predictions of the champion on the candidate's test images. Raises `PromotionError`."
     prepared = load_prepared(root / "data/prepared") if (root / "data/prepared").is_dir() else None
@@ -167,19 +196,19 @@ def _rescored(root, name, version, wanted):
             f"and data/prepared does not hold the candidate's (data hash {wanted[:12]}): "
             "run `dvc repro prepare` with the candidate's data.path"
         )
-    images, y, rows = prepared.arrays("test")
     bundle = load_bundle(registered_bundle(f"models:/{name}/{version.version}"))
+    rows, images = prepared.rows("test"), _test_images(root, prepared, bundle.size)
     return pd.DataFrame(
         {
             "path": rows.path,
-            "label": np.where(y, *bundle.info["classes"][::-1]),
+            "label": rows.label,
             "patient": rows.patient,
             "probability": bundle.probability(bundle.logits(images)),
             "threshold": bundle.threshold,
         }
     )
 
-# %% ../nbs/api/22_registry.ipynb #c009-3
+# %% ../nbs/api/22_registry.ipynb #c009-4
 def _settings(root):
     "Floor and margin from the section `promote` of params.yaml. Raises `PromotionError`."
     file = Path(root) / "params.yaml"
@@ -228,7 +257,7 @@ def _challenger(client, name, version):
         )
     return found
 
-# %% ../nbs/api/22_registry.ipynb #c009-5
+# %% ../nbs/api/22_registry.ipynb #c009-6
 def promote(
     name: str = "xraypneu",  # of the registered model
     version: str | None = None,  # None: the version with the alias `candidate`
@@ -256,6 +285,7 @@ def promote(
         "champion": str(incumbent.version) if incumbent else None,
     }
     if not dry_run:
+        _check_champion(client, out)
         _tag(client, out)
         # before the alias: if killed after it, the next command finds the version champion already, and stops
         write_file(root / "reports/promotion.json", json.dumps(out, indent=1, sort_keys=True) + "\n")
@@ -263,7 +293,17 @@ def promote(
             _crown(client, name, str(challenger.version), out["champion"])
     return out
 
-# %% ../nbs/api/22_registry.ipynb #c009-6
+# %% ../nbs/api/22_registry.ipynb #c009-7
+def _check_champion(client, out):
+    "Refuse a decision against a champion that has been replaced, or rolled back, since it was looked up."
+    now = _version(client, out["name"], CHAMPION)
+    if (str(now.version) if now else None) != out["champion"]:
+        raise PromotionError(
+            f"the champion of {out['name']} changed while the gate compared: it was version "
+            f"{out['champion']}, it is {now.version if now else 'none'}. Nothing was decided; run it again"
+        )
+
+
 def _tag(client, out):
     "Store a decision in the tags of its version."
     tags = {
@@ -275,7 +315,7 @@ def _tag(client, out):
     for k, v in (tags | {f"decision_{k}": f"{v:.6g}" for k, v in out["figures"].items()}).items():
         client.set_model_version_tag(out["name"], out["version"], k, as_text(v))
 
-# %% ../nbs/api/22_registry.ipynb #c009-7
+# %% ../nbs/api/22_registry.ipynb #c009-8
 def _crown(client, name, version, incumbent):
     "Add a version to the history, then set the alias: whoever follows it must find the rest in place."
     for _ in range(5):

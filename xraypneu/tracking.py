@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'FINISHED', 'PATIENCE', 'LONGEST', 'PAUSES', 'RECORD', 'CANDIDATE', 'REGISTERED',
-           'SENDERS', 'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'store', 'reach', 'answers', 'check',
-           'environment', 'git_state', 'as_text', 'as_name', 'as_texts', 'as_numbers', 'Breaker', 'Spool', 'Sender',
-           'Run', 'keras_model', 'register', 'set_alias', 'start', 'save', 'resume', 'interrupted', 'waiting',
+           'CLOCKS', 'SENDERS', 'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'store', 'reach', 'answers',
+           'check', 'environment', 'git_state', 'as_text', 'as_name', 'as_texts', 'as_numbers', 'Breaker', 'Spool',
+           'Sender', 'Run', 'keras_model', 'register', 'set_alias', 'start', 'save', 'resume', 'interrupted', 'waiting',
            'damaged', 'local_note', 'forget', 'sync', 'registered_bundle']
 
 # %% ../nbs/api/15_tracking.ipynb #c003
+import contextlib
 import fcntl
 import hashlib
 import http.client
@@ -20,6 +21,7 @@ import os
 import queue
 import re
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -27,6 +29,7 @@ import tempfile
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from collections import Counter
@@ -57,7 +60,10 @@ def default_uri(
 ) -> str:
     "Address of the project's sqlite store. Raises `TrackingError` for a path that MLflow can't use."
     file = _home(root) / "mlflow.db"
-    if wrong := {"?", "'"} & set(str(file)):  # ? ends an SQLite address, ' ends a text in MLflow's SQL
+    wrong = {"?", "'"} & set(str(file))  # the first ends an SQLite address, the second a text in MLflow's SQL
+    if urllib.parse.unquote(str(file)) != str(file):  # it would use the store of the folder that a%20b becomes
+        wrong.add("%")
+    if wrong:
         raise TrackingError(
             f"runs can't be recorded in {file}: MLflow takes no {' and no '.join(sorted(wrong))} in a path. "
             "Rename the folder, or set MLFLOW_TRACKING_URI"
@@ -105,7 +111,48 @@ def _client(uri):
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(Path(tempfile.gettempdir()) / name, flags, 0o600)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return client(uri)
+        made = client(uri)
+        _follow(Path(uri.removeprefix("sqlite:///")))
+        return made
+
+# %% ../nbs/api/15_tracking.ipynb #c008-1
+# where an embedded store keeps places of files; all are absolute
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+# %% ../nbs/api/15_tracking.ipynb #c008-2
+def _follow(file: Path):
+    "Correct the places of artifacts after a project was moved or copied: else they would go to the old folder."
+    if not file.is_file():  # in memory, or with options after its name
+        return
+    here = (file.resolve().parent / "mlartifacts").as_uri()
+    with contextlib.closing(sqlite3.connect(file, timeout=60)) as db, db:
+        places = db.execute(
+            "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE 'file:%/mlartifacts'"
+        )
+        for (old,) in places.fetchall():
+            if old == here or not _came_along(db, old, file.parent):
+                continue
+            for table, column in _PLACES:
+                db.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (here, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )
+
+# %% ../nbs/api/15_tracking.ipynb #c008-3
+def _came_along(db, old, project: Path) -> bool:
+    "Whether the artifacts of an old place are in this project now: another project may use its store, too."
+    was = urllib.parse.unquote(urlsplit(old).path)
+    if not os.path.exists(was) and (project / "dvc.yaml").is_file():  # or nobody lets this user look
+        return True
+    runs = db.execute("SELECT run_uuid FROM runs WHERE substr(artifact_uri, 1, ?) = ?", (len(old) + 1, f"{old}/"))
+    return any((project / "mlartifacts" / run).is_dir() for (run,) in runs.fetchall())
 
 
 def store():  # MLflow's client, the project's folder, the store's address
@@ -285,6 +332,7 @@ def git_state(root=".") -> dict:
         return done.stdout.strip()
 
     try:
+        ask("ls-files", "--error-unmatch", "dvc.yaml")  # else it is another project's repository, around this one
         dirty = bool(ask("status", "--porcelain", "-uno"))
         return {"git_commit": ask("rev-parse", "HEAD"), "git_dirty": str(dirty).lower()}
     except (OSError, subprocess.SubprocessError):  # no git, no repository, one of another user, or no commit yet
@@ -456,6 +504,7 @@ class Run(Sender):
     "A training in MLflow; does nothing when tracking is off. A failing store raises nothing: entries wait."
 
     seen = frozenset()  # epochs that the store has and the journal lacks
+    again = False  # measures a model that may have been measured before
 
     def epoch(self, row: dict):
         "Record one row of the history; its `epoch` is the step. A recorded epoch is not recorded again."
@@ -467,7 +516,7 @@ class Run(Sender):
     def metrics(self, values: dict, prefix: str = ""):
         "Record numbers; what is not a finite number is left out."
         if self and (numbers := as_numbers(values, prefix)):
-            self.add("metrics", values=numbers, step=0)
+            self.add("metrics", values=numbers, step=0, **({"again": True} if self.again else {}))
 
     def params(self, values: dict):
         "Record parameters. Those that a resumed run has already stay as they are."
@@ -630,7 +679,9 @@ def _new_points(run, entry):
         if key not in latest or latest[key] == value:
             return key in latest
         points = run.client.get_metric_history(run.run_id, key)  # an epoch's metric of this name may be the latest
-        return (entry["step"], value) in [(m.step, m.value) for m in points]
+        there = [m.value for m in sorted(points, key=lambda m: m.timestamp) if m.step == entry["step"]]
+        # a training repeats all that it recorded; another evaluation may come back to a value of before
+        return value in (there[-1:] if entry.get("again") else there)
 
     return {k: v for k, v in entry["values"].items() if not is_there(k, v)}
 
@@ -717,6 +768,15 @@ def _versions(client, name, run_id, tags):
     return sorted((v for v in of_run if tags.items() <= v.tags.items()), key=lambda v: int(v.version))
 
 
+CLOCKS = 60  # seconds by which clocks may differ; what was registered further in the future was so by a wrong one
+
+
+def _registered_at(version):
+    "When the training of a version asked for it, milliseconds since 1970; 0 where its tag doesn't say."
+    said = version.tags.get(REGISTERED, "")
+    return int(said) if said.isdecimal() else 0
+
+
 def _is_newest(client, name, at):
     "Was no candidate trained later?"
     from mlflow.exceptions import MlflowException
@@ -727,7 +787,11 @@ def _is_newest(client, name, at):
         if _code(e) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return True
         raise
-    return int(candidate.tags.get(REGISTERED, 0)) <= at
+    registered = _registered_at(candidate)
+    if registered <= at or registered > 1000 * (time.time() + CLOCKS):
+        return True
+    print(f"The {CANDIDATE} of {name} stays version {candidate.version}, which was trained later", file=sys.stderr)
+    return False
 
 # %% ../nbs/api/15_tracking.ipynb #c033-2
 def _made_version(client, entry, run_id):
@@ -759,7 +823,7 @@ def _send_register(run, entry):
     for twin in there[1:]:  # made by a request whose answer got lost
         client.delete_model_version(name, twin.version)
     version = there[0] if there else _made_version(client, entry, run.run_id)
-    trained = int(version.tags.get(REGISTERED, entry["at"]))  # earlier, if a finished training is reused
+    trained = _registered_at(version) or entry["at"]  # earlier, if a finished training is reused
     if _is_newest(client, name, trained):
         set_alias(client, name, CANDIDATE, version.version)
     run.versions = {**getattr(run, "versions", {}), name: str(version.version)}
@@ -809,12 +873,21 @@ def _asked(run, run_id):
         ) from None
     return found, {m.step for m in epochs}
 
+
+def _same_store(noted, uri, root) -> bool:
+    "Whether a store is the one that was noted, perhaps before the project was moved."
+    if noted == public_url(uri):
+        return True
+    was = Path(str(noted).removeprefix("sqlite:///"))
+    moved = str(noted).startswith("sqlite:///") and was.name == "mlflow.db" and not os.path.exists(was)
+    return moved and uri == default_uri(root)
+
 # %% ../nbs/api/15_tracking.ipynb #c036-2
 def _taken_up(saved, key, root, uri, taken):
     "Resume the run of a killed or failed training, with `taken` also a finished one; None if there is none."
     # a reused training is finished, and its run stays so if the stage fails after that
     finished = taken or saved.get("recorded") is False
-    if saved.get("key") != key or saved.get("uri") != public_url(uri):
+    if saved.get("key") != key or not _same_store(saved.get("uri"), uri, root):
         return None
     run = Run(_journal(root, saved.get("record") or saved["run_id"]), uri, root)
     if not run.journal.entries:  # only the store may know it
@@ -894,6 +967,7 @@ def resume(
     head = {"run_id": saved.get("run_id"), "name": "evaluate", "tags": git_state(root)}
     journal = _journal(root, saved.get("record") or saved.get("run_id") or _stand_in(root))
     run = Run(journal, store_uri(root), root, head, closed=mode != "local" and not journal.waiting())
+    run.again = True
     if not journal.entries:
         run.add("run")
     run.tags(_dvc_experiment())
@@ -995,7 +1069,7 @@ def sync(
     uri, out = store_uri(root), []
     for journal in waiting(root):
         recorded_for = journal.entries[0]["store"]
-        if recorded_for != public_url(uri) and not any_store:
+        if not any_store and not _same_store(recorded_for, uri, root):
             raise TrackingError(
                 f"a run was recorded for {recorded_for}, and runs go to {public_url(uri)} now. "
                 f"Set MLFLOW_TRACKING_URI to {recorded_for}, or give --here to send the run here"
