@@ -10,6 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 STAGES := eda evaluate
+FORMATTED := nbs tests bench voila.py setup.py
 
 .DEFAULT_GOAL := help
 .PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app faults coverage tools constraints audit sbom sign release clean \
@@ -63,13 +64,15 @@ test: $(READY) $(TOOLS)/.ready ## notebook tests and the test suite
 	nbdev_test --n_workers 1 --timing
 	python -m pytest
 
-lint: $(READY) ## ruff
+lint: $(READY) ## ruff: rules and format
 	ruff check .
+	ruff format --check $(FORMATTED)
 
 types: $(READY) ## mypy, strict, on the modules that pyproject.toml lists
 	mypy
 
-export: $(READY) ## clean the notebooks, export the package, render README.md
+export: $(READY) ## format and clean the notebooks, export the package, render README.md
+	ruff format --quiet $(FORMATTED)
 	nbdev_clean
 	nbdev_export
 	jupyter nbconvert --log-level ERROR --execute --no-input --to markdown --TemplateExporter.exclude_raw=True --output-dir . --output README nbs/index.ipynb

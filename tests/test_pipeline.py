@@ -199,7 +199,7 @@ def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
 
 
 def test_another_size_is_prepared_anew(copy):
-    "DVC's run cache leaves keys called `size` out of its key: the images of before came back, and dvc.lock said otherwise."
+    "DVC's run cache leaves keys called `size` out of its key: the old images came back, and dvc.lock said otherwise."
     set_params(copy, {"prepare": {"size": 64}})
     run(["dvc", "repro", "--single-item", "prepare"], copy)
     assert json.loads((copy / "data/prepared/dataset.json").read_text())["size"] == 64

@@ -677,7 +677,7 @@ def test_release(show):
 
 
 def test_pull_brings_what_git_names(tmp_path):
-    "A set under DVC, whose name git would quote, pushed, cloned and pulled as train.yml does; then a store that lost it."
+    "A set under DVC whose name git would quote: pushed, cloned, pulled as train.yml does; then a store that lost it."
     mine, yours, store, pull = tmp_path / "mine", tmp_path / "yours", tmp_path / "store", ROOT / ".ci/pull"
     where = {"XRAYPNEU_REMOTE_URL": str(store), "XRAYPNEU_REMOTE_PASSWORD": ""}
     mine.mkdir()

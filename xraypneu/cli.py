@@ -229,8 +229,8 @@ def _remote(args, out):
     )
     found = probe(configured.name, most=None if args.deep else 1000, deep=args.deep)
     out.write(
-        f"remote {configured.name}: {_shown(configured.url)} ({configured.kind}), in .dvc/config.local, which git does not take\n{found.message}\n"
-        + (f"    {found.mend}\n" if found.mend else "")
+        f"remote {configured.name}: {_shown(configured.url)} ({configured.kind}), in .dvc/config.local, "
+        f"which git does not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else "")
     )
     return 0  # it is configured; `xraypneu doctor` judges whether it works
 

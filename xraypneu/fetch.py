@@ -655,7 +655,8 @@ def _why(e: BaseException, timeout: float) -> str:
         ("getaddrinfo", "the name of the host can't be resolved"),
         (
             "SSL",
-            "its certificate can't be verified; where a proxy or host has one of your own, REQUESTS_CA_BUNDLE names the file",
+            "its certificate can't be verified; where a proxy or host has one of your own, "
+            "REQUESTS_CA_BUNDLE names the file",
         ),
         ("ProxyError", "the proxy doesn't work"),
         ("refused", "connection refused"),

@@ -655,7 +655,7 @@ class SessionManager(_Turns):
         return address
 
     def _enter(self, address):
-        "What the server will know of a new session; a pace is kept until it is whole again, or reopening would reset it."
+        "What the server knows of a new session; a pace is kept until it is whole again, or reopening would reset it."
         for pace in self.paces.values():
             pace.refill()
         kept = {s.address for s in self.sessions.values()}

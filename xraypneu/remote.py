@@ -909,7 +909,8 @@ def _mend(code, remote, given_name):
     ask = f"{command} --user {'ACCESS_KEY' if remote.kind == 'S3' else 'USER'}"
     return {
         "unreachable": f"{command} ADDRESS   # if {_shown(remote.url)} is wrong; else see to the host and the network",
-        "no_credentials": f"{ask}   # asks for the password; in CI set XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD",
+        "no_credentials": f"{ask}   # asks for the password; in CI set XRAYPNEU_REMOTE_USER and "
+        "XRAYPNEU_REMOTE_PASSWORD",
         "wrong_credentials": f"{ask}   # asks for the password",
         "expired_credentials": f"{ask}   # with a new token from the host",
         "forbidden": f"{ask}   # of one who may, or have the host's owner let {remote.user or 'this user'} in",
