@@ -119,9 +119,9 @@ def test_a_busy_session_ends(tmp_path):
     with Server(tmp_path, PYTHONPATH=path, XRAYPNEU_HANG="1", XRAYPNEU_TOKEN=load.TOKEN, XRAYPNEU_BUSY_S="3") as s:
         began = time.monotonic()
         with pytest.raises((TimeoutError, load.Refused)):
-            asyncio.run(asyncio.wait_for(hang(), 20))
+            asyncio.run(asyncio.wait_for(hang(), 90))  # a film's answer comes after 600 s
         while s.kernels():
-            assert time.monotonic() - began < 40
+            assert time.monotonic() - began < 120
             time.sleep(0.2)
         assert "one request has occupied it" in s.log.read_text()
 
