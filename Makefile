@@ -72,7 +72,7 @@ types: $(READY) ## mypy, strict, on the modules that pyproject.toml lists
 	mypy
 
 export: $(READY) ## format and clean the notebooks, export the package, render README.md
-	ruff format --quiet $(FORMATTED)
+	ruff format --quiet nbs
 	nbdev_clean
 	nbdev_export
 	jupyter nbconvert --log-level ERROR --execute --no-input --to markdown --TemplateExporter.exclude_raw=True --output-dir . --output README nbs/index.ipynb
