@@ -509,8 +509,15 @@ class Sender(Spool):
         self._told = True
 
 # %% ../nbs/api/15_tracking.ipynb #c025-v
-class _Values(Sender):
-    "Records the metrics, parameters and tags of a run."
+def _of_epoch(row):
+    "Content of the entry for a row of the history."
+    step = int(row["epoch"])
+    values = as_numbers({k: v for k, v in row.items() if k != "epoch"})
+    return {"values": values, "step": step, "epoch": step}
+
+# %% ../nbs/api/15_tracking.ipynb #c025
+class Run(Sender):
+    "A training in MLflow; does nothing when tracking is off. A failing store raises nothing: entries wait."
 
     seen = frozenset()  # epochs that the store has and the journal lacks
     again = False  # measures a model that may have been measured before
@@ -518,9 +525,7 @@ class _Values(Sender):
     def epoch(self, row: dict):
         "Record one row of the history; its `epoch` is the step. A recorded epoch is not recorded again."
         if self and row["epoch"] not in self.seen | {e.get("epoch") for e in self.journal.entries}:
-            step = int(row["epoch"])
-            values = as_numbers({k: v for k, v in row.items() if k != "epoch"})
-            self.add("metrics", values=values, step=step, epoch=step)
+            self.add("metrics", **_of_epoch(row))
 
     def metrics(self, values: dict, prefix: str = ""):
         "Record numbers; what is not a finite number is left out."
@@ -536,10 +541,6 @@ class _Values(Sender):
         "Set tags."
         if self and values:
             self.add("tags", values=as_texts(values))
-
-# %% ../nbs/api/15_tracking.ipynb #c025
-class Run(_Values):
-    "A training in MLflow; does nothing when tracking is off. A failing store raises nothing: entries wait."
 
     def artifacts(self, *paths, to: str | None = None):
         "Store files or folders."
