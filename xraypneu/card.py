@@ -60,37 +60,32 @@ def _table(head, rows):
     )
 
 # %% ../nbs/api/14_card.ipynb #c007
+def _figure_row(k, m, several):
+    "Row of one metric, with mean and standard deviation where there are several trainings."
+
+    def text(value):
+        return _number(value, METRICS[k].percent)
+
+    row = [
+        METRICS[k].label,
+        f"**{text(m['test'][k])}**",
+        f"{text(m['test_low'].get(k))} to {text(m['test_high'].get(k))}",
+    ]
+    if several:
+        spread = m["seeds"].get(k)
+        row += ["", ""] if spread is None else [text(spread.get("mean")), text(spread.get("sd"))]
+    return [*row, text(m.get("validation", {}).get(k)), text(m.get("shifted", {}).get(k))]
+
+# %% ../nbs/api/14_card.ipynb #c007-f
 def _figures(m):
     "Test metrics with intervals; with several trainings also their mean and standard deviation."
-    seeds, several = m.get("seeds", {}), m.get("seeds", {}).get("trainings", 1) > 1
+    several = m.get("seeds", {}).get("trainings", 1) > 1
     head = (
         ["figure", "this model", "95 % interval, by patient"]
         + (["mean of the trainings", "standard deviation"] if several else [])
         + ["validation", "shifted validation"]
     )
-    rows = []
-    for k in CARD:
-        if k not in m["test"]:
-            continue
-        n = lambda v, percent=METRICS[k].percent: _number(v, percent)
-        more = (
-            [n(seeds.get(k, {}).get("mean")), n(seeds.get(k, {}).get("sd"))]
-            if several and k in seeds
-            else ["", ""]
-            if several
-            else []
-        )
-        rows.append(
-            [
-                METRICS[k].label,
-                f"**{n(m['test'][k])}**",
-                f"{n(m['test_low'].get(k))} to {n(m['test_high'].get(k))}",
-                *more,
-                n(m.get("validation", {}).get(k)),
-                n(m.get("shifted", {}).get(k)),
-            ]
-        )
-    return _table(head, rows)
+    return _table(head, [_figure_row(k, m, several) for k in CARD if k in m["test"]])
 
 # %% ../nbs/api/14_card.ipynb #c007-1
 def _fixed(m):
@@ -228,35 +223,8 @@ def _data(info, m):
         "the prepare report."
     )
 
-# %% ../nbs/api/14_card.ipynb #c008
-def card_text(
-    info: dict,  # content of bundle.json
-    m: dict,  # content of metrics.json
-    bundle_hash: str,  # SHA-256
-) -> str:  # Markdown
-    "Write the text of the card. Raises `KeyError` where a required entry is missing."
-    reference = ""
-    if m["data"].get("official_test"):
-        reference = (
-            "\n\nOn the same 624 images the project that this one replaces reports accuracy 89.4 %, recall 93.3 %, "
-            "precision 91.4 %. The test split was looked at before, by trials and earlier models; "
-            "`results/test_looks.md` in the repository counts the looks. No epoch, seed, calibration or threshold of "
-            "this model was chosen on it, nor any ingredient that its recipe adds to the one before; that one goes "
-            "back to a trial with test results in view."
-        )
-    conformal = m.get("conformal", {})
-    unsure = (
-        f"\n\nClass-conditional conformal sets with {_number(conformal['asked'], True)} asked for cover "
-        f"{_number(conformal['coverage_normal'], True)} of the NORMAL and "
-        f"{_number(conformal['coverage_pneumonia'], True)} "
-        f"of the PNEUMONIA test images; the model decides on {_number(conformal['decided'], True)}, of which "
-        f"{_number(conformal['accuracy_decided'], True)} are right, and is UNSURE about the rest."
-        if conformal
-        else ""
-    )
-    line = m.get("calibration", {})
-    versions = ", ".join(f"{k} {v}" for k, v in info["versions"].items())
-    return f"""# Model card: NORMAL or PNEUMONIA on chest radiographs
+# %% ../nbs/api/14_card.ipynb #c008-p
+_PURPOSE = """# Model card: NORMAL or PNEUMONIA on chest radiographs
 
 **Not a medical device.** Written from the figures of a run by xraypneu; don't edit.
 
@@ -268,7 +236,84 @@ of PNEUMONIA, a label at the operating point, a verdict that may also be UNSURE 
 where the logit comes from.
 
 **Not for** diagnosis, triage or any decision about a patient; adults; lateral films; images of anything else; \
-places, machines and ages other than those below.
+places, machines and ages other than those below."""
+
+# %% ../nbs/api/14_card.ipynb #c008-r
+def _reference(m):
+    "What the earlier project reports, and how often the test split was looked at; empty for other data."
+    if not m["data"].get("official_test"):
+        return ""
+    return (
+        "\n\nOn the same 624 images the project that this one replaces reports accuracy 89.4 %, recall 93.3 %, "
+        "precision 91.4 %. The test split was looked at before, by trials and earlier models; "
+        "`results/test_looks.md` in the repository counts the looks. No epoch, seed, calibration or threshold of "
+        "this model was chosen on it, nor any ingredient that its recipe adds to the one before; that one goes "
+        "back to a trial with test results in view."
+    )
+
+
+def _abstention(m):
+    "Coverage of the conformal sets; empty if it was not measured."
+    conformal = m.get("conformal", {})
+    if not conformal:
+        return ""
+    return (
+        f"\n\nClass-conditional conformal sets with {_number(conformal['asked'], True)} asked for cover "
+        f"{_number(conformal['coverage_normal'], True)} of the NORMAL and "
+        f"{_number(conformal['coverage_pneumonia'], True)} "
+        f"of the PNEUMONIA test images; the model decides on {_number(conformal['decided'], True)}, of which "
+        f"{_number(conformal['accuracy_decided'], True)} are right, and is UNSURE about the rest."
+    )
+
+# %% ../nbs/api/14_card.ipynb #c008-m
+def _measured(m):
+    "Test metrics, and what else was measured on the test split."
+    line = m.get("calibration", {})
+    return f"""{m["data"]["test_images"]:,} test images of {m["data"]["test_patients"]:,} patients.
+
+{_figures(m)}
+
+{_fixed(m)}
+
+Calibration slope {_number(line.get("slope"))} and intercept {_number(line.get("intercept"))}, classes weighing the \
+same (1 and 0 are perfect). A forest that sees only the files' size and kind reaches ROC AUC \
+{_number(m.get("metadata_baseline", {}).get("roc_auc"))}.{_abstention(m)}{_reference(m)}
+
+{_parts(m)}
+
+Intervals of parts are in the evaluate report.
+
+{_robustness(m)}
+
+{_rejection(m)}"""
+
+# %% ../nbs/api/14_card.ipynb #c008-l
+def _limits(info):
+    "What must not be concluded."
+    return f"""{ELSEWHERE if not info["data"]["synthetic"] else "It has seen synthetic images only."}
+
+- A probability is meant for classes equally common, and is calibrated on images that were shifted by a fixed \
+transformation, a guess at other places.
+- Patients are known by file name; a wrong key makes intervals too narrow.
+- The activation map shows where the logit comes from, not why, and is no segmentation."""
+
+
+def _versions(info, bundle_hash):
+    "Hashes of bundle and data, commit, versions of the libraries, licence."
+    versions = ", ".join(f"{k} {v}" for k, v in info["versions"].items())
+    return (
+        f"Bundle `{bundle_hash}`, data `{info['data']['data_hash']}`, commit `{info.get('git_commit') or 'unknown'}`; "
+        f"{versions}. Licence: {info['licence']}."
+    )
+
+# %% ../nbs/api/14_card.ipynb #c008
+def card_text(
+    info: dict,  # content of bundle.json
+    m: dict,  # content of metrics.json
+    bundle_hash: str,  # SHA-256
+) -> str:  # Markdown
+    "Write the text of the card. Raises `KeyError` where a required entry is missing."
+    return f"""{_PURPOSE}
 
 ## What it learned from
 
@@ -280,23 +325,7 @@ places, machines and ages other than those below.
 
 ## What it was measured to do
 
-{m["data"]["test_images"]:,} test images of {m["data"]["test_patients"]:,} patients.
-
-{_figures(m)}
-
-{_fixed(m)}
-
-Calibration slope {_number(line.get("slope"))} and intercept {_number(line.get("intercept"))}, classes weighing the \
-same (1 and 0 are perfect). A forest that sees only the files' size and kind reaches ROC AUC \
-{_number(m.get("metadata_baseline", {}).get("roc_auc"))}.{unsure}{reference}
-
-{_parts(m)}
-
-Intervals of parts are in the evaluate report.
-
-{_robustness(m)}
-
-{_rejection(m)}
+{_measured(m)}
 
 ## Where it looks
 
@@ -304,17 +333,11 @@ Intervals of parts are in the evaluate report.
 
 ## Limits
 
-{ELSEWHERE if not info["data"]["synthetic"] else "It has seen synthetic images only."}
-
-- A probability is meant for classes equally common, and is calibrated on images that were shifted by a fixed \
-transformation, a guess at other places.
-- Patients are known by file name; a wrong key makes intervals too narrow.
-- The activation map shows where the logit comes from, not why, and is no segmentation.
+{_limits(info)}
 
 ## Versions
 
-Bundle `{bundle_hash}`, data `{info["data"]["data_hash"]}`, commit `{info.get("git_commit") or "unknown"}`; \
-{versions}. Licence: {info["licence"]}.
+{_versions(info, bundle_hash)}
 """
 
 # %% ../nbs/api/14_card.ipynb #c009

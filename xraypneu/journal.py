@@ -34,22 +34,12 @@ class Entries:
         lines = self.file.read_bytes().split(b"\n")[:-1] if self.file.is_file() else []
         for i, text in enumerate(lines, 1):
             try:
-                self._take(json.loads(text))
+                _take(self, json.loads(text))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise JournalError(
                     f"line {i} of {self.file} is damaged, so that what waits there can't be sent. "
                     f"Correct the line, or give the run up by deleting {self.folder}"
                 ) from None
-
-    def _take(self, line):
-        "Take one line over: an entry, an answer or a refusal."
-        if "sent" in line:
-            self.answers[line["sent"]] = line["answer"]
-            self.refusals.pop(line["sent"], None)
-        elif "refused" in line:
-            self.refusals[line["refused"]] = line["why"]
-        else:
-            self.entries.append(line | {"n": line["n"], "kind": line["kind"]})
 
     def waiting(self, refused: bool = False) -> list:  # of entries, in order
         "Entries that were not sent yet; with `refused` also those that the store refused."
@@ -70,6 +60,17 @@ class Entries:
                 os.close(self._lock)
 
 # %% ../nbs/api/14a_journal.ipynb #c005-2
+def _take(log, line):
+    "Take one line over into the entries, answers or refusals of a log."
+    if "sent" in line:
+        log.answers[line["sent"]] = line["answer"]
+        log.refusals.pop(line["sent"], None)
+    elif "refused" in line:
+        log.refusals[line["refused"]] = line["why"]
+    else:
+        log.entries.append(line | {"n": line["n"], "kind": line["kind"]})
+
+
 def _lock(path):
     "Open and lock a file; another process may have deleted it meanwhile, then the new one is locked."
     path.parent.mkdir(parents=True, exist_ok=True)

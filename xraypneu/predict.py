@@ -82,12 +82,76 @@ def _png(image) -> str:
     image.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
-# %% ../nbs/api/16_predict.ipynb #c008
+# %% ../nbs/api/16_predict.ipynb #c008-a
 MAP_RANGE = 10.0  # logits at which the colours of the map end, above and below 0
 
 
+def _third(i, n, words):
+    "The word for the third of `n` cells that cell `i` lies in."
+    return words[min(2, 3 * int(i) // n)]
+
+
+def _band(values, size, top, rows):
+    "Some rows of the image of a map: all at once would take gigabytes for a large one."
+    values = Image.fromarray(np.asarray(values, np.float32))
+    box = (0, top * values.height / size[1], values.width, (top + rows) * values.height / size[1])
+    values = np.asarray(values.resize((size[0], rows), Image.Resampling.BILINEAR, box))
+    return Image.fromarray(cividis(values / (2 * MAP_RANGE) + 0.5))
+
+# %% ../nbs/api/16_predict.ipynb #c008-p
+class _Pictures:
+    "The pictures of a prediction: its map, alone and over the pixels."
+
+    def overlay(
+        self,
+        opacity: float = 0.5,  # of the map, 0 to 1
+        pixels: np.ndarray | None = None,  # (H, W) uint8; None: those of the prediction
+    ) -> Image.Image:  # RGB, the size of the pixels
+        "The image under its map: blue supports NORMAL, yellow PNEUMONIA. Raises `ValueError` without pixels."
+        pixels = self.pixels if pixels is None else pixels
+        if pixels is None:
+            raise ValueError(f"{self.name}: the pixels were not kept. Pass them, or predict with keep_pixels=True")
+        if not 0 <= opacity <= 1:
+            raise ValueError(f"opacity is {opacity}: give a number from 0 to 1")
+        out, rows = Image.new("RGB", pixels.shape[::-1]), max(1, _BAND // pixels.shape[1])
+        for top in range(0, len(pixels), rows):
+            band = Image.fromarray(pixels[top : top + rows]).convert("RGB")
+            out.paste(Image.blend(band, _band(self.map, out.size, top, band.height), opacity), (0, top))
+        return out
+
+    def map_image(
+        self,
+        size: tuple,  # width and height, pixels
+    ) -> Image.Image:  # RGB
+        "The map alone, in cividis from -10 to 10 logits, bilinear between its cells."
+        out, rows = Image.new("RGB", size), max(1, _BAND // max(1, size[0]))
+        for top in range(0, size[1], rows):
+            out.paste(_band(self.map, size, top, min(rows, size[1] - top)), (0, top))
+        return out
+
+# %% ../nbs/api/16_predict.ipynb #c008-h
+def _img(image, alt):
+    "An image of 224 x 224 pixels as an HTML element."
+    return f'<img alt="{html.escape(alt)}" width="224" height="224" src="{_png(image)}">'
+
+
+def _as_html(p):
+    "A prediction as HTML, with its pictures if the pixels were kept."
+    pictures = ""
+    if p.pixels is not None:
+        small = to_square(p.pixels, 224)
+        film = _img(Image.fromarray(small), p.name)
+        pictures = film + " " + _img(p.overlay(pixels=small), f"activation map, {p.where}")
+    reasons = "".join(f"<li>{html.escape(r)}</li>" for r in p.reasons)
+    return (
+        f"<div><p><b>{html.escape(p.verdict)}</b>: {html.escape(p.name)}<br>calibrated probability of PNEUMONIA "
+        f"{p.probability:.3f}, operating point {p.threshold:.3f}; map {p.where}</p>"
+        f"{pictures}<ul>{reasons}</ul><p><small>Not a medical device. Bundle {p.bundle[:12]}.</small></p></div>"
+    )
+
+# %% ../nbs/api/16_predict.ipynb #c008
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class Prediction(_Pictures):
     "The model's answer to one radiograph. Not a diagnosis."
 
     name: str  # of the file, or the type of the image
@@ -114,62 +178,13 @@ class Prediction:
         "Where the map supports PNEUMONIA most, in words. Left is the left of the image."
         h, w = self.map.shape
         y, x = np.unravel_index(int(self.map.argmax()), self.map.shape)
-        third = lambda i, n, words: words[min(2, 3 * int(i) // n)]
-        place = [v for v in (third(y, h, ("upper", "", "lower")), third(x, w, ("left", "", "right"))) if v]
+        words = _third(y, h, ("upper", "", "lower")), _third(x, w, ("left", "", "right"))
+        place = [v for v in words if v]
         return f"strongest {' '.join(place)}" if place else "strongest in the middle"
-
-    def overlay(
-        self,
-        opacity: float = 0.5,  # of the map, 0 to 1
-        pixels: np.ndarray | None = None,  # (H, W) uint8; None: those of the prediction
-    ) -> Image.Image:  # RGB, the size of the pixels
-        "The image under its map: blue supports NORMAL, yellow PNEUMONIA. Raises `ValueError` without pixels."
-        pixels = self.pixels if pixels is None else pixels
-        if pixels is None:
-            raise ValueError(f"{self.name}: the pixels were not kept. Pass them, or predict with keep_pixels=True")
-        if not 0 <= opacity <= 1:
-            raise ValueError(f"opacity is {opacity}: give a number from 0 to 1")
-        out, rows = Image.new("RGB", pixels.shape[::-1]), max(1, _BAND // pixels.shape[1])
-        for top in range(0, len(pixels), rows):
-            band = Image.fromarray(pixels[top : top + rows]).convert("RGB")
-            out.paste(Image.blend(band, self._band(out.size, top, band.height), opacity), (0, top))
-        return out
-
-    def map_image(
-        self,
-        size: tuple,  # width and height, pixels
-    ) -> Image.Image:  # RGB
-        "The map alone, in cividis from -10 to 10 logits, bilinear between its cells."
-        out, rows = Image.new("RGB", size), max(1, _BAND // max(1, size[0]))
-        for top in range(0, size[1], rows):
-            out.paste(self._band(size, top, min(rows, size[1] - top)), (0, top))
-        return out
-
-    def _band(self, size, top, rows):
-        "Some rows of the map's image: all at once would take gigabytes for a large one."
-        values = Image.fromarray(np.asarray(self.map, np.float32))
-        box = (0, top * values.height / size[1], values.width, (top + rows) * values.height / size[1])
-        values = np.asarray(values.resize((size[0], rows), Image.Resampling.BILINEAR, box))
-        return Image.fromarray(cividis(values / (2 * MAP_RANGE) + 0.5))
 
     def _repr_html_(self) -> str:
         "HTML for a notebook."
-        esc = html.escape
-        pictures = ""
-        if self.pixels is not None:
-            small = to_square(self.pixels, 224)
-            show = lambda image, alt: f'<img alt="{esc(alt)}" width="224" height="224" src="{_png(image)}">'
-            pictures = (
-                show(Image.fromarray(small), self.name)
-                + " "
-                + show(self.overlay(pixels=small), f"activation map, {self.where}")
-            )
-        reasons = "".join(f"<li>{esc(r)}</li>" for r in self.reasons)
-        return (
-            f"<div><p><b>{esc(self.verdict)}</b>: {esc(self.name)}<br>calibrated probability of PNEUMONIA "
-            f"{self.probability:.3f}, operating point {self.threshold:.3f}; map {self.where}</p>"
-            f"{pictures}<ul>{reasons}</ul><p><small>Not a medical device. Bundle {self.bundle[:12]}.</small></p></div>"
-        )
+        return _as_html(self)
 
 # %% ../nbs/api/16_predict.ipynb #c010
 def _bundle_of(source, precision):
@@ -192,8 +207,128 @@ def _name_of(image) -> str:
     "Name of the file, or type of the image."
     return Path(image).name if isinstance(image, (str, Path)) else type(image).__name__
 
+# %% ../nbs/api/16_predict.ipynb #c010-r
+def _against(d) -> list:  # of texts
+    "Why a decoded image is no radiograph."
+    against = []
+    if d.square.std() < LEAST_CONTRAST:
+        against.append("the picture is empty: it has next to no contrast")
+    if max(d.width / d.height, d.height / d.width) > WIDEST:
+        against.append(f"a shape of {d.width} x {d.height} pixels is no radiograph's")
+    if d.colour > MOST_COLOUR:
+        against.append("the picture is coloured")
+    return against
+
+
+def _doubts(bundle, p, strange, verdict) -> list:  # of texts
+    "Why the verdict is not the label, from features and probability."
+    doubts = []
+    if strange >= 1:
+        doubts.append(f"its features are unlike those of the training images: {strange:.1f}, where 1 is the limit")
+    if verdict == UNSURE:
+        limits = bundle.own["conformal"]
+        doubts.append(
+            f"at {limits['coverage']:.0%} coverage "
+            f"{'both answers are' if limits['low'] <= p <= limits['high'] else 'not just the label is'} "
+            f"possible: the probability {p:.3f} "
+            f"lies too near the operating point {bundle.threshold:.3f}"
+        )
+    return doubts
+
+# %% ../nbs/api/16_predict.ipynb #c010-s
+class _Scorer:
+    "Decodes images and scores them with a bundle."
+
+    bundle: Bundle
+
+    def _read(self, image, name=None, keep_pixels=True):
+        "Decode and resize; return pixels, square, reasons against a radiograph, notes on the file."
+        d = decode(image, self.bundle.size, name, with_colour=True, keep_pixels=keep_pixels)
+        return d.pixels, d.square, _against(d), d.notes
+
+    def _score(self, names, read, keep_pixels):
+        "Yield the predictions of a decoded batch."
+        b = self.bundle
+        out = b.outputs(np.stack([square for _, square, *_ in read]))
+        p = b.probability(out["logit"])
+        found, strange = verdicts(b, p, out["features"])
+        for i, (name, (pixels, _, against, notes)) in enumerate(zip(names, read, strict=True)):
+            verdict = STRANGE if against else found[i]
+            yield Prediction(
+                name,
+                float(p[i]),
+                b.info["classes"][int(p[i] >= b.threshold)],
+                verdict,
+                (*against, *_doubts(b, p[i], strange[i], verdict), *notes),
+                b.threshold,
+                float(strange[i]),
+                out["map"][i],
+                b.hash,
+                pixels if keep_pixels else None,
+            )
+
+# %% ../nbs/api/16_predict.ipynb #c010-b
+def _check_batch(images, batch_size, workers, errors):
+    "Raise `ValueError` for arguments of `predict_batch` that make no sense."
+    if errors not in ("raise", "return"):
+        raise ValueError(f"errors is {errors!r}: give 'raise' or 'return'")
+    if batch_size < 1 or workers < 1:
+        raise ValueError(f"batch_size is {batch_size} and workers {workers}: give at least 1")
+    if is_untrusted(images):
+        raise ValueError(f"images is one {type(images).__name__}: give a list, or call predict")
+
+
+def _batches_ahead(images, submit, size, most):
+    "Yield lists of at most `size` results of `submit`, one per image; up to `most` images are taken in advance."
+    waiting = deque()
+
+    def fill():
+        for image in images:
+            waiting.append(submit(image))
+            if len(waiting) >= most:
+                return
+
+    fill()
+    while waiting:
+        taken = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+        fill()
+        yield taken
+
+# %% ../nbs/api/16_predict.ipynb #c010-d
+def _decoded(taken, errors):
+    "Per image None or its `ImageError`; names and decoded images of those without. Raises `ImageError`."
+    results, names, read = [], [], []
+    for name, future in taken:
+        try:
+            read.append(future.result())
+            names.append(name)
+            results.append(None)
+        except ImageError as e:
+            if errors == "raise":
+                raise
+            results.append(e)
+    return results, names, read
+
+
+def _stream(scorer, images, batch_size, workers, errors, keep_pixels):
+    "Yield the predictions of `predict_batch`, in order."
+    _check_batch(images, batch_size, workers, errors)
+    images, pool = iter(images), ThreadPoolExecutor(workers)
+
+    def submit(image):
+        return _name_of(image), pool.submit(scorer._read, image, None, keep_pixels)
+
+    try:
+        for taken in _batches_ahead(images, submit, batch_size, 2 * batch_size + workers):
+            results, names, read = _decoded(taken, errors)
+            scored = scorer._score(names, read, keep_pixels) if read else iter(())
+            for r in results:
+                yield next(scored) if r is None else r
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
 # %% ../nbs/api/16_predict.ipynb #c010-1
-class Predictor:
+class Predictor(_Scorer):
     "Score radiographs with a trained bundle; thread-safe. Raises `BundleError`."
 
     def __init__(
@@ -203,52 +338,6 @@ class Predictor:
         precision: str = "fp32",  # or int8: about twice as fast, with its own operating point
     ):
         self.bundle = _bundle_of(bundle, precision)
-
-    def _read(self, image, name=None, keep_pixels=True):
-        "Decode and resize; return pixels, square, reasons against a radiograph, notes on the file."
-        d, against = decode(image, self.bundle.size, name, with_colour=True, keep_pixels=keep_pixels), []
-        if d.square.std() < LEAST_CONTRAST:
-            against.append("the picture is empty: it has next to no contrast")
-        if max(d.width / d.height, d.height / d.width) > WIDEST:
-            against.append(f"a shape of {d.width} x {d.height} pixels is no radiograph's")
-        if d.colour > MOST_COLOUR:
-            against.append("the picture is coloured")
-        return d.pixels, d.square, against, d.notes
-
-    def _score(self, names, read, keep_pixels):
-        "Yield the predictions of a decoded batch."
-        b = self.bundle
-        out = b.outputs(np.stack([square for _, square, *_ in read]))
-        p = b.probability(out["logit"])
-        found, strange = verdicts(b, p, out["features"])
-        for i, (name, (pixels, _, against, notes)) in enumerate(zip(names, read, strict=True)):
-            verdict, reasons = found[i], list(against)
-            if against:
-                verdict = STRANGE
-            if strange[i] >= 1:
-                reasons.append(
-                    f"its features are unlike those of the training images: {strange[i]:.1f}, where 1 is the limit"
-                )
-            if verdict == UNSURE:
-                limits = b.own["conformal"]
-                reasons.append(
-                    f"at {limits['coverage']:.0%} coverage "
-                    f"{'both answers are' if limits['low'] <= p[i] <= limits['high'] else 'not just the label is'} "
-                    f"possible: the probability {p[i]:.3f} "
-                    f"lies too near the operating point {b.threshold:.3f}"
-                )
-            yield Prediction(
-                name,
-                float(p[i]),
-                b.info["classes"][int(p[i] >= b.threshold)],
-                verdict,
-                (*reasons, *notes),
-                b.threshold,
-                float(strange[i]),
-                out["map"][i],
-                b.hash,
-                pixels if keep_pixels else None,
-            )
 
     def predict(
         self,
@@ -270,37 +359,4 @@ class Predictor:
         keep_pixels: bool = False,  # keep the decoded pixels: up to 64 MB for each of about 2 * batch_size images
     ) -> Iterator[Prediction]:  # in order
         "Predict a stream; images are decoded a few batches ahead. Raises `ImageError`, `ValueError`."
-        if errors not in ("raise", "return"):
-            raise ValueError(f"errors is {errors!r}: give 'raise' or 'return'")
-        if batch_size < 1 or workers < 1:
-            raise ValueError(f"batch_size is {batch_size} and workers {workers}: give at least 1")
-        if is_untrusted(images):
-            raise ValueError(f"images is one {type(images).__name__}: give a list, or call predict")
-        images, waiting, pool = iter(images), deque(), ThreadPoolExecutor(workers)
-
-        def fill():
-            for image in images:
-                waiting.append((_name_of(image), pool.submit(self._read, image, None, keep_pixels)))
-                if len(waiting) >= 2 * batch_size + workers:
-                    return
-
-        try:
-            fill()
-            while waiting:
-                taken = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                fill()
-                results, names, read = [], [], []
-                for name, future in taken:
-                    try:
-                        read.append(future.result())
-                        names.append(name)
-                        results.append(None)
-                    except ImageError as e:
-                        if errors == "raise":
-                            raise
-                        results.append(e)
-                scored = self._score(names, read, keep_pixels) if read else iter(())
-                for r in results:
-                    yield next(scored) if r is None else r
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        return _stream(self, images, batch_size, workers, errors, keep_pixels)

@@ -102,17 +102,9 @@ def compare(
         rows.append((k, was, is_now, bool(same)))
     return rows
 
-# %% ../nbs/api/19_publish.ipynb #c007-2
-def verify(
-    data,  # folder of radiographs with the official test split
-    bundle=None,  # folder; None: the bundle that comes with the package
-    root=None,  # of the project whose params.yaml says how to read the folder; None: around the working folder
-    report=print,  # called with each line of text
-) -> bool:  # are all metrics as published?
-    "Score a bundle on the test split of `data` and compare with its published metrics. Raises `DataError`."
-    bundle = load_bundle(bundle)
-    published = json.loads((bundle.folder / "metrics.json").read_text())
-    params = stage_params(project_root() if root is None else root, "prepare")
+# %% ../nbs/api/19_publish.ipynb #c007-2a
+def _test_metrics(data, bundle, params):
+    "Metrics of a bundle on the test split of a folder, the number of test images, and the hash of the data."
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(
             data,
@@ -127,12 +119,26 @@ def verify(
         )
         images, y, _ = prepared.arrays("test")
         seen = metrics.figures(y, bundle.probability(bundle.logits(images)), bundle.threshold)
-    if prepared.info["data_hash"] != published["data"]["hash"]:
+    return seen, len(y), prepared.info["data_hash"]
+
+# %% ../nbs/api/19_publish.ipynb #c007-2
+def verify(
+    data,  # folder of radiographs with the official test split
+    bundle=None,  # folder; None: the bundle that comes with the package
+    root=None,  # of the project whose params.yaml says how to read the folder; None: around the working folder
+    report=print,  # called with each line of text
+) -> bool:  # are all metrics as published?
+    "Score a bundle on the test split of `data` and compare with its published metrics. Raises `DataError`."
+    bundle = load_bundle(bundle)
+    published = json.loads((bundle.folder / "metrics.json").read_text())
+    params = stage_params(project_root() if root is None else root, "prepare")
+    seen, images, data_hash = _test_metrics(data, bundle, params)
+    if data_hash != published["data"]["hash"]:
         report(
             f"These are not the images that the figures were published for: data hash "
-            f"{prepared.info['data_hash'][:12]}, published {published['data']['hash'][:12]}. Compared all the same:"
+            f"{data_hash[:12]}, published {published['data']['hash'][:12]}. Compared all the same:"
         )
-    rows = compare(seen, published["test"], len(y))
+    rows = compare(seen, published["test"], images)
     for k, was, now, same in rows:
         report(
             f"  {k:20} published {was!s:10} now {'nothing' if now is None else round(now, 6)!s:10} "
@@ -140,7 +146,7 @@ def verify(
         )
     good = all(same for *_, same in rows)
     report(
-        f"bundle {bundle.hash[:12]}, {len(y)} test images: "
+        f"bundle {bundle.hash[:12]}, {images} test images: "
         + (f"every figure is as published, to {CLOSE}" if good else "NOT as published")
     )
     return good

@@ -32,25 +32,14 @@ SIGNIFICANT = 0.05  # p of McNemar's test below which more errors count as worse
 class PromotionError(RuntimeError):
     "No decision: champion unchanged. The message says what to do."
 
-# %% ../nbs/api/22_registry.ipynb #c005-1
-def gate(
-    candidate: pd.DataFrame,  # columns path, label, patient, probability (0 to 1), threshold
-    champion: pd.DataFrame | None,  # the same for the champion, rows in any order; None: no champion yet
-    floor: dict,  # metric to its least value
-    margin: float,  # by which the AUC may be less
-    synthetic: tuple = (False, False),  # were candidate and champion measured on synthetic images?
-    n: int = 2000,  # bootstrap resamples
-) -> dict:  # decision (promoted or refused), reasons, figures (metric to value)
-    "Decide whether the candidate may become champion. Raises `PromotionError` unless both have the same images."
-    y = (candidate.label == "PNEUMONIA").to_numpy().astype(int)
-    threshold = float(candidate.threshold.iloc[0])
-    own = metrics.figures(y, candidate.probability, threshold)
-    figures = {k: own[k] for k in ("roc_auc", "accuracy", "sensitivity", "specificity", "brier")}
-    against = [f"{k} is {own[k]:.4f}, the floor is {v:g}" for k, v in floor.items() if not own[k] >= v]
-    if champion is None:
-        return _decision(against, ["there is no champion yet, and it passes the floor"], figures)
-    if synthetic[0] and not synthetic[1]:
-        return _decision([*against, "it was measured on synthetic images, the champion on radiographs"], [], figures)
+# %% ../nbs/api/22_registry.ipynb #c005-1a
+def _is_ill(table):
+    "Labels as 0 and 1."
+    return (table.label == "PNEUMONIA").to_numpy().astype(int)
+
+
+def _paired(candidate, champion, n):
+    "Paired comparison on the same images. Raises `PromotionError` unless both have the same."
     both = candidate.merge(
         champion[["path", "label", "probability", "threshold"]],
         on=["path", "label"],
@@ -62,24 +51,31 @@ def gate(
             f"{len(both)} test images are common to {len(candidate)} of the candidate and {len(champion)} of "
             "the champion: only the same images can be compared"
         )
-    y = (both.label == "PNEUMONIA").to_numpy().astype(int)
-    pair = metrics.paired(
-        y,
+    return metrics.paired(
+        _is_ill(both),
         both.probability,
-        threshold,
+        float(candidate.threshold.iloc[0]),
         both.probability_champion,
         float(both.threshold_champion.iloc[0]),
         both.patient,
         n,
     )
-    figures |= {
-        "roc_auc_difference": pair["roc_auc"],
-        "roc_auc_difference_low": pair["roc_auc_low"],
-        "roc_auc_difference_high": pair["roc_auc_high"],
-        "won": pair["won"],
-        "lost": pair["lost"],
-        "mcnemar_p": pair["mcnemar_p"],
-    }
+
+# %% ../nbs/api/22_registry.ipynb #c005-1b
+_OWN = ("roc_auc", "accuracy", "sensitivity", "specificity", "brier")  # the candidate's metrics in a decision
+_PAIR = {
+    "roc_auc_difference": "roc_auc",
+    "roc_auc_difference_low": "roc_auc_low",
+    "roc_auc_difference_high": "roc_auc_high",
+    "won": "won",
+    "lost": "lost",
+    "mcnemar_p": "mcnemar_p",
+}  # those of the comparison, by their names in `metrics.paired`
+
+
+def _is_worse(pair, margin):
+    "What a paired comparison says against a candidate, and what it says otherwise: two lists of texts."
+    against = []
     interval = f"{pair['roc_auc']:+.4f} ({pair['roc_auc_low']:+.4f} to {pair['roc_auc_high']:+.4f})"
     if pair["roc_auc_low"] < -margin:
         against.append(f"its AUC may be worse by more than {margin:g}: difference {interval}")
@@ -89,7 +85,29 @@ def gate(
     )
     if pair["lost"] > pair["won"] and pair["mcnemar_p"] < SIGNIFICANT:
         against.append(f"it makes more errors: {errors}")
-    return _decision(against, [f"AUC less the champion's: {interval}", errors], figures)
+    return against, [f"AUC less the champion's: {interval}", errors]
+
+# %% ../nbs/api/22_registry.ipynb #c005-1
+def gate(
+    candidate: pd.DataFrame,  # columns path, label, patient, probability (0 to 1), threshold
+    champion: pd.DataFrame | None,  # the same for the champion, rows in any order; None: no champion yet
+    floor: dict,  # metric to its least value
+    margin: float,  # by which the AUC may be less
+    synthetic: tuple = (False, False),  # were candidate and champion measured on synthetic images?
+    n: int = 2000,  # bootstrap resamples
+) -> dict:  # decision (promoted or refused), reasons, figures (metric to value)
+    "Decide whether the candidate may become champion. Raises `PromotionError` unless both have the same images."
+    own = metrics.figures(_is_ill(candidate), candidate.probability, float(candidate.threshold.iloc[0]))
+    figures = {k: own[k] for k in _OWN}
+    against = [f"{k} is {own[k]:.4f}, the floor is {v:g}" for k, v in floor.items() if not own[k] >= v]
+    if champion is None:
+        return _decision(against, ["there is no champion yet, and it passes the floor"], figures)
+    if synthetic[0] and not synthetic[1]:
+        return _decision([*against, "it was measured on synthetic images, the champion on radiographs"], [], figures)
+    pair = _paired(candidate, champion, n)
+    figures |= {name: pair[k] for name, k in _PAIR.items()}
+    worse, otherwise = _is_worse(pair, margin)
+    return _decision(against + worse, otherwise, figures)
 
 # %% ../nbs/api/22_registry.ipynb #c005-2
 def _decision(against, otherwise, figures):
@@ -124,23 +142,28 @@ def _version(client, name, alias):
     return _or_none(client.get_model_version_by_alias, name, alias)
 
 # %% ../nbs/api/22_registry.ipynb #c009-1
+def _download(client, version, name, folder) -> Path:
+    "Download a file of the evaluation in the run of a version."
+    import mlflow
+
+    found = mlflow.artifacts.download_artifacts(
+        run_id=version.run_id,
+        artifact_path=f"evaluate/{name}",
+        dst_path=folder,
+        tracking_uri=client.tracking_uri,
+    )
+    return Path(found)
+
+
 def _measured(client, version):
     "Test predictions and metrics from the MLflow run of a version. Raises `PromotionError`."
-    import mlflow
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            get = lambda what: Path(
-                mlflow.artifacts.download_artifacts(
-                    run_id=version.run_id,
-                    artifact_path=f"evaluate/{what}",
-                    dst_path=folder,
-                    tracking_uri=client.tracking_uri,
-                )
-            )
-            found = json.loads(get("metrics.json").read_text())
-            predictions = pd.read_csv(get("predictions.csv"), dtype={"patient": str})
+            found = json.loads(_download(client, version, "metrics.json", folder).read_text())
+            file = _download(client, version, "predictions.csv", folder)
+            predictions = pd.read_csv(file, dtype={"patient": str})
         except (MlflowException, OSError):
             raise PromotionError(
                 f"version {version.version} of {version.name} has not been evaluated: "
@@ -237,7 +260,7 @@ def _settings(root):
         )
     return section["floor"], float(section["margin"])
 
-# %% ../nbs/api/22_registry.ipynb #c009-4
+# %% ../nbs/api/22_registry.ipynb #c009-5
 def _history(client, name):
     "Versions that were champion, oldest first."
     return json.loads(client.get_registered_model(name).tags.get(HISTORY, "[]"))

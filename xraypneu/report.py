@@ -173,10 +173,62 @@ def calibration_chart(
     )
     return chart + "\n\n" + _folded("The same in numbers", table)
 
+# %% ../nbs/api/23_report.ipynb #c011-a
+def _headline_row(k, m, before, several):
+    "Row of one metric, with the spread of the trainings and the difference to the base where there are any."
+    percent = METRICS[k].percent
+
+    def text(*at):
+        return _figure(_get(m, *at, k), percent)
+
+    row = [METRICS[k].label, f"**{text('test')}**", f"{text('test_low')} to {text('test_high')}"]
+    if several:
+        mean, sd = _get(m, "seeds", k, "mean"), _get(m, "seeds", k, "sd")
+        row.append(_figure(mean, percent) + (f" ± {_figure(sd, percent)}" if sd is not None else ""))
+    if before:
+        row.append(_change(_get(m, "test", k), _get(before, "test", k), percent))
+    return [*row, f"{100 * REFERENCE[k]:.2f} %" if k in REFERENCE else ""]
+
+
+def _data_hash(m):
+    "Hash of the data that metrics are of, or None."
+    return _hash(m["data"].get("hash")) if isinstance(m.get("data"), dict) else None
+
+# %% ../nbs/api/23_report.ipynb #c011-b
+def _measured_on(m):
+    "One sentence about the test images; empty if their number is missing."
+    images, patients = _get(m, "data", "test_images"), _get(m, "data", "test_patients")
+    if not images:
+        return ""
+    return f"On {images:,.0f} test images" + (f" of {patients:,.0f} patients" if patients else "") + ". "
+
+
+def _comparable(m, before, name):
+    "Which columns of the headline may be compared."
+    if isinstance(m.get("data"), dict) and m["data"].get("official_test") is True:
+        note = "The last column was reported for the same 624 images."
+    else:
+        note = (
+            "The last column was reported for 624 radiographs of the public set, **not for these images**: "
+            "no comparison."
+        )
+    if before and _data_hash(before) != _hash((m.get("data") or {}).get("hash")):
+        note += f" **{name} was measured on other data**, so that the difference is not of the model alone."
+    return note
+
+
+def _specificities(m):
+    "One sentence that compares the splits; empty if fewer than two are known."
+    gap = [
+        f"{_figure(_get(m, s, 'specificity'), True)} on {t}"
+        for s, t in (("validation", "validation"), ("shifted", "shifted validation"), ("test", "test"))
+        if _get(m, s, "specificity") is not None
+    ]
+    return f" Specificity is {', '.join(gap)}." if len(gap) > 1 else ""
+
 # %% ../nbs/api/23_report.ipynb #c011
 def _headline(m, before, name):
     "Table of metrics with intervals and differences, and what they were measured on."
-    comparable = isinstance(m.get("data"), dict) and m["data"].get("official_test") is True
     seeds = _get(m, "seeds", "trainings") or 1
     head = [
         "figure",
@@ -186,46 +238,10 @@ def _headline(m, before, name):
         *([f"difference to {name}"] if before else []),
         "the project this replaces",
     ]
-    rows = []
-    for k in CARD:
-        percent = METRICS[k].percent
-        n = lambda *at, k=k, percent=percent: _figure(_get(m, *at, k), percent)
-        if _get(m, "test", k) is None:
-            continue
-        mean, sd = _get(m, "seeds", k, "mean"), _get(m, "seeds", k, "sd")
-        spread = _figure(mean, percent) + (f" ± {_figure(sd, percent)}" if sd is not None else "")
-        rows.append(
-            [
-                METRICS[k].label,
-                f"**{n('test')}**",
-                f"{n('test_low')} to {n('test_high')}",
-                *([spread] if seeds > 1 else []),
-                *([_change(_get(m, "test", k), _get(before, "test", k), percent)] if before else []),
-                f"{100 * REFERENCE[k]:.2f} %" if k in REFERENCE else "",
-            ]
-        )
+    rows = [_headline_row(k, m, before, seeds > 1) for k in CARD if _get(m, "test", k) is not None]
     if not rows:
         return "There are no figures: the run did not come as far as the evaluation. Its log says why."
-    images, patients = _get(m, "data", "test_images"), _get(m, "data", "test_patients")
-    on = (
-        f"On {images:,.0f} test images" + (f" of {patients:,.0f} patients" if patients else "") + ". " if images else ""
-    )
-    note = (
-        "The last column was reported for the same 624 images."
-        if comparable
-        else "The last column was reported for 624 radiographs of the public set, **not for these images**: "
-        "no comparison."
-    )
-    if before:
-        other = _hash((before.get("data") or {}).get("hash")) if isinstance(before.get("data"), dict) else None
-        if other != _hash((m.get("data") or {}).get("hash")):
-            note += f" **{name} was measured on other data**, so that the difference is not of the model alone."
-    gap = [
-        f"{_figure(_get(m, s, 'specificity'), True)} on {t}"
-        for s, t in (("validation", "validation"), ("shifted", "shifted validation"), ("test", "test"))
-        if _get(m, s, "specificity") is not None
-    ]
-    return _table(head, rows) + f"\n\n{on}{note}" + (f" Specificity is {', '.join(gap)}." if len(gap) > 1 else "")
+    return _table(head, rows) + f"\n\n{_measured_on(m)}{_comparable(m, before, name)}" + _specificities(m)
 
 # %% ../nbs/api/23_report.ipynb #c011-1
 def _confusion(m):
@@ -233,7 +249,10 @@ def _confusion(m):
     tp, tn, fp, fn = (_get(m, "test", k) for k in ("tp", "tn", "fp", "fn"))
     if None in (tp, tn, fp, fn):
         return "Not in these metrics."
-    share = lambda a, b: f"{a:,.0f} ({_figure(a / (a + b), True)})" if a + b else f"{a:,.0f}"
+
+    def share(a, b):
+        return f"{a:,.0f} ({_figure(a / (a + b), True)})" if a + b else f"{a:,.0f}"
+
     return _table(
         ["", "called NORMAL", "called PNEUMONIA"],
         [["**NORMAL**", share(tn, fp), share(fp, tn)], ["**PNEUMONIA**", share(fn, tp), share(tp, fn)]],
@@ -272,24 +291,28 @@ def _banner(m, info, notice):
     return "> [!WARNING]\n" + "\n>\n".join(f"> {x}" for x in lines)
 
 # %% ../nbs/api/23_report.ipynb #c011-4
+def _code(value):
+    "A hash as code."
+    return f"`{value}`" if value else "unknown"
+
+
 def _origin(facts):
     "Table of hashes, commits, operating point and versions."
     m, bundle, git = facts["metrics"], facts.get("bundle") or {}, facts.get("git") or {}
     info = bundle.get("info") or {}
-    code = lambda v: f"`{v}`" if v else "unknown"
     data = _hash((m.get("data") or {}).get("hash") if isinstance(m.get("data"), dict) else None)
     model = _hash((m.get("model") or {}).get("hash") if isinstance(m.get("model"), dict) else None)
     rows = [
-        ["data", code(data)],
-        ["model (bundle)", code(model)],
+        ["data", _code(data)],
+        ["model (bundle)", _code(model)],
         [
             "commit",
-            code(_hash(git.get("git_commit")))
+            _code(_hash(git.get("git_commit")))
             + (", with changes that are not committed" if git.get("git_dirty") == "true" else ""),
         ],
     ]
     if info:
-        rows.append(["trained by commit", code(_hash(info.get("git_commit")))])
+        rows.append(["trained by commit", _code(_hash(info.get("git_commit")))])
         rows.append(
             [
                 "operating point",
@@ -321,18 +344,42 @@ def _stale(facts):
 def _get_hash(m):
     return _hash(m["model"].get("hash")) if isinstance(m.get("model"), dict) else None
 
+# %% ../nbs/api/23_report.ipynb #c011-6a
+_NO_NEWS = (
+    "A difference within the interval is no news: two models are told apart by a paired test on the "
+    "same images, which promotion makes."
+)
+
+
+def _changed(what, table):
+    "What DVC says about changes: a table, an empty text if nothing changed, None if it can't tell."
+    if table is None:
+        return f"DVC can't tell which {what}s changed."
+    if not table:
+        return f"No {what} changed."
+    return _folded(f"Changed {what}s ({len(table.splitlines()) - 2})", table)
+
+
+def _against(name, changes) -> list:  # of Markdown
+    "The parts about the differences to the base."
+    parts = [f"## Against {name}\n\n{_NO_NEWS}"]
+    kinds = ("params", "parameter"), ("metrics", "figure")
+    return parts + [_changed(what, changes[k]) for k, what in kinds if k in changes]
+
+
+def _cut(text):
+    "A page of at most about `LIMIT` characters."
+    if len(text) <= LIMIT:
+        return text
+    return text[:LIMIT].rsplit("\n", 1)[0] + "\n\n(cut: the page is longer than a comment may be)\n"
+
 # %% ../nbs/api/23_report.ipynb #c011-6
 def page(
     facts: dict,  # as of `gather`
     notice: str = "",  # one line for the top, for instance "no credentials: sample data"
 ) -> str:  # Markdown, about `LIMIT` characters at most
     "The page about a run. Metrics that are missing are left out; without any, the page says so."
-    m, base, curves, changes = (
-        facts["metrics"],
-        facts.get("base") or {},
-        facts.get("curves") or {},
-        facts.get("changes") or {},
-    )
+    m, base, curves = facts["metrics"], facts.get("base") or {}, facts.get("curves") or {}
     before, name = base.get("metrics"), _text(base.get("name", "main"))
     parts = [
         MARK + "\n# NORMAL or PNEUMONIA: report of a run",
@@ -349,27 +396,9 @@ def page(
     if charts:
         parts.append("## Curves\n\n" + "\n\n".join(charts))
     if before:
-        said = (
-            "A difference within the interval is no news: two models are told apart by a paired test on the "
-            "same images, which promotion makes."
-        )
-        parts.append(f"## Against {name}\n\n{said}")
-        for k, what in (("params", "parameter"), ("metrics", "figure")):
-            if k in changes:
-                parts.append(
-                    f"DVC can't tell which {what}s changed."
-                    if changes[k] is None
-                    else _folded(f"Changed {what}s ({len(changes[k].splitlines()) - 2})", changes[k])
-                    if changes[k]
-                    else f"No {what} changed."
-                )
+        parts += _against(name, facts.get("changes") or {})
     parts.append("## Where it comes from\n\n" + _origin(facts))
-    text = "\n\n".join(p for p in parts if p) + "\n"
-    return (
-        text
-        if len(text) <= LIMIT
-        else text[:LIMIT].rsplit("\n", 1)[0] + "\n\n(cut: the page is longer than a comment may be)\n"
-    )
+    return _cut("\n\n".join(p for p in parts if p) + "\n")
 
 # %% ../nbs/api/23_report.ipynb #c014
 def _json(path, most=2_000_000):
@@ -424,7 +453,10 @@ def _versus(root, base):
         before = None
     if not isinstance(before, dict):
         return {"name": name, "why": f"{name} has no reports/metrics.json"}, {}
-    diff = lambda what: _compact(_run(root, sys.executable, "-m", "dvc", what, "diff", commit, "--md"), commit, name)
+
+    def diff(what):
+        return _compact(_run(root, sys.executable, "-m", "dvc", what, "diff", commit, "--md"), commit, name)
+
     return {"name": name, "commit": commit, "metrics": before}, {what: diff(what) for what in ("metrics", "params")}
 
 # %% ../nbs/api/23_report.ipynb #c014-3
@@ -662,19 +694,14 @@ def _job_url():
     server, repository, number = (os.environ.get(f"GITHUB_{k}", "") for k in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
     return f"{server}/{repository}/actions/runs/{number}" if server and repository and number else ""
 
-# %% ../nbs/api/23_report.ipynb #c023-1
-def main(argv=None) -> int:  # the exit status
-    "The command line."
+# %% ../nbs/api/23_report.ipynb #c023-1a
+def _parser():
+    "The parser of the command line."
     parser = argparse.ArgumentParser(prog="python -m xraypneu.report", description="One Markdown page of a run.")
     commands = parser.add_subparsers(dest="command", required=True)
-    w, c, r = (
-        commands.add_parser(n, help=h)
-        for n, h in (
-            ("write", "write the page of this project's run"),
-            ("collect", "gather what may be uploaded"),
-            ("rebuild", "write the page of a stranger's run, from its numbers alone"),
-        )
-    )
+    w = commands.add_parser("write", help="write the page of this project's run")
+    c = commands.add_parser("collect", help="gather what may be uploaded")
+    r = commands.add_parser("rebuild", help="write the page of a stranger's run, from its numbers alone")
     w.add_argument("--base", default="main", help="revision to compare with; empty: none")
     w.add_argument("--notice", default="", help="a line for the top")
     w.add_argument("--artefact-url", default="", help="where notebooks and plots can be downloaded")
@@ -684,14 +711,22 @@ def main(argv=None) -> int:  # the exit status
     for p in (w, r):
         p.add_argument("--out", default="reports/report.md")
         p.add_argument("--run-url", default=_job_url())
-    args = parser.parse_args(argv)
+    return parser
+
+
+def _collected(folder):
+    "One line about what `collect` copied and left out."
+    files = collect(folder)
+    left = (Path(folder) / "README.txt").read_text().split("\n", 1)[1].strip()
+    return f"{len(files)} files in {folder}. {left}"
+
+# %% ../nbs/api/23_report.ipynb #c023-1
+def main(argv=None) -> int:  # the exit status
+    "The command line."
+    args = _parser().parse_args(argv)
     try:
         if args.command == "collect":
-            files = collect(args.folder)
-            print(
-                f"{len(files)} files in {args.folder}. "
-                f"{(Path(args.folder) / 'README.txt').read_text().split(chr(10), 1)[1].strip()}"
-            )
+            print(_collected(args.folder))
             return 0
         made = (
             write_report(".", args.base or None, args.out, args.notice, args.artefact_url, args.run_url)

@@ -381,13 +381,9 @@ def _tracking_settings(root):
             raise StageError(f"tracking.{key} is {value!r} in params.yaml: give {what}")
     return section
 
-# %% ../nbs/api/18_stage.ipynb #c017-3
-def _execute(name, root):
-    "Execute the notebook of a stage and return the path of the report. Raises `StageError`."
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-    from papermill.iorw import papermill_io
-
+# %% ../nbs/api/18_stage.ipynb #c017-3a
+def _arranged(name, root):
+    "Check a stage and set up its environment; return its notebook and parameters. Raises `StageError`."
     source = root / f"nbs/pipeline/{name}.ipynb"
     if not source.is_file():
         raise StageError(f"{source} is missing")
@@ -398,39 +394,34 @@ def _execute(name, root):
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ.pop("PYTHONOPTIMIZE", None)  # without its asserts, pandas adds 0.5 to 1 and gets 1
     _take_up(name, root)
+    return source, params
 
-    (root / "reports").mkdir(exist_ok=True)
-    target = root / "reports" / f"{name}.ipynb"
+
+def _options(name, root) -> dict:
+    "Options of `papermill.execute_notebook`; what the notebook prints goes to the terminal."
     tty = sys.stderr.isatty()
-    papermill_io.register(_CLEANED, _Cleaned())
-    try:
-        papermill.execute_notebook(
-            _for_papermill(source),
-            _CLEANED + _for_papermill(target),
-            params,
-            kernel_name="python3",
-            language="python",
-            cwd=root,
-            progress_bar=False,
-            record_timing=False,
-            stdout_file=Echo(name, sys.stdout),
-            stderr_file=Echo(name, sys.stderr, bars=tty),
-            start_timeout=180,
-            execution_timeout=24 * 3600,
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL", _first_line(name, root)],
-        )
-    except BaseException as e:
-        if name == "train":
-            tracking.interrupted(root)
-        where = f"The notebook as far as it came: {target.relative_to(root)}"
-        if isinstance(e, PapermillExecutionError):
-            text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
-            raise StageError(
-                scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")
-            ) from None
-        if isinstance(e, Exception):
-            raise StageError(scrub(f"{name} failed. {where}\n{type(e).__name__}: {e}")) from e
-        raise
+    return {
+        "kernel_name": "python3",
+        "language": "python",
+        "cwd": root,
+        "progress_bar": False,
+        "record_timing": False,
+        "stdout_file": Echo(name, sys.stdout),
+        "stderr_file": Echo(name, sys.stderr, bars=tty),
+        "start_timeout": 180,
+        "execution_timeout": 24 * 3600,
+        "extra_arguments": ["--IPKernelApp.log_level=CRITICAL", _first_line(name, root)],
+    }
+
+# %% ../nbs/api/18_stage.ipynb #c017-3b
+def _cell_error(e, name, where) -> str:
+    "The message about a cell that failed, with its traceback."
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
+    return scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")
+
+
+def _finish(name, root, target):
+    "Write the report of an executed notebook, and record it."
     nb = scrub_values(normalise(nbformat.read(target, as_version=4)))
     write_file(target, nbformat.writes(nb) + "\n")
     write_file(target.with_suffix(".html"), to_html(nb))
@@ -438,6 +429,32 @@ def _execute(name, root):
         _record(name, root)
     if name in TRACKED and (note := tracking.local_note(root)):
         print(note)
+
+# %% ../nbs/api/18_stage.ipynb #c017-3
+def _execute(name, root):
+    "Execute the notebook of a stage and return the path of the report. Raises `StageError`."
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
+
+    source, params = _arranged(name, root)
+    (root / "reports").mkdir(exist_ok=True)
+    target = root / "reports" / f"{name}.ipynb"
+    papermill_io.register(_CLEANED, _Cleaned())
+    try:
+        papermill.execute_notebook(
+            _for_papermill(source), _CLEANED + _for_papermill(target), params, **_options(name, root)
+        )
+    except BaseException as e:
+        if name == "train":
+            tracking.interrupted(root)
+        where = f"The notebook as far as it came: {target.relative_to(root)}"
+        if isinstance(e, PapermillExecutionError):
+            raise StageError(_cell_error(e, name, where)) from None
+        if isinstance(e, Exception):
+            raise StageError(scrub(f"{name} failed. {where}\n{type(e).__name__}: {e}")) from e
+        raise
+    _finish(name, root, target)
     return target
 
 # %% ../nbs/api/18_stage.ipynb #c17c
@@ -533,6 +550,42 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
         raise StageError("\n".join([text, *_circumstances(e, root)])) from None
     return report
 
+# %% ../nbs/api/18_stage.ipynb #c025-a
+_RATES = {
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity (recall)",
+    "specificity": "specificity",
+    "precision": "precision",
+}
+
+
+def _metric_lines(m) -> list:  # of text
+    "Test metrics with their intervals, and what they were measured on."
+    test, low, high, data = m["test"], m["test_low"], m["test_high"], m["data"]
+
+    def percent(k):
+        if test.get(k) is None:
+            return "not defined"
+        return f"{100 * test[k]:.1f} % ({100 * low[k]:.1f} to {100 * high[k]:.1f})"
+
+    synthetic = ", SYNTHETIC" if data["synthetic"] else ""
+    return [
+        f"Test: {data['test_images']} images of {data['test_patients']} patients{synthetic}",
+        *(f"  {label:22}{percent(k)}" for k, label in _RATES.items()),
+        f"  {'ROC AUC':22}{test['roc_auc']:.3f} ({low['roc_auc']:.3f} to {high['roc_auc']:.3f})",
+    ]
+
+
+def _runs(root) -> str:
+    "Where the runs are: the address of the server, or the command that shows them."
+    uri, store = os.environ.get("MLFLOW_TRACKING_URI"), tracking.default_uri(root)
+    if uri:
+        return tracking.public_url(uri)
+    if not Path(store[10:]).is_file():
+        return "not recorded"
+    mlflow = str(Path(sys.executable).with_name("mlflow"))
+    return f"{shlex.join([mlflow, 'ui', '--backend-store-uri', store])}   then open http://127.0.0.1:5000"
+
 # %% ../nbs/api/18_stage.ipynb #c025
 def summary(root=None) -> str:
     "Test metrics in percent, and where reports, model and runs are. Raises `StageError` before the first run."
@@ -540,40 +593,13 @@ def summary(root=None) -> str:
     path = root / "reports" / "metrics.json"
     if not path.is_file():
         raise StageError(f"{path} is missing: run `make run` first")
-    m = json.loads(path.read_text())
-    test, low, high = m["test"], m["test_low"], m["test_high"]
-    pct = lambda k: (
-        f"{100 * test[k]:.1f} % ({100 * low[k]:.1f} to {100 * high[k]:.1f})"
-        if test.get(k) is not None
-        else "not defined"
-    )
-    rows = [
-        ("accuracy", "accuracy"),
-        ("sensitivity", "sensitivity (recall)"),
-        ("specificity", "specificity"),
-        ("precision", "precision"),
-    ]
-    data = m["data"]
     lines = [
         "",
-        f"Test: {data['test_images']} images of {data['test_patients']} patients"
-        + (", SYNTHETIC" if data["synthetic"] else ""),
-    ]
-    lines += [f"  {label:22}{pct(k)}" for k, label in rows]
-    lines += [f"  {'ROC AUC':22}{test['roc_auc']:.3f} ({low['roc_auc']:.3f} to {high['roc_auc']:.3f})", ""]
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow = shlex.join(
-        [str(Path(sys.executable).with_name("mlflow")), "ui", "--backend-store-uri", tracking.default_uri(root)]
-    )
-    tracked = (
-        f"{mlflow}   then open http://127.0.0.1:5000"
-        if Path(tracking.default_uri(root)[10:]).is_file()
-        else "not recorded"
-    )
-    lines += [
+        *_metric_lines(json.loads(path.read_text())),
+        "",
         f"Reports   {root / 'reports'}{os.sep}{{prepare,eda,train,evaluate}}.html",
         f"Model     {root / 'models' / 'bundle'}",
-        f"Runs      {tracking.public_url(uri) if uri else tracked}",
+        f"Runs      {_runs(root)}",
         "",
         "Not a medical device.",
     ]

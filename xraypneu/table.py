@@ -84,6 +84,11 @@ _STYLE = (
     "code{font-size:.85em}"
 )
 
+
+def _decimals(row, key):
+    "A number of a row with three decimals; empty if there is none."
+    return f"{row[key]:.3f}" if isinstance(row.get(key), float) else ""
+
 # %% ../nbs/api/17_table.ipynb #c008-1
 def to_html(
     rows: Iterable[dict],  # of `as_row`; optional: `pictures`, pairs of alt text and data: address
@@ -99,15 +104,14 @@ def to_html(
         verdict = (
             f'<span class="error">not read: {e(row["error"])}</span>' if row.get("error") else f"<b>{e(said)}</b>{why}"
         )
-        number = lambda k, row=row: f"{row[k]:.3f}" if isinstance(row.get(k), float) else ""
         pictures = " ".join(
             f'<img alt="{e(alt, quote=True)}" src="{e(src, quote=True)}">'
             for alt, src in row.get("pictures") or ()
             if src.startswith("data:image/")
         )
         lines.append(
-            f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{number('probability')}</td>"
-            f"<td>{number('threshold')}</td><td>{pictures}</td>"
+            f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{_decimals(row, 'probability')}</td>"
+            f"<td>{_decimals(row, 'threshold')}</td><td>{pictures}</td>"
             f"<td><code>{e(str(row.get('bundle') or '')[:16])}</code></td></tr>"
         )
     summary = ", ".join(f"{n} {e(k)}" for k, n in counts.items()) or "no files"

@@ -413,6 +413,21 @@ def _is_refusal(e, at_last=False):
         return isinstance(e, FileNotFoundError) or not elsewhere
     return 400 <= status < 500 and status not in (401, 403, 408, 429)
 
+# %% ../nbs/api/15_tracking.ipynb #c022-a
+def _created(journal):
+    "Id of the run that the store created for a journal; None until then."
+    made = [e["n"] for e in journal.entries if e["kind"] == "run" and e["n"] in journal.answers]
+    return journal.answers[made[-1]]["run_id"] if made else None
+
+
+def _address(spool):
+    "Where a run belongs: its store, journal and experiment."
+    return {
+        "store": public_url(spool.uri),
+        "record": spool.journal.folder.name,
+        "experiment": _experiment_name(),
+    }
+
 # %% ../nbs/api/15_tracking.ipynb #c022
 class Spool:
     "Entries of one run on their way to the store. False when tracking is off. Raises `OSError`, `JournalError`."
@@ -435,9 +450,8 @@ class Spool:
     @property
     def run_id(self):
         "The run's id in the store; None until the store has created it."
-        entries, answers = (self.journal.entries, self.journal.answers) if self else ([], {})
-        made = [answers[e["n"]]["run_id"] for e in entries if e["kind"] == "run" and e["n"] in answers]
-        return made[-1] if made else self.head.get("run_id")
+        made = _created(self.journal) if self else None
+        return self.head.get("run_id") if made is None else made
 
     @property
     def finished(self) -> bool:
@@ -449,12 +463,7 @@ class Spool:
         "Write an entry to the journal and send what waits in it."
         with self.journal.locked():
             if kind == "run" or not self.journal.entries:
-                about = {
-                    "store": public_url(self.uri),
-                    "record": self.journal.folder.name,
-                    "experiment": _experiment_name(),
-                }
-                self.journal.add("run", **about | self.head)
+                self.journal.add("run", **_address(self) | self.head)
             if kind != "run":
                 self.journal.add(kind, files, **values)
         end = values.get("status") == "FINISHED"
@@ -499,6 +508,13 @@ class Sender(Spool):
             print(text, file=sys.stderr)
         self._told = True
 
+# %% ../nbs/api/15_tracking.ipynb #c025-v
+def _of_epoch(row):
+    "Content of the entry for a row of the history."
+    step = int(row["epoch"])
+    values = as_numbers({k: v for k, v in row.items() if k != "epoch"})
+    return {"values": values, "step": step, "epoch": step}
+
 # %% ../nbs/api/15_tracking.ipynb #c025
 class Run(Sender):
     "A training in MLflow; does nothing when tracking is off. A failing store raises nothing: entries wait."
@@ -509,9 +525,7 @@ class Run(Sender):
     def epoch(self, row: dict):
         "Record one row of the history; its `epoch` is the step. A recorded epoch is not recorded again."
         if self and row["epoch"] not in self.seen | {e.get("epoch") for e in self.journal.entries}:
-            step = int(row["epoch"])
-            values = as_numbers({k: v for k, v in row.items() if k != "epoch"})
-            self.add("metrics", values=values, step=step, epoch=step)
+            self.add("metrics", **_of_epoch(row))
 
     def metrics(self, values: dict, prefix: str = ""):
         "Record numbers; what is not a finite number is left out."
