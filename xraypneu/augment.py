@@ -154,7 +154,10 @@ def border_of(view, other, rng):
     left, top, right, bottom = rng.uniform(0.04, 0.25, 4) * size
     soft = rng.uniform(1, 8) * size / 224
     at = np.arange(size, dtype=np.float32)
-    inside = lambda low, high: np.clip((at - low) / soft, 0, 1) * np.clip((size - high - at) / soft, 0, 1)
+
+    def inside(low, high):
+        return np.clip((at - low) / soft, 0, 1) * np.clip((size - high - at) / soft, 0, 1)
+
     window = np.outer(inside(top, bottom), inside(left, right)).astype(np.float32)
     return other + window * (view - other)
 
@@ -193,7 +196,10 @@ def balanced_order(y, rng, n):
     half = [np.flatnonzero(y == c) for c in (0, 1)]
     if min(map(len, half)) == 0:
         raise ValueError("training needs images of both classes")
-    rounds = lambda idx: np.concatenate([rng.permutation(idx) for _ in range(-(-(n // 2) // len(idx)))])[: n // 2]
+
+    def rounds(idx):
+        return np.concatenate([rng.permutation(idx) for _ in range(-(-(n // 2) // len(idx)))])[: n // 2]
+
     return np.stack([rounds(idx) for idx in half], 1).ravel()
 
 # %% ../nbs/api/04_augment.ipynb #c026-s
@@ -206,7 +212,10 @@ def batch(images, order, epoch, step, size=224, batch_size=32, views=Views(), se
     "Make the views of one training step, `(batch_size, size, size, 1)` uint8, of `(N, S, S)` uint8 images."
     rng = np.random.default_rng([seed, epoch, step])
     idx = order[step * batch_size : (step + 1) * batch_size]
-    other = lambda: images[order[rng.integers(len(order))]] if views.border else None
+
+    def other():
+        return images[order[rng.integers(len(order))]] if views.border else None
+
     return np.stack([random_view(images[i], rng, size, views, other()) for i in idx])[..., None]
 
 # %% ../nbs/api/04_augment.ipynb #c032

@@ -395,18 +395,47 @@ def platt(
     "Turn raw scores into probabilities by Platt's sigmoid, which `calibrate.fit_platt` fits."
     return 1 / (1 + np.exp(-(slope * np.asarray(logits, dtype=np.float64) + intercept)))
 
-# %% ../nbs/api/06_bundle.ipynb #c009
-@dataclass(frozen=True)
-class Bundle:
-    "A trained model, checked and ready to score."
+# %% ../nbs/api/06_bundle.ipynb #c009-s
+def _session(model: bytes, file: Path):  # file: where the model was read from, for the message
+    "An ONNX Runtime session of an ONNX file's bytes. Raises `BundleError`."
+    import onnxruntime as ort
 
-    folder: Path  # where it was read from
-    info: dict = field(repr=False)  # what bundle.json says
-    hash: str  # SHA-256 of what bundle.json says, the hashes of the other files included
-    precision: str = "fp32"  # or int8: which of the two networks, with which calibration and operating point
-    model: bytes = field(repr=False, default=b"")  # the network's file, as it was hashed: what is on disk may change
-    # out-of-distribution detector; None where the bundle has none
-    known: Known | None = field(repr=False, compare=False, default=None)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # ONNX Runtime has an exception class per status
+        why = (str(e).splitlines() or [type(e).__name__])[0][:300]
+        raise BundleError(
+            f"{file} can't be run by ONNX Runtime {ort.__version__} ({why}). Take another copy, or a newer onnxruntime"
+        ) from None
+
+
+def _checked_images(images) -> np.ndarray:
+    "As an array, if the shape and type are those of a batch. Raises `ValueError`."
+    images = np.asarray(images)
+    if images.ndim != 3 or images.dtype != np.uint8:
+        raise ValueError(f"expected images of shape (n, S, S) and type uint8, got {images.shape} {images.dtype}")
+    return images
+
+# %% ../nbs/api/06_bundle.ipynb #c009-r
+def _run(session, images: np.ndarray, file: Path) -> dict:  # as `Bundle.outputs`
+    "The outputs of a session. Raises `BundleError` unless each has a finite value for each image."
+    names = ["logit", "map", "features"]
+    found = dict(zip(names, session.run(names, {"image": images}), strict=True))
+    for name, value in found.items():
+        if value.ndim != _NAMES[name][1] or len(value) != len(images):
+            raise BundleError(
+                f"{file}: {name} has shape {value.shape} for {len(images)} images. Take another copy, or train again"
+            )
+        if not np.isfinite(value).all():
+            raise BundleError(f"{file}: {name} is no finite number for some image. Take another copy, or train again")
+    return found
+
+# %% ../nbs/api/06_bundle.ipynb #c009-v
+class _BundleValues:
+    "The values of a bundle that its folder, `bundle.json` and the chosen precision give."
 
     @property
     def size(self) -> int:  # side of the square input, pixels
@@ -428,41 +457,27 @@ class Bundle:
         "The network's file."
         return self.folder / ("model.onnx" if self.precision == "fp32" else INT8)
 
+# %% ../nbs/api/06_bundle.ipynb #c009
+@dataclass(frozen=True)
+class Bundle(_BundleValues):
+    "A trained model, checked and ready to score."
+
+    folder: Path  # where it was read from
+    info: dict = field(repr=False)  # what bundle.json says
+    hash: str  # SHA-256 of what bundle.json says, the hashes of the other files included
+    precision: str = "fp32"  # or int8: which of the two networks, with which calibration and operating point
+    model: bytes = field(repr=False, default=b"")  # the network's file, as it was hashed: what is on disk may change
+    known: Known | None = field(repr=False, compare=False, default=None)  # out-of-distribution detector, if it has one
+
     @cached_property
     def session(self):
         "The ONNX Runtime session, made when it is first needed. Raises `BundleError`."
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked
-        try:
-            return ort.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
-        except Exception as e:  # ONNX Runtime has an exception class per status
-            why = (str(e).splitlines() or [type(e).__name__])[0][:300]
-            raise BundleError(
-                f"{self.model_file} can't be run by ONNX Runtime {ort.__version__} ({why}). "
-                "Take another copy, or a newer onnxruntime"
-            ) from None
+        return _session(self.model, self.model_file)
 
     def outputs(self, images: np.ndarray) -> dict:  # logit (n,), map (n, h, w), features (n, 1280), float32
         "All outputs for one batch of `(n, S, S)` uint8 images. Raises `BundleError` where a number is not finite."
-        images = np.asarray(images)
-        if images.ndim != 3 or images.dtype != np.uint8:
-            raise ValueError(f"expected images of shape (n, S, S) and type uint8, got {images.shape} {images.dtype}")
-        names = ["logit", "map", "features"]
-        found = dict(zip(names, self.session.run(names, {"image": images}), strict=True))
-        for name, value in found.items():
-            if value.ndim != _NAMES[name][1] or len(value) != len(images):
-                raise BundleError(
-                    f"{self.model_file}: {name} has shape {value.shape} for {len(images)} images. "
-                    "Take another copy, or train again"
-                )
-            if not np.isfinite(value).all():
-                raise BundleError(
-                    f"{self.model_file}: {name} is no finite number for some image. Take another copy, or train again"
-                )
-        return found
+        images = _checked_images(images)  # before a session is made
+        return _run(self.session, images, self.model_file)
 
     def scores(
         self,

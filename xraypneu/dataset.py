@@ -166,9 +166,9 @@ def patient_of(
         if (m := pattern.search(name)) and m[1]:
             return m[1]
 
-# %% ../nbs/api/03_dataset.ipynb #c018
-def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str]) -> list[str]:
-    "The patient of each path; `names` are the paths below the layout's root."
+# %% ../nbs/api/03_dataset.ipynb #c018-t
+def _patients_table(csv: str | os.PathLike) -> pd.DataFrame:
+    "Read a table of patients and check its columns. Raises `DataError`."
     try:
         table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
@@ -185,6 +185,12 @@ def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str
     double = [c for c in ("file", "patient") if list(table.columns).count(c) > 1]
     if double:
         raise DataError(f"the table of patients {csv} has the column {' and '.join(double)} more than once.")
+    return table
+
+
+def _patients_by_file(csv: str | os.PathLike) -> dict[str, str]:
+    "The patient of each file that a table names. Raises `DataError`."
+    table = _patients_table(csv)
     files = table["file"].str.strip().str.replace("\\", "/").str.removeprefix("./")
     patients = table["patient"].str.strip()
     known = {}
@@ -193,6 +199,12 @@ def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str
             raise DataError(f"the table of patients {csv} has no patient for {file}.")
         if known.setdefault(file, patient) != patient:
             raise DataError(f"the table of patients {csv} gives {file} two patients: {known[file]} and {patient}.")
+    return known
+
+# %% ../nbs/api/03_dataset.ipynb #c018
+def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str]) -> list[str]:
+    "The patient of each path; `names` are the paths below the layout's root."
+    known = _patients_by_file(csv)
     bare = Counter(p.rpartition("/")[2] for p in paths)
     out, lost = [], []
     for path, name in zip(paths, names, strict=True):
@@ -222,7 +234,10 @@ def choose_patients(
 ) -> set[str]:  # the patients chosen
     "Choose whole patients, class by class, until a fraction of the images is reached, whatever the order of files."
     table = pd.DataFrame({"patient": list(patients), "label": list(labels)})
-    order = lambda patient: hashlib.sha256(f"{seed}:{patient}".encode()).digest()
+
+    def order(patient):
+        return hashlib.sha256(f"{seed}:{patient}".encode()).digest()
+
     chosen = set()
     for label in CLASSES:
         counts = table.loc[table.label == label, "patient"].value_counts()
@@ -393,6 +408,11 @@ def _n(count: int, what: str, plural: str | None = None) -> str:
     "A count with its noun."
     return f"{count:,} {what if count == 1 else plural or what + 's'}"
 
+
+def _groups(rows: pd.DataFrame) -> str:
+    "How many groups of identical files there are among the rows."
+    return _n(rows.sha256.nunique(), "group") + " of files with the same bytes"
+
 # %% ../nbs/api/03_dataset.ipynb #c035-1
 def _layout_findings(layout: Layout, path: Path, synthetic: bool, counts: Counter) -> list[dict]:
     "What is to be said about the folders."
@@ -424,9 +444,7 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict]:
         if len(rows):
             out.append(_finding(code, message, rows.path if isinstance(rows, pd.DataFrame) else rows))
 
-    groups = lambda rows: _n(rows.sha256.nunique(), "group") + " of files with the same bytes"
-    reason = lambda r: m[m.excluded == r]
-    in_test, copies = reason(IN_TEST), reason(COPY)
+    in_test, copies = m[m.excluded == IN_TEST], m[m.excluded == COPY]
     test = m[(m.official_split == "test") & (m.duplicates > 0) & (m.excluded == "")]
     test = test[test.groupby("sha256").path.transform("size") > 1]
     torn = m[(m.row >= 0) & (m.groupby("sha256").y.transform("nunique") > 1)]
@@ -438,14 +456,14 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict]:
         [f"{p}: {e}" for p, e in errors.items()],
         f"{_n(len(errors), 'file')} could not be read and {'is' if len(errors) == 1 else 'are'} left out.",
     )
-    add("both_classes", torn, f"{groups(torn)} in both classes: all copies left out of training{kept}.")
+    add("both_classes", torn, f"{_groups(torn)} in both classes: all copies left out of training{kept}.")
     add(
         "train_in_test",
         in_test,
         f"{_n(len(in_test), 'training file')} with the same bytes as a test file: left out of training.",
     )
-    add("copies", copies, f"{groups(copies)}: the first of each kept, {_n(len(copies), 'copy', 'copies')} left out.")
-    add("copies_in_test", test, f"{groups(test)} inside the official test split, which is kept as it is.")
+    add("copies", copies, f"{_groups(copies)}: the first of each kept, {_n(len(copies), 'copy', 'copies')} left out.")
+    add("copies_in_test", test, f"{_groups(test)} inside the official test split, which is kept as it is.")
     add(
         "patients_in_both",
         both,
@@ -466,6 +484,11 @@ def _check_fractions(validation: float, test: float, size: int):
         raise DataError(f"size = {size} must be an integer from 16 to 2048 pixels.")
 
 # %% ../nbs/api/03_dataset.ipynb #c037-1
+def _encodable(value) -> str:
+    "As text that can be written as UTF-8, which the name of a folder need not be."
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
 def _read_meta(root: Path, path: Path) -> dict:
     "title, synthetic and notice of the data folder's dataset.json, if it has one."
     file = next((p for p in (path / "dataset.json", root / "dataset.json") if p.is_file()), None)
@@ -477,12 +500,11 @@ def _read_meta(root: Path, path: Path) -> dict:
         raise DataError(f"{file} must hold one JSON object.")
     name, synthetic = path.absolute().name, meta.get("synthetic") is True
     notice = meta.get("notice") or ("SYNTHETIC data" if synthetic else "")
-    text = lambda value: str(value).encode("utf-8", "backslashreplace").decode()  # a name may be no UTF-8
     return {
-        "title": text(meta.get("title") or name),
+        "title": _encodable(meta.get("title") or name),
         "synthetic": synthetic,
-        "notice": text(notice),
-        "source": text(meta.get("source") or name),
+        "notice": _encodable(notice),
+        "source": _encodable(meta.get("source") or name),
     }
 
 # %% ../nbs/api/03_dataset.ipynb #c037-2
@@ -542,6 +564,35 @@ def _check_splits(m: pd.DataFrame, path: Path):
                 )
             raise DataError(f"the {split} split of {path} has no {label} image: {why}.")
 
+# %% ../nbs/api/03_dataset.ipynb #c040-h
+def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients_csv) -> tuple:  # patients, findings
+    "The patient of each image, from the table if there is one, else by the patterns; and what is to be said about it."
+    if patients_csv:
+        return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), []
+    keys = m.path.str.rpartition("/")[2].map(lambda name: patient_of(name, patterns))
+    patients, own = keys.where(keys.notna(), m.path), m.path[keys.isna()]
+    if not len(own):
+        return patients, []
+    match = "matches" if len(own) == 1 else "match"
+    message = (
+        f"{_n(len(own), 'file name')} of {len(m):,} {match} no patient pattern: each counts as a patient of its own."
+    )
+    return patients, [_finding("no_patient_key", message, own)]
+
+
+def _threads(workers: int | None) -> int:
+    "As many threads as asked for, or one for each core that this process may use."
+    if workers:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_prepared(new: Path, m: pd.DataFrame, info: dict):
+    "Write `manifest.parquet` and `dataset.json`, beside the packed images."
+    m["synthetic"] = info["synthetic"]
+    _tidy(m).to_parquet(new / "manifest.parquet", index=False)
+    (new / "dataset.json").write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
 # %% ../nbs/api/03_dataset.ipynb #c040
 def prepare(
     path: str | os.PathLike,  # the data folder, see the layouts above
@@ -564,24 +615,9 @@ def prepare(
     meta = _read_meta(layout.root, path)
     files, m = _list(layout, path)
     findings = _layout_findings(layout, path, meta["synthetic"], Counter(m.official_split))
-    if patients_csv:
-        m["patient"] = _patients_from_csv(patients_csv, list(m.path), [_relative(f, layout.root) for f in files])
-    else:
-        keys = m.path.str.rpartition("/")[2].map(lambda name: patient_of(name, patterns))
-        m["patient"] = keys.where(keys.notna(), m.path)
-        if len(own := m.path[keys.isna()]):
-            match = "matches" if len(own) == 1 else "match"
-            findings.append(
-                _finding(
-                    "no_patient_key",
-                    f"{_n(len(own), 'file name')} of {len(m):,} {match} no patient "
-                    "pattern: each counts as a patient of its own.",
-                    own,
-                )
-            )
+    m["patient"], unmatched = _patients(m, files, layout.root, patterns, patients_csv)
     with replacing(out) as new:
-        workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        records = pd.DataFrame(_pack(files, size, new / "images.npy", workers, progress))
+        records = pd.DataFrame(_pack(files, size, new / "images.npy", _threads(workers), progress))
         errors = {p: e for p, e in zip(m.path, records.pop("error"), strict=True) if e}
         m = _assign(_exclude(pd.concat([m, records], axis=1)), layout, validation, test, seed)
         _check_splits(m, path)
@@ -591,11 +627,9 @@ def prepare(
             "seed": seed,
             "counts": _counts(m),
             "data_hash": _data_hash(m, size),
-            "findings": findings + _content_findings(m, errors),
+            "findings": findings + unmatched + _content_findings(m, errors),
         }
-        m["synthetic"] = info["synthetic"]
-        _tidy(m).to_parquet(new / "manifest.parquet", index=False)
-        (new / "dataset.json").write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        _write_prepared(new, m, info)
     return load_prepared(out)
 
 # %% ../nbs/api/03_dataset.ipynb #c042
@@ -608,11 +642,15 @@ def _data_hash(m: pd.DataFrame, size: int) -> str:
     return h.hexdigest()
 
 # %% ../nbs/api/03_dataset.ipynb #c042-c
+def _count(rows: pd.DataFrame) -> dict:
+    "How many images of how many patients."
+    return {"images": len(rows), "patients": int(rows.patient.nunique())}
+
+
 def _counts(m: pd.DataFrame) -> dict:
     "{split: {class: {images, patients}}}, and how many are left out."
-    count = lambda rows: {"images": len(rows), "patients": int(rows.patient.nunique())}
-    counts = {s: {c: count(m[(m.split == s) & (m.label == c)]) for c in CLASSES} for s in SPLITS}
-    return counts | {"excluded": {c: count(m[(m.split == "") & (m.label == c)]) for c in CLASSES}}
+    counts = {s: {c: _count(m[(m.split == s) & (m.label == c)]) for c in CLASSES} for s in SPLITS}
+    return counts | {"excluded": {c: _count(m[(m.split == "") & (m.label == c)]) for c in CLASSES}}
 
 # %% ../nbs/api/03_dataset.ipynb #c042-1
 def _tidy(m: pd.DataFrame) -> pd.DataFrame:
@@ -655,37 +693,50 @@ def excluded_table(p: Prepared) -> pd.DataFrame:
     return table.rename_axis(index=None, columns=None)
 
 # %% ../nbs/api/03_dataset.ipynb #c049-1
+def _shares(values: pd.Series) -> str:
+    "Each value with its % of the images, the most frequent first."
+    ordered = sorted(Counter(values).items(), key=lambda kn: (-kn[1], kn[0]))
+    return ", ".join(f"{k} {n / len(values):.0%}" for k, n in ordered)
+
+
+def _stored(rows: pd.DataFrame) -> dict:
+    "The row of `stored_table` for the images of one class."
+    return {
+        "median width": f"{rows.width.median():.0f}",
+        "median height": f"{rows.height.median():.0f}",
+        "median width / height": f"{(rows.width / rows.height).median():.2f}",
+        "median kB": f"{rows.bytes.median() / 1000:.0f}",
+        "mode": _shares(rows["mode"]),
+        "format": _shares(rows.format),
+    }
+
+
 def stored_table(p: Prepared) -> pd.DataFrame:
     "Compare the stored pictures of the classes: size in pixels and kB, and % of each mode and format."
     m = p.manifest[p.manifest.row >= 0]
-
-    def shares(v):
-        ordered = sorted(Counter(v).items(), key=lambda kn: (-kn[1], kn[0]))
-        return ", ".join(f"{k} {n / len(v):.0%}" for k, n in ordered)
-
-    row = lambda g: {
-        "median width": f"{g.width.median():.0f}",
-        "median height": f"{g.height.median():.0f}",
-        "median width / height": f"{(g.width / g.height).median():.2f}",
-        "median kB": f"{g.bytes.median() / 1000:.0f}",
-        "mode": shares(g["mode"]),
-        "format": shares(g.format),
-    }
-    return pd.DataFrame({c: row(m[m.label == c]) for c in CLASSES}).T
+    return pd.DataFrame({c: _stored(m[m.label == c]) for c in CLASSES}).T
 
 # %% ../nbs/api/03_dataset.ipynb #c053
+def _printable_html(s) -> str:
+    "Escaped for HTML, with a replacement character for what can't be printed."
+    return html.escape("".join(c if c.isprintable() else "\ufffd" for c in str(s)))
+
+
 def findings_html(
     p: Prepared,
     limit: int = 10,  # file names shown of each finding
 ) -> str:
     "Render the findings as an HTML list, with file names escaped."
-    safe = lambda s: html.escape("".join(c if c.isprintable() else "\ufffd" for c in str(s)))
 
     def item(f):
-        files = [f"<code>{safe(n)}</code>" for n in f["files"][:limit]]
+        files = [f"<code>{_printable_html(n)}</code>" for n in f["files"][:limit]]
         if len(f["files"]) > limit:
             files.append(f"and {len(f['files']) - limit:,} more")
-        return f"<li>{safe(f['message'])}" + (f"<br><small>{', '.join(files)}</small>" if files else "") + "</li>"
+        return (
+            f"<li>{_printable_html(f['message'])}"
+            + (f"<br><small>{', '.join(files)}</small>" if files else "")
+            + "</li>"
+        )
 
     if not p.info["findings"]:
         return "<p>Nothing out of the ordinary was found.</p>"

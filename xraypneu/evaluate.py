@@ -507,8 +507,7 @@ class Evaluation:
         return fixed_points(self.scored.y, self.scored.p)
 
     @property
-    def table(self) -> pd.DataFrame:
-        "Of `metric_table`."
+    def table(self) -> pd.DataFrame:  # of `metric_table`
         return metric_table(self.values, self.intervals, self.validation, self.shifted)
 
 # %% ../nbs/api/16a_evaluate.ipynb #c040

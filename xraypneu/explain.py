@@ -165,7 +165,10 @@ def synthetic_lesions(
     from xraypneu.sample import draw_radiograph
 
     drawn = [draw_radiograph(patient, pneumonia=True, seed=seed, size=max(size, 64))[:2] for patient in range(n)]
-    fit = lambda a: np.asarray(Image.fromarray(a).resize((size, size), Image.Resampling.BILINEAR))
+
+    def fit(a):
+        return np.asarray(Image.fromarray(a).resize((size, size), Image.Resampling.BILINEAR))
+
     pairs = [(fit(pixels), fit(np.uint8(255) * mask) > 127) for pixels, mask in drawn]
     pairs = [(p, m) for p, m in pairs if m.any()]
     return np.stack([p for p, _ in pairs]), np.stack([m for _, m in pairs])

@@ -738,6 +738,11 @@ def _looked_up(values, item, order: str) -> tuple[np.ndarray, int]:  # uint8 or 
     return out, bits
 
 # %% ../nbs/api/01_image.ipynb #c046
+def _first(value) -> float:
+    "The number, or the first of several."
+    return float(value[0] if hasattr(value, "__iter__") else value)
+
+
 def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
     "Stored DICOM values as the grey that the file asks to be shown."
     order = "<" if ds.original_encoding[1] else ">"
@@ -749,7 +754,6 @@ def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H,
         values = _rescaled(stored, slope, intercept)
     else:
         values = stored
-    first = lambda v: float(v[0] if hasattr(v, "__iter__") else v)
     center, width, notes = ds.get("WindowCenter"), ds.get("WindowWidth"), ()
     function = str(ds.get("VOILUTFunction") or "LINEAR")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -757,8 +761,10 @@ def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H,
     if ds.get("VOILUTSequence"):
         values, bits = _looked_up(values, ds.VOILUTSequence[0], order)
         grey = _scale(values, 0, 2**bits - 1)
-    elif center not in (None, "") and width not in (None, "") and first(width) >= (1 if function == "LINEAR" else 1e-6):
-        grey = _window(values, first(center), first(width), function)
+    elif (
+        center not in (None, "") and width not in (None, "") and _first(width) >= (1 if function == "LINEAR" else 1e-6)
+    ):
+        grey = _window(values, _first(center), _first(width), function)
     elif values.dtype == np.uint8 and (values is not stored or int(ds.BitsStored) == 8):
         grey = values.copy()
     else:
@@ -839,6 +845,11 @@ def _is_masked(ds, uid, stored) -> bool:
     return bool((beyond.astype(bool) & (raw != stored.ravel())).any())
 
 # %% ../nbs/api/01_image.ipynb #c046b-j
+def _jpeg_pixels(data: bytes) -> np.ndarray:
+    "Decode a JPEG file."
+    return np.asarray(Image.open(BytesIO(data), formats=("JPEG",)))
+
+
 def _check_jpeg_frame(ds, uid, stored):
     "Refuse DICOM pixels whose JPEG ends early."
     from pydicom.encaps import get_frame
@@ -846,10 +857,9 @@ def _check_jpeg_frame(ds, uid, stored):
     if not uid.is_encapsulated:
         return
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
-    read = lambda data: np.asarray(Image.open(BytesIO(data), formats=("JPEG",)))
     if not frame.startswith(b"\xff\xd8") or int(ds.BitsAllocated) > 8:
         return
-    if _ends_early(frame, stored if stored.ndim == 2 else stored[..., 1], read):
+    if _ends_early(frame, stored if stored.ndim == 2 else stored[..., 1], _jpeg_pixels):
         raise EOFError
 
 # %% ../nbs/api/01_image.ipynb #c047

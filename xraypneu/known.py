@@ -254,7 +254,10 @@ def strangers(
     ]
     noise = [rng.integers(0, 256, (size, size)).astype(np.uint8) for _ in range(20)]
     even = [np.full((size, size), v, np.uint8) for v in range(0, 256, 15)]
-    turned = lambda k: np.ascontiguousarray(np.rot90(images, k, (1, 2)))
+
+    def turned(k):
+        return np.ascontiguousarray(np.rot90(images, k, (1, 2)))
+
     return {
         "photographs": np.stack(_photographs(size)),
         "CT and MR slices": np.stack(slices),

@@ -59,7 +59,10 @@ def _both(y, p):
 # %% ../nbs/api/11_metrics.ipynb #c009
 def _rates(tn, fp, fn, tp) -> dict:  # counts, numbers or arrays
     "Ratios of a confusion matrix, 0 to 1; 0/0 is NaN."
-    ratio = lambda a, b: np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b) > 0)
+
+    def ratio(a, b):
+        return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b) > 0)
+
     tn, fp, fn, tp = (np.asarray(o, dtype=np.float64) for o in (tn, fp, fn, tp))
     return dict(
         accuracy=ratio(tn + tp, tn + fp + fn + tp),
@@ -358,7 +361,10 @@ def predictive_values(
 ) -> tuple:  # PPV, NPV, 0 to 1; NaN where no image would get that label
     "Positive and negative predictive value at a prevalence."
     q = np.asarray(prevalence, dtype=np.float64)
-    ratio = lambda a, b: np.divide(a, a + b, out=np.full(q.shape, np.nan), where=(a + b) > 0)
+
+    def ratio(a, b):
+        return np.divide(a, a + b, out=np.full(q.shape, np.nan), where=(a + b) > 0)
+
     return ratio(sensitivity * q, (1 - specificity) * (1 - q)), ratio(specificity * (1 - q), (1 - sensitivity) * q)
 
 # %% ../nbs/api/11_metrics.ipynb #c062
@@ -372,7 +378,10 @@ def decision_curve(
     t = np.round(np.arange(0.02, 0.99, 0.02), 2) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     price = t / (1 - t)
     called = p[None] >= t[:, None]
-    net = lambda acted: (acted & (y == 1)).mean(1) - price * (acted & (y == 0)).mean(1)
+
+    def net(acted):
+        return (acted & (y == 1)).mean(1) - price * (acted & (y == 0)).mean(1)
+
     return pd.DataFrame(dict(threshold=t, model=net(called), everybody=net(np.ones_like(called))))
 
 # %% ../nbs/api/11_metrics.ipynb #c065

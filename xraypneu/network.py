@@ -168,85 +168,108 @@ _TO_ONNX = {"kernel": (3, 2, 0, 1), "depthwise": (2, 3, 0, 1)}
 def _layout(name, value):
     return _TO_ONNX["depthwise" if "depthwise" in name else "kernel"] if value.ndim == 4 else tuple(range(value.ndim))
 
-# %% ../nbs/api/07_network.ipynb #c020
-def to_onnx(model) -> bytes:  # the ONNX file: image (n, S, S) uint8 to logit (n,), map (n, h, w), features (n, 1280)
-    "Write the network as ONNX, with the weights under their Keras names. Raises `TypeError` for another layer."
-    nodes, tensors, values = [], [], weights(model)
+# %% ../nbs/api/07_network.ipynb #c020-g
+class _Graph:
+    "The nodes and tensors of an ONNX graph, in the order in which they are added."
 
-    def node(op, inputs, output, **kw):
-        nodes.append(helper.make_node(op, inputs, [output], name=output, **kw))
+    def __init__(self, values):  # weights by name, of `weights`
+        self.values, self.nodes, self.tensors = values, [], []
+
+    def node(self, op, inputs, output, **kw):
+        "Add a node; returns the name of its output."
+        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **kw))
         return output
 
-    def tensor(name, value=None):
-        value = values[name] if value is None else value
+    def tensor(self, name, value):
+        "Add an array; returns its name."
+        self.tensors.append(numpy_helper.from_array(value, name))
+        return name
+
+    def weight(self, name):
+        "Add a weight in ONNX's layout, kernels in half precision; returns the name of its float32 value."
+        value = self.values[name]
         value = np.ascontiguousarray(value.transpose(_layout(name, value)))
         if not _is_kernel(name):
-            tensors.append(numpy_helper.from_array(value, name))
-            return name
-        tensors.append(numpy_helper.from_array(value.astype(np.float16), name))
-        return node("Cast", [name], f"{name}:32", to=TensorProto.FLOAT)
+            return self.tensor(name, value)
+        return self.node("Cast", [self.tensor(name, value.astype(np.float16))], f"{name}:32", to=TensorProto.FLOAT)
 
-    tensors.append(numpy_helper.from_array(np.array([1], np.int64), "axis"))
+# %% ../nbs/api/07_network.ipynb #c020-l
+def _add_input(graph):
+    "Add what turns uint8 pixels into the backbone's input, -1 to 1; returns the name of the output."
+    graph.tensor("axis", np.array([1], np.int64))
     for name, value in (("scale", 1 / 127.5), ("one", 1), ("zero", 0), ("six", 6)):
-        tensors.append(numpy_helper.from_array(np.array(value, np.float32), name))
-    x = node("Cast", ["image"], "float", to=TensorProto.FLOAT)
-    x = node("Sub", [node("Mul", [x, "scale"], "scaled"), "one"], "centred")
-    done = {"input": node("Unsqueeze", [x, "axis"], "grey")}
+        graph.tensor(name, np.array(value, np.float32))
+    x = graph.node("Cast", ["image"], "float", to=TensorProto.FLOAT)
+    x = graph.node("Sub", [graph.node("Mul", [x, "scale"], "scaled"), "one"], "centred")
+    return graph.node("Unsqueeze", [x, "axis"], "grey")
 
-    backbone = model.get_layer("backbone")
-    for layer in backbone.layers:
-        kind, n = type(layer).__name__, layer.name
-        sources = layer.input if isinstance(layer.input, list) else [layer.input]
-        ins = [done[t._keras_history.operation.name] for t in sources] if kind != "InputLayer" else []
-        if kind == "InputLayer":
-            done[n] = done["input"]
-        elif kind == "Conv2D":
-            done[n] = node("Conv", [*ins, tensor(f"{n}/kernel")], n, strides=layer.strides, pads=_pads(layer))
-        elif kind == "DepthwiseConv2D":
-            group = layer.input.shape[-1]
-            done[n] = node(
-                "Conv", [*ins, tensor(f"{n}/kernel")], n, strides=layer.strides, pads=_pads(layer), group=group
-            )
-        elif kind == "BatchNormalization":
-            names = [tensor(f"{n}/{v}") for v in ("gamma", "beta", "moving_mean", "moving_variance")]
-            done[n] = node("BatchNormalization", [*ins, *names], n, epsilon=layer.epsilon)
-        elif kind == "ReLU":
-            done[n] = node("Clip", [*ins, "zero", "six"], n)
-        elif kind == "ZeroPadding2D":
-            (top, bottom), (left, right) = layer.padding
-            pads = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
-            tensors.append(numpy_helper.from_array(pads, f"{n}/pads"))
-            done[n] = node("Pad", [*ins, f"{n}/pads"], n)
-        elif kind == "Add":
-            done[n] = node("Add", ins, n)
-        else:
-            raise TypeError(f"no ONNX for layer {n} of kind {kind}")
-        x = done[n]
 
-    kernel = np.ascontiguousarray(values["head/kernel"].reshape(1, -1, 1, 1))
-    tensors += [
-        numpy_helper.from_array(kernel, "head/kernel"),
-        numpy_helper.from_array(values["head/bias"], "head/bias"),
-    ]
-    cam = node("Conv", [x, "head/kernel", "head/bias"], "cam")
-    node("Squeeze", [cam, "axis"], "map")
-    node("ReduceMean", [cam], "logit", axes=[1, 2, 3], keepdims=0)
-    node("ReduceMean", [x], "features", axes=[2, 3], keepdims=0)
+def _add_layer(graph, layer, ins):
+    "Add the node of a Keras layer; returns the name of the output. Raises `TypeError` for a kind it doesn't know."
+    kind, n = type(layer).__name__, layer.name
+    if kind in ("Conv2D", "DepthwiseConv2D"):
+        group = {"group": layer.input.shape[-1]} if kind == "DepthwiseConv2D" else {}
+        kernel = graph.weight(f"{n}/kernel")
+        return graph.node("Conv", [*ins, kernel], n, strides=layer.strides, pads=_pads(layer), **group)
+    if kind == "BatchNormalization":
+        names = [graph.weight(f"{n}/{v}") for v in ("gamma", "beta", "moving_mean", "moving_variance")]
+        return graph.node("BatchNormalization", [*ins, *names], n, epsilon=layer.epsilon)
+    if kind == "ReLU":
+        return graph.node("Clip", [*ins, "zero", "six"], n)
+    if kind == "ZeroPadding2D":
+        (top, bottom), (left, right) = layer.padding
+        pads = graph.tensor(f"{n}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+        return graph.node("Pad", [*ins, pads], n)
+    if kind == "Add":
+        return graph.node("Add", ins, n)
+    raise TypeError(f"no ONNX for layer {n} of kind {kind}")
 
-    value = lambda name, kind, *dims: helper.make_tensor_value_info(name, kind, dims)
+# %% ../nbs/api/07_network.ipynb #c020-h
+def _add_head(graph, x):  # x: the name of the backbone's output
+    "Add the three outputs: the activation map, its mean (the logit) and the pooled features."
+    kernel = np.ascontiguousarray(graph.values["head/kernel"].reshape(1, -1, 1, 1))
+    head = [graph.tensor("head/kernel", kernel), graph.tensor("head/bias", graph.values["head/bias"])]
+    cam = graph.node("Conv", [x, *head], "cam")
+    graph.node("Squeeze", [cam, "axis"], "map")
+    graph.node("ReduceMean", [cam], "logit", axes=[1, 2, 3], keepdims=0)
+    graph.node("ReduceMean", [x], "features", axes=[2, 3], keepdims=0)
+
+
+def _serialised(graph):
+    "Check the finished graph; returns the bytes of the ONNX file, the same for the same graph."
+
+    def value(name, kind, *dims):
+        return helper.make_tensor_value_info(name, kind, dims)
+
+    image = value("image", TensorProto.UINT8, "n", "height", "width")
     outputs = [
         value("logit", TensorProto.FLOAT, "n"),
         value("map", TensorProto.FLOAT, "n", "h", "w"),
         value("features", TensorProto.FLOAT, "n", 1280),
     ]
-    graph = helper.make_graph(
-        nodes, "xraypneu", [value("image", TensorProto.UINT8, "n", "height", "width")], outputs, tensors
-    )
     proto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9, producer_name="xraypneu"
+        helper.make_graph(graph.nodes, "xraypneu", [image], outputs, graph.tensors),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+        producer_name="xraypneu",
     )
     onnx.checker.check_model(proto)
     return proto.SerializeToString(deterministic=True)
+
+# %% ../nbs/api/07_network.ipynb #c020
+def to_onnx(model) -> bytes:  # the ONNX file: image (n, S, S) uint8 to logit (n,), map (n, h, w), features (n, 1280)
+    "Write the network as ONNX, with the weights under their Keras names. Raises `TypeError` for another layer."
+    graph = _Graph(weights(model))
+    grey, done = _add_input(graph), {}
+    for layer in model.get_layer("backbone").layers:
+        if type(layer).__name__ == "InputLayer":
+            x = grey
+        else:
+            sources = layer.input if isinstance(layer.input, list) else [layer.input]
+            x = _add_layer(graph, layer, [done[t._keras_history.operation.name] for t in sources])
+        done[layer.name] = x
+    _add_head(graph, x)
+    return _serialised(graph)
 
 # %% ../nbs/api/07_network.ipynb #c021
 def read_onnx(data: bytes) -> dict:  # name to float32 array, in Keras's layout

@@ -241,6 +241,25 @@ def reliability_plot(
     low.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return fig
 
+# %% ../nbs/api/12_plots.ipynb #c019-h
+def _class_histogram(ax, p, threshold, value, name):
+    "Histogram of the probabilities of one class, 0 or 1, with those on the wrong side of the threshold hatched."
+    wrong = (p >= threshold) != bool(value)
+    ax.hist(
+        [p[~wrong], p[wrong]],
+        bins=np.linspace(0, 1, 41),
+        stacked=True,
+        color=[COLOURS[name], "white"],
+        edgecolor=COLOURS[name],
+        linewidth=0.7,
+        hatch=["", "//////"],
+    )
+    ax.axvline(threshold, color="black", lw=1.2, ls="--")
+    ax.set_ylabel("images")
+    ax.set_title(f"{name}: {len(p)} images, {int(wrong.sum())} on the wrong side (hatched)")
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.grid(axis="x", visible=False)
+
 # %% ../nbs/api/12_plots.ipynb #c019
 @_styled
 def score_histogram(
@@ -253,23 +272,7 @@ def score_histogram(
     y, p = np.asarray(y), np.asarray(p)
     fig, axes = _figure(2, 1, height=3.2, sharex=True)
     for ax, (value, name) in zip(axes, enumerate(COLOURS), strict=True):
-        own = p[y == value]
-        wrong = (own >= threshold) != bool(value)
-        edges = np.linspace(0, 1, 41)
-        ax.hist(
-            [own[~wrong], own[wrong]],
-            bins=edges,
-            stacked=True,
-            color=[COLOURS[name], "white"],
-            edgecolor=COLOURS[name],
-            linewidth=0.7,
-            hatch=["", "//////"],
-        )
-        ax.axvline(threshold, color="black", lw=1.2, ls="--")
-        ax.set_ylabel("images")
-        ax.set_title(f"{name}: {len(own)} images, {int(wrong.sum())} on the wrong side (hatched)")
-        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        ax.grid(axis="x", visible=False)
+        _class_histogram(ax, p[y == value], threshold, value, name)
     side, ha = (-4, "right") if threshold > 0.5 else (4, "left")
     axes[0].margins(y=0.3)
     axes[0].annotate(
@@ -625,6 +628,27 @@ def grey_plot(
         )
     return fig
 
+# %% ../nbs/api/12_plots.ipynb #c050-h
+def _boxes(ax, values, positions, name):
+    "A horizontal box per array of values: quartiles, whiskers at 5 and 95 %, no outliers."
+    colour = COLOURS[name]
+    line = dict(color=colour, lw=1.4)
+    ax.boxplot(
+        values,
+        positions=positions,
+        widths=0.3,
+        label=name,
+        whis=(5, 95),
+        showfliers=False,
+        orientation="horizontal",
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops=dict(facecolor=colour, edgecolor=colour),
+        medianprops=dict(color="white", lw=2),
+        whiskerprops=line,
+        capprops=line,
+    )
+
 # %% ../nbs/api/12_plots.ipynb #c050
 @_styled
 def sharpness_plot(
@@ -638,27 +662,11 @@ def sharpness_plot(
         rows = rows.assign(sharpness=image_statistics(images[r] for r in rows.row).sharpness.to_numpy())
     splits = _splits(rows)
     fig, ax = _figure(height=1.1 + 0.55 * len(splits))
-    for i, (name, colour) in enumerate(COLOURS.items()):
+    for i, name in enumerate(COLOURS):
         have = [(j, rows.sharpness[(rows.label == name) & (rows.split == s)]) for j, s in enumerate(splits)]
         have = [(j, v) for j, v in have if len(v)]
-        if not have:
-            continue
-        line = dict(color=colour, lw=1.4)
-        ax.boxplot(
-            [v for _, v in have],
-            positions=[j + (i - 0.5) * 0.36 for j, _ in have],
-            widths=0.3,
-            label=name,
-            whis=(5, 95),
-            showfliers=False,
-            orientation="horizontal",
-            patch_artist=True,
-            manage_ticks=False,
-            boxprops=dict(facecolor=colour, edgecolor=colour),
-            medianprops=dict(color="white", lw=2),
-            whiskerprops=line,
-            capprops=line,
-        )
+        if have:
+            _boxes(ax, [v for _, v in have], [j + (i - 0.5) * 0.36 for j, _ in have], name)
     ax.set_yticks(range(len(splits)), splits)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter("{x:,.0f}")

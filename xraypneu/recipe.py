@@ -525,6 +525,31 @@ def all_epochs(
     "Concatenate the histories of all trainings."
     return [counted(row, i, recipe) for i, c in enumerate(trained.candidates) for row in c.history]
 
+# %% ../nbs/api/11a_recipe.ipynb #c033-h
+def _replayed(trained, recipe, on_epoch, report):
+    "Report the epochs and lines of a finished training; returns it."
+    print("What the training depends on has not changed: the finished one is taken", file=sys.stderr)
+    for row in all_epochs(trained, recipe):
+        on_epoch(row)
+    for line in trained.lines:
+        report(line)
+    return trained
+
+
+def _candidates(networks, prepared, held, targets, folder, git_commit):  # networks: a list of what `_networks` yields
+    "Calibrate each network and write its bundle into a folder named after the seed; the old folders go."
+    shutil.rmtree(folder, ignore_errors=True)
+    return [
+        candidate_of(
+            model,
+            training_info(prepared, own, targets, history, held.copies, git_commit),
+            held,
+            targets,
+            folder / str(own.seed),
+        )
+        for own, model, history in networks
+    ]
+
 # %% ../nbs/api/11a_recipe.ipynb #c033
 def train(
     prepared: Prepared,
@@ -543,35 +568,21 @@ def train(
     folder = Path(folder)
     _check_folds(prepared, targets.folds)
     if finished and (trained := take_finished(finished, key, folder)):
-        print("What the training depends on has not changed: the finished one is taken", file=sys.stderr)
-        for row in all_epochs(trained, recipe):
-            on_epoch(row)
-        for line in trained.lines:
-            report(line)
-        return trained
-    lines, tell = [], report
+        return _replayed(trained, recipe, on_epoch, report)
+    lines = []
 
-    def report(line):
-        lines.append(line) or tell(line)
+    def note(line):
+        lines.append(line)
+        report(line)
 
     (images, y, _), held = prepared.arrays("train"), validation_of(*prepared.arrays("validation"))
-    networks = list(_networks(prepared, recipe, targets.seeds, (images, y), held, state, first, on_epoch, report))
-    shutil.rmtree(folder / "seeds", ignore_errors=True)
-    candidates = [
-        candidate_of(
-            model,
-            training_info(prepared, own, targets, history, held.copies, git_commit),
-            held,
-            targets,
-            folder / "seeds" / str(own.seed),
-        )
-        for own, model, history in networks
-    ]
+    networks = list(_networks(prepared, recipe, targets.seeds, (images, y), held, state, first, on_epoch, note))
+    candidates = _candidates(networks, prepared, held, targets, folder / "seeds", git_commit)
     best = chosen([c.shifted_loss for c in candidates])
     detector, refused = ood_detector(candidates[best].bundle, images, y, held, recipe.seed)
     int8 = int8_variant(candidates[best].bundle, images, held, targets)
     bundle = bundle_of(folder / "bundle", candidates[best], detector, int8)
-    folds = _cross_validate(prepared, recipe, targets.folds, state, report) if targets.folds else []
+    folds = _cross_validate(prepared, recipe, targets.folds, state, note) if targets.folds else []
     trained = Trained(bundle, candidates, best, refused, int8.gaps, folds, lines)
     if finished:
         keep_finished(trained, finished, key)

@@ -185,7 +185,10 @@ def _profile(y, rows):
     "The second and third column of `rows` at every height, rounded off."
     ys, *columns = np.array(rows).T
     k = np.hanning(2 * (len(y) // 18) + 1)
-    at = lambda v: np.pad(np.interp(y[:, 0], ys, v), len(k) // 2, mode="edge")
+
+    def at(v):
+        return np.pad(np.interp(y[:, 0], ys, v), len(k) // 2, mode="edge")
+
     return [np.convolve(at(v), k / k.sum(), "valid")[:, None].astype(np.float32) for v in columns]
 
 # %% ../nbs/api/02_sample.ipynb #c028-1
@@ -585,9 +588,10 @@ _SLOTS = [("l", 0.015), ("m", 0.5), ("r", 0.985)]  # where border text is anchor
 def _burn_in(grey, rng):
     "Write the markers and the word SYNTHETIC into uint8 pixels; returns the pixels and the markers' text."
     im, size = Image.fromarray(grey), len(grey)
-    put = lambda x, y, text, height, **kw: ImageDraw.Draw(im).text(
-        (x * size, y * size), text, font=_font(max(8, round(height * size))), **kw
-    )
+
+    def put(x, y, text, height, **kw):
+        return ImageDraw.Draw(im).text((x * size, y * size), text, font=_font(max(8, round(height * size))), **kw)
+
     letter, extra = _marker(rng)
     x, y, height = rng.uniform(0.05, 0.10), rng.uniform(0.14, 0.5), rng.uniform(0.055, 0.085)
     shade, small, places = int(rng.integers(200, 250)), rng.uniform(0.035, 0.05), rng.permutation(6)

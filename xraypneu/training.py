@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from . import augment, calibrate, network  # before TensorFlow: it sets what TensorFlow reads when it is imported
 from .augment import Views
@@ -178,10 +179,33 @@ def _compile(model, phase, recipe, steps):
     optimizer.build(model.trainable_variables)
     return optimizer
 
+# %% ../nbs/api/09_training.ipynb #c016-p
+class _Phase(NamedTuple):
+    "A phase of the training."
+
+    name: str  # head or fine-tuning
+    first: int  # its first epoch, from 0
+    epochs: int
+    peak: float  # the highest learning rate
+
+
+def _phase_of(recipe, epoch):  # epoch from 0
+    "The phase of an epoch."
+    if epoch < recipe.head_epochs:
+        return _Phase("head", 0, recipe.head_epochs, recipe.head_learning_rate)
+    return _Phase("fine-tuning", recipe.head_epochs, recipe.epochs, recipe.learning_rate)
+
+
+def _side(sides, phase, epoch):
+    "The side of an epoch's views, pixels: the first in the head phase, then all in turn."
+    return sides[(epoch - phase.first) * len(sides) // phase.epochs] if phase.name != "head" else sides[0]
+
 # %% ../nbs/api/09_training.ipynb #c016-1
-def _epoch(model, optimizer, pool, images, targets, y, recipe, size, epoch, base, total, peak):
-    "Train one epoch; returns the mean training loss."
-    n, steps = recipe.batch_size, max(1, len(y) // recipe.batch_size)
+def _epoch(model, optimizer, pool, data, recipe, size, epoch, phase):  # data: images, targets, labels
+    "Train one epoch, from 1; returns the mean training loss."
+    (images, targets, y), n = data, recipe.batch_size
+    steps = max(1, len(y) // n)
+    base, total = (epoch - 1 - phase.first) * steps, phase.epochs * steps
     choose = augment.balanced_order if recipe.balanced else augment.shuffled_order
     order = choose(y, np.random.default_rng([recipe.seed, epoch]), steps * n)
 
@@ -199,7 +223,7 @@ def _epoch(model, optimizer, pool, images, targets, y, recipe, size, epoch, base
         x, target = ahead.result()
         if step + 1 < steps:
             ahead = pool.submit(make, step + 1)
-        optimizer.learning_rate = rate(base + step, total, peak)
+        optimizer.learning_rate = rate(base + step, total, phase.peak)
         losses.append(float(model.train_on_batch(x, target)))
     return float(np.mean(losses))
 
@@ -231,6 +255,98 @@ def _line(row, epochs):
         f"shifted {row['shifted_calibrated_loss']:.4f}, {row['shifted_roc_auc']:.4f}"
     )
 
+# %% ../nbs/api/09_training.ipynb #c016-v
+def _validation_sets(images, y):
+    "Validation and shifted validation, as for `validate`. Raises `ValueError` unless both classes are there."
+    if min(np.bincount(y, minlength=2)) == 0:
+        raise ValueError("validation needs images of both classes: raise prepare.validation in params.yaml")
+    return {"val": (images, y), "shifted": (augment.shifted_copies(images), y)}
+
+
+def _sides(recipe, size):
+    "The sides of the views, pixels. Raises `ValueError` where images of this size don't allow others."
+    sides = recipe.view_sizes or (size,)
+    if set(sides) != {size} and size % 32:
+        raise ValueError(
+            f"view_sizes is {list(sides)}: other sizes than the images' "
+            f"need images of a multiple of 32 pixels, not {size}"
+        )
+    return sides
+
+
+def _learner(model, sides):
+    "The network that is trained: the model, or a copy that takes images of any size if the views' sides differ."
+    if set(sides) == {model.input_shape[1]}:
+        return model
+    return network.set_weights(network.build(None), network.weights(model))
+
+# %% ../nbs/api/09_training.ipynb #c016-s
+@dataclass
+class _Run:
+    "How far a training has come."
+
+    history: list = field(default_factory=list)  # a row per epoch
+    wait: int = 0  # epochs of fine-tuning since the best one
+    best: dict = field(default_factory=lambda: {KEPT_BY: math.inf})  # the row of the best epoch
+    best_weights: dict = field(default_factory=dict)  # and its weights
+
+    def add(self, row, weights):
+        "Count an epoch."
+        self.history.append(row)
+        if row[KEPT_BY] < self.best[KEPT_BY]:
+            self.best, self.wait, self.best_weights = row, 0, weights
+        elif row["phase"] != "head":
+            self.wait += 1
+
+    def save(self, path, now, optimizer):
+        "Write all that `_resumed` and `_optimizer` need, with the current weights."
+        now = {f"now/{k}": v for k, v in now.items()}
+        opt = {f"opt/{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+        best = {f"best/{k}": v for k, v in self.best_weights.items()}
+        meta = {"history": self.history, "wait": self.wait, "phase": self.history[-1]["phase"]}
+        _save(path, {**now, **opt, **best}, meta)
+
+# %% ../nbs/api/09_training.ipynb #c016-r
+def _resumed(saved, learner, epochs, on_epoch, report):
+    "Go on from a saved state: set the learner's weights, and report the epochs that are done."
+    arrays, meta = saved
+    history = meta["history"]
+    best_weights = {k[5:]: v for k, v in arrays.items() if k.startswith("best/")}
+    network.set_weights(learner, {k[4:]: v for k, v in arrays.items() if k.startswith("now/")})
+    print(f"resuming after epoch {len(history)} of {epochs}", file=sys.stderr)
+    for row in history:
+        on_epoch(row)
+        report(_line(row, epochs))
+    return _Run(history, meta["wait"], kept(history), best_weights)
+
+
+def _optimizer(learner, phase, recipe, steps, saved):
+    "Start a phase, or go on with it where the saved state is of this phase."
+    optimizer = _compile(learner, phase.name, recipe, phase.epochs * steps)
+    if saved and saved[1]["phase"] == phase.name:
+        for i, v in enumerate(optimizer.variables):
+            v.assign(saved[0][f"opt/{i}"])
+    return optimizer
+
+
+def _finished(model, run, recipe, epochs, report):
+    "Set the best weights and report why the training ended; returns the history."
+    if run.wait >= recipe.patience and len(run.history) < epochs:
+        report(f"stopped: {run.wait} epochs without a better loss on the shifted validation")
+    network.set_weights(model, run.best_weights)
+    report(f"kept epoch {run.best['epoch']}")
+    return run.history
+
+
+def _measured(learner, optimizer, recipe, sets, facts):  # facts: epoch, phase, loss
+    "Validate the weights that count; returns the epoch's row, these weights, and the current ones, set again."
+    if not math.isfinite(facts["loss"]):
+        raise FloatingPointError(DIVERGED)
+    now, counted = _averaged(learner, optimizer, recipe)
+    row = {**facts, **validate(learner, sets)}
+    network.set_weights(learner, now)
+    return row, counted, now
+
 # %% ../nbs/api/09_training.ipynb #c016-3
 def fit(
     model,  # from `network.initialise`
@@ -244,90 +360,32 @@ def fit(
     targets=None,  # (n,) soft labels, 0 to 1, such as another model's answers; None: the labels themselves
 ) -> list:  # the history: a dictionary per epoch
     "Train in two phases and set the weights of the best epoch. Raises `ValueError`, `FloatingPointError` (divergence)."
-    (images, y), (val_images, val_y) = train, validation
-    if min(np.bincount(val_y, minlength=2)) == 0:
-        raise ValueError("validation needs images of both classes: raise prepare.validation in params.yaml")
-    size = model.input_shape[1]
-    views = recipe.view_sizes or (size,)
-    if set(views) != {size} and size % 32:
-        raise ValueError(
-            f"view_sizes is {list(views)}: other sizes than the images' "
-            f"need images of a multiple of 32 pixels, not {size}"
-        )
-    learner = model if set(views) == {size} else network.set_weights(network.build(None), network.weights(model))
-    sets = {"val": (val_images, val_y), "shifted": (augment.shifted_copies(val_images), val_y)}
-    phases = ["head"] * recipe.head_epochs + ["fine-tuning"] * recipe.epochs
+    images, y = train
+    sets = _validation_sets(*validation)
+    sides = _sides(recipe, model.input_shape[1])
+    learner, epochs = _learner(model, sides), recipe.head_epochs + recipe.epochs
     path = Path(state) / f"{fingerprint(recipe, data_hash, model, targets)}.npz" if state else None
-    targets = np.asarray(y if targets is None else targets, dtype=np.float32)
+    data = images, np.asarray(y if targets is None else targets, dtype=np.float32), y
     saved = _load(path) if path else None
-    history, wait, best, start = [], 0, {KEPT_BY: math.inf}, 0
-    if saved:
-        arrays, meta = saved
-        history, wait, start = meta["history"], meta["wait"], len(meta["history"])
-        best = kept(history)
-        best_weights = {k[5:]: v for k, v in arrays.items() if k.startswith("best/")}
-        network.set_weights(learner, {k[4:]: v for k, v in arrays.items() if k.startswith("now/")})
-        print(f"resuming after epoch {start} of {len(phases)}", file=sys.stderr)
-        for row in history:
-            on_epoch(row)
-            report(_line(row, len(phases)))
-    steps = max(1, len(y) // recipe.batch_size)
-    phase = optimizer = None
+    run = _resumed(saved, learner, epochs, on_epoch, report) if saved else _Run()
+    phase, steps = None, max(1, len(y) // recipe.batch_size)
     with ThreadPoolExecutor(1) as pool:
-        for epoch in range(start, len(phases)):
-            if wait >= recipe.patience:
+        for epoch in range(len(run.history), epochs):
+            if run.wait >= recipe.patience:
                 break
-            if phases[epoch] != phase:
-                phase = phases[epoch]
-                optimizer = _compile(learner, phase, recipe, phases.count(phase) * steps)
-                if saved and saved[1]["phase"] == phase:
-                    for i, v in enumerate(optimizer.variables):
-                        v.assign(saved[0][f"opt/{i}"])
-                saved = None
-            first = 0 if phase == "head" else recipe.head_epochs
-            length = recipe.head_epochs if phase == "head" else recipe.epochs
-            peak = recipe.head_learning_rate if phase == "head" else recipe.learning_rate
+            if _phase_of(recipe, epoch) != phase:
+                phase = _phase_of(recipe, epoch)
+                optimizer, saved = _optimizer(learner, phase, recipe, steps, saved), None
             began = time.perf_counter()
-            side = views[(epoch - first) * len(views) // length] if phase != "head" else views[0]
-            loss = _epoch(
-                learner,
-                optimizer,
-                pool,
-                images,
-                targets,
-                y,
-                recipe,
-                side,
-                epoch + 1,
-                (epoch - first) * steps,
-                length * steps,
-                peak,
-            )
-            if not math.isfinite(loss):
-                raise FloatingPointError(DIVERGED)
-            now, counted = _averaged(learner, optimizer, recipe)
-            row = {"epoch": epoch + 1, "phase": phase, "loss": loss, **validate(learner, sets)}
-            network.set_weights(learner, now)
-            history.append(row)
-            if row[KEPT_BY] < best[KEPT_BY]:
-                best, wait, best_weights = row, 0, counted
-            elif phase != "head":
-                wait += 1
+            loss = _epoch(learner, optimizer, pool, data, recipe, _side(sides, phase, epoch), epoch + 1, phase)
+            facts = {"epoch": epoch + 1, "phase": phase.name, "loss": loss}
+            row, counted, now = _measured(learner, optimizer, recipe, sets, facts)
+            run.add(row, counted)
             if path:
-                now = {f"now/{k}": v for k, v in now.items()}
-                opt = {f"opt/{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
-                _save(
-                    path,
-                    {**now, **opt, **{f"best/{k}": v for k, v in best_weights.items()}},
-                    {"history": history, "wait": wait, "phase": phase},
-                )
+                run.save(path, now, optimizer)
             on_epoch({**row, "seconds": time.perf_counter() - began})
-            report(_line(row, len(phases)))
-    if wait >= recipe.patience and len(history) < len(phases):
-        report(f"stopped: {wait} epochs without a better loss on the shifted validation")
-    network.set_weights(model, best_weights)
-    report(f"kept epoch {best['epoch']}")
-    return history
+            report(_line(row, epochs))
+    return _finished(model, run, recipe, epochs, report)
 
 # %% ../nbs/api/09_training.ipynb #c018
 def cross_validate(
