@@ -578,6 +578,43 @@ def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, 
     assert SECRET not in "".join(capfd.readouterr())
 
 
+def test_a_password_beyond_latin_1(site, to, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(netrc))
+    for text, sent in (
+        ("schön", "schön".encode("latin-1")),
+        ("€uro", "€uro".encode()),
+    ):
+        netrc.write_text(f"machine 127.0.0.1 login me password {text}\n", encoding="utf-8")
+        netrc.chmod(0o600)
+        address = site.url.replace("http://", f"http://me:{text}@")
+        for url in (site.url, address):
+            assert fetch(url, to, force=True).files == 12
+            assert site.seen[-1][2] == "Basic " + base64.b64encode(b"me:" + sent).decode()
+    netrc.write_bytes("machine 127.0.0.1 login me password schön\n".encode("latin-1"))
+    shutil.rmtree(to)
+    fails(site.url, to, "~/.netrc", "UTF-8", retries=0)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        f"socks5h://me:{SECRET}@127.0.0.1:1",
+        f"me:{SECRET}@127.0.0.1:1",
+        f"http://me:{SECRET}@127.0.0.1:99999",
+        f"http://me:{SECRET}@",
+        "http://:@:",
+        "http://",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_not_blamed_on_the_address(to, proxy, monkeypatch):
+    monkeypatch.setattr("urllib3.contrib.socks", None, raising=False)
+    monkeypatch.setitem(sys.modules, "socks", None)  # PySocks, which an environment may have
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    fails("http://films.example.org/a.zip", to, "the proxy", "https_proxy", retries=0)
+
+
 def test_tls_that_is_none(site, to):
     fails(site.url.replace("http:", "https:"), to, "certificate can't be verified", retries=0)
 

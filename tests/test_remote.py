@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import socketserver
@@ -23,7 +24,7 @@ import pytest
 from conftest import ROOT, run
 from served import free_port
 
-from xraypneu import doctor
+from xraypneu import doctor, remote
 from xraypneu.remote import CODES, RemoteError, configure, current, exposed, probe, restore
 
 SECRET = "s3cret 50% #'1\",2"
@@ -748,6 +749,20 @@ def on_disk(folder):
         (folder / path).write_bytes(content)
 
     return lambda path: (folder / path).read_bytes(), write
+
+
+def test_a_remote_s_name_is_one_word_of_what_is_advised(tmp_path):
+    "The configuration may be another one's, and what is advised is pasted into a shell."
+    name = "o;touch oops"
+    wanted = remote._Wanted("data/a", "0" * 32, False, str(tmp_path / "a"), False)
+    found = remote._Found({wanted: None}, {wanted: "another hash"}, {})
+    advice = [remote._torn(found, name, True)[1], remote._lacking([wanted], [wanted], name)[1]]
+    (tmp_path / "project/.dvc").mkdir(parents=True)
+    (tmp_path / "project/.dvc/config").write_text(
+        f"['remote \"{name}\"']\n    url = /\n['remote \"p\"']\n    url = /\n"
+    )
+    advice.append(probe(root=tmp_path / "project").mend)
+    assert all(name in shlex.split(a, comments=True) for a in advice), advice
 
 
 def test_half_uploaded_to_a_folder(project, clone, tmp_path):

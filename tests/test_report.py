@@ -1,5 +1,6 @@
 """The page about a run: with committed, odd and untrusted metrics; and what may be uploaded with it."""
 
+import html
 import json
 import os
 import re
@@ -8,11 +9,13 @@ import subprocess
 import sys
 
 import nbformat
+import pandas as pd
 import pytest
 from conftest import ROOT, run, set_params
 
 from xraypneu import report
 from xraypneu.bundle import load_bundle
+from xraypneu.redact import without_controls
 
 METRICS = json.loads((ROOT / "reports/metrics.json").read_text())
 
@@ -279,6 +282,13 @@ def test_nothing_of_a_stranger_but_numbers(committed, text):
     }
 
 
+def test_a_stranger_s_number_that_is_larger_than_any_float(committed):
+    huge = {**METRICS, "test": {**METRICS["test"], "accuracy": 10**400}}
+    report.write_file(committed / "theirs/metrics.json", json.dumps(huge))
+    text = report.rebuild(committed / "theirs", committed).read_text()
+    assert cells(text, "sensitivity (recall)") and "| accuracy |" not in text
+
+
 def test_a_strangers_artefact_that_is_something_else(tmp_path):
     (tmp_path / "a/reports").mkdir(parents=True)
     (tmp_path / "a/metrics.json").symlink_to(ROOT / "reports/metrics.json")  # leads out of the artefact
@@ -346,6 +356,21 @@ def test_of_radiographs_no_picture_and_no_name_is_collected(copy, tmp_path):
     kept = nbformat.read(tmp_path / "out/reports/evaluate.ipynb", as_version=4)
     assert sum("image/png" in o.get("data", {}) for c in kept.cells for o in c.get("outputs", [])) > 3  # curves stay
     assert "Left out: pictures of radiographs" in (tmp_path / "out/README.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["O'Brien", "Meier & Sohn", "Hall <left>", 'Say "x"', "Grün", "Mei\u202eer"])
+def test_a_name_that_a_page_or_a_message_spells_in_another_way_is_not_collected(name):
+    shown = [
+        {"text/html": f"<code>NORMAL/{html.escape(name)}.png</code>"},
+        {"text/html": pd.DataFrame({"file": [f"NORMAL/{name}.png"]}).to_html()},
+        {"text/html": f"<code>{html.escape(without_controls(name))}.png</code>"},
+        {"text/plain": f"can't read {ascii(name + '.png')}"},
+        {"text/plain": f"can't read {name + '.png'!r}"},
+    ]
+    outputs = [nbformat.v4.new_output("display_data", data) for data in shown]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
+    kept = report._nameless(nb, {f"{name}.png", name}).cells[0].outputs
+    assert [o["output_type"] for o in kept] == ["stream"] * len(shown)
 
 
 def test_without_prepared_data_no_notebook_is_collected(copy, tmp_path):

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import tarfile
 import threading
 import zipfile
 from contextlib import contextmanager
@@ -329,6 +330,23 @@ def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
         f.write(b"!")
     done = run([*info, "--bundle", str(folder)], ROOT, check=False, **serving)
     assert done.returncode and "is refused" in done.out and "Traceback" not in done.out
+
+
+def test_a_key_beside_the_proxy_s_settings_is_not_packed(tmp_path):
+    for name in ("setup.py", "settings.ini", "README.md", "LICENSE", "MANIFEST.in", "xraypneu/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for folder in ("deploy", "locks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for name in ("deploy/xrays.key", "deploy/.htpasswd", "locks/.env"):
+        (tmp_path / name).write_text("secret")
+    run([sys.executable, "setup.py", "-q", "sdist"], tmp_path)
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        packed = {n.partition("/")[2] for n in tar.getnames()}
+    assert not packed & {"deploy/xrays.key", "deploy/.htpasswd", "locks/.env"}
+    git = run(["git", "ls-files", "deploy", "locks"], ROOT).out.split()
+    assert set(git) <= packed
 
 
 def test_the_image_s_files_can_be_read_by_its_user():

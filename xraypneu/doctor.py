@@ -248,7 +248,8 @@ def check_remote(
     ok = None if p.code == "no_remote" and not name else p.ok
     found = p.message + ("; it can be read and not written to" if p.can_write is False and p.ok else "")
     if p.ok and not remote.verifies(p.name, root):
-        found += f"; what is pulled is not verified: dvc remote modify --local {p.name} verify true"
+        command = f"dvc remote modify --local {shlex.quote(p.name)} verify true"
+        found += f"; what is pulled is not verified: {command}"
     return Check("dvc remote", ok, f"{p.name}: {found}" if p.name else found, p.mend)
 
 # %% ../nbs/api/24_doctor.ipynb #c015-1

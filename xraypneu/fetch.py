@@ -777,15 +777,54 @@ def patient(
     return session
 
 # %% ../nbs/api/20_fetch.ipynb #c020-7
-def _elsewhere(url: str, first: str):
-    "Credentials for an address after a redirect: none, unless ~/.netrc names that very host."
+def _sent(auth):
+    "User and password as requests takes them: text in Latin-1, bytes in UTF-8."
+    try:
+        return auth and tuple(s.encode("latin-1").decode("latin-1") for s in auth)
+    except UnicodeEncodeError:
+        return tuple(s.encode() for s in auth)
+
+
+def _noted(url: str):
+    "Credentials that ~/.netrc has for an address, or None. Raises `FetchError` where it can't be read."
     from requests.utils import get_netrc_auth
 
+    try:
+        return _sent(get_netrc_auth(url))
+    except UnicodeDecodeError:
+        raise FetchError("~/.netrc (or what NETRC names) is no text in UTF-8", "save it as UTF-8") from None
+
+
+def _elsewhere(url: str, first: str):
+    "Credentials for an address after a redirect: none, unless ~/.netrc names that very host."
     downgraded = first.startswith("https:") and not url.startswith("https:")
-    own = None if downgraded else get_netrc_auth(url)
-    if own not in (None, get_netrc_auth("https://default.invalid/")):
+    own = None if downgraded else _noted(url)
+    if own not in (None, _noted("https://default.invalid/")):
         return own
     return lambda request: request  # with None, requests would look into ~/.netrc
+
+
+def _proxy_of(url: str) -> str | None:
+    "The proxy that the environment names for an address. Raises `FetchError` where that can't be used."
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(url, get_environ_proxies(url))
+    try:
+        parts = urlsplit(proxy if not proxy or "://" in proxy else f"http://{proxy}")
+        usable = not proxy or bool(parts.hostname and parts.port != 0)  # port raises where it is none
+    except ValueError:
+        usable = False
+    if not usable:
+        raise _wrong_proxy()
+    return proxy
+
+
+def _wrong_proxy() -> FetchError:  # without its address, where a password may stand
+    return FetchError(
+        "the proxy that the environment names can't be used",
+        "write https_proxy (or http_proxy, all_proxy) as http://user:password@host:port; "
+        "one of SOCKS, socks5h://host:port, needs the package PySocks: pip install pysocks",
+    )
 
 # %% ../nbs/api/20_fetch.ipynb #c020-8
 class Resuming:
@@ -826,6 +865,8 @@ class Resuming:
                 error = _status_error(code, where)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
                 if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+                    if _proxy_of(url):
+                        raise _wrong_proxy() from None
                     raise FetchError(
                         f"{where} is no address that can be downloaded from",
                         "give one that begins with https:// or http://",
@@ -956,7 +997,8 @@ class Resuming:
         how = dict(headers=headers, stream=True, timeout=self.timeout, allow_redirects=False)
         with patient(requests.Session(), self.timeout) as session:
             for _ in range(_HOPS):
-                auth = self.auth if at_home else _elsewhere(url, first)
+                auth = (_sent(self.auth) or _noted(url)) if at_home else _elsewhere(url, first)
+                _proxy_of(url)
                 try:
                     r = session.get(url, auth=auth, **how)
                     if r.is_redirect:

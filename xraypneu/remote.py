@@ -156,14 +156,14 @@ def _guard(file):
     if tracked.returncode == 0:
         raise RemoteError(
             f"{file} is tracked by git, so that a password in it would be published. Take it out first: "
-            f"git rm --cached {file}"
+            f"git rm --cached {shlex.quote(str(file))}"
         )
     if tracked.returncode != 1 or ignored.returncode not in (0, 1):
         raise RemoteError(f"git can't say whether it ignores {file}: {(tracked.stderr or ignored.stderr).strip()}")
     if ignored.returncode:
         raise RemoteError(
             f"{file} is not ignored by git, so that a password in it could be published. Ignore it first: "
-            f"echo /config.local >> {file.parent / '.gitignore'}"
+            f"echo /config.local >> {shlex.quote(str(file.parent / '.gitignore'))}"
         )
 
 # %% ../nbs/api/21_remote.ipynb #c010-1
@@ -868,6 +868,7 @@ def _hash_faults(door, sizes, known):
 def _lacking(looked, gone, name):
     "Message and command for missing files."
     kept, absent = [w for w in gone if os.path.isfile(w.here)], {w.oid for w in gone}
+    name = shlex.quote(name)
     # if the list of a folder is there, DVC takes its files for pushed
     push = (
         f"xraypneu remote --name {name} --restore"
@@ -896,7 +897,7 @@ def _torn(found: _Found, name, deep):
     text = f"{len(damaged)} of {len(found.sizes)} cache files on the remote are damaged, first {first.path} ({why})"
     if not found.damaged:
         text = f"a file in {first.path} on the remote is damaged or half uploaded: {why}"
-    command = f"xraypneu remote --name {name} --restore" + (" --deep" if deep else "")
+    command = f"xraypneu remote --name {shlex.quote(name)} --restore" + (" --deep" if deep else "")
     if found.damaged and all(map(_is_whole, found.damaged)):
         return f"{text}; this machine's cache has them whole", command
     return text, f"{command}   # on a machine that has the files; there `dvc push` uploads nothing again"
@@ -956,7 +957,7 @@ def probe(
             "no_remote",
             f"no remote {_name(config, name)!r} is configured"
             + (f"; there are: {others}" if others else ": data can be neither pulled nor pushed"),
-            f"dvc remote default --local {next(iter(config['remote']))}"
+            f"dvc remote default --local {shlex.quote(next(iter(config['remote'])))}"
             if others and not name
             else "xraypneu remote ADDRESS",
             name,

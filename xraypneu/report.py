@@ -14,11 +14,12 @@ import os
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 from .definitions import CARD, METRICS
 from .files import write_file
-from .redact import find_secret, scrub
+from .redact import find_secret, scrub, without_controls
 from .tracking import git_state
 
 # %% ../nbs/api/23_report.ipynb #c005
@@ -36,7 +37,9 @@ def _get(m, *keys):
     "A finite number in nested dictionaries, or None."
     for k in keys:
         m = m.get(k) if isinstance(m, dict) else None
-    return float(m) if isinstance(m, (int, float)) and not isinstance(m, bool) and math.isfinite(m) else None
+    if not isinstance(m, (int, float)) or isinstance(m, bool):
+        return None
+    return float(m) if abs(m) <= sys.float_info.max else None  # a whole number may be larger than any float
 
 
 def _hash(value):
@@ -615,6 +618,11 @@ def _names(prepared):
         map(str, prepared.manifest.patient)
     ) - {""}
 
+
+def _spelled(name):
+    "A name as it is, as a list of findings shows it, and as Python's messages do."
+    return {name, without_controls(name), repr(name)[1:-1], ascii(name)[1:-1]}
+
 # %% ../nbs/api/23_report.ipynb #c020-1
 def _nameless(nb, names):
     "A copy of a notebook without radiographs and without outputs that show one of `names`."
@@ -622,10 +630,14 @@ def _nameless(nb, names):
 
     from xraypneu.stage import without_radiographs
 
-    nb, pattern = (
-        without_radiographs(nb),
-        re.compile("|".join(re.escape(n) for n in sorted(names, key=len, reverse=True) if len(n) > 1) or "(?!)"),
-    )
+    spelled = {s for n in names if len(n) > 1 for s in _spelled(n)}
+    pattern = re.compile("|".join(re.escape(n) for n in sorted(spelled, key=len, reverse=True)) or "(?!)")
+
+    def names_one(text):
+        text = re.sub(r"data:image/[a-z+]+;base64,[\w+/=\s]+", "", text)
+        return any(pattern.search(t) for t in (text, unescape(text)))  # O'Brien is O&#x27;Brien in a page
+
+    nb = without_radiographs(nb)
     for cell in nb.cells:
         for i, o in enumerate(cell.get("outputs", [])):
             shown = [
@@ -638,7 +650,7 @@ def _nameless(nb, names):
                     if not k.startswith("image/")
                 ),
             ]
-            if any(pattern.search(re.sub(r"data:image/[a-z+]+;base64,[\w+/=\s]+", "", s)) for s in shown):
+            if any(map(names_one, shown)):
                 cell.outputs[i] = nbformat.v4.new_output(
                     "stream", name="stdout", text="(names of files stay where the data are)\n"
                 )
