@@ -408,6 +408,10 @@ class Bundle:
     # out-of-distribution detector; None where the bundle has none
     known: Known | None = field(repr=False, compare=False, default=None)
 
+    def __getstate__(self) -> dict:
+        "What is copied, or sent to another process: all but the session, which can't be."
+        return {k: v for k, v in self.__dict__.items() if k != "session"}
+
     @property
     def size(self) -> int:  # side of the square input, pixels
         "The input size of the network."
@@ -450,6 +454,8 @@ class Bundle:
         images = np.asarray(images)
         if images.ndim != 3 or images.dtype != np.uint8:
             raise ValueError(f"expected images of shape (n, S, S) and type uint8, got {images.shape} {images.dtype}")
+        if images.shape[1:] != (self.size, self.size):  # the network takes any, and answers something
+            raise ValueError(f"expected images of side {self.size}, got {images.shape}: see `image.to_square`")
         names = ["logit", "map", "features"]
         found = dict(zip(names, self.session.run(names, {"image": images}), strict=True))
         for name, value in found.items():
