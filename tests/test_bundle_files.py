@@ -116,7 +116,8 @@ def test_batches_lose_nothing(both, n):
 def test_outputs_and_what_is_refused(both):
     out = both.outputs(images(1, 2))
     assert list(out) == ["logit", "map", "features"] and out["map"].shape == (2, 32, 32)
-    for wrong in (images(1).astype(np.float32), images(1)[0], images(1)[None], images(1).astype(np.int64)):
+    sides = images(1)[:, :20, :20], images(1)[:, :20], np.zeros((1, 64, 64), np.uint8)  # the network would answer
+    for wrong in (images(1).astype(np.float32), images(1)[0], images(1)[None], images(1).astype(np.int64), *sides):
         with pytest.raises(ValueError, match="expected images"):
             both.outputs(wrong)
 

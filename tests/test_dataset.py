@@ -19,7 +19,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
 from xraypneu import dataset as module
-from xraypneu import decoder
+from xraypneu import decoder, image
 from xraypneu.dataset import (
     BOTH_CLASSES,
     CLASSES,
@@ -725,3 +725,36 @@ def test_what_this_computer_lacks_is_no_fault_of_a_file(data, run, monkeypatch):
     monkeypatch.setattr("xraypneu.image._content", fail)
     with pytest.raises(DataError, match="Too many open files"):
         run(data)
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN])
+def test_a_share_that_fails_leaves_no_film_out(data, run, monkeypatch, number):
+    real, n = image._content, []
+
+    def fail(path):
+        n.append(path)
+        if len(n) > 20:
+            raise OSError(number, os.strerror(number))
+        return real(path)
+
+    before = content(run(data).folder)
+    monkeypatch.setattr(image, "_content", fail)
+    with pytest.raises(DataError, match=f"stopped at .*{os.strerror(number)}"):
+        run(data)
+    assert content(load_prepared(data.parent / "out").folder) == before
+
+
+def test_a_disk_that_goes_away_leaves_no_film_out(data, run, monkeypatch):
+    real, n = module.read_bytes, []
+
+    def gone(path):
+        n.append(path)
+        if len(n) == 20:
+            data.rename(data.with_name("elsewhere"))
+        return real(path)
+
+    before = content(run(data).folder)
+    monkeypatch.setattr(module, "read_bytes", gone)
+    with pytest.raises(DataError, match="its folder can't be opened any more"):
+        run(data, workers=1)
+    assert content(load_prepared(data.parent / "out").folder) == before

@@ -245,6 +245,11 @@ def test_a_file_that_kills_its_worker_is_not_tried_for_ever(worker_with, tmp_pat
     assert e.hint and not pids()
 
 
+def test_a_worker_that_the_system_kills_is_no_fault_of_the_file(worker_with):
+    worker_with("import os; decoder.read_radiograph = lambda *a: os.kill(os.getpid(), 9)")
+    assert refused(PNG, "decoder", r"ended the decoder process, twice \(signal 9\)").hint
+
+
 def test_a_worker_that_cannot_start_is_no_fault_of_the_file(monkeypatch):
     decoder._pool.close()
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

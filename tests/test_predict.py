@@ -423,6 +423,22 @@ def test_names_that_the_output_cannot_show_stop_nothing(tmp_path, films, form, e
     assert done.stdout.count(b".png") == len(names)
 
 
+def test_an_output_without_letters_beyond_ascii(tmp_path, films):
+    Image.fromarray(films[0]).save(tmp_path / "é.png")
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = command(tmp_path, "é.png", env=env, capture_output=True)
+    assert done.returncode == 0 and done.stdout.count(b".png") == 1, done.stderr
+
+
+@pytest.mark.parametrize("letter,n", [("胸", 83), ("é", 125), ("a", 251), ("🫁", 62)])
+def test_overlays_of_long_names(tmp_path, films, letter, n):
+    for name in (letter * n, letter * (n - 1)):
+        Image.fromarray(films[0]).save(tmp_path / f"{name}.png")
+    out = io.StringIO()
+    assert cli.main(["predict", "--overlay", str(tmp_path / "maps"), *map(str, tmp_path.glob("*.png"))], out) == 0
+    assert len(list((tmp_path / "maps").iterdir())) == 2
+
+
 def test_a_closed_output_is_said(tmp_path, films):
     Image.fromarray(films[0]).save(tmp_path / "a.png")
     done = command(tmp_path, "a.png", stderr=subprocess.PIPE, text=True, preexec_fn=lambda: os.close(1))

@@ -1,10 +1,14 @@
 "Verdicts, maps and words of one prediction, and the promises of a stream: small arrays, exact answers."
 
 import base64
+import copy
 import dataclasses
 import io
 import json
+import os
+import pickle
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from xraypneu import predict as module
@@ -491,3 +496,105 @@ def test_the_map_of_a_large_picture_is_made_in_bands(monkeypatch):
     monkeypatch.setattr("xraypneu.predict._BAND", 2000)
     assert np.abs(np.asarray(p.map_image((203, 301)), int) - whole_map).max() <= 1
     assert np.abs(np.asarray(p.overlay(pixels=pixels), int) - whole).max() <= 1
+
+
+# what changes while a batch is under way
+
+
+@pytest.fixture(scope="module")
+def several():
+    return [draw_radiograph(patient=i, pneumonia=bool(i % 2), size=224)[0] for i in range(8)]
+
+
+def same(got, several, predictor):
+    "Are these the predictions of these films, in order?"
+    wanted = [predictor.predict(a).probability for a in several]
+    return [g.probability for g in got] == pytest.approx(wanted, abs=1e-5) and len(set(wanted)) == len(wanted)
+
+
+def test_relative_names_mean_the_folder_in_which_they_were_given(predictor, several, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def films():
+        for i, film in enumerate(several):
+            (tmp_path / str(i)).mkdir()
+            monkeypatch.chdir(tmp_path / str(i))
+            Image.fromarray(film).save("film.png")
+            yield "film.png"
+
+    got = list(predictor.predict_batch(films(), batch_size=4))
+    assert same(got, several, predictor) and {g.name for g in got} == {"film.png"}
+
+
+@pytest.mark.parametrize("kind", [np.asarray, bytearray, memoryview, Image.fromarray])
+def test_a_buffer_may_be_used_again_for_the_next_film(predictor, several, kind):
+    def films():
+        pixels, coded = np.empty_like(several[0]), bytearray(200_000)
+        for film in several:
+            pixels[:], file = film, io.BytesIO()
+            Image.fromarray(film).save(file, "BMP")
+            coded[: len(file.getvalue())] = file.getvalue()
+            if kind in (bytearray, memoryview):
+                yield coded if kind is bytearray else memoryview(coded)
+            elif kind is Image.fromarray:
+                with Image.fromarray(film) as image:  # closed, or another picture, at the next
+                    yield image
+            else:
+                yield pixels
+
+    assert same(list(predictor.predict_batch(films(), batch_size=4)), several, predictor)
+
+
+def test_without_threads_a_batch_is_read_all_the_same(predictor, several, tmp_path, monkeypatch):
+    for i, film in enumerate(several):
+        Image.fromarray(film).save(tmp_path / f"{i}.png")
+
+    def fail(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    got = list(predictor.predict_batch([str(tmp_path / f"{i}.png") for i in range(len(several))]))
+    monkeypatch.undo()
+    assert same(got, several, predictor)
+
+
+LEFT = """
+import sys, time
+from xraypneu import predict
+predictor = predict.Predictor()
+read, slow = predictor._read, []
+def slowly(image, name, keep):
+    time.sleep(0.7 if len(slow) > 7 else 0)
+    slow.append(1)
+    return read(image, name, keep)
+predictor._read = slowly
+batch = predictor.predict_batch([sys.argv[1]] * 100, batch_size=8)
+next(batch)
+print(time.time())
+raise SystemExit(3)
+"""
+
+
+def test_the_end_of_the_program_does_not_wait_for_what_is_read_ahead(film, tmp_path):
+    Image.fromarray(film).save(tmp_path / "a.png")
+    argv = [sys.executable, "-c", LEFT, str(tmp_path / "a.png")]
+    done = subprocess.run(argv, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 3, done.stderr
+    assert time.time() - float(done.stdout) < 4  # 18 films more would take 6 s
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), -0.1, 1.1, float("inf")])
+def test_a_threshold_that_is_none(threshold):
+    with pytest.raises(ValueError, match="give a number from 0 to 1"):
+        verdicts(rules(), [0.5], threshold=threshold)
+
+
+def test_names_of_what_a_folder_lists(predictor, film, tmp_path):
+    Image.fromarray(film).save(tmp_path / "film.png")
+    assert [r.name for r in predictor.predict_batch(os.scandir(tmp_path))] == ["film.png"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda b: pickle.loads(pickle.dumps(b))])
+def test_a_predictor_that_was_used_can_be_copied_and_sent(predictor, film, copied):
+    wanted = predictor.predict(film).probability
+    assert copied(predictor).predict(film).probability == wanted == predictor.predict(film).probability

@@ -437,6 +437,10 @@ def _run(session, images: np.ndarray, file: Path) -> dict:  # as `Bundle.outputs
 class _BundleValues:
     "The values of a bundle that its folder, `bundle.json` and the chosen precision give."
 
+    def __getstate__(self) -> dict:
+        "What is copied, or sent to another process: all but the session, which can't be."
+        return {k: v for k, v in self.__dict__.items() if k != "session"}
+
     @property
     def size(self) -> int:  # side of the square input, pixels
         "The input size of the network."
@@ -476,7 +480,7 @@ class Bundle(_BundleValues):
 
     def outputs(self, images: np.ndarray) -> dict:  # logit (n,), map (n, h, w), features (n, 1280), float32
         "All outputs for one batch of `(n, S, S)` uint8 images. Raises `BundleError` where a number is not finite."
-        images = _checked_images(images)  # before a session is made
+        images = _checked_images(images, self.size)  # before a session is made
         return _run(self.session, images, self.model_file)
 
     def scores(

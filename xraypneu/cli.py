@@ -47,7 +47,8 @@ class _Table:
 # %% ../nbs/api/25_cli.ipynb #c006
 def _overlay_path(folder, path, taken):
     "The path for the overlay of a file, which is added to `taken`."
-    stem = _shown(Path(path).stem).replace("\ufffd", "_")[:100] or "image"
+    stem = _shown(Path(path).stem).replace("\ufffd", "_")[:100]
+    stem = stem.encode()[:200].decode(errors="ignore") or "image"  # file systems count bytes: 255 at most
     name, n = f"{stem}.overlay.png", 1
     while name in taken:
         n += 1
@@ -417,7 +418,7 @@ def main(
     if out is None:
         print("xraypneu: standard output is closed: there is nowhere to write to", file=sys.stderr)
         return 2
-    if getattr(out, "errors", None) == "strict" and hasattr(out, "reconfigure"):
+    if getattr(out, "errors", None) in ("strict", "surrogateescape") and hasattr(out, "reconfigure"):
         out.reconfigure(errors="backslashreplace")  # escape characters that this terminal can't show
     split_credentials()
     try:

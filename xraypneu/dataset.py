@@ -271,6 +271,15 @@ def _exclude(m: pd.DataFrame) -> pd.DataFrame:
     return m
 
 # %% ../nbs/api/03_dataset.ipynb #c027
+def _can_be_listed(folder: Path) -> bool:
+    "Is the folder still there? A share or a disk may go away."
+    try:
+        os.scandir(folder).close()
+    except OSError:
+        return False
+    return True
+
+
 def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # columns of the manifest, (size, size) uint8
     "Read, hash and decode one file."
     out, data = dict(sha256="", bytes=0, width=0, height=0, mode="", format="", error=""), None
@@ -281,6 +290,11 @@ def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # colum
     except ImageError as e:
         if e.code == "decoder":
             raise DataError(f"decoding stopped at {path}: {e.what}. {e.hint}") from None
+        if data is None and not _can_be_listed(path.parent):  # or all the others would be left out
+            raise DataError(
+                f"reading stopped at {path}: its folder can't be opened any more. Mount the disk or the "
+                "share again, then repeat."
+            ) from None
         return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None
     return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format), d.square
 

@@ -416,6 +416,12 @@ def _run(job: dict, data, n_bytes: int, seconds: float) -> Decoded | ImageError:
             failures += answer != 0  # 0: it had been idle for long, and ended as the job came
             if failures == 2:
                 break
+    if answer == -signal.SIGKILL:  # no file does that
+        raise ImageError(
+            "the system, or somebody, ended the decoder process, twice (signal 9)",
+            "Free memory, then try again.",
+            "decoder",
+        )
     how = f"signal {-answer}" if answer < 0 else f"exit status {answer}"
     raise ImageError(
         f"the decoder process ended without an answer, twice ({how})",

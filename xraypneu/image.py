@@ -117,7 +117,9 @@ class Radiograph:
     colour: float = 0.0  # how coloured it is, see `colour`; 0 where it is grey or wasn't measured
 
 # %% ../nbs/api/01_image.ipynb #c015
-_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what this computer lacks, whatever the file is
+_NETWORK = "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ECONNRESET"
+# what this computer lacks, or the share that its files are on, whatever the file is
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, *(getattr(errno, n) for n in _NETWORK if hasattr(errno, n)))
 
 
 def _content(path) -> bytes:

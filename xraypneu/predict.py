@@ -10,9 +10,12 @@ __all__ = ['VERDICTS', 'NORMAL', 'PNEUMONIA', 'UNSURE', 'STRANGE', 'LEAST_CONTRA
 import base64
 import html
 import io
+import os
+import threading
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from PIL import Image
 
 from .bundle import Bundle, BundleError, load_bundle
 from .decoder import decode, is_untrusted, warm_up
-from .image import ImageError, to_square
+from .image import MAX_BYTES, ImageError, to_square
 
 # %% ../nbs/api/16_predict.ipynb #c005
 VERDICTS = NORMAL, PNEUMONIA, UNSURE, STRANGE = ("NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY")
@@ -38,6 +41,8 @@ def verdicts(
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) verdicts; (n,) dissimilarity, refused from 1 on, NaN if unknown
     "Verdicts from probabilities and features; the pixels themselves are not checked."
     p = np.asarray(p, dtype=np.float64)
+    if threshold is not None and not 0 <= threshold <= 1:  # nor is NaN, which would call nothing PNEUMONIA
+        raise ValueError(f"threshold is {threshold}: give a number from 0 to 1")
     called = p >= (bundle.threshold if threshold is None else threshold)
     out = np.where(called, PNEUMONIA, NORMAL).astype(object)
     if limits := bundle.own.get("conformal"):
@@ -205,7 +210,43 @@ def _bundle_of(source, precision):
 
 def _name_of(image) -> str:
     "Name of the file, or type of the image."
-    return Path(image).name if isinstance(image, (str, Path)) else type(image).__name__
+    try:
+        return Path(os.fsdecode(image)).name if isinstance(image, (str, os.PathLike)) else type(image).__name__
+    except TypeError:  # a path that gives no name
+        return type(image).__name__
+
+# %% ../nbs/api/16_predict.ipynb #c010-a
+def _as_of_now(image):
+    "An untrusted image that stays what it is, whatever the caller does with its folder or its buffer meanwhile."
+    try:
+        if isinstance(image, (bytearray, memoryview)):
+            return bytes(image) if memoryview(image).nbytes <= MAX_BYTES else image
+        return os.path.join(os.getcwd(), os.fsdecode(image)) if isinstance(image, (str, os.PathLike)) else image
+    except (OSError, TypeError, ValueError):  # no folder to begin from, no path, no bytes: `decode` says so
+        return image
+
+
+def _at_once(function, *args) -> Future:
+    "A future of what is done already."
+    future = Future()
+    try:
+        future.set_result(function(*args))
+    except Exception as e:
+        future.set_exception(e)
+    return future
+
+# %% ../nbs/api/16_predict.ipynb #c010-b
+_reading = weakref.WeakSet()  # pools of batches under way
+
+
+def _leave_the_rest():
+    "At its end, the program would wait until all that is read ahead is decoded."
+    for pool in list(_reading):
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+# before the pools' own, which waits; `atexit` comes after that
+getattr(threading, "_register_atexit", lambda function: None)(_leave_the_rest)
 
 # %% ../nbs/api/16_predict.ipynb #c010-r
 def _against(d) -> list:  # of texts
@@ -349,6 +390,16 @@ class Predictor(_Scorer):
             warm_up()  # the decoding process starts while the network is loaded
         _ = self.bundle.session
         return next(self._score([name or _name_of(image)], [self._read(image, name)], True))
+
+    def _begin(self, pool, image, keep_pixels) -> Future:
+        "Read an image in a thread; at once where it is in memory and may be changed, or where there is no thread."
+        args = self._read, _as_of_now(image), None, keep_pixels
+        if isinstance(image, (np.ndarray, Image.Image)):
+            return _at_once(*args)
+        try:
+            return pool.submit(*args)
+        except RuntimeError:  # the system gives no more threads
+            return _at_once(*args)
 
     def predict_batch(
         self,
