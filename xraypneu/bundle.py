@@ -412,11 +412,13 @@ def _session(model: bytes, file: Path):  # file: where the model was read from, 
         ) from None
 
 
-def _checked_images(images) -> np.ndarray:
+def _checked_images(images, side: int) -> np.ndarray:
     "As an array, if the shape and type are those of a batch. Raises `ValueError`."
     images = np.asarray(images)
     if images.ndim != 3 or images.dtype != np.uint8:
         raise ValueError(f"expected images of shape (n, S, S) and type uint8, got {images.shape} {images.dtype}")
+    if images.shape[1:] != (side, side):  # the network takes any, and answers something
+        raise ValueError(f"expected images of side {side}, got {images.shape}: see `image.to_square`")
     return images
 
 # %% ../nbs/api/06_bundle.ipynb #c009-r

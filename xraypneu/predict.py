@@ -355,9 +355,10 @@ def _stream(scorer, images, batch_size, workers, errors, keep_pixels):
     "Yield the predictions of `predict_batch`, in order."
     _check_batch(images, batch_size, workers, errors)
     images, pool = iter(images), ThreadPoolExecutor(workers)
+    _reading.add(pool)
 
     def submit(image):
-        return _name_of(image), pool.submit(scorer._read, image, None, keep_pixels)
+        return _name_of(image), scorer._begin(pool, image, keep_pixels)
 
     try:
         for taken in _batches_ahead(images, submit, batch_size, 2 * batch_size + workers):
