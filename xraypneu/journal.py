@@ -43,7 +43,9 @@ class Entries:
 
     def _take(self, line):
         "Take one line over: an entry, an answer or a refusal."
-        if "sent" in line:
+        if "lost" in line:
+            self.answers, self.refusals = {}, {}
+        elif "sent" in line:
             self.answers[line["sent"]] = line["answer"]
             self.refusals.pop(line["sent"], None)
         elif "refused" in line:
@@ -149,6 +151,14 @@ class Journal(Entries):
         "Record that the store answered and refused an entry."
         _append(self.file, {"refused": entry["n"], "why": why})
         self.refusals[entry["n"]] = why
+
+    def again(self) -> bool:
+        "Have all entries sent once more, to a store that lost them; False if copied files were deleted after sending."
+        if not all(self.path(e).exists() for e in self.entries if "files" in e):
+            return False
+        _append(self.file, {"lost": True})
+        self.answers, self.refusals = {}, {}
+        return True
 
     def remove(self):
         "Delete the journal."
