@@ -348,20 +348,20 @@ def test_a_run_that_a_restored_backup_lacks_is_recorded_anew(tmp_path, monkeypat
         run.artifacts(*([tmp_path / "dvc.yaml"] if key == "files" else []))
         run.breaker.closed, run.breaker._next = False, time.monotonic() + 600
         run.epoch({"epoch": 2, "val_loss": 0.25})
+        lost = run.run_id
         with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as db, db:
             for table in ("metrics", "latest_metrics", "tags", "params", "runs"):
-                db.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (run.run_id,))
+                db.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (lost,))
         run.end()
-        return run.run_id
+        return lost, run
 
-    lost = begun("anew")
-    (synced,) = sync(tmp_path)
-    c = mlflow.MlflowClient(store)
-    assert synced["run_id"] != lost and not synced["refused"] and not synced["waiting"] and not waiting(tmp_path)
-    assert [m.step for m in c.get_metric_history(synced["run_id"], "val_loss")] == [1, 2]
-    assert c.get_run(synced["run_id"]).info.status == "FINISHED" and "was a backup restored" in capsys.readouterr().err
+    lost, run = begun("anew")
+    c, found = mlflow.MlflowClient(store), run.run_id
+    assert "was a backup restored" in capsys.readouterr().err and found != lost and not waiting(tmp_path)
+    assert [m.step for m in c.get_metric_history(found, "val_loss")] == [1, 2]
+    assert c.get_run(found).info.status == "FINISHED" and not sync(tmp_path)
 
-    lost = begun("files")  # sent, and deleted here: without them the record would not be whole
+    lost, _ = begun("files")  # sent, and deleted here: without them the record would not be whole
     assert sync(tmp_path)[0]["refused"] and f"xraypneu sync --forget {lost}" in capsys.readouterr().err
     assert main(["sync", "--forget", lost]) == 0 and not waiting(tmp_path)
     assert start("train", "files").run_id != lost
