@@ -198,6 +198,27 @@ def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
     assert YAML(typ="safe").load(copy / "dvc.lock")["stages"]["eda"] == was
 
 
+def test_a_folder_of_films_that_is_a_link_is_refused(tmp_path, monkeypatch):
+    "DVC doesn't look behind it: other films there, and `dvc repro` said that nothing changed."
+    films, data = tmp_path / "it's films", tmp_path / "data/mine"
+    for folder in (films, data / "train/NORMAL"):
+        folder.mkdir(parents=True)
+    (films / "a.png").write_bytes(b"film")
+    (data / "train/PNEUMONIA").symlink_to(films)
+    (tmp_path / "dvc.yaml").write_text("stages: {prepare: {params: [data], deps: ['${data.path}']}}")
+    (tmp_path / "params.yaml").write_text("data: {path: data/mine}")
+    monkeypatch.setenv("DVC_STAGE", "prepare")
+    with pytest.raises(StageError, match="is a link to a folder") as refused:
+        run_stage("prepare", tmp_path)
+    advice = re.search(r"instead \((.+)\), or", str(refused.value))[1]
+    run(["sh", "-c", advice], tmp_path)
+    assert (data / "train/PNEUMONIA/a.png").read_bytes() == b"film"
+    stage_module._no_links("prepare", tmp_path)
+    (tmp_path / "here").symlink_to(data)  # the data folder itself may be one: DVC follows that
+    (tmp_path / "params.yaml").write_text("data: {path: here}")
+    stage_module._no_links("prepare", tmp_path)
+
+
 def test_another_size_is_prepared_anew(copy):
     "DVC's run cache leaves keys called `size` out of its key: the old images came back, and dvc.lock said otherwise."
     set_params(copy, {"prepare": {"size": 64}})

@@ -13,6 +13,7 @@ from conftest import ROOT, run, set_params
 from xraypneu import publish
 from xraypneu.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.signature import SignatureError, Trust, check_signature
+from xraypneu.stage import stage_params
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,21 @@ def test_ship_refuses(project, films, tmp_path):
     with pytest.raises(BundleError, match="another model"):
         publish.ship(folder, tmp_path / "shipped")
     assert not (tmp_path / "shipped").exists() and not (folder / "results").exists()
+
+
+def test_ship_publishes_no_other_parameters_and_figures_than_the_bundle_s(tmp_path):
+    "params.yaml may be edited already for the next training, and the test split be of other data."
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    bundle, figures = load_bundle(), json.loads((SHIPPED / "metrics.json").read_text())
+    given, own = stage_params(tmp_path, "train"), bundle.info["recipe"]
+    set_params(tmp_path, {"train": {k: v for k, v in (own | own["views"]).items() if k in given}})
+    publish._check_record(tmp_path, bundle, figures)
+    with pytest.raises(BundleError, match="measured on other data"):
+        publish._check_record(tmp_path, bundle, figures | {"data": figures["data"] | {"hash": "0" * 64}})
+    set_params(tmp_path, {"train": {"epochs": 99, "gamma": 0.1, "seed": 7}})
+    with pytest.raises(BundleError, match="^epochs, gamma in params.yaml changed"):
+        publish._check_record(tmp_path, bundle, figures)
 
 
 def test_verify_command_without_data():

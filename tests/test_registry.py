@@ -95,11 +95,13 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_rolled_back(team, se
     assert command(capsys, "promote", "--name", name, "--dry-run")[0] == 0 and Predictor(follow).bundle.hash == fair[1]
     status, said = command(capsys, "promote", "--name", name)
     assert status == 0 and "McNemar" in said and Predictor(follow).bundle.hash == better[1]
-    assert json.loads(Path("reports/promotion.json").read_text())["decision"] == "promoted"
+    decision = json.loads(Path("reports/promotion.json").read_text())
+    assert decision["decision"] == "promoted" and decision["bundle"] == better[1]
 
     status, said = command(capsys, "rollback", "--name", name, "--reason", "missed effusions")
     assert status == 0 and Predictor(follow).bundle.hash == fair[1]
     assert client.get_model_version(name, better[0]).tags["decision_reasons"] == "missed effusions"
+    assert not Path("reports/promotion.json").exists()  # a report would go on saying that it was promoted
     status, said = command(capsys, "rollback", "--name", name)
     assert status == 2 and "nothing to go back to" in said
 
@@ -271,6 +273,14 @@ def test_a_champion_changes_while_the_gate_compares(team, server, capsys, monkey
         and "decision" not in c.get_model_version(name, late).tags
     )
     assert command(capsys, "promote", "--name", name)[0] == 0
+
+
+def test_figures_of_other_data_than_the_training_s_are_no_measurement():
+    "Another split, evaluated without a training: films that it was trained on are among the test images."
+    version = SimpleNamespace(version="2", name="split", tags={"data_hash": "a" * 64})
+    registry._check_data(version, {"data": {"hash": "a" * 64}})
+    with pytest.raises(registry.PromotionError, match="measured on other data"):
+        registry._check_data(version, {"data": {"hash": "b" * 64}})
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, run, set_params
 
 from xraypneu import report
-from xraypneu.bundle import load_bundle
+from xraypneu.bundle import SHIPPED, load_bundle
 from xraypneu.redact import without_controls
 
 METRICS = json.loads((ROOT / "reports/metrics.json").read_text())
@@ -94,6 +94,45 @@ def test_notice_links_and_promotion(committed):
         and "- its AUC may be worse \\| by \\<b\\> @\u200bteam" in page
         and "| mcnemar\\_p | 0.03125 |" in page
     )
+
+
+def test_a_decision_about_another_model_is_not_this_one_s(committed):
+    "Where `promote` makes no decision, the file of the one before stays."
+    for bundle, said in ((METRICS["model"]["hash"], True), ("a" * 64, False)):
+        decision = {"decision": "promoted", "reasons": ["it passes the floor"], "figures": {}, "bundle": bundle}
+        report.write_file(committed / "reports/promotion.json", json.dumps(decision))
+        page = report.write_report(committed, base=None).read_text()
+        assert ("**promoted**" in page) is said and ("nothing was decided" in page) is not said
+
+
+def test_figures_of_an_earlier_run_are_said(committed):
+    "A job whose run failed early has the figures that git brought, and perhaps their model from the DVC remote."
+    (committed / "code.py").write_text("1")
+    (committed / "dvc.yaml").write_text(
+        "stages:\n"
+        "  prepare: {cmd: test -f good, deps: [code.py]}\n"
+        "  train: {cmd: mkdir -p models, deps: [code.py]}\n"
+        "  evaluate: {cmd: 'true', params: [evaluate]}\n"
+    )
+    (committed / "params.yaml").write_text("evaluate: {seed: 0}")
+    (committed / "good").touch()
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q"]):
+        run(command, committed)
+    shutil.copytree(SHIPPED, committed / "models/bundle")
+    figures = json.dumps(METRICS | {"model": {"hash": load_bundle().hash}})
+    report.write_file(committed / "reports/metrics.json", figures)
+    assert report.CAUTION not in report.write_report(committed, base=None).read_text()
+    (committed / "code.py").write_text("2")
+    (committed / "good").unlink()
+    assert run(["dvc", "repro", "-q"], committed, check=False).returncode
+    page = report.write_report(committed, base=None).read_text()
+    assert report.CAUTION in page and "of prepare, train changed since" in page
+    # the page of a fork's run is made anew from its numbers alone
+    strange = committed / "strange"
+    report.write_file(strange / "metrics.json", figures)
+    assert report.CAUTION not in report.rebuild(strange, committed).read_text()
+    report.write_file(strange / "report.md", page)
+    assert report.CAUTION in report.rebuild(strange, committed).read_text()
 
 
 @pytest.mark.parametrize(

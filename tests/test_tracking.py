@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -329,6 +330,41 @@ def test_what_the_server_refuses_is_named_and_kept(place, sqlite_server, capsys)
     assert "did not take the status" in capsys.readouterr().err
     assert main(["sync"]) == 1 and "not taken: status" in capsys.readouterr().out
     assert client(sqlite_server).get_run(run.run_id).info.status == "FINISHED" and len(waiting(root)) == 1
+
+
+def test_a_run_that_a_restored_backup_lacks_is_recorded_anew(tmp_path, monkeypatch, capsys):
+    "What waits of it was refused for ever: `xraypneu sync` was advised, and sent nothing."
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("XRAYPNEU_TRACKING", raising=False)
+    store = tracking.default_uri(tmp_path)
+    tracking.check(store)
+
+    def begun(key):
+        run = start("train", key)
+        run.epoch({"epoch": 1, "val_loss": 0.5})
+        run.artifacts(*([tmp_path / "dvc.yaml"] if key == "files" else []))
+        run.breaker.closed, run.breaker._next = False, time.monotonic() + 600
+        run.epoch({"epoch": 2, "val_loss": 0.25})
+        lost = run.run_id
+        with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as db, db:
+            for table in ("metrics", "latest_metrics", "tags", "params", "runs"):
+                db.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (lost,))
+        run.end()
+        return lost, run
+
+    lost, run = begun("anew")
+    c, found = mlflow.MlflowClient(store), run.run_id
+    assert "was a backup restored" in capsys.readouterr().err and found != lost and not waiting(tmp_path)
+    assert [m.step for m in c.get_metric_history(found, "val_loss")] == [1, 2]
+    assert c.get_run(found).info.status == "FINISHED" and not sync(tmp_path)
+
+    lost, _ = begun("files")  # sent, and deleted here: without them the record would not be whole
+    assert sync(tmp_path)[0]["refused"] and f"xraypneu sync --forget {lost}" in capsys.readouterr().err
+    assert main(["sync", "--forget", lost]) == 0 and not waiting(tmp_path)
+    assert start("train", "files").run_id != lost
 
 
 # --- bundles over REST

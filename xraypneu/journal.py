@@ -62,7 +62,9 @@ class Entries:
 # %% ../nbs/api/14a_journal.ipynb #c005-2
 def _take(log, line):
     "Take one line over into the entries, answers or refusals of a log."
-    if "sent" in line:
+    if "lost" in line:
+        log.answers, log.refusals = {}, {}
+    elif "sent" in line:
         log.answers[line["sent"]] = line["answer"]
         log.refusals.pop(line["sent"], None)
     elif "refused" in line:
@@ -150,6 +152,14 @@ class Journal(Entries):
         "Record that the store answered and refused an entry."
         _append(self.file, {"refused": entry["n"], "why": why})
         self.refusals[entry["n"]] = why
+
+    def again(self) -> bool:
+        "Have all entries sent once more, to a store that lost them; False if copied files were deleted after sending."
+        if not all(self.path(e).exists() for e in self.entries if "files" in e):
+            return False
+        _append(self.file, {"lost": True})
+        self.answers, self.refusals = {}, {}
+        return True
 
     def remove(self):
         "Delete the journal."

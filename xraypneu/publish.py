@@ -46,6 +46,24 @@ def _published(root, bundle):
     return out | {"evaluate.ipynb": (nbformat.writes(nb) + "\n").encode()}
 
 # %% ../nbs/api/19_publish.ipynb #c005-1
+def _check_record(root, bundle, figures):
+    "Raise `BundleError` where params.yaml or metrics.json, which are published, are not those of the bundle."
+    if figures["data"]["hash"] != bundle.info["data"]["data_hash"]:
+        raise BundleError(
+            "reports/metrics.json was measured on other data than models/bundle was trained with: run `dvc repro`"
+        )
+    recipe, given = bundle.info["recipe"], stage_params(root, "train")
+    own = recipe | recipe.get("views", {})
+    # the seed is that of the best training, and a file of weights isn't named
+    names = (own.keys() & given.keys()) - {"seed", "weights", "views"}
+    other = [k for k in sorted(names) if (own[k] or None) != (given[k] or None)]
+    if other:
+        raise BundleError(
+            f"{', '.join(other)} in params.yaml changed since models/bundle was trained, and params.yaml is published "
+            "with it: put the old values back, or run `dvc repro`"
+        )
+
+
 def ship(
     root=None,  # of the project; None: the project around the working folder
     target=None,  # folder for the bundle, replaced; None: the folder in the package
@@ -61,6 +79,7 @@ def ship(
         raise BundleError(
             "models/bundle was trained on synthetic images: train on radiographs with `make run DATA=folder`"
         )
+    _check_record(root, bundle, figures)
     files = _published(root, bundle)
     with replacing(root / "results" / folder_name(bundle.info["data"]["title"])) as folder:
         (folder / "plots").mkdir()

@@ -296,6 +296,7 @@ def promote(
     if incumbent is not None and str(incumbent.version) == str(challenger.version):
         raise PromotionError(f"version {challenger.version} of {name} is the champion already")
     mine, measured = _measured(client, challenger)
+    _check_data(challenger, measured)
     theirs, synthetic = None, (bool(measured["data"]["synthetic"]), False)
     if incumbent is not None:
         theirs, before = _measured(client, incumbent)
@@ -306,6 +307,7 @@ def promote(
         "name": name,
         "version": str(challenger.version),
         "champion": str(incumbent.version) if incumbent else None,
+        "bundle": measured.get("model", {}).get("hash"),  # by which a report knows whether this is about its model
     }
     if not dry_run:
         _check_champion(client, out)
@@ -317,6 +319,17 @@ def promote(
     return out
 
 # %% ../nbs/api/22_registry.ipynb #c009-7
+def _check_data(version, measured):
+    "Refuse figures of other data than those that the version was trained with: its training films may be among them."
+    own, seen = version.tags.get("data_hash"), measured["data"]["hash"]
+    if own and seen != own:
+        raise PromotionError(
+            f"version {version.version} of {version.name} was measured on other data (hash {seen[:12]}) than it was "
+            f"trained with ({own[:12]}), so that films it was trained on may be among the test images: put data and "
+            "params.yaml back and run `dvc repro`, or train anew on the data that are here"
+        )
+
+
 def _check_champion(client, out):
     "Refuse a decision against a champion that has been replaced, or rolled back, since it was looked up."
     now = _version(client, out["name"], CHAMPION)
@@ -364,7 +377,7 @@ def rollback(
     reason: str = "",  # stored in the tags of the version that steps down
 ) -> dict:  # name, version (now champion), was (the version before)
     "Make the previous champion champion again. Raises `PromotionError`, `TrackingError`."
-    client, _ = _client()
+    client, root = _client()
     now = _version(client, name, CHAMPION)
     if now is None:
         raise PromotionError(f"{name} has no champion")
@@ -381,4 +394,6 @@ def rollback(
     client.set_model_version_tag(name, str(now.version), "decision_reasons", as_text(reason) or "no reason given")
     client.set_registered_model_tag(name, HISTORY, json.dumps(before))
     set_alias(client, name, CHAMPION, before[-1])
+    # else a report would go on saying that it was promoted
+    (root / "reports/promotion.json").unlink(missing_ok=True)
     return {"name": name, "version": before[-1], "was": str(now.version)}

@@ -513,6 +513,19 @@ def _data(name, root):
     deps = [re.sub(r"\$\{(\w+)\.(\w+)\}", written, d) for d in _dependencies(name, root)]
     return {d: _listing(root / d) for d in deps if not d.endswith((".ipynb", ".py"))}
 
+
+def _no_links(name, root):
+    "Refuse folders that are links inside the data: DVC records none of their files, so that a change stays unseen."
+    for place in (root / d for d in _data(name, root)):
+        for folder, below, _ in os.walk(place):
+            below[:] = [b for b in below if not b.startswith(".")]
+            if link := next((p for p in (Path(folder) / b for b in sorted(below)) if p.is_symlink()), None):
+                raise StageError(
+                    f"{link} is a link to a folder. DVC doesn't look behind it, and would not notice when its films "
+                    f"change. Link its files instead (rm {shlex.quote(str(link))}; cp -rs "
+                    f"{shlex.quote(os.path.realpath(link))} {shlex.quote(str(link))}), or copy them"
+                )
+
 # %% ../nbs/api/18_stage.ipynb #c17f-2
 def _given(name, root):
     "Parameter to its value as text, so that NaN equals NaN."
@@ -542,6 +555,8 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     root = project_root() if root is None else Path(root).resolve()
     try:
         with _alone(name, root):
+            if name == "prepare" and _by_dvc():
+                _no_links(name, root)
             with unchanged(name, root):
                 report = _execute(name, root)
             _completed(name, root)

@@ -476,13 +476,40 @@ class Sender(Spool):
     def flush(self, now: bool = False, refused: bool = False):
         "Send what waits, as far as the store accepts it; with `refused` also what it refused before."
         with self.journal.locked(), _limits(self.patience):
-            for entry in self.journal.waiting(refused):
-                if not self.breaker.allows(now) or not self._send(entry):
-                    break
+            self._send_all(now, refused)
+            if self.journal.refusals and self._lost():
+                self._send_all(now, refused)
             if self.journal.entries and self.finished and not self.journal.waiting(refused=True):
                 self.head = {"name": "evaluate", "tags": {}} | self.head | {"run_id": self.run_id}
                 self.head.pop("status", None)
                 self.journal.remove()
+
+    def _send_all(self, now, refused):
+        "Send what waits, in order."
+        for entry in self.journal.waiting(refused):
+            if not self.breaker.allows(now) or not self._send(entry):
+                break
+
+    def _lost(self):
+        "Did the store lose the run, as after a restored backup? Then all is to be sent again, as far as it is here."
+        lost = self.run_id
+        if not lost or not self.breaker.closed:
+            return False
+        try:
+            self.client.get_run(lost)
+        except Exception as e:  # each kind of store raises its own
+            if _code(e) != "RESOURCE_DOES_NOT_EXIST":
+                return False
+            again = self.journal.again()
+            done = (
+                "It is recorded anew"
+                if again
+                else f"Its files were sent before: give it up with `xraypneu sync --forget {lost}`; "
+                "the next training or evaluation is recorded anew"
+            )
+            self._tell(f"MLflow at {public_url(self.uri)} has no run {lost} any more: was a backup restored? {done}")
+            return again
+        return False
 
     def _send(self, entry):
         "Send one entry; True to go on with the next."
