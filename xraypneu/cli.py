@@ -146,7 +146,7 @@ def _info_text(bundle):
         f"commit     {i.get('git_commit')}\n"
     )
 
-
+# %% ../nbs/api/25_cli.ipynb #a6e5916b
 def _test_text(metrics):
     "The metrics on the test images, with intervals and the mean of several trainings."
     test, low, high, seeds = (metrics.get(k, {}) for k in ("test", "test_low", "test_high", "seeds"))
