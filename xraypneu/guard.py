@@ -744,11 +744,10 @@ class _BoundedSocket(ZMQChannelsWebsocketConnection):
             written = self.websocket_handler.write_message(message, binary)
         except WebSocketClosedError:
             return
-        if written is None:
-            return
-        size = len(message)
-        self.unread += size
-        written.add_done_callback(lambda done: self._was_written(done, size))
+        if written is not None:
+            size = len(message)
+            self.unread += size
+            written.add_done_callback(lambda done: self._was_written(done, size))
 
     def _was_written(self, done, size):
         self.unread -= size
