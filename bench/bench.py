@@ -264,9 +264,10 @@ def main():
             time.sleep(0.05)
             times[k].append(clock(f))
     rate = {k: len(packed) / statistics.median(v) for k, v in times.items()}
-    against = lambda k: statistics.median(
-        a / b for a, b in zip(times["Keras predict, batches of 32"], times[k], strict=True)
-    )
+
+    def against(k):
+        return statistics.median(a / b for a, b in zip(times["Keras predict, batches of 32"], times[k], strict=True))
+
     result["array_per_s"] = rate
     say(f"## {len(packed):,} images of a packed array, batches of 32\n\n| | images/s | times Keras |\n|---|---|---|")
     for k, v in rate.items():

@@ -462,7 +462,9 @@ def small_disk(folder: Path):
     mount = ["mount", "-t", "tmpfs", "-o", "size=1g", "faults", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
         raise Skip("a small disk can only be mounted by root")
-    remount = lambda option: subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
+
+    def remount(option):
+        return subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
 
     def leave(free: int | None):
         remount("size=1g" if free is None else f"size={(shutil.disk_usage(folder).used + free + 4095) // 4096 * 4096}")

@@ -339,7 +339,10 @@ def check(data, way):
 
 def reduced(base, ops, checksums, way):
     "The changes without those that the failure doesn't need."
-    kind = lambda ops: (check(build(base, ops, checksums), way)[0] or "").partition(":")[0]
+
+    def kind(ops):
+        return (check(build(base, ops, checksums), way)[0] or "").partition(":")[0]
+
     wanted = kind(ops)
     for op in list(ops):
         fewer = [o for o in ops if o is not op]

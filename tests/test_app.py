@@ -538,7 +538,10 @@ def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
 def test_the_door(server, tmp_path):
     "What a server gives to strangers: no files, no other template, its headers, no kernel for a look at its health."
     before = len(server.kernels())
-    get = lambda path: urllib.request.urlopen(server.url + path, timeout=10)
+
+    def get(path):
+        return urllib.request.urlopen(server.url + path, timeout=10)
+
     assert get("voila/static/voila.js").status == 200
     for path in (
         "voila/files/dashboard.ipynb",

@@ -49,7 +49,10 @@ def toy(weight=1.0, name="image", kind=TensorProto.UINT8, features=None, change=
 
 def reference(features=32, **other) -> bytes:
     "Known features of a network with so many."
-    ones = lambda *shape: np.ones(shape, np.float32)
+
+    def ones(*shape):
+        return np.ones(shape, np.float32)
+
     arrays = dict(means=ones(2, features), basis=ones(1, features), variances=ones(2), weights=ones(features))
     return Known(**arrays | {"scaling": np.float32([[0, 0], [1, 1]])} | other).to_bytes()
 
@@ -308,7 +311,10 @@ def in_constant(model):
 
 def in_branch(model):
     weight, out = numpy_helper.from_array(np.float32([1]), "w2"), helper.make_tensor_value_info("w2", 1, [1])
-    branch = lambda: helper.make_graph([], "branch", [], [out], [weight])
+
+    def branch():
+        return helper.make_graph([], "branch", [], [out], [weight])
+
     node = helper.make_node("If", ["yes"], ["y"], then_branch=branch(), else_branch=branch())
     outside(node.attribute[1].g.initializer[0])
     model.graph.node.append(node)

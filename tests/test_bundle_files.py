@@ -123,7 +123,9 @@ def test_outputs_and_what_is_refused(both):
 
 
 def test_the_hash_is_of_what_bundle_json_says_but_the_commit(tmp_path, parts):
-    write = lambda model=parts[0], **kw: write_bundle(tmp_path / "b", model, {**INFO, **kw}).hash
+    def write(model=parts[0], **kw):
+        return write_bundle(tmp_path / "b", model, {**INFO, **kw}).hash
+
     first = write()
     assert len(first) == 64 and write() == first
     assert write(git_commit="abc") == first

@@ -291,7 +291,9 @@ def test_patient_pattern_errors(data, run, pattern, text):
 
 
 def test_same_bytes(data, run):
-    copy = lambda a, b: shutil.copy(data / a, data / b)
+    def copy(a, b):
+        return shutil.copy(data / a, data / b)
+
     copy("test/NORMAL/IM-1000-0.png", "train/NORMAL/IM-7000-0.png")  # test and train
     copy("train/NORMAL/IM-0000-0.png", "train/PNEUMONIA/person7001-0.png")  # both classes
     copy("train/NORMAL/IM-0001-0.png", "train/NORMAL/IM-7002-0.png")  # extra copies
@@ -421,7 +423,9 @@ def test_parameter_errors(data, run, kw, text):
 
 
 def test_out_folders_that_would_lose_something(data, tmp_path):
-    go = lambda out: prepare(data, out, size=16, progress=False)
+    def go(out):
+        return prepare(data, out, size=16, progress=False)
+
     before = sorted(data.rglob("*"))
     for out, text in (
         (data, "inside the data folder"),

@@ -88,7 +88,10 @@ def test_fractions_at_their_limits(data, name):
 
 def test_defaults_are_15_percent_and_224_pixels(tmp_path):
     p = prepare(folder(tmp_path / "data", "", 20), tmp_path / "out", progress=False)
-    images = lambda s: [p.info["counts"][s][c]["images"] for c in CLASSES]
+
+    def images(s):
+        return [p.info["counts"][s][c]["images"] for c in CLASSES]
+
     assert images("test") == [3, 3] and images("validation") == [3, 3] and images("train") == [14, 14]
     assert p.images.shape == (40, 224, 224) and p.info["seed"] == 0
     assert prepare(tmp_path / "data", tmp_path / "again", seed=0, progress=False).info == p.info
@@ -286,7 +289,10 @@ def test_counts_by_hand(data):
     (data / "train/PNEUMONIA/person9.png").write_text("x")
     counts = go(data, validation=0.2).info["counts"]
     assert list(counts) == ["train", "validation", "test", "excluded"]
-    n = lambda split, label: tuple(counts[split][label].values())
+
+    def n(split, label):
+        return tuple(counts[split][label].values())
+
     assert n("test", "NORMAL") == n("test", "PNEUMONIA") == (2, 2)
     assert n("train", "PNEUMONIA") == (3, 3) and n("validation", "PNEUMONIA") == (1, 1)
     assert np.add(n("train", "NORMAL"), n("validation", "NORMAL")).tolist() == [5, 4]
@@ -298,7 +304,10 @@ def test_counts_by_hand(data):
 
 def by_hand(patients, labels, fraction, seed):
     "`choose_patients`, slowly and one image at a time."
-    order = lambda k: module.hashlib.sha256(f"{seed}:{k}".encode()).digest()
+
+    def order(k):
+        return module.hashlib.sha256(f"{seed}:{k}".encode()).digest()
+
     chosen = set()
     for label in CLASSES:
         mine = [p for p, x in zip(patients, labels, strict=True) if x == label]
@@ -474,7 +483,10 @@ def test_stored_pictures_by_hand():
 
 def test_findings_as_html():
     names = [f"{i}.png" for i in range(11)]
-    find = lambda files: [{"code": "x", "message": "A & B.", "files": files}]
+
+    def find(files):
+        return [{"code": "x", "message": "A & B.", "files": files}]
+
     page = findings_html(prepared(None, find(names)))
     assert page == (
         "<ul><li>A &amp; B.<br><small>"
@@ -493,7 +505,10 @@ def test_findings_as_html():
 
 def test_what_the_data_are_called(data):
     plain = {"title": "data", "synthetic": False, "notice": "", "source": "data"}
-    own = lambda p: {k: p.info[k] for k in plain}
+
+    def own(p):
+        return {k: p.info[k] for k in plain}
+
     assert own(go(data)) == plain and go(data).banner == ""
     for meta, changed in [
         ({"title": "T", "source": "S", "notice": "N"}, {"title": "T", "source": "S", "notice": "N"}),

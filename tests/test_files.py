@@ -116,7 +116,10 @@ def test_killed_at_every_step(tmp_path, code, least):
 
 def test_content_is_flushed_before_the_name_changes(tmp_path, monkeypatch):
     calls, fsync, replace, rename = [], os.fsync, os.replace, os.rename
-    of = lambda fd: os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+
+    def of(fd):
+        return os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(("flush", of(fd))), fsync(fd)))
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append(("name", os.path.basename(b))), replace(a, b)))
     monkeypatch.setattr(os, "rename", lambda a, b: (calls.append(("name", os.path.basename(b))), rename(a, b)))
@@ -157,7 +160,10 @@ def test_a_writer_at_work_is_not_disturbed(tmp_path):
 
 def test_mode_is_kept(tmp_path):
     file, folder = tmp_path / "a", tmp_path / "out"
-    mode = lambda p: stat.S_IMODE(p.stat().st_mode)
+
+    def mode(p):
+        return stat.S_IMODE(p.stat().st_mode)
+
     before = os.umask(0o027)
     try:
         assert mode(write_file(file, "1")) == 0o640

@@ -467,8 +467,13 @@ def test_a_session_has_bounds(monkeypatch):
     monkeypatch.setattr(dashboard, "MAX_FILES", 5)
     board, sent = dashboard.Dashboard(), []
     board.app.send = lambda content, buffers=None: sent.append(content)
-    last = lambda: next(m["row"]["error"] for m in reversed(sent) if m["kind"] == "row")
-    page = lambda **content: board._on_message(None, content, [])
+
+    def last():
+        return next(m["row"]["error"] for m in reversed(sent) if m["kind"] == "row")
+
+    def page(**content):
+        return board._on_message(None, content, [])
+
     for i in range(20):
         page(kind="begin", id=f"u{i}", name="a.png", size=1000)
     assert len(board.uploads) + len(board.results) <= 10

@@ -265,7 +265,10 @@ def test_garbage_in_the_middle_is_an_image_error_or_a_picture():
 
 def png_claiming(width, height):
     "A PNG of a few bytes that says it is large."
-    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
@@ -803,7 +806,9 @@ def test_jpeg_scans_in_a_file_and_in_dicom():
 
 
 def test_scans_are_limited_by_the_pixels_of_all_together():
-    jpeg = lambda scans: b"\xff\xd8" + b"\xff\xda\0\2" * scans + b"\xff\xd9"
+    def jpeg(scans):
+        return b"\xff\xd8" + b"\xff\xda\0\2" * scans + b"\xff\xd9"
+
     module._check_scans(jpeg(50), 4300**2)
     with pytest.raises(ImageError, match="70 scans"):
         module._check_scans(jpeg(70), 4300**2)
@@ -975,7 +980,10 @@ def test_a_tiff_without_some_of_its_strips_is_refused():
 
 def png_of(raw, extra=b""):
     "A valid PNG of W x H whose pixels are these bytes."
-    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 8, 0, 0, 0, 0))
@@ -1193,9 +1201,10 @@ def rle(*segments):
 def test_run_length_encoding_is_limited_by_what_it_becomes(monkeypatch):
     monkeypatch.setattr(module, "MAX_RLE_BYTES", 1000)
     wide = noise().astype(np.uint16) * 257
-    literal = lambda plane: b"".join(
-        bytes([len(c) - 1]) + c for c in (plane[i : i + 128] for i in range(0, len(plane), 128))
-    )
+
+    def literal(plane):
+        return b"".join(bytes([len(c) - 1]) + c for c in (plane[i : i + 128] for i in range(0, len(plane), 128)))
+
     frame = rle(literal(noise().tobytes()), literal(noise().tobytes()))
     assert len(frame) > wide.size * 2
     data = dicom(wide, RLELossless, pixel_data=encapsulate([frame]))

@@ -134,7 +134,10 @@ def test_intervals_widen_with_images_a_patient():
     rng = np.random.default_rng(2)
     y = np.repeat(rng.integers(0, 2, 80), 5)
     p = 1 / (1 + np.exp(-np.repeat(rng.normal(0, 1.5, 80), 5) - 2 * y + 1))
-    width = lambda patients: {k: h - l for k, (l, h) in metrics.bootstrap(y, p, patients, 0.5, n=400).items()}
+
+    def width(patients):
+        return {k: high - low for k, (low, high) in metrics.bootstrap(y, p, patients, 0.5, n=400).items()}
+
     alone, together = width(range(400)), width(np.arange(400) // 5)
     for k in ("accuracy", "sensitivity", "specificity", "roc_auc", "average_precision", "brier"):
         assert together[k] > 1.6 * alone[k], k  # about the root of 5

@@ -196,13 +196,16 @@ def test_ctrl_c_ends_the_command_with_a_sentence(monkeypatch, capsys):
 
 def test_command_exit_status_and_words(tmp_path, films):
     Image.fromarray(films[0]).save(tmp_path / "a.png")
-    run = lambda *argv: subprocess.run(
-        [sys.executable, "-m", "xraypneu.cli", *argv],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )
+
+    def run(*argv):
+        return subprocess.run(
+            [sys.executable, "-m", "xraypneu.cli", *argv],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        )
+
     good = run("predict", "--json", "a.png")
     assert good.returncode == 0 and json.loads(good.stdout)["bundle"] == load_bundle().hash
     assert run("predict", "a.png", "b.png").returncode == 1

@@ -786,8 +786,13 @@ def test_half_uploaded_to_s3(s3, project, clone):
         aws_secret_access_key=keys["ann"][1],
         region_name="us-east-1",
     )
-    read = lambda path: client.get_object(Bucket="team", Key=f"half/{path}")["Body"].read()
-    write = lambda path, content: client.put_object(Bucket="team", Key=f"half/{path}", Body=content)
+
+    def read(path):
+        return client.get_object(Bucket="team", Key=f"half/{path}")["Body"].read()
+
+    def write(path, content):
+        return client.put_object(Bucket="team", Key=f"half/{path}", Body=content)
+
     half_uploaded(
         project,
         clone,

@@ -377,13 +377,16 @@ def test_all_of_the_sample_is_collected(project, tmp_path):
 def test_of_radiographs_no_picture_and_no_name_is_collected(copy, tmp_path):
     file = copy / "data/prepared/dataset.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "synthetic": False}))
-    pictures = lambda where: [
-        o
-        for c in nbformat.read(where / "reports/eda.ipynb", as_version=4).cells
-        if "radiographs" in c.metadata.get("tags", [])
-        for o in c.outputs
-        if "image/png" in o.get("data", {})
-    ]
+
+    def pictures(where):
+        return [
+            o
+            for c in nbformat.read(where / "reports/eda.ipynb", as_version=4).cells
+            if "radiographs" in c.metadata.get("tags", [])
+            for o in c.outputs
+            if "image/png" in o.get("data", {})
+        ]
+
     # there is something to take out
     assert pictures(copy) and re.search(r"SYN\d{4}", (copy / "reports/evaluate.ipynb").read_text())
     files = report.collect(tmp_path / "out", copy)

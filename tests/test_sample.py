@@ -14,7 +14,10 @@ from xraypneu import sample
 from xraypneu.sample import NOTICE, SampleError, draw_radiograph, make_sample
 
 SIZE = 64
-tree = lambda folder: {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def tree(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="module")

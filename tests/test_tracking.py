@@ -909,7 +909,10 @@ def test_a_figure_that_goes_back_to_a_value_of_before_is_recorded(own, tmp_path)
 def test_the_commit_of_a_repository_that_only_lies_around_the_project_is_not_recorded(tmp_path):
     (tmp_path / "project").mkdir()
     (tmp_path / "project/dvc.yaml").write_text("stages: {}\n")
-    git = lambda *a: subprocess.run(["git", *a], cwd=tmp_path, check=True, capture_output=True)
+
+    def git(*a):
+        return subprocess.run(["git", *a], cwd=tmp_path, check=True, capture_output=True)
+
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "another project")
     assert tracking.git_state(tmp_path / "project") == {"git_commit": "unknown", "git_dirty": "unknown"}

@@ -120,30 +120,22 @@ def _figures(bundle):
     return found, ""
 
 # %% ../nbs/api/25_cli.ipynb #c006-3
-def _info(args, out):
-    "Describe a bundle."
-    from xraypneu.predict import _bundle_of
+def _info_json(bundle, metrics):
+    "All that is known of a bundle, as JSON."
+    known = {
+        "version": __version__,
+        "folder": str(bundle.folder),
+        "hash": bundle.hash,
+        "bundle": bundle.info,
+        "metrics": metrics,
+    }
+    return json.dumps(known, indent=1, sort_keys=True) + "\n"
 
-    bundle = _bundle_of(args.bundle, "fp32")
-    metrics, why = _figures(bundle)
-    if args.json:
-        out.write(
-            json.dumps(
-                {
-                    "version": __version__,
-                    "folder": str(bundle.folder),
-                    "hash": bundle.hash,
-                    "bundle": bundle.info,
-                    "metrics": metrics,
-                },
-                indent=1,
-                sort_keys=True,
-            )
-            + "\n"
-        )
-        return 0
+
+def _info_text(bundle):
+    "The description of a bundle."
     i = bundle.info
-    out.write(
+    return (
         f"xraypneu {__version__}\n\nbundle     {bundle.hash}\nfolder     {bundle.folder}\n"
         f"input      one frontal chest radiograph, used at {bundle.size} x {bundle.size} pixels\n"
         f"threshold  {bundle.threshold:.4f}, {i['threshold_rule']}\n"
@@ -154,21 +146,37 @@ def _info(args, out):
         f"{i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\n"
         f"commit     {i.get('git_commit')}\n"
     )
+
+# %% ../nbs/api/25_cli.ipynb #a6e5916b
+def _test_text(metrics):
+    "The metrics on the test images, with intervals and the mean of several trainings."
+    test, low, high, seeds = (metrics.get(k, {}) for k in ("test", "test_low", "test_high", "seeds"))
+    data = metrics["data"]
+    lines = [f"\nOn {data['test_images']} test images of {data['test_patients']} patients (95 % interval):\n"]
+    for k in CARD:
+        mean = (
+            f"   mean of {seeds['trainings']} trainings {seeds[k]['mean']:.4f}"
+            if seeds.get("trainings", 1) > 1 and k in seeds
+            else ""
+        )
+        lines.append(f"  {METRICS[k].label:26} {test[k]:.4f}  ({low[k]:.4f} to {high[k]:.4f}){mean}\n")
+    return "".join(lines)
+
+# %% ../nbs/api/25_cli.ipynb #118913ae
+def _info(args, out):
+    "Describe a bundle."
+    from xraypneu.predict import _bundle_of
+
+    bundle = _bundle_of(args.bundle, "fp32")
+    metrics, why = _figures(bundle)
+    if args.json:
+        out.write(_info_json(bundle, metrics))
+        return 0
+    out.write(_info_text(bundle))
     if why:
         out.write(f"\nThe figures in metrics.json are not shown: {why}.\n")
     if metrics:
-        test, low, high, seeds = (metrics.get(k, {}) for k in ("test", "test_low", "test_high", "seeds"))
-        out.write(
-            f"\nOn {metrics['data']['test_images']} test images of {metrics['data']['test_patients']} patients "
-            "(95 % interval):\n"
-        )
-        for k in CARD:
-            mean = (
-                f"   mean of {seeds['trainings']} trainings {seeds[k]['mean']:.4f}"
-                if seeds.get("trainings", 1) > 1 and k in seeds
-                else ""
-            )
-            out.write(f"  {METRICS[k].label:26} {test[k]:.4f}  ({low[k]:.4f} to {high[k]:.4f}){mean}\n")
+        out.write(_test_text(metrics))
     out.write("\nNot a medical device.\n")
     return 0
 
@@ -190,6 +198,12 @@ def _fetch(args, out):
     return 0
 
 # %% ../nbs/api/25_cli.ipynb #c007-1
+def _is_to_configure(args):
+    "Do the arguments or the environment say anything about a remote?"
+    given = (args.address, args.user, args.method, args.endpoint, args.region, args.keyfile)
+    return any(given) or bool(os.environ.get("XRAYPNEU_REMOTE_URL"))
+
+# %% ../nbs/api/25_cli.ipynb #5ba89733
 def _remote(args, out):
     "Configure the DVC remote, or restore its files."
     import getpass
@@ -200,18 +214,7 @@ def _remote(args, out):
         files = restore(args.name, deep=args.deep)
         out.write("".join(f"{f}\n" for f in files) + f"{len(files)} files copied to the remote\n")
         return 0
-    if (
-        not (
-            args.address
-            or args.user
-            or args.method
-            or args.endpoint
-            or args.region
-            or args.keyfile
-            or os.environ.get("XRAYPNEU_REMOTE_URL")
-        )
-        and current(args.name) is None
-    ):
+    if not _is_to_configure(args) and current(args.name) is None:
         raise RemoteError(
             "no remote is configured. Give its address: xraypneu remote s3://bucket/path, "
             "https://host/path --user NAME, ssh://host/path, or a folder"
@@ -307,16 +310,7 @@ _EXAMPLES = """examples:
 """
 
 # %% ../nbs/api/25_cli.ipynb #c009-1
-def _parser():
-    "The arguments of all commands."
-    parser = argparse.ArgumentParser(
-        prog="xraypneu",
-        description="NORMAL or PNEUMONIA on chest radiographs. Not a medical device.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"xraypneu {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def _predict_arguments(commands):
     p = commands.add_parser(
         "predict",
         help="predict files: PNG, JPEG, TIFF, BMP, WebP or DICOM",
@@ -334,80 +328,154 @@ def _parser():
         default="fp32",
         help="int8 is about twice as fast, with an operating point of its own",
     )
-    i = commands.add_parser("info", help="the model: figures, hashes, versions")
-    i.add_argument("--json", action="store_true", help="all there is, as JSON")
-    f = commands.add_parser(
+    _bundle_argument(p)
+
+
+def _bundle_argument(parser):
+    "`--bundle`, of the commands that load one."
+    parser.add_argument(
+        "--bundle", metavar="BUNDLE", help="a bundle's folder or an MLflow address; the shipped one by default"
+    )
+
+# %% ../nbs/api/25_cli.ipynb #776ea216
+def _info_arguments(commands):
+    p = commands.add_parser("info", help="the model: figures, hashes, versions")
+    p.add_argument("--json", action="store_true", help="all there is, as JSON")
+    _bundle_argument(p)
+
+
+def _fetch_arguments(commands):
+    p = commands.add_parser(
         "fetch",
         help="get a data set: from Kaggle, an address, or an archive on this machine",
         description="The data set is unpacked beside its place, checked, and moved there when it is complete; "
         "a download that broke off goes on.",
     )
-    f.add_argument("source", metavar="kaggle|URL|ARCHIVE")
-    f.add_argument("--sha256", help="of the archive; without it nobody can tell whether it is the right one")
-    f.add_argument("--to", default="data/chest_xray", help="the data set's folder, data/chest_xray by default")
-    f.add_argument("--dataset", metavar="OWNER/NAME", help="another one of Kaggle's")
-    f.add_argument("--force", action="store_true", help="replace what is there, once the new one is complete")
-    r = commands.add_parser(
+    p.add_argument("source", metavar="kaggle|URL|ARCHIVE")
+    p.add_argument("--sha256", help="of the archive; without it nobody can tell whether it is the right one")
+    p.add_argument("--to", default="data/chest_xray", help="the data set's folder, data/chest_xray by default")
+    p.add_argument("--dataset", metavar="OWNER/NAME", help="another one of Kaggle's")
+    p.add_argument("--force", action="store_true", help="replace what is there, once the new one is complete")
+
+# %% ../nbs/api/25_cli.ipynb #8ffcc173
+def _remote_arguments(commands):
+    p = commands.add_parser(
         "remote",
         help="where the team's data lie: an address for DVC, and who may read it, kept out of git",
         description="Writes .dvc/config.local. Without arguments it takes XRAYPNEU_REMOTE_URL, _USER, "
         "_PASSWORD, _METHOD, _KEYFILE and the usual AWS_ variables. A password is asked for, "
         "never an argument.",
     )
-    r.add_argument("address", nargs="?", help="a folder, s3://bucket/path, https://host/path or ssh://host/path")
-    r.add_argument("--name", help="of the remote, for DVC")
-    r.add_argument("--user")
-    r.add_argument("--method", choices=("PUT", "POST"), help="how an HTTP host takes uploads")
-    r.add_argument("--endpoint", help="of an S3 host that isn't Amazon's")
-    r.add_argument("--region", help="of S3")
-    r.add_argument("--keyfile", help="private key for SSH")
-    r.add_argument(
+    p.add_argument("address", nargs="?", help="a folder, s3://bucket/path, https://host/path or ssh://host/path")
+    p.add_argument("--name", help="of the remote, for DVC")
+    p.add_argument("--user")
+    p.add_argument("--method", choices=("PUT", "POST"), help="how an HTTP host takes uploads")
+    p.add_argument("--endpoint", help="of an S3 host that isn't Amazon's")
+    p.add_argument("--region", help="of S3")
+    p.add_argument("--keyfile", help="private key for SSH")
+    p.add_argument(
         "--restore",
         action="store_true",
         help="copy to the remote what it lost, or has damaged, and this machine still has",
     )
-    r.add_argument(
+    p.add_argument(
         "--deep",
         action="store_true",
         help="read all that is there and compare the hashes, not the sizes alone; with --restore too",
     )
-    d = commands.add_parser("doctor", help="what is wrong here, and the command that mends it")
-    d.add_argument("--quick", action="store_true", help="without what takes seconds")
-    d.add_argument(
+
+# %% ../nbs/api/25_cli.ipynb #6deb7fdf
+def _doctor_arguments(commands):
+    p = commands.add_parser("doctor", help="what is wrong here, and the command that mends it")
+    p.add_argument("--quick", action="store_true", help="without what takes seconds")
+    p.add_argument(
         "--deep",
         action="store_true",
         help="read all data on the remote and in DVC's cache and compare the hashes; takes as long as a download",
     )
-    u = commands.add_parser(
+
+# %% ../nbs/api/25_cli.ipynb #c22a9c1b
+def _promote_arguments(commands):
+    p = commands.add_parser(
         "promote",
         help="hold the model that was trained last against the champion, and let it take its place if it is not worse",
         epilog="params.yaml has the floor and the margin, under `promote`. Exit status: 0 promoted, 1 refused, "
         "2 no decision\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    u.add_argument("--version", metavar="N", help="of the registered model; the alias `candidate` by default")
-    u.add_argument("--dry-run", action="store_true", help="decide, change nothing")
-    b = commands.add_parser("rollback", help="give the champion's place back to the one before")
-    b.add_argument("--reason", default="", help="goes into the tags of the version that steps down")
-    s = commands.add_parser(
+    p.add_argument("--version", metavar="N", help="of the registered model; the alias `candidate` by default")
+    p.add_argument("--dry-run", action="store_true", help="decide, change nothing")
+    _model_argument(p)
+
+
+def _rollback_arguments(commands):
+    p = commands.add_parser("rollback", help="give the champion's place back to the one before")
+    p.add_argument("--reason", default="", help="goes into the tags of the version that steps down")
+    _model_argument(p)
+
+
+def _model_argument(parser):
+    "`--name`, of the commands that change the registry."
+    parser.add_argument("--name", default="xraypneu", help="of the registered model")
+
+
+def _sync_arguments(commands):
+    p = commands.add_parser(
         "sync",
         help="send to MLflow what was recorded locally while its server was away",
         epilog="Exit status: 0 all sent, 1 the store did not take some of it, 2 it does not answer\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    s.add_argument("--forget", metavar="RUN", help="give up what waits of a run")
-    s.add_argument(
+    p.add_argument("--forget", metavar="RUN", help="give up what waits of a run")
+    p.add_argument(
         "--here", action="store_true", help="send to the store that is set now, also what was recorded for another"
     )
-    for c in (u, b):
-        c.add_argument("--name", default="xraypneu", help="of the registered model")
-    for c in (p, i):
-        c.add_argument(
-            "--bundle", metavar="BUNDLE", help="a bundle's folder or an MLflow address; the shipped one by default"
-        )
+
+# %% ../nbs/api/25_cli.ipynb #e6bddf7b
+def _parser():
+    "The arguments of all commands."
+    parser = argparse.ArgumentParser(
+        prog="xraypneu",
+        description="NORMAL or PNEUMONIA on chest radiographs. Not a medical device.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"xraypneu {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (
+        _predict_arguments,
+        _info_arguments,
+        _fetch_arguments,
+        _remote_arguments,
+        _doctor_arguments,
+        _promote_arguments,
+        _rollback_arguments,
+        _sync_arguments,
+    ):
+        add(commands)
     return parser
 
 # %% ../nbs/api/25_cli.ipynb #c009-2
+def _run(args, out):
+    "Run the command that the arguments name; returns its exit status."
+    return {
+        "predict": _predict,
+        "info": _info,
+        "fetch": _fetch,
+        "remote": _remote,
+        "doctor": _doctor,
+        "promote": _promote,
+        "rollback": _rollback,
+        "sync": _sync,
+    }[args.command](args, out)
+
+
+def _lacking(command, package):
+    "The message if a command needs a package that is not installed."
+    extra = "team" if command == "remote" else "pipeline"
+    return f"xraypneu: {command} needs the package {package}, which is not installed: pip install 'xraypneu[{extra}]'"
+
+# %% ../nbs/api/25_cli.ipynb #58b0dcbd
 def main(
     argv=None,  # None: the arguments of the process
     out=None,  # text stream; None: standard output
@@ -422,16 +490,7 @@ def main(
         out.reconfigure(errors="backslashreplace")  # escape characters that this terminal can't show
     split_credentials()
     try:
-        return {
-            "predict": _predict,
-            "info": _info,
-            "fetch": _fetch,
-            "remote": _remote,
-            "doctor": _doctor,
-            "promote": _promote,
-            "rollback": _rollback,
-            "sync": _sync,
-        }[args.command](args, out)
+        return _run(args, out)
     except KeyboardInterrupt:
         if args.command != "predict":
             raise
@@ -446,9 +505,7 @@ def main(
     except ModuleNotFoundError as e:
         if not e.name or e.name.partition(".")[0] == "xraypneu":
             raise
-        extra = "team" if args.command == "remote" else "pipeline"
-        lacking = f"{args.command} needs the package {e.name}, which is not installed"
-        print(f"xraypneu: {lacking}: pip install 'xraypneu[{extra}]'", file=sys.stderr)
+        print(_lacking(args.command, e.name), file=sys.stderr)
         return 2
     except Exception as e:
         # our own errors are for the user, in one line; any other is a defect and keeps its traceback
@@ -457,6 +514,6 @@ def main(
         print(scrub(f"xraypneu: {e}"), file=sys.stderr)
         return 2
 
-
+# %% ../nbs/api/25_cli.ipynb #7e9ad3d9
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

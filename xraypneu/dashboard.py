@@ -106,6 +106,11 @@ WORDS = {
 }
 
 
+def _ratio(a, b):
+    "`a` as a part of `a + b`; None if both are 0."
+    return a / (a + b) if a + b > 0 else None
+
+# %% ../nbs/api/26_dashboard.ipynb #9490b5ac
 def operating_rows(
     table: dict | None,  # `operating` of the bundle: equally long lists `threshold`, `sensitivity`, ...
     threshold: float,  # probability, 0 to 1
@@ -114,12 +119,14 @@ def operating_rows(
     "Sensitivity, specificity, PPV and NPV at a threshold, each with its 95 % interval."
     if not table:
         return []
-    at = lambda k: float(np.interp(threshold, table["threshold"], table[k]))
+
+    def at(column):
+        return float(np.interp(threshold, table["threshold"], table[column]))
+
     sens, spec = ({e: at(k + e) for e in ("", "_low", "_high")} for k in ("sensitivity", "specificity"))
-    ratio = lambda a, b: a / (a + b) if a + b > 0 else None
     q = prevalence
-    ppv = {e: ratio(sens[e] * q, (1 - spec[e]) * (1 - q)) for e in sens}
-    npv = {e: ratio(spec[e] * (1 - q), (1 - sens[e]) * q) for e in sens}
+    ppv = {e: _ratio(sens[e] * q, (1 - spec[e]) * (1 - q)) for e in sens}
+    npv = {e: _ratio(spec[e] * (1 - q), (1 - sens[e]) * q) for e in sens}
     return [
         {"name": k, "value": v[""], "low": v["_low"], "high": v["_high"], "words": WORDS[k]}
         for k, v in (("sensitivity", sens), ("specificity", spec), ("PPV", ppv), ("NPV", npv))
@@ -210,92 +217,58 @@ FORGET = "Forget them first."
 WENT_WRONG = "Something went wrong on the server; its log says what. Try again, or start a new session."
 
 
-class Dashboard:
-    "The page and its state. Raises nothing: a model that can't be loaded becomes a page that says so."
+def _load(predictor):
+    "The predictor of what `Dashboard` was given, and what is wrong with it; None if it can't be used."
+    try:
+        if not isinstance(predictor, Predictor):
+            predictor = Predictor(predictor or os.environ.get("XRAYPNEU_MODEL") or None)
+        _ = predictor.bundle.session  # load the network now, so that a broken one is found here
+    except BundleError as e:
+        return None, f"{e}"
+    except Exception:  # whatever is wrong with the model, the page must come up and say so
+        _failed("load the model")
+        return None, "The model can't be loaded; the server's log says why."
+    return predictor, ""
 
-    def __init__(
-        self,
-        predictor=None,  # a `Predictor`, a bundle, its folder or MLflow address; None: XRAYPNEU_MODEL, or shipped
-    ):
-        _asked_for_token()
-        self.uploads, self.results, self.open, self.counter = {}, {}, None, 0
-        problem = ""
-        try:
-            self.predictor = (
-                predictor
-                if isinstance(predictor, Predictor)
-                else Predictor(predictor or os.environ.get("XRAYPNEU_MODEL") or None)
-            )
-            _ = self.predictor.bundle.session  # load the network now, so that a broken one is found here
-        except Exception as e:  # whatever is wrong with the model, the page must come up and say so
-            self.predictor = None
-            problem = f"{e}" if isinstance(e, BundleError) else "The model can't be loaded; the server's log says why."
-            if not isinstance(e, BundleError):
-                _failed("load the model")
-        self.threshold = self.predictor.bundle.threshold if self.predictor else 0.5
-        self.prevalence = 0.3
-        self.app = App(config=self._config(problem))
-        self.app.on_msg(self._on_message)
-        self.uploader = ipywidgets.FileUpload(
-            multiple=True, accept=",".join(f".{e}" for e in ENDINGS), description="Upload"
-        )
-        self.uploader.observe(self._uploaded, "value")
-        plain = ipywidgets.Accordion(
-            [
-                ipywidgets.VBox(
-                    [
-                        ipywidgets.HTML(
-                            "<p>For browsers in which the drop zone above does not work. "
-                            "Ten megabytes in all at a time.</p>"
-                        ),
-                        self.uploader,
-                    ]
-                )
-            ],
-            titles=("Plain upload",),
-            selected_index=None,
-        )
-        self.widget = ipywidgets.VBox([self.app] if problem else [self.app, plain])
 
-    def _ipython_display_(self):
-        from IPython.display import display
+def _plain_upload(uploader):
+    "The folded part of the page with the plain upload."
+    hint = "<p>For browsers in which the drop zone above does not work. Ten megabytes in all at a time.</p>"
+    box = ipywidgets.VBox([ipywidgets.HTML(hint), uploader])
+    return ipywidgets.Accordion([box], titles=("Plain upload",), selected_index=None)
 
-        display(self.widget)
+# %% ../nbs/api/26_dashboard.ipynb #eb9dd69b
+def _page_config(bundle, threshold):
+    "What the page must know of the model and of the limits, for `App`."
+    info = bundle.info
+    trained = (
+        f"{info['data']['title']}{' (SYNTHETIC)' if info['data']['synthetic'] else ''}"
+        if "data" in info
+        else "unknown data"
+    )
+    return {
+        "problem": "",
+        "max_bytes": int(1e6 * MAX_MB),
+        "chunk": CHUNK,
+        "accept": ",".join(f".{e}" for e in ENDINGS),
+        "samples": [[k, v[0]] for k, v in SAMPLES.items()],
+        "threshold": threshold,
+        "patience": 15_000,
+        "rest": 1_200_000,
+        "subtitle": (
+            f"MobileNetV2 trained on {trained}. Made for frontal radiographs of children; "
+            "it says when it had better not decide."
+        ),
+        "about": (
+            f"xraypneu {__version__}, bundle {bundle.hash[:16]}, "
+            f"data hash {info.get('data', {}).get('data_hash', 'unknown')[:12]}, "
+            f"commit {str(info.get('git_commit'))[:12]}."
+        ),
+    }
 
-    @property
-    def bundle(self):
-        return self.predictor.bundle
-
-    def _config(self, problem):
-        if problem:
-            return {"problem": problem}
-        info = self.bundle.info
-        trained = (
-            f"{info['data']['title']}{' (SYNTHETIC)' if info['data']['synthetic'] else ''}"
-            if "data" in info
-            else "unknown data"
-        )
-        return {
-            "problem": "",
-            "max_bytes": int(1e6 * MAX_MB),
-            "chunk": CHUNK,
-            "accept": ",".join(f".{e}" for e in ENDINGS),
-            "samples": [[k, v[0]] for k, v in SAMPLES.items()],
-            "threshold": self.threshold,
-            "patience": 15_000,
-            "rest": 1_200_000,
-            "subtitle": (
-                f"MobileNetV2 trained on {trained}. Made for frontal radiographs of children; "
-                "it says when it had better not decide."
-            ),
-            "about": (
-                f"xraypneu {__version__}, bundle {self.bundle.hash[:16]}, "
-                f"data hash {info.get('data', {}).get('data_hash', 'unknown')[:12]}, "
-                f"commit {str(info.get('git_commit'))[:12]}."
-            ),
-        }
-
-    # --- messages
+# %% ../nbs/api/26_dashboard.ipynb #2873aca1
+class _Messages:
+    "The conversation with the page: each message calls the method of its kind, and no exception leaves it."
 
     def send(self, kind, buffers=None, **content):
         "Send a message to the page."
@@ -327,16 +300,9 @@ class Dashboard:
     def _ping(self, n):
         self.send("pong", n=n)
 
-    # --- files in
-
-    def _check_room(self, size=0):
-        "Raises `ImageError` if the session is full or a file of `size` bytes is too large."
-        if len(self.results) + len(self.uploads) >= MAX_FILES:
-            raise ImageError(f"this session has {MAX_FILES} files already", FORGET, "too_many")
-        if sum(len(r.preview) for r in self.results.values()) > MAX_KEPT:
-            raise ImageError(f"this session's pictures take {MAX_KEPT / 1e6:.0f} MB already", FORGET, "too_many")
-        if size > 1e6 * MAX_MB:
-            raise ImageError(f"{size:,} bytes are over the limit of {MAX_MB:g} MB", code="too_large")
+# %% ../nbs/api/26_dashboard.ipynb #f2c8b9ae
+class _Uploads:
+    "Uploads in pieces: begun, filled and refused."
 
     def _begin(self, id, name, size):
         self.uploads.pop(id, None)
@@ -371,16 +337,9 @@ class Dashboard:
         self.uploads.pop(id, None)
         self._row(id, name, ImageError(why[:200], code="refused"))
 
-    def _uploaded(self, change):
-        "Predict the files of the plain upload."
-        try:
-            for file in change["new"]:
-                self.add(str(file["name"])[:1000], bytes(file["content"]))
-            if change["new"]:
-                self.uploader.value = ()  # or uploading the same file again would be no event
-        except BaseException:
-            _failed("take a plain upload")
-            self._trouble(WENT_WRONG)
+# %% ../nbs/api/26_dashboard.ipynb #0f7d6261
+class _Intake:
+    "Predict a file, whichever way it came."
 
     def add(
         self,
@@ -407,6 +366,43 @@ class Dashboard:
         self.send("row", row={"id": id, **self.results[id].row})
         self._open(id)
 
+# %% ../nbs/api/26_dashboard.ipynb #24ed6839
+class _OtherSources:
+    "Files of the plain upload and synthetic samples."
+
+    def _uploaded(self, change):
+        "Predict the files of the plain upload."
+        try:
+            for file in change["new"]:
+                self.add(str(file["name"])[:1000], bytes(file["content"]))
+            if change["new"]:
+                self.uploader.value = ()  # or uploading the same file again would be no event
+        except BaseException:
+            _failed("take a plain upload")
+            self._trouble(WENT_WRONG)
+
+    def _sample(self, which):
+        from xraypneu.sample import draw_radiograph
+
+        label, patient, ill = SAMPLES[which]
+        pixels = draw_radiograph(patient, pneumonia=ill, seed=4, size=512)[0]
+        if which == "turned":
+            pixels = np.ascontiguousarray(np.rot90(pixels))
+        self.add(f"SYNTHETIC {label}", pixels, notice=NOTICE)
+
+# %% ../nbs/api/26_dashboard.ipynb #921502b8
+class _Results:
+    "What a session keeps of its files, up to its limits."
+
+    def _check_room(self, size=0):
+        "Raises `ImageError` if the session is full or a file of `size` bytes is too large."
+        if len(self.results) + len(self.uploads) >= MAX_FILES:
+            raise ImageError(f"this session has {MAX_FILES} files already", FORGET, "too_many")
+        if sum(len(r.preview) for r in self.results.values()) > MAX_KEPT:
+            raise ImageError(f"this session's pictures take {MAX_KEPT / 1e6:.0f} MB already", FORGET, "too_many")
+        if size > 1e6 * MAX_MB:
+            raise ImageError(f"{size:,} bytes are over the limit of {MAX_MB:g} MB", code="too_large")
+
     def _keep(self, id, name, prediction, notice):
         preview, size = _jpeg(Image.fromarray(prediction.pixels), PREVIEW, 88)
         self.results[id] = _Result({}, replace(prediction, pixels=None), preview, size, notice)
@@ -431,7 +427,53 @@ class Dashboard:
         )
         result.row = as_row(name, p) | {"label": label, "verdict": verdict, "threshold": self.threshold}
 
-    # --- results out
+# %% ../nbs/api/26_dashboard.ipynb #49cbbaf8
+def _rationale(row, prediction, limits):
+    "Why this verdict; `limits` are the bundle's conformal ones, None if it has none."
+    strange = (
+        ""
+        if prediction.strange != prediction.strange
+        else f" Its features are {'unlike' if prediction.strange >= 1 else 'like'} those of the training images "
+        f"({prediction.strange:.2f}, where 1 is the limit)."
+    )
+    rationale = (
+        f"{row['label']} because the probability is "
+        f"{'at or above' if row['label'] == PNEUMONIA else 'below'} the operating point." + strange
+    )
+    if limits:
+        rationale += (
+            f" At {limits['coverage']:.0%} coverage NORMAL is possible up to {limits['high']:.3f} "
+            f"and PNEUMONIA from {limits['low']:.3f} on."
+        )
+    if row["verdict"] == UNSURE:
+        rationale += " Not just the label is possible: UNSURE."
+    if row["verdict"] == STRANGE:
+        return "No probability is shown, because none would mean anything." + strange
+    return rationale
+
+# %% ../nbs/api/26_dashboard.ipynb #af6568a9
+def _shown_result(id, result, rationale):
+    "What the page shows of a result beside its pictures."
+    row, (width, height) = result.row, result.size
+    return {
+        "id": id,
+        "name": row["file"],
+        "verdict": row["verdict"],
+        "label": row["label"],
+        "probability": row["probability"],
+        "threshold": row["threshold"],
+        "reasons": [r for r in row["reasons"] if not r.startswith("at ")],
+        "rests": rationale,
+        "where": result.prediction.where.removeprefix("strongest "),
+        "width": width,
+        "height": height,
+        "bundle": result.prediction.bundle,
+        "notice": result.notice,
+    }
+
+# %% ../nbs/api/26_dashboard.ipynb #1f39b4ae
+class _Display:
+    "Show one result in full."
 
     def _open(self, id):
         result = self.results.get(id)
@@ -439,47 +481,14 @@ class Dashboard:
             return self._trouble("This file is no longer kept. Upload it again.", id)
         if result.prediction is None:
             return
-        self.open, p, row = id, result.prediction, result.row
-        strange = (
-            ""
-            if p.strange != p.strange
-            else f" Its features are {'unlike' if p.strange >= 1 else 'like'} those of the training images "
-            f"({p.strange:.2f}, where 1 is the limit)."
-        )
-        limits = self.bundle.own.get("conformal")
-        rests = (
-            f"{row['label']} because the probability is "
-            f"{'at or above' if row['label'] == PNEUMONIA else 'below'} the operating point." + strange
-        )
-        if limits:
-            rests += (
-                f" At {limits['coverage']:.0%} coverage NORMAL is possible up to {limits['high']:.3f} "
-                f"and PNEUMONIA from {limits['low']:.3f} on."
-            )
-        if row["verdict"] == UNSURE:
-            rests += " Not just the label is possible: UNSURE."
-        if row["verdict"] == STRANGE:
-            rests = "No probability is shown, because none would mean anything." + strange
-        reasons = [r for r in row["reasons"] if not r.startswith("at ")]
-        self.send(
-            "show",
-            [result.preview, _map_png(p)],
-            shown={
-                "id": id,
-                "name": row["file"],
-                "verdict": row["verdict"],
-                "label": row["label"],
-                "probability": row["probability"],
-                "threshold": row["threshold"],
-                "reasons": reasons,
-                "rests": rests,
-                "where": p.where.removeprefix("strongest "),
-                "width": result.size[0],
-                "height": result.size[1],
-                "bundle": p.bundle,
-                "notice": result.notice,
-            },
-        )
+        self.open = id
+        rationale = _rationale(result.row, result.prediction, self.bundle.own.get("conformal"))
+        pictures = [result.preview, _map_png(result.prediction)]
+        self.send("show", pictures, shown=_shown_result(id, result, rationale))
+
+# %% ../nbs/api/26_dashboard.ipynb #c0d0650a
+class _OperatingPoint:
+    "Show the operating point, and judge all results anew when it moves."
 
     def _operating(self):
         table = self.bundle.own.get("operating")
@@ -516,45 +525,40 @@ class Dashboard:
         self.prevalence = min(1.0, max(0.0, value))
         self._operating()
 
-    def _clear(self):
-        self.uploads.clear(), self.results.clear()
-        self.open = None
-        self.send("cleared")
+# %% ../nbs/api/26_dashboard.ipynb #38c784eb
+def _pictures(result):
+    "Radiograph and activation map of a result for the HTML page: pairs of title and data URI."
+    if result.prediction is None:
+        return []
+    radiograph = _jpeg(Image.open(io.BytesIO(result.preview)), 224, 80)[0]
+    return [
+        (f"Radiograph {result.row['file']}", _data_uri("jpeg", radiograph)),
+        (f"Activation map, {result.prediction.where}", _data_uri("png", _map_png(result.prediction))),
+    ]
 
-    def _sample(self, which):
-        from xraypneu.sample import draw_radiograph
-
-        label, patient, ill = SAMPLES[which]
-        pixels = draw_radiograph(patient, pneumonia=ill, seed=4, size=512)[0]
-        if which == "turned":
-            pixels = np.ascontiguousarray(np.rot90(pixels))
-        self.add(f"SYNTHETIC {label}", pixels, notice=NOTICE)
+# %% ../nbs/api/26_dashboard.ipynb #f91ce0c2
+class _Downloads:
+    "The table as a file, and the model card."
 
     def _download(self, what):
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         if what == "csv":
-            text, name, kind = to_csv(r.row for r in self.results.values()), f"xraypneu-{stamp}.csv", "text/csv"
+            text, kind = to_csv(r.row for r in self.results.values()), "text/csv"
         else:
-            rows, said = [], time.monotonic()
-            for r in self.results.values():
-                if time.monotonic() - said > ALIVE_S:
-                    self.send("working")
-                    said = time.monotonic()
-                pictures = (
-                    []
-                    if r.prediction is None
-                    else [
-                        (
-                            f"Radiograph {r.row['file']}",
-                            _data_uri("jpeg", _jpeg(Image.open(io.BytesIO(r.preview)), 224, 80)[0]),
-                        ),
-                        (f"Activation map, {r.prediction.where}", _data_uri("png", _map_png(r.prediction))),
-                    ]
-                )
-                rows.append(r.row | {"pictures": pictures})
+            rows = self._rows_with_pictures()
             notice = NOTICE if any(r.notice for r in self.results.values()) else ""
-            text, name, kind = to_html(rows, f"Predictions of {stamp}", notice), f"xraypneu-{stamp}.html", "text/html"
-        self.send("file", [text.encode()], name=name, type=kind)
+            text, kind = to_html(rows, f"Predictions of {stamp}", notice), "text/html"
+        self.send("file", [text.encode()], name=f"xraypneu-{stamp}.{what}", type=kind)
+
+    def _rows_with_pictures(self):
+        "The rows of the HTML page; the page gets a sign of life while they are made."
+        rows, said = [], time.monotonic()
+        for r in self.results.values():
+            if time.monotonic() - said > ALIVE_S:
+                self.send("working")
+                said = time.monotonic()
+            rows.append(r.row | {"pictures": _pictures(r)})
+        return rows
 
     def _about(self):
         import mistune
@@ -563,38 +567,87 @@ class Dashboard:
         text = card.read_text(encoding="utf-8") if card.is_file() else _short_card(self.bundle)
         self.send("about", html=mistune.create_markdown(escape=True, plugins=["table"])(text))
 
+# %% ../nbs/api/26_dashboard.ipynb #151323e5
+class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Results, _Display, _OperatingPoint, _Downloads):
+    "The page and its state. Raises nothing: a model that can't be loaded becomes a page that says so."
+
+    def __init__(
+        self,
+        predictor=None,  # a `Predictor`, a bundle, its folder or MLflow address; None: XRAYPNEU_MODEL, or shipped
+    ):
+        _asked_for_token()
+        self.uploads, self.results, self.open, self.counter = {}, {}, None, 0
+        self.predictor, problem = _load(predictor)
+        self.threshold = self.predictor.bundle.threshold if self.predictor else 0.5
+        self.prevalence = 0.3
+        self.app = App(config={"problem": problem} if problem else _page_config(self.bundle, self.threshold))
+        self.app.on_msg(self._on_message)
+        self.uploader = ipywidgets.FileUpload(
+            multiple=True, accept=",".join(f".{e}" for e in ENDINGS), description="Upload"
+        )
+        self.uploader.observe(self._uploaded, "value")
+        plain = _plain_upload(self.uploader)
+        self.widget = ipywidgets.VBox([self.app] if problem else [self.app, plain])
+
+    def _ipython_display_(self):
+        from IPython.display import display
+
+        display(self.widget)
+
+    @property
+    def bundle(self):
+        return self.predictor.bundle
+
+    def _clear(self):
+        self.uploads.clear(), self.results.clear()
+        self.open = None
+        self.send("cleared")
+
 # %% ../nbs/api/26_dashboard.ipynb #c011-2
+def _markdown_table(head, rows):
+    return "\n".join(["| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows)])
+
+
+def _counts_table(counts, classes):
+    "Images and patients of each split, of a bundle's `counts`."
+    rows = [
+        [
+            s,
+            *(str(counts[s][c]["images"]) for c in classes),
+            str(sum(counts[s][c]["patients"] for c in classes)),
+        ]
+        for s in ("train", "validation", "test")
+        if s in counts
+    ]
+    return _markdown_table(["", "NORMAL images", "PNEUMONIA images", "patients"], rows)
+
+
+def _figures_table(info):
+    "The metrics in a bundle's `info`."
+    kinds = [("validation", "validation"), ("shifted", "shifted validation")]
+
+    def figure(kind, name):
+        value = info.get(kind, {}).get(name)
+        return f"{value:.3f}" if isinstance(value, float) else "–"
+
+    rows = [
+        [k, *(figure(kind, k) for kind, _ in kinds)]
+        for k in ("roc_auc", "accuracy", "sensitivity", "specificity", "precision", "brier", "ece")
+    ]
+    return _markdown_table(["figure", *(name for _, name in kinds)], rows)
+
+# %% ../nbs/api/26_dashboard.ipynb #c58e38ac
 def _short_card(bundle):
     "A short model card in Markdown, from `bundle.json` alone."
-    i, kinds = bundle.info, [("validation", "validation"), ("shifted", "shifted validation")]
-    figure = lambda kind, k: f"{v:.3f}" if isinstance(v := i.get(kind, {}).get(k), float) else "–"
-    counts = i["data"].get("counts", {})
-    table = lambda head, rows: "\n".join(["| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows)])
+    i = bundle.info
     return "\n\n".join(
         [
             "**Not a medical device.** This bundle came without a model card; "
             "the evaluation of its training writes one, `reports/model_card.html`. What it says of itself:",
             f"Trained on {i['data']['title']}{', SYNTHETIC images' if i['data']['synthetic'] else ''}. "
             f"Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
-            table(
-                ["", "NORMAL images", "PNEUMONIA images", "patients"],
-                [
-                    [
-                        s,
-                        *(str(counts[s][c]["images"]) for c in i["classes"]),
-                        str(sum(counts[s][c]["patients"] for c in i["classes"])),
-                    ]
-                    for s in ("train", "validation", "test")
-                    if s in counts
-                ],
-            ),
-            table(
-                ["figure", *(name for _, name in kinds)],
-                [
-                    [k, *(figure(kind, k) for kind, _ in kinds)]
-                    for k in ("roc_auc", "accuracy", "sensitivity", "specificity", "precision", "brier", "ece")
-                ],
-            ),
+            _counts_table(i["data"].get("counts", {}), i["classes"]),
+            _figures_table(i),
             "Made with "
             + ", ".join(f"{k} {v}" for k, v in i.get("versions", {}).items())
             + f". {i.get('licence', '')}.",

@@ -149,35 +149,32 @@ for name in sys.argv[1:]:
 """
 
 # %% ../nbs/api/24_doctor.ipynb #c008-5
-def check_imports(root: str | os.PathLike = ".", modules: dict | None = None) -> Check:
-    "Can `modules`, {package: module} or all required ones that are installed, be imported within 300 seconds?"
-    from packaging.requirements import Requirement
-
-    names = [Requirement(r).name for r in requirements(root)]
-    modules = {n: IMPORTS.get(n, n) for n in names if _version(n)} if modules is None else modules
+def _try_imports(root, modules):
+    "What `_TRY` printed, as lists of words, and how it ended: false if as it should."
     try:
         # -P: a numpy.py that lies in this folder, perhaps brought by an archive, is none of the packages
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _TRY, *modules.values()],
+            [sys.executable, "-P", "-c", _TRY, *modules],
             capture_output=True,
             text=True,
             timeout=300,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
             cwd=root,
         )
-        said, ended = (
-            [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith(("try ", "no "))],
-            done.returncode,
-        )
+        printed, ended = done.stdout, done.returncode
     except subprocess.TimeoutExpired as e:
-        said, ended = (
-            [
-                line.split(maxsplit=2)
-                for line in (e.stdout or b"").decode().splitlines()
-                if line.startswith(("try ", "no "))
-            ],
-            "no end after 300 s",
-        )
+        printed, ended = (e.stdout or b"").decode(), "no end after 300 s"
+    lines = [line for line in printed.splitlines() if line.startswith(("try ", "no "))]
+    return [line.split(maxsplit=2) for line in lines], ended
+
+# %% ../nbs/api/24_doctor.ipynb #fa118e63
+def check_imports(root: str | os.PathLike = ".", modules: dict | None = None) -> Check:
+    "Can `modules`, {package: module} or all required ones that are installed, be imported within 300 seconds?"
+    from packaging.requirements import Requirement
+
+    names = [Requirement(r).name for r in requirements(root)]
+    modules = {n: IMPORTS.get(n, n) for n in names if _version(n)} if modules is None else modules
+    said, ended = _try_imports(root, modules.values())
     bad = {w[1]: w[2] for w in said if w[0] == "no"}
     if ended and said:
         bad[said[-1][1]] = f"ended Python ({ended})"
@@ -192,6 +189,21 @@ def check_imports(root: str | os.PathLike = ".", modules: dict | None = None) ->
     return Check("imports", True, f"{len(modules)} packages can be imported")
 
 # %% ../nbs/api/24_doctor.ipynb #c012
+def _prefix_in(manager, client, timeout):
+    "`sys.prefix` of a started kernel, which is ended then."
+    try:
+        said = []
+        client.execute_interactive(
+            "import sys; print(sys.prefix)",
+            timeout=timeout,
+            output_hook=lambda m: said.append(m["content"].get("text", "")),
+        )
+        return "".join(said).strip()
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+# %% ../nbs/api/24_doctor.ipynb #52bbe3ec
 def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
     "Does the kernel `python3` exist, start within `timeout` seconds, and belong to this environment?"
     mend = "python -m ipykernel install --sys-prefix --name python3"
@@ -217,17 +229,7 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
             f"the kernel in {where} doesn't start: {str(e).splitlines()[0] if str(e) else type(e).__name__}",
             mend,
         )
-    try:
-        said = []
-        client.execute_interactive(
-            "import sys; print(sys.prefix)",
-            timeout=timeout,
-            output_hook=lambda m: said.append(m["content"].get("text", "")),
-        )
-        prefix = "".join(said).strip()
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    prefix = _prefix_in(manager, client, timeout)
     if Path(prefix) != Path(sys.prefix):
         return Check(
             "kernel", False, f"the kernel python3 in {where} runs Python in {prefix}, not in {sys.prefix}", mend

@@ -128,6 +128,26 @@ _BLOCK = 4096  # bytes that a folder takes on most disks
 _DEPTH = 40  # folders within folders
 
 # %% ../nbs/api/20_fetch.ipynb #c008-1
+def _missing(path: Path) -> list[Path]:  # innermost first
+    "The folders of a path that do not exist yet. Raises `FileExistsError` if a file is in their place."
+    missing = []
+    while not path.exists() and not path.is_symlink():
+        missing.append(path)
+        path = path.parent
+    if not path.is_dir():
+        raise FileExistsError(errno.EEXIST, "a file", str(path))
+    return missing
+
+
+def _excess(total: int, size: int, limits: Limits) -> str:
+    "Why `total` unpacked bytes are too many for an archive of `size` bytes; empty if they are not."
+    if total > limits.bytes:
+        return f"it unpacks to more than {_size(limits.bytes)}"
+    if total > limits.small and total > limits.ratio * size:
+        return f"{_size(size)} unpack to more than {limits.ratio:g} times as much, as in a decompression bomb"
+    return ""
+
+# %% ../nbs/api/20_fetch.ipynb #ede609e9
 class _Meter:
     "Counts what comes out of an archive. Raises `FetchError` at the limits."
 
@@ -143,12 +163,7 @@ class _Meter:
 
     def folder(self, path: Path):
         "Make a folder and count each missing parent: a name of a few bytes may be forty folders."
-        missing = []
-        while not path.exists() and not path.is_symlink():
-            missing.append(path)
-            path = path.parent
-        if not path.is_dir():
-            raise FileExistsError(errno.EEXIST, "a file", str(path))
+        missing = _missing(path)
         self.folders += len(missing)
         if self.folders > self.limits.members:
             self._stop(f"it holds more than {self.limits.members:,} folders")
@@ -166,13 +181,8 @@ class _Meter:
         self.check(self.bytes + _BLOCK * self.folders)
 
     def check(self, total):
-        if total > self.limits.bytes:
-            self._stop(f"it unpacks to more than {_size(self.limits.bytes)}")
-        if total > self.limits.small and total > self.limits.ratio * self.size:
-            self._stop(
-                f"{_size(self.size)} unpack to more than {self.limits.ratio:g} times as much, "
-                "as in a decompression bomb"
-            )
+        if why := _excess(total, self.size, self.limits):
+            self._stop(why)
 
 # %% ../nbs/api/20_fetch.ipynb #c008-2
 def _refuse(archive: Path, name: str, why: str):
@@ -571,14 +581,12 @@ def _is_copy(inner: Path, outer: Path) -> bool:
     import filecmp
 
     files = list(_walk(inner))
-    same = lambda f, twin: twin.is_file() and filecmp.cmp(f, twin, shallow=False)
-    return bool(files) and all(same(f, outer / f.relative_to(inner)) for f in files)
+    twins = [(f, outer / f.relative_to(inner)) for f in files]
+    return bool(files) and all(twin.is_file() and filecmp.cmp(f, twin, shallow=False) for f, twin in twins)
 
 # %% ../nbs/api/20_fetch.ipynb #c017-3
-def _settle(tree: Path, new: Path, source: str):
-    "Move the data set in an unpacked `tree` to `new`, without junk. Raises `FetchError`."
-    from xraypneu.dataset import DataError, _hidden, find_layout
-
+def _remove_orders(tree: Path, source: str):
+    "Remove what would have DVC run or fetch something."
     orders = [p for p in tree.rglob("*") if p.name.lower() == "dvc.yaml" or p.name.lower().endswith(".dvc")]
     for p in orders:
         shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink(missing_ok=True)
@@ -587,6 +595,12 @@ def _settle(tree: Path, new: Path, source: str):
             f"{source}: {len(orders)} files left out that would have had DVC run or fetch something, "
             f"first {_show(orders[0].name)}"
         )
+
+
+def _remove_hidden(tree: Path, source: str):
+    "Remove hidden files and folders. Raises `FetchError` for a link."
+    from xraypneu.dataset import _hidden
+
     for p in sorted(tree.rglob("*"), key=lambda p: len(p.parts)):
         if p.is_symlink():
             raise FetchError(
@@ -595,24 +609,36 @@ def _settle(tree: Path, new: Path, source: str):
             )
         if p.exists() and _hidden(p.name):
             shutil.rmtree(p) if p.is_dir() else p.unlink()
+
+# %% ../nbs/api/20_fetch.ipynb #e35a5ad1
+def _no_layout(e: Exception, tree: Path, source: str) -> FetchError:
+    "The error for a tree in which `find_layout` finds no data set, with what is there instead."
+    found = sorted(
+        p.relative_to(tree).as_posix() + "/" * p.is_dir() for pattern in ("*", "*/*") for p in tree.glob(pattern)
+    )
+    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+    shown = ", ".join(map(_show, found[:10])) + more or "nothing"
+    what = (
+        str(e).replace(str(tree), "it").rstrip(".")
+        if "is missing" in str(e)
+        else "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
+    )
+    return FetchError(
+        f"{source} is no data set that can be used here: {what}. Found: {shown}",
+        "arrange the files in such folders and use that folder: make run DATA=folder",
+    )
+
+# %% ../nbs/api/20_fetch.ipynb #f17afa7f
+def _settle(tree: Path, new: Path, source: str):
+    "Move the data set in an unpacked `tree` to `new`, without junk. Raises `FetchError`."
+    from xraypneu.dataset import DataError, find_layout
+
+    _remove_orders(tree, source)
+    _remove_hidden(tree, source)
     try:
         layout = find_layout(tree)
     except DataError as e:
-        found = sorted(
-            p.relative_to(tree).as_posix() + "/" * p.is_dir() for pattern in ("*", "*/*") for p in tree.glob(pattern)
-        )
-        found = (
-            ", ".join(map(_show, found[:10])) + (f" and {len(found) - 10} more" if len(found) > 10 else "") or "nothing"
-        )
-        what = (
-            str(e).replace(str(tree), "it").rstrip(".")
-            if "is missing" in str(e)
-            else "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
-        )
-        raise FetchError(
-            f"{source} is no data set that can be used here: {what}. Found: {found}",
-            "arrange the files in such folders and use that folder: make run DATA=folder",
-        ) from None
+        raise _no_layout(e, tree, source) from None
     for name in layout.ignored:
         if "/" not in name and _is_copy(layout.root / name, layout.root):
             _say(f"{name}/ inside repeats the rest byte for byte: left out")
@@ -827,7 +853,229 @@ def _wrong_proxy() -> FetchError:  # without its address, where a password may s
     )
 
 # %% ../nbs/api/20_fetch.ipynb #c020-8
-class Resuming:
+def _range_of(r) -> tuple[int | None, int | None]:
+    "Offset of the first byte and size of the whole file, as the answer says; None: not said."
+    if m := re.fullmatch(
+        r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", r.headers.get("Content-Range", "")
+    ):
+        return int(m[1]) if m[1] else None, int(m[2]) if m[2] != "*" else None
+    length = r.headers.get("Content-Length", "")
+    return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) and r.status_code == 200 else None
+
+
+def _is_other(r, known) -> bool:
+    "Is the answer of another file? Some servers ignore `If-Range` and send a part of that."
+    same = known.get("same")
+    said = r.headers.get("ETag" if (same or "").startswith('"') else "Last-Modified")
+    return bool(same and said) and said.removeprefix("W/") != same
+
+
+def _is_rest(r, have: int, known: dict) -> bool:
+    "Is a partial answer the rest of the file whose first `have` bytes are there?"
+    first, total = _range_of(r)
+    return first == have and total == known.get("total", total) and not _is_other(r, known)
+
+
+def _resume_headers(have: int, known: dict, checked: bool) -> dict:
+    "Headers that ask for what follows the first `have` bytes, if it can be told that those are of the same file."
+    headers = {"Accept-Encoding": "identity"}
+    if have and (known.get("same") or checked):
+        headers["Range"] = f"bytes={have}-"
+        if known.get("same"):
+            headers["If-Range"] = known["same"]
+    return headers
+
+# %% ../nbs/api/20_fetch.ipynb #cdf1e93f
+def _leave_room(folder: Path, more: int):
+    "Raises `FetchError` before a download of unknown length fills the disk."
+    disk = shutil.disk_usage(folder)
+    if disk.free - more < min(500 * 10**6, disk.total // 20):
+        raise FetchError(
+            f"the disk is full: downloading in {folder} stopped, which didn't say how much it "
+            f"needs; {_size(disk.free)} are free",
+            "make room or give another folder with to=, and start again: what was downloaded is kept",
+            keep=True,
+        )
+
+
+def _failed_request(e: Exception, url: str, where: str, timeout: float, folder: Path) -> FetchError:
+    "The error of a failed request: returned if the failure may pass, else raised."
+    import requests
+    import urllib3
+
+    if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+        if _proxy_of(url):
+            raise _wrong_proxy() from None
+        raise FetchError(
+            f"{where} is no address that can be downloaded from",
+            "give one that begins with https:// or http://",
+        ) from None
+    if isinstance(e, (requests.RequestException, urllib3.exceptions.HTTPError)):
+        return FetchError(f"{where} can't be downloaded: {_why(e, timeout)}", OFFLINE)
+    if e.errno is None:  # requests': its certificates are not there
+        raise FetchError(f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting") from None
+    raise _os_error(e, "downloading", folder) from None
+
+# %% ../nbs/api/20_fetch.ipynb #49746946
+def _hop(session, url: str, where: str, **how) -> tuple:  # the answer, and the address that it redirects to or `url`
+    "Ask an address once, without following a redirect."
+    import requests
+
+    try:
+        r = session.get(url, **how)
+        if r.is_redirect:
+            url = urljoin(url, requests.utils.requote_uri(session.get_redirect_target(r)))
+        _ = urlsplit(url).port  # raises where it is none
+    except requests.RequestException:
+        raise
+    except ValueError:
+        raise FetchError(
+            f"{where} redirects to an address that can't be understood",
+            "check the address: open it in a browser",
+        ) from None
+    return r, url
+
+
+def _check_redirect(url: str, where: str, secure: bool):
+    "Raises `FetchError` for a redirect to another scheme, and with `secure` for one to http."
+    if not url.startswith(("https:", "http:")):
+        raise FetchError(
+            f"{where} redirects to an address that is neither https nor http",
+            "check the address: open it in a browser",
+        )
+    if secure and url.startswith("http:"):
+        raise FetchError(
+            f"{where} redirects to an address without encryption",
+            "give the checksum (sha256), which makes that safe",
+        )
+
+# %% ../nbs/api/20_fetch.ipynb #3e7d937a
+@contextmanager
+def _asked(url: str, where: str, headers: dict, auth, checked: bool, timeout: float) -> Iterator:
+    "The answer after all redirects. https stays https, and credentials go to the first host alone."
+    import requests
+
+    first, secure, at_home = url, url.startswith("https:"), True
+    how = dict(headers=headers, stream=True, timeout=timeout, allow_redirects=False)
+    with patient(requests.Session(), timeout) as session:
+        for _ in range(_HOPS):
+            own = (_sent(auth) or _noted(url)) if at_home else _elsewhere(url, first)
+            _proxy_of(url)
+            r, url = _hop(session, url, where, auth=own, **how)
+            with r:
+                if not r.is_redirect:
+                    yield r
+                    return
+            _check_redirect(url, where, secure and not checked)
+            secure = secure or url.startswith("https:")
+            at_home = at_home and not session.should_strip_auth(first, url)
+    raise requests.TooManyRedirects("too many hops")
+
+# %% ../nbs/api/20_fetch.ipynb #ee2b9fb7
+class _Part:
+    "The beginning of a download in the file `part`, and beside it in `.json` what identifies the file."
+
+    def __init__(self, part: str | os.PathLike, most: int, progress: bool | None):
+        self.part, self.most, self.progress = Path(part), most, progress
+        self.note = self.part.with_name(self.part.name + ".json")
+
+    def _have(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def _known(self) -> dict:
+        try:
+            return json.loads(self.note.read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def _begin(self, known):
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self.part.write_bytes(b"")
+        write_file(self.note, json.dumps(known))
+
+    def _too_long(self, where, why) -> FetchError:
+        for file in (self.part, self.note):
+            file.unlink(missing_ok=True)
+        return FetchError(
+            f"{where} is not downloaded: it {why}, and {_size(self.most)} are the limit",
+            "check the address; if it is right, raise limits.archive, or " + BY_HAND,
+        )
+
+# %% ../nbs/api/20_fetch.ipynb #a0b08174
+class _Receiver(_Part):
+    "Writes an answer behind what is there."
+
+    def _receive(self, r, have, total, where):
+        "Write an answer: the rest of the file (206), or all of it in the place of what is there (200)."
+        if total and total > self.most:
+            raise self._too_long(where, f"has {_size(total)}")
+        if r.status_code == 200:
+            have, tag = 0, r.headers.get("ETag", "")
+            self._begin({"same": tag if tag.startswith('"') else r.headers.get("Last-Modified"), "total": total})
+        if total:
+            _room(self.part.parent, total - have, f"the download of {where}")
+        self._write(r, have, total, where)
+
+    def _write(self, r, have, total, where):
+        bar, written = _bar(total, "downloading", self.progress, have), have
+        try:
+            with open(self.part, "ab") as out:
+                for chunk in r.raw.stream(1 << 16, decode_content=False):
+                    written += len(chunk)
+                    if written > self.most:
+                        raise self._too_long(where, "sends more, and doesn't say how much it has")
+                    if total is None:
+                        _leave_room(self.part.parent, len(chunk))
+                    out.write(chunk)
+                    bar.update(len(chunk))
+                out.flush()
+                os.fsync(out.fileno())
+        finally:
+            bar.close()
+
+# %% ../nbs/api/20_fetch.ipynb #93caa9df
+class _Requester(_Receiver):
+    "Asks a host for what is missing."
+
+    def __init__(self, part, most, progress, auth, checked: bool, timeout: float):
+        super().__init__(part, most, progress)
+        self.auth, self.checked, self.timeout = auth, checked, timeout
+
+    def _attempt(self, url, where) -> FetchError | None:  # None: the download is complete
+        "Request what is missing. Returns the error of a failure that may pass, and raises any other."
+        import requests
+        import urllib3
+
+        try:
+            code = self._more(url, where)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
+            return _failed_request(e, url, where, self.timeout, self.part.parent)
+        return None if code is None else _status_error(code, where)
+
+    def _more(self, url, where) -> int | None:  # None: complete; else the HTTP status of a failure that may pass
+        "Request what is missing, and write it."
+        import requests
+
+        have, known = self._have(), self._known()
+        with _asked(url, where, _resume_headers(have, known, self.checked), self.auth, self.checked, self.timeout) as r:
+            code = r.status_code
+            if code in _PASSING:
+                return code
+            total = _range_of(r)[1]
+            if code == 416 and have and total == have:
+                return None  # all was there
+            rest = code == 206 and _is_rest(r, have, known)
+            if code in (206, 416) and have and not rest:
+                self._begin({})  # not the rest of this file: start again
+                return self._more(url, where)
+            if code != 200 and not rest:
+                raise _status_error(code, where)
+            self._receive(r, have, total, where)
+        if total and self._have() != total:
+            raise requests.ConnectionError("cut off")
+
+# %% ../nbs/api/20_fetch.ipynb #36f80b5c
+class Resuming(_Requester):
     "A downloader for pooch that resumes an earlier download. Raises `FetchError` when called."
 
     def __init__(
@@ -841,43 +1089,12 @@ class Resuming:
         progress: bool | None = None,  # a bar on stderr; None: where that is a terminal
         most: int = Limits.archive,  # bytes; larger files are refused
     ):
-        self.part, self.auth, self.checked, self.timeout, self.retries, self.wait, self.progress = (
-            Path(part),
-            auth,
-            checked,
-            timeout,
-            retries,
-            wait,
-            progress,
-        )
-        self.most = most
-        self.note, self.sha256 = self.part.with_name(self.part.name + ".json"), None
+        super().__init__(part, most, progress, auth, checked, timeout)
+        self.retries, self.wait, self.sha256 = retries, wait, None
 
     def __call__(self, url, output_file, pooch, check_only=False):
-        import requests
-        import urllib3
-
         where, failures, best = public_url(url), 0, self._have()
-        while True:
-            try:
-                if (code := self._more(url, where)) is None:
-                    break
-                error = _status_error(code, where)
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
-                if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-                    if _proxy_of(url):
-                        raise _wrong_proxy() from None
-                    raise FetchError(
-                        f"{where} is no address that can be downloaded from",
-                        "give one that begins with https:// or http://",
-                    ) from None
-                error = FetchError(f"{where} can't be downloaded: {_why(e, self.timeout)}", OFFLINE)
-            except OSError as e:
-                if e.errno is None:  # requests': its certificates are not there
-                    raise FetchError(
-                        f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting"
-                    ) from None
-                raise _os_error(e, "downloading", self.part.parent) from None
+        while (error := self._attempt(url, where)) is not None:
             further = self._have() > best + _PROGRESS
             failures, best = (1, self._have()) if further else (failures + 1, best)
             if failures > self.retries:
@@ -886,148 +1103,6 @@ class Resuming:
         self.sha256 = sha256_of(self.part)
         os.replace(self.part, output_file)
         self.note.unlink(missing_ok=True)
-
-    def _have(self) -> int:
-        return self.part.stat().st_size if self.part.is_file() else 0
-
-    def _known(self) -> dict:
-        try:
-            return json.loads(self.note.read_text())
-        except (OSError, ValueError):
-            return {}
-
-    def _more(self, url, where) -> int | None:  # None: complete; else the HTTP status of a failure that may pass
-        "Request what is missing, and write it."
-        import requests
-
-        have, known, headers = self._have(), self._known(), {"Accept-Encoding": "identity"}
-        if have and (known.get("same") or self.checked):
-            headers["Range"] = f"bytes={have}-"
-            if known.get("same"):
-                headers["If-Range"] = known["same"]
-        with self._asked(url, headers, where) as r:
-            code = r.status_code
-            if code in _PASSING:
-                return code
-            first, total = self._range(r)
-            if code == 416 and have and total == have:
-                return None  # all was there
-            if code == 416 or (
-                code == 206 and (first != have or total != known.get("total", total) or self._is_other(r, known))
-            ):
-                if not have:
-                    raise _status_error(code, where)
-                self._begin({})  # not the rest of this file: start again
-                return self._more(url, where)
-            if code not in (200, 206):
-                raise _status_error(code, where)
-            if total and total > self.most:
-                raise self._too_long(where, f"has {_size(total)}")
-            if code == 200:
-                have, tag = 0, r.headers.get("ETag", "")
-                self._begin({"same": tag if tag.startswith('"') else r.headers.get("Last-Modified"), "total": total})
-            if total:
-                _room(self.part.parent, total - have, f"the download of {where}")
-            self._write(r, have, total, where)
-        if total and self._have() != total:
-            raise requests.ConnectionError("cut off")
-
-    def _range(self, r) -> tuple[int | None, int | None]:
-        "Offset of the first byte and size of the whole file, as the answer says; None: not said."
-        if m := re.fullmatch(
-            r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", r.headers.get("Content-Range", "")
-        ):
-            return int(m[1]) if m[1] else None, int(m[2]) if m[2] != "*" else None
-        length = r.headers.get("Content-Length", "")
-        return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) and r.status_code == 200 else None
-
-    def _is_other(self, r, known) -> bool:
-        "Is the answer of another file? Some servers ignore `If-Range` and send a part of that."
-        same = known.get("same")
-        said = r.headers.get("ETag" if (same or "").startswith('"') else "Last-Modified")
-        return bool(same and said) and said.removeprefix("W/") != same
-
-    def _begin(self, known):
-        self.part.parent.mkdir(parents=True, exist_ok=True)
-        self.part.write_bytes(b"")
-        write_file(self.note, json.dumps(known))
-
-    def _write(self, r, have, total, where):
-        bar, written = _bar(total, "downloading", self.progress, have), have
-        try:
-            with open(self.part, "ab") as out:
-                for chunk in r.raw.stream(1 << 16, decode_content=False):
-                    written += len(chunk)
-                    if written > self.most:
-                        raise self._too_long(where, "sends more, and doesn't say how much it has")
-                    if total is None:
-                        self._leave_room(len(chunk))
-                    out.write(chunk)
-                    bar.update(len(chunk))
-                out.flush()
-                os.fsync(out.fileno())
-        finally:
-            bar.close()
-
-    def _too_long(self, where, why) -> FetchError:
-        for file in (self.part, self.note):
-            file.unlink(missing_ok=True)
-        return FetchError(
-            f"{where} is not downloaded: it {why}, and {_size(self.most)} are the limit",
-            "check the address; if it is right, raise limits.archive, or " + BY_HAND,
-        )
-
-    def _leave_room(self, more):
-        "Raises `FetchError` before a download of unknown length fills the disk."
-        disk = shutil.disk_usage(self.part.parent)
-        if disk.free - more < min(500 * 10**6, disk.total // 20):
-            raise FetchError(
-                f"the disk is full: downloading in {self.part.parent} stopped, which didn't say how much it "
-                f"needs; {_size(disk.free)} are free",
-                "make room or give another folder with to=, and start again: what was downloaded is kept",
-                keep=True,
-            )
-
-    @contextmanager
-    def _asked(self, url, headers, where):
-        "The answer after all redirects. https stays https, and credentials go to the first host alone."
-        import requests
-
-        first, secure, at_home = url, url.startswith("https:"), True
-        how = dict(headers=headers, stream=True, timeout=self.timeout, allow_redirects=False)
-        with patient(requests.Session(), self.timeout) as session:
-            for _ in range(_HOPS):
-                auth = (_sent(self.auth) or _noted(url)) if at_home else _elsewhere(url, first)
-                _proxy_of(url)
-                try:
-                    r = session.get(url, auth=auth, **how)
-                    if r.is_redirect:
-                        url = urljoin(url, requests.utils.requote_uri(session.get_redirect_target(r)))
-                    _ = urlsplit(url).port  # raises where it is none
-                except requests.RequestException:
-                    raise
-                except ValueError:
-                    raise FetchError(
-                        f"{where} redirects to an address that can't be understood",
-                        "check the address: open it in a browser",
-                    ) from None
-                with r:
-                    if not r.is_redirect:
-                        yield r
-                        return
-                if not url.startswith(("https:", "http:")):
-                    raise FetchError(
-                        f"{where} redirects to an address that is neither https nor http",
-                        "check the address: open it in a browser",
-                    )
-                if secure and url.startswith("http:") and not self.checked:
-                    raise FetchError(
-                        f"{where} redirects to an address without encryption",
-                        "give the checksum (sha256), which makes that safe",
-                    )
-                secure = secure or url.startswith("https:")
-                at_home = at_home and not session.should_strip_auth(first, url)
-        raise requests.TooManyRedirects("too many hops")
 
 # %% ../nbs/api/20_fetch.ipynb #c020-9
 def sha256_of(path: str | os.PathLike) -> str:  # 64 hexadecimal digits
@@ -1237,14 +1312,9 @@ def _unpacking(kagglehub, limits: Limits) -> Iterator[None]:
         http_resolver._extract_archive = its_own
 
 # %% ../nbs/api/20_fetch.ipynb #c025-3
-def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchError, bool]:  # and may it pass?
-    "An error of kagglehub as one for the user."
-    import requests
-
-    response = getattr(e, "response", None)
-    code = response.status_code if response is not None else None
-    where = f"Kaggle's data set {dataset}"
-    if code == 401 or type(e).__name__ in ("UnauthenticatedError", "CredentialError"):
+def _kaggle_refusal(code: int, dataset: str) -> tuple[FetchError, bool]:  # and may it pass?
+    "An HTTP status of Kaggle as an error for the user."
+    if code == 401:
         return FetchError(
             f"Kaggle doesn't accept your credentials, or asks for some, for {dataset} (401)", _TOKEN + BY_HAND
         ), False
@@ -1255,15 +1325,26 @@ def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchErro
         ), False
     if code == 404:
         return FetchError(
-            f"there is no {where} (404)",
+            f"there is no Kaggle's data set {dataset} (404)",
             "check the name, owner/name as in the address of its page; a private one needs a token of its owner",
         ), False
+    return FetchError(
+        f"Kaggle answered {code} for {dataset}", "try later: the download goes on where it stopped. Or " + BY_HAND
+    ), code in _PASSING
+
+# %% ../nbs/api/20_fetch.ipynb #1a87ca5b
+def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchError, bool]:  # and may it pass?
+    "An error of kagglehub as one for the user."
+    import requests
+
+    response = getattr(e, "response", None)
+    code = response.status_code if response is not None else None
+    if type(e).__name__ in ("UnauthenticatedError", "CredentialError"):
+        code = 401
     if code:
-        return FetchError(
-            f"Kaggle answered {code} for {dataset}", "try later: the download goes on where it stopped. Or " + BY_HAND
-        ), code in _PASSING
+        return _kaggle_refusal(code, dataset)
     if isinstance(e, requests.RequestException):
-        return FetchError(f"{where} can't be downloaded: {_why(e, timeout)}", OFFLINE), True
+        return FetchError(f"Kaggle's data set {dataset} can't be downloaded: {_why(e, timeout)}", OFFLINE), True
     if "credentials" in str(e).lower():
         return FetchError(
             "the file with your Kaggle credentials can't be read",
@@ -1302,9 +1383,13 @@ def fetch_kaggle(
         folder = _from_kaggle(dataset, cache, to, timeout, retries, wait, limits)
         version = m[1] if (m := re.search(r"/versions/(\d+)$", folder.as_posix())) else ""
         source = f"Kaggle's data set {dataset.split('/versions/')[0]}" + f", version {version}" * bool(version)
-        fill = lambda tree: (
-            os.rename(folder, tree) if folder.is_relative_to(cache) else shutil.copytree(folder, tree)
-        )  # on Kaggle itself it is mounted elsewhere
+
+        def fill(tree):
+            if folder.is_relative_to(cache):
+                os.rename(folder, tree)
+            else:
+                shutil.copytree(folder, tree)  # on Kaggle itself it is mounted elsewhere
+
         try:
             return _place(to, force, source, None, fill)
         finally:

@@ -212,6 +212,20 @@ def message_page(
     return _PAGE.format(title=title, text=text)
 
 # %% ../nbs/api/27_guard.ipynb #c018
+def _page_headers(length):
+    "Headers of a refusal's page, `length` in bytes."
+    return HTTPHeaders(
+        {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Length": str(length),
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+            "Connection": "close",
+        }
+    )
+
+# %% ../nbs/api/27_guard.ipynb #e5f5422d
 class _Request(HTTPMessageDelegate):
     "A request on its way to the application: answered here if it is refused, passed on otherwise."
 
@@ -228,16 +242,7 @@ class _Request(HTTPMessageDelegate):
         address = _address_of(self.request_conn.context, headers)
         _log.warning("%d %s: %s from %s", status, title, start_line.method[:10], address)
         body = message_page(title, text).encode()
-        answer = HTTPHeaders(
-            {
-                "Content-Type": "text/html; charset=utf-8",
-                "Content-Length": str(len(body)),
-                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-                "X-Content-Type-Options": "nosniff",
-                "Cache-Control": "no-store",
-                "Connection": "close",
-            }
-        )
+        answer = _page_headers(len(body))
         if start_line.method == "HEAD":
             body = b""
         self.request_conn.write_headers(ResponseStartLine("HTTP/1.1", status, title), answer, body)
@@ -256,8 +261,8 @@ class _Request(HTTPMessageDelegate):
             self.delegate.on_connection_close()
 
 # %% ../nbs/api/27_guard.ipynb #c019
-class GuardedServer(HTTPServer):
-    "tornado's server with timeouts in seconds, a limit on connections, and a check of each request's headers."
+class _BoundedServer(HTTPServer):
+    "tornado's server with timeouts in seconds and a limit on connections."
 
     CONNECTIONS, PER_ADDRESS = 512, 96  # without websockets, which the sessions limit
 
@@ -286,6 +291,10 @@ class GuardedServer(HTTPServer):
     def _forget(self, stream):
         self._open.pop(stream, None)
         self._incomplete.pop(stream, None)
+
+# %% ../nbs/api/27_guard.ipynb #579d840f
+class GuardedServer(_BoundedServer):
+    "tornado's server with timeouts in seconds, a limit on connections, and a check of each request's headers."
 
     def start_request(self, server_conn, request_conn):
         stream = server_conn.stream
@@ -405,34 +414,20 @@ class Pace:
             raise ValueError(f"more than {self.rate} messages a second from one address")
 
 # %% ../nbs/api/27_guard.ipynb #c028-1
-class Flow:
-    "Messages and bytes that one session has still to process."
+class _InFlight:
+    "Messages that a session has not processed yet, and their bytes."
 
     IN_FLIGHT = 48_000_000  # bytes of unprocessed messages
     MESSAGES = 1500  # unprocessed messages
-    RATE, BURST = 300, 3000  # messages per second; messages at once
-    OPENED = 64  # comm_open messages per session
 
-    def __init__(self, clock=time.monotonic, pace=None):
-        self.clock, self.seen, self.tokens, self.opened = clock, clock(), self.BURST, 0
-        self.pace = pace  # of the client's address
+    def __init__(self):
         self.waiting, self.bytes_in = {}, 0  # msg_id: (bytes, time)
 
-    def take(self, header, size):
-        "Count a message to the session, `size` in bytes. Raises `ValueError` if it is one too many."
-        if self.pace:
-            self.pace.take()
-        now = self.clock()
-        self.tokens = min(self.BURST, self.tokens + self.RATE * (now - self.seen)) - 1
-        self.seen = now
-        self.opened += header["msg_type"] == "comm_open"
-        if self.tokens < 0:
-            raise ValueError(f"more than {self.RATE} messages a second")
-        if self.opened > self.OPENED:
-            raise ValueError("too many channels opened")
-        if header["msg_id"] in self.waiting:
+    def _wait(self, msg_id, size, now):
+        "Add a message. Raises `ValueError` if it is more than the session can take."
+        if msg_id in self.waiting:
             raise ValueError("msg_id used twice")
-        self.waiting[header["msg_id"]] = size, now
+        self.waiting[msg_id] = size, now
         self.bytes_in += size
         if not self._full():
             return
@@ -447,6 +442,32 @@ class Flow:
     def done(self, msg_id):
         "Forget a message that the session has processed."
         self.bytes_in -= self.waiting.pop(msg_id, (0, 0))[0]
+
+# %% ../nbs/api/27_guard.ipynb #82c06f86
+class Flow(_InFlight):
+    "Messages and bytes that one session has still to process."
+
+    RATE, BURST = 300, 3000  # messages per second; messages at once
+    OPENED = 64  # comm_open messages per session
+
+    def __init__(self, clock=time.monotonic, pace=None):
+        super().__init__()
+        self.clock, self.seen, self.tokens, self.opened = clock, clock(), self.BURST, 0
+        self.pace = pace  # of the client's address
+
+    def take(self, header, size):
+        "Count a message to the session, `size` in bytes. Raises `ValueError` if it is one too many."
+        if self.pace:
+            self.pace.take()
+        now = self.clock()
+        self.tokens = min(self.BURST, self.tokens + self.RATE * (now - self.seen)) - 1
+        self.seen = now
+        self.opened += header["msg_type"] == "comm_open"
+        if self.tokens < 0:
+            raise ValueError(f"more than {self.RATE} messages a second")
+        if self.opened > self.OPENED:
+            raise ValueError("too many channels opened")
+        self._wait(header["msg_id"], size, now)
 
 # %% ../nbs/api/27_guard.ipynb #c031
 @dataclass
@@ -500,31 +521,14 @@ def _trim():
         pass  # another C library
 
 # %% ../nbs/api/27_guard.ipynb #c033
-class _Endings(AsyncMappingKernelManager):
-    "Decide when a session must end."
+class _Records(AsyncMappingKernelManager):
+    "Keep a record of each session."
 
     def __init__(self, **kw):
         super().__init__(**kw)
         self.sessions = {}  # kernel id: _Session
         self.paces = {}  # client address: Pace
         self._tidied = 0.0
-
-    def overdue(self, kernel_id):
-        "Why a session must end now; empty if it may go on."
-        kernel, session = self._kernels[kernel_id], self.sessions.get(kernel_id)
-        if session is None or session.starting:
-            return ""
-        now, connections = time.monotonic(), self._kernel_connections.get(kernel_id, 0)
-        quiet = (datetime.now(UTC) - kernel.last_activity).total_seconds()
-        if kernel.execution_state == "busy" and quiet > LIMITS.busy_s:
-            return f"one request has occupied it for {quiet:.0f} s"
-        expected = session.served or session.began + RENDER_S
-        if not session.connected and now - expected > LIMITS.connect_s:
-            return "nobody has connected to it"
-        gone = session.left is not None and not connections
-        if gone and now - session.left > LIMITS.away_s:
-            return "its page is gone"
-        return ""
 
     def notify_connect(self, kernel_id):
         super().notify_connect(kernel_id)
@@ -547,6 +551,27 @@ class _Endings(AsyncMappingKernelManager):
         super().start_buffering(kernel_id, session_key, channels)
         if kernel_id in self._kernel_buffers:
             self._kernel_buffers[kernel_id]["buffer"] = _Buffer()
+
+# %% ../nbs/api/27_guard.ipynb #a1039470
+class _Endings(_Records):
+    "Decide when a session must end."
+
+    def overdue(self, kernel_id):
+        "Why a session must end now; empty if it may go on."
+        kernel, session = self._kernels[kernel_id], self.sessions.get(kernel_id)
+        if session is None or session.starting:
+            return ""
+        now, connections = time.monotonic(), self._kernel_connections.get(kernel_id, 0)
+        quiet = (datetime.now(UTC) - kernel.last_activity).total_seconds()
+        if kernel.execution_state == "busy" and quiet > LIMITS.busy_s:
+            return f"one request has occupied it for {quiet:.0f} s"
+        expected = session.served or session.began + RENDER_S
+        if not session.connected and now - expected > LIMITS.connect_s:
+            return "nobody has connected to it"
+        gone = session.left is not None and not connections
+        if gone and now - session.left > LIMITS.away_s:
+            return "its page is gone"
+        return ""
 
 # %% ../nbs/api/27_guard.ipynb #c034
 class _Sweeping(_Endings):
@@ -627,12 +652,8 @@ class SessionProcess(ServerKernelManager):
             await self._async_kill_kernel()
 
 # %% ../nbs/api/27_guard.ipynb #c036-2
-class SessionManager(_Turns):
-    "Start and end the sessions' processes, within `LIMITS`."
-
-    @default("kernel_manager_class")
-    def _default_kernel_manager_class(self):
-        return f"{__name__}.SessionProcess"
+class _Admissions(_Turns):
+    "Admit visitors, within `LIMITS`."
 
     def admit(
         self,
@@ -662,6 +683,14 @@ class SessionManager(_Turns):
         self.paces = {a: p for a, p in self.paces.items() if a in kept or p.tokens < p.burst}
         return _Session(address, flow=Flow(pace=self.paces.setdefault(address, Pace())))
 
+# %% ../nbs/api/27_guard.ipynb #b7c7277c
+class SessionManager(_Admissions):
+    "Start and end the sessions' processes, within `LIMITS`."
+
+    @default("kernel_manager_class")
+    def _default_kernel_manager_class(self):
+        return f"{__name__}.SessionProcess"
+
     async def start_kernel(self, **kw):
         "Start a session. No await stands between counting the sessions and adding this one."
         handler = CallContext.get(CallContext.JUPYTER_HANDLER)
@@ -685,19 +714,11 @@ class SessionManager(_Turns):
             session.starting = False
 
 # %% ../nbs/api/27_guard.ipynb #c040
-class _Outgoing(ZMQChannelsWebsocketConnection):
-    "Send to the page only what widgets need, and not more than it reads."
+class _BoundedSocket(ZMQChannelsWebsocketConnection):
+    "Send to the page not more than it reads."
 
     UNREAD = 32_000_000  # bytes that the page has not read
-    flow, unread, dropped = None, 0, False
-
-    def handle_outgoing_message(self, stream, outgoing_msg):
-        _, parts = self.session.feed_identities(outgoing_msg)
-        kind = json.loads(bytes(parts[1])).get("msg_type")
-        if kind == "status" and json.loads(bytes(parts[4])).get("execution_state") == "idle":
-            self.flow.done(json.loads(bytes(parts[2])).get("msg_id"))
-        if kind in TYPES_OUT and not self.dropped:
-            super().handle_outgoing_message(stream, outgoing_msg)
+    unread, dropped = 0, False
 
     def drop(self, why, code=1008):
         "Close the socket; the page may connect again."
@@ -723,18 +744,47 @@ class _Outgoing(ZMQChannelsWebsocketConnection):
             written = self.websocket_handler.write_message(message, binary)
         except WebSocketClosedError:
             return
-        if written is None:
-            return
-        size = len(message)
-        self.unread += size
-        written.add_done_callback(lambda done: self._was_written(done, size))
+        if written is not None:
+            size = len(message)
+            self.unread += size
+            written.add_done_callback(lambda done: self._was_written(done, size))
 
     def _was_written(self, done, size):
         self.unread -= size
         if not done.cancelled():
             done.exception()  # retrieved: a socket closed meanwhile is no error
 
+# %% ../nbs/api/27_guard.ipynb #7dfdab21
+class _Outgoing(_BoundedSocket):
+    "Send to the page only what widgets need."
+
+    flow = None
+
+    def handle_outgoing_message(self, stream, outgoing_msg):
+        _, parts = self.session.feed_identities(outgoing_msg)
+        kind = json.loads(bytes(parts[1])).get("msg_type")
+        if kind == "status" and json.loads(bytes(parts[4])).get("execution_state") == "idle":
+            self.flow.done(json.loads(bytes(parts[2])).get("msg_id"))
+        if kind in TYPES_OUT and not self.dropped:
+            super().handle_outgoing_message(stream, outgoing_msg)
+
 # %% ../nbs/api/27_guard.ipynb #c041
+def _check_handshake(headers, session_id):
+    "Raises `HTTPError` unless a request asks for a websocket with the protocol."
+    offered = [p.strip() for p in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    if headers.get("Upgrade", "").lower() != "websocket" or headers.get("Sec-WebSocket-Version") != "13":
+        raise HTTPError(400, reason="Not a websocket")
+    if PROTOCOL not in offered:
+        _log.warning(
+            "A websocket did not offer the subprotocol %s. If a proxy stands in front, "
+            "it must pass the header Sec-WebSocket-Protocol",
+            PROTOCOL,
+        )
+        raise HTTPError(400, reason="Websocket subprotocol missing")
+    if not _WORD.fullmatch(session_id):
+        raise HTTPError(400, reason="Bad session_id")
+
+# %% ../nbs/api/27_guard.ipynb #e3c687a5
 class GuardedConnection(_Outgoing):
     "A page's socket, with limits on what it sends and gets."
 
@@ -744,18 +794,7 @@ class GuardedConnection(_Outgoing):
         "Accept a handshake. Raises `HTTPError` for another protocol, an unknown session or a third socket."
         handler = self.websocket_handler
         headers, session_id = handler.request.headers, handler.get_argument("session_id", "")
-        offered = [p.strip() for p in headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        if headers.get("Upgrade", "").lower() != "websocket" or headers.get("Sec-WebSocket-Version") != "13":
-            raise HTTPError(400, reason="Not a websocket")
-        if PROTOCOL not in offered:
-            _log.warning(
-                "A websocket did not offer the subprotocol %s. If a proxy stands in front, "
-                "it must pass the header Sec-WebSocket-Protocol",
-                PROTOCOL,
-            )
-            raise HTTPError(400, reason="Websocket subprotocol missing")
-        if not _WORD.fullmatch(session_id):
-            raise HTTPError(400, reason="Bad session_id")
+        _check_handshake(headers, session_id)
         session = self.multi_kernel_manager.sessions.get(self.kernel_id)
         if session is None:
             raise HTTPError(404, reason="No such session")
@@ -877,7 +916,7 @@ def _more_files(wanted=16_384):
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
-
+# %% ../nbs/api/27_guard.ipynb #25dd6c51
 def _no_core():
     "Write no core files: one of a crashed session would hold a film."
     try:
@@ -893,7 +932,7 @@ def _hang_up():
         return
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
-
+# %% ../nbs/api/27_guard.ipynb #07ef08f4
 def be_init():
     "Go on in a child of this process, which passes signals on and takes away what ended sessions leave behind."
     server = os.fork()

@@ -146,10 +146,12 @@ def _guard(file):
     "Raises `RemoteError` if git tracks, or does not ignore, the file with the secrets."
     if not any((p / ".git").exists() for p in file.parents):
         return
+
+    def ask(*arguments):
+        command = ["git", *arguments, file.name]
+        return subprocess.run(command, cwd=file.parent, capture_output=True, text=True, timeout=30)
+
     try:
-        ask = lambda *a: subprocess.run(
-            ["git", *a, file.name], cwd=file.parent, capture_output=True, text=True, timeout=30
-        )
         tracked, ignored = ask("ls-files", "--error-unmatch"), ask("check-ignore", "-q")
     except OSError as e:
         raise RemoteError(f"git can't be asked whether it ignores {file}: {e}. Install git") from None
@@ -234,6 +236,34 @@ def _credentials(scheme, user, password, token, keyfile, auth):
     return {}
 
 # %% ../nbs/api/21_remote.ipynb #c010-4
+def _env(*names):
+    "The first of these environment variables that is set; None if none is."
+    return next((v for n in names if (v := os.environ.get(n))), None)
+
+
+def _chosen_address(url, there):
+    "The address of the argument, the environment or the settings `there`, checked. Raises `RemoteError`."
+    url = url or _env("XRAYPNEU_REMOTE_URL") or there.get("url")
+    if not url:
+        raise RemoteError(
+            "no address for the remote: give one, such as s3://bucket/path, https://host/path, "
+            "ssh://host/path or a folder, or set XRAYPNEU_REMOTE_URL"
+        )
+    return _address(str(url))
+
+
+def _settings_of_kind(scheme, method, endpoint, region):
+    "Settings of DVC that only S3 or only web hosts have, from the arguments or the environment."
+    if scheme == "s3":
+        return {
+            "endpointurl": endpoint or _env("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+            "region": region or _env("AWS_REGION", "AWS_DEFAULT_REGION"),
+        }
+    if scheme in ("http", "https"):
+        return {"method": (method or _env("XRAYPNEU_REMOTE_METHOD") or "").upper() or None}
+    return {}
+
+# %% ../nbs/api/21_remote.ipynb #10dc3db7
 def configure(
     url: str | None = None,  # arguments that are None come from the variables in the table above
     name: str | None = None,  # None: the default remote's, the only one's, or origin
@@ -249,47 +279,26 @@ def configure(
     **options,  # any other setting of DVC for this kind of remote, such as ssl_verify="/path/ca.pem"
 ) -> Remote:
     "Write the settings of a remote to `.dvc/config.local`, and make it the default one. Raises `RemoteError`."
-    config, env = _config(root), lambda *names: next((v for n in names if (v := os.environ.get(n))), None)
+    config = _config(root)
     name = _name(config, name)
     if not re.fullmatch(r"[a-z0-9][\w.-]*", name):
         raise RemoteError(f"{name!r} can't be a remote's name: use letters, digits, '-' and '_'")
     there = dict(config["remote"].get(name, {}))
-    url = url or env("XRAYPNEU_REMOTE_URL") or there.get("url")
-    if not url:
-        raise RemoteError(
-            "no address for the remote: give one, such as s3://bucket/path, https://host/path, "
-            "ssh://host/path or a folder, or set XRAYPNEU_REMOTE_URL"
-        )
-    url = _address(str(url))
+    url = _chosen_address(url, there)
     scheme, same = _scheme(url), url == there.get("url")
-    user, password, keyfile = (
-        user or env("XRAYPNEU_REMOTE_USER"),
-        password or env("XRAYPNEU_REMOTE_PASSWORD"),
-        keyfile or env("XRAYPNEU_REMOTE_KEYFILE"),
-    )
+    there = there if same else {}
+    user, password = user or _env("XRAYPNEU_REMOTE_USER"), password or _env("XRAYPNEU_REMOTE_PASSWORD")
+    keyfile = keyfile or _env("XRAYPNEU_REMOTE_KEYFILE")
+    if scheme == "s3" and not (user or password):
+        user, password, token = _env(_AWS[0]), _env(_AWS[1]), token or _env(_AWS[2])
     new = {"url": url, "verify": True, **options}  # have DVC compare the hash of what it downloads
-    if scheme == "s3":
-        if not (user or password):
-            user, password, token = env(_AWS[0]), env(_AWS[1]), token or env(_AWS[2])
-        new |= {
-            "endpointurl": endpoint or env("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-            "region": region or env("AWS_REGION", "AWS_DEFAULT_REGION"),
-        }
-    elif scheme in ("http", "https"):
-        new["method"] = (method or env("XRAYPNEU_REMOTE_METHOD") or "").upper() or None
+    new |= _settings_of_kind(scheme, method, endpoint, region)
     if user or password or token or keyfile or not same:
-        new |= _credentials(scheme, user, password, token, keyfile, {**(there if same else {}), **options}.get("auth"))
+        new |= _credentials(scheme, user, password, token, keyfile, {**there, **options}.get("auth"))
         # those of another user, or of an expired session, must not mix with the new
-        for k in (*SECRETS, "access_key_id", "user", "keyfile"):
-            there.pop(k, None)
-    _write(
-        root,
-        name,
-        {
-            **(there if same else {}),
-            **{k: v if isinstance(v, bool) else str(v) for k, v in new.items() if v is not None},
-        },
-    )
+        there = {k: v for k, v in there.items() if k not in (*SECRETS, "access_key_id", "user", "keyfile")}
+    new = {k: v if isinstance(v, bool) else str(v) for k, v in new.items() if v is not None}
+    _write(root, name, {**there, **new})
     return current(name, root)
 
 # %% ../nbs/api/21_remote.ipynb #c010-5
@@ -527,40 +536,50 @@ def _session(header):
     return Session()
 
 # %% ../nbs/api/21_remote.ipynb #c023-1
-class _Web:
-    "A web host, asked over HTTP without DVC. Methods raise `_Refused`."
+def _web_session(settings, timeout):
+    "A session that sends the credentials of the settings. Raises `_Refused` if they are incomplete."
+    auth = settings.get("auth")
+    session = patient(_session(settings.get("custom_auth_header") if auth == "custom" else None), timeout)
+    if auth and not (settings.get("password") and settings.get("custom_auth_header" if auth == "custom" else "user")):
+        raise _Refused("no_credentials", f"the configuration says `auth = {auth}` without what belongs to it")
+    if auth == "custom":
+        session.headers[settings["custom_auth_header"]] = settings["password"]
+    elif auth:
+        session.auth = (settings["user"], settings["password"])
+    if auth and not _sendable(settings.get("user"), settings["password"]):
+        raise _Refused("bad_config", "user or password hold characters beyond Latin-1, which DVC can't send")
+    verify = settings.get("ssl_verify")
+    session.verify = True if verify is None else verify
+    return session
+
+
+def _no_answer(e) -> _Refused:
+    "An exception of requests as one of `CODES`."
+    import requests
+
+    if isinstance(e, requests.exceptions.SSLError):
+        return _Refused(
+            "unreachable",
+            f"its certificate is not trusted ({_cause(e)}); for one of your own: "
+            "dvc remote modify --local NAME ssl_verify /path/to/ca.pem",
+        )
+    return _Refused("unreachable", _cause(e))
+
+# %% ../nbs/api/21_remote.ipynb #73f75878
+class _Asking:
+    "Questions to a web host over HTTP without DVC. Methods raise `_Refused`."
 
     def __init__(self, base, settings, timeout):
         self.base, self.settings, self.timeout = base.rstrip("/"), settings, timeout
-        auth = settings.get("auth")
-        self.session = patient(_session(settings.get("custom_auth_header") if auth == "custom" else None), timeout)
-        self.secret = bool(auth)
-        if auth and not (
-            settings.get("password") and settings.get("custom_auth_header" if auth == "custom" else "user")
-        ):
-            raise _Refused("no_credentials", f"the configuration says `auth = {auth}` without what belongs to it")
-        if auth == "custom":
-            self.session.headers[settings["custom_auth_header"]] = settings["password"]
-        elif auth:
-            self.session.auth = (settings["user"], settings["password"])
-        if auth and not _sendable(settings.get("user"), settings["password"]):
-            raise _Refused("bad_config", "user or password hold characters beyond Latin-1, which DVC can't send")
-        verify = settings.get("ssl_verify")
-        self.session.verify = True if verify is None else verify
+        self.session, self.secret = _web_session(settings, timeout), bool(settings.get("auth"))
 
     def _ask(self, method, url, **more):
         import requests
 
         try:
             return self.session.request(method, url, timeout=self.timeout, stream=True, **more)
-        except requests.exceptions.SSLError as e:
-            raise _Refused(
-                "unreachable",
-                f"its certificate is not trusted ({_cause(e)}); for one of your own: "
-                "dvc remote modify --local NAME ssl_verify /path/to/ca.pem",
-            ) from None
         except requests.exceptions.RequestException as e:
-            raise _Refused("unreachable", _cause(e)) from None
+            raise _no_answer(e) from None
 
     def _get(self, url):
         with self._ask("GET", url) as r:
@@ -581,6 +600,10 @@ class _Web:
         # some hosts answer 403 for every absent file
         if refused and not (refused.code == "forbidden" and some and self._get(some)[0] < 400):
             raise refused
+
+# %% ../nbs/api/21_remote.ipynb #46bb2c33
+class _Web(_Asking):
+    "A web host as a store of cache files. Methods raise `_Refused`."
 
     def _size(self, path):
         for method in ("HEAD", "GET"):
@@ -655,32 +678,43 @@ class _Folder:
                 shutil.copyfileobj(content, out, 1 << 20)
 
 # %% ../nbs/api/21_remote.ipynb #c023-3
+def _client_options(protocol, timeout):
+    "Options of the clients of S3 and SSH: time limits, and no question on the terminal."
+    if protocol == "s3":
+        return {"connect_timeout": timeout, "read_timeout": timeout}
+    if protocol == "ssh":
+        import asyncssh
+
+        # the client of DVC asks for passwords on the terminal
+        return {"timeout": timeout, "client_factory": asyncssh.SSHClient}
+    return {}
+
+
+def _size_in(info):
+    "The size that a file system gives; None: the file is absent. Raises any other error in its place."
+    if isinstance(info, FileNotFoundError):
+        return None
+    if isinstance(info, Exception):
+        raise info
+    size = info.get("size")
+    return _UNKNOWN if size is None else size
+
+# %% ../nbs/api/21_remote.ipynb #3a8c2958
 class _Store:
     "A remote that DVC has a file system for, such as S3 and SSH, with the methods of `_Web`."
 
     def __init__(self, base, settings, timeout, cls):
         self.base, self.settings, self.timeout = base, settings, timeout
         self.secret = any(settings.get(k) for k in (*SECRETS, "keyfile"))
-        more = {}
-        if cls.protocol == "s3":
-            more = {"connect_timeout": timeout, "read_timeout": timeout}
-        if cls.protocol == "ssh":
-            import asyncssh
-
-            # the client of DVC asks for passwords on the terminal
-            more = {"timeout": timeout, "client_factory": asyncssh.SSHClient}
-        self.fs = cls(**{**settings, **more})
+        self.fs = cls(**{**settings, **_client_options(cls.protocol, timeout)})
 
     def join(self, *parts):
         return self.fs.join(self.base, *parts)
 
     def knock(self, some):
         if self.fs.protocol == "s3":
-            if (
-                endpoint := self.settings.get("endpointurl")
-                or os.environ.get("AWS_ENDPOINT_URL_S3")
-                or os.environ.get("AWS_ENDPOINT_URL")
-            ):
+            endpoint = self.settings.get("endpointurl") or _env("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+            if endpoint:
                 _listens(endpoint, self.timeout)
             self._list()
         elif not self.fs.exists(self.base):
@@ -692,13 +726,7 @@ class _Store:
         return self.fs.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", MaxKeys=1)
 
     def sizes(self, paths):
-        found = []
-        for info in self.fs.info(list(paths), return_exceptions=True):
-            if isinstance(info, Exception) and not isinstance(info, FileNotFoundError):
-                raise info
-            size = None if isinstance(info, Exception) else info.get("size")
-            found.append(size if size is not None or isinstance(info, Exception) else _UNKNOWN)
-        return found
+        return [_size_in(info) for info in self.fs.info(list(paths), return_exceptions=True)]
 
     def open(self, path):
         return self.fs.open(path, "rb")
@@ -933,6 +961,48 @@ _KNOWN = {
 }
 
 # %% ../nbs/api/21_remote.ipynb #c026-2
+def _no_config(error):
+    "The answer outside a project, or where DVC can't read its configuration."
+    no_project = "no DVC project" in str(error)
+    return Probe(
+        "no_remote" if no_project else "bad_config",
+        str(error),
+        "dvc init" if no_project else "dvc config --list --show-origin",
+    )
+
+
+def _no_remote(config, name):
+    "The answer if there is no remote of this name."
+    others = ", ".join(config["remote"])
+    return Probe(
+        "no_remote",
+        f"no remote {_name(config, name)!r} is configured"
+        + (f"; there are: {others}" if others else ": data can be neither pulled nor pushed"),
+        f"dvc remote default --local {shlex.quote(next(iter(config['remote'])))}"
+        if others and not name
+        else "xraypneu remote ADDRESS",
+        name,
+    )
+
+# %% ../nbs/api/21_remote.ipynb #31c4a54f
+def _refused_probe(e, remote, settings, write, facts, given_name):
+    "The answer of a remote that refused."
+    reachable, authenticated = _KNOWN.get(e.code, (True, True))
+    message = f"{facts['url']}: {CODES[e.code]} ({_scrub(e.detail, settings)})"
+    if e.code in ("forbidden", "not_found") and remote.kind == "HTTP" and not remote.secret:
+        authenticated = None
+        message += "; no credentials were sent, and to strangers some hosts say this of what is private"
+    return Probe(
+        e.code,
+        message,
+        _mend(e.code, remote, given_name),
+        reachable=reachable,
+        authenticated=authenticated,
+        can_write=False if write and reachable else None,
+        **facts,
+    )
+
+# %% ../nbs/api/21_remote.ipynb #8f38919d
 def probe(
     name: str | None = None,  # None: the default remote
     root: str | os.PathLike = ".",  # a folder in the project
@@ -945,43 +1015,14 @@ def probe(
     try:
         remote, config = current(name, root), _config(root)
     except RemoteError as e:
-        no_project = "no DVC project" in str(e)
-        return Probe(
-            "no_remote" if no_project else "bad_config",
-            str(e),
-            "dvc init" if no_project else "dvc config --list --show-origin",
-        )
+        return _no_config(e)
     if remote is None:
-        others = ", ".join(config["remote"])
-        return Probe(
-            "no_remote",
-            f"no remote {_name(config, name)!r} is configured"
-            + (f"; there are: {others}" if others else ": data can be neither pulled nor pushed"),
-            f"dvc remote default --local {shlex.quote(next(iter(config['remote'])))}"
-            if others and not name
-            else "xraypneu remote ADDRESS",
-            name,
-        )
+        return _no_remote(config, name)
     facts = dict(name=remote.name, url=_shown(remote.url))
     try:
         return _probe(remote, Path(root), write, (most, deep), timeout, facts, name)
     except _Refused as e:
-        reachable, authenticated = _KNOWN.get(e.code, (True, True))
-        message = f"{facts['url']}: {CODES[e.code]} ({_scrub(e.detail, config['remote'][remote.name])})"
-        if e.code in ("forbidden", "not_found") and remote.kind == "HTTP" and not remote.secret:
-            authenticated, message = (
-                None,
-                message + "; no credentials were sent, and to strangers some hosts say this of what is private",
-            )
-        return Probe(
-            e.code,
-            message,
-            _mend(e.code, remote, name),
-            reachable=reachable,
-            authenticated=authenticated,
-            can_write=False if write and reachable else None,
-            **facts,
-        )
+        return _refused_probe(e, remote, config["remote"][remote.name], write, facts, name)
 
 # %% ../nbs/api/21_remote.ipynb #c026-3
 def _shown(url):
