@@ -177,6 +177,7 @@ FIELDS = {
     "prevalence": {"value": _number},
     "sample": {"which": _among(*SAMPLES)},
     "download": {"what": _among("csv", "html")},
+    "part": {"file": _count, "number": _count},
 }
 
 # %% ../nbs/api/26_dashboard.ipynb #m101-3
@@ -219,6 +220,7 @@ class Dashboard:
     ):
         _asked_for_token()
         self.uploads, self.results, self.open, self.counter = {}, {}, None, 0
+        self.file, self.files = None, 0  # what the page fetches: name, type, bytes; how many there were
         problem = ""
         try:
             self.predictor = (
@@ -518,7 +520,7 @@ class Dashboard:
 
     def _clear(self):
         self.uploads.clear(), self.results.clear()
-        self.open = None
+        self.open = self.file = None
         self.send("cleared")
 
     def _sample(self, which):
@@ -554,7 +556,19 @@ class Dashboard:
                 rows.append(r.row | {"pictures": pictures})
             notice = NOTICE if any(r.notice for r in self.results.values()) else ""
             text, name, kind = to_html(rows, f"Predictions of {stamp}", notice), f"xraypneu-{stamp}.html", "text/html"
-        self.send("file", [text.encode()], name=name, type=kind)
+        self.file, self.files = (name, kind, text.encode()), self.files + 1
+        self._part(self.files, 0)
+
+    def _part(self, file, number):
+        "Send a piece of a file; the page asks for the next: as one message it would hold up all others on a slow line."
+        if self.file is None or file != self.files or not 0 <= number * CHUNK < len(self.file[2]):
+            return self._trouble("This file is no longer kept. Download it again.")
+        name, kind, data = self.file
+        last = (number + 1) * CHUNK >= len(data)
+        if last:
+            self.file = None
+        piece = data[number * CHUNK : (number + 1) * CHUNK]
+        self.send("file", [piece], name=name, type=kind, file=file, number=number, size=len(data), last=last)
 
     def _about(self):
         import mistune
