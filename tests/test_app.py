@@ -631,6 +631,41 @@ window.whole = () => { WebSocket.prototype.send = own; };
     wait_rows(page, 1)
 
 
+def test_a_report_in_pieces_arrives_whole(visit):
+    "Even if a request for a piece is lost."
+    page = visit()
+    choose(page, *[(f"{i}.png", film(i)) for i in range(30)])
+    wait_rows(page, 30, timeout=60_000)
+    page.evaluate("""() => { const own = WebSocket.prototype.send; window.lost = 0;
+        WebSocket.prototype.send = function (d) { \
+if (!window.lost && new TextDecoder().decode(d).includes('"part"')) window.lost = 1; else own.call(this, d); }; }""")
+    with page.expect_download(timeout=60_000) as download:
+        page.click("button.html")
+    text = Path(download.value.path()).read_text()
+    assert text.count("data:image/jpeg") == 30 and text.endswith("</html>\n") and len(text) > 600_000
+    assert page.evaluate("window.lost") == 1 and page.query_selector(".gone:visible") is None
+
+
+SILENT = """const own = window.setTimeout; window.setTimeout = (f, t, ...a) => own(f, Math.min(t, 1000), ...a);
+class Silent extends EventTarget { readyState = 0; send() {} close() {} }
+window.WebSocket = Silent;"""
+
+
+@pytest.mark.parametrize("what", ["a websocket that hangs", "a script that is not delivered"])
+def test_a_page_that_does_not_come_up_says_so(server, browser, what):
+    "It would show its spinner for ever."
+    context = browser.new_context()
+    page = context.new_page()
+    if what == "a websocket that hangs":
+        page.add_init_script(SILENT)
+    else:
+        page.route("**/voila/static/voila.js", lambda route: route.abort())
+    page.goto(server.url)
+    page.wait_for_selector("#xp-unreachable", timeout=30_000)
+    assert "not complete yet" in page.inner_text("#xp-unreachable")
+    context.close()
+
+
 def test_closing_the_page_ends_its_process(server, visit):
     page = visit()
     before = {k.pid for k in server.kernels()}

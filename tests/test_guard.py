@@ -285,6 +285,25 @@ def test_a_session_that_is_ended_while_it_starts_writes_no_traceback(tmp_path):
     assert "Kernel started" in s.log.read_text() and "Traceback" not in s.log.read_text()
 
 
+def test_a_process_that_dies_at_its_start_ends_its_page(tmp_path):
+    "Killed for memory, or without a free port: Voilà would send signs of life to the page for ever."
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'ipykernel_launcher' in ' '.join(sys.orig_argv): os._exit(1)\n"
+    )
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    with Server(tmp_path, PYTHONPATH=path) as s:
+        page = urllib.request.urlopen(s.url, timeout=30).read().decode()  # ends
+        assert page.endswith(guard._DIED) and "xpSay = " in page and "it may lack memory" in page
+        assert "has died before its page was complete" in s.log.read_text()
+
+
+def test_a_user_without_a_home_can_serve(tmp_path):
+    "As of a service: Jupyter has no place for the keys of trusted notebooks, and each page was an error 500."
+    with Server(tmp_path, HOME="/dev/null/home") as s:
+        assert urllib.request.urlopen(s.url, timeout=60).status == 200
+        assert "Uncaught" not in s.log.read_text()
+
+
 def test_somebody_elses_folder_is_not_used(tmp_path, monkeypatch):
     manager, folder = guard.SessionManager(connection_dir=str(tmp_path / "voila_x")), tmp_path / "voila_x"
     folder.mkdir()
@@ -362,6 +381,29 @@ def test_a_long_report_gives_signs_of_life(monkeypatch):
     sent.clear()
     board._on_message(None, {"kind": "download", "what": "html"}, [])
     assert sent == ["working", "working", "file"]
+
+
+def test_a_file_comes_in_pieces(monkeypatch):
+    "One message of thirty megabytes holds up all others: a page on a slow line took its session for lost."
+    board, sent = dashboard.Dashboard(), []
+    board.app.send = lambda content, buffers=None: sent.append((content, buffers))
+    page = lambda **content: board._on_message(None, content, [])
+    page(kind="sample", which="plain")
+    page(kind="download", what="html")
+    whole = sent[-1][1][0]
+    assert sent[-1][0]["last"] and b"SYNTHETIC without an opacity" in whole
+    monkeypatch.setattr(dashboard, "CHUNK", 1000)
+    page(kind="download", what="html")
+    pieces = sent[-1][1][0]
+    while not (said := sent[-1][0])["last"]:
+        page(kind="part", file=said["file"], number=said["number"] + 1)
+        pieces += sent[-1][1][0]
+    assert len(pieces) == len(whole) == said["size"] and said["number"] > 10 and pieces.endswith(b"</html>\n")
+    assert board.file is None
+    page(kind="download", what="csv")
+    for file, number in ((board.files, -1), (board.files, 10**6), (board.files - 1, 0)):
+        page(kind="part", file=file, number=number)
+        assert sent[-1][0]["kind"] == "trouble" and "no longer kept" in sent[-1][0]["message"]
 
 
 def any_value(rng, depth=0):

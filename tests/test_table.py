@@ -79,6 +79,15 @@ def test_no_cell_is_a_formula(name):
     assert rows_of(to_csv([{"file": name}]))[0]["file"] == "'" + name
 
 
+def test_a_semicolon_in_a_name_begins_no_formula():
+    "Spreadsheets of many languages split a line at semicolons, and not at commas."
+    row = {"file": "a;=HYPERLINK(1); @x;b;c-1.png", "verdict": "NORMAL", "reasons": ["at 0.5", "dark"]}
+    text = to_csv([row])
+    cells = [cell for line in csv.reader(io.StringIO(text), delimiter=";") for cell in line]
+    assert not any(cell.strip()[:1] in ("=", "+", "-", "@") for cell in cells), cells
+    assert ";b;c-1.png" in text and "at 0.5; dark" in text  # what is no formula stays as it is
+
+
 def test_a_carriage_return_in_a_name_ends_no_row():
     text = to_csv([{"file": "a\r=1+1,2.png"}, {"file": "\rb"}])
     assert "\r" not in text and [row["file"] for row in rows_of(text)] == ["a\ufffd=1+1,2.png", "\ufffdb"]

@@ -184,6 +184,7 @@ FIELDS = {
     "prevalence": {"value": _number},
     "sample": {"which": _among(*SAMPLES)},
     "download": {"what": _among("csv", "html")},
+    "part": {"file": _count, "number": _count},
 }
 
 # %% ../nbs/api/26_dashboard.ipynb #m101-3
@@ -548,7 +549,19 @@ class _Downloads:
             rows = self._rows_with_pictures()
             notice = NOTICE if any(r.notice for r in self.results.values()) else ""
             text, kind = to_html(rows, f"Predictions of {stamp}", notice), "text/html"
-        self.send("file", [text.encode()], name=f"xraypneu-{stamp}.{what}", type=kind)
+        self.file, self.files = (f"xraypneu-{stamp}.{what}", kind, text.encode()), self.files + 1
+        self._part(self.files, 0)
+
+    def _part(self, file, number):
+        "Send a piece of a file; the page asks for the next: as one message it would hold up all others on a slow line."
+        if self.file is None or file != self.files or not 0 <= number * CHUNK < len(self.file[2]):
+            return self._trouble("This file is no longer kept. Download it again.")
+        name, kind, data = self.file
+        last = (number + 1) * CHUNK >= len(data)
+        if last:
+            self.file = None
+        piece = data[number * CHUNK : (number + 1) * CHUNK]
+        self.send("file", [piece], name=name, type=kind, file=file, number=number, size=len(data), last=last)
 
     def _rows_with_pictures(self):
         "The rows of the HTML page; the page gets a sign of life while they are made."
@@ -577,6 +590,7 @@ class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Results, _Display,
     ):
         _asked_for_token()
         self.uploads, self.results, self.open, self.counter = {}, {}, None, 0
+        self.file, self.files = None, 0  # what the page fetches: name, type, bytes; how many there were
         self.predictor, problem = _load(predictor)
         self.threshold = self.predictor.bundle.threshold if self.predictor else 0.5
         self.prevalence = 0.3
@@ -600,7 +614,7 @@ class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Results, _Display,
 
     def _clear(self):
         self.uploads.clear(), self.results.clear()
-        self.open = None
+        self.open = self.file = None
         self.send("cleared")
 
 # %% ../nbs/api/26_dashboard.ipynb #c011-2

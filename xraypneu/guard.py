@@ -691,6 +691,12 @@ class SessionManager(_Admissions):
     def _default_kernel_manager_class(self):
         return f"{__name__}.SessionProcess"
 
+    def _has_died(self, kernel_id):
+        "Whether a session that was up has no process any more."
+        kernel = self._kernels.get(kernel_id)
+        process = getattr(getattr(kernel, "provisioner", None), "process", None)
+        return process is None or process.poll() is not None
+
     async def start_kernel(self, **kw):
         "Start a session. No await stands between counting the sessions and adding this one."
         handler = CallContext.get(CallContext.JUPYTER_HANDLER)
@@ -703,6 +709,7 @@ class SessionManager(_Admissions):
         self.sessions[kernel_id] = session
         if handler is not None:
             handler.session_started = session
+            handler.session_died = lambda: self._has_died(kernel_id)
         try:
             await self._turn.acquire()
             asyncio.get_running_loop().create_task(self._next_turn(session))
@@ -970,10 +977,34 @@ def install(
     c.MappingKernelManager.cull_interval = LIMITS.sweep_s
     c.MappingKernelManager.cull_connected = True
     c.MappingKernelManager.allow_tracebacks = False
+    # a user without a home has no place for the keys of trusted notebooks; nothing here depends on that trust
+    c.NotebookNotary.db_file, c.NotebookNotary.secret = ":memory:", os.urandom(32)
+    # seconds between a page's signs of life while it is rendered; at each its process is looked for
+    c.VoilaConfiguration.http_keep_alive_timeout = 3
     # a session that died has lost its films: it must not come back empty and hold a slot
     c.KernelRestarter.restart_limit = 0
 
 # %% ../nbs/api/27_guard.ipynb #c048-3
+_DIED = '<script>window.xpSay("died")</script>'  # of the page's template
+
+
+def _end_with_its_process(
+    handler,  # of the request for the page, changed in place
+):
+    "End a page whose process has died while it is rendered: Voilà would send signs of life for ever."
+    write = handler.write
+
+    def checked(chunk):
+        # elsewhere a script might come amid a tag
+        may_end = isinstance(chunk, str) and ("voila_heartbeat()" in chunk or "voila_finish()" in chunk)
+        if may_end and hasattr(handler, "session_died") and handler.session_died():
+            _log.warning("A session's process has died before its page was complete. Is there memory for it?")
+            raise Finish(_DIED)
+        return write(chunk)
+
+    handler.write = checked
+
+
 def before_a_session(
     handler,  # of the request for the page
     notebook,  # not used
@@ -981,5 +1012,6 @@ def before_a_session(
 ):
     "Voilà's `prelaunch_hook`. Raises `Finish`, status 503, if there is no free session."
     handler.kernel_manager.admit(handler)
+    _end_with_its_process(handler)
     # reading it sets the cookie without which the server refuses the closing page's message (Voilà issue 1458)
     _ = handler.xsrf_token

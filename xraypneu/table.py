@@ -10,6 +10,7 @@ import csv
 import html
 import io
 import json
+import re
 from collections.abc import Iterable
 
 from . import __version__
@@ -36,6 +37,8 @@ def _cell(value):
         return f"{value:.6f}"
     text = "" if value is None else "; ".join(value) if isinstance(value, list) else str(value)
     text = text.replace("\r", "\ufffd")  # csv of Python 3.11 doesn't quote it, and spreadsheets end a row there
+    # where the comma is the decimal point, spreadsheets end a cell at a semicolon
+    text = re.sub(r";(?=\s*[=+\-@])", ";'", text)
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\n") else text
 
 

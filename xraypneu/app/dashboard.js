@@ -171,7 +171,16 @@ function render({ model, el }) {
   );
   const tableBox = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of the results" });
   const counted = make("p", { class: "soft" });
-  const get = (what) => () => send({ kind: "download", what });
+  // a file comes in pieces, each asked for when the one before is here: a slow line still brings signs of life
+  let fetching = null; // the request, the number of the last ping before it, the pieces so far
+  const ask = (request) => {
+    fetching = { request, sealed: pings, pieces: fetching ? fetching.pieces : [] };
+    send(request);
+  };
+  const get = (what) => () => {
+    say("The file is being made.");
+    ask({ kind: "download", what });
+  };
   const batch = make(
     "section",
     { class: "card batch", "aria-labelledby": "xp-batch", hidden: true },
@@ -266,6 +275,7 @@ function render({ model, el }) {
       pong() {
         // answers come in order: whatever was sent before this ping, and has no answer yet, never arrived
         for (const w of waiting.values()) if (message.n > w.sealed && w.missing()) interrupted(w);
+        if (fetching && message.n > fetching.sealed) ask(fetching.request);
       },
       ack() {
         const w = waiting.get(message.id);
@@ -301,6 +311,7 @@ function render({ model, el }) {
         trouble.replaceChildren(make("p", {}, message.message));
         trouble.hidden = false;
         say(message.message);
+        fetching = null;
         if (body.querySelector(".busy")) result.hidden = true; // nothing is coming
         const w = waiting.get(message.id);
         if (!w) return;
@@ -313,7 +324,16 @@ function render({ model, el }) {
         aboutBody.innerHTML = message.html;
       }, // made by Python of the model's own card, raw HTML in it escaped
       file() {
-        const url = URL.createObjectURL(new Blob([buffers[0]], { type: message.type }));
+        if (!fetching) return;
+        if (message.number === 0) fetching.pieces = [];
+        if (message.number !== fetching.pieces.length) return; // of a request that was repeated
+        fetching.pieces.push(buffers[0]);
+        if (!message.last) {
+          say(`${message.name}: ${size((message.number + 1) * config.chunk)} of ${size(message.size)}`);
+          return ask({ kind: "part", file: message.file, number: message.number + 1 });
+        }
+        const url = URL.createObjectURL(new Blob(fetching.pieces, { type: message.type }));
+        fetching = null;
         make("a", { href: url, download: message.name }).click();
         setTimeout(() => URL.revokeObjectURL(url), 10000);
         say(`${message.name} is downloaded.`);
