@@ -387,7 +387,10 @@ def test_a_file_comes_in_pieces(monkeypatch):
     "One message of thirty megabytes holds up all others: a page on a slow line took its session for lost."
     board, sent = dashboard.Dashboard(), []
     board.app.send = lambda content, buffers=None: sent.append((content, buffers))
-    page = lambda **content: board._on_message(None, content, [])
+
+    def page(**content):
+        return board._on_message(None, content, [])
+
     page(kind="sample", which="plain")
     page(kind="download", what="html")
     whole = sent[-1][1][0]
