@@ -341,8 +341,8 @@ def test_sessions_of_one_address_share_a_pace():
         manager.sessions[name] = manager._enter(address)
     one, two, other = manager.sessions.values()
     for session in (one, two, other):
-        session.flow.clock = session.flow.pace.clock = lambda: now[0]
-        session.flow.seen = session.flow.pace.seen = now[0]
+        for pace in (session.flow.own, session.flow.pace):
+            pace.clock, pace.seen = lambda: now[0], now[0]
 
     def taken(session):
         try:

@@ -391,15 +391,13 @@ def read_message(
 
 # %% ../nbs/api/27_guard.ipynb #c028
 class Pace:
-    "How many messages come from one client address, through all its sessions."
+    "A rate of messages with a burst (token bucket): of one session, or of a client address through all its sessions."
 
-    def __init__(self, clock=time.monotonic):
-        self.rate = max(Flow.RATE, 30 * LIMITS.per_address)  # a second; a page that uploads sends some 40
-        self.clock, self.seen, self.tokens = clock, clock(), self.burst
-
-    @property
-    def burst(self):
-        return 10 * self.rate
+    def __init__(
+        self, rate: int, burst: int, whose: str = "", clock=time.monotonic
+    ):  # a second; at once; for the error
+        self.rate, self.burst, self.whose = rate, burst, whose
+        self.clock, self.seen, self.tokens = clock, clock(), burst
 
     def refill(self):
         now = self.clock()
@@ -411,7 +409,7 @@ class Pace:
         self.refill()
         self.tokens -= 1
         if self.tokens < 0:
-            raise ValueError(f"more than {self.rate} messages a second from one address")
+            raise ValueError(f"more than {self.rate} messages a second{self.whose}")
 
 # %% ../nbs/api/27_guard.ipynb #c028-1
 class _InFlight:
@@ -452,22 +450,18 @@ class Flow(_InFlight):
 
     def __init__(self, clock=time.monotonic, pace=None):
         super().__init__()
-        self.clock, self.seen, self.tokens, self.opened = clock, clock(), self.BURST, 0
+        self.clock, self.own, self.opened = clock, Pace(self.RATE, self.BURST, clock=clock), 0
         self.pace = pace  # of the client's address
 
     def take(self, header, size):
         "Count a message to the session, `size` in bytes. Raises `ValueError` if it is one too many."
         if self.pace:
             self.pace.take()
-        now = self.clock()
-        self.tokens = min(self.BURST, self.tokens + self.RATE * (now - self.seen)) - 1
-        self.seen = now
         self.opened += header["msg_type"] == "comm_open"
-        if self.tokens < 0:
-            raise ValueError(f"more than {self.RATE} messages a second")
+        self.own.take()
         if self.opened > self.OPENED:
             raise ValueError("too many channels opened")
-        self._wait(header["msg_id"], size, now)
+        self._wait(header["msg_id"], size, self.clock())
 
 # %% ../nbs/api/27_guard.ipynb #c031
 @dataclass
@@ -681,7 +675,9 @@ class _Admissions(_Turns):
             pace.refill()
         kept = {s.address for s in self.sessions.values()}
         self.paces = {a: p for a, p in self.paces.items() if a in kept or p.tokens < p.burst}
-        return _Session(address, flow=Flow(pace=self.paces.setdefault(address, Pace())))
+        rate = max(Flow.RATE, 30 * LIMITS.per_address)  # a second; a page that uploads sends some 40
+        pace = self.paces.setdefault(address, Pace(rate, 10 * rate, " from one address"))
+        return _Session(address, flow=Flow(pace=pace))
 
 # %% ../nbs/api/27_guard.ipynb #b7c7277c
 class SessionManager(_Admissions):
