@@ -32,6 +32,7 @@ from ruamel.yaml import YAML
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 STATE = ROOT / ".cache/faults"
+sys.path.insert(0, str(ROOT / "tests"))
 KINDS = ("lost", "doubled", "differing", "failed")
 STEPS = ("prepare", "train", "evaluate", "promote", "push", "fetch")
 TINY = {
@@ -722,28 +723,18 @@ def say(text):
 
 def modules(*names) -> list:
     "Files of these modules and of all modules of ours that they import."
-    done, todo = set(), list(names)
-    while todo:
-        name = todo.pop()
-        path = ROOT / f"xraypneu/{name}.py"
-        if name in done or not path.exists():
-            continue
-        done.add(name)
-        imports = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom))
-        for node in imports:
-            inside = (node.module or "").removeprefix("xraypneu").strip(".")
-            if node.level or (node.module or "").startswith("xraypneu"):
-                todo += [inside] if inside else [a.name for a in node.names]
-    return [f"xraypneu/{name}.py" for name in sorted(done)]
+    from test_layers import closure
+
+    return [f"xraypneu/{name}.py" for name in sorted(closure(names))]
 
 
 def tested() -> dict:
     "Campaign to the files that its results may depend on."
-    page = ("dashboard", "guard", "__init__", "_modidx")
-    library = [p.stem for p in (ROOT / "xraypneu").glob("*.py") if p.stem not in page]
+    page, apart = ("dashboard", "guard"), ("__init__", "_modidx")
+    library = [p.stem for p in (ROOT / "xraypneu").glob("*.py") if p.stem not in page + apart]
     pipeline = [*modules(*library), "xraypneu/shipped", "nbs/pipeline", "dvc.yaml", "params.yaml", "constraints.txt"]
     served = [
-        *modules(*page[:2]),
+        *modules(*page),
         "xraypneu/app",
         "xraypneu/shipped",
         "nbs/app",
@@ -846,7 +837,7 @@ def finished(case: Case, now: str, seed: int) -> dict | None:
 
 
 def campaign(args) -> int:
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path.insert(0, str(ROOT))
     now, results = {name: tree(name) for name in TESTED}, []
     if os.path.ismount(STATE / "work"):  # of a campaign that was killed
         subprocess.run(["umount", "-l", str(STATE / "work")], check=True)

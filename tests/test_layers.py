@@ -23,6 +23,17 @@ def imported(tree):
             yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("xraypneu."))
 
 
+def closure(names):
+    "Our modules that these import, and those that these import, themselves included."
+    found, open_ = set(), set(names)
+    while open_:
+        name = open_.pop()
+        found.add(name)
+        tree = ast.parse((ROOT / f"xraypneu/{name}.py").read_text())
+        open_ |= {m for m in imported(tree) if m in NUMBER} - found
+    return found
+
+
 def test_no_module_imports_from_a_floor_above_it():
     assert len(set(NUMBER.values())) == len(NUMBER) > 15
     for name, own in NUMBER.items():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
-from test_layers import imported
+from test_layers import closure, imported
 
 from xraypneu.bundle import SHIPPED, load_bundle
 
@@ -56,17 +56,6 @@ def test_a_stage_notebook_holds_no_policy(stage):
         defined = [n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
         assert not defined, f"{stage}.ipynb defines {defined}: move it to the library"
         assert len(source.splitlines()) <= 40
-
-
-def closure(names):
-    "Our modules that these import, and those that these import, themselves included."
-    found, open_ = set(), set(names)
-    while open_:
-        name = open_.pop()
-        found.add(name)
-        tree = ast.parse((ROOT / f"xraypneu/{name}.py").read_text())
-        open_ |= {m for m in imported(tree) if m in MODULES} - found
-    return found
 
 
 @pytest.mark.parametrize("stage", STAGES)
