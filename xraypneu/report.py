@@ -216,7 +216,7 @@ def _comparable(m, before, name):
             "The last column was reported for 624 radiographs of the public set, **not for these images**: "
             "no comparison."
         )
-    if before and _data_hash(before) != _hash((m.get("data") or {}).get("hash")):
+    if before and _data_hash(before) != _data_hash(m):
         note += f" **{name} was measured on other data**, so that the difference is not of the model alone."
     return note
 
