@@ -258,6 +258,19 @@ def test_what_a_process_logs_is_not_in_the_log(tmp_path):
     assert load.leaks(s) == [] and (tmp_path / "ran").exists()
 
 
+def test_sessions_open_no_port_that_another_program_could_take_first(tmp_path):
+    "But where the folder's path is too long for sockets, they use ports, and the page works all the same."
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    for folder, ports in ((tmp_path, 1), (long, 6)):  # one is IPython's own, for what child processes print
+        with Server(tmp_path, TMPDIR=str(folder)) as s:
+            assert b"data-ready" in urllib.request.urlopen(s.url, timeout=60).read()
+            (session,) = s.kernels()
+            assert sum(c.status == "LISTEN" for c in session.net_connections("tcp")) == ports
+            assert bool(list(folder.glob("voila_*/kernel-*-[1-5]"))) == (folder == tmp_path)
+    assert not list(tmp_path.glob("voila_*"))
+
+
 def test_a_cleaned_temporary_folder_stops_nobody(tmp_path):
     "Systems remove from /tmp what nobody has touched for days: the folder of the connection files too."
     with Server(tmp_path, TMPDIR=str(tmp_path)) as s:

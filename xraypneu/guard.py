@@ -637,8 +637,27 @@ _ARGUMENTS = (
 )
 
 # %% ../nbs/api/27_guard.ipynb #c036-1
+_SOCKET_PREFIX = 100  # bytes; macOS allows a socket's path 103 and Linux 107, with "-1" to "-5" at its end
+
+
 class SessionProcess(ServerKernelManager):
-    "Jupyter interrupts a process before it ends it: one that is still starting then writes a traceback into the log."
+    """A session's process, reached by sockets in the private folder of its connection file.
+
+    Jupyter would choose five free TCP ports, and another program may take one before the process does. Jupyter also
+    interrupts a process before it ends it: one that is still starting then writes a traceback into the log.
+    """
+
+    @default("transport")
+    def _default_transport(self):
+        fits = len(os.fsencode(self._socket_prefix())) <= _SOCKET_PREFIX
+        return "ipc" if os.name == "posix" and fits else "tcp"
+
+    def _socket_prefix(self):
+        folder, name = os.path.split(self.connection_file)
+        return os.path.join(folder, name[: len("kernel-1a2b3c4d")])  # short: systems bound a socket's path
+
+    def _ip_default(self):
+        return self._socket_prefix() if self.transport == "ipc" else super()._ip_default()
 
     async def _async_interrupt_kernel(self):
         "Nothing, or the end of one that would not hear any other message yet."
@@ -967,7 +986,7 @@ def install(
     c.Voila.kernel_websocket_connection_class = GuardedConnection
     # with the token a visitor could set a password: its hashing blocks all others, and it would go into a file
     c.PasswordIdentityProvider.allow_password_change = False
-    # sessions talk over TCP ports, which every user of this machine can reach: unencrypted, they could read along
+    # where sessions talk over TCP ports, every user of this machine can reach them: unencrypted, they could read along
     c.MappingKernelManager.transport_encryption = "required"
     c.MappingKernelManager.cull_idle_timeout = 1800  # seconds; use of an open page counts
     c.MappingKernelManager.cull_interval = LIMITS.sweep_s
