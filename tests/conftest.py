@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 from tracked import POSTGRES, MlflowServer, Postgres
 
@@ -63,6 +64,9 @@ SLOW = {
     "test_supply.py::test_the_sbom_lists_what_is_installed",
 }
 
+# `make test` runs two tests at a time (pytest -n 2), but not these: they ask how soon a server or a page answers.
+ALONE = {"test_app.py", "test_guard.py"}
+
 
 def pytest_addoption(parser):
     parser.addoption("--fast", action="store_true", help="only the tests that need no training, server or browser")
@@ -79,6 +83,9 @@ def listed(item):
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.path.name in ALONE:
+            item.add_marker(pytest.mark.alone)
     if not config.getoption("fast"):
         return
     slow = [i for i in items if listed(i) in SLOW or SLOW_FIXTURES & set(i.fixturenames)]
@@ -174,12 +181,20 @@ def make_project(folder):
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
-    "A small project after `dvc repro`: read it, don't change it."
-    folder = make_project(tmp_path_factory.mktemp("project") / "xray")
-    done = run(["dvc", "repro"], folder, **SECRETS)
-    (folder / ".repro.log").write_text(done.out)
-    run(["git", "add", "-A"], folder)
-    run(["git", "commit", "-q", "-m", "run"], folder)
+    "A small project after `dvc repro`: read it, don't change it. Processes that share the tests share it too."
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "project/xray"
+    with FileLock(shared / "project.lock"):
+        if not (shared / "project/ran").exists():
+            shutil.rmtree(shared / "project", ignore_errors=True)
+            make_project(folder)
+            done = run(["dvc", "repro"], folder, **SECRETS)
+            (folder / ".repro.log").write_text(done.out)
+            run(["git", "add", "-A"], folder)
+            run(["git", "commit", "-q", "-m", "run"], folder)
+            (shared / "project/ran").touch()
     return folder
 
 

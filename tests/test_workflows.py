@@ -410,13 +410,15 @@ on: push
 jobs:
   one:
     timeout-minutes: 1
+    strategy: {matrix: {python: ["3.11", "3.13"]}}
+    env: {PYTHON: "python${{ matrix.python }}"}
     steps:
       - uses: actions/checkout@x
       - id: first
         run: |
           echo "url=u-7" >> "$GITHUB_OUTPUT"; echo "SAID=hello there" >> "$GITHUB_ENV"; \
 echo "# Page" >> "$GITHUB_STEP_SUMMARY"
-      - run: test "$SAID" = "hello there" && test "$URL" = u-7 && test "$CI" = true && \
+      - run: test "$SAID" = "hello there" && test "$PYTHON" = python3.11 && test "$URL" = u-7 && test "$CI" = true && \
 test -z "${OURS:-}" && git diff --quiet
         env: {URL: "${{ steps.first.outputs.url }}"}
       - run: "false"
