@@ -22,6 +22,23 @@ from importlib.resources import files
 from pathlib import Path
 
 
+def absolute_paths():
+    "Make what is relative to this folder absolute: sessions run in the notebook's folder."
+
+    def absolute(path):
+        return str(Path(path).expanduser().absolute())
+
+    model, key = os.environ.get("XRAYPNEU_MODEL", ""), os.environ.get("XRAYPNEU_SIGNER_KEY", "")
+    if model and not model.startswith(("models:/", "runs:/")):
+        os.environ["XRAYPNEU_MODEL"] = absolute(model)
+    if key:
+        os.environ["XRAYPNEU_SIGNER_KEY"] = absolute(key)
+    kind, slashes, file = os.environ.get("MLFLOW_TRACKING_URI", "").partition(":///")
+    if kind == "sqlite" and file:
+        file, *query = file.split("?", 1)
+        os.environ["MLFLOW_TRACKING_URI"] = "?".join([f"{kind}{slashes}{Path(file).absolute()}", *query])
+
+
 def configure(c):
     "All settings; an exception where one is wrong."
     from xraypneu import guard
@@ -30,9 +47,7 @@ def configure(c):
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
         filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")])
     )
-    model = os.environ.get("XRAYPNEU_MODEL", "")
-    if model and not model.startswith(("models:/", "runs:/")):
-        os.environ["XRAYPNEU_MODEL"] = str(Path(model).expanduser().absolute())  # kernels run in the notebook's folder
+    absolute_paths()
     token = os.environ.pop("XRAYPNEU_TOKEN", "")  # kernels need not know it
     if token != token.strip():
         raise ValueError("XRAYPNEU_TOKEN begins or ends with a blank. Set it without, or unset it to ask for none")

@@ -55,7 +55,7 @@ def visit(server, browser):
     "Opens the dashboard; at the end nothing must have gone to another host and no error must have been thrown."
     contexts, foreign, errors = [], [], []
 
-    def go(url=None, wait=True, base=None, **kw):
+    def go(url=None, wait=True, base=None, clock=False, **kw):
         context = browser.new_context(
             viewport=kw.pop("viewport", {"width": 1280, "height": 1000}), accept_downloads=True, **kw
         )
@@ -70,6 +70,8 @@ def visit(server, browser):
         page.on("pageerror", lambda e: errors.append(str(e)))
         # intercept choosers from the start: asked for just before a key is pressed, that may come too late
         page.on("filechooser", lambda _: None)
+        if clock:  # one that the test moves
+            page.clock.install()
         page.goto(url or server.url)
         if wait:
             page.wait_for_selector(READY, timeout=60_000)
@@ -629,6 +631,68 @@ window.whole = () => { WebSocket.prototype.send = own; };
     page.evaluate("whole()")
     choose(page, ("cut.png", film()))
     wait_rows(page, 1)
+
+
+def test_a_file_that_cannot_be_read_leaves_nobody_waiting(visit):
+    "The page said for ever that it was reading the file."
+    page = visit()
+    for name, data, why in (("empty.png", b"", "is empty"), ("text.png", b"hello", "text file")):
+        choose(page, (name, data))
+        page.wait_for_function("why => document.querySelector('.status').innerText.includes(why)", arg=why)
+        assert name in page.inner_text(".status") and page.query_selector(".busy:visible") is None
+    choose(page, ("text.png", b"hello"), ("good.png", film()))
+    page.wait_for_selector(".verdict")
+
+
+def test_what_is_chosen_after_an_order_to_forget_is_read_and_nothing_before(server, visit):
+    "Orders and files cross: while the server works, the page has more to send."
+    page = visit()
+    kernel = max(server.kernels(), key=lambda k: k.create_time())
+    kernel.suspend()
+    try:
+        choose(page, *[(f"old{i}.png", film(i)) for i in range(3)])
+        page.evaluate("document.querySelector('.clear').click()")
+        choose(page, ("new.png", film(5)))
+    finally:
+        kernel.resume()
+    page.wait_for_selector(".verdict", timeout=30_000)
+    page.wait_for_function("document.querySelector('.uploads').innerText.includes('NORMAL')")
+    assert [r[1] for r in rows(page)] == ["new.png"] and "old" not in page.inner_text(".uploads")
+
+
+def test_a_page_that_slept_does_not_take_its_session_for_lost(server, visit):
+    "A hidden tab, a closed laptop: nobody was asked for a while. Where nobody answers, and then does, that is said."
+    page = visit(clock=True)
+    page.evaluate(
+        """() => { window.said = []; const status = document.querySelector('.status');
+        new MutationObserver(() => window.said.push(status.textContent)).observe(status, { childList: true }); }"""
+    )
+    page.clock.fast_forward(60_000)
+    page.click(".samples button")
+    page.wait_for_selector(".verdict")
+    assert not [s for s in page.evaluate("window.said") if "lost" in s]
+    kernel = max(server.kernels(), key=lambda k: k.create_time())
+    kernel.suspend()
+    try:
+        for _ in range(8):
+            page.clock.run_for(3000)
+        page.wait_for_selector(".gone:not([hidden])")
+    finally:
+        kernel.resume()
+    page.wait_for_selector(".gone", state="hidden")
+    assert page.inner_text(".status") == "The server answers again."
+
+
+def test_of_two_downloads_at_once_none_is_lost_silently(visit):
+    page = visit()
+    page.click(".samples button")
+    page.wait_for_selector(".verdict")
+    with page.expect_download():
+        page.evaluate("['html', 'csv'].forEach(k => document.querySelector(`button.${k}`).click())")
+        assert "Wait until" in page.inner_text(".status") or "downloaded" in page.inner_text(".status")
+    with page.expect_download() as download:
+        page.click("button.csv")
+    assert download.value.suggested_filename.endswith(".csv")
 
 
 def test_a_report_in_pieces_arrives_whole(visit):

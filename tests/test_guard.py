@@ -8,8 +8,10 @@ import random
 import subprocess
 import sys
 import time
+import types
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 
 import pytest
 from served import ROOT, Server, film
@@ -132,6 +134,77 @@ def test_a_wrong_setting_stops_the_server(tmp_path, name, value):
     with pytest.raises(RuntimeError) as e:
         Server(tmp_path, **{"XRAYPNEU_TOKEN": load.TOKEN, f"XRAYPNEU_{name}": value}).stop()
     assert f"XRAYPNEU_{name}" in str(e.value) and "does not start" in str(e.value) and "Traceback" not in str(e.value)
+
+
+SETTINGS = """
+import asyncio, json, os, runpy, time
+from tornado.ioloop import PeriodicCallback
+from traitlets.config import Config
+runpy.run_path("voila.py", {"get_config": Config})
+from xraypneu import dashboard
+ticks = []
+
+async def tick():
+    timer = PeriodicCallback(lambda: ticks.append(1), 20)
+    timer.start()
+    await asyncio.sleep(0.1)
+    now = time.time
+    time.time = lambda: now() - 3600
+    before = len(ticks)
+    await asyncio.sleep(0.5)
+    return len(ticks) - before
+
+names = ("XRAYPNEU_MODEL", "XRAYPNEU_SIGNER_KEY", "MLFLOW_TRACKING_URI")
+print(json.dumps({k: os.environ[k] for k in names} | {"max_mb": dashboard.MAX_MB, "ticks": asyncio.run(tick())}))
+"""
+
+
+@pytest.fixture(scope="module")
+def configured():
+    "What a server and its sessions make of their settings."
+    given = {"XRAYPNEU_MODEL": "models/bundle", "XRAYPNEU_SIGNER_KEY": "signer.pub", "XRAYPNEU_MAX_MB": ""}
+    env = os.environ | given | {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db?timeout=9"}
+    out = subprocess.run(
+        [sys.executable, "-c", SETTINGS], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+    return json.loads(out.stdout or f'"{out.stderr}"')
+
+
+def test_settings_name_files_in_the_server_s_folder(configured):
+    "Sessions run in the notebook's: a signed bundle was refused there, and another store was asked, and made."
+    assert configured["XRAYPNEU_MODEL"] == str(ROOT / "models/bundle")
+    assert configured["XRAYPNEU_SIGNER_KEY"] == str(ROOT / "signer.pub")
+    assert configured["MLFLOW_TRACKING_URI"] == f"sqlite:///{ROOT}/mlflow.db?timeout=9"
+
+
+def test_a_setting_that_is_empty_is_unset(configured):
+    "As compose files leave it: the server came up, and every page failed."
+    assert configured["max_mb"] == 25
+
+
+def test_timers_go_on_when_the_clock_is_set_back(configured):
+    "No session ended for as long as the clock was set back."
+    assert configured["ticks"] > 5
+
+
+def test_a_clock_that_is_set_ends_no_session(monkeypatch):
+    "Neither one in use nor, when it is set back, never: half an hour is counted, not read from the time of day."
+    manager, now, ended = guard.SessionManager(cull_idle_timeout=1800), [1e5], []
+    kernel = types.SimpleNamespace(execution_state="idle", last_activity=datetime(2000, 1, 1, tzinfo=UTC))
+    kernel.kernel_name, kernel.kernel_spec = "python3", types.SimpleNamespace(metadata={})
+    manager._kernels["k"] = kernel
+    manager.sessions["k"] = guard._Session("192.0.2.1", starting=False, connected=True)
+    monkeypatch.setattr(guard.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(manager, "shutdown_kernel", lambda *_, **__: ended.append(now[0]))
+
+    def sweep(seconds):
+        now[0] += seconds
+        asyncio.run(manager.cull_kernel_if_idle("k"))
+        return ended
+
+    assert not sweep(0) and not sweep(1790)
+    kernel.last_activity = datetime(1990, 1, 1, tzinfo=UTC)
+    assert not sweep(0) and not sweep(1790) and sweep(20)
 
 
 def test_a_token_that_nobody_asks_for_opens_no_page(monkeypatch):

@@ -35,7 +35,7 @@ from .table import as_row, to_csv, to_html
 
 # %% ../nbs/api/26_dashboard.ipynb #c005
 CHUNK = 524_288  # bytes per message
-MAX_MB = float(os.environ.get("XRAYPNEU_MAX_MB", 25))  # per file
+MAX_MB = float(os.environ.get("XRAYPNEU_MAX_MB", "").strip() or 25)  # per file; compose files set it to nothing
 MAX_FILES = 1000  # rows per session
 MAX_UPLOADS = 8  # unfinished uploads at once; the page sends one after the other
 MAX_KEPT = 300_000_000  # bytes of pictures that a session keeps

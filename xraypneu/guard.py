@@ -26,7 +26,6 @@ import traceback
 import uuid
 import weakref
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -37,6 +36,7 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, ResponseStartLine
 from tornado.netutil import is_valid_ip
+from tornado.platform.asyncio import BaseAsyncIOLoop
 from tornado.web import Finish, HTTPError
 from tornado.websocket import WebSocketClosedError
 from traitlets import default
@@ -474,6 +474,8 @@ class _Session:
     served: float | None = None  # when the page was complete: from then on a connection is expected
     connected: bool = False  # now, or at any time before
     left: float | None = None  # when its last connection closed
+    activity: object = None  # Jupyter's time of day of the last activity
+    active: float = 0.0  # when it was seen first
     flow: Flow = field(default_factory=Flow)
     sockets: set = field(default_factory=weakref.WeakSet)
 
@@ -550,13 +552,19 @@ class _Records(AsyncMappingKernelManager):
 class _Endings(_Records):
     "Decide when a session must end."
 
+    def _quiet(self, session, kernel):
+        "Seconds without activity. The time of day does not count: it may be set while people work."
+        if session.activity != kernel.last_activity:
+            session.activity, session.active = kernel.last_activity, time.monotonic()
+        return time.monotonic() - session.active
+
     def overdue(self, kernel_id):
         "Why a session must end now; empty if it may go on."
         kernel, session = self._kernels[kernel_id], self.sessions.get(kernel_id)
         if session is None or session.starting:
             return ""
         now, connections = time.monotonic(), self._kernel_connections.get(kernel_id, 0)
-        quiet = (datetime.now(UTC) - kernel.last_activity).total_seconds()
+        quiet = self._quiet(session, kernel)
         if kernel.execution_state == "busy" and quiet > LIMITS.busy_s:
             return f"one request has occupied it for {quiet:.0f} s"
         expected = session.served or session.began + RENDER_S
@@ -565,6 +573,8 @@ class _Endings(_Records):
         gone = session.left is not None and not connections
         if gone and now - session.left > LIMITS.away_s:
             return "its page is gone"
+        if kernel.execution_state != "busy" and 0 < self.cull_idle_timeout < quiet:
+            return "nobody has used it"
         return ""
 
 # %% ../nbs/api/27_guard.ipynb #c034
@@ -582,10 +592,11 @@ class _Sweeping(_Endings):
     async def cull_kernel_if_idle(self, kernel_id):
         "Called for each session every `LIMITS.sweep_s` seconds."
         why = self.overdue(kernel_id)
-        if not why:
-            return await super().cull_kernel_if_idle(kernel_id)
-        _log.warning("Session ended: %s.", why)
-        await ensure_async(self.shutdown_kernel(kernel_id, now=True))
+        if why:
+            _log.warning("Session ended: %s.", why)
+            await ensure_async(self.shutdown_kernel(kernel_id, now=True))
+        elif self._kernels[kernel_id].execution_state == "dead":
+            await super().cull_kernel_if_idle(kernel_id)  # which looks at the time of day for all others
 
 # %% ../nbs/api/27_guard.ipynb #c035
 class _Foldered(_Sweeping):
@@ -948,6 +959,11 @@ def _no_core():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def _steady_timers():
+    "A clock that is set back would stop tornado's timers for as long: no session would end, no dead line be noticed."
+    BaseAsyncIOLoop.time = lambda loop: loop.asyncio_loop.time()
+
+
 def _hang_up():
     "End the server on SIGHUP as on SIGTERM, which deletes its connection files; nohup still holds."
     if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:
@@ -979,6 +995,7 @@ def install(
         be_init()  # a container's first process inherits orphans, and a server never looks at them
     _more_files()
     _no_core()
+    _steady_timers()
     _hang_up()
     private_logging(*filter(None, [token]))
     HTTPServer.configure(GuardedServer)

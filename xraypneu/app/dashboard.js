@@ -178,6 +178,7 @@ function render({ model, el }) {
     send(request);
   };
   const get = (what) => () => {
+    if (fetching) return say("Wait until the file before is here."); // its pieces would be taken for this one's
     say("The file is being made.");
     ask({ kind: "download", what });
   };
@@ -198,6 +199,10 @@ function render({ model, el }) {
           type: "button",
           class: "clear",
           onclick: () => {
+            // now, not when the answer is here: a file begun after the order would be kept, one chosen after it dropped
+            queue.splice(0);
+            for (const w of waiting.values()) w.end();
+            progress.replaceChildren();
             send({ kind: "clear" });
           },
         },
@@ -270,6 +275,7 @@ function render({ model, el }) {
     if (lost) {
       lost = false;
       gone.hidden = true;
+      say("The server answers again.");
     }
     const handler = {
       pong() {
@@ -286,6 +292,7 @@ function render({ model, el }) {
         finish(message.row);
         batch.hidden = false;
         list();
+        if (message.row.error) unread(message.row);
       },
       rows() {
         for (const r of message.rows) rows.set(r.id, { ...rows.get(r.id), ...r });
@@ -299,11 +306,8 @@ function render({ model, el }) {
       },
       cleared() {
         rows.clear();
-        for (const w of waiting.values()) w.end(); // the server has dropped what was on its way
-        queue.splice(0);
         batch.hidden = true;
         result.hidden = true;
-        progress.replaceChildren();
         open = null;
         say("Everything is forgotten.");
       },
@@ -450,6 +454,12 @@ function render({ model, el }) {
     w.job.note.className = row.error ? "note error" : "note soft";
     w.job.note.textContent = row.error ? ` – ${row.error}` : ` – ${row.verdict}`;
     w.end();
+  }
+
+  function unread(row) {
+    say(`${row.file}: not read: ${row.error}`);
+    const coming = queue.length || [...waiting.keys()].some((id) => id !== row.id);
+    if (!coming && body.querySelector(".busy")) result.hidden = true;
   }
 
   for (const name of ["dragenter", "dragover"])
@@ -703,7 +713,8 @@ function render({ model, el }) {
 
   // --- is there anybody?
   // An open page that nobody uses stops asking, so that the server may end its session in time.
-  let used = Date.now();
+  let used = Date.now(),
+    beaten = Date.now();
   for (const name of ["pointerdown", "keydown", "wheel", "visibilitychange"])
     window.addEventListener(
       name,
@@ -714,6 +725,9 @@ function render({ model, el }) {
       { passive: true },
     );
   const beat = setInterval(() => {
+    const late = Date.now() - beaten > 6000;
+    beaten = Date.now();
+    if (late) lastPong = beaten; // it was this page that slept, hidden or with its machine: nobody was asked
     if (Date.now() - used > config.rest) return;
     send({ kind: "ping", n: ++pings });
     if (Date.now() - lastPong > config.patience && !lost) {
