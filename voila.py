@@ -30,9 +30,10 @@ def configure(c):
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
         filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")])
     )
-    model = os.environ.get("XRAYPNEU_MODEL", "")
-    if model and not model.startswith(("models:/", "runs:/")):
-        os.environ["XRAYPNEU_MODEL"] = str(Path(model).expanduser().absolute())  # kernels run in the notebook's folder
+    for name in ("XRAYPNEU_MODEL", "XRAYPNEU_SIGNER_KEY"):
+        path = os.environ.get(name, "")
+        if path and not path.startswith(("models:/", "runs:/")):
+            os.environ[name] = str(Path(path).expanduser().absolute())  # kernels run in the notebook's folder
     token = os.environ.pop("XRAYPNEU_TOKEN", "")  # kernels need not know it
     if token != token.strip():
         raise ValueError("XRAYPNEU_TOKEN begins or ends with a blank. Set it without, or unset it to ask for none")

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import runpy
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import urllib.request
 
 import pytest
 from served import ROOT, Server, film
+from traitlets.config import Config
 
 from xraypneu import dashboard, guard
 
@@ -132,6 +134,18 @@ def test_a_wrong_setting_stops_the_server(tmp_path, name, value):
     with pytest.raises(RuntimeError) as e:
         Server(tmp_path, **{"XRAYPNEU_TOKEN": load.TOKEN, f"XRAYPNEU_{name}": value}).stop()
     assert f"XRAYPNEU_{name}" in str(e.value) and "does not start" in str(e.value) and "Traceback" not in str(e.value)
+
+
+def test_relative_paths_of_settings_mean_the_server_s_folder(tmp_path, monkeypatch):
+    "Sessions run in the notebook's folder."
+    for name, value in (("SIGNER_KEY", "keys/signer.pub"), ("MODEL", "my bundle")):
+        monkeypatch.setenv(f"XRAYPNEU_{name}", value)
+    monkeypatch.setenv("JUPYTER_PATH", "")
+    monkeypatch.setattr(guard, "install", lambda c, token: None)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "voila.py"), {"get_config": Config})
+    assert os.environ["XRAYPNEU_SIGNER_KEY"] == str(tmp_path / "keys/signer.pub")
+    assert os.environ["XRAYPNEU_MODEL"] == str(tmp_path / "my bundle")
 
 
 def test_a_token_that_nobody_asks_for_opens_no_page(monkeypatch):
