@@ -737,7 +737,8 @@ def _notebooks(root, new, prepared) -> list:  # what was left out
         nb = nbformat.read(path, as_version=4)
         # of a run before this one, perhaps on radiographs, whose names nobody knows here
         if nb.metadata.get("data_hash") != prepared.info["data_hash"]:
-            left.append(f"{path.name}, which doesn't say that it shows the data in data/prepared: run its stage again")
+            again = f"dvc repro --force --single-item {path.stem}"
+            left.append(f"{path.name}, which doesn't say that it shows the data in data/prepared ({again})")
             continue
         if not prepared.synthetic:
             nb = _nameless(nb, names)
