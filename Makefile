@@ -52,7 +52,7 @@ run: $(READY) ## sample data, all stages, reports and a model
 	@python -m xraypneu.stage summary
 
 app: $(READY) ## the dashboard; MODEL=folder or models:/name@alias in the place of the shipped model, PORT=8866
-	@XRAYPNEU_MODEL=$(call quoted,MODEL) voila $(if $(call given,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
+	@$(if $(call given,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call given,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
 
 check: lint types sync ## under a minute, before each commit: lint, types, sync, the tests that need no training, server or browser
 	python -m pytest -q --fast
@@ -181,5 +181,6 @@ sign: ## build/release/, the shipped bundle, signed: with KEY=private.pem, else 
 release: ## the tag's page on GitHub with what is in build/release and dist; by release.yml
 	gh release create "$$GITHUB_REF_NAME" --verify-tag --generate-notes dist/* $(wildcard build/release/*)
 
-clean: ## delete what the pipeline made, the environment apart
-	rm -rf data/sample data/prepared models reports .cache
+clean: ## delete what the pipeline made; the environment, and runs that wait for their MLflow server, stay
+	rm -rf data/sample data/prepared models reports
+	[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name journal ! -name tools -exec rm -rf {} +

@@ -6,6 +6,7 @@ Screenshots of the main states go to reports/screenshots where `CI` or `XRAYPNEU
 import contextlib
 import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -545,6 +546,15 @@ def test_the_door(server, tmp_path):
         return urllib.request.urlopen(server.url + path, timeout=10)
 
     assert get("voila/static/voila.js").status == 200
+    check = re.search("^HEALTHCHECK .* CMD (.*)$", (ROOT / "deploy/Dockerfile").read_text(), re.M)[1]
+    command = json.loads(check.replace(":8866/", f":{server.port}/"))
+    through = {
+        **os.environ,
+        "http_proxy": "http://127.0.0.1:1",
+        "no_proxy": "",
+        "NO_PROXY": "",
+    }  # as Docker hands it on
+    subprocess.run(command, check=True, env=through)
     for path in (
         "voila/files/dashboard.ipynb",
         "voila/files/../../params.yaml",
@@ -820,6 +830,7 @@ def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
 
         cookies = page.context.cookies()
         assert cookies and all(c["secure"] and c["sameSite"] == "Lax" for c in cookies), cookies
+        assert code("health", Host="10.0.0.5") == 200  # as balancers ask
         # no subprotocol: never passed on
         assert code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400
         assert 429 in [code("?token=open-sesame") for _ in range(14)]

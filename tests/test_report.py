@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import nbformat
 import pandas as pd
@@ -408,11 +410,58 @@ def test_a_name_that_a_page_or_a_message_spells_in_another_way_is_not_collected(
         {"text/html": f"<code>{html.escape(without_controls(name))}.png</code>"},
         {"text/plain": f"can't read {ascii(name + '.png')}"},
         {"text/plain": f"can't read {name + '.png'!r}"},
+        {"text/plain": json.dumps({"files": [f"NORMAL/{name}.png"]})},
+        {"text/plain": f"http://host/artifacts/{quote(name)}.png"},
     ]
     outputs = [nbformat.v4.new_output("display_data", data) for data in shown]
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
     kept = report._nameless(nb, {f"{name}.png", name}).cells[0].outputs
     assert [o["output_type"] for o in kept] == ["stream"] * len(shown)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("https_proxy", "me:correct-horse@proxy:3128"),
+        ("GITHUB_PAT", "correct-horse-battery"),
+        ("DAV_AUTH", "me correct-horse"),
+        ("MY_TOKEN", "correct_horse!"),  # which a page escapes
+    ],
+)
+def test_passwords_that_no_name_and_no_scheme_give_away_are_hidden(committed, monkeypatch, name, value):
+    "A proxy is often written without http://, a token named for what GitHub calls it."
+    monkeypatch.setenv(name, value)
+    page = report.write_report(committed, base=None, notice=f"{name}={value}").read_text()
+    assert "correct" not in page
+    (committed / "params.yaml").write_text(f"note: {value}")
+    with pytest.raises(report.ReportError, match=f"holds the value of {name}"):
+        report.collect(committed / "out", committed)
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_what_a_run_before_left_of_other_data_is_not_collected(tmp_path, monkeypatch, synthetic):
+    "Radiographs, then the sample or renamed films were prepared, and a stage failed: the old reports are there."
+    paths = [f"train/NORMAL/SYN000{i}.png" for i in range(4)]
+    manifest = pd.DataFrame({"path": paths, "patient": [p[13:20] for p in paths]})
+    now = SimpleNamespace(synthetic=synthetic, info={"data_hash": "b" * 64, "findings": []}, manifest=manifest)
+    monkeypatch.setattr("xraypneu.dataset.load_prepared", lambda folder: now)
+
+    def executed(name, data_hash, text):
+        out = nbformat.v4.new_output("stream", name="stdout", text=text)
+        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[out])])
+        nb.metadata |= {"data_hash": data_hash} if data_hash else {}
+        report.write_file(tmp_path / f"reports/{name}.ipynb", nbformat.writes(nb))
+
+    executed("eda", "b" * 64, "12 images")
+    executed("evaluate", "a" * 64, "Meier-7.png")
+    executed("train", None, "Meier-8.png")  # by an earlier version
+    predictions = tmp_path / "reports/predictions.csv"
+    predictions.write_text(f"path,label\n{paths[0]},NORMAL\ntest/NORMAL/Meier-7.png,NORMAL\n")
+    files = report.collect(tmp_path / "out", tmp_path)
+    assert {f.name for f in files} == {"eda.ipynb", "eda.html", "README.txt"}
+    assert "evaluate.ipynb, which doesn't say" in (tmp_path / "out/README.txt").read_text()
+    predictions.write_text(f"path,label\n{paths[0]},NORMAL\n")
+    assert ("predictions.csv" in {f.name for f in report.collect(tmp_path / "out", tmp_path)}) is synthetic
 
 
 def test_without_prepared_data_no_notebook_is_collected(copy, tmp_path):

@@ -22,6 +22,8 @@ from conftest import ROOT, SMALL, run
 from ruamel.yaml import YAML
 from test_remote import SECRET, needs_nginx, nginx  # noqa: F401
 
+from xraypneu.files import write_file
+
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 FLOWS = {f.stem: YAML(typ="safe").load(f) for f in FILES}
 STEPS = [(flow, job, step) for flow, f in FLOWS.items() for job, j in f["jobs"].items() for step in j["steps"]]
@@ -756,6 +758,44 @@ def test_a_name_that_the_shell_or_make_would_run_is_a_name(quiet_make, tmp_path)
     assert done.returncode == 0 and f"[data.path={name}][train.epochs=1][x=`touch${{IFS}}four`]" in done.out, done.out
     assert name in quiet_make("verify", f"DATA={name}").out
     assert not [n for n in ("one", "two", "three", "four") if (tmp_path / n).exists()]
+
+
+def test_the_model_of_the_environment_is_served(quiet_make, tmp_path):
+    "As serve.ipynb has it; before, make emptied the variable, and the shipped model was served."
+    voila = tmp_path / "venv/bin/voila"
+    voila.write_text('#!/bin/sh\necho "model [$XRAYPNEU_MODEL]"\n')
+    voila.chmod(0o755)
+    assert "model [my/bundle]" in quiet_make("app", XRAYPNEU_MODEL="my/bundle").out
+    assert "model [other]" in quiet_make("app", "MODEL=other", XRAYPNEU_MODEL="my/bundle").out
+
+
+def test_clean_keeps_what_was_not_sent_yet(quiet_make, tmp_path):
+    "Runs that wait for their MLflow server are nowhere else."
+    for name in ("journal/run/journal.jsonl", "tools/.ready", "train/state", "ci/notice"):
+        write_file(tmp_path / ".cache" / name, "")
+    assert quiet_make("clean").returncode == 0
+    assert {p.name for p in (tmp_path / ".cache").iterdir()} == {"journal", "tools"}
+    assert (tmp_path / ".cache/journal/run/journal.jsonl").is_file()
+    shutil.rmtree(tmp_path / ".cache")
+    assert quiet_make("clean").returncode == 0
+
+
+def test_git_takes_the_names_of_data_sets_and_not_the_data(tmp_path):
+    "`dvc add data/chest_xray` refuses a name that git ignores."
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    run(["git", "init", "-q"], tmp_path)
+    taken = ["data/chest_xray.dvc", "data/.gitignore"]
+    left = [
+        "data/chest_xray/NORMAL/a.png",
+        "data/sample",
+        "data/prepared/x.dvc",
+        "data/chest.zip",
+        "data/.x.download/a",
+    ]
+    for name in (*taken, *left):
+        write_file(tmp_path / name, "")
+    found = run(["git", "status", "--porcelain", "--untracked-files=all"], tmp_path).out.split()[1::2]
+    assert sorted(found) == sorted([".gitignore", *taken])
 
 
 def test_sync_in_a_folder_with_a_blank_in_its_name(quiet_make, tmp_path):

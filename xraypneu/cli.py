@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -193,7 +194,7 @@ def _fetch(args, out):
     out.write(
         f"{found.path}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB, from {found.source}\n"
         + (f"sha256 {found.sha256}\n" if found.sha256 else "")
-        + f"next: make run DATA={found.path}\n"
+        + f"next: make run DATA={shlex.quote(str(found.path))}\n"
     )
     return 0
 

@@ -8,6 +8,7 @@ __all__ = ['REFERENCE', 'MARK', 'CAUTION', 'LIMIT', 'PLAIN', 'ReportError', 'roc
 
 # %% ../nbs/api/23_report.ipynb #c003
 import argparse
+import csv
 import json
 import math
 import os
@@ -16,10 +17,11 @@ import subprocess
 import sys
 from html import unescape
 from pathlib import Path
+from urllib.parse import quote
 
 from .definitions import CARD, METRICS
 from .files import write_file
-from .redact import find_secret, scrub, without_controls
+from .redact import find_secret, scrub, scrub_values, without_controls
 from .tracking import git_state
 
 # %% ../nbs/api/23_report.ipynb #c005
@@ -544,9 +546,9 @@ def write_report(
     run_url: str = "",  # address of the job
 ) -> Path:  # of the page
     "Write the page about a run, without secrets of the environment. Raises `OSError` if it can't be written."
-    facts = gather(root, base)
+    facts = scrub_values(gather(root, base))  # before the page escapes them: a secret may hold what Markdown needs
     facts["links"] = {"notebooks and plots": _link("download", artefact_url), "job": _link("log", run_url)}
-    return write_file(Path(root) / out, scrub(page(facts, notice)))
+    return write_file(Path(root) / out, scrub(page(facts, scrub(notice))))
 
 # %% ../nbs/api/23_report.ipynb #c017
 def trusted(
@@ -652,8 +654,8 @@ def _names(prepared):
 
 
 def _spelled(name):
-    "A name as it is, as a list of findings shows it, and as Python's messages do."
-    return {name, without_controls(name), repr(name)[1:-1], ascii(name)[1:-1]}
+    "A name as it is, as a list of findings shows it, and as Python's messages, JSON and addresses do."
+    return {name, without_controls(name), repr(name)[1:-1], ascii(name)[1:-1], json.dumps(name)[1:-1], quote(name)}
 
 # %% ../nbs/api/23_report.ipynb #c020-1
 def _nameless(nb, names):
@@ -708,29 +710,44 @@ def collect(
         except (ImportError, ValueError, OSError) as e:
             prepared, left = None, [f"notebooks, because it is not known of what images they are: {e}"]
         if prepared:
-            _notebooks(root, new, prepared)
+            left = _notebooks(root, new, prepared)
         if prepared and not prepared.synthetic:
-            left = ["pictures of radiographs, predictions by file, and what shows a file's name"]
+            left.append("pictures of radiographs, predictions by file, and what shows a file's name")
         write_file(new / "README.txt", "What a run of xraypneu made.\n" + "".join(f"Left out: {x}.\n" for x in left))
         refuse_secrets(new)
     return sorted(p for p in Path(folder).rglob("*") if p.is_file())
 
 # %% ../nbs/api/23_report.ipynb #c020-3
-def _notebooks(root, new, prepared):
+def _predicts(file, prepared):
+    "Is a table of predictions there, and of these images alone?"
+    if not file.is_file():
+        return False
+    with open(file, encoding="utf-8", newline="") as rows:
+        return {row.get("path") for row in csv.DictReader(rows)} <= set(map(str, prepared.manifest.path))
+
+
+def _notebooks(root, new, prepared) -> list:  # what was left out
     "Copy executed notebooks and their pages to `new`, without names and radiographs unless synthetic."
     import nbformat
 
     from xraypneu.stage import to_html
 
-    names = set() if prepared.synthetic else _names(prepared)
+    names, left = set() if prepared.synthetic else _names(prepared), []
     for path in sorted((root / "reports").glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
+        # of a run before this one, perhaps on radiographs, whose names nobody knows here
+        if nb.metadata.get("data_hash") != prepared.info["data_hash"]:
+            again = f"dvc repro --force --single-item {path.stem}"
+            left.append(f"{path.name}, which doesn't say that it shows the data in data/prepared ({again})")
+            continue
         if not prepared.synthetic:
             nb = _nameless(nb, names)
         write_file(new / "reports" / path.name, nbformat.writes(nb) + "\n")
         write_file(new / f"reports/{path.stem}.html", to_html(nb))
-    if prepared.synthetic and (file := root / "reports/predictions.csv").is_file():
+    file = root / "reports/predictions.csv"
+    if prepared.synthetic and _predicts(file, prepared):
         write_file(new / "reports/predictions.csv", file.read_bytes())
+    return left
 
 # %% ../nbs/api/23_report.ipynb #c023
 def _job_url():

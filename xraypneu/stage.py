@@ -248,11 +248,24 @@ def _nowhere(stream):
 _CLEANED = "cleaned:"  # in front of a path: Papermill then writes by `_Cleaned`
 
 
+def _data_hash(root) -> str:
+    "The hash of the prepared data; '' without any."
+    try:
+        return str(json.loads((Path(root) / "data/prepared/dataset.json").read_text(encoding="utf-8"))["data_hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 class _Cleaned:
     "Writes the notebook after each cell without secrets of the environment, so that a killed stage leaves none."
 
+    def __init__(self, data_hash=""):  # of the data that the notebook shows: what may be uploaded depends on them
+        self.data_hash = data_hash
+
     def write(self, text, path):
-        return write_file(path.removeprefix(_CLEANED), nbformat.writes(scrub_values(nbformat.reads(text, 4))) + "\n")
+        nb = nbformat.reads(text, 4)
+        nb.metadata["data_hash"] = self.data_hash
+        return write_file(path.removeprefix(_CLEANED), nbformat.writes(scrub_values(nb)) + "\n")
 
     def pretty_path(self, path):
         return path.removeprefix(_CLEANED)
@@ -423,6 +436,8 @@ def _cell_error(e, name, where) -> str:
 def _finish(name, root, target):
     "Write the report of an executed notebook, and record it."
     nb = scrub_values(normalise(nbformat.read(target, as_version=4)))
+    if name == "prepare":
+        nb.metadata["data_hash"] = _data_hash(root)
     write_file(target, nbformat.writes(nb) + "\n")
     write_file(target.with_suffix(".html"), to_html(nb))
     if (root / tracking.RUN_FILE).is_file() and name in TRACKED:
@@ -440,7 +455,7 @@ def _execute(name, root):
     source, params = _arranged(name, root)
     (root / "reports").mkdir(exist_ok=True)
     target = root / "reports" / f"{name}.ipynb"
-    papermill_io.register(_CLEANED, _Cleaned())
+    papermill_io.register(_CLEANED, _Cleaned("" if name == "prepare" else _data_hash(root)))
     try:
         papermill.execute_notebook(
             _for_papermill(source), _CLEANED + _for_papermill(target), params, **_options(name, root)
