@@ -639,6 +639,7 @@ def test_dicom_display_shutters_together_and_those_that_cannot_be_applied():
         ({"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [1, 2, 3]}, "can't be applied"),
         ({"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": 5, "RadiusOfCircularShutter": 2}, "can't be applied"),
         ({"ShutterShape": "CIRCULAR", **SHUTTERS["CIRCULAR"], "CenterOfCircularShutter": [999, 999]}, "everything"),
+        ({"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [5, 5, 9, 9]}, "nearly everything"),
     ):
         r = read_radiograph(dicom(GREY, **tags))
         assert (r.pixels == GREY).all() and len(r.notes) == 1 and said in r.notes[0], (tags, r.notes)

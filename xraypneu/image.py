@@ -840,13 +840,14 @@ def _outside(ds, stored) -> tuple[np.ndarray | None, tuple[str, ...]]:  # mask o
     kinds = {kinds} if isinstance(kinds, str) else set(kinds)
     if not (kinds := sorted(kinds & {"RECTANGULAR", "CIRCULAR", "POLYGONAL"})):
         return padding, ()
+    hidden = np.zeros(stored.shape, bool)
     try:
-        shown = [_shutter(ds, kind, stored.shape[::-1]) for kind in kinds]
-    except (AttributeError, KeyError, TypeError, ValueError):  # it lacks its edges, or they contradict each other
+        for kind in kinds:
+            hidden |= ~np.asarray(_shutter(ds, kind, stored.shape[::-1]))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, SystemError):  # no edges, or no good ones
         return padding, ("the file's display shutter can't be applied: other viewers may hide part of the picture",)
-    hidden = ~np.logical_and.reduce([np.asarray(s) for s in shown])
-    if hidden.all():
-        return padding, ("the file's display shutter would hide everything, and was not applied",)
+    if hidden.mean() > 0.9:
+        return padding, ("the file's display shutter would hide nearly everything, and was not applied",)
     notes = ("what the file's display shutter hides became black",) if hidden.any() else ()
     return hidden if padding is None else hidden | padding, notes
 
