@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import platform
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +100,37 @@ def test_each_precision_has_its_own_network_calibration_and_threshold(both):
     assert both.probability([-2, 0]) == pytest.approx([0.5, 1 / (1 + np.exp(-1))])
     assert small.probability([2, 4]) == pytest.approx([0.5, 1 / (1 + np.exp(-4))])
     assert small.hash == both.hash
+
+
+def _precision_of(b):
+    try:
+        return b.session.get_session_options().get_session_config_entry("session.x64quantprecision")
+    except RuntimeError:  # not set
+        return None
+
+
+@pytest.mark.parametrize(
+    "machine, flags, precise",
+    [
+        ("x86_64", "avx2 fma", True),
+        ("AMD64", "avx2 avx512f", True),
+        ("x86_64", "avx512f avx512_vnni", False),
+        ("x86_64", "avx2 avx_vnni", False),
+        ("x86_64", None, True),
+        ("aarch64", "asimd", False),
+    ],
+)
+def test_the_8_bit_network_does_not_overflow_on_processors_without_vnni(both, monkeypatch, machine, flags, precise):
+    def cpuinfo(path, *args, **kw):
+        assert str(path) == "/proc/cpuinfo"
+        if flags is None:
+            raise FileNotFoundError
+        return f"flags\t: {flags}\n"
+
+    small = load_bundle(both.folder, "int8")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(Path, "read_text", cpuinfo)
+    assert (_precision_of(small) == "1") == precise and _precision_of(both) is None
 
 
 def test_objects_are_made_once(both):

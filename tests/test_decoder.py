@@ -208,6 +208,34 @@ def test_a_large_file_to_a_worker_that_does_not_read(monkeypatch):
     assert gone(pid)
 
 
+def test_a_worker_that_the_system_does_not_end_holds_nothing_up(monkeypatch, tmp_path):
+    (tmp_path / "x.png").write_bytes(PNG)
+    decode(PNG)
+    (pid,) = pids()
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda self: None)  # as on a share that hangs, until it answers
+    for name, value in (("WALL_SECONDS", 0.3), ("END_SECONDS", 0.2), ("MAX_STUCK", 1)):
+        monkeypatch.setattr(decoder, name, value, raising=False)
+    threading.Timer(5, os.kill, (pid, signal.SIGKILL)).start()
+    start = time.monotonic()
+    refused(tmp_path / "x.png", "decoder", r"x\.png: reading it takes more than 0\.3 s\. The disk or the share")
+    refused(PNG, "decoder", "1 decoder processes wait for a disk or a share that does not answer")
+    assert time.monotonic() - start < 3 and alive(pid)
+    assert gone(pid)
+    monkeypatch.undo()
+    assert (decode(PNG).pixels == GREY).all() and not decoder._pool.stuck
+
+
+def test_the_caller_asks_nothing_of_the_disk(monkeypatch, tmp_path):
+    (tmp_path / "x.png").write_bytes(PNG)
+    decode(PNG)
+    for name in ("stat", "lstat", "open"):  # each may wait for ever, and only a worker has a limit
+        monkeypatch.setattr(os, name, lambda *_, **__: pytest.fail("the caller asked"))
+    pixels = decode(tmp_path / "x.png").pixels
+    monkeypatch.undo()
+    assert (pixels == GREY).all()
+
+
 def test_memory_is_limited(worker_with):
     if not Path("/proc/self/statm").exists():
         pytest.skip("no RLIMIT_AS here")

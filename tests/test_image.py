@@ -595,6 +595,105 @@ def test_dicom_padding_is_black_and_outside_the_stretch(photometric, padding):
     assert (r.pixels[:, :5] == 0).all() and (r.pixels[:, 5:].min(), r.pixels[:, 5:].max()) == (0, 255)
 
 
+SHUTTERS = {
+    "RECTANGULAR": {
+        "ShutterLeftVerticalEdge": 11,
+        "ShutterRightVerticalEdge": 50,
+        "ShutterUpperHorizontalEdge": 6,
+        "ShutterLowerHorizontalEdge": 40,
+    },
+    "CIRCULAR": {"CenterOfCircularShutter": [25, 33], "RadiusOfCircularShutter": 20},
+    "POLYGONAL": {"VerticesOfThePolygonalShutter": [6, 11, 6, 50, 40, 50, 40, 11]},
+}
+ROW, COLUMN = np.mgrid[1 : H + 1, 1 : W + 1]
+BOX = (COLUMN >= 11) & (COLUMN <= 50) & (ROW >= 6) & (ROW <= 40)
+SHOWN = {"RECTANGULAR": BOX, "CIRCULAR": (ROW - 25) ** 2 + (COLUMN - 33) ** 2 <= 20**2, "POLYGONAL": BOX}
+
+
+@pytest.mark.parametrize("shape", SHUTTERS)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("is_enhanced", [False, True])
+def test_what_a_dicom_display_shutter_hides_is_black_and_outside_the_stretch(shape, photometric, is_enhanced):
+    tags = {"ShutterShape": shape, **SHUTTERS[shape]}
+    if is_enhanced:
+        shared, shutter = Dataset(), Dataset()
+        for k, v in tags.items():
+            setattr(shutter, k, v)
+        shared.FrameDisplayShutterSequence = [shutter]
+        tags = {"SharedFunctionalGroupsSequence": [shared]}
+    shown = SHOWN[shape]
+    film = np.where(shown, TWELVE, 65535)
+    r = read_radiograph(dicom(film, photometric=photometric, **tags))
+    inside = r.pixels[shown]
+    assert (inside.min(), inside.max()) == (0, 255) and (r.pixels[~shown] > 0).mean() < 0.02  # a circle has steps
+    assert r.notes == (r.notes[0], "what the file's display shutter hides became black")
+
+
+def test_dicom_display_shutters_together_and_those_that_cannot_be_applied():
+    both = {k: v for s in ("RECTANGULAR", "CIRCULAR") for k, v in SHUTTERS[s].items()}
+    r = read_radiograph(dicom(GREY, ShutterShape=["RECTANGULAR", "CIRCULAR"], **both))
+    assert (r.pixels[~(SHOWN["RECTANGULAR"] & SHOWN["CIRCULAR"])] > 0).mean() < 0.02
+    for tags, said in (
+        ({"ShutterShape": "RECTANGULAR"}, "can't be applied"),
+        ({"ShutterShape": "RECTANGULAR", **SHUTTERS["RECTANGULAR"], "ShutterLeftVerticalEdge": 60}, "can't be applied"),
+        ({"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [1, 2, 3]}, "can't be applied"),
+        ({"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": 5, "RadiusOfCircularShutter": 2}, "can't be applied"),
+        ({"ShutterShape": "CIRCULAR", **SHUTTERS["CIRCULAR"], "CenterOfCircularShutter": [999, 999]}, "everything"),
+        ({"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [5, 5, 9, 9]}, "nearly everything"),
+    ):
+        r = read_radiograph(dicom(GREY, **tags))
+        assert (r.pixels == GREY).all() and len(r.notes) == 1 and said in r.notes[0], (tags, r.notes)
+    assert read_radiograph(dicom(GREY, ShutterShape="BITMAP")).notes == ()
+
+
+@pytest.mark.parametrize(
+    "tag, value, said",
+    [
+        ("ViewPosition", "LL", "no frontal view"),
+        ("ViewPosition", "PA", None),
+        ("ViewPosition", "LLD", None),  # on the side, and from the front
+        ("BodyPartExamined", "HAND", "another part of the body"),
+        ("BodyPartExamined", "CHEST", None),
+        ("BodyPartExamined", "THORAX", None),
+        ("BodyPartExamined", "", None),
+        ("Modality", "CT", "no plain radiograph"),
+        ("Modality", "DX", None),
+        ("Modality", "OT", None),
+        ("PresentationIntentType", "FOR PROCESSING", "raw data"),
+        ("PresentationIntentType", "FOR PRESENTATION", None),
+    ],
+)
+def test_dicom_that_says_it_is_no_frontal_film_of_a_chest(tag, value, said):
+    notes = read_radiograph(dicom(GREY, **{tag: value})).notes
+    assert notes == () if said is None else len(notes) == 1 and said in notes[0]
+
+
+def test_a_copy_whose_end_is_not_written_yet_is_said():
+    "Programs that copy may give a file its size first."
+    rng = np.random.default_rng(0)
+    grey = rng.integers(1, 255, (160, 150), dtype=np.uint8)
+    deep = grey.astype(np.uint16) * 16
+    deep[60:110] = 200  # whose upper bytes are zero
+    files = [dicom(grey), dicom(deep, bits=12, WindowCenter=2048, WindowWidth=4096)]
+    files += [encode(grey, "BMP"), encode(grey, "TIFF"), encode(grey, "WEBP", lossless=True)]
+    for data in files:
+        for cut in (12_288, 16_384):
+            half = data[:cut] + bytes(len(data) - cut)
+            assert len(data) - cut >= 4096 and any("not complete" in n for n in read_radiograph(half).notes)
+        assert not any("not complete" in n for n in read_radiograph(data).notes)
+    for rows in range(100, 140, 5):  # black below, as beside a collimator
+        film = grey.copy()
+        film[rows:] = 0
+        assert read_radiograph(dicom(film)).notes == ()
+
+
+def test_an_opaque_picture_has_no_transparency_to_speak_of():
+    opaque = np.dstack([GREY, GREY, GREY, np.full_like(GREY, 255)])
+    assert read_radiograph(encode(Image.fromarray(opaque), "PNG")).notes == ()
+    opaque[0, 0, 3] = 254
+    assert read_radiograph(encode(Image.fromarray(opaque), "PNG")).notes == ("transparency became black",)
+
+
 def test_dicom_colour():
     assert (read_radiograph(dicom(np.dstack([GREY] * 3), photometric="RGB")).pixels == GREY).all()
     jpeg = encode(Image.fromarray(np.dstack([GREY] * 3)), "JPEG", quality=98, subsampling=0)

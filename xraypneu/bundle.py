@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'KIND', 'INT8', 'REFERENCE', 'PARTS', 'PRECISIONS', 'SHIPPED', 'REQUIRED', 'LARGEST', 'BundleError',
-           'write_bundle', 'platt', 'Bundle', 'load_bundle']
+           'write_bundle', 'platt', 'open_session', 'Bundle', 'load_bundle']
 
 # %% ../nbs/api/06_bundle.ipynb #c003
 import hashlib
 import json
 import math
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -396,15 +397,34 @@ def platt(
     return 1 / (1 + np.exp(-(slope * np.asarray(logits, dtype=np.float64) + intercept)))
 
 # %% ../nbs/api/06_bundle.ipynb #c009-s
-def _session(model: bytes, file: Path):  # file: where the model was read from, for the message
-    "An ONNX Runtime session of an ONNX file's bytes. Raises `BundleError`."
+def _overflows() -> bool:
+    "Does this processor add products of 8-bit integers in 16 bits, where they overflow? x86 does, unless it has VNNI."
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        return "vnni" not in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True  # nobody says: slower and right
+
+
+def open_session(model: bytes, is_int8: bool = False):  # an `onnxruntime.InferenceSession`
+    "Load an ONNX network so that it computes the same on every processor. Raises what ONNX Runtime raises."
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked
+    if is_int8 and _overflows():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _session(model: bytes, file: Path):  # file: where the model was read from, for the message
+    "An ONNX Runtime session of an ONNX file's bytes. Raises `BundleError`."
+    import onnxruntime as ort
+
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return open_session(model, file.name == INT8)
     except Exception as e:  # ONNX Runtime has an exception class per status
         why = (str(e).splitlines() or [type(e).__name__])[0][:300]
         raise BundleError(

@@ -14,12 +14,12 @@ import re
 import stat
 import struct
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageDraw, UnidentifiedImageError
 
 # %% ../nbs/api/01_image.ipynb #c006
 def printable(name) -> str:
@@ -243,7 +243,9 @@ def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) u
     if image.has_transparency_data:
         if image.mode not in ("RGBA", "LA"):
             image = image.convert("RGBA")
-        return np.array(ImageChops.multiply(image.convert("L"), image.getchannel("A"))), ("transparency became black",)
+        alpha = image.getchannel("A")
+        notes = ("transparency became black",) if alpha.getextrema()[0] < 255 else ()
+        return np.array(ImageChops.multiply(image.convert("L"), alpha)), notes
     if image.mode == "CMYK":
         image = image.convert("RGB")
     try:
@@ -521,7 +523,24 @@ def _from_file(data: bytes, min_side: int | None = None, with_colour: bool = Fal
         ) from None
 
 # %% ../nbs/api/01_image.ipynb #c037
+_SHUTTER = [
+    "ShutterShape",
+    "ShutterLeftVerticalEdge",
+    "ShutterRightVerticalEdge",
+    "ShutterUpperHorizontalEdge",
+    "ShutterLowerHorizontalEdge",
+    "CenterOfCircularShutter",
+    "RadiusOfCircularShutter",
+    "VerticesOfThePolygonalShutter",
+]
+
+# %% ../nbs/api/01_image.ipynb #c037-t
 _TAGS = [
+    *_SHUTTER,
+    "Modality",
+    "BodyPartExamined",
+    "ViewPosition",
+    "PresentationIntentType",
     "Rows",
     "Columns",
     "SamplesPerPixel",
@@ -749,7 +768,7 @@ def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H,
     "Stored DICOM values as the grey that the file asks to be shown."
     order = "<" if ds.original_encoding[1] else ">"
     slope, intercept = float(ds.get("RescaleSlope") or 1), float(ds.get("RescaleIntercept") or 0)
-    padding = _padding(ds, stored)
+    padding, shut = _outside(ds, stored)
     if ds.get("ModalityLUTSequence"):
         values = _looked_up(stored, ds.ModalityLUTSequence[0], order)[0]
     elif (slope, intercept) != (1, 0):
@@ -775,7 +794,7 @@ def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H,
         grey = 255 - grey
     if padding is not None:
         grey[padding] = 0
-    return grey, notes
+    return grey, notes + shut
 
 # %% ../nbs/api/01_image.ipynb #c046a
 def _rescaled(stored, slope, intercept):
@@ -795,26 +814,88 @@ def _padding(ds, stored):
     low, high = sorted((int(value), int(limit)))
     return (stored >= low) & (stored <= high)
 
+# %% ../nbs/api/01_image.ipynb #c046a-s
+def _shutter(ds, kind: str, size: tuple) -> Image.Image:  # size: columns, rows
+    "What a DICOM display shutter of this shape leaves visible."
+    shown = Image.new("1", size)
+    draw = ImageDraw.Draw(shown)
+    if kind == "RECTANGULAR":  # the first pixel is 1, 1
+        sides = (
+            ds[f"Shutter{side}Edge"].value
+            for side in ("LeftVertical", "UpperHorizontal", "RightVertical", "LowerHorizontal")
+        )
+        draw.rectangle([int(v) - 1 for v in sides], 1)
+    elif kind == "CIRCULAR":
+        (row, column), r = ds.CenterOfCircularShutter, int(ds.RadiusOfCircularShutter) - 1  # Pillow draws one beyond
+        draw.ellipse((column - 1 - r, row - 1 - r, column - 1 + r, row - 1 + r), 1)
+    else:
+        v = [int(n) - 1 for n in ds.VerticesOfThePolygonalShutter]
+        draw.polygon(list(zip(v[1::2], v[::2], strict=True)), 1)
+    return shown
+
+
+def _outside(ds, stored) -> tuple[np.ndarray | None, tuple[str, ...]]:  # mask or None, notes
+    "Where the stored pixels are padding, or the file's display shutter hides them."
+    padding, kinds = _padding(ds, stored), ds.get("ShutterShape") or ()
+    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+    if not (kinds := sorted(kinds & {"RECTANGULAR", "CIRCULAR", "POLYGONAL"})):
+        return padding, ()
+    hidden = np.zeros(stored.shape, bool)
+    try:
+        for kind in kinds:
+            hidden |= ~np.asarray(_shutter(ds, kind, stored.shape[::-1]))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, SystemError):  # no edges, or no good ones
+        return padding, ("the file's display shutter can't be applied: other viewers may hide part of the picture",)
+    if hidden.mean() > 0.9:
+        return padding, ("the file's display shutter would hide nearly everything, and was not applied",)
+    notes = ("what the file's display shutter hides became black",) if hidden.any() else ()
+    return hidden if padding is None else hidden | padding, notes
+
 # %% ../nbs/api/01_image.ipynb #c046a-1
 def _take_groups(ds):
-    "The window and the rescale that an enhanced file of one frame keeps in its functional groups."
+    "What an enhanced file of one frame keeps in its functional groups: window, rescale, shutter."
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (ds.get(groups) or [])[:1]:
-            for kind in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for kind in ("PixelValueTransformationSequence", "FrameVOILUTSequence", "FrameDisplayShutterSequence"):
                 for part in (group.get(kind) or [])[:1]:
-                    for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"):
+                    for name in _IN_GROUPS:
                         if name in part:
                             setattr(ds, name, part[name].value)
 
 
+_IN_GROUPS = ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction", *_SHUTTER)
+
 _LIGHT = {"IDENTITY": "MONOCHROME2", "INVERSE": "MONOCHROME1"}  # what a Presentation LUT Shape goes with
 
+# %% ../nbs/api/01_image.ipynb #c046a-u
+_OTHER_PARTS = (
+    "ABDOMEN ANKLE ARM BREAST CALCANEUS CLAVICLE COCCYX CSPINE ELBOW EXTREMITY FEMUR FINGER FOOT FOREARM HAND HEAD HIP "
+    "HUMERUS JAW KNEE LEG LSPINE NECK PATELLA PELVIS SHOULDER SKULL SPINE SSPINE TOE TSPINE WRIST"
+)
+_UNSUITED = (  # only values of the standard: what else stands there may name somebody
+    ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, "the file says that it is no plain radiograph"),
+    (
+        "ViewPosition",
+        {"LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"},
+        "the file says that it is no frontal view: the model was made for those alone",
+    ),
+    (
+        "BodyPartExamined",
+        set(_OTHER_PARTS.split()),
+        "the file says that it shows another part of the body",
+    ),
+    ("PresentationIntentType", {"FOR PROCESSING"}, "the file says that it holds raw data, not meant to be looked at"),
+)
 
+# %% ../nbs/api/01_image.ipynb #c046a-r
 def _remarks(ds) -> tuple[str, ...]:
     "What the header says that a reader should know."
     kind, notes = str(ds.PhotometricInterpretation), ()
     if str(ds.get("BurnedInAnnotation", "")).upper() == "YES":
         notes += ("the file says that text is burned into the picture: it may name the patient",)
+    for tag, values, note in _UNSUITED:
+        if str(ds.get(tag, "")).strip().upper() in values:
+            notes += (note,)
     if kind in _LIGHT.values() and _LIGHT.get(str(ds.get("PresentationLUTShape")), kind) != kind:
         notes += ("the file contradicts itself about what is white: other viewers may show its negative",)
     return notes
@@ -952,6 +1033,16 @@ def _from_array(a: np.ndarray, with_colour: bool = False) -> Radiograph:
     tint = _colour_of(image) if with_colour else 0.0
     return Radiograph(np.array(image.convert("L")), width, height, mode, "array", notes, tint)
 
+# %% ../nbs/api/01_image.ipynb #c054
+_BLOCK = 4096  # bytes; systems and shares write this many at a time, or a multiple
+
+
+def _unfinished(data: bytes) -> tuple[str, ...]:  # notes
+    "A remark where a file ends in zeros from the border of a block on; the byte before may be zero too."
+    if any(data[-_BLOCK:]) or len(data) - (end := len(data.rstrip(b"\0"))) < _BLOCK or -end % _BLOCK > 1:
+        return ()
+    return ("the file ends in zeros, as a copy does that is not complete: part of the picture may be missing",)
+
 # %% ../nbs/api/01_image.ipynb #c055
 def read_radiograph(
     source: "str | os.PathLike | bytes | np.ndarray | Image.Image",  # a file's path or content, or a picture in memory
@@ -979,7 +1070,9 @@ def read_radiograph(
             raise ImageError("there are no bytes in it", "Copy or download it again.", "empty")
         if len(data) > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
-        return _from_dicom(data, with_colour) if data[128:132] == b"DICM" else _from_file(data, min_side, with_colour)
+        is_dicom = data[128:132] == b"DICM"
+        r = _from_dicom(data, with_colour) if is_dicom else _from_file(data, min_side, with_colour)
+        return replace(r, notes=r.notes + _unfinished(data))
     except MemoryError:
         raise ImageError(
             "there is not enough memory to decode it", "Scale the picture down first.", "limit", name or "image"

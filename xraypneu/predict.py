@@ -377,7 +377,7 @@ class Predictor(_Scorer):
         self,
         # a bundle, its folder, or an MLflow address such as models:/xraypneu@champion; None: the package's own
         bundle: str | Path | Bundle | None = None,
-        precision: str = "fp32",  # or int8: about twice as fast, with its own operating point
+        precision: str = "fp32",  # or int8: with VNNI about twice as fast, with its own operating point
     ):
         self.bundle = _bundle_of(bundle, precision)
 

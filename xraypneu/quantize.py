@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .bundle import open_session
+
 # %% ../nbs/api/10_quantize.ipynb #c005
 CLOSE_ENOUGH = 0.002  # largest change of the ROC AUC at which the 8-bit network is used
 
@@ -71,11 +73,7 @@ def logits(
     batch_size: int = 32,  # images per run
 ) -> np.ndarray:  # (n,) float64
     "Compute the logits of a network that isn't in a bundle yet."
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(model, is_int8=True)  # of one that isn't, nothing changes
     parts = [
         session.run(["logit"], {"image": images[i : i + batch_size]})[0] for i in range(0, len(images), batch_size)
     ]
