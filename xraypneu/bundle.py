@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .errors import XraypneuError
 from .files import previous, replacing, write_file
 from .known import Known, read_known
 from .signature import SignatureError, check_signature
@@ -35,8 +36,10 @@ REQUIRED = ("classes", "input", "calibration", "threshold", "threshold_rule", "m
 LARGEST = {"bundle.json": 4 * 2**20, REFERENCE: 64 * 2**20, "model.onnx": 2**30, INT8: 2**30}  # bytes that are read
 
 # %% ../nbs/api/06_bundle.ipynb #c005-e
-class BundleError(ValueError):
+class BundleError(XraypneuError, ValueError):
     "A bundle that can't be used; the message says why and what to do."
+
+    code = "bundle"
 
 # %% ../nbs/api/06_bundle.ipynb #c005-s
 def _sha256(data):

@@ -14,9 +14,13 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from .errors import XraypneuError
+
 # %% ../nbs/api/08_calibrate.ipynb #c005
-class CalibrationError(ValueError):
+class CalibrationError(XraypneuError, ValueError):
     "Scores or labels that can't be calibrated on; the message says why and what to do."
+
+    code = "calibration"
 
 # %% ../nbs/api/08_calibrate.ipynb #c006
 def _checked(

@@ -26,10 +26,11 @@ import numpy as np
 import traitlets
 from PIL import Image
 
+from .errors import XraypneuError
 from . import __version__
 from .bundle import BundleError
 from .image import ImageError, printable
-from .predict import PNEUMONIA, STRANGE, UNSURE, Predictor, verdicts
+from .predict import PNEUMONIA, STRANGE, UNSURE, CoverageReason, Predictor, verdicts
 from .redact import without_controls
 from .table import as_row, to_csv, to_html
 
@@ -133,8 +134,10 @@ def operating_rows(
     ]
 
 # %% ../nbs/api/26_dashboard.ipynb #m101
-class MessageError(ValueError):
+class MessageError(XraypneuError, ValueError):
     "A message that the page can't have sent: its kind, a field or a value is not allowed."
+
+    code = "message"
 
 
 def _id(value):
@@ -463,7 +466,7 @@ def _shown_result(id, result, rationale):
         "label": row["label"],
         "probability": row["probability"],
         "threshold": row["threshold"],
-        "reasons": [r for r in row["reasons"] if not r.startswith("at ")],
+        "reasons": [r for r in row["reasons"] if not isinstance(r, CoverageReason)],
         "rests": rationale,
         "where": result.prediction.where.removeprefix("strongest "),
         "width": width,

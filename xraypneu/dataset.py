@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from .errors import XraypneuError
 from .files import previous, replacing
 from .decoder import decode
 from .image import ImageError, read_bytes
@@ -32,8 +33,10 @@ CLASSES = ("NORMAL", "PNEUMONIA")  # y = 0, 1
 SPLITS = ("train", "validation", "test")
 
 
-class DataError(ValueError):
+class DataError(XraypneuError, ValueError):
     "Data that can't be used as they are; the message says what was expected, where, and what to do."
+
+    code = "data"
 
 # %% ../nbs/api/03_dataset.ipynb #c007
 def _hidden(name: str) -> bool:
@@ -119,7 +122,8 @@ def find_layout(
         if missing:
             raise DataError(
                 f"the class folder {(layout.root / split / missing[0])} is missing: a classifier needs "
-                f"both {' and '.join(CLASSES)}."
+                f"both {' and '.join(CLASSES)}.",
+                code="missing_class",
             )
     return layout
 

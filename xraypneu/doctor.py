@@ -294,7 +294,8 @@ def check_tracking(
     try:
         (tracking.check if _version("mlflow") else tracking.reach)(uri, timeout)
     except tracking.TrackingError as e:
-        why = str(e).removesuffix(f". {tracking.ADVICE}")
+        # the advice of a store that doesn't answer is for trainings; here the command that mends it says more
+        why = e.message if e.code in ("no_server", "store") else str(e)
         if uri.startswith("sqlite:"):
             mend = (
                 f"mlflow db upgrade {shlex.quote(uri)}"

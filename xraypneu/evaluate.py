@@ -24,6 +24,7 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from .errors import XraypneuError
 from . import augment, explain, known, metrics
 from .bundle import Bundle
 from .dataset import CLASSES, Prepared
@@ -31,8 +32,10 @@ from .definitions import METRICS, SPREAD
 from .predict import PNEUMONIA, STRANGE, UNSURE, verdicts
 
 # %% ../nbs/api/16a_evaluate.ipynb #c005
-class EvaluationError(ValueError):
+class EvaluationError(XraypneuError, ValueError):
     "Data and bundle that can't be evaluated together; the message says what to do. Raised before scoring."
+
+    code = "evaluation"
 
 # %% ../nbs/api/16a_evaluate.ipynb #c005-1
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,8 @@ import lzma
 import os
 import re
 import shutil
+import socket
+import ssl
 import stat
 import sys
 import tarfile
@@ -32,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+from .errors import XraypneuError
 from .files import DISK_FULL, replacing, write_file
 
 # %% ../nbs/api/20_fetch.ipynb #c005
@@ -39,17 +42,30 @@ KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 BY_HAND = "download the archive with a browser and give its path: xraypneu fetch path/to/archive.zip"
 
 
-class FetchError(RuntimeError):
+class FetchError(XraypneuError, RuntimeError):
     "A data set could not be fetched: `what` happened, and a `hint` what to do next."
+
+    code = "fetch"
 
     def __init__(
         self,
         what: str,  # what happened, and where
         hint: str,  # what to do next
         keep: bool = False,  # is the download right, so that the next attempt can use it?
+        code: str = "",  # one of `xraypneu.errors.CODES`
     ):
-        super().__init__(f"{what}. {hint[:1].upper()}{hint[1:]}.")
-        self.what, self.hint, self.keep = what, hint, keep
+        super().__init__(what, hint, code)
+        self.keep = keep
+
+    @property
+    def what(self) -> str:
+        "The message, which is a sentence without its full stop."
+        return self.message
+
+    @property
+    def text(self) -> str:
+        "Message and hint, each as a sentence."
+        return f"{self.message}. {self.hint[:1].upper()}{self.hint[1:]}."
 
 # %% ../nbs/api/20_fetch.ipynb #c005-1
 @dataclass(frozen=True)
@@ -611,7 +627,7 @@ def _remove_hidden(tree: Path, source: str):
             shutil.rmtree(p) if p.is_dir() else p.unlink()
 
 # %% ../nbs/api/20_fetch.ipynb #e35a5ad1
-def _no_layout(e: Exception, tree: Path, source: str) -> FetchError:
+def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
     "The error for a tree in which `find_layout` finds no data set, with what is there instead."
     found = sorted(
         p.relative_to(tree).as_posix() + "/" * p.is_dir() for pattern in ("*", "*/*") for p in tree.glob(pattern)
@@ -620,7 +636,7 @@ def _no_layout(e: Exception, tree: Path, source: str) -> FetchError:
     shown = ", ".join(map(_show, found[:10])) + more or "nothing"
     what = (
         str(e).replace(str(tree), "it").rstrip(".")
-        if "is missing" in str(e)
+        if e.code == "missing_class"
         else "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
     )
     return FetchError(
@@ -665,33 +681,36 @@ def _place(to: Path, force: bool, source: str, sha256: str | None, fill: Callabl
 # %% ../nbs/api/20_fetch.ipynb #c020
 def _why(e: BaseException, timeout: float) -> str:
     "The reason of a failed connection, without addresses: those in messages of requests may be signed."
-    seen, text = [], ""
+    seen: list[BaseException] = []
     while e is not None and len(seen) < 12:
         seen.append(e)
-        text += f" {type(e).__name__} {getattr(e, 'strerror', None) or ''}"
         inner = [
             a
             for a in (getattr(e, "reason", None), e.__cause__, e.__context__, *e.args)
             if isinstance(a, BaseException) and a not in seen
         ]
         e = inner[0] if inner else None
-    for mark, words in (
-        ("TooSlow", "it sends next to nothing"),
-        ("NameResolution", "the name of the host can't be resolved"),
-        ("getaddrinfo", "the name of the host can't be resolved"),
+    # by exact names where a library's classes inherit from each other's: urllib3's refused connection is a timeout, too
+    names, numbers = {type(s).__name__ for s in seen}, {getattr(s, "errno", None) for s in seen}
+
+    def of(kind) -> bool:
+        return any(isinstance(s, kind) for s in seen)
+
+    for holds, words in (
+        (of(TooSlow), "it sends next to nothing"),
+        (of(socket.gaierror) or "NameResolutionError" in names, "the name of the host can't be resolved"),
         (
-            "SSL",
+            of(ssl.SSLError) or "SSLError" in names,
             "its certificate can't be verified; where a proxy or host has one of your own, "
             "REQUESTS_CA_BUNDLE names the file",
         ),
-        ("ProxyError", "the proxy doesn't work"),
-        ("refused", "connection refused"),
-        ("Timeout", f"no answer within {timeout:g} s"),
-        ("timed out", f"no answer within {timeout:g} s"),
-        ("unreachable", "no way to the host"),
-        ("TooManyRedirects", "it redirects for ever"),
+        ("ProxyError" in names, "the proxy doesn't work"),
+        (of(ConnectionRefusedError), "connection refused"),
+        (numbers & {errno.ENETUNREACH, errno.EHOSTUNREACH}, "no way to the host"),
+        (any("timeout" in n.lower() for n in names), f"no answer within {timeout:g} s"),
+        ("TooManyRedirects" in names, "it redirects for ever"),
     ):
-        if mark in text:
+        if holds:
             return words
     return "the connection dropped"
 
@@ -731,8 +750,10 @@ _SLOWEST = 1000  # bytes a second, the least average of an answer
 _PROGRESS = 1 << 16  # bytes after which failures are counted anew; else a host may send one at a time, for ever
 
 
-class TooSlow(TimeoutError):
+class TooSlow(XraypneuError, TimeoutError):
     "A host sent fewer than `_SLOWEST` bytes a second."
+
+    code = "too_slow"
 
 # %% ../nbs/api/20_fetch.ipynb #c020-4
 class _Watched(io.RawIOBase):
@@ -1333,6 +1354,19 @@ def _kaggle_refusal(code: int, dataset: str) -> tuple[FetchError, bool]:  # and 
     ), code in _PASSING
 
 # %% ../nbs/api/20_fetch.ipynb #1a87ca5b
+def _wrong_credentials() -> bool:
+    "Does Kaggle's client fail at its file of credentials alone? Its error is a `ValueError` like others."
+    try:
+        from kagglehub.config import get_kaggle_credentials
+
+        get_kaggle_credentials()
+    except ValueError:
+        return True
+    except Exception:  # of another version of the client
+        return False
+    return False
+
+
 def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchError, bool]:  # and may it pass?
     "An error of kagglehub as one for the user."
     import requests
@@ -1345,19 +1379,17 @@ def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchErro
         return _kaggle_refusal(code, dataset)
     if isinstance(e, requests.RequestException):
         return FetchError(f"Kaggle's data set {dataset} can't be downloaded: {_why(e, timeout)}", OFFLINE), True
-    if "credentials" in str(e).lower():
+    if isinstance(e, ValueError) and _wrong_credentials():
         return FetchError(
             "the file with your Kaggle credentials can't be read",
             "correct or delete ~/.kaggle/kaggle.json (or what KAGGLE_CONFIG_DIR names); " + _TOKEN + BY_HAND,
         ), False
-    if (
-        "archive" in str(e)
-        or isinstance(e, (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError))
-        or type(e).__name__ == "DataCorruptionError"
-    ):
+    damaged = isinstance(e, (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError))
+    if damaged or type(e).__name__ == "DataCorruptionError":
         return FetchError(
             f"what came from Kaggle for {dataset} is damaged ({type(e).__name__}); it is removed",
             "try again, or " + BY_HAND,
+            code="damaged",
         ), False
     return FetchError(
         f"Kaggle's client failed for {dataset} ({type(e).__name__})",
@@ -1410,7 +1442,7 @@ def _from_kaggle(dataset, cache, to, timeout, retries, wait, limits) -> Path:
             if isinstance(e, OSError) and e.errno in DISK_FULL:
                 raise _os_error(e, "the download from Kaggle", to.parent) from None
             error, passing = _kaggle_error(e, dataset, timeout)
-            if "removed" in error.what:
+            if error.code == "damaged":
                 shutil.rmtree(cache, ignore_errors=True)
             if not passing or attempt == retries:
                 if cache.is_dir() and not any(p.is_file() for p in cache.rglob("*")):

@@ -14,9 +14,13 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import XraypneuError
+
 # %% ../nbs/api/14a_journal.ipynb #c005
-class JournalError(RuntimeError):
+class JournalError(XraypneuError, RuntimeError):
     "A journal that can't be read; the message says which line, and what to do. Raised by `Entries.load`."
+
+    code = "journal"
 
 # %% ../nbs/api/14a_journal.ipynb #c005-1
 class Entries:

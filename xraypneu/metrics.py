@@ -23,12 +23,15 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
+from .errors import XraypneuError
 from .definitions import SPREAD
 from .files import write_file
 
 # %% ../nbs/api/11_metrics.ipynb #c005
-class MetricsError(ValueError):
+class MetricsError(XraypneuError, ValueError):
     "Labels or probabilities (n,) from which no metric can be computed; the message says why."
+
+    code = "metrics"
 
 # %% ../nbs/api/11_metrics.ipynb #c006
 def _checked(

@@ -14,6 +14,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")  # else oneDNN's sums depend on the thread that runs an operation
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import urllib.error
 from pathlib import Path
 
 import keras
@@ -21,6 +22,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .errors import XraypneuError
 from .bundle import BundleError, load_bundle
 
 keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
@@ -55,8 +57,10 @@ def freeze(
     return model
 
 # %% ../nbs/api/07_network.ipynb #c010
-class WeightsError(ValueError):
+class WeightsError(XraypneuError, ValueError):
     "Initial weights that can't be used; the message names the other choices."
+
+    code = "weights"
 
 
 CHOICES = (
@@ -103,7 +107,8 @@ def _from_keras(source):
             three.load_weights(source)
     except Exception as e:  # urllib, h5py and Keras each raise their own kinds
         what = "could not be read"
-        if source == "imagenet" and "URL fetch failure" in str(e):
+        # Keras raises a plain `Exception` while it handles the one that tells the kind
+        if source == "imagenet" and isinstance(e.__context__, urllib.error.URLError):
             what = "could not be downloaded (no network?)"
         elif source == "imagenet":  # a download that was cut short stays in Keras's cache and would be taken for good
             for home in (os.environ.get("KERAS_HOME", Path.home() / ".keras"), "/tmp/.keras"):

@@ -21,6 +21,7 @@ from matplotlib import figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.ndimage import gaussian_filter1d
 
+from .errors import XraypneuError
 from .definitions import FOREST, LABELS
 from .metrics import BINS, at_threshold, decision_curve, image_statistics
 from .metrics import predictive_values, pr_points, reliability, roc_points
@@ -57,8 +58,10 @@ _STYLE = {
 }
 
 # %% ../nbs/api/12_plots.ipynb #c005-1
-class PlotError(ValueError):
+class PlotError(XraypneuError, ValueError):
     "There's nothing to draw; the message says what is missing."
+
+    code = "plot"
 
 
 class Figure(figure.Figure):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .errors import XraypneuError
 from . import metrics
 from .bundle import load_bundle
 from .dataset import DataError, load_prepared, prepare
@@ -29,8 +30,10 @@ LONGEST_HISTORY = 200  # versions in that tag: MLflow on PostgreSQL takes 5,000 
 SIGNIFICANT = 0.05  # p of McNemar's test below which more errors count as worse
 
 
-class PromotionError(RuntimeError):
+class PromotionError(XraypneuError, RuntimeError):
     "No decision: champion unchanged. The message says what to do."
+
+    code = "promotion"
 
 # %% ../nbs/api/22_registry.ipynb #c005-1a
 def _is_ill(table):

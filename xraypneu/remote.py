@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .errors import XraypneuError
 from .fetch import patient
 from .files import write_file, writing
 from .redact import TOKEN, public_url, scrub, without_controls
@@ -66,8 +67,10 @@ SECRETS = (
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 # %% ../nbs/api/21_remote.ipynb #c005-1
-class RemoteError(RuntimeError):
+class RemoteError(XraypneuError, RuntimeError):
     "A remote can't be configured or used; the message says what to do."
+
+    code = "remote"
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ def _project(root):
         if (folder / ".dvc").is_dir():
             return folder
     raise RemoteError(
-        f"no DVC project in {here} or above it (no .dvc folder): go to the project, or make one with `dvc init`"
+        f"no DVC project in {here} or above it (no .dvc folder)",
+        "go to the project, or make one with `dvc init`",
+        "no_project",
     )
 
 # %% ../nbs/api/21_remote.ipynb #c005-3
@@ -409,12 +414,12 @@ class Probe:
         return self.code == "ok"
 
 # %% ../nbs/api/21_remote.ipynb #c018-2
-class _Refused(Exception):
+class _Refused(XraypneuError):
     "Why the host refused: one of `CODES`, and its words."
 
     def __init__(self, code, detail):
-        super().__init__(detail)
-        self.code, self.detail = code, detail
+        super().__init__(detail, code=code)
+        self.detail = detail
 
 
 _S3 = {
@@ -963,7 +968,7 @@ _KNOWN = {
 # %% ../nbs/api/21_remote.ipynb #c026-2
 def _no_config(error):
     "The answer outside a project, or where DVC can't read its configuration."
-    no_project = "no DVC project" in str(error)
+    no_project = error.code == "no_project"
     return Probe(
         "no_remote" if no_project else "bad_config",
         str(error),

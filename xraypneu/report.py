@@ -17,6 +17,7 @@ import sys
 from html import unescape
 from pathlib import Path
 
+from .errors import XraypneuError
 from .definitions import CARD, METRICS
 from .files import write_file
 from .redact import find_secret, scrub, without_controls
@@ -30,8 +31,10 @@ CAUTION = "> [!CAUTION]"  # begins a warning that the figures may not be of this
 LIMIT = 60_000  # characters; a comment on a pull request may hold 65,536
 
 
-class ReportError(RuntimeError):
+class ReportError(XraypneuError, RuntimeError):
     "A page can't be written or files not be collected; the message says what to do."
+
+    code = "report"
 
 # %% ../nbs/api/23_report.ipynb #x-get
 def _get(m, *keys):

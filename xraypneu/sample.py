@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from .errors import XraypneuError
 from .files import replacing
 
 # %% ../nbs/api/02_sample.ipynb #c004
@@ -28,8 +29,10 @@ GENERATOR = "xraypneu.sample"
 GENERATOR_VERSION = 1  # raise it when the same seed draws other pictures
 
 # %% ../nbs/api/02_sample.ipynb #c004-e
-class SampleError(ValueError):
+class SampleError(XraypneuError, ValueError):
     "The sample can't be drawn or written; the message says what to do."
+
+    code = "sample"
 
 # %% ../nbs/api/02_sample.ipynb #c006
 _ANATOMY, _LESION, _SHOT, _PLAN = range(4)  # what a random stream is for

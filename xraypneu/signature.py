@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import XraypneuError
+
 # %% ../nbs/api/05a_signature.ipynb #c005
 SIGNATURE = "model.sig"  # in the bundle's folder
 MAX_BYTES = 1 << 20  # a signature of ours has some 3 kB; a larger file is not parsed
@@ -25,8 +27,10 @@ WORKFLOW = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # set where a workflow may ask GitH
 INSTALL = "pip install 'xraypneu[sign]'"
 
 # %% ../nbs/api/05a_signature.ipynb #c005-e
-class SignatureError(ValueError):
+class SignatureError(XraypneuError, ValueError):
     "A signature that is missing, wrong or can't be checked; the message says what to do."
+
+    code = "signature"
 
 # %% ../nbs/api/05a_signature.ipynb #c005-t
 @dataclass(frozen=True)

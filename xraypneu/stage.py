@@ -27,13 +27,16 @@ from pathlib import Path
 
 import nbformat
 
+from .errors import XraypneuError
 from . import process, tracking
 from .files import project_root, write_file
 from .redact import scrub, scrub_values, split_credentials
 
 # %% ../nbs/api/18_stage.ipynb #c005
-class StageError(RuntimeError):
+class StageError(XraypneuError, RuntimeError):
     "A stage can't run; the message says what to do."
+
+    code = "stage"
 
 
 def read_yaml(path) -> dict:

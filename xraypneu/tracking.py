@@ -37,6 +37,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .errors import XraypneuError
 from .files import project_root, replacing, write_file
 from .journal import Journal, JournalError
 from .redact import public_url, scrub, split_credentials
@@ -51,8 +52,10 @@ ADVICE = (
 )
 
 
-class TrackingError(RuntimeError):
+class TrackingError(XraypneuError, RuntimeError):
     "Runs can't be recorded; the message says why and what to do. Raised before a training starts."
+
+    code = "tracking"
 
 
 def default_uri(
@@ -65,8 +68,9 @@ def default_uri(
         wrong.add("%")
     if wrong:
         raise TrackingError(
-            f"runs can't be recorded in {file}: MLflow takes no {' and no '.join(sorted(wrong))} in a path. "
-            "Rename the folder, or set MLFLOW_TRACKING_URI"
+            f"runs can't be recorded in {file}: MLflow takes no {' and no '.join(sorted(wrong))} in a path",
+            "Rename the folder, or set MLFLOW_TRACKING_URI",
+            "bad_path",
         )
     return f"sqlite:///{file}"
 
@@ -179,8 +183,9 @@ def _writable(file: Path):
         except OSError:
             pass  # no permission for a folder above it
         raise TrackingError(
-            f"runs can't be recorded in {file}: no permission to write {path}. "
-            "Let this user write there (chown, chmod, or mount it writable)"
+            f"runs can't be recorded in {file}: no permission to write {path}",
+            "Let this user write there (chown, chmod, or mount it writable)",
+            "not_writable",
         )
 
 # %% ../nbs/api/15_tracking.ipynb #c010-1
@@ -199,9 +204,9 @@ def reach(
         socket.create_connection((parts.hostname or "", port), timeout=timeout).close()
     except ValueError:
         advice = "Percent-encode its password (/ is %2F, # is %23, ? is %3F), or set MLFLOW_TRACKING_PASSWORD instead"
-        raise TrackingError(f"MLFLOW_TRACKING_URI is not an address. {advice}") from None
+        raise TrackingError("MLFLOW_TRACKING_URI is not an address", advice, "bad_address") from None
     except OSError as e:
-        raise TrackingError(f"no MLflow server at {public_url(uri)}: {e}. {ADVICE}") from None
+        raise TrackingError(f"no MLflow server at {public_url(uri)}: {e}", ADVICE, "no_server") from None
 
 # %% ../nbs/api/15_tracking.ipynb #c010-2
 def answers(
@@ -281,7 +286,7 @@ def check(
         with _limits(timeout):
             _within(3 * timeout if _is_server(uri) else None, lambda: _client(uri).search_experiments(max_results=1))
     except Exception as e:  # each kind of store raises its own
-        raise TrackingError(f"MLflow at {public_url(uri)} doesn't work: {_why(e)}. {ADVICE}") from None
+        raise TrackingError(f"MLflow at {public_url(uri)} doesn't work: {_why(e)}", ADVICE, "store") from None
     finally:
         if before is not None:
             os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = before
@@ -910,7 +915,9 @@ def _asked(run, run_id):
     except Exception as e:  # each kind of store raises its own
         raise TrackingError(
             f"MLflow at {public_url(run.uri)}, which has the run {run_id} of this training, "
-            f"doesn't answer any more: {_why(e)}. {ADVICE}"
+            f"doesn't answer any more: {_why(e)}",
+            ADVICE,
+            "store",
         ) from None
     return found, {m.step for m in epochs}
 
