@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import XraypneuError
+from .errors import XraypneuError, rendered
 from .files import previous, replacing, write_file
 from .known import Known, read_known
 from .signature import SignatureError, check_signature
@@ -409,7 +409,7 @@ def _session(model: bytes, file: Path):  # file: where the model was read from, 
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # ONNX Runtime has an exception class per status
-        why = (str(e).splitlines() or [type(e).__name__])[0][:300]
+        why = rendered(e, 300, typed=False)
         raise BundleError(
             f"{file} can't be run by ONNX Runtime {ort.__version__} ({why}). Take another copy, or a newer onnxruntime"
         ) from None
@@ -512,7 +512,7 @@ def _refuse_forgery(folder, read):
     try:
         check_signature(folder, optional=folder == SHIPPED, read=read)
     except SignatureError as e:
-        raise BundleError(str(e)) from None
+        raise BundleError.of(e) from None
 
 # %% ../nbs/api/06_bundle.ipynb #c011
 def _read(file):

@@ -26,7 +26,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from .errors import XraypneuError
+from .errors import XraypneuError, rendered
 from . import __version__
 from .bundle import BundleError
 from .image import ImageError, printable
@@ -228,7 +228,7 @@ def _load(predictor):
             predictor = Predictor(predictor or os.environ.get("XRAYPNEU_MODEL") or None)
         _ = predictor.bundle.session  # load the network now, so that a broken one is found here
     except BundleError as e:
-        return None, f"{e}"
+        return None, rendered(e)
     except Exception:  # whatever is wrong with the model, the page must come up and say so
         _failed("load the model")
         return None, "The model can't be loaded; the server's log says why."
@@ -415,7 +415,7 @@ class _Results:
     def _row(self, id, name, error):
         "Show a file that can't be used as a row with its error; a full session shows the row without keeping it."
         error.name = name = printable(str(name))
-        row = as_row(name, error) | {"error": f"{error.what}." + (f" {error.hint}" if error.hint else "")}
+        row = as_row(name, error) | {"error": error.text}
         if id in self.results or len(self.results) < MAX_FILES:
             self.results[id] = _Result(row)
         self.send("row", row={"id": id, **row})

@@ -293,7 +293,7 @@ def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # colum
         d = decode(data, size, path.name, keep_pixels=False, seconds=60)  # slow under load, but not left out
     except ImageError as e:
         if e.code == "decoder":
-            raise DataError(f"decoding stopped at {path}: {e.what}. {e.hint}") from None
+            raise DataError(f"decoding stopped at {path}: {e.what}", e.hint, e.code) from None
         if data is None and not _can_be_listed(path.parent):  # or all the others would be left out
             raise DataError(
                 f"reading stopped at {path}: its folder can't be opened any more. Mount the disk or the "

@@ -6,7 +6,6 @@
 __all__ = ['CODES', 'XraypneuError', 'rendered']
 
 # %% ../nbs/api/00b_errors.ipynb #e003
-import copyreg
 from typing import Any, Self
 
 from .redact import scrub
@@ -19,6 +18,13 @@ def _joined(message: str, hint: str) -> str:
     if message[-1:] in tuple(".:;!?"):
         return f"{message} {hint}"
     return f"{message}: {hint}" if hint[0].islower() else f"{message}. {hint}"
+
+
+def _restored(kind: "type[XraypneuError]", args: tuple[Any, ...]) -> "XraypneuError":
+    "An error without its attributes."
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class XraypneuError(Exception):
@@ -39,8 +45,8 @@ class XraypneuError(Exception):
         return self.text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # by its parts: `Exception` would call a class with the text alone, and a subclass may want other arguments
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        # `Exception` would call the class with the text alone, and a subclass may want other arguments
+        return _restored, (type(self), self.args), self.__dict__
 
     @classmethod
     def of(cls, error: "XraypneuError") -> Self:
@@ -105,6 +111,9 @@ CODES = {
     "wrong_credentials": "credentials that the host refuses",
     "wrong_method": "a host that takes files by another method",
     "too_many": "more files than a session may hold",
+    "failed": "a stage that ran and failed",
+    "bad_credentials_file": "a file of credentials that can't be read",
+    "refused": "a file that the page did not send",
 }
 
 # %% ../nbs/api/00b_errors.ipynb #e011

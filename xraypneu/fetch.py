@@ -1383,6 +1383,7 @@ def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchErro
         return FetchError(
             "the file with your Kaggle credentials can't be read",
             "correct or delete ~/.kaggle/kaggle.json (or what KAGGLE_CONFIG_DIR names); " + _TOKEN + BY_HAND,
+            code="bad_credentials_file",
         ), False
     damaged = isinstance(e, (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError))
     if damaged or type(e).__name__ == "DataCorruptionError":

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .errors import XraypneuError
+from .errors import XraypneuError, rendered
 from .bundle import BundleError, load_bundle
 
 keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
@@ -115,7 +115,7 @@ def _from_keras(source):
                 for file in Path(home, "models").glob("mobilenet_v2_*_1.0_224_no_top.h5"):
                     file.unlink()
             what = "came damaged and were deleted, so that the next try downloads them again"
-        why = str(e).splitlines()[0].rstrip(".") if str(e) else type(e).__name__
+        why = rendered(e, 300, typed=False).rstrip(".")
         raise WeightsError(f"weights {source!r} {what}: {why}. Take {CHOICES}") from e
     out = {f"{la.name}/{v.name}": np.asarray(v) for la in three.layers for v in la.weights}
     return {**out, "Conv1/kernel": out["Conv1/kernel"].sum(2, keepdims=True)}
@@ -137,7 +137,7 @@ def initialise(
         try:
             bundle = load_bundle(None if source == "shipped" else path)
         except BundleError as e:
-            raise WeightsError(str(e)) from e
+            raise WeightsError.of(e) from e
         return set_weights(model, read_onnx(bundle.model), head=False)
     if not path.name.endswith((".h5", ".hdf5")):
         raise WeightsError(f"weights {str(source)!r} are of a kind that is not known. Take imagenet, {CHOICES}")

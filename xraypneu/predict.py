@@ -205,7 +205,7 @@ def _bundle_of(source, precision):
     except ImportError:
         raise BundleError(f"{source} needs MLflow: pip install 'xraypneu[pipeline]'") from None
     except TrackingError as e:
-        raise BundleError(str(e)) from None
+        raise BundleError.of(e) from None
 
 
 def _name_of(image) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import XraypneuError
+from .errors import XraypneuError, rendered
 from .fetch import patient
 from .files import write_file, writing
 from .redact import TOKEN, public_url, scrub, without_controls
@@ -461,7 +461,7 @@ def _cause(e):
             return "no answer in time"
         if isinstance(x, OSError) and x.strerror:
             return str(x.strerror)
-    return (str(e).splitlines() or [""])[0][:300] or type(e).__name__
+    return rendered(e, 300, typed=False)
 
 # %% ../nbs/api/21_remote.ipynb #c020-2
 def _refusal(e, has_secret) -> _Refused:
@@ -971,7 +971,7 @@ def _no_config(error):
     no_project = error.code == "no_project"
     return Probe(
         "no_remote" if no_project else "bad_config",
-        str(error),
+        rendered(error),
         "dvc init" if no_project else "dvc config --list --show-origin",
     )
 

@@ -17,7 +17,7 @@ import sys
 from html import unescape
 from pathlib import Path
 
-from .errors import XraypneuError
+from .errors import XraypneuError, rendered
 from .definitions import CARD, METRICS
 from .files import write_file
 from .redact import find_secret, scrub, without_controls
@@ -494,7 +494,7 @@ def _bundle(folder):
 
         found = load_bundle(folder)
     except (ImportError, ValueError, OSError) as e:
-        return {"error": f"models/bundle can't be read: {str(e) or type(e).__name__}"}
+        return {"error": f"models/bundle can't be read: {rendered(e, 300)}"}
     return {"hash": found.hash, "info": found.info}
 
 # %% ../nbs/api/23_report.ipynb #c014-5
@@ -709,7 +709,7 @@ def collect(
 
             prepared = load_prepared(root / "data/prepared")
         except (ImportError, ValueError, OSError) as e:
-            prepared, left = None, [f"notebooks, because it is not known of what images they are: {e}"]
+            prepared, left = None, [f"notebooks, because it is not known of what images they are: {rendered(e)}"]
         if prepared:
             _notebooks(root, new, prepared)
         if prepared and not prepared.synthetic:
@@ -781,7 +781,7 @@ def main(argv=None) -> int:  # the exit status
             else rebuild(args.folder, ".", args.out, args.commit, args.run_url)
         )
     except (ReportError, OSError) as e:
-        print(f"xraypneu: {e}", file=sys.stderr)
+        print(f"xraypneu: {rendered(e)}", file=sys.stderr)
         return 1
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as f:

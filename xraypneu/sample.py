@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from .errors import XraypneuError
+from .errors import XraypneuError, rendered
 from .files import replacing
 
 # %% ../nbs/api/02_sample.ipynb #c004
@@ -759,7 +759,7 @@ def main(argv=None):
     try:
         folder = make_sample(args.folder, args.patients, args.seed, args.size, progress=sys.stderr.isatty())
     except (SampleError, OSError) as e:
-        sys.exit(f"error: {e}")
+        sys.exit(f"error: {rendered(e)}")
     images = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["images"]
     print(f"{images} images in {folder}. {NOTICE}.")
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import XraypneuError
+from .errors import XraypneuError, rendered
 
 # %% ../nbs/api/05a_signature.ipynb #c005
 SIGNATURE = "model.sig"  # in the bundle's folder
@@ -103,8 +103,7 @@ def sign(
 # %% ../nbs/api/05a_signature.ipynb #c008-2
 def _reason(error):
     "One line of what went wrong; cryptography's errors have no text."
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    return " ".join(rendered(error).split())[:200]
 
 # %% ../nbs/api/05a_signature.ipynb #c011
 def _signed(signature):
@@ -184,7 +183,7 @@ def main(argv=None) -> int:
             return 0
         state = check_signature(args.folder)
     except SignatureError as e:
-        print(f"{e}", file=sys.stderr)
+        print(rendered(e), file=sys.stderr)
         return 1
     print(f"{args.folder}: {state}")
     return 0 if state == "verified" else 1

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import nbformat
 
-from .errors import XraypneuError
+from .errors import XraypneuError, rendered
 from . import process, tracking
 from .files import project_root, write_file
 from .redact import scrub, scrub_values, split_credentials
@@ -285,7 +285,7 @@ def _alone(name, root):
                 pass
             yield
     except process.Busy as e:
-        raise StageError(str(e)) from None
+        raise StageError.of(e) from None
 
 # %% ../nbs/api/18_stage.ipynb #c16b-1
 def _first_line(name, root) -> str:
@@ -453,9 +453,9 @@ def _execute(name, root):
             tracking.interrupted(root)
         where = f"The notebook as far as it came: {target.relative_to(root)}"
         if isinstance(e, PapermillExecutionError):
-            raise StageError(_cell_error(e, name, where)) from None
+            raise StageError(_cell_error(e, name, where), code="failed") from None
         if isinstance(e, Exception):
-            raise StageError(scrub(f"{name} failed. {where}\n{type(e).__name__}: {e}")) from e
+            raise StageError(f"{name} failed. {where}\n{rendered(e)}", code="failed") from e
         raise
     _finish(name, root, target)
     return target
@@ -564,8 +564,9 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
                 report = _execute(name, root)
             _completed(name, root)
     except (StageError, OSError) as e:
-        text = str(e) if isinstance(e, StageError) else f"{name} failed: {e}"
-        raise StageError("\n".join([text, *_circumstances(e, root)])) from None
+        ours = isinstance(e, StageError)
+        text, code = (str(e), e.code) if ours else (f"{name} failed: {rendered(e)}", "failed")
+        raise StageError("\n".join([text, *_circumstances(e, root)]), code=code) from None
     return report
 
 # %% ../nbs/api/18_stage.ipynb #c025-a
@@ -680,7 +681,7 @@ def main(argv=None) -> int:  # the exit status
                 process.end_with_parent()
             run_stage(args.name)
     except (StageError, tracking.TrackingError, FileNotFoundError) as e:
-        print(scrub(f"\n{e}"), file=sys.stderr)
+        print(f"\n{rendered(e)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

@@ -37,7 +37,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import XraypneuError
+from .errors import XraypneuError, rendered
 from .files import project_root, replacing, write_file
 from .journal import Journal, JournalError
 from .redact import public_url, scrub, split_credentials
@@ -248,8 +248,7 @@ def _limits(timeout):
 # %% ../nbs/api/15_tracking.ipynb #c012-1
 def _why(e):
     "First line of an error, or its type, without secrets."
-    text = str(e).strip()
-    return scrub(text.splitlines()[0][:300] if text else type(e).__name__)
+    return rendered(e, 300, typed=False)
 
 # %% ../nbs/api/15_tracking.ipynb #c012-2
 def _within(seconds, ask):
@@ -324,7 +323,7 @@ def environment(
             return env | {"XRAYPNEU_TRACKING": "local"}
         if required:
             raise
-        print(f"going on without MLflow (tracking.required is false): {e}", file=sys.stderr)
+        print(f"going on without MLflow (tracking.required is false): {rendered(e)}", file=sys.stderr)
         env["XRAYPNEU_TRACKING"] = "off"
     return env
 
@@ -1044,7 +1043,7 @@ def _journals(root):
         try:
             found.append(Journal(file.parent))
         except (JournalError, OSError) as e:
-            wrong.append(str(e))
+            wrong.append(rendered(e))
     return found, wrong
 
 
