@@ -117,14 +117,18 @@ def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
             f"the disk is full: {doing} in {folder} stopped ({os.strerror(e.errno)}); {_size(_free(folder))} are free",
             "make room or give another folder with to=, and start again: what was downloaded is kept",
             keep=True,
+            code="disk_full",
         )
     if e.errno == errno.EBUSY:
         return FetchError(
-            f"{folder} can't be replaced: it is in use, perhaps a mounted disk", "give a folder inside it as the target"
+            f"{folder} can't be replaced: it is in use, perhaps a mounted disk",
+            "give a folder inside it as the target",
+            code="occupied",
         )
     return FetchError(
         f"{doing} in {folder} failed: {e.strerror or type(e).__name__}",
         "check that the folder can be written to, or give another one",
+        code="system",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #c008
@@ -175,6 +179,7 @@ class _Meter:
         raise FetchError(
             f"{self.archive.name} is not unpacked: {why}",
             "if you trust where it is from, unpack it yourself and use the folder, or raise `limits`",
+            code="too_large",
         )
 
     def folder(self, path: Path):
@@ -205,6 +210,7 @@ def _refuse(archive: Path, name: str, why: str):
     raise FetchError(
         f"{archive.name} is not unpacked: its member {_show(name)} {why}",
         "no honest archive needs that: ask where it is from, and get it anew from its publisher",
+        code="unsafe",
     )
 
 
@@ -242,10 +248,12 @@ def _kind(archive: Path) -> str:  # zip, tar, gz, xz or bz2
         raise FetchError(
             f"{archive.name} is a web page and no archive",
             "the address leads to a login or download page: copy the address of the file itself, or " + BY_HAND,
+            code="not_archive",
         )
     raise FetchError(
         f"{archive.name} is neither a zip nor a tar archive",
         "give a .zip, .tar, .tar.gz, .tgz or .tar.xz; if it should be one, it was damaged or cut off: get it again",
+        code="not_archive",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #c010-1
@@ -316,6 +324,7 @@ def _room(folder: Path, needed: int, what: str):
             f"the disk of {folder} has {_size(free)} free, and {what} needs {_size(needed)}",
             "make room or give another folder with to=, and start again: what was downloaded is kept",
             keep=True,
+            code="disk_full",
         )
 
 # %% ../nbs/api/20_fetch.ipynb #c012
@@ -352,6 +361,7 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress):
                 raise FetchError(
                     f"{archive.name} is encrypted",
                     "unpack it with its password yourself, and use the folder: make run DATA=folder",
+                    code="unsupported",
                 )
             if i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
                 _unknown(archive)
@@ -382,6 +392,7 @@ def _unknown(archive):
     raise FetchError(
         f"{archive.name} is compressed in a way that is not read here",
         "unpack it with 7-Zip or unzip, and use the folder: make run DATA=folder",
+        code="unsupported",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #c014
@@ -507,18 +518,21 @@ def unpack(
         raise FetchError(
             f"{archive.name} is not unpacked: it holds {_show(Path(e.filename or '').name)} twice",
             "ask where it is from, or unpack it yourself and use the folder",
+            code="unsafe",
         ) from None
     except (*_DAMAGED, OSError) as e:
         if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:
             raise FetchError(
                 f"{archive.name} holds a name that is too long for this file system",
                 "unpack it yourself under a shorter path",
+                code="system",
             ) from None
         if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR):
             raise _os_error(e, f"unpacking {archive.name}", folder) from None
         raise FetchError(
             f"{archive.name} is damaged or cut off ({type(e).__name__})",
             "get it again; with sha256 a damaged download is noticed at once",
+            code="damaged",
         ) from None
     return meter.members, meter.bytes
 
@@ -527,7 +541,7 @@ def _target(to: str | os.PathLike, force: bool) -> Path:
     "The folder to make, with links resolved. Raises `FetchError` if it holds something."
     to = Path(os.path.expanduser(to)).resolve()  # which leaves ~ where nobody knows a home
     if to.exists() and not to.is_dir():
-        raise FetchError(f"the target {to} is a file", "give a folder with to=")
+        raise FetchError(f"the target {to} is a file", "give a folder with to=", code="not_folder")
     if (
         Path.cwd().is_relative_to(to)
         or str(to) == os.path.expanduser("~")
@@ -536,11 +550,13 @@ def _target(to: str | os.PathLike, force: bool) -> Path:
         raise FetchError(
             f"the target {to} holds more than a data set, and it would be replaced",
             "give a folder of its own with to=, such as data/chest_xray",
+            code="occupied",
         )
     if to.is_dir() and any(to.iterdir()) and not force:
         raise FetchError(
             f"the target {to} is there already and not empty",
             "use it as it is (make run DATA=...), give another folder with to=, or replace it with force",
+            code="occupied",
         )
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -567,7 +583,9 @@ def _alone(to: Path) -> Iterator[None]:
             os.close(fd)  # its last owner removed it while we opened it
     except BlockingIOError:
         os.close(fd)
-        raise FetchError(f"another fetch into {to} is running", "wait until it has finished, or stop it") from None
+        raise FetchError(
+            f"another fetch into {to} is running", "wait until it has finished, or stop it", code="busy"
+        ) from None
     except OSError as e:
         raise _os_error(e, "writing", to.parent) from None
     try:
@@ -622,6 +640,7 @@ def _remove_hidden(tree: Path, source: str):
             raise FetchError(
                 f"{source} holds the link {_show(p.name)}",
                 "unpack it yourself, look where that leads, and use the folder",
+                code="unsafe",
             )
         if p.exists() and _hidden(p.name):
             shutil.rmtree(p) if p.is_dir() else p.unlink()
@@ -642,6 +661,7 @@ def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
     return FetchError(
         f"{source} is no data set that can be used here: {what}. Found: {shown}",
         "arrange the files in such folders and use that folder: make run DATA=folder",
+        code="no_layout",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #f17afa7f
@@ -729,18 +749,23 @@ def _status_error(code: int, where: str) -> FetchError:
             f"{where} asks for a user and a password, or refused those given (401)",
             "put them into ~/.netrc (machine HOST login USER password PASSWORD; chmod 600), "
             "where no list of processes shows them",
+            code="wrong_credentials",
         )
     if code == 403:
         return FetchError(
             f"{where} refuses access (403)",
             "ask its owner for access; an address with a signature may have expired: get a new one",
+            code="forbidden",
         )
     if code in (404, 410):
-        return FetchError(f"there is nothing at {where} ({code})", "check the address: open it in a browser")
+        return FetchError(
+            f"there is nothing at {where} ({code})", "check the address: open it in a browser", code="not_found"
+        )
     if code in _PASSING:
         return FetchError(
             f"{where} has trouble of its own ({code}), again and again",
             "try later: the download goes on where it stopped",
+            code="unreachable",
         )
     return FetchError(f"{where} answered {code}", "check the address: open it in a browser")
 
@@ -839,7 +864,9 @@ def _noted(url: str):
     try:
         return _sent(get_netrc_auth(url))
     except UnicodeDecodeError:
-        raise FetchError("~/.netrc (or what NETRC names) is no text in UTF-8", "save it as UTF-8") from None
+        raise FetchError(
+            "~/.netrc (or what NETRC names) is no text in UTF-8", "save it as UTF-8", code="bad_credentials_file"
+        ) from None
 
 
 def _elsewhere(url: str, first: str):
@@ -871,6 +898,7 @@ def _wrong_proxy() -> FetchError:  # without its address, where a password may s
         "the proxy that the environment names can't be used",
         "write https_proxy (or http_proxy, all_proxy) as http://user:password@host:port; "
         "one of SOCKS, socks5h://host:port, needs the package PySocks: pip install pysocks",
+        code="bad_setting",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #c020-8
@@ -916,6 +944,7 @@ def _leave_room(folder: Path, more: int):
             f"needs; {_size(disk.free)} are free",
             "make room or give another folder with to=, and start again: what was downloaded is kept",
             keep=True,
+            code="disk_full",
         )
 
 
@@ -930,11 +959,14 @@ def _failed_request(e: Exception, url: str, where: str, timeout: float, folder: 
         raise FetchError(
             f"{where} is no address that can be downloaded from",
             "give one that begins with https:// or http://",
+            code="bad_address",
         ) from None
     if isinstance(e, (requests.RequestException, urllib3.exceptions.HTTPError)):
-        return FetchError(f"{where} can't be downloaded: {_why(e, timeout)}", OFFLINE)
+        return FetchError(f"{where} can't be downloaded: {_why(e, timeout)}", OFFLINE, code="unreachable")
     if e.errno is None:  # requests': its certificates are not there
-        raise FetchError(f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting") from None
+        raise FetchError(
+            f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting", code="system"
+        ) from None
     raise _os_error(e, "downloading", folder) from None
 
 # %% ../nbs/api/20_fetch.ipynb #49746946
@@ -953,6 +985,7 @@ def _hop(session, url: str, where: str, **how) -> tuple:  # the answer, and the 
         raise FetchError(
             f"{where} redirects to an address that can't be understood",
             "check the address: open it in a browser",
+            code="bad_address",
         ) from None
     return r, url
 
@@ -963,11 +996,13 @@ def _check_redirect(url: str, where: str, secure: bool):
         raise FetchError(
             f"{where} redirects to an address that is neither https nor http",
             "check the address: open it in a browser",
+            code="unsafe",
         )
     if secure and url.startswith("http:"):
         raise FetchError(
             f"{where} redirects to an address without encryption",
             "give the checksum (sha256), which makes that safe",
+            code="unsafe",
         )
 
 # %% ../nbs/api/20_fetch.ipynb #3e7d937a
@@ -1138,14 +1173,19 @@ def _split(url: str) -> tuple[str, tuple[str, str] | None]:  # the address witho
         parts = urlsplit(url)
         _ = parts.port  # raises where it is no number
     except ValueError:
-        raise FetchError("the address can't be understood", "write it as https://host/path/archive.zip") from None
+        raise FetchError(
+            "the address can't be understood", "write it as https://host/path/archive.zip", code="bad_address"
+        ) from None
     if parts.scheme not in ("http", "https"):
         raise FetchError(
             f"{public_url(url)}: downloads go by https and http, not by {parts.scheme}",
             "download the archive by other means and give its path",
+            code="bad_address",
         )
     if not parts.hostname:
-        raise FetchError(f"{public_url(url)} names no host", "write it as https://host/path/archive.zip")
+        raise FetchError(
+            f"{public_url(url)} names no host", "write it as https://host/path/archive.zip", code="bad_address"
+        )
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")), auth
 
@@ -1157,7 +1197,9 @@ def _wanted(sha256: str | None) -> str | None:
     wanted = sha256.strip().lower().removeprefix("sha256:")
     if not re.fullmatch("[0-9a-f]{64}", wanted):
         raise FetchError(
-            f"{_show(sha256)} is no sha256", "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it"
+            f"{_show(sha256)} is no sha256",
+            "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it",
+            code="bad_setting",
         )
     return wanted
 
@@ -1173,6 +1215,7 @@ def _compare(found: str, wanted: str | None, source: str, then: str):
         raise FetchError(
             f"{source} has another checksum than expected: {found} instead of {wanted}",
             f"{then}; if it is still another, the publisher changed the file, or it is not theirs: ask them",
+            code="wrong_hash",
         )
 
 # %% ../nbs/api/20_fetch.ipynb #c022-3
@@ -1181,7 +1224,9 @@ def _download(url: str, nest: Path, sha256: str | None, **how) -> tuple[Path, st
     try:
         import pooch
     except ImportError:
-        raise FetchError("the package pooch is missing", "install it: pip install 'xraypneu[team]'") from None
+        raise FetchError(
+            "the package pooch is missing", "install it: pip install 'xraypneu[team]'", code="no_package"
+        ) from None
 
     address, auth = _split(url)
     name = re.sub(r"[^\w.-]", "_", unquote(urlsplit(address).path).rpartition("/")[2]).lstrip(".")[-100:] or "archive"
@@ -1242,6 +1287,7 @@ def fetch_url(
         raise FetchError(
             f"there is no file {url.rpartition('@')[2]}",
             "give the path of an archive, or an address that begins with https://",
+            code="missing",
         )
     with _alone(to):
         if not remote:
@@ -1284,7 +1330,9 @@ def _hub(cache: Path, timeout: float, limits: Limits) -> Iterator:
                 import kagglehub
             except ImportError:
                 raise FetchError(
-                    "the package kagglehub is missing", f"install it: pip install 'xraypneu[team]', or {BY_HAND}"
+                    "the package kagglehub is missing",
+                    f"install it: pip install 'xraypneu[team]', or {BY_HAND}",
+                    code="no_package",
                 ) from None
             import requests
 
@@ -1323,7 +1371,9 @@ def _unpacking(kagglehub, limits: Limits) -> Iterator[None]:
         except FetchError as e:
             if e.keep:
                 raise
-            raise FetchError(f"what came from Kaggle can't be used and is removed: {e.what}", e.hint) from None
+            raise FetchError(
+                f"what came from Kaggle can't be used and is removed: {e.what}", e.hint, code=e.code
+            ) from None
 
     its_own = http_resolver._extract_archive
     http_resolver._extract_archive = safely
@@ -1348,9 +1398,12 @@ def _kaggle_refusal(code: int, dataset: str) -> tuple[FetchError, bool]:  # and 
         return FetchError(
             f"there is no Kaggle's data set {dataset} (404)",
             "check the name, owner/name as in the address of its page; a private one needs a token of its owner",
+            code="not_found",
         ), False
     return FetchError(
-        f"Kaggle answered {code} for {dataset}", "try later: the download goes on where it stopped. Or " + BY_HAND
+        f"Kaggle answered {code} for {dataset}",
+        "try later: the download goes on where it stopped. Or " + BY_HAND,
+        code="unreachable",
     ), code in _PASSING
 
 # %% ../nbs/api/20_fetch.ipynb #1a87ca5b
@@ -1378,7 +1431,9 @@ def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchErro
     if code:
         return _kaggle_refusal(code, dataset)
     if isinstance(e, requests.RequestException):
-        return FetchError(f"Kaggle's data set {dataset} can't be downloaded: {_why(e, timeout)}", OFFLINE), True
+        return FetchError(
+            f"Kaggle's data set {dataset} can't be downloaded: {_why(e, timeout)}", OFFLINE, code="unreachable"
+        ), True
     if isinstance(e, ValueError) and _wrong_credentials():
         return FetchError(
             "the file with your Kaggle credentials can't be read",
@@ -1395,6 +1450,7 @@ def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchErro
     return FetchError(
         f"Kaggle's client failed for {dataset} ({type(e).__name__})",
         "update it (pip install --upgrade kagglehub), or " + BY_HAND,
+        code="unsupported",
     ), False
 
 # %% ../nbs/api/20_fetch.ipynb #c025-4
@@ -1409,7 +1465,9 @@ def fetch_kaggle(
 ) -> Fetched:
     "Download a data set with Kaggle's client and move it to `to`. Raises `FetchError`."
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", dataset, re.ASCII):
-        raise FetchError(f"{_show(dataset)} is no name of a Kaggle data set", f"write owner/name, as in {KAGGLE}")
+        raise FetchError(
+            f"{_show(dataset)} is no name of a Kaggle data set", f"write owner/name, as in {KAGGLE}", code="bad_setting"
+        )
     to = _target(to, force)
     with _alone(to):
         cache = to.with_name(f".{to.name}.kaggle")

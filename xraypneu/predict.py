@@ -203,7 +203,7 @@ def _bundle_of(source, precision):
 
         return load_bundle(registered_bundle(source), precision)
     except ImportError:
-        raise BundleError(f"{source} needs MLflow: pip install 'xraypneu[pipeline]'") from None
+        raise BundleError(f"{source} needs MLflow", "pip install 'xraypneu[pipeline]'", "no_package") from None
     except TrackingError as e:
         raise BundleError.of(e) from None
 

@@ -980,8 +980,9 @@ def start(
         why = run.journal.refusals[0]
         run.journal.remove()
         raise TrackingError(
-            f"MLflow at {public_url(uri)} refuses to begin a run: {why}. Correct that, "
-            "or set tracking.experiment in params.yaml to another name"
+            f"MLflow at {public_url(uri)} refuses to begin a run: {why}",
+            "Correct that, or set tracking.experiment in params.yaml to another name",
+            "store",
         )
     _write(note, about | {"run_id": run.run_id})
     return run
@@ -1083,7 +1084,7 @@ def forget(
             lost = len(journal.waiting(refused=True))
             journal.remove()
             return lost
-    raise TrackingError(f"nothing waits of a run {run}: `xraypneu sync` names those that do")
+    raise TrackingError(f"nothing waits of a run {run}:", "`xraypneu sync` names those that do", "missing")
 
 # %% ../nbs/api/15_tracking.ipynb #c043-2
 def _synced(journal, uri, root, patience):
@@ -1118,8 +1119,9 @@ def sync(
         recorded_for = journal.entries[0]["store"]
         if not any_store and not _same_store(recorded_for, uri, root):
             raise TrackingError(
-                f"a run was recorded for {recorded_for}, and runs go to {public_url(uri)} now. "
-                f"Set MLFLOW_TRACKING_URI to {recorded_for}, or give --here to send the run here"
+                f"a run was recorded for {recorded_for}, and runs go to {public_url(uri)} now",
+                f"Set MLFLOW_TRACKING_URI to {recorded_for}, or give --here to send the run here",
+                "other_store",
             )
         check(uri)
         out.append(_synced(journal, uri, root, patience))
@@ -1151,8 +1153,9 @@ def _checked(folder, wanted):
         load_bundle(folder, "int8")
     if wanted and bundle.hash != wanted:
         raise BundleError(
-            f"its hash is {bundle.hash[:12]}, and {wanted[:12]} was registered: "
-            "the stored copy was changed. Train again"
+            f"its hash is {bundle.hash[:12]}, and {wanted[:12]} was registered: the stored copy was changed",
+            "Train again",
+            "wrong_hash",
         )
     return bundle.folder
 
@@ -1194,7 +1197,9 @@ def registered_bundle(
         place = store_uri()
     except FileNotFoundError:
         raise TrackingError(
-            f"{uri}: no MLflow store is known here. Set MLFLOW_TRACKING_URI, or run this inside the project"
+            f"{uri}: no MLflow store is known here",
+            "Set MLFLOW_TRACKING_URI, or run this inside the project",
+            "missing",
         ) from None
     check(place)
     client = _client(place)
@@ -1202,4 +1207,6 @@ def registered_bundle(
         return _fetched(client, *_owner(client, uri))
     except (MlflowException, BundleError, ValueError, OSError) as e:
         addresses = "Addresses are models:/name@alias, models:/name/version or runs:/id"
-        raise TrackingError(f"{uri} leads to no bundle in {public_url(place)}: {_why(e)}. {addresses}") from None
+        raise TrackingError(
+            f"{uri} leads to no bundle in {public_url(place)}: {_why(e)}", addresses, "not_found"
+        ) from None
