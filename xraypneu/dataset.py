@@ -116,9 +116,8 @@ def find_layout(
         candidates = below
     if len(found) != 1:
         raise DataError(
-            f"no radiographs found in {path}: expected the folders train/ and test/ with NORMAL/ and "
-            f"PNEUMONIA/ in each, or NORMAL/ and PNEUMONIA/. There is: "
-            f"{', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}.",
+            f"no radiographs found in {path}: expected the folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, "
+            f"or NORMAL/ and PNEUMONIA/. There is: {', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}.",
             code="no_layout",
         )
     layout = found[0]

@@ -134,6 +134,9 @@ CODES = {
     "system": "the operating system refuses",
     "unsafe": "what no honest archive or address does",
     "wrong_hash": "another hash than was noted",
+    "forged": "a signature or files that are not as they were signed",
+    "one_class": "images of one class where both are needed",
+    "unsigned": "no signature where one is wanted, or none can be made",
 }
 
 # %% ../nbs/api/00b_errors.ipynb #e011

@@ -69,12 +69,15 @@ def check_test(
     "Raise `EvaluationError` for a test split that the bundle can't be evaluated on."
     if size != wanted:
         raise EvaluationError(
-            f"the data are prepared at {size} pixels, the model wants {wanted}: run the stages prepare and train again"
+            f"the data are prepared at {size} pixels, the model wants {wanted}",
+            "run the stages prepare and train again",
+            "other_data",
         )
     normal, pneumonia = int((np.asarray(y) == 0).sum()), int((np.asarray(y) == 1).sum())
     if not normal or not pneumonia:
         raise EvaluationError(
-            f"the test split has {normal} NORMAL and {pneumonia} PNEUMONIA images: an evaluation needs both"
+            f"the test split has {normal} NORMAL and {pneumonia} PNEUMONIA images: an evaluation needs both",
+            code="one_class",
         )
 
 # %% ../nbs/api/16a_evaluate.ipynb #c005-3

@@ -41,8 +41,9 @@ class Entries:
                 _take(self, json.loads(text))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise JournalError(
-                    f"line {i} of {self.file} is damaged, so that what waits there can't be sent. "
-                    f"Correct the line, or give the run up by deleting {self.folder}"
+                    f"line {i} of {self.file} is damaged, so that what waits there can't be sent",
+                    f"Correct the line, or give the run up by deleting {self.folder}",
+                    "damaged",
                 ) from None
 
     def waiting(self, refused: bool = False) -> list:  # of entries, in order

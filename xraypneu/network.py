@@ -88,7 +88,9 @@ def set_weights(model, values: dict, head: bool = True):
             if name not in values or tuple(values[name].shape) != tuple(v.shape):
                 found = values[name].shape if name in values else "nothing"
                 raise WeightsError(
-                    f"weights don't fit: {name} should be {tuple(v.shape)}, found {found}. Take {CHOICES}"
+                    f"weights don't fit: {name} should be {tuple(v.shape)}, found {found}",
+                    f"Take {CHOICES}",
+                    "other_model",
                 )
             v.assign(values[name])
     return model
@@ -116,7 +118,7 @@ def _from_keras(source):
                     file.unlink()
             what = "came damaged and were deleted, so that the next try downloads them again"
         why = rendered(e, 300, typed=False).rstrip(".")
-        raise WeightsError(f"weights {source!r} {what}: {why}. Take {CHOICES}") from e
+        raise WeightsError(f"weights {source!r} {what}: {why}", f"Take {CHOICES}", "unreadable") from e
     out = {f"{la.name}/{v.name}": np.asarray(v) for la in three.layers for v in la.weights}
     return {**out, "Conv1/kernel": out["Conv1/kernel"].sum(2, keepdims=True)}
 
@@ -132,7 +134,7 @@ def initialise(
         return set_weights(model, _from_keras(source), head=False)
     path = Path(source)
     if source != "shipped" and not path.exists():
-        raise WeightsError(f"weights {str(source)!r} not found. Take imagenet (downloaded), {CHOICES}")
+        raise WeightsError(f"weights {str(source)!r} not found", f"Take imagenet (downloaded), {CHOICES}", "missing")
     if source == "shipped" or path.is_dir():
         try:
             bundle = load_bundle(None if source == "shipped" else path)
@@ -140,7 +142,9 @@ def initialise(
             raise WeightsError.of(e) from e
         return set_weights(model, read_onnx(bundle.model), head=False)
     if not path.name.endswith((".h5", ".hdf5")):
-        raise WeightsError(f"weights {str(source)!r} are of a kind that is not known. Take imagenet, {CHOICES}")
+        raise WeightsError(
+            f"weights {str(source)!r} are of a kind that is not known", f"Take imagenet, {CHOICES}", "unsupported"
+        )
     return set_weights(model, _from_keras(str(path)), head=False)
 
 # %% ../nbs/api/07_network.ipynb #c017

@@ -241,8 +241,9 @@ def candidate_of(
     gap = float(np.abs(bundle.logits(validation.images) - logits).max())
     if not gap < AGREEMENT:
         raise ParityError(
-            f"ONNX Runtime and Keras differ by {gap:.3g} in the logit; {AGREEMENT} is allowed. "
-            "Check the installed versions against constraints.txt"
+            f"ONNX Runtime and Keras differ by {gap:.3g} in the logit; {AGREEMENT} is allowed",
+            "Check the installed versions against constraints.txt",
+            "parity",
         )
     line = info["calibration"]
     loss = training.balanced_loss(validation.shifted_y, line["slope"] * shifted + line["intercept"])

@@ -233,9 +233,8 @@ def _credentials(scheme, user, password, token, keyfile, auth):
             )
         if not _sendable(user, password):
             raise RemoteError(
-                "user or password hold characters beyond Latin-1, which DVC can't send to a web host",
-                "Take others",
-                "bad_setting",
+                "user or password hold characters beyond Latin-1, which DVC can't send to a web host. Take others",
+                code="bad_setting",
             )
         return {"auth": "basic" if user else None, "user": user, "password": password}
     if scheme == "ssh":
@@ -1183,8 +1182,9 @@ def restore(
                 raise _refusal(e, door.secret) from None
     except _Refused as e:
         raise RemoteError(
-            f"{_shown(remote.url)}: {CODES[e.code]} ({_scrub(e.detail, _config(root)['remote'][remote.name])}). "
-            f"{_mend(e.code, remote, name)}"
+            f"{_shown(remote.url)}: {CODES[e.code]} ({_scrub(e.detail, _config(root)['remote'][remote.name])}).",
+            _mend(e.code, remote, name),
+            e.code,
         ) from None
     return [w.path for w in gone]
 

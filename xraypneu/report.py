@@ -561,7 +561,8 @@ def trusted(
     if found is None:
         raise ReportError(
             f"no metrics.json that could be read in {folder}: the run did not come as far, "
-            "or its artefact is something else"
+            "or its artefact is something else",
+            code="missing",
         )
     counts = ("tp", "tn", "fp", "fn")
     known = {
@@ -625,8 +626,9 @@ def refuse_secrets(folder):
     for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
         if name := find_secret(path.read_bytes()):
             raise ReportError(
-                f"{path.relative_to(folder)} holds the value of {name}: nothing was collected. "
-                f"Take it out of what the notebook prints, run its stage again, and change {name}"
+                f"{path.relative_to(folder)} holds the value of {name}: nothing was collected",
+                f"Take it out of what the notebook prints, run its stage again, and change {name}",
+                "exposed",
             )
 
 # %% ../nbs/api/23_report.ipynb #c020

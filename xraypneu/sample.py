@@ -631,7 +631,7 @@ def draw_radiograph(
     if not 64 <= size <= 2048:
         raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
     if min(patient, shot, seed) < 0:
-        raise SampleError("patient, shot and seed must be 0 or more.")
+        raise SampleError("patient, shot and seed must be 0 or more.", code="bad_setting")
     rng, chest = _rng(seed, patient, _SHOT, shot), _chest(patient, seed, size)
     if pneumonia is None:
         pneumonia = _plan(patient, seed)[0]
@@ -676,7 +676,7 @@ def _check_target(folder):
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise SampleError(f"{folder} is a file. Name a folder for the sample.")
+        raise SampleError(f"{folder} is a file", "Name a folder for the sample.", "not_folder")
     advice = "Nothing was written. Name another folder, or move this one away."
     if not any(folder.iterdir()):
         return
@@ -685,10 +685,12 @@ def _check_target(folder):
     except (OSError, ValueError):
         info = None
     if not isinstance(info, dict) or info.get("synthetic") is not True or info.get("generator") != GENERATOR:
-        raise SampleError(f"{folder} is not a sample of {GENERATOR} (no dataset.json that says so). {advice}")
+        raise SampleError(f"{folder} is not a sample of {GENERATOR} (no dataset.json that says so)", advice, "occupied")
     for p in folder.rglob("*"):
         if p.is_file() and p.name != "dataset.json" and not (p.name.startswith("SYN") and p.suffix == ".png"):
-            raise SampleError(f"{folder} is a sample, but {p.relative_to(folder)} in it is somebody's own. {advice}")
+            raise SampleError(
+                f"{folder} is a sample, but {p.relative_to(folder)} in it is somebody's own", advice, "occupied"
+            )
 
 # %% ../nbs/api/02_sample.ipynb #c078
 def make_sample(
@@ -707,7 +709,9 @@ def make_sample(
     people = range(1, patients + 1)
     cells = {_plan(p, seed)[:2] for p in people}
     if len(cells) < 4:
-        raise SampleError(f"{patients} patients are too few for both classes in train and test: take 20 or more.")
+        raise SampleError(
+            f"{patients} patients are too few for both classes in train and test", "take 20 or more.", "bad_setting"
+        )
     if not 64 <= size <= 2048:
         raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
     _check_target(folder)

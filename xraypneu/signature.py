@@ -54,11 +54,15 @@ def trust(
     named = {k: environ.get(f"XRAYPNEU_SIGNER_{k.upper()}", "") for k in ("key", "identity", "issuer")}
     asked = environ.get("XRAYPNEU_SIGNATURE", "")
     if asked not in ("", "required"):
-        raise SignatureError(f"XRAYPNEU_SIGNATURE is {asked!r}. Set it to required, or leave it out")
+        raise SignatureError(f"XRAYPNEU_SIGNATURE is {asked!r}", "Set it to required, or leave it out", "bad_setting")
     if bool(named["identity"]) != bool(named["issuer"]):
-        raise SignatureError("XRAYPNEU_SIGNER_IDENTITY and _ISSUER go together: who signed, and who vouches for them")
+        raise SignatureError(
+            "XRAYPNEU_SIGNER_IDENTITY and _ISSUER go together: who signed, and who vouches for them", code="bad_setting"
+        )
     if named["key"] and named["identity"]:
-        raise SignatureError("Both XRAYPNEU_SIGNER_KEY and XRAYPNEU_SIGNER_IDENTITY are set. Set one of them")
+        raise SignatureError(
+            "Both XRAYPNEU_SIGNER_KEY and XRAYPNEU_SIGNER_IDENTITY are set", "Set one of them", "bad_setting"
+        )
     return Trust(**named, required=bool(asked))
 
 # %% ../nbs/api/05a_signature.ipynb #c008
@@ -66,7 +70,9 @@ def _model_signing(purpose):
     try:
         import model_signing
     except ImportError as e:  # or what it needs: it doesn't ask for pyOpenSSL itself
-        raise SignatureError(f"model-signing is not installed ({e}), and {purpose}. Install it: {INSTALL}") from None
+        raise SignatureError(
+            f"model-signing is not installed ({e}), and {purpose}", f"Install it: {INSTALL}", "no_package"
+        ) from None
     return model_signing
 
 # %% ../nbs/api/05a_signature.ipynb #c008-1
@@ -78,7 +84,7 @@ def sign(
     folder = Path(folder)
     tool = _model_signing("nothing can be signed without it")
     if not folder.is_dir():
-        raise SignatureError(f"There is no folder {folder} to sign")
+        raise SignatureError(f"There is no folder {folder} to sign", code="missing")
     target, real = folder / SIGNATURE, Path(os.path.realpath(folder))  # which has a name, and is no link
     covered = tool.hashing.Config().set_ignored_paths(paths=[real / SIGNATURE], ignore_git_paths=False)
     config = tool.signing.Config().set_hashing_config(covered)
@@ -95,7 +101,7 @@ def sign(
         config.sign(real, new)
         new.replace(target)
     except Exception as e:  # each kind of key, token and host fails in its own way
-        raise SignatureError(f"{folder} could not be signed: {_reason(e)}") from e
+        raise SignatureError(f"{folder} could not be signed: {_reason(e)}", code="unsigned") from e
     finally:
         new.unlink(missing_ok=True)
     return target
@@ -146,16 +152,18 @@ def check_signature(
     if not file.is_file():
         if signer.required and not optional:
             missing = f"{folder} has no {SIGNATURE}, and XRAYPNEU_SIGNATURE is required"
-            raise SignatureError(f"{missing}. Ask for a signed copy")
+            raise SignatureError(missing, "Ask for a signed copy", "unsigned")
         return "unsigned"
     if not signer:
         unset = f"{folder} is signed, but no signer is set: XRAYPNEU_SIGNER_KEY, or _IDENTITY and _ISSUER"
         if signer.required:
-            raise SignatureError(f"{unset}. XRAYPNEU_SIGNATURE is required, so it is refused")
+            raise SignatureError(unset, "XRAYPNEU_SIGNATURE is required, so it is refused", "unsigned")
         warnings.warn(f"{unset}. The signature was not checked", stacklevel=2)
         return "unchecked"
     if file.stat().st_size > MAX_BYTES:
-        raise SignatureError(f"{file} has {file.stat().st_size} bytes and is no signature. Take another copy")
+        raise SignatureError(
+            f"{file} has {file.stat().st_size} bytes and is no signature", "Take another copy", "forged"
+        )
     try:
         _verified(folder, signer, read or {})
     except SignatureError:
@@ -163,7 +171,7 @@ def check_signature(
     except Exception as e:  # forged files make the parser, the cryptography or the comparison raise; each is a refusal
         who = signer.key or signer.identity
         problem = f"its signature could not be verified as one by {who} of these files ({_reason(e)})"
-        raise SignatureError(f"{folder} is refused: {problem}. Take another copy") from e
+        raise SignatureError(f"{folder} is refused: {problem}", "Take another copy", "forged") from e
     return "verified"
 
 # %% ../nbs/api/05a_signature.ipynb #c017
