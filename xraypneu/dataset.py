@@ -90,20 +90,19 @@ def _layout(root: Path) -> Layout | None:
     return Layout(root, kind, folders, [_relative(p, root) for p in seen if p not in used])
 
 # %% ../nbs/api/03_dataset.ipynb #c010-2
+_GIVE = "Give the folder that holds train/ and test/, or NORMAL/ and PNEUMONIA/."
+
+
 def find_layout(
     path: str | os.PathLike,  # the data folder
 ) -> Layout:
     "Find the class folders, at most two levels down. Raises `DataError` if there are none, or not both classes."
     path = Path(path)
     if not path.exists():
-        raise DataError(
-            f"there is no data folder {path}",
-            "Give the folder that holds train/ and test/, or NORMAL/ and PNEUMONIA/.",
-            "missing",
-        )
+        raise DataError(f"there is no data folder {path}", _GIVE, "missing")
     if not path.is_dir():
         raise DataError(
-            f"{path} is a file, not a folder", "Unpack it if it is an archive, and give the folder.", "not_folder"
+            f"{path} is a file, not a folder", "Unpack it if it is an archive, and give the folder.", "file"
         )
     candidates = [path]
     for _ in range(3):  # here, a folder below, a folder below that
@@ -116,8 +115,9 @@ def find_layout(
         candidates = below
     if len(found) != 1:
         raise DataError(
-            f"no radiographs found in {path}: expected the folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, "
-            f"or NORMAL/ and PNEUMONIA/. There is: {', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}.",
+            f"no radiographs found in {path}: expected the folders train/ and test/ with NORMAL/ and "
+            f"PNEUMONIA/ in each, or NORMAL/ and PNEUMONIA/. There is: "
+            f"{', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}.",
             code="no_layout",
         )
     layout = found[0]
@@ -375,7 +375,7 @@ def _check_out(out: Path, data: Path):
             "occupied",
         )
     if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file", "choose another out folder.", "not_folder")
+        raise DataError(f"{out} is a file", "choose another out folder.", "file")
     strange = sorted({p.name for p in out.iterdir()} - _MADE) if out.exists() else []
     if strange:
         raise DataError(

@@ -541,7 +541,7 @@ def _target(to: str | os.PathLike, force: bool) -> Path:
     "The folder to make, with links resolved. Raises `FetchError` if it holds something."
     to = Path(os.path.expanduser(to)).resolve()  # which leaves ~ where nobody knows a home
     if to.exists() and not to.is_dir():
-        raise FetchError(f"the target {to} is a file", "give a folder with to=", code="not_folder")
+        raise FetchError(f"the target {to} is a file", "give a folder with to=", code="file")
     if (
         Path.cwd().is_relative_to(to)
         or str(to) == os.path.expanduser("~")

@@ -676,7 +676,7 @@ def _check_target(folder):
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise SampleError(f"{folder} is a file", "Name a folder for the sample.", "not_folder")
+        raise SampleError(f"{folder} is a file", "Name a folder for the sample.", "file")
     advice = "Nothing was written. Name another folder, or move this one away."
     if not any(folder.iterdir()):
         return
