@@ -427,7 +427,7 @@ def test_a_zipped_package_and_spaces_in_its_path(tmp_path):
     folder = tmp_path / "a folder"
     folder.mkdir()
     with zipfile.ZipFile(folder / "x y.zip", "w") as z:
-        for name in ("__init__", "image", "decoder"):
+        for name in ("__init__", "redact", "errors", "image", "decoder"):
             z.write(ROOT / f"xraypneu/{name}.py", f"xraypneu/{name}.py")
     (folder / "a b.png").write_bytes(PNG)
     code = """

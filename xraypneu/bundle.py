@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .errors import XraypneuError, rendered
 from .files import previous, replacing, write_file
 from .known import Known, read_known
 from .signature import SignatureError, check_signature
@@ -36,8 +37,10 @@ REQUIRED = ("classes", "input", "calibration", "threshold", "threshold_rule", "m
 LARGEST = {"bundle.json": 4 * 2**20, REFERENCE: 64 * 2**20, "model.onnx": 2**30, INT8: 2**30}  # bytes that are read
 
 # %% ../nbs/api/06_bundle.ipynb #c005-e
-class BundleError(ValueError):
+class BundleError(XraypneuError, ValueError):
     "A bundle that can't be used; the message says why and what to do."
+
+    code = "bundle"
 
 # %% ../nbs/api/06_bundle.ipynb #c005-s
 def _sha256(data):
@@ -426,9 +429,11 @@ def _session(model: bytes, file: Path):  # file: where the model was read from, 
     try:
         return open_session(model, file.name == INT8)
     except Exception as e:  # ONNX Runtime has an exception class per status
-        why = (str(e).splitlines() or [type(e).__name__])[0][:300]
+        why = rendered(e, 300, typed=False)
         raise BundleError(
-            f"{file} can't be run by ONNX Runtime {ort.__version__} ({why}). Take another copy, or a newer onnxruntime"
+            f"{file} can't be run by ONNX Runtime {ort.__version__} ({why})",
+            "Take another copy, or a newer onnxruntime",
+            "unsupported",
         ) from None
 
 
@@ -449,10 +454,14 @@ def _run(session, images: np.ndarray, file: Path) -> dict:  # as `Bundle.outputs
     for name, value in found.items():
         if value.ndim != _NAMES[name][1] or len(value) != len(images):
             raise BundleError(
-                f"{file}: {name} has shape {value.shape} for {len(images)} images. Take another copy, or train again"
+                f"{file}: {name} has shape {value.shape} for {len(images)} images",
+                "Take another copy, or train again",
+                "damaged",
             )
         if not np.isfinite(value).all():
-            raise BundleError(f"{file}: {name} is no finite number for some image. Take another copy, or train again")
+            raise BundleError(
+                f"{file}: {name} is no finite number for some image", "Take another copy, or train again", "damaged"
+            )
     return found
 
 # %% ../nbs/api/06_bundle.ipynb #c009-v
@@ -529,18 +538,22 @@ def _refuse_forgery(folder, read):
     try:
         check_signature(folder, optional=folder == SHIPPED, read=read)
     except SignatureError as e:
-        raise BundleError(str(e)) from None
+        raise BundleError.of(e) from None
 
 # %% ../nbs/api/06_bundle.ipynb #c011
 def _read(file):
     "Read a file of a bundle once: the same bytes are hashed, checked and used. Raises `BundleError` beyond `LARGEST`."
     if not file.is_file():
-        raise BundleError(f"{file.parent} is incomplete: {file.name} is missing. Train again, or take another copy")
+        raise BundleError(
+            f"{file.parent} is incomplete: {file.name} is missing", "Train again, or take another copy", "missing"
+        )
     with open(file, "rb") as f:
         size = os.fstat(f.fileno()).st_size  # a read of at most so much would take the memory at once
         if size > LARGEST[file.name]:
             raise BundleError(
-                f"{file} has more than {LARGEST[file.name]:,} bytes, which no bundle needs. Take another copy"
+                f"{file} has more than {LARGEST[file.name]:,} bytes, which no bundle needs",
+                "Take another copy",
+                "too_large",
             )
         return f.read(size)
 
@@ -559,21 +572,24 @@ def _read_info(path, data):
     try:
         info = json.loads(data.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as e:
-        raise BundleError(f"{path} is damaged (not JSON: {e}). {again}") from None
+        raise BundleError(f"{path} is damaged (not JSON: {e})", again, "damaged") from None
     if not isinstance(info, dict) or info.get("kind") != KIND:
-        raise BundleError(f"{path} was not written by xraypneu. Name a folder that `make run` made")
+        raise BundleError(f"{path} was not written by xraypneu", "Name a folder that `make run` made", "foreign")
     if type(info.get("schema")) is not int or info["schema"] > SCHEMA:
         newer = _shown(info.get("schema"))
-        raise BundleError(f"{path} has schema {newer}, newer than {SCHEMA}. Upgrade: pip install -U xraypneu")
+        raise BundleError(
+            f"{path} has schema {newer}, newer than {SCHEMA}", "Upgrade: pip install -U xraypneu", "newer_schema"
+        )
     if info["schema"] < SCHEMA:
         raise BundleError(
-            f"{path} has schema {info['schema']}, which this version doesn't read any more "
-            f"(it reads {SCHEMA}). Train again with `make run`"
+            f"{path} has schema {info['schema']}, which this version doesn't read any more (it reads {SCHEMA})",
+            "Train again with `make run`",
+            "older_schema",
         )
     if missing := [k for k in REQUIRED if k not in info]:
-        raise BundleError(f"{path} lacks {', '.join(missing)}. {again}")
+        raise BundleError(f"{path} lacks {', '.join(missing)}", again, "damaged")
     for at, wanted, there in (*_odd(info), *_faults(info, _RULES)):
-        raise BundleError(f"{path}: {at} must be {wanted}; it is {_shown(there)}. {again}")
+        raise BundleError(f"{path}: {at} must be {wanted}; it is {_shown(there)}", again, "damaged")
     return info
 
 # %% ../nbs/api/06_bundle.ipynb #c011-2
@@ -591,7 +607,7 @@ def _read_known(data, path, features):
         if features not in (None, width):
             raise ValueError(f"it is about {width} features, and the network has {features}")
     except ValueError as e:
-        raise BundleError(f"{path} can't be used: {e}. Train again, or take another copy") from None
+        raise BundleError(f"{path} can't be used: {e}", "Train again, or take another copy", "damaged") from None
     return known
 
 # %% ../nbs/api/06_bundle.ipynb #c011a-1
@@ -605,25 +621,33 @@ def load_bundle(
         folder = previous(folder)  # a writer was killed while it put a new one in place
     for name in ("bundle.json", "model.onnx"):
         if not (folder / name).is_file():
-            raise BundleError(f"no bundle in {folder}: {name} is missing. Train one with `make run`, or name another")
+            raise BundleError(
+                f"no bundle in {folder}: {name} is missing", "Train one with `make run`, or name another", "missing"
+            )
     data = _read(folder / "bundle.json")  # once: what is on disk may change between the signature's check and this
     _refuse_forgery(folder, {"bundle.json": data})
     info = _read_info(folder / "bundle.json", data)
     if precision not in PRECISIONS:
-        raise BundleError(f"precision {precision!r} is not known. Choose one of {', '.join(PRECISIONS)}")
+        raise BundleError(
+            f"precision {precision!r} is not known", f"Choose one of {', '.join(PRECISIONS)}", "bad_setting"
+        )
     hashes = {"model.onnx": info["model_sha256"]} | info.get("parts_sha256", {})
     if precision == "int8" and (INT8 not in hashes or "int8" not in info):
-        raise BundleError(f"{folder} holds no 8-bit network. Use precision fp32")
+        raise BundleError(f"{folder} holds no 8-bit network", "Use precision fp32", "unsupported")
     used, name = {}, "model.onnx" if precision == "fp32" else INT8
     for n in [name, *([REFERENCE] if REFERENCE in hashes else [])]:
         used[n] = _read(folder / n)
         if _sha256(used[n]) != hashes[n]:
             raise BundleError(
-                f"{folder / n} is damaged: its hash is not the one in bundle.json. Train again, or take another copy"
+                f"{folder / n} is damaged: its hash is not the one in bundle.json",
+                "Train again, or take another copy",
+                "wrong_hash",
             )
     try:
         features = _check_model(used[name], info["input"]["size"])
     except ValueError as e:
-        raise BundleError(f"{folder / name} can't be used: {e}. Train again, or take another copy") from None
+        raise BundleError(
+            f"{folder / name} can't be used: {e}", "Train again, or take another copy", "unsupported"
+        ) from None
     known = _read_known(used[REFERENCE], folder / REFERENCE, features) if REFERENCE in used else None
     return Bundle(folder, info, _bundle_hash(info), precision, used[name], known)

@@ -14,9 +14,13 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from .errors import XraypneuError
+
 # %% ../nbs/api/08_calibrate.ipynb #c005
-class CalibrationError(ValueError):
+class CalibrationError(XraypneuError, ValueError):
     "Scores or labels that can't be calibrated on; the message says why and what to do."
+
+    code = "calibration"
 
 # %% ../nbs/api/08_calibrate.ipynb #c006
 def _checked(
@@ -26,16 +30,20 @@ def _checked(
     "Check scores and labels. Raises `CalibrationError`."
     s, t = np.asarray(scores, dtype=np.float64), np.asarray(y)
     if s.ndim != 1 or t.shape != s.shape:
-        raise CalibrationError(f"{s.shape} scores but {t.shape} labels: pass one score and one label an image.")
+        raise CalibrationError(
+            f"{s.shape} scores but {t.shape} labels", "pass one score and one label an image.", "bad_setting"
+        )
     if not np.isfinite(s).all():
         bad = int((~np.isfinite(s)).sum())
-        raise CalibrationError(f"{bad} of {s.size} scores are NaN or infinite: look at the model.")
+        raise CalibrationError(f"{bad} of {s.size} scores are NaN or infinite", "look at the model.", "calibration")
     if not np.isin(t, (0, 1)).all():
         raise CalibrationError("Labels must be 0 (NORMAL) or 1 (PNEUMONIA).")
     for value, name in enumerate(("NORMAL", "PNEUMONIA")):
         if not (t == value).any():
             raise CalibrationError(
-                f"No {name} among {s.size} images: calibration needs both classes. Enlarge the validation split."
+                f"No {name} among {s.size} images: calibration needs both classes",
+                "Enlarge the validation split.",
+                "one_class",
             )
     return s, t.astype(bool)
 
@@ -76,7 +84,7 @@ def threshold_at_sensitivity(
     if p.min() < 0 or p.max() > 1:
         raise CalibrationError("Probabilities must lie between 0 and 1: logits were passed?")
     if not 0 < sensitivity <= 1:
-        raise CalibrationError(f"sensitivity={sensitivity}: must be above 0 and at most 1.")
+        raise CalibrationError(f"sensitivity={sensitivity}: must be above 0 and at most 1.", code="bad_setting")
     must = math.ceil(sensitivity * t.sum() - 1e-9)  # images to detect; 1e-9 forgives 0.1 * 30 > 3
     lowest = np.sort(p[t])[::-1][must - 1]
     lower = p[p < lowest].max(initial=0.0)
@@ -114,7 +122,7 @@ def conformal_limits(
 
     p, t = _checked(p, y)
     if not 0.5 < coverage < 1:
-        raise CalibrationError(f"coverage={coverage}: must be above 0.5 and below 1.")
+        raise CalibrationError(f"coverage={coverage}: must be above 0.5 and below 1.", code="bad_setting")
 
     def possible(own):
         "Which of the class's own probabilities leave it possible, or None when there are too few to exclude any."

@@ -14,11 +14,12 @@ import shlex
 import sys
 from pathlib import Path
 
+from .errors import XraypneuError, rendered
 from . import __version__
 from .definitions import CARD, METRICS
 from .files import write_file
 from .image import ImageError
-from .redact import scrub, split_credentials, without_controls
+from .redact import split_credentials, without_controls
 from .table import CsvWriter, JsonWriter, as_row
 
 # %% ../nbs/api/25_cli.ipynb #c005
@@ -510,9 +511,9 @@ def main(
         return 2
     except Exception as e:
         # our own errors are for the user, in one line; any other is a defect and keeps its traceback
-        if not isinstance(e, OSError) and not type(e).__module__.startswith("xraypneu."):
+        if not isinstance(e, (XraypneuError, OSError)):
             raise
-        print(scrub(f"xraypneu: {e}"), file=sys.stderr)
+        print(f"xraypneu: {rendered(e)}", file=sys.stderr)
         return 2
 
 # %% ../nbs/api/25_cli.ipynb #7e9ad3d9

@@ -26,10 +26,11 @@ import numpy as np
 import traitlets
 from PIL import Image
 
+from .errors import XraypneuError, rendered
 from . import __version__
 from .bundle import BundleError
 from .image import ImageError, printable
-from .predict import PNEUMONIA, STRANGE, UNSURE, Predictor, verdicts
+from .predict import PNEUMONIA, STRANGE, UNSURE, CoverageReason, Predictor, verdicts
 from .redact import without_controls
 from .table import as_row, to_csv, to_html
 
@@ -133,8 +134,10 @@ def operating_rows(
     ]
 
 # %% ../nbs/api/26_dashboard.ipynb #m101
-class MessageError(ValueError):
+class MessageError(XraypneuError, ValueError):
     "A message that the page can't have sent: its kind, a field or a value is not allowed."
+
+    code = "message"
 
 
 def _id(value):
@@ -225,7 +228,7 @@ def _load(predictor):
             predictor = Predictor(predictor or os.environ.get("XRAYPNEU_MODEL") or None)
         _ = predictor.bundle.session  # load the network now, so that a broken one is found here
     except BundleError as e:
-        return None, f"{e}"
+        return None, rendered(e)
     except Exception:  # whatever is wrong with the model, the page must come up and say so
         _failed("load the model")
         return None, "The model can't be loaded; the server's log says why."
@@ -412,7 +415,7 @@ class _Results:
     def _row(self, id, name, error):
         "Show a file that can't be used as a row with its error; a full session shows the row without keeping it."
         error.name = name = printable(str(name))
-        row = as_row(name, error) | {"error": f"{error.what}." + (f" {error.hint}" if error.hint else "")}
+        row = as_row(name, error) | {"error": error.text}
         if id in self.results or len(self.results) < MAX_FILES:
             self.results[id] = _Result(row)
         self.send("row", row={"id": id, **row})
@@ -463,7 +466,7 @@ def _shown_result(id, result, rationale):
         "label": row["label"],
         "probability": row["probability"],
         "threshold": row["threshold"],
-        "reasons": [r for r in row["reasons"] if not r.startswith("at ")],
+        "reasons": [r for r in row["reasons"] if not isinstance(r, CoverageReason)],
         "rests": rationale,
         "where": result.prediction.where.removeprefix("strongest "),
         "width": width,

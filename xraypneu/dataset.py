@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from .errors import XraypneuError
 from .files import previous, replacing
 from .decoder import decode
 from .image import ImageError, read_bytes
@@ -32,8 +33,10 @@ CLASSES = ("NORMAL", "PNEUMONIA")  # y = 0, 1
 SPLITS = ("train", "validation", "test")
 
 
-class DataError(ValueError):
+class DataError(XraypneuError, ValueError):
     "Data that can't be used as they are; the message says what was expected, where, and what to do."
+
+    code = "data"
 
 # %% ../nbs/api/03_dataset.ipynb #c007
 def _hidden(name: str) -> bool:
@@ -46,7 +49,7 @@ def _subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
     except OSError as e:
-        raise DataError(f"the folder {folder} can't be opened: {e.strerror}.") from None
+        raise DataError(f"the folder {folder} can't be opened: {e.strerror}.", code="unreadable") from None
 
 # %% ../nbs/api/03_dataset.ipynb #c007-c
 def _class_folders(folder: Path) -> list[tuple[str, Path]]:  # (class, folder)
@@ -87,17 +90,20 @@ def _layout(root: Path) -> Layout | None:
     return Layout(root, kind, folders, [_relative(p, root) for p in seen if p not in used])
 
 # %% ../nbs/api/03_dataset.ipynb #c010-2
+_GIVE = "Give the folder that holds train/ and test/, or NORMAL/ and PNEUMONIA/."
+
+
 def find_layout(
     path: str | os.PathLike,  # the data folder
 ) -> Layout:
     "Find the class folders, at most two levels down. Raises `DataError` if there are none, or not both classes."
     path = Path(path)
     if not path.exists():
-        raise DataError(
-            f"there is no data folder {path}. Give the folder that holds train/ and test/, or NORMAL/ and PNEUMONIA/."
-        )
+        raise DataError(f"there is no data folder {path}", _GIVE, "missing")
     if not path.is_dir():
-        raise DataError(f"{path} is a file, not a folder. Unpack it if it is an archive, and give the folder.")
+        raise DataError(
+            f"{path} is a file, not a folder", "Unpack it if it is an archive, and give the folder.", "file"
+        )
     candidates = [path]
     for _ in range(3):  # here, a folder below, a folder below that
         below = [p for c in candidates for p in _subfolders(c) if p.name.lower() not in _SPLIT_FOLDERS]
@@ -111,7 +117,8 @@ def find_layout(
         raise DataError(
             f"no radiographs found in {path}: expected the folders train/ and test/ with NORMAL/ and "
             f"PNEUMONIA/ in each, or NORMAL/ and PNEUMONIA/. There is: "
-            f"{', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}."
+            f"{', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}.",
+            code="no_layout",
         )
     layout = found[0]
     for split in dict.fromkeys(s for s, _, _ in layout.folders if s != "val"):
@@ -119,7 +126,8 @@ def find_layout(
         if missing:
             raise DataError(
                 f"the class folder {(layout.root / split / missing[0])} is missing: a classifier needs "
-                f"both {' and '.join(CLASSES)}."
+                f"both {' and '.join(CLASSES)}.",
+                code="missing_class",
             )
     return layout
 
@@ -128,7 +136,7 @@ def _files(folder: Path) -> Iterator[Path]:
     "All visible files below a folder."
 
     def fail(e):
-        raise DataError(f"the folder {e.filename} can't be opened: {e.strerror}.")
+        raise DataError(f"the folder {e.filename} can't be opened: {e.strerror}.", code="unreadable")
 
     seen = set()
     for here, folders, names in os.walk(folder, onerror=fail, followlinks=True):
@@ -151,9 +159,13 @@ def _compile(patterns: Iterable[str]) -> list[re.Pattern]:
         try:
             out.append(re.compile(pattern))
         except re.error as e:
-            raise DataError(f"the patient pattern {pattern!r} is no regular expression: {e}.") from None
+            raise DataError(
+                f"the patient pattern {pattern!r} is no regular expression: {e}.", code="bad_setting"
+            ) from None
         if out[-1].groups != 1:
-            raise DataError(f"the patient pattern {pattern!r} must have exactly one group, like '(person\\d+)'.")
+            raise DataError(
+                f"the patient pattern {pattern!r} must have exactly one group, like '(person\\d+)'.", code="bad_setting"
+            )
     return out
 
 # %% ../nbs/api/03_dataset.ipynb #c015-1
@@ -172,19 +184,24 @@ def _patients_table(csv: str | os.PathLike) -> pd.DataFrame:
     try:
         table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"there is no table of patients {csv}.") from None
+        raise DataError(f"there is no table of patients {csv}.", code="missing") from None
     except (OSError, ValueError) as e:
-        raise DataError(f"the table of patients {csv} can't be read as CSV: {str(e).strip()}.") from None
+        raise DataError(
+            f"the table of patients {csv} can't be read as CSV: {str(e).strip()}.", code="unreadable"
+        ) from None
     table.columns = table.columns.str.strip().str.lower()
     missing = {"file", "patient"} - set(table.columns)
     if missing:
         raise DataError(
             f"the table of patients {csv} lacks the column {' and '.join(sorted(missing))}; it has: "
-            f"{', '.join(table.columns)}."
+            f"{', '.join(table.columns)}.",
+            code="bad_table",
         )
     double = [c for c in ("file", "patient") if list(table.columns).count(c) > 1]
     if double:
-        raise DataError(f"the table of patients {csv} has the column {' and '.join(double)} more than once.")
+        raise DataError(
+            f"the table of patients {csv} has the column {' and '.join(double)} more than once.", code="bad_table"
+        )
     return table
 
 
@@ -196,9 +213,11 @@ def _patients_by_file(csv: str | os.PathLike) -> dict[str, str]:
     known = {}
     for file, patient in zip(files, patients, strict=True):
         if not patient:
-            raise DataError(f"the table of patients {csv} has no patient for {file}.")
+            raise DataError(f"the table of patients {csv} has no patient for {file}.", code="bad_table")
         if known.setdefault(file, patient) != patient:
-            raise DataError(f"the table of patients {csv} gives {file} two patients: {known[file]} and {patient}.")
+            raise DataError(
+                f"the table of patients {csv} gives {file} two patients: {known[file]} and {patient}.", code="bad_table"
+            )
     return known
 
 # %% ../nbs/api/03_dataset.ipynb #c018
@@ -214,14 +233,16 @@ def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str
             lost.append(path)
         elif key == base and "/" in path and bare[base] > 1:
             raise DataError(
-                f"{base} in the table of patients {csv} could be any of {bare[base]} files: write the "
-                f"path below the data folder."
+                f"{base} in the table of patients {csv} could be any of {bare[base]} files",
+                "write the path below the data folder.",
+                "bad_table",
             )
         out.append(known.get(key, ""))
     if lost:
         raise DataError(
             f"the table of patients {csv} has no row for {len(lost):,} of {len(paths):,} files, for "
-            f"instance {', '.join(lost[:3])}."
+            f"instance {', '.join(lost[:3])}.",
+            code="bad_table",
         )
     return out
 
@@ -289,11 +310,12 @@ def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # colum
         d = decode(data, size, path.name, keep_pixels=False, seconds=60)  # slow under load, but not left out
     except ImageError as e:
         if e.code == "decoder":
-            raise DataError(f"decoding stopped at {path}: {e.what}. {e.hint}") from None
+            raise DataError(f"decoding stopped at {path}: {e.what}", e.hint, e.code) from None
         if data is None and not _can_be_listed(path.parent):  # or all the others would be left out
             raise DataError(
-                f"reading stopped at {path}: its folder can't be opened any more. Mount the disk or the "
-                "share again, then repeat."
+                f"reading stopped at {path}: its folder can't be opened any more",
+                "Mount the disk or the share again, then repeat.",
+                "decoder",
             ) from None
         return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None
     return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format), d.square
@@ -345,19 +367,22 @@ def _check_out(out: Path, data: Path):
     "Refuse an out folder that would endanger anything."
     o, d = out.resolve(), data.resolve()
     if o == d or d in o.parents:
-        raise DataError(f"the out folder {out} lies inside the data folder {data}: choose one beside it.")
+        raise DataError(f"the out folder {out} lies inside the data folder {data}", "choose one beside it.", "occupied")
     if o in d.parents:
         raise DataError(
-            f"the data folder {data} lies inside the out folder {out}, which will be replaced: choose "
-            f"another out folder."
+            f"the data folder {data} lies inside the out folder {out}, which will be replaced",
+            "choose another out folder.",
+            "occupied",
         )
     if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file: choose another out folder.")
+        raise DataError(f"{out} is a file", "choose another out folder.", "file")
     strange = sorted({p.name for p in out.iterdir()} - _MADE) if out.exists() else []
     if strange:
         raise DataError(
             f"the out folder {out} was not made by prepare (it holds {', '.join(strange[:3])}) and will "
-            f"not be replaced: choose another."
+            f"not be replaced",
+            "choose another.",
+            "occupied",
         )
 
 # %% ../nbs/api/03_dataset.ipynb #c032
@@ -373,7 +398,7 @@ class Prepared:
     def rows(self, split: str) -> pd.DataFrame:  # split: 'train', 'validation' or 'test'
         "The usable rows of the manifest of one split. Raises `DataError` for an unknown split."
         if split not in SPLITS:
-            raise DataError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}.")
+            raise DataError(f"there is no split {split!r}", f"choose one of {', '.join(SPLITS)}.", "bad_setting")
         return self.manifest[self.manifest.split == split]
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (n, S, S) uint8, (n,) int8, (n,) str
@@ -402,7 +427,7 @@ def load_prepared(
     folder = Path(folder)
     where = folder if folder.exists() else previous(folder)
     if not where.exists():
-        raise DataError(f"there are no prepared data in {folder}. Run the prepare stage first.")
+        raise DataError(f"there are no prepared data in {folder}", "Run the prepare stage first.", "missing")
     try:
         info = json.loads((where / "dataset.json").read_text("utf-8"))
         manifest = pd.read_parquet(where / "manifest.parquet")
@@ -410,7 +435,9 @@ def load_prepared(
         if images.shape != ((manifest.row >= 0).sum(), info["size"], info["size"]):
             raise ValueError("the files do not belong together")
     except (OSError, ValueError, KeyError, AttributeError) as e:  # pyarrow's and json's errors are among these
-        raise DataError(f"the prepared data in {folder} are damaged ({e}). Run the prepare stage again.") from None
+        raise DataError(
+            f"the prepared data in {folder} are damaged ({e})", "Run the prepare stage again.", "damaged"
+        ) from None
     return Prepared(folder, manifest, images, info)
 
 # %% ../nbs/api/03_dataset.ipynb #c035
@@ -491,11 +518,13 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict]:
 def _check_fractions(validation: float, test: float, size: int):
     for name, value in (("validation", validation), ("test", test)):
         if not 0 < value < 1:
-            raise DataError(f"{name} = {value} is no fraction: give a number between 0 and 1, like 0.15.")
+            raise DataError(
+                f"{name} = {value} is no fraction", "give a number between 0 and 1, like 0.15.", "bad_setting"
+            )
     if validation + test >= 1:
-        raise DataError(f"validation + test = {validation + test:g} leaves nothing to train on.")
+        raise DataError(f"validation + test = {validation + test:g} leaves nothing to train on.", code="bad_setting")
     if not (isinstance(size, int) and 16 <= size <= 2048):
-        raise DataError(f"size = {size} must be an integer from 16 to 2048 pixels.")
+        raise DataError(f"size = {size} must be an integer from 16 to 2048 pixels.", code="bad_setting")
 
 # %% ../nbs/api/03_dataset.ipynb #c037-1
 def _encodable(value) -> str:
@@ -509,9 +538,9 @@ def _read_meta(root: Path, path: Path) -> dict:
     try:
         meta = json.loads(file.read_text("utf-8")) if file else {}
     except (OSError, ValueError, RecursionError) as e:
-        raise DataError(f"{file} can't be read as JSON: {e}.") from None
+        raise DataError(f"{file} can't be read as JSON: {e}.", code="unreadable") from None
     if not isinstance(meta, dict):
-        raise DataError(f"{file} must hold one JSON object.")
+        raise DataError(f"{file} must hold one JSON object.", code="unreadable")
     name, synthetic = path.absolute().name, meta.get("synthetic") is True
     notice = meta.get("notice") or ("SYNTHETIC data" if synthetic else "")
     return {
@@ -528,7 +557,7 @@ def _list(layout: Layout, path: Path) -> tuple[list[Path], pd.DataFrame]:
     for split, label, folder in layout.folders:
         found = [(_relative(f, path), split, label, f) for f in _files(folder)]
         if not found and split != "val":
-            raise DataError(f"the class folder {folder} is empty: expected radiographs in it.")
+            raise DataError(f"the class folder {folder} is empty: expected radiographs in it.", code="empty")
         files += found
     files.sort(key=lambda f: f[0])
     m = pd.DataFrame([f[:3] for f in files], columns=["path", "official_split", "label"])
@@ -559,7 +588,10 @@ def _check_splits(m: pd.DataFrame, path: Path):
     ours = m[(m.split != "") & (m.official_split != "test")]
     assert (ours.groupby("patient").split.nunique() <= 1).all(), "a patient stands in two splits"
     if (m.row < 0).all():
-        raise DataError(f"none of the {_n(len(m), 'file')} in {path} is a readable image. The first: {m.path[0]}.")
+        raise DataError(
+            f"none of the {_n(len(m), 'file')} in {path} is a readable image. The first: {m.path[0]}.",
+            code="unreadable",
+        )
     ours_only = not (m.official_split == "test").any()
     for split in SPLITS:
         for label in CLASSES:
@@ -576,7 +608,7 @@ def _check_splits(m: pd.DataFrame, path: Path):
                     f"its {_n(len(usable), 'usable image')} come from {_n(usable.patient.nunique(), 'patient')}, "
                     "who can't be divided; add patients or check the patient patterns"
                 )
-            raise DataError(f"the {split} split of {path} has no {label} image: {why}.")
+            raise DataError(f"the {split} split of {path} has no {label} image: {why}.", code="split_without_class")
 
 # %% ../nbs/api/03_dataset.ipynb #c040-h
 def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients_csv) -> tuple:  # patients, findings

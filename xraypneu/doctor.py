@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from .errors import rendered
 from . import bundle, remote, tracking
 from .files import project_root
 from .redact import without_controls
@@ -226,7 +227,7 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
         return Check(
             "kernel",
             False,
-            f"the kernel in {where} doesn't start: {str(e).splitlines()[0] if str(e) else type(e).__name__}",
+            f"the kernel in {where} doesn't start: {rendered(e, 300)}",
             mend,
         )
     prefix = _prefix_in(manager, client, timeout)
@@ -262,7 +263,7 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
     try:
         found = remote.exposed(root)
     except Exception as e:  # the check of the remote reports a file that DVC can't read
-        return Check("secrets", None, f"not looked for: {str(e).splitlines()[0]}")
+        return Check("secrets", None, f"not looked for: {rendered(e, 300)}")
     if not found:
         return Check("secrets", True, "none in DVC's tracked configuration")
     if found[0].endswith("config.local"):
@@ -294,7 +295,8 @@ def check_tracking(
     try:
         (tracking.check if _version("mlflow") else tracking.reach)(uri, timeout)
     except tracking.TrackingError as e:
-        why = str(e).removesuffix(f". {tracking.ADVICE}")
+        # the advice of a store that doesn't answer is for trainings; here the command that mends it says more
+        why = e.message if e.code in ("no_server", "store") else rendered(e)
         if uri.startswith("sqlite:"):
             mend = (
                 f"mlflow db upgrade {shlex.quote(uri)}"
@@ -349,7 +351,7 @@ def check_model(
         )
         if not folder and (Path(bundle.SHIPPED).parents[1] / ".git").exists():
             mend = f"git -C {shlex.quote(str(Path(bundle.SHIPPED).parents[1]))} checkout -- xraypneu/shipped"
-        return Check(name, False, str(e).splitlines()[0][:300], mend)
+        return Check(name, False, rendered(e, 300), mend)
     return Check(name, True, f"{b.hash[:12]}{f' in {folder}' if folder else ''}, whole, computes")
 
 # %% ../nbs/api/24_doctor.ipynb #c015a
@@ -360,7 +362,7 @@ def check_cache(root: str | os.PathLike = ".") -> Check:
     try:
         looked, damaged = remote.damaged_cache(root)
     except remote.RemoteError as e:
-        return Check("dvc cache", None, str(e))
+        return Check("dvc cache", None, rendered(e))
     if not damaged:
         return Check("dvc cache", True, f"{looked} files, all with the right hashes")
     some = f"{', '.join(list(damaged)[:3])}{' and others' if len(damaged) > 3 else ''}"
@@ -393,7 +395,7 @@ def check_git(root: str | os.PathLike = ".") -> Check:
             ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, timeout=30
         )
     except (OSError, subprocess.TimeoutExpired) as e:
-        return Check("git", False, f"git doesn't run: {e}", "sudo apt-get install git")
+        return Check("git", False, f"git doesn't run: {rendered(e)}", "sudo apt-get install git")
     if not done.returncode:
         dirty = tracking.git_state(root)["git_dirty"] == "true"
         return Check(
@@ -443,6 +445,6 @@ def _safely(check, *args):
         return Check(
             name,
             False,
-            f"could not be checked: {type(e).__name__}: {(str(e).splitlines() or [''])[0][:300]}",
+            f"could not be checked: {rendered(e, 300)}",
             "xraypneu doctor   # again; if it stays, report it",
         )

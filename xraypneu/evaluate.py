@@ -24,6 +24,7 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from .errors import XraypneuError
 from . import augment, explain, known, metrics
 from .bundle import Bundle
 from .dataset import CLASSES, Prepared
@@ -31,8 +32,10 @@ from .definitions import METRICS, SPREAD
 from .predict import PNEUMONIA, STRANGE, UNSURE, verdicts
 
 # %% ../nbs/api/16a_evaluate.ipynb #c005
-class EvaluationError(ValueError):
+class EvaluationError(XraypneuError, ValueError):
     "Data and bundle that can't be evaluated together; the message says what to do. Raised before scoring."
+
+    code = "evaluation"
 
 # %% ../nbs/api/16a_evaluate.ipynb #c005-1
 @dataclass(frozen=True, eq=False)
@@ -66,12 +69,15 @@ def check_test(
     "Raise `EvaluationError` for a test split that the bundle can't be evaluated on."
     if size != wanted:
         raise EvaluationError(
-            f"the data are prepared at {size} pixels, the model wants {wanted}: run the stages prepare and train again"
+            f"the data are prepared at {size} pixels, the model wants {wanted}",
+            "run the stages prepare and train again",
+            "other_data",
         )
     normal, pneumonia = int((np.asarray(y) == 0).sum()), int((np.asarray(y) == 1).sum())
     if not normal or not pneumonia:
         raise EvaluationError(
-            f"the test split has {normal} NORMAL and {pneumonia} PNEUMONIA images: an evaluation needs both"
+            f"the test split has {normal} NORMAL and {pneumonia} PNEUMONIA images: an evaluation needs both",
+            code="one_class",
         )
 
 # %% ../nbs/api/16a_evaluate.ipynb #c005-3

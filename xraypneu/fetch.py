@@ -20,6 +20,8 @@ import lzma
 import os
 import re
 import shutil
+import socket
+import ssl
 import stat
 import sys
 import tarfile
@@ -32,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+from .errors import XraypneuError
 from .files import DISK_FULL, replacing, write_file
 
 # %% ../nbs/api/20_fetch.ipynb #c005
@@ -39,17 +42,30 @@ KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 BY_HAND = "download the archive with a browser and give its path: xraypneu fetch path/to/archive.zip"
 
 
-class FetchError(RuntimeError):
+class FetchError(XraypneuError, RuntimeError):
     "A data set could not be fetched: `what` happened, and a `hint` what to do next."
+
+    code = "fetch"
 
     def __init__(
         self,
         what: str,  # what happened, and where
         hint: str,  # what to do next
         keep: bool = False,  # is the download right, so that the next attempt can use it?
+        code: str = "",  # one of `xraypneu.errors.CODES`
     ):
-        super().__init__(f"{what}. {hint[:1].upper()}{hint[1:]}.")
-        self.what, self.hint, self.keep = what, hint, keep
+        super().__init__(what, hint, code)
+        self.keep = keep
+
+    @property
+    def what(self) -> str:
+        "The message, which is a sentence without its full stop."
+        return self.message
+
+    @property
+    def text(self) -> str:
+        "Message and hint, each as a sentence."
+        return f"{self.message}. {self.hint[:1].upper()}{self.hint[1:]}."
 
 # %% ../nbs/api/20_fetch.ipynb #c005-1
 @dataclass(frozen=True)
@@ -101,14 +117,18 @@ def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
             f"the disk is full: {doing} in {folder} stopped ({os.strerror(e.errno)}); {_size(_free(folder))} are free",
             "make room or give another folder with to=, and start again: what was downloaded is kept",
             keep=True,
+            code="disk_full",
         )
     if e.errno == errno.EBUSY:
         return FetchError(
-            f"{folder} can't be replaced: it is in use, perhaps a mounted disk", "give a folder inside it as the target"
+            f"{folder} can't be replaced: it is in use, perhaps a mounted disk",
+            "give a folder inside it as the target",
+            code="occupied",
         )
     return FetchError(
         f"{doing} in {folder} failed: {e.strerror or type(e).__name__}",
         "check that the folder can be written to, or give another one",
+        code="system",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #c008
@@ -159,6 +179,7 @@ class _Meter:
         raise FetchError(
             f"{self.archive.name} is not unpacked: {why}",
             "if you trust where it is from, unpack it yourself and use the folder, or raise `limits`",
+            code="too_large",
         )
 
     def folder(self, path: Path):
@@ -189,6 +210,7 @@ def _refuse(archive: Path, name: str, why: str):
     raise FetchError(
         f"{archive.name} is not unpacked: its member {_show(name)} {why}",
         "no honest archive needs that: ask where it is from, and get it anew from its publisher",
+        code="unsafe",
     )
 
 
@@ -226,10 +248,12 @@ def _kind(archive: Path) -> str:  # zip, tar, gz, xz or bz2
         raise FetchError(
             f"{archive.name} is a web page and no archive",
             "the address leads to a login or download page: copy the address of the file itself, or " + BY_HAND,
+            code="not_archive",
         )
     raise FetchError(
         f"{archive.name} is neither a zip nor a tar archive",
         "give a .zip, .tar, .tar.gz, .tgz or .tar.xz; if it should be one, it was damaged or cut off: get it again",
+        code="not_archive",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #c010-1
@@ -300,6 +324,7 @@ def _room(folder: Path, needed: int, what: str):
             f"the disk of {folder} has {_size(free)} free, and {what} needs {_size(needed)}",
             "make room or give another folder with to=, and start again: what was downloaded is kept",
             keep=True,
+            code="disk_full",
         )
 
 # %% ../nbs/api/20_fetch.ipynb #c012
@@ -336,6 +361,7 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress):
                 raise FetchError(
                     f"{archive.name} is encrypted",
                     "unpack it with its password yourself, and use the folder: make run DATA=folder",
+                    code="unsupported",
                 )
             if i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
                 _unknown(archive)
@@ -366,6 +392,7 @@ def _unknown(archive):
     raise FetchError(
         f"{archive.name} is compressed in a way that is not read here",
         "unpack it with 7-Zip or unzip, and use the folder: make run DATA=folder",
+        code="unsupported",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #c014
@@ -491,18 +518,21 @@ def unpack(
         raise FetchError(
             f"{archive.name} is not unpacked: it holds {_show(Path(e.filename or '').name)} twice",
             "ask where it is from, or unpack it yourself and use the folder",
+            code="unsafe",
         ) from None
     except (*_DAMAGED, OSError) as e:
         if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:
             raise FetchError(
                 f"{archive.name} holds a name that is too long for this file system",
                 "unpack it yourself under a shorter path",
+                code="system",
             ) from None
         if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR):
             raise _os_error(e, f"unpacking {archive.name}", folder) from None
         raise FetchError(
             f"{archive.name} is damaged or cut off ({type(e).__name__})",
             "get it again; with sha256 a damaged download is noticed at once",
+            code="damaged",
         ) from None
     return meter.members, meter.bytes
 
@@ -511,7 +541,7 @@ def _target(to: str | os.PathLike, force: bool) -> Path:
     "The folder to make, with links resolved. Raises `FetchError` if it holds something."
     to = Path(os.path.expanduser(to)).resolve()  # which leaves ~ where nobody knows a home
     if to.exists() and not to.is_dir():
-        raise FetchError(f"the target {to} is a file", "give a folder with to=")
+        raise FetchError(f"the target {to} is a file", "give a folder with to=", code="file")
     if (
         Path.cwd().is_relative_to(to)
         or str(to) == os.path.expanduser("~")
@@ -520,11 +550,13 @@ def _target(to: str | os.PathLike, force: bool) -> Path:
         raise FetchError(
             f"the target {to} holds more than a data set, and it would be replaced",
             "give a folder of its own with to=, such as data/chest_xray",
+            code="occupied",
         )
     if to.is_dir() and any(to.iterdir()) and not force:
         raise FetchError(
             f"the target {to} is there already and not empty",
             "use it as it is (make run DATA=...), give another folder with to=, or replace it with force",
+            code="occupied",
         )
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -551,7 +583,9 @@ def _alone(to: Path) -> Iterator[None]:
             os.close(fd)  # its last owner removed it while we opened it
     except BlockingIOError:
         os.close(fd)
-        raise FetchError(f"another fetch into {to} is running", "wait until it has finished, or stop it") from None
+        raise FetchError(
+            f"another fetch into {to} is running", "wait until it has finished, or stop it", code="busy"
+        ) from None
     except OSError as e:
         raise _os_error(e, "writing", to.parent) from None
     try:
@@ -606,12 +640,13 @@ def _remove_hidden(tree: Path, source: str):
             raise FetchError(
                 f"{source} holds the link {_show(p.name)}",
                 "unpack it yourself, look where that leads, and use the folder",
+                code="unsafe",
             )
         if p.exists() and _hidden(p.name):
             shutil.rmtree(p) if p.is_dir() else p.unlink()
 
 # %% ../nbs/api/20_fetch.ipynb #e35a5ad1
-def _no_layout(e: Exception, tree: Path, source: str) -> FetchError:
+def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
     "The error for a tree in which `find_layout` finds no data set, with what is there instead."
     found = sorted(
         p.relative_to(tree).as_posix() + "/" * p.is_dir() for pattern in ("*", "*/*") for p in tree.glob(pattern)
@@ -620,12 +655,13 @@ def _no_layout(e: Exception, tree: Path, source: str) -> FetchError:
     shown = ", ".join(map(_show, found[:10])) + more or "nothing"
     what = (
         str(e).replace(str(tree), "it").rstrip(".")
-        if "is missing" in str(e)
+        if e.code == "missing_class"
         else "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
     )
     return FetchError(
         f"{source} is no data set that can be used here: {what}. Found: {shown}",
         "arrange the files in such folders and use that folder: make run DATA=folder",
+        code="no_layout",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #f17afa7f
@@ -665,33 +701,36 @@ def _place(to: Path, force: bool, source: str, sha256: str | None, fill: Callabl
 # %% ../nbs/api/20_fetch.ipynb #c020
 def _why(e: BaseException, timeout: float) -> str:
     "The reason of a failed connection, without addresses: those in messages of requests may be signed."
-    seen, text = [], ""
+    seen: list[BaseException] = []
     while e is not None and len(seen) < 12:
         seen.append(e)
-        text += f" {type(e).__name__} {getattr(e, 'strerror', None) or ''}"
         inner = [
             a
             for a in (getattr(e, "reason", None), e.__cause__, e.__context__, *e.args)
             if isinstance(a, BaseException) and a not in seen
         ]
         e = inner[0] if inner else None
-    for mark, words in (
-        ("TooSlow", "it sends next to nothing"),
-        ("NameResolution", "the name of the host can't be resolved"),
-        ("getaddrinfo", "the name of the host can't be resolved"),
+    # by exact names where a library's classes inherit from each other's: urllib3's refused connection is a timeout, too
+    names, numbers = {type(s).__name__ for s in seen}, {getattr(s, "errno", None) for s in seen}
+
+    def of(kind) -> bool:
+        return any(isinstance(s, kind) for s in seen)
+
+    for holds, words in (
+        (of(TooSlow), "it sends next to nothing"),
+        (of(socket.gaierror) or "NameResolutionError" in names, "the name of the host can't be resolved"),
         (
-            "SSL",
+            of(ssl.SSLError) or "SSLError" in names,
             "its certificate can't be verified; where a proxy or host has one of your own, "
             "REQUESTS_CA_BUNDLE names the file",
         ),
-        ("ProxyError", "the proxy doesn't work"),
-        ("refused", "connection refused"),
-        ("Timeout", f"no answer within {timeout:g} s"),
-        ("timed out", f"no answer within {timeout:g} s"),
-        ("unreachable", "no way to the host"),
-        ("TooManyRedirects", "it redirects for ever"),
+        ("ProxyError" in names, "the proxy doesn't work"),
+        (of(ConnectionRefusedError), "connection refused"),
+        (numbers & {errno.ENETUNREACH, errno.EHOSTUNREACH}, "no way to the host"),
+        (any("timeout" in n.lower() for n in names), f"no answer within {timeout:g} s"),
+        ("TooManyRedirects" in names, "it redirects for ever"),
     ):
-        if mark in text:
+        if holds:
             return words
     return "the connection dropped"
 
@@ -710,18 +749,23 @@ def _status_error(code: int, where: str) -> FetchError:
             f"{where} asks for a user and a password, or refused those given (401)",
             "put them into ~/.netrc (machine HOST login USER password PASSWORD; chmod 600), "
             "where no list of processes shows them",
+            code="wrong_credentials",
         )
     if code == 403:
         return FetchError(
             f"{where} refuses access (403)",
             "ask its owner for access; an address with a signature may have expired: get a new one",
+            code="forbidden",
         )
     if code in (404, 410):
-        return FetchError(f"there is nothing at {where} ({code})", "check the address: open it in a browser")
+        return FetchError(
+            f"there is nothing at {where} ({code})", "check the address: open it in a browser", code="not_found"
+        )
     if code in _PASSING:
         return FetchError(
             f"{where} has trouble of its own ({code}), again and again",
             "try later: the download goes on where it stopped",
+            code="unreachable",
         )
     return FetchError(f"{where} answered {code}", "check the address: open it in a browser")
 
@@ -731,8 +775,10 @@ _SLOWEST = 1000  # bytes a second, the least average of an answer
 _PROGRESS = 1 << 16  # bytes after which failures are counted anew; else a host may send one at a time, for ever
 
 
-class TooSlow(TimeoutError):
+class TooSlow(XraypneuError, TimeoutError):
     "A host sent fewer than `_SLOWEST` bytes a second."
+
+    code = "too_slow"
 
 # %% ../nbs/api/20_fetch.ipynb #c020-4
 class _Watched(io.RawIOBase):
@@ -818,7 +864,9 @@ def _noted(url: str):
     try:
         return _sent(get_netrc_auth(url))
     except UnicodeDecodeError:
-        raise FetchError("~/.netrc (or what NETRC names) is no text in UTF-8", "save it as UTF-8") from None
+        raise FetchError(
+            "~/.netrc (or what NETRC names) is no text in UTF-8", "save it as UTF-8", code="bad_credentials_file"
+        ) from None
 
 
 def _elsewhere(url: str, first: str):
@@ -850,6 +898,7 @@ def _wrong_proxy() -> FetchError:  # without its address, where a password may s
         "the proxy that the environment names can't be used",
         "write https_proxy (or http_proxy, all_proxy) as http://user:password@host:port; "
         "one of SOCKS, socks5h://host:port, needs the package PySocks: pip install pysocks",
+        code="bad_setting",
     )
 
 # %% ../nbs/api/20_fetch.ipynb #c020-8
@@ -895,6 +944,7 @@ def _leave_room(folder: Path, more: int):
             f"needs; {_size(disk.free)} are free",
             "make room or give another folder with to=, and start again: what was downloaded is kept",
             keep=True,
+            code="disk_full",
         )
 
 
@@ -909,11 +959,14 @@ def _failed_request(e: Exception, url: str, where: str, timeout: float, folder: 
         raise FetchError(
             f"{where} is no address that can be downloaded from",
             "give one that begins with https:// or http://",
+            code="bad_address",
         ) from None
     if isinstance(e, (requests.RequestException, urllib3.exceptions.HTTPError)):
-        return FetchError(f"{where} can't be downloaded: {_why(e, timeout)}", OFFLINE)
+        return FetchError(f"{where} can't be downloaded: {_why(e, timeout)}", OFFLINE, code="unreachable")
     if e.errno is None:  # requests': its certificates are not there
-        raise FetchError(f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting") from None
+        raise FetchError(
+            f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting", code="system"
+        ) from None
     raise _os_error(e, "downloading", folder) from None
 
 # %% ../nbs/api/20_fetch.ipynb #49746946
@@ -932,6 +985,7 @@ def _hop(session, url: str, where: str, **how) -> tuple:  # the answer, and the 
         raise FetchError(
             f"{where} redirects to an address that can't be understood",
             "check the address: open it in a browser",
+            code="bad_address",
         ) from None
     return r, url
 
@@ -942,11 +996,13 @@ def _check_redirect(url: str, where: str, secure: bool):
         raise FetchError(
             f"{where} redirects to an address that is neither https nor http",
             "check the address: open it in a browser",
+            code="unsafe",
         )
     if secure and url.startswith("http:"):
         raise FetchError(
             f"{where} redirects to an address without encryption",
             "give the checksum (sha256), which makes that safe",
+            code="unsafe",
         )
 
 # %% ../nbs/api/20_fetch.ipynb #3e7d937a
@@ -1117,14 +1173,19 @@ def _split(url: str) -> tuple[str, tuple[str, str] | None]:  # the address witho
         parts = urlsplit(url)
         _ = parts.port  # raises where it is no number
     except ValueError:
-        raise FetchError("the address can't be understood", "write it as https://host/path/archive.zip") from None
+        raise FetchError(
+            "the address can't be understood", "write it as https://host/path/archive.zip", code="bad_address"
+        ) from None
     if parts.scheme not in ("http", "https"):
         raise FetchError(
             f"{public_url(url)}: downloads go by https and http, not by {parts.scheme}",
             "download the archive by other means and give its path",
+            code="bad_address",
         )
     if not parts.hostname:
-        raise FetchError(f"{public_url(url)} names no host", "write it as https://host/path/archive.zip")
+        raise FetchError(
+            f"{public_url(url)} names no host", "write it as https://host/path/archive.zip", code="bad_address"
+        )
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")), auth
 
@@ -1136,7 +1197,9 @@ def _wanted(sha256: str | None) -> str | None:
     wanted = sha256.strip().lower().removeprefix("sha256:")
     if not re.fullmatch("[0-9a-f]{64}", wanted):
         raise FetchError(
-            f"{_show(sha256)} is no sha256", "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it"
+            f"{_show(sha256)} is no sha256",
+            "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it",
+            code="bad_setting",
         )
     return wanted
 
@@ -1152,6 +1215,7 @@ def _compare(found: str, wanted: str | None, source: str, then: str):
         raise FetchError(
             f"{source} has another checksum than expected: {found} instead of {wanted}",
             f"{then}; if it is still another, the publisher changed the file, or it is not theirs: ask them",
+            code="wrong_hash",
         )
 
 # %% ../nbs/api/20_fetch.ipynb #c022-3
@@ -1160,7 +1224,9 @@ def _download(url: str, nest: Path, sha256: str | None, **how) -> tuple[Path, st
     try:
         import pooch
     except ImportError:
-        raise FetchError("the package pooch is missing", "install it: pip install 'xraypneu[team]'") from None
+        raise FetchError(
+            "the package pooch is missing", "install it: pip install 'xraypneu[team]'", code="no_package"
+        ) from None
 
     address, auth = _split(url)
     name = re.sub(r"[^\w.-]", "_", unquote(urlsplit(address).path).rpartition("/")[2]).lstrip(".")[-100:] or "archive"
@@ -1221,6 +1287,7 @@ def fetch_url(
         raise FetchError(
             f"there is no file {url.rpartition('@')[2]}",
             "give the path of an archive, or an address that begins with https://",
+            code="missing",
         )
     with _alone(to):
         if not remote:
@@ -1263,7 +1330,9 @@ def _hub(cache: Path, timeout: float, limits: Limits) -> Iterator:
                 import kagglehub
             except ImportError:
                 raise FetchError(
-                    "the package kagglehub is missing", f"install it: pip install 'xraypneu[team]', or {BY_HAND}"
+                    "the package kagglehub is missing",
+                    f"install it: pip install 'xraypneu[team]', or {BY_HAND}",
+                    code="no_package",
                 ) from None
             import requests
 
@@ -1302,7 +1371,9 @@ def _unpacking(kagglehub, limits: Limits) -> Iterator[None]:
         except FetchError as e:
             if e.keep:
                 raise
-            raise FetchError(f"what came from Kaggle can't be used and is removed: {e.what}", e.hint) from None
+            raise FetchError(
+                f"what came from Kaggle can't be used and is removed: {e.what}", e.hint, code=e.code
+            ) from None
 
     its_own = http_resolver._extract_archive
     http_resolver._extract_archive = safely
@@ -1327,12 +1398,28 @@ def _kaggle_refusal(code: int, dataset: str) -> tuple[FetchError, bool]:  # and 
         return FetchError(
             f"there is no Kaggle's data set {dataset} (404)",
             "check the name, owner/name as in the address of its page; a private one needs a token of its owner",
+            code="not_found",
         ), False
     return FetchError(
-        f"Kaggle answered {code} for {dataset}", "try later: the download goes on where it stopped. Or " + BY_HAND
+        f"Kaggle answered {code} for {dataset}",
+        "try later: the download goes on where it stopped. Or " + BY_HAND,
+        code="unreachable",
     ), code in _PASSING
 
 # %% ../nbs/api/20_fetch.ipynb #1a87ca5b
+def _wrong_credentials() -> bool:
+    "Does Kaggle's client fail at its file of credentials alone? Its error is a `ValueError` like others."
+    try:
+        from kagglehub.config import get_kaggle_credentials
+
+        get_kaggle_credentials()
+    except ValueError:
+        return True
+    except Exception:  # of another version of the client
+        return False
+    return False
+
+
 def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchError, bool]:  # and may it pass?
     "An error of kagglehub as one for the user."
     import requests
@@ -1344,24 +1431,26 @@ def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchErro
     if code:
         return _kaggle_refusal(code, dataset)
     if isinstance(e, requests.RequestException):
-        return FetchError(f"Kaggle's data set {dataset} can't be downloaded: {_why(e, timeout)}", OFFLINE), True
-    if "credentials" in str(e).lower():
+        return FetchError(
+            f"Kaggle's data set {dataset} can't be downloaded: {_why(e, timeout)}", OFFLINE, code="unreachable"
+        ), True
+    if isinstance(e, ValueError) and _wrong_credentials():
         return FetchError(
             "the file with your Kaggle credentials can't be read",
             "correct or delete ~/.kaggle/kaggle.json (or what KAGGLE_CONFIG_DIR names); " + _TOKEN + BY_HAND,
+            code="bad_credentials_file",
         ), False
-    if (
-        "archive" in str(e)
-        or isinstance(e, (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError))
-        or type(e).__name__ == "DataCorruptionError"
-    ):
+    damaged = isinstance(e, (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError))
+    if damaged or type(e).__name__ == "DataCorruptionError":
         return FetchError(
             f"what came from Kaggle for {dataset} is damaged ({type(e).__name__}); it is removed",
             "try again, or " + BY_HAND,
+            code="damaged",
         ), False
     return FetchError(
         f"Kaggle's client failed for {dataset} ({type(e).__name__})",
         "update it (pip install --upgrade kagglehub), or " + BY_HAND,
+        code="unsupported",
     ), False
 
 # %% ../nbs/api/20_fetch.ipynb #c025-4
@@ -1376,7 +1465,9 @@ def fetch_kaggle(
 ) -> Fetched:
     "Download a data set with Kaggle's client and move it to `to`. Raises `FetchError`."
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", dataset, re.ASCII):
-        raise FetchError(f"{_show(dataset)} is no name of a Kaggle data set", f"write owner/name, as in {KAGGLE}")
+        raise FetchError(
+            f"{_show(dataset)} is no name of a Kaggle data set", f"write owner/name, as in {KAGGLE}", code="bad_setting"
+        )
     to = _target(to, force)
     with _alone(to):
         cache = to.with_name(f".{to.name}.kaggle")
@@ -1410,7 +1501,7 @@ def _from_kaggle(dataset, cache, to, timeout, retries, wait, limits) -> Path:
             if isinstance(e, OSError) and e.errno in DISK_FULL:
                 raise _os_error(e, "the download from Kaggle", to.parent) from None
             error, passing = _kaggle_error(e, dataset, timeout)
-            if "removed" in error.what:
+            if error.code == "damaged":
                 shutil.rmtree(cache, ignore_errors=True)
             if not passing or attempt == retries:
                 if cache.is_dir() and not any(p.is_file() for p in cache.rglob("*")):

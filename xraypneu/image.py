@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, UnidentifiedImageError
 
+from .errors import XraypneuError
+
 # %% ../nbs/api/01_image.ipynb #c006
 def printable(name) -> str:
     "A file name without its folder, fit to show: no control or bidirectional characters, 120 characters at most."
@@ -28,15 +30,27 @@ def printable(name) -> str:
     return name if len(name) <= 120 else name[:80] + "…" + name[-39:]
 
 # %% ../nbs/api/01_image.ipynb #c006-e
-class ImageError(ValueError):
+class ImageError(XraypneuError, ValueError):
     "A picture that can't be used: `str(e)` is `name: what. hint`; `code` is a stable word for programs."
 
-    def __init__(self, what, hint="", code="unreadable", name="image"):
-        super().__init__(what, hint, code, name)
-        self.what, self.hint, self.code, self.name = what, hint, code, printable(name)
+    code = "unreadable"
+
+    def __init__(self, what, hint="", code="", name="image"):
+        super().__init__(what, hint, code)
+        self.name = printable(name)
+
+    @property
+    def what(self):
+        "The message, which is a sentence without its full stop."
+        return self.message
+
+    @property
+    def text(self):
+        "Message and hint without the file's name."
+        return f"{self.message}." + (f" {self.hint}" if self.hint else "")
 
     def __str__(self):
-        return f"{self.name}: {self.what}." + (f" {self.hint}" if self.hint else "")
+        return f"{self.name}: {self.text}"
 
 # %% ../nbs/api/01_image.ipynb #c009
 MAX_BYTES = 128_000_000  # of the file

@@ -14,9 +14,13 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import XraypneuError
+
 # %% ../nbs/api/14a_journal.ipynb #c005
-class JournalError(RuntimeError):
+class JournalError(XraypneuError, RuntimeError):
     "A journal that can't be read; the message says which line, and what to do. Raised by `Entries.load`."
+
+    code = "journal"
 
 # %% ../nbs/api/14a_journal.ipynb #c005-1
 class Entries:
@@ -37,8 +41,9 @@ class Entries:
                 _take(self, json.loads(text))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise JournalError(
-                    f"line {i} of {self.file} is damaged, so that what waits there can't be sent. "
-                    f"Correct the line, or give the run up by deleting {self.folder}"
+                    f"line {i} of {self.file} is damaged, so that what waits there can't be sent",
+                    f"Correct the line, or give the run up by deleting {self.folder}",
+                    "damaged",
                 ) from None
 
     def waiting(self, refused: bool = False) -> list:  # of entries, in order

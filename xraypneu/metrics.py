@@ -23,12 +23,15 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
+from .errors import XraypneuError
 from .definitions import SPREAD
 from .files import write_file
 
 # %% ../nbs/api/11_metrics.ipynb #c005
-class MetricsError(ValueError):
+class MetricsError(XraypneuError, ValueError):
     "Labels or probabilities (n,) from which no metric can be computed; the message says why."
+
+    code = "metrics"
 
 # %% ../nbs/api/11_metrics.ipynb #c006
 def _checked(
@@ -40,7 +43,7 @@ def _checked(
     if p.ndim != 1 or y.shape != p.shape:
         raise MetricsError(f"{y.shape} labels but {p.shape} probabilities: pass one of each an image, both flat.")
     if not p.size:
-        raise MetricsError("No images: there's nothing to measure.")
+        raise MetricsError("No images: there's nothing to measure.", code="empty")
     if not np.isin(y, (0, 1)).all():
         raise MetricsError("Labels must be 0 (NORMAL) or 1 (PNEUMONIA).")
     bad = int((~((p >= 0) & (p <= 1))).sum())
@@ -53,7 +56,7 @@ def _both(y, p):
     "Checked labels and probabilities with both classes present."
     y, p = _checked(y, p)
     if not 0 < y.sum() < len(y):
-        raise MetricsError("A curve needs both classes.")
+        raise MetricsError("A curve needs both classes.", code="one_class")
     return y, p
 
 # %% ../nbs/api/11_metrics.ipynb #c009
@@ -82,7 +85,7 @@ def at_threshold(
     "Confusion matrix and its ratios at one threshold. Raises `MetricsError`."
     y, p = _checked(y, p)
     if not np.isfinite(threshold):
-        raise MetricsError(f"threshold={threshold}: not a number.")
+        raise MetricsError(f"threshold={threshold}: not a number.", code="bad_setting")
     counts = [int(c) for c in skm.confusion_matrix(y, p >= threshold, labels=[0, 1]).ravel()]
     return {k: float(v) for k, v in _rates(*counts).items()} | dict(zip(("tn", "fp", "fn", "tp"), counts, strict=True))
 
@@ -194,13 +197,13 @@ def bootstrap(
     if len(patients) != len(y):
         raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one an image.")
     if not 0 < y.sum() < len(y):
-        raise MetricsError("Intervals need both classes.")
+        raise MetricsError("Intervals need both classes.", code="one_class")
     if pd.Series(patients).isna().any():
         raise MetricsError("Some images have no patient: pass a key for each.")
     if len(np.unique(np.asarray(patients, dtype=str))) < 2:
         raise MetricsError("Intervals need at least two patients.")
     if n < 1:
-        raise MetricsError(f"n={n}: at least one draw.")
+        raise MetricsError(f"n={n}: at least one draw.", code="bad_setting")
     step = max(1, 4_000_000 // len(y))  # keeps the weights under 32 MB
     blocks = [
         _weighted(y, p, threshold, _draws(y, patients, min(step, n - start), seed=[seed, start]))

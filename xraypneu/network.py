@@ -14,6 +14,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")  # else oneDNN's sums depend on the thread that runs an operation
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import urllib.error
 from pathlib import Path
 
 import keras
@@ -21,6 +22,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .errors import XraypneuError, rendered
 from .bundle import BundleError, load_bundle
 
 keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
@@ -55,8 +57,10 @@ def freeze(
     return model
 
 # %% ../nbs/api/07_network.ipynb #c010
-class WeightsError(ValueError):
+class WeightsError(XraypneuError, ValueError):
     "Initial weights that can't be used; the message names the other choices."
+
+    code = "weights"
 
 
 CHOICES = (
@@ -84,7 +88,9 @@ def set_weights(model, values: dict, head: bool = True):
             if name not in values or tuple(values[name].shape) != tuple(v.shape):
                 found = values[name].shape if name in values else "nothing"
                 raise WeightsError(
-                    f"weights don't fit: {name} should be {tuple(v.shape)}, found {found}. Take {CHOICES}"
+                    f"weights don't fit: {name} should be {tuple(v.shape)}, found {found}",
+                    f"Take {CHOICES}",
+                    "other_model",
                 )
             v.assign(values[name])
     return model
@@ -103,15 +109,16 @@ def _from_keras(source):
             three.load_weights(source)
     except Exception as e:  # urllib, h5py and Keras each raise their own kinds
         what = "could not be read"
-        if source == "imagenet" and "URL fetch failure" in str(e):
+        # Keras raises a plain `Exception` while it handles the one that tells the kind
+        if source == "imagenet" and isinstance(e.__context__, urllib.error.URLError):
             what = "could not be downloaded (no network?)"
         elif source == "imagenet":  # a download that was cut short stays in Keras's cache and would be taken for good
             for home in (os.environ.get("KERAS_HOME", Path.home() / ".keras"), "/tmp/.keras"):
                 for file in Path(home, "models").glob("mobilenet_v2_*_1.0_224_no_top.h5"):
                     file.unlink()
             what = "came damaged and were deleted, so that the next try downloads them again"
-        why = str(e).splitlines()[0].rstrip(".") if str(e) else type(e).__name__
-        raise WeightsError(f"weights {source!r} {what}: {why}. Take {CHOICES}") from e
+        why = rendered(e, 300, typed=False).rstrip(".")
+        raise WeightsError(f"weights {source!r} {what}: {why}", f"Take {CHOICES}", "unreadable") from e
     out = {f"{la.name}/{v.name}": np.asarray(v) for la in three.layers for v in la.weights}
     return {**out, "Conv1/kernel": out["Conv1/kernel"].sum(2, keepdims=True)}
 
@@ -127,15 +134,17 @@ def initialise(
         return set_weights(model, _from_keras(source), head=False)
     path = Path(source)
     if source != "shipped" and not path.exists():
-        raise WeightsError(f"weights {str(source)!r} not found. Take imagenet (downloaded), {CHOICES}")
+        raise WeightsError(f"weights {str(source)!r} not found", f"Take imagenet (downloaded), {CHOICES}", "missing")
     if source == "shipped" or path.is_dir():
         try:
             bundle = load_bundle(None if source == "shipped" else path)
         except BundleError as e:
-            raise WeightsError(str(e)) from e
+            raise WeightsError.of(e) from e
         return set_weights(model, read_onnx(bundle.model), head=False)
     if not path.name.endswith((".h5", ".hdf5")):
-        raise WeightsError(f"weights {str(source)!r} are of a kind that is not known. Take imagenet, {CHOICES}")
+        raise WeightsError(
+            f"weights {str(source)!r} are of a kind that is not known", f"Take imagenet, {CHOICES}", "unsupported"
+        )
     return set_weights(model, _from_keras(str(path)), head=False)
 
 # %% ../nbs/api/07_network.ipynb #c017

@@ -21,6 +21,7 @@ from matplotlib import figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.ndimage import gaussian_filter1d
 
+from .errors import XraypneuError
 from .definitions import FOREST, LABELS
 from .metrics import BINS, at_threshold, decision_curve, image_statistics
 from .metrics import predictive_values, pr_points, reliability, roc_points
@@ -57,8 +58,10 @@ _STYLE = {
 }
 
 # %% ../nbs/api/12_plots.ipynb #c005-1
-class PlotError(ValueError):
+class PlotError(XraypneuError, ValueError):
     "There's nothing to draw; the message says what is missing."
+
+    code = "plot"
 
 
 class Figure(figure.Figure):
@@ -118,7 +121,7 @@ def _frame(frame, *columns):
     if missing:
         raise PlotError(f"The table lacks {', '.join(missing)}.")
     if not len(frame):
-        raise PlotError("The table has no rows: there's nothing to draw.")
+        raise PlotError("The table has no rows: there's nothing to draw.", code="empty")
     return frame
 
 
@@ -690,7 +693,7 @@ def mean_images_plot(
         if len(own):
             means[name] = sum(images[r].astype(np.float64) for r in own) / len(own)
     if len(means) < 2:
-        raise PlotError("Mean images need both classes.")
+        raise PlotError("Mean images need both classes.", code="one_class")
     difference = means["PNEUMONIA"] - means["NORMAL"]
     limit = max(1.0, float(np.ceil(np.abs(difference).max())))
     fig, axes = _figure(1, 3, height=2.6)
@@ -717,7 +720,7 @@ def image_grid(
     "A few images drawn at random from each class and split. Raises `PlotError`."
     rows = _frame(rows, "label", "split", "row")
     if count < 1:
-        raise PlotError("count must be at least 1.")
+        raise PlotError("count must be at least 1.", code="bad_setting")
     lines = [(s, name, rows[(rows.split == s) & (rows.label == name)]) for s in _splits(rows) for name in COLOURS]
     lines = [line for line in lines if len(line[2])]
     side = min(WIDTH / (count + 0.25), 1.6)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'NORMAL', 'PNEUMONIA', 'UNSURE', 'STRANGE', 'LEAST_CONTRAST', 'MOST_COLOUR', 'WIDEST', 'MAP_RANGE',
-           'verdicts', 'cividis', 'Prediction', 'Predictor']
+           'verdicts', 'cividis', 'Prediction', 'CoverageReason', 'Predictor']
 
 # %% ../nbs/api/16_predict.ipynb #c003
 import base64
@@ -203,9 +203,9 @@ def _bundle_of(source, precision):
 
         return load_bundle(registered_bundle(source), precision)
     except ImportError:
-        raise BundleError(f"{source} needs MLflow: pip install 'xraypneu[pipeline]'") from None
+        raise BundleError(f"{source} needs MLflow", "pip install 'xraypneu[pipeline]'", "no_package") from None
     except TrackingError as e:
-        raise BundleError(str(e)) from None
+        raise BundleError.of(e) from None
 
 
 def _name_of(image) -> str:
@@ -261,6 +261,10 @@ def _against(d) -> list:  # of texts
     return against
 
 
+class CoverageReason(str):
+    "The reason for UNSURE, a text that the page words in its own way."
+
+
 def _doubts(bundle, p, strange, verdict) -> list:  # of texts
     "Why the verdict is not the label, from features and probability."
     doubts = []
@@ -269,10 +273,12 @@ def _doubts(bundle, p, strange, verdict) -> list:  # of texts
     if verdict == UNSURE:
         limits = bundle.own["conformal"]
         doubts.append(
-            f"at {limits['coverage']:.0%} coverage "
-            f"{'both answers are' if limits['low'] <= p <= limits['high'] else 'not just the label is'} "
-            f"possible: the probability {p:.3f} "
-            f"lies too near the operating point {bundle.threshold:.3f}"
+            CoverageReason(
+                f"at {limits['coverage']:.0%} coverage "
+                f"{'both answers are' if limits['low'] <= p <= limits['high'] else 'not just the label is'} "
+                f"possible: the probability {p:.3f} "
+                f"lies too near the operating point {bundle.threshold:.3f}"
+            )
         )
     return doubts
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 
+from .errors import rendered
 from . import metrics
 from .bundle import SHIPPED, Bundle, BundleError, load_bundle, write_bundle
 from .dataset import DataError, prepare
@@ -189,7 +190,7 @@ def main(argv=None) -> int:
             return 2
         return 0 if verify(args.folder) else 1
     except (BundleError, DataError, SignatureError, StageError, OSError) as e:
-        print(f"{e}", file=sys.stderr)
+        print(rendered(e), file=sys.stderr)
         return 1
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .errors import XraypneuError
 from . import bundle as bundle_module
 from . import augment, calibrate, known, metrics, network, quantize, training
 from .bundle import INT8, REFERENCE, Bundle, BundleError, load_bundle, platt, write_bundle
@@ -220,8 +221,10 @@ def training_info(
 AGREEMENT = 0.01  # largest difference between the logits of ONNX Runtime and Keras
 
 
-class ParityError(RuntimeError):
+class ParityError(XraypneuError, RuntimeError):
     "Logits of the stored network differ from those of the trained one by more than `AGREEMENT`."
+
+    code = "parity"
 
 
 def candidate_of(
@@ -238,8 +241,9 @@ def candidate_of(
     gap = float(np.abs(bundle.logits(validation.images) - logits).max())
     if not gap < AGREEMENT:
         raise ParityError(
-            f"ONNX Runtime and Keras differ by {gap:.3g} in the logit; {AGREEMENT} is allowed. "
-            "Check the installed versions against constraints.txt"
+            f"ONNX Runtime and Keras differ by {gap:.3g} in the logit; {AGREEMENT} is allowed",
+            "Check the installed versions against constraints.txt",
+            "parity",
         )
     line = info["calibration"]
     loss = training.balanced_loss(validation.shifted_y, line["slope"] * shifted + line["intercept"])

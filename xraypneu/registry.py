@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .errors import XraypneuError
 from . import metrics
 from .bundle import load_bundle
 from .dataset import DataError, load_prepared, prepare
@@ -29,8 +30,10 @@ LONGEST_HISTORY = 200  # versions in that tag: MLflow on PostgreSQL takes 5,000 
 SIGNIFICANT = 0.05  # p of McNemar's test below which more errors count as worse
 
 
-class PromotionError(RuntimeError):
+class PromotionError(XraypneuError, RuntimeError):
     "No decision: champion unchanged. The message says what to do."
+
+    code = "promotion"
 
 # %% ../nbs/api/22_registry.ipynb #c005-1a
 def _is_ill(table):
@@ -49,7 +52,8 @@ def _paired(candidate, champion, n):
     if not len(both) == len(candidate) == len(champion):
         raise PromotionError(
             f"{len(both)} test images are common to {len(candidate)} of the candidate and {len(champion)} of "
-            "the champion: only the same images can be compared"
+            "the champion: only the same images can be compared",
+            code="other_data",
         )
     return metrics.paired(
         _is_ill(both),
@@ -166,15 +170,18 @@ def _measured(client, version):
             predictions = pd.read_csv(file, dtype={"patient": str})
         except (MlflowException, OSError):
             raise PromotionError(
-                f"version {version.version} of {version.name} has not been evaluated: "
-                "run `dvc repro evaluate` in the project that trained it"
+                f"version {version.version} of {version.name} has not been evaluated",
+                "run `dvc repro evaluate` in the project that trained it",
+                "not_evaluated",
             ) from None
     own, seen = version.tags.get("bundle_hash"), found.get("model", {}).get("hash")
     if own and seen != own:
         raise PromotionError(
             f"the evaluation in the run of version {version.version} of {version.name} is of another model "
-            f"(bundle {str(seen)[:12]}, registered {own[:12]}): train again, or put the trained "
-            "models/bundle back with `dvc checkout` and run `dvc repro evaluate --force`"
+            f"(bundle {str(seen)[:12]}, registered {own[:12]})",
+            "train again, or put the trained "
+            "models/bundle back with `dvc checkout` and run `dvc repro evaluate --force`",
+            "other_model",
         )
     return predictions.assign(threshold=found["threshold"]), found
 
@@ -201,11 +208,15 @@ def _test_images(root, prepared, size):
             same = again.rows("test")[["path", "sha256"]].equals(prepared.rows("test")[["path", "sha256"]])
             images = again.arrays("test")[0]
     except DataError as e:
-        raise PromotionError(f"the champion takes images of {size} pixels, and they can't be made: {e}") from None
+        raise PromotionError(
+            f"the champion takes images of {size} pixels, and they can't be made: {e}", code="other_data"
+        ) from None
     if not same:
         raise PromotionError(
             f"the champion takes images of {size} pixels, and {said['data_path']} does not hold the test "
-            "images of data/prepared any more: run `dvc repro evaluate`, then promote again"
+            "images of data/prepared any more",
+            "run `dvc repro evaluate`, then promote again",
+            "other_data",
         )
     return images
 
@@ -216,8 +227,9 @@ def _rescored(root, name, version, wanted):
     if prepared is None or prepared.info["data_hash"] != wanted:
         raise PromotionError(
             "champion and candidate were measured on different images, "
-            f"and data/prepared does not hold the candidate's (data hash {wanted[:12]}): "
-            "run `dvc repro prepare` with the candidate's data.path"
+            f"and data/prepared does not hold the candidate's (data hash {wanted[:12]})",
+            "run `dvc repro prepare` with the candidate's data.path",
+            "other_data",
         )
     bundle = load_bundle(registered_bundle(f"models:/{name}/{version.version}"))
     rows, images = prepared.rows("test"), _test_images(root, prepared, bundle.size)
@@ -238,14 +250,17 @@ def _settings(root):
     section = read_yaml(file).get("promote")
     if not isinstance(section, dict) or not isinstance(section.get("floor"), dict) or "margin" not in section:
         raise PromotionError(
-            f"{file} needs a section `promote` with `floor` (figure: least value) and `margin` (of the AUC)"
+            f"{file} needs a section `promote` with `floor` (figure: least value) and `margin` (of the AUC)",
+            code="bad_setting",
         )
     for name, value in [("margin", section["margin"]), *((f"floor.{k}", v) for k, v in section["floor"].items())]:
         # no comparison with NaN is true: as a margin it would let every model through
         if type(value) not in (int, float) or not -1 <= value <= 1:
-            raise PromotionError(f"{file}: promote.{name} is {value!r}; give a number from -1 to 1")
+            raise PromotionError(f"{file}: promote.{name} is {value!r}; give a number from -1 to 1", code="bad_setting")
     if not section["floor"]:
-        raise PromotionError(f"{file}: promote.floor is empty; give at least one figure, such as roc_auc: 0.95")
+        raise PromotionError(
+            f"{file}: promote.floor is empty; give at least one figure, such as roc_auc: 0.95", code="bad_setting"
+        )
     if unknown := section["floor"].keys() - {
         "roc_auc",
         "accuracy",
@@ -256,7 +271,8 @@ def _settings(root):
         "f1",
     }:
         raise PromotionError(
-            f"{file}: promote.floor names {', '.join(sorted(map(str, unknown)))}, which no floor can be set for"
+            f"{file}: promote.floor names {', '.join(sorted(map(str, unknown)))}, which no floor can be set for",
+            code="bad_setting",
         )
     return section["floor"], float(section["margin"])
 
@@ -270,13 +286,14 @@ def _challenger(client, name, version):
     "The version to be promoted, or None. Raises `PromotionError`."
     if version:
         if (named := _or_none(client.get_model_version, name, version)) is None:
-            raise PromotionError(f"{name} has no version {version} in this store")
+            raise PromotionError(f"{name} has no version {version} in this store", code="missing")
         return named
     found = _version(client, name, CANDIDATE)
     if found is not None and found.tags.get("decision") == ROLLED_BACK:  # else a nightly job would undo it
         raise PromotionError(
-            f"version {found.version} of {name} was rolled back: {found.tags.get('decision_reasons')}. "
-            f"Train another, or give --version {found.version} to let it be tried again"
+            f"version {found.version} of {name} was rolled back: {found.tags.get('decision_reasons')}",
+            f"Train another, or give --version {found.version} to let it be tried again",
+            "rolled_back",
         )
     return found
 
@@ -291,10 +308,10 @@ def promote(
     floor, margin = _settings(root)
     challenger = _challenger(client, name, version)
     if challenger is None:
-        raise PromotionError(f"no version of {name} is registered here: train one with `make run`")
+        raise PromotionError(f"no version of {name} is registered here", "train one with `make run`", "missing")
     incumbent = _version(client, name, CHAMPION)
     if incumbent is not None and str(incumbent.version) == str(challenger.version):
-        raise PromotionError(f"version {challenger.version} of {name} is the champion already")
+        raise PromotionError(f"version {challenger.version} of {name} is the champion already", code="no_change")
     mine, measured = _measured(client, challenger)
     _check_data(challenger, measured)
     theirs, synthetic = None, (bool(measured["data"]["synthetic"]), False)
@@ -325,8 +342,9 @@ def _check_data(version, measured):
     if own and seen != own:
         raise PromotionError(
             f"version {version.version} of {version.name} was measured on other data (hash {seen[:12]}) than it was "
-            f"trained with ({own[:12]}), so that films it was trained on may be among the test images: put data and "
-            "params.yaml back and run `dvc repro`, or train anew on the data that are here"
+            f"trained with ({own[:12]}), so that films it was trained on may be among the test images",
+            "put data and params.yaml back and run `dvc repro`, or train anew on the data that are here",
+            "other_data",
         )
 
 
@@ -336,7 +354,9 @@ def _check_champion(client, out):
     if (str(now.version) if now else None) != out["champion"]:
         raise PromotionError(
             f"the champion of {out['name']} changed while the gate compared: it was version "
-            f"{out['champion']}, it is {now.version if now else 'none'}. Nothing was decided; run it again"
+            f"{out['champion']}, it is {now.version if now else 'none'}",
+            "Nothing was decided; run it again",
+            "changed",
         )
 
 
@@ -380,7 +400,7 @@ def rollback(
     client, root = _client()
     now = _version(client, name, CHAMPION)
     if now is None:
-        raise PromotionError(f"{name} has no champion")
+        raise PromotionError(f"{name} has no champion", code="missing")
     before = _history(client, name)
     if str(now.version) in before:  # later entries are of a promotion that was cut off
         del before[len(before) - before[::-1].index(str(now.version)) :]
@@ -388,7 +408,8 @@ def rollback(
         before.pop()
     if not before:
         raise PromotionError(
-            f"version {now.version} is the only champion that {name} has had: there is nothing to go back to"
+            f"version {now.version} is the only champion that {name} has had: there is nothing to go back to",
+            code="missing",
         )
     client.set_model_version_tag(name, str(now.version), "decision", ROLLED_BACK)
     client.set_model_version_tag(name, str(now.version), "decision_reasons", as_text(reason) or "no reason given")

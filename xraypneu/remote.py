@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .errors import XraypneuError, rendered
 from .fetch import patient
 from .files import write_file, writing
 from .redact import TOKEN, public_url, scrub, without_controls
@@ -66,8 +67,10 @@ SECRETS = (
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 # %% ../nbs/api/21_remote.ipynb #c005-1
-class RemoteError(RuntimeError):
+class RemoteError(XraypneuError, RuntimeError):
     "A remote can't be configured or used; the message says what to do."
+
+    code = "remote"
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ def _project(root):
         if (folder / ".dvc").is_dir():
             return folder
     raise RemoteError(
-        f"no DVC project in {here} or above it (no .dvc folder): go to the project, or make one with `dvc init`"
+        f"no DVC project in {here} or above it (no .dvc folder)",
+        "go to the project, or make one with `dvc init`",
+        "no_project",
     )
 
 # %% ../nbs/api/21_remote.ipynb #c005-3
@@ -117,8 +122,9 @@ def _config(root):
         return Config(str(_project(root) / ".dvc"))
     except ConfigError as e:
         raise RemoteError(
-            f"DVC can't read its configuration in {_project(root) / '.dvc'}: {_config_fault(e)}. Mend the file named, "
-            ".dvc/config or .dvc/config.local"
+            f"DVC can't read its configuration in {_project(root) / '.dvc'}: {_config_fault(e)}",
+            "Mend the file named, .dvc/config or .dvc/config.local",
+            "bad_config",
         ) from None
 
 # %% ../nbs/api/21_remote.ipynb #x-current
@@ -154,18 +160,22 @@ def _guard(file):
     try:
         tracked, ignored = ask("ls-files", "--error-unmatch"), ask("check-ignore", "-q")
     except OSError as e:
-        raise RemoteError(f"git can't be asked whether it ignores {file}: {e}. Install git") from None
+        raise RemoteError(f"git can't be asked whether it ignores {file}: {e}", "Install git", "no_package") from None
     if tracked.returncode == 0:
         raise RemoteError(
-            f"{file} is tracked by git, so that a password in it would be published. Take it out first: "
-            f"git rm --cached {shlex.quote(str(file))}"
+            f"{file} is tracked by git, so that a password in it would be published",
+            f"Take it out first: git rm --cached {shlex.quote(str(file))}",
+            "exposed",
         )
     if tracked.returncode != 1 or ignored.returncode not in (0, 1):
-        raise RemoteError(f"git can't say whether it ignores {file}: {(tracked.stderr or ignored.stderr).strip()}")
+        raise RemoteError(
+            f"git can't say whether it ignores {file}: {(tracked.stderr or ignored.stderr).strip()}", code="exposed"
+        )
     if ignored.returncode:
         raise RemoteError(
-            f"{file} is not ignored by git, so that a password in it could be published. Ignore it first: "
-            f"echo /config.local >> {shlex.quote(str(file.parent / '.gitignore'))}"
+            f"{file} is not ignored by git, so that a password in it could be published",
+            f"Ignore it first: echo /config.local >> {shlex.quote(str(file.parent / '.gitignore'))}",
+            "exposed",
         )
 
 # %% ../nbs/api/21_remote.ipynb #c010-1
@@ -175,20 +185,24 @@ def _address(url):
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises where it is no number
     except ValueError as e:
-        raise RemoteError(f"the remote's address can't be read: {e}") from None
+        raise RemoteError(f"the remote's address can't be read: {e}", code="bad_address") from None
     if parts.password is not None:
         raise RemoteError(
-            "a password stands in the remote's address, where git, logs and process lists would show it. "
-            "Give the address without, and user and password by themselves"
+            "a password stands in the remote's address, where git, logs and process lists would show it",
+            "Give the address without, and user and password by themselves",
+            "exposed",
         )
     if not _scheme(url):
         if re.match(r"[\w.-]+@[\w.-]+:", url):
-            raise RemoteError(f"{url!r} is no address that DVC knows. For SSH: ssh://{url.replace(':', '/', 1)}")
+            raise RemoteError(
+                f"{url!r} is no address that DVC knows", f"For SSH: ssh://{url.replace(':', '/', 1)}", "bad_address"
+            )
         return str(Path(os.path.expanduser(url)).resolve())
     if not parts.netloc:
         raise RemoteError(
-            f"the remote's address {url!r} names no host or bucket. Examples: s3://bucket/path, "
-            "https://host/path, ssh://host/path"
+            f"the remote's address {url!r} names no host or bucket",
+            "Examples: s3://bucket/path, https://host/path, ssh://host/path",
+            "bad_address",
         )
     return url
 
@@ -204,7 +218,8 @@ def _credentials(scheme, user, password, token, keyfile, auth):
         if bool(user) != bool(password):
             raise RemoteError(
                 "S3 wants an access key and a secret key (XRAYPNEU_REMOTE_USER and XRAYPNEU_REMOTE_PASSWORD, "
-                "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and only one of the two is there"
+                "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), and only one of the two is there",
+                code="no_credentials",
             )
         return {"access_key_id": user, "secret_access_key": password, "session_token": token}
     if scheme in ("http", "https"):
@@ -213,11 +228,13 @@ def _credentials(scheme, user, password, token, keyfile, auth):
         if bool(user) != bool(password):
             raise RemoteError(
                 "basic authentication wants user and password (XRAYPNEU_REMOTE_USER and "
-                "XRAYPNEU_REMOTE_PASSWORD), and only one of the two is there"
+                "XRAYPNEU_REMOTE_PASSWORD), and only one of the two is there",
+                code="no_credentials",
             )
         if not _sendable(user, password):
             raise RemoteError(
-                "user or password hold characters beyond Latin-1, which DVC can't send to a web host. Take others"
+                "user or password hold characters beyond Latin-1, which DVC can't send to a web host. Take others",
+                code="bad_setting",
             )
         return {"auth": "basic" if user else None, "user": user, "password": password}
     if scheme == "ssh":
@@ -230,8 +247,9 @@ def _credentials(scheme, user, password, token, keyfile, auth):
         return {"user": user, "password": password, "token": token}
     if scheme and (user or password):
         raise RemoteError(
-            f"it isn't known what {scheme}:// calls a user and a password. "
-            "Set them as DVC's documentation says: dvc remote modify --local NAME SETTING VALUE"
+            f"it isn't known what {scheme}:// calls a user and a password",
+            "Set them as DVC's documentation says: dvc remote modify --local NAME SETTING VALUE",
+            "unsupported",
         )
     return {}
 
@@ -246,8 +264,10 @@ def _chosen_address(url, there):
     url = url or _env("XRAYPNEU_REMOTE_URL") or there.get("url")
     if not url:
         raise RemoteError(
-            "no address for the remote: give one, such as s3://bucket/path, https://host/path, "
-            "ssh://host/path or a folder, or set XRAYPNEU_REMOTE_URL"
+            "no address for the remote",
+            "give one, such as s3://bucket/path, https://host/path, "
+            "ssh://host/path or a folder, or set XRAYPNEU_REMOTE_URL",
+            "bad_address",
         )
     return _address(str(url))
 
@@ -282,7 +302,7 @@ def configure(
     config = _config(root)
     name = _name(config, name)
     if not re.fullmatch(r"[a-z0-9][\w.-]*", name):
-        raise RemoteError(f"{name!r} can't be a remote's name: use letters, digits, '-' and '_'")
+        raise RemoteError(f"{name!r} can't be a remote's name", "use letters, digits, '-' and '_'", "bad_setting")
     there = dict(config["remote"].get(name, {}))
     url = _chosen_address(url, there)
     scheme, same = _scheme(url), url == there.get("url")
@@ -342,7 +362,7 @@ def _write(root, name, settings):
             e = ConfigError("a value holds line breaks or quotes that DVC's configuration files can't hold")
         if isinstance(e, ConfigError):
             raise RemoteError(
-                f"DVC doesn't take these settings for remote {name!r}: {e}. Nothing was changed"
+                f"DVC doesn't take these settings for remote {name!r}: {e}. Nothing was changed", code="bad_config"
             ) from None
         raise
 
@@ -409,12 +429,12 @@ class Probe:
         return self.code == "ok"
 
 # %% ../nbs/api/21_remote.ipynb #c018-2
-class _Refused(Exception):
+class _Refused(XraypneuError):
     "Why the host refused: one of `CODES`, and its words."
 
     def __init__(self, code, detail):
-        super().__init__(detail)
-        self.code, self.detail = code, detail
+        super().__init__(detail, code=code)
+        self.detail = detail
 
 
 _S3 = {
@@ -456,7 +476,7 @@ def _cause(e):
             return "no answer in time"
         if isinstance(x, OSError) and x.strerror:
             return str(x.strerror)
-    return (str(e).splitlines() or [""])[0][:300] or type(e).__name__
+    return rendered(e, 300, typed=False)
 
 # %% ../nbs/api/21_remote.ipynb #c020-2
 def _refusal(e, has_secret) -> _Refused:
@@ -963,10 +983,10 @@ _KNOWN = {
 # %% ../nbs/api/21_remote.ipynb #c026-2
 def _no_config(error):
     "The answer outside a project, or where DVC can't read its configuration."
-    no_project = "no DVC project" in str(error)
+    no_project = error.code == "no_project"
     return Probe(
         "no_remote" if no_project else "bad_config",
-        str(error),
+        rendered(error),
         "dvc init" if no_project else "dvc config --list --show-origin",
     )
 
@@ -1148,7 +1168,9 @@ def restore(
     "Upload what the remote lacks or has damaged, if the cache here has it whole. Raises `RemoteError`."
     remote = current(name, root)
     if remote is None:
-        raise RemoteError(f"no remote {_name(_config(root), name)!r} is configured. Name it: xraypneu remote ADDRESS")
+        raise RemoteError(
+            f"no remote {_name(_config(root), name)!r} is configured", "Name it: xraypneu remote ADDRESS", "no_remote"
+        )
     try:
         with _opened(remote.name, root, timeout) as (repo, door, settings, wanted):
             try:
@@ -1160,8 +1182,9 @@ def restore(
                 raise _refusal(e, door.secret) from None
     except _Refused as e:
         raise RemoteError(
-            f"{_shown(remote.url)}: {CODES[e.code]} ({_scrub(e.detail, _config(root)['remote'][remote.name])}). "
-            f"{_mend(e.code, remote, name)}"
+            f"{_shown(remote.url)}: {CODES[e.code]} ({_scrub(e.detail, _config(root)['remote'][remote.name])}).",
+            _mend(e.code, remote, name),
+            e.code,
         ) from None
     return [w.path for w in gone]
 
@@ -1181,12 +1204,14 @@ def damaged_cache(
     try:
         repo = Repo(str(_project(root)))
     except DvcException as e:
-        raise RemoteError(f"DVC can't read the project: {_cause(e)}. See `dvc status`") from None
+        raise RemoteError(f"DVC can't read the project: {_cause(e)}", "See `dvc status`", "bad_config") from None
     with repo:
         try:
             tops = _wanted(repo, None)
         except DvcException as e:
-            raise RemoteError(f"DVC can't read the project's files: {_cause(e)}. See `dvc status`") from None
+            raise RemoteError(
+                f"DVC can't read the project's files: {_cause(e)}", "See `dvc status`", "bad_config"
+            ) from None
         lists = [w for w in tops if w.oid.endswith(".dir") and _is_whole(w)]
         files = [*tops, *(f for w in lists for f in _inside(w, repo, Path(w.here).read_bytes()))]
     there = {w.oid: w for w in files if os.path.isfile(w.here)}.values()

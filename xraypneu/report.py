@@ -19,6 +19,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import quote
 
+from .errors import XraypneuError, rendered
 from .definitions import CARD, METRICS
 from .files import write_file
 from .redact import find_secret, scrub, scrub_values, without_controls
@@ -32,8 +33,10 @@ CAUTION = "> [!CAUTION]"  # begins a warning that the figures may not be of this
 LIMIT = 60_000  # characters; a comment on a pull request may hold 65,536
 
 
-class ReportError(RuntimeError):
+class ReportError(XraypneuError, RuntimeError):
     "A page can't be written or files not be collected; the message says what to do."
+
+    code = "report"
 
 # %% ../nbs/api/23_report.ipynb #x-get
 def _get(m, *keys):
@@ -493,7 +496,7 @@ def _bundle(folder):
 
         found = load_bundle(folder)
     except (ImportError, ValueError, OSError) as e:
-        return {"error": f"models/bundle can't be read: {str(e) or type(e).__name__}"}
+        return {"error": f"models/bundle can't be read: {rendered(e, 300)}"}
     return {"hash": found.hash, "info": found.info}
 
 # %% ../nbs/api/23_report.ipynb #c014-5
@@ -560,7 +563,8 @@ def trusted(
     if found is None:
         raise ReportError(
             f"no metrics.json that could be read in {folder}: the run did not come as far, "
-            "or its artefact is something else"
+            "or its artefact is something else",
+            code="missing",
         )
     counts = ("tp", "tn", "fp", "fn")
     known = {
@@ -624,8 +628,9 @@ def refuse_secrets(folder):
     for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
         if name := find_secret(path.read_bytes()):
             raise ReportError(
-                f"{path.relative_to(folder)} holds the value of {name}: nothing was collected. "
-                f"Take it out of what the notebook prints, run its stage again, and change {name}"
+                f"{path.relative_to(folder)} holds the value of {name}: nothing was collected",
+                f"Take it out of what the notebook prints, run its stage again, and change {name}",
+                "exposed",
             )
 
 # %% ../nbs/api/23_report.ipynb #c020
@@ -708,7 +713,7 @@ def collect(
 
             prepared = load_prepared(root / "data/prepared")
         except (ImportError, ValueError, OSError) as e:
-            prepared, left = None, [f"notebooks, because it is not known of what images they are: {e}"]
+            prepared, left = None, [f"notebooks, because it is not known of what images they are: {rendered(e)}"]
         if prepared:
             left = _notebooks(root, new, prepared)
         if prepared and not prepared.synthetic:
@@ -795,7 +800,7 @@ def main(argv=None) -> int:  # the exit status
             else rebuild(args.folder, ".", args.out, args.commit, args.run_url)
         )
     except (ReportError, OSError) as e:
-        print(f"xraypneu: {e}", file=sys.stderr)
+        print(f"xraypneu: {rendered(e)}", file=sys.stderr)
         return 1
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as f:

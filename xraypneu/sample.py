@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from .errors import XraypneuError, rendered
 from .files import replacing
 
 # %% ../nbs/api/02_sample.ipynb #c004
@@ -28,8 +29,10 @@ GENERATOR = "xraypneu.sample"
 GENERATOR_VERSION = 1  # raise it when the same seed draws other pictures
 
 # %% ../nbs/api/02_sample.ipynb #c004-e
-class SampleError(ValueError):
+class SampleError(XraypneuError, ValueError):
     "The sample can't be drawn or written; the message says what to do."
+
+    code = "sample"
 
 # %% ../nbs/api/02_sample.ipynb #c006
 _ANATOMY, _LESION, _SHOT, _PLAN = range(4)  # what a random stream is for
@@ -628,7 +631,7 @@ def draw_radiograph(
     if not 64 <= size <= 2048:
         raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
     if min(patient, shot, seed) < 0:
-        raise SampleError("patient, shot and seed must be 0 or more.")
+        raise SampleError("patient, shot and seed must be 0 or more.", code="bad_setting")
     rng, chest = _rng(seed, patient, _SHOT, shot), _chest(patient, seed, size)
     if pneumonia is None:
         pneumonia = _plan(patient, seed)[0]
@@ -673,7 +676,7 @@ def _check_target(folder):
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise SampleError(f"{folder} is a file. Name a folder for the sample.")
+        raise SampleError(f"{folder} is a file", "Name a folder for the sample.", "file")
     advice = "Nothing was written. Name another folder, or move this one away."
     if not any(folder.iterdir()):
         return
@@ -682,10 +685,12 @@ def _check_target(folder):
     except (OSError, ValueError):
         info = None
     if not isinstance(info, dict) or info.get("synthetic") is not True or info.get("generator") != GENERATOR:
-        raise SampleError(f"{folder} is not a sample of {GENERATOR} (no dataset.json that says so). {advice}")
+        raise SampleError(f"{folder} is not a sample of {GENERATOR} (no dataset.json that says so)", advice, "occupied")
     for p in folder.rglob("*"):
         if p.is_file() and p.name != "dataset.json" and not (p.name.startswith("SYN") and p.suffix == ".png"):
-            raise SampleError(f"{folder} is a sample, but {p.relative_to(folder)} in it is somebody's own. {advice}")
+            raise SampleError(
+                f"{folder} is a sample, but {p.relative_to(folder)} in it is somebody's own", advice, "occupied"
+            )
 
 # %% ../nbs/api/02_sample.ipynb #c078
 def make_sample(
@@ -704,7 +709,9 @@ def make_sample(
     people = range(1, patients + 1)
     cells = {_plan(p, seed)[:2] for p in people}
     if len(cells) < 4:
-        raise SampleError(f"{patients} patients are too few for both classes in train and test: take 20 or more.")
+        raise SampleError(
+            f"{patients} patients are too few for both classes in train and test", "take 20 or more.", "bad_setting"
+        )
     if not 64 <= size <= 2048:
         raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
     _check_target(folder)
@@ -756,7 +763,7 @@ def main(argv=None):
     try:
         folder = make_sample(args.folder, args.patients, args.seed, args.size, progress=sys.stderr.isatty())
     except (SampleError, OSError) as e:
-        sys.exit(f"error: {e}")
+        sys.exit(f"error: {rendered(e)}")
     images = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["images"]
     print(f"{images} images in {folder}. {NOTICE}.")
 

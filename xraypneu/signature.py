@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import XraypneuError, rendered
+
 # %% ../nbs/api/05a_signature.ipynb #c005
 SIGNATURE = "model.sig"  # in the bundle's folder
 MAX_BYTES = 1 << 20  # a signature of ours has some 3 kB; a larger file is not parsed
@@ -25,8 +27,10 @@ WORKFLOW = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # set where a workflow may ask GitH
 INSTALL = "pip install 'xraypneu[sign]'"
 
 # %% ../nbs/api/05a_signature.ipynb #c005-e
-class SignatureError(ValueError):
+class SignatureError(XraypneuError, ValueError):
     "A signature that is missing, wrong or can't be checked; the message says what to do."
+
+    code = "signature"
 
 # %% ../nbs/api/05a_signature.ipynb #c005-t
 @dataclass(frozen=True)
@@ -50,11 +54,15 @@ def trust(
     named = {k: environ.get(f"XRAYPNEU_SIGNER_{k.upper()}", "") for k in ("key", "identity", "issuer")}
     asked = environ.get("XRAYPNEU_SIGNATURE", "")
     if asked not in ("", "required"):
-        raise SignatureError(f"XRAYPNEU_SIGNATURE is {asked!r}. Set it to required, or leave it out")
+        raise SignatureError(f"XRAYPNEU_SIGNATURE is {asked!r}", "Set it to required, or leave it out", "bad_setting")
     if bool(named["identity"]) != bool(named["issuer"]):
-        raise SignatureError("XRAYPNEU_SIGNER_IDENTITY and _ISSUER go together: who signed, and who vouches for them")
+        raise SignatureError(
+            "XRAYPNEU_SIGNER_IDENTITY and _ISSUER go together: who signed, and who vouches for them", code="bad_setting"
+        )
     if named["key"] and named["identity"]:
-        raise SignatureError("Both XRAYPNEU_SIGNER_KEY and XRAYPNEU_SIGNER_IDENTITY are set. Set one of them")
+        raise SignatureError(
+            "Both XRAYPNEU_SIGNER_KEY and XRAYPNEU_SIGNER_IDENTITY are set", "Set one of them", "bad_setting"
+        )
     return Trust(**named, required=bool(asked))
 
 # %% ../nbs/api/05a_signature.ipynb #c008
@@ -62,7 +70,9 @@ def _model_signing(purpose):
     try:
         import model_signing
     except ImportError as e:  # or what it needs: it doesn't ask for pyOpenSSL itself
-        raise SignatureError(f"model-signing is not installed ({e}), and {purpose}. Install it: {INSTALL}") from None
+        raise SignatureError(
+            f"model-signing is not installed ({e}), and {purpose}", f"Install it: {INSTALL}", "no_package"
+        ) from None
     return model_signing
 
 # %% ../nbs/api/05a_signature.ipynb #c008-1
@@ -74,7 +84,7 @@ def sign(
     folder = Path(folder)
     tool = _model_signing("nothing can be signed without it")
     if not folder.is_dir():
-        raise SignatureError(f"There is no folder {folder} to sign")
+        raise SignatureError(f"There is no folder {folder} to sign", code="missing")
     target, real = folder / SIGNATURE, Path(os.path.realpath(folder))  # which has a name, and is no link
     covered = tool.hashing.Config().set_ignored_paths(paths=[real / SIGNATURE], ignore_git_paths=False)
     config = tool.signing.Config().set_hashing_config(covered)
@@ -91,7 +101,7 @@ def sign(
         config.sign(real, new)
         new.replace(target)
     except Exception as e:  # each kind of key, token and host fails in its own way
-        raise SignatureError(f"{folder} could not be signed: {_reason(e)}") from e
+        raise SignatureError(f"{folder} could not be signed: {_reason(e)}", code="unsigned") from e
     finally:
         new.unlink(missing_ok=True)
     return target
@@ -99,8 +109,7 @@ def sign(
 # %% ../nbs/api/05a_signature.ipynb #c008-2
 def _reason(error):
     "One line of what went wrong; cryptography's errors have no text."
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    return " ".join(rendered(error).split())[:200]
 
 # %% ../nbs/api/05a_signature.ipynb #c011
 def _signed(signature):
@@ -143,16 +152,18 @@ def check_signature(
     if not file.is_file():
         if signer.required and not optional:
             missing = f"{folder} has no {SIGNATURE}, and XRAYPNEU_SIGNATURE is required"
-            raise SignatureError(f"{missing}. Ask for a signed copy")
+            raise SignatureError(missing, "Ask for a signed copy", "unsigned")
         return "unsigned"
     if not signer:
         unset = f"{folder} is signed, but no signer is set: XRAYPNEU_SIGNER_KEY, or _IDENTITY and _ISSUER"
         if signer.required:
-            raise SignatureError(f"{unset}. XRAYPNEU_SIGNATURE is required, so it is refused")
+            raise SignatureError(unset, "XRAYPNEU_SIGNATURE is required, so it is refused", "unsigned")
         warnings.warn(f"{unset}. The signature was not checked", stacklevel=2)
         return "unchecked"
     if file.stat().st_size > MAX_BYTES:
-        raise SignatureError(f"{file} has {file.stat().st_size} bytes and is no signature. Take another copy")
+        raise SignatureError(
+            f"{file} has {file.stat().st_size} bytes and is no signature", "Take another copy", "forged"
+        )
     try:
         _verified(folder, signer, read or {})
     except SignatureError:
@@ -160,7 +171,7 @@ def check_signature(
     except Exception as e:  # forged files make the parser, the cryptography or the comparison raise; each is a refusal
         who = signer.key or signer.identity
         problem = f"its signature could not be verified as one by {who} of these files ({_reason(e)})"
-        raise SignatureError(f"{folder} is refused: {problem}. Take another copy") from e
+        raise SignatureError(f"{folder} is refused: {problem}", "Take another copy", "forged") from e
     return "verified"
 
 # %% ../nbs/api/05a_signature.ipynb #c017
@@ -180,7 +191,7 @@ def main(argv=None) -> int:
             return 0
         state = check_signature(args.folder)
     except SignatureError as e:
-        print(f"{e}", file=sys.stderr)
+        print(rendered(e), file=sys.stderr)
         return 1
     print(f"{args.folder}: {state}")
     return 0 if state == "verified" else 1

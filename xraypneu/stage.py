@@ -27,13 +27,16 @@ from pathlib import Path
 
 import nbformat
 
+from .errors import XraypneuError, rendered
 from . import process, tracking
 from .files import project_root, write_file
 from .redact import scrub, scrub_values, split_credentials
 
 # %% ../nbs/api/18_stage.ipynb #c005
-class StageError(RuntimeError):
+class StageError(XraypneuError, RuntimeError):
     "A stage can't run; the message says what to do."
+
+    code = "stage"
 
 
 def read_yaml(path) -> dict:
@@ -46,9 +49,9 @@ def read_yaml(path) -> dict:
     except FileNotFoundError:
         raise StageError(f"{path} is missing") from None
     except (YAMLError, UnicodeDecodeError) as e:
-        raise StageError(f"{path} is not YAML: {e}") from None
+        raise StageError(f"{path} is not YAML: {e}", code="unreadable") from None
     if not isinstance(found, dict):
-        raise StageError(f"{path} holds no sections, but {str(found)[:40]!r}")
+        raise StageError(f"{path} holds no sections, but {str(found)[:40]!r}", code="unreadable")
     return found
 
 # %% ../nbs/api/18_stage.ipynb #c005-1
@@ -57,13 +60,15 @@ def stage_params(root, name: str) -> dict:  # parameter name to value
     root = Path(root)
     stages, params = read_yaml(root / "dvc.yaml").get("stages", {}), read_yaml(root / "params.yaml")
     if name not in stages:
-        raise StageError(f"dvc.yaml has no stage {name!r}; it has {', '.join(stages)}")
+        raise StageError(f"dvc.yaml has no stage {name!r}; it has {', '.join(stages)}", code="bad_setting")
     out = {}
     for section in stages[name].get("params", []):
         if "." in section:  # a part of a section that is named, too
             continue
         if not isinstance(params.get(section), dict):
-            raise StageError(f"params.yaml has no section {section!r}, which dvc.yaml names for {name}")
+            raise StageError(
+                f"params.yaml has no section {section!r}, which dvc.yaml names for {name}", code="bad_setting"
+            )
         out |= {k if section == name else f"{section}_{k}": v for k, v in params[section].items()}
     return out
 
@@ -76,7 +81,7 @@ def declared_params(path) -> dict:  # name to (default, may it be null)
     nb = nbformat.read(path, as_version=4)
     cells = [c for c in nb.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
-        raise StageError(f"{path} has {len(cells)} cells tagged 'parameters'; it must have one")
+        raise StageError(f"{path} has {len(cells)} cells tagged 'parameters'; it must have one", code="bad_setting")
     out = {}
     for node in ast.parse(cells[0].source).body:
         target = (
@@ -88,12 +93,13 @@ def declared_params(path) -> dict:  # name to (default, may it be null)
         )
         if not isinstance(target, ast.Name) or node.value is None:
             raise StageError(
-                f"{path}: the parameters cell may hold lines `name = value` alone, not {ast.unparse(node)!r}"
+                f"{path}: the parameters cell may hold lines `name = value` alone, not {ast.unparse(node)!r}",
+                code="bad_setting",
             )
         try:
             default = ast.literal_eval(node.value)
         except ValueError:
-            raise StageError(f"{path}: the default of {target.id} must be a plain value") from None
+            raise StageError(f"{path}: the default of {target.id} must be a plain value", code="bad_setting") from None
         out[target.id] = (
             default,
             default is None or (isinstance(node, ast.AnnAssign) and "None" in ast.unparse(node.annotation)),
@@ -106,10 +112,11 @@ def check_params(path, given: dict):
     declared, name = declared_params(path), Path(path).name
     if unknown := sorted(given.keys() - declared.keys()):
         raise StageError(
-            f"params.yaml gives {', '.join(unknown)}, which {name} doesn't know. It knows {', '.join(declared)}"
+            f"params.yaml gives {', '.join(unknown)}, which {name} doesn't know. It knows {', '.join(declared)}",
+            code="bad_setting",
         )
     if missing := sorted(declared.keys() - given.keys()):
-        raise StageError(f"params.yaml lacks {', '.join(missing)}, which {name} needs")
+        raise StageError(f"params.yaml lacks {', '.join(missing)}, which {name} needs", code="bad_setting")
     for key, (default, nullable) in declared.items():
         value, number = given[key], type(default) in (int, float)
         if value is None:
@@ -119,7 +126,9 @@ def check_params(path, given: dict):
         else:
             fits = default is None or isinstance(value, type(default))
         if not fits:
-            raise StageError(f"{key} is {value!r} in params.yaml; {name} expects a value such as {default!r}")
+            raise StageError(
+                f"{key} is {value!r} in params.yaml; {name} expects a value such as {default!r}", code="bad_setting"
+            )
 
 # %% ../nbs/api/18_stage.ipynb #c010
 def normalise(nb):
@@ -295,7 +304,7 @@ def _alone(name, root):
                 pass
             yield
     except process.Busy as e:
-        raise StageError(str(e)) from None
+        raise StageError.of(e) from None
 
 # %% ../nbs/api/18_stage.ipynb #c16b-1
 def _first_line(name, root) -> str:
@@ -384,14 +393,18 @@ def _tracking_settings(root):
     section, kinds = read_yaml(root / "params.yaml").get("tracking", {}), {"experiment": str, "required": bool}
     if not isinstance(section, dict):
         raise StageError(
-            f"tracking is {section!r} in params.yaml: give it the names {' and '.join(kinds)}, or leave it out"
+            f"tracking is {section!r} in params.yaml",
+            f"give it the names {' and '.join(kinds)}, or leave it out",
+            "bad_setting",
         )
     if unknown := section.keys() - kinds.keys():
-        raise StageError(f"params.yaml has unknown names in tracking: {', '.join(map(str, unknown))}")
+        raise StageError(
+            f"params.yaml has unknown names in tracking: {', '.join(map(str, unknown))}", code="bad_setting"
+        )
     for key, value in section.items():
         if type(value) is not kinds[key] or value == "":
             what = "a name, in quotes where it looks like a number" if key == "experiment" else "true or false"
-            raise StageError(f"tracking.{key} is {value!r} in params.yaml: give {what}")
+            raise StageError(f"tracking.{key} is {value!r} in params.yaml", f"give {what}", "bad_setting")
     return section
 
 # %% ../nbs/api/18_stage.ipynb #c017-3a
@@ -399,7 +412,7 @@ def _arranged(name, root):
     "Check a stage and set up its environment; return its notebook and parameters. Raises `StageError`."
     source = root / f"nbs/pipeline/{name}.ipynb"
     if not source.is_file():
-        raise StageError(f"{source} is missing")
+        raise StageError(f"{source} is missing", code="missing")
     params = stage_params(root, name)
     check_params(source, params)
     settings = _tracking_settings(root)
@@ -465,9 +478,9 @@ def _execute(name, root):
             tracking.interrupted(root)
         where = f"The notebook as far as it came: {target.relative_to(root)}"
         if isinstance(e, PapermillExecutionError):
-            raise StageError(_cell_error(e, name, where)) from None
+            raise StageError(_cell_error(e, name, where), code="failed") from None
         if isinstance(e, Exception):
-            raise StageError(scrub(f"{name} failed. {where}\n{type(e).__name__}: {e}")) from e
+            raise StageError(f"{name} failed. {where}\n{rendered(e)}", code="failed") from e
         raise
     _finish(name, root, target)
     return target
@@ -537,8 +550,10 @@ def _no_links(name, root):
             if link := next((p for p in (Path(folder) / b for b in sorted(below)) if p.is_symlink()), None):
                 raise StageError(
                     f"{link} is a link to a folder. DVC doesn't look behind it, and would not notice when its films "
-                    f"change. Link its files instead (rm {shlex.quote(str(link))}; cp -rs "
-                    f"{shlex.quote(os.path.realpath(link))} {shlex.quote(str(link))}), or copy them"
+                    "change",
+                    f"Link its files instead (rm {shlex.quote(str(link))}; cp -rs "
+                    f"{shlex.quote(os.path.realpath(link))} {shlex.quote(str(link))}), or copy them",
+                    "link",
                 )
 
 # %% ../nbs/api/18_stage.ipynb #c17f-2
@@ -561,7 +576,9 @@ def unchanged(name: str, root: Path):
     changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
     if changed:
         raise StageError(
-            f"{', '.join(changed)} changed while {name} ran, so its result may be of neither version. Run it again"
+            f"{', '.join(changed)} changed while {name} ran, so its result may be of neither version",
+            "Run it again",
+            "changed",
         )
 
 # %% ../nbs/api/18_stage.ipynb #c17a
@@ -576,8 +593,9 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
                 report = _execute(name, root)
             _completed(name, root)
     except (StageError, OSError) as e:
-        text = str(e) if isinstance(e, StageError) else f"{name} failed: {e}"
-        raise StageError("\n".join([text, *_circumstances(e, root)])) from None
+        ours = isinstance(e, StageError)
+        text, code = (str(e), e.code) if ours else (f"{name} failed: {rendered(e)}", "failed")
+        raise StageError("\n".join([text, *_circumstances(e, root)]), code=code) from None
     return report
 
 # %% ../nbs/api/18_stage.ipynb #c025-a
@@ -622,7 +640,7 @@ def summary(root=None) -> str:
     root = project_root() if root is None else Path(root)
     path = root / "reports" / "metrics.json"
     if not path.is_file():
-        raise StageError(f"{path} is missing: run `make run` first")
+        raise StageError(f"{path} is missing", "run `make run` first", "missing")
     lines = [
         "",
         *_metric_lines(json.loads(path.read_text())),
@@ -655,17 +673,21 @@ def set_params(
     read_yaml(path)  # says what is wrong with it
     params = yaml.load(path.read_text(encoding="utf-8"))
     if not params:
-        raise StageError(f"{path} is empty")
+        raise StageError(f"{path} is empty", code="empty")
     for change in changes:
         key, equals, text = change.partition("=")
         section, _, name = key.partition(".")
         if not equals or not isinstance(params.get(section), dict) or name not in params[section]:
             known = ", ".join(f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v)
-            raise StageError(f"{change!r} changes nothing: give section.name=value with one of {known}")
+            raise StageError(
+                f"{change!r} changes nothing", f"give section.name=value with one of {known}", "bad_setting"
+            )
         try:
             params[section][name] = str(Path(text).expanduser()) if key == "data.path" else YAML(typ="safe").load(text)
         except YAMLError as e:
-            raise StageError(f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})") from None
+            raise StageError(
+                f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting"
+            ) from None
     out = io.StringIO()
     yaml.dump(params, out)
     write_file(path, out.getvalue())
@@ -692,7 +714,7 @@ def main(argv=None) -> int:  # the exit status
                 process.end_with_parent()
             run_stage(args.name)
     except (StageError, tracking.TrackingError, FileNotFoundError) as e:
-        print(scrub(f"\n{e}"), file=sys.stderr)
+        print(f"\n{rendered(e)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

@@ -37,6 +37,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .errors import XraypneuError, rendered
 from .files import project_root, replacing, write_file
 from .journal import Journal, JournalError
 from .redact import public_url, scrub, split_credentials
@@ -51,8 +52,10 @@ ADVICE = (
 )
 
 
-class TrackingError(RuntimeError):
+class TrackingError(XraypneuError, RuntimeError):
     "Runs can't be recorded; the message says why and what to do. Raised before a training starts."
+
+    code = "tracking"
 
 
 def default_uri(
@@ -65,8 +68,9 @@ def default_uri(
         wrong.add("%")
     if wrong:
         raise TrackingError(
-            f"runs can't be recorded in {file}: MLflow takes no {' and no '.join(sorted(wrong))} in a path. "
-            "Rename the folder, or set MLFLOW_TRACKING_URI"
+            f"runs can't be recorded in {file}: MLflow takes no {' and no '.join(sorted(wrong))} in a path",
+            "Rename the folder, or set MLFLOW_TRACKING_URI",
+            "bad_path",
         )
     return f"sqlite:///{file}"
 
@@ -179,8 +183,9 @@ def _writable(file: Path):
         except OSError:
             pass  # no permission for a folder above it
         raise TrackingError(
-            f"runs can't be recorded in {file}: no permission to write {path}. "
-            "Let this user write there (chown, chmod, or mount it writable)"
+            f"runs can't be recorded in {file}: no permission to write {path}",
+            "Let this user write there (chown, chmod, or mount it writable)",
+            "not_writable",
         )
 
 # %% ../nbs/api/15_tracking.ipynb #c010-1
@@ -199,9 +204,9 @@ def reach(
         socket.create_connection((parts.hostname or "", port), timeout=timeout).close()
     except ValueError:
         advice = "Percent-encode its password (/ is %2F, # is %23, ? is %3F), or set MLFLOW_TRACKING_PASSWORD instead"
-        raise TrackingError(f"MLFLOW_TRACKING_URI is not an address. {advice}") from None
+        raise TrackingError("MLFLOW_TRACKING_URI is not an address", advice, "bad_address") from None
     except OSError as e:
-        raise TrackingError(f"no MLflow server at {public_url(uri)}: {e}. {ADVICE}") from None
+        raise TrackingError(f"no MLflow server at {public_url(uri)}: {e}", ADVICE, "no_server") from None
 
 # %% ../nbs/api/15_tracking.ipynb #c010-2
 def answers(
@@ -243,8 +248,7 @@ def _limits(timeout):
 # %% ../nbs/api/15_tracking.ipynb #c012-1
 def _why(e):
     "First line of an error, or its type, without secrets."
-    text = str(e).strip()
-    return scrub(text.splitlines()[0][:300] if text else type(e).__name__)
+    return rendered(e, 300, typed=False)
 
 # %% ../nbs/api/15_tracking.ipynb #c012-2
 def _within(seconds, ask):
@@ -281,7 +285,7 @@ def check(
         with _limits(timeout):
             _within(3 * timeout if _is_server(uri) else None, lambda: _client(uri).search_experiments(max_results=1))
     except Exception as e:  # each kind of store raises its own
-        raise TrackingError(f"MLflow at {public_url(uri)} doesn't work: {_why(e)}. {ADVICE}") from None
+        raise TrackingError(f"MLflow at {public_url(uri)} doesn't work: {_why(e)}", ADVICE, "store") from None
     finally:
         if before is not None:
             os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = before
@@ -319,7 +323,7 @@ def environment(
             return env | {"XRAYPNEU_TRACKING": "local"}
         if required:
             raise
-        print(f"going on without MLflow (tracking.required is false): {e}", file=sys.stderr)
+        print(f"going on without MLflow (tracking.required is false): {rendered(e)}", file=sys.stderr)
         env["XRAYPNEU_TRACKING"] = "off"
     return env
 
@@ -910,7 +914,9 @@ def _asked(run, run_id):
     except Exception as e:  # each kind of store raises its own
         raise TrackingError(
             f"MLflow at {public_url(run.uri)}, which has the run {run_id} of this training, "
-            f"doesn't answer any more: {_why(e)}. {ADVICE}"
+            f"doesn't answer any more: {_why(e)}",
+            ADVICE,
+            "store",
         ) from None
     return found, {m.step for m in epochs}
 
@@ -974,8 +980,9 @@ def start(
         why = run.journal.refusals[0]
         run.journal.remove()
         raise TrackingError(
-            f"MLflow at {public_url(uri)} refuses to begin a run: {why}. Correct that, "
-            "or set tracking.experiment in params.yaml to another name"
+            f"MLflow at {public_url(uri)} refuses to begin a run: {why}",
+            "Correct that, or set tracking.experiment in params.yaml to another name",
+            "store",
         )
     _write(note, about | {"run_id": run.run_id})
     return run
@@ -1037,7 +1044,7 @@ def _journals(root):
         try:
             found.append(Journal(file.parent))
         except (JournalError, OSError) as e:
-            wrong.append(str(e))
+            wrong.append(rendered(e))
     return found, wrong
 
 
@@ -1077,7 +1084,7 @@ def forget(
             lost = len(journal.waiting(refused=True))
             journal.remove()
             return lost
-    raise TrackingError(f"nothing waits of a run {run}: `xraypneu sync` names those that do")
+    raise TrackingError(f"nothing waits of a run {run}:", "`xraypneu sync` names those that do", "missing")
 
 # %% ../nbs/api/15_tracking.ipynb #c043-2
 def _synced(journal, uri, root, patience):
@@ -1112,8 +1119,9 @@ def sync(
         recorded_for = journal.entries[0]["store"]
         if not any_store and not _same_store(recorded_for, uri, root):
             raise TrackingError(
-                f"a run was recorded for {recorded_for}, and runs go to {public_url(uri)} now. "
-                f"Set MLFLOW_TRACKING_URI to {recorded_for}, or give --here to send the run here"
+                f"a run was recorded for {recorded_for}, and runs go to {public_url(uri)} now",
+                f"Set MLFLOW_TRACKING_URI to {recorded_for}, or give --here to send the run here",
+                "other_store",
             )
         check(uri)
         out.append(_synced(journal, uri, root, patience))
@@ -1145,8 +1153,9 @@ def _checked(folder, wanted):
         load_bundle(folder, "int8")
     if wanted and bundle.hash != wanted:
         raise BundleError(
-            f"its hash is {bundle.hash[:12]}, and {wanted[:12]} was registered: "
-            "the stored copy was changed. Train again"
+            f"its hash is {bundle.hash[:12]}, and {wanted[:12]} was registered: the stored copy was changed",
+            "Train again",
+            "wrong_hash",
         )
     return bundle.folder
 
@@ -1188,7 +1197,9 @@ def registered_bundle(
         place = store_uri()
     except FileNotFoundError:
         raise TrackingError(
-            f"{uri}: no MLflow store is known here. Set MLFLOW_TRACKING_URI, or run this inside the project"
+            f"{uri}: no MLflow store is known here",
+            "Set MLFLOW_TRACKING_URI, or run this inside the project",
+            "missing",
         ) from None
     check(place)
     client = _client(place)
@@ -1196,4 +1207,6 @@ def registered_bundle(
         return _fetched(client, *_owner(client, uri))
     except (MlflowException, BundleError, ValueError, OSError) as e:
         addresses = "Addresses are models:/name@alias, models:/name/version or runs:/id"
-        raise TrackingError(f"{uri} leads to no bundle in {public_url(place)}: {_why(e)}. {addresses}") from None
+        raise TrackingError(
+            f"{uri} leads to no bundle in {public_url(place)}: {_why(e)}", addresses, "not_found"
+        ) from None
