@@ -16,7 +16,7 @@ from xraypneu.bundle import SHIPPED, load_bundle
 
 STAGES = ("prepare", "eda", "train", "evaluate")
 MODULES = {p.stem for p in (ROOT / "xraypneu").glob("*.py")}
-RECORDING = {"files", "redact", "journal", "tracking"}  # how a result is written and where its run is recorded
+RECORDING = {"errors", "files", "redact", "journal", "tracking"}  # how a result is written, where its run is recorded
 
 
 def cells(stage):
