@@ -417,6 +417,43 @@ def test_one_name_without_a_patient(data):
     assert messages(go(data)) == {"no_patient_key": text}
 
 
+def test_folders_that_may_be_patients_are_said(tmp_path):
+    "As viewers export them: IM-0002 is a series of many patients, and one patient has several."
+    for label in CLASSES:
+        for i in range(6):
+            for series in (i, i + 1):
+                picture(tmp_path / "data" / label / f"{label[0]}{i}" / f"IM-000{series}-0001.png")
+    p = go(tmp_path / "data")
+    text = messages(p)["patient_folders"]
+    assert text.startswith("12 folders inside the class folders are not taken for patients")
+    assert "(7 patient keys)" in text and "data.patients_csv" in text
+    person = p.manifest.path.str.split("/").str[1]
+    assert (p.manifest.groupby(person).split.nunique() > 1).any()
+    rows = [f"{path},{who}" for path, who in zip(p.manifest.path, person, strict=True)]
+    p = go(tmp_path / "data", **csv(tmp_path / "data", "\n".join(["file,patient", *rows])))
+    assert "patient_folders" not in messages(p) and (p.manifest.groupby(person).split.nunique() == 1).all()
+
+
+def test_folders_that_agree_with_the_file_names_are_no_finding(data):
+    for label, prefix in zip(CLASSES, ("IM-", "person"), strict=True):
+        for i in range(20, 24):
+            for view in (1, 2):
+                picture(data / "train" / label / f"child{label[0]}{i}" / f"{prefix}{i}_{view}.png")
+    assert messages(go(data)) == {}
+
+
+def test_what_network_storage_leaves_is_no_film(data):
+    "A Synology NAS keeps a thumbnail of every picture; named otherwise, it would be another patient's film."
+    before = list(go(data).manifest.path)
+    for film in list(data.rglob("*.png")):
+        picture(film.parent / "@eaDir" / film.name / "SYNOPHOTO_THUMB_M.jpg")
+        (film.parent / "@eaDir" / f"{film.name}@SynoEAStream").write_bytes(b"x")
+    for name in ("#recycle", "$RECYCLE.BIN", "lost+found"):
+        picture(data / name / "NORMAL" / "x.png")
+    p = go(data)
+    assert list(p.manifest.path) == before and messages(p) == {}
+
+
 # --- findings ---------------------------------------------------------------------------------------------------------
 
 

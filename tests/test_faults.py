@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -214,6 +215,19 @@ def test_a_full_disk_is_named(monkeypatch, tmp_path):
     assert stage._circumstances(RuntimeError("any"), tmp_path) == []
     (line,) = stage._circumstances(PermissionError(13, "no"), tmp_path)
     assert "Let this user write there" in line
+
+
+def test_a_full_folder_of_temporary_files_is_said(tmp_path, monkeypatch):
+    "Without it, ONNX Runtime says `Protobuf serialization failed` and nothing of a disk."
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    free = {tmp_path: 10**9, str(temporary): 10**6}
+    monkeypatch.setattr(stage.shutil, "disk_usage", lambda place: SimpleNamespace(free=free[place]))
+    (line,) = stage._circumstances(RuntimeError("any"), tmp_path)
+    assert line.startswith(f"{temporary}, where temporary files go, has 1.0 MB free") and "set TMPDIR" in line
+    free[str(temporary)] = 10**9
+    assert stage._circumstances(RuntimeError("any"), tmp_path) == []
 
 
 # --- the driver

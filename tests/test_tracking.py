@@ -25,7 +25,7 @@ from conftest import SECRETS, run, set_params
 from xraypneu import tracking
 from xraypneu.bundle import SHIPPED, load_bundle
 from xraypneu.cli import main
-from xraypneu.doctor import check_journals
+from xraypneu.doctor import check_journals, check_tracking
 from xraypneu.predict import Predictor
 from xraypneu.redact import scrub
 from xraypneu.tracking import TrackingError, check, local_note, registered_bundle, resume, save, start, sync, waiting
@@ -155,6 +155,31 @@ except TrackingError as e: print(e)
     began = time.monotonic()
     said = run([sys.executable, "-c", code, str(tmp_path)], Path(__file__).parent.parent).out
     assert f"no permission to write {tmp_path}" in said and "chmod" in said and time.monotonic() - began < 20
+
+
+def test_a_store_of_another_mlflow_is_said_at_once(tmp_path, monkeypatch):
+    "As after an upgrade of the environment. MLflow alone retries for up to half a minute."
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+    from sqlalchemy import create_engine
+
+    file = tmp_path / "mlflow.db"
+    uri = f"sqlite:///{file}"
+    Base.metadata.create_all(create_engine(uri))
+    command.upgrade(_get_alembic_config(uri), "75868b020152")
+    before, began = file.read_bytes(), time.monotonic()
+    with pytest.raises(TrackingError, match="an older MLflow made") as e:
+        check(uri)
+    assert time.monotonic() - began < 10 and file.read_bytes() == before
+    run(["sh", "-c", str(e.value).splitlines()[-1].strip()], tmp_path)  # what it advises
+    check(uri)
+    with sqlite3.connect(file) as db:
+        db.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(TrackingError, match="a newer MLflow made"):
+        check(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert check_tracking(tmp_path).mend == "make env"
 
 
 def test_a_frozen_server_costs_seconds_once(place, server):

@@ -39,9 +39,22 @@ class DataError(XraypneuError, ValueError):
     code = "data"
 
 # %% ../nbs/api/03_dataset.ipynb #c007
+_LEFT_BEHIND = (
+    "__macosx",
+    "thumbs.db",
+    "desktop.ini",
+    "@eadir",  # of a Synology NAS: a thumbnail of every picture, which would be a film of another patient
+    "#recycle",
+    "@recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+)
+
+
 def _hidden(name: str) -> bool:
     "Is this hidden, or left behind by an operating system?"
-    return name.startswith(".") or name.lower() in ("__macosx", "thumbs.db", "desktop.ini")
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -551,18 +564,24 @@ def _read_meta(root: Path, path: Path) -> dict:
     }
 
 # %% ../nbs/api/03_dataset.ipynb #c037-2
+def _inside(file: Path, folder: Path) -> str:
+    "The folder directly inside the class folder that a file lies in, or ''."
+    name, below, _ = _relative(file, folder).partition("/")
+    return name if below else ""
+
+
 def _list(layout: Layout, path: Path) -> tuple[list[Path], pd.DataFrame]:
     "All files, sorted by path, and what their folders say about them."
     files = []
     for split, label, folder in layout.folders:
-        found = [(_relative(f, path), split, label, f) for f in _files(folder)]
+        found = [(_relative(f, path), split, label, _inside(f, folder), f) for f in _files(folder)]
         if not found and split != "val":
             raise DataError(f"the class folder {folder} is empty: expected radiographs in it.", code="empty")
         files += found
     files.sort(key=lambda f: f[0])
-    m = pd.DataFrame([f[:3] for f in files], columns=["path", "official_split", "label"])
+    m = pd.DataFrame([f[:4] for f in files], columns=["path", "official_split", "label", "inside"])
     m.insert(2, "y", m.label.map(CLASSES.index).astype(np.int8))
-    return [f[3] for f in files], m
+    return [f[4] for f in files], m
 
 # %% ../nbs/api/03_dataset.ipynb #c038
 def _assign(m: pd.DataFrame, layout: Layout, validation: float, test: float, seed: int) -> pd.DataFrame:
@@ -611,19 +630,36 @@ def _check_splits(m: pd.DataFrame, path: Path):
             raise DataError(f"the {split} split of {path} has no {label} image: {why}.", code="split_without_class")
 
 # %% ../nbs/api/03_dataset.ipynb #c040-h
+def _folder_findings(m: pd.DataFrame, patients: pd.Series) -> list[dict]:
+    "What is to be said where folders inside the class folders may be patients, and the keys don't agree with them."
+    pairs = pd.DataFrame({"inside": m.inside, "patient": patients})[m.inside != ""].drop_duplicates()
+    apart = pairs[pairs.inside.duplicated(keep=False) | pairs.patient.duplicated(keep=False)]
+    if not len(apart):
+        return []
+    folders = _n(apart.inside.nunique(), "folder")
+    message = (
+        f"{folders} inside the class folders {'is' if apart.inside.nunique() == 1 else 'are'} not taken for patients: "
+        f"file names alone tell them apart, and don't agree ({_n(apart.patient.nunique(), 'patient key')}). "
+        "Where a folder is a patient, this person may stand in several splits: name the patients in a table "
+        "(data.patients_csv)."
+    )
+    return [_finding("patient_folders", message, m.path[m.inside.isin(set(apart.inside))])]
+
+
 def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients_csv) -> tuple:  # patients, findings
     "The patient of each image, from the table if there is one, else by the patterns; and what is to be said about it."
     if patients_csv:
         return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), []
     keys = m.path.str.rpartition("/")[2].map(lambda name: patient_of(name, patterns))
     patients, own = keys.where(keys.notna(), m.path), m.path[keys.isna()]
+    findings = _folder_findings(m, patients)
     if not len(own):
-        return patients, []
+        return patients, findings
     match = "matches" if len(own) == 1 else "match"
     message = (
         f"{_n(len(own), 'file name')} of {len(m):,} {match} no patient pattern: each counts as a patient of its own."
     )
-    return patients, [_finding("no_patient_key", message, own)]
+    return patients, [*findings, _finding("no_patient_key", message, own)]
 
 
 def _threads(workers: int | None) -> int:

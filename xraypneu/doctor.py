@@ -298,12 +298,13 @@ def check_tracking(
         # the advice of a store that doesn't answer is for trainings; here the command that mends it says more
         why = e.message if e.code in ("no_server", "store") else rendered(e)
         if uri.startswith("sqlite:"):
-            mend = (
-                f"mlflow db upgrade {shlex.quote(uri)}"
-                if "out-of-date" in why
-                else f"mv {shlex.quote(str(file))} {shlex.quote(str(file))}.damaged   # the next training makes "
-                "a new one"
-            )
+            made = tracking.other_schema(uri) if _version("mlflow") else ""
+            old = shlex.quote(str(file))
+            mend = {
+                "older": f"mlflow db upgrade {shlex.quote(uri)}   # keep a copy of the file",
+                "newer": "make env",
+                "": f"mv {old} {old}.damaged   # the next training makes a new one",
+            }[made]
         else:
             mend = (
                 "export MLFLOW_TRACKING_URI=ADDRESS   # the right one; or start it; "

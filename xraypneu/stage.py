@@ -491,11 +491,19 @@ _LITTLE = 64 * 10**6  # bytes free on the disk; a file of a stage may need as mu
 
 def _circumstances(error, root) -> list:  # of lines
     "Likely causes of a failure outside the code, each with what to do."
-    out, free = [], shutil.disk_usage(root).free
-    if free < _LITTLE:
+    out = []
+    # tempfile takes another folder where this one is full
+    temporary = next((p for p in (os.environ.get("TMPDIR"), "/tmp") if p and os.path.isdir(p)), root)
+    free = {place: shutil.disk_usage(place).free for place in (root, temporary)}
+    if free[root] < _LITTLE:
         out.append(
-            f"The disk of {root} has {free / 1e6:.1f} MB free. Make room and start again: "
+            f"The disk of {root} has {free[root] / 1e6:.1f} MB free. Make room and start again: "
             "nothing that was complete is lost, and a training goes on after its last saved epoch"
+        )
+    elif free[temporary] < _LITTLE:  # libraries write there, and not all say what failed
+        out.append(
+            f"{temporary}, where temporary files go, has {free[temporary] / 1e6:.1f} MB free. Make room, or set TMPDIR "
+            "to a folder on another disk, and start again: a training goes on after its last saved epoch"
         )
     if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
         out.append(f"Let this user write there (chown, chmod, or mount it writable) and start again: {root}")

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'FINISHED', 'PATIENCE', 'LONGEST', 'PAUSES', 'RECORD', 'CANDIDATE', 'REGISTERED',
            'CLOCKS', 'SENDERS', 'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'store', 'reach', 'answers',
-           'check', 'environment', 'git_state', 'as_text', 'as_name', 'as_texts', 'as_numbers', 'Breaker', 'Spool',
-           'Sender', 'Run', 'keras_model', 'register', 'set_alias', 'start', 'save', 'resume', 'interrupted', 'waiting',
-           'damaged', 'local_note', 'forget', 'sync', 'registered_bundle']
+           'other_schema', 'check', 'environment', 'git_state', 'as_text', 'as_name', 'as_texts', 'as_numbers',
+           'Breaker', 'Spool', 'Sender', 'Run', 'keras_model', 'register', 'set_alias', 'start', 'save', 'resume',
+           'interrupted', 'waiting', 'damaged', 'local_note', 'forget', 'sync', 'registered_bundle']
 
 # %% ../nbs/api/15_tracking.ipynb #c003
 import contextlib
@@ -20,6 +20,7 @@ import numbers
 import os
 import queue
 import re
+import shlex
 import socket
 import sqlite3
 import ssl
@@ -273,6 +274,44 @@ def _within(seconds, ask):
         raise error
     return answer
 
+# %% ../nbs/api/15_tracking.ipynb #c012-4
+def other_schema(
+    uri: str,
+) -> str:  # 'older', 'newer' or ''
+    "Whether another MLflow than the installed one made a store in a file. Only reads it; '' where that can't be known."
+    file = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not file.is_file():
+        return ""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            ((made,),) = db.execute("SELECT version_num FROM alembic_version").fetchall()
+    except (sqlite3.Error, ValueError):  # new, damaged or busy
+        return ""
+    _quiet()
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    revisions = ScriptDirectory.from_config(_get_alembic_config(""))
+    if made == revisions.get_current_head():
+        return ""
+    return "older" if made in {r.revision for r in revisions.walk_revisions()} else "newer"
+
+
+def _same_schema(uri):
+    "Raise `TrackingError` if another MLflow made a store in a file; MLflow alone would retry for half a minute."
+    made, file = other_schema(uri), shlex.quote(uri.removeprefix("sqlite:///"))
+    if made == "older":
+        mlflow = shlex.quote(str(Path(sys.executable).with_name("mlflow")))
+        raise TrackingError(
+            f"an older MLflow made {file}. Keep a copy and upgrade it:\n"
+            f"  cp {file} {file}.old && {mlflow} db upgrade {shlex.quote(uri)}"
+        )
+    if made:
+        raise TrackingError(
+            f"a newer MLflow made {file} than the one that is installed. Bring the environment up to date "
+            "(make env), or set MLFLOW_TRACKING_URI"
+        )
+
 # %% ../nbs/api/15_tracking.ipynb #c012-3
 def check(
     uri: str,
@@ -280,6 +319,7 @@ def check(
 ):
     "Raise `TrackingError` unless the store works."
     reach(uri, timeout)
+    _same_schema(uri)
     before = os.environ.pop("MLFLOW_HTTP_REQUEST_TIMEOUT", None)
     try:
         with _limits(timeout):
