@@ -1,11 +1,13 @@
 """Layers: the notebooks are numbered, and no module, nor a function in it, imports from one with a higher number."""
 
 import ast
+import importlib
 import re
 import shutil
 import sys
 from configparser import ConfigParser
 
+import pytest
 from conftest import ROOT, run
 from ruamel.yaml import YAML
 
@@ -39,6 +41,24 @@ def test_no_module_imports_from_a_floor_above_it():
     for name, own in NUMBER.items():
         above = [m for m in imported(ast.parse((ROOT / f"xraypneu/{name}.py").read_text())) if NUMBER.get(m, "") >= own]
         assert not above, f"xraypneu/{name}.py imports {above}"
+
+
+def test_the_public_face_is_lazy_and_whole():
+    "`import xraypneu` costs next to nothing, its names need no TensorFlow, and README lists them."
+    code = """
+import sys, xraypneu
+heavy = {"numpy", "PIL", "onnxruntime"} & sys.modules.keys()
+assert not heavy and set(xraypneu.__all__) <= set(dir(xraypneu)), heavy
+from xraypneu import *
+assert xraypneu.Predictor is Predictor and "tensorflow" not in sys.modules
+print(*(f"{o.__module__}.{o.__name__}" for o in map(vars(xraypneu).get, xraypneu.__all__)))
+"""
+    named = run([sys.executable, "-c", code], ROOT).out.split()
+    assert "xraypneu.predict.Predictor" in named and "xraypneu.image.read_radiograph" in named
+    (line,) = [ln for ln in (ROOT / "README.md").read_text().splitlines() if "from xraypneu import` offers" in ln]
+    assert {n.rsplit(".", 1)[1] for n in named} <= set(re.findall(r"`(\w+)`", line))
+    with pytest.raises(AttributeError, match="no attribute 'Predicter'"):
+        importlib.import_module("xraypneu").Predicter  # noqa: B018
 
 
 def test_the_table_of_faults_names_tests_that_exist():

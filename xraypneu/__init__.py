@@ -1,6 +1,50 @@
+"""Chest radiographs to a calibrated NORMAL / PNEUMONIA verdict. The names below are stable; other modules may change.
+
+They are imported when they are first used, and TensorFlow with none of them.
+"""
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 
 # ONNX Runtime for Linux, from 1.29 on, otherwise keeps events and a device id in the user's cache and sends them to its maker
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "ImageError",
+    "Prediction",
+    "Predictor",
+    "Radiograph",
+    "XraypneuError",
+    "load_bundle",
+    "read_radiograph",
+]
+
+if TYPE_CHECKING:
+    from .bundle import Bundle, BundleError, load_bundle
+    from .errors import XraypneuError
+    from .image import ImageError, Radiograph, read_radiograph
+    from .predict import Prediction, Predictor
+
+_NAMES = {
+    "bundle": ("Bundle", "BundleError", "load_bundle"),
+    "errors": ("XraypneuError",),
+    "image": ("ImageError", "Radiograph", "read_radiograph"),
+    "predict": ("Prediction", "Predictor"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
