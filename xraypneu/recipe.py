@@ -29,6 +29,7 @@ from . import bundle as bundle_module
 from . import augment, calibrate, known, metrics, network, quantize, training
 from .bundle import INT8, REFERENCE, Bundle, BundleError, load_bundle, platt, write_bundle
 from .dataset import CLASSES, Prepared
+from .definitions import BRIEF
 from .files import replacing
 
 # %% ../nbs/api/11a_recipe.ipynb #c005
@@ -153,7 +154,7 @@ class Candidate:
             "threshold": info["threshold"],
         }
         for name in ("validation", "shifted"):
-            line |= {f"{k}, {name}": info[name][k] for k in ("roc_auc", "sensitivity", "specificity")}
+            line |= {f"{k}, {name}": info[name][k] for k in BRIEF}
         return line | {"loss, shifted": self.shifted_loss}
 
 # %% ../nbs/api/11a_recipe.ipynb #c018-1
