@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
-from .bundle import Bundle
+from .bundle import Bundle, open_session
 
 # %% ../nbs/api/13_explain.ipynb #c005
 def enlarge(
@@ -109,13 +109,9 @@ def randomisation(
     seed: int = 0,  # of the permutations
 ) -> pd.DataFrame:  # layer; correlation (mean over the images), low, high (quartiles): -1 to 1
     "Rank correlation with the original map while layers are shuffled, from the output down."
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
     maps, rows, data = bundle.outputs(images)["map"], [], bundle.model
     for layer in cascade:
-        session = ort.InferenceSession(_shuffled(data, layer, seed), options, providers=["CPUExecutionProvider"])
+        session = open_session(_shuffled(data, layer, seed))
         others = session.run(["map"], {"image": images})[0]
         r = np.array([_rank_correlation(a, b) for a, b in zip(maps, others, strict=True)])
         rows.append(
