@@ -64,7 +64,7 @@ def fit_platt(
 
     def loss(v):
         s = v[0] * z / spread + v[1]
-        r = (expit(s) - target) / n
+        r = (expit(s) - target) / n  # not `bundle.platt`: where exp overflows, that would warn
         return float(((np.logaddexp(0, s) - target * s) / n).sum()), np.array([(r * z / spread).sum(), r.sum()])
 
     bounds = [tuple(spread * s for s in SLOPES), INTERCEPTS]

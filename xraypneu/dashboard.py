@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'MAX_MB', 'MAX_FILES', 'MAX_UPLOADS', 'MAX_KEPT', 'ALIVE_S', 'PREVIEW', 'ENDINGS', 'SAMPLES', 'NOTICE',
-           'WORDS', 'FIELDS', 'FORGET', 'WENT_WRONG', 'App', 'operating_rows', 'MessageError', 'read_page_message',
-           'Dashboard']
+           'FIELDS', 'FORGET', 'WENT_WRONG', 'App', 'operating_rows', 'MessageError', 'read_page_message', 'Dashboard']
 
 # %% ../nbs/api/26_dashboard.ipynb #c003
 import base64
@@ -29,7 +28,7 @@ from PIL import Image
 from .errors import XraypneuError, rendered
 from . import __version__
 from .bundle import BundleError
-from .definitions import LABELS, OVERVIEW, predictive_values
+from .definitions import LABELS, METRICS, OPERATING, OVERVIEW, predictive_values
 from .image import ImageError, printable
 from .markdown import markdown_table
 from .predict import PNEUMONIA, STRANGE, UNSURE, CoverageReason, Predictor, verdicts
@@ -100,14 +99,6 @@ def _map_png(prediction):
 def _data_uri(kind, data):
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
-# %% ../nbs/api/26_dashboard.ipynb #c008
-WORDS = {
-    "sensitivity": "of the pneumonias, so many are called",
-    "specificity": "of the normal ones, so many are cleared",
-    "PPV": "of those called PNEUMONIA, so many have it",
-    "NPV": "of those called NORMAL, so many have none",
-}
-
 # %% ../nbs/api/26_dashboard.ipynb #9490b5ac
 def operating_rows(
     table: dict | None,  # `operating` of the bundle: equally long lists `threshold`, `sensitivity`, ...
@@ -125,8 +116,8 @@ def operating_rows(
     both = {e: [None if math.isnan(v) else v for v in predictive_values(sens[e], spec[e], prevalence)] for e in sens}
     ppv, npv = ({e: v[i] for e, v in both.items()} for i in (0, 1))
     return [
-        {"name": k, "value": v[""], "low": v["_low"], "high": v["_high"], "words": WORDS[k]}
-        for k, v in (("sensitivity", sens), ("specificity", spec), ("PPV", ppv), ("NPV", npv))
+        {"name": LABELS[k], "value": v[""], "low": v["_low"], "high": v["_high"], "words": METRICS[k].words}
+        for k, v in zip(OPERATING, (sens, spec, ppv, npv), strict=True)
     ]
 
 # %% ../nbs/api/26_dashboard.ipynb #m101

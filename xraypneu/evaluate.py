@@ -551,7 +551,7 @@ def metrics_of(
     def by(frame, key):
         return {o[key]: {k: v for k, v in o.items() if k != key} for o in frame.to_dict("records")}
 
-    groups = e.groups[["group", "images", "sensitivity", "specificity", "roc_auc"]]
+    groups = e.groups[["group", "images", *BRIEF]]
     slope, intercept = e.calibration
     data = {
         "hash": e.prepared.info["data_hash"],
