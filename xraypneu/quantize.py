@@ -21,12 +21,12 @@ CLOSE_ENOUGH = 0.002  # largest change of the ROC AUC at which the 8-bit network
 class _Batches:
     "Training images for the quantizer, a batch at a time."
 
-    def __init__(self, images, batch_size=16):
+    def __init__(self, images: np.ndarray, batch_size: int = 16) -> None:
         self.batches = iter(
             [{"image": np.ascontiguousarray(images[i : i + batch_size])} for i in range(0, len(images), batch_size)]
         )
 
-    def get_next(self):
+    def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.batches, None)
 
 # %% ../nbs/api/10_quantize.ipynb #c005-1
@@ -70,7 +70,8 @@ def logits(
     "Compute the logits of a network that isn't in a bundle yet."
     session = open_session(model, is_int8=True)  # of one that isn't, nothing changes
 
-    def outputs(batch):
+    def outputs(batch: np.ndarray) -> dict[str, np.ndarray]:
         return {"logit": session.run(["logit"], {"image": batch})[0]}
 
-    return in_batches(outputs, images, batch_size)["logit"].astype(np.float64)
+    found: np.ndarray = in_batches(outputs, images, batch_size)["logit"]
+    return found.astype(np.float64)
