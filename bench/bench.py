@@ -154,11 +154,18 @@ class Sheet:
         good = (lambda limit: value <= limit) if fewer else (lambda limit: value >= limit)
         self.checks.append((what, value, must, aim, "yes" if good(must) else "NO", "yes" if good(aim) else "no"))
 
+    def table(self, head, rows):
+        from xraypneu.markdown import markdown_table
+
+        self.say(markdown_table(head, rows))
+
     def write(self, folder, name, numbers):
         "Write NAME.md and NAME.json; the exit status: 0 where every 'must' holds."
-        self.say("\n## What was promised\n\n| | measured | must | holds | aim | reached |\n|---|---|---|---|---|---|")
-        for what, value, must, aim, holds, reached in self.checks:
-            self.say(f"| {what} | {value:.2f} | {must} | {holds} | {aim} | {reached} |")
+        self.say("\n## What was promised\n")
+        rows = [
+            (what, f"{value:.2f}", must, holds, aim, reached) for what, value, must, aim, holds, reached in self.checks
+        ]
+        self.table(["", "measured", "must", "holds", "aim", "reached"], rows)
         Path(folder, f"{name}.md").write_text("\n".join(self.lines) + "\n")
         Path(folder, f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
         return 0 if all(c[4] == "yes" for c in self.checks) else 1
@@ -192,7 +199,7 @@ def main():
     files, originals = [jpeg(a) for a in small], [jpeg(a) for a in large]
     batch = np.stack(small)
     result, sheet = {"machine": machine(), "bundle": bundle.hash}, Sheet()
-    say, check = sheet.say, sheet.check
+    say, check, table = sheet.say, sheet.check, sheet.table
 
     say(
         "# Predictor beside the alternatives\n\n"
@@ -225,12 +232,9 @@ def main():
     }
     ms, ratio = rounds(single, args.rounds, 6)
     result["single_ms"] = ms
-    say(
-        "## One image of 224 pixels, from the bytes of its JPEG\n\n"
-        "| | ms | Keras takes so many times as long |\n|---|---|---|"
-    )
-    for k, v in ms.items():
-        say(f"| {k} | {v:.2f} | {ratio('decode + Keras predict', k):.1f} |")
+    say("## One image of 224 pixels, from the bytes of its JPEG\n")
+    rows = [(k, f"{v:.2f}", f"{ratio('decode + Keras predict', k):.1f}") for k, v in ms.items()]
+    table(["", "ms", "Keras takes so many times as long"], rows)
     say("\nThe raw session has no decoding to do, no verdict to find and no picture to keep.\n")
     best = min(("fp32", "int8"), key=lambda p: ms[f"Predictor {p}"])
     check("one image, Keras predict / Predictor", ratio("decode + Keras predict", f"Predictor {best}"), 12, 20)
@@ -269,15 +273,13 @@ def main():
         return statistics.median(a / b for a, b in zip(times["Keras predict, batches of 32"], times[k], strict=True))
 
     result["array_per_s"] = rate
-    say(f"## {len(packed):,} images of a packed array, batches of 32\n\n| | images/s | times Keras |\n|---|---|---|")
-    for k, v in rate.items():
-        say(f"| {k} | {v:.0f} | {against(k):.2f} |")
     ms_more, ratio_more = rounds(more, 3)
-    for k in list(more)[1:]:
-        say(
-            f"| {k}, 640 images | {640_000 / ms_more[k]:.0f} "
-            f"| {ratio_more('fp32', k) * against('fp32'):.2f} (by way of fp32) |"
-        )
+    say(f"## {len(packed):,} images of a packed array, batches of 32\n")
+    by_fp32 = {k: ratio_more("fp32", k) * against("fp32") for k in list(more)[1:]}
+    rows = [(k, f"{v:.0f}", f"{against(k):.2f}") for k, v in rate.items()] + [
+        (f"{k}, 640 images", f"{640_000 / ms_more[k]:.0f}", f"{v:.2f} (by way of fp32)") for k, v in by_fp32.items()
+    ]
+    table(["", "images/s", "times Keras"], rows)
     check("packed array, best of fp32 and int8 / Keras", max(against("fp32"), against("int8")), 2, 4)
 
     # large JPEGs
@@ -293,9 +295,9 @@ def main():
     } | {"Pillow + Keras": keras_stream}
     ms_jpegs, ratio_jpegs = rounds(jpegs, 3)
     result["jpegs_per_s"] = {k: 1000 * len(stream) / v for k, v in ms_jpegs.items()}
-    say(f"\n## JPEGs of 1.7 megapixels, {kb:.0f} KiB each\n\n| | images/s | times Pillow + Keras |\n|---|---|---|")
-    for k in jpegs:
-        say(f"| {k} | {result['jpegs_per_s'][k]:.0f} | {ratio_jpegs('Pillow + Keras', k):.2f} |")
+    say(f"\n## JPEGs of 1.7 megapixels, {kb:.0f} KiB each\n")
+    rows = [(k, f"{result['jpegs_per_s'][k]:.0f}", f"{ratio_jpegs('Pillow + Keras', k):.2f}") for k in jpegs]
+    table(["", "images/s", "times Pillow + Keras"], rows)
     check(
         "large JPEGs, best of fp32 and int8 / Pillow + Keras",
         max(ratio_jpegs("Pillow + Keras", k) for k in list(jpegs)[:2]),
@@ -315,12 +317,12 @@ def main():
             f"m.predict(bench.square(open({str(film)!r}, 'rb').read())[None, ..., None], verbose=0)"
         )
     result["cold"] = {"fp32": ours, "int8": eight, "keras": theirs}
-    say(
-        "\n## A new process: start, import, first prediction\n\n"
-        "| | s | MB resident | Keras needs so many times |\n|---|---|---|---|"
-    )
-    for k, (s, mb) in (("Predictor fp32", ours), ("Predictor int8", eight), ("Keras", theirs)):
-        say(f"| {k} | {s:.2f} | {mb:.0f} | {theirs[0] / s:.1f} × the time, {theirs[1] / mb:.1f} × the memory |")
+    say("\n## A new process: start, import, first prediction\n")
+    rows = [
+        (k, f"{s:.2f}", f"{mb:.0f}", f"{theirs[0] / s:.1f} × the time, {theirs[1] / mb:.1f} × the memory")
+        for k, (s, mb) in (("Predictor fp32", ours), ("Predictor int8", eight), ("Keras", theirs))
+    ]
+    table(["", "s", "MB resident", "Keras needs so many times"], rows)
     check("new process to first prediction, s", ours[0], 1.0, 0.5, fewer=True)
     check("its memory, MB", ours[1], 200, 130, fewer=True)
 

@@ -151,7 +151,7 @@ async def main():
     parser.add_argument("--out", default=str(HERE))
     args = parser.parse_args()
     sheet = Sheet()
-    say, check = sheet.say, sheet.check
+    say, check, table = sheet.say, sheet.check, sheet.table
 
     say(
         "# The dashboard\n\nWritten by `make bench-app`; don't edit. Voilà and Chromium share this machine, "
@@ -171,31 +171,25 @@ async def main():
                     seen = await opening(browser, light, heavy, args.rounds)
                 median = {k: statistics.median(v) for k, v in seen.items()}
                 ratio = statistics.median(b / a for a, b in zip(seen["light"], seen["heavy"], strict=True))
-                say(
-                    "## From `GET` to a page that can be used, one person, warm server\n\n"
-                    "| | s, median | slowest |\n|---|---|---|"
-                )
-                say(
-                    f"| the dashboard | {median['light']:.2f} | {max(seen['light']):.2f} |\n"
-                    f"| the same with TensorFlow imported | {median['heavy']:.2f} | {max(seen['heavy']):.2f} |\n"
-                )
+                say("## From `GET` to a page that can be used, one person, warm server\n")
+                pages = (("the dashboard", "light"), ("the same with TensorFlow imported", "heavy"))
+                rows = [(what, f"{median[k]:.2f}", f"{max(seen[k]):.2f}") for what, k in pages]
+                table(["", "s, median", "slowest"], rows)
                 check("page with TensorFlow / page, time to usable", ratio, 2, 3)
 
                 first, times, kb = await verdicts(browser, light, 3 * args.rounds)
-                say(
-                    f"## From the drop of a JPEG of 2 megapixels ({kb:.0f} KiB) to its verdict\n\n| | s |\n|---|---|\n"
-                    f"| median | {statistics.median(times) / 1000:.2f} |\n"
-                    f"| slowest of {len(times)} | {max(times) / 1000:.2f} |\n"
-                    f"| first of a session | {first / 1000:.2f} |\n"
-                )
+                say(f"\n## From the drop of a JPEG of 2 megapixels ({kb:.0f} KiB) to its verdict\n")
+                ms = {"median": statistics.median(times), f"slowest of {len(times)}": max(times)}
+                table(["", "s"], [(k, f"{v / 1000:.2f}") for k, v in (ms | {"first of a session": first}).items()])
                 check("drop to verdict, median, s", statistics.median(times) / 1000, 1.5, 0.5, fewer=True)
 
                 private, grew = await memory(browser, light, args.rounds)
-                say(
-                    "## A further session\n\n| | MB, private |\n|---|---|\n"
-                    f"| its process, median of {len(private)} | {statistics.median(private):.0f} |\n"
-                    f"| the server's growth | {grew:.1f} |\n"
-                )
+                say("\n## A further session\n")
+                rows = [
+                    (f"its process, median of {len(private)}", f"{statistics.median(private):.0f}"),
+                    ("the server's growth", f"{grew:.1f}"),
+                ]
+                table(["", "MB, private"], rows)
                 check("memory of a further session, MB", statistics.median(private) + grew, 200, 130, fewer=True)
             crowds = []
             for n in args.sessions:
@@ -203,23 +197,20 @@ async def main():
                     crowds.append(await crowd(browser, server, n, 5))
             await browser.close()
     say(
-        "## Many at once\n\n"
+        "\n## Many at once\n\n"
         "Sessions arrive within a minute; when all are open, each uploads five images within a minute. "
         "Memory: of the machine, server and browser together.\n"
     )
-    say(
-        "| sessions | failures | page usable, median and slowest, s "
-        "| verdict, median, 95 % and slowest, s | MB a session |\n|---|---|---|---|---|"
-    )
+    rows = []
     for c in crowds:
         v, o = c["verdict_ms"], c["open_s"]
-        say(
-            f"| {c['sessions']} | {len(c['failures'])} | {statistics.median(o):.1f}, {o[-1]:.1f} "
-            f"| {statistics.median(v) / 1000:.2f}, {quantile(v, 0.95) / 1000:.2f}, {v[-1] / 1000:.2f} "
-            f"| {c['machine_mb'] / c['sessions']:.0f} |"
-        )
-        for f in c["failures"][:5]:
-            say(f"\nFailed: {f}")
+        usable = f"{statistics.median(o):.1f}, {o[-1]:.1f}"
+        verdict = f"{statistics.median(v) / 1000:.2f}, {quantile(v, 0.95) / 1000:.2f}, {v[-1] / 1000:.2f}"
+        rows.append((c["sessions"], len(c["failures"]), usable, verdict, f"{c['machine_mb'] / c['sessions']:.0f}"))
+    verdict = "verdict, median, 95 % and slowest, s"
+    table(["sessions", "failures", "page usable, median and slowest, s", verdict, "MB a session"], rows)
+    for f in (f for c in crowds for f in c["failures"][:5]):
+        say(f"\nFailed: {f}")
     check(
         "sessions at once, none failing", max((c["sessions"] for c in crowds if not c["failures"]), default=0), 20, 50
     )

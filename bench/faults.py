@@ -29,6 +29,8 @@ from pathlib import Path
 import psutil
 from ruamel.yaml import YAML
 
+from xraypneu.markdown import markdown_table
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 STATE = ROOT / ".cache/faults"
@@ -887,23 +889,25 @@ def page(results: list) -> str:
         "",
         "Written by `make faults`; each case is in faults.json.",
         "",
-        "| campaign | cases | lost | doubled | differing | failed | skipped | seed | commit | minutes |",
-        "|---|" + "---:|" * 6 + "---|---|---:|",
     ]
+    head = "campaign cases lost doubled differing failed skipped seed commit minutes".split()
+    table = []
     for name in dict.fromkeys(r["campaign"] for r in results):
         rows = [r for r in results if r["campaign"] == name]
         counts = [sum(any(k == kind for k, _ in r["problems"]) for r in rows) for kind in KINDS]
         skipped = sum("skipped" in r for r in rows)
-        cells = [
-            name,
-            sum(r.get("cases", 1) for r in rows),
-            *counts,
-            skipped,
-            rows[0]["seed"],
-            rows[0]["commit"],
-            f"{sum(r['seconds'] for r in rows) / 60:.1f}",
-        ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        table.append(
+            [
+                name,
+                sum(r.get("cases", 1) for r in rows),
+                *counts,
+                skipped,
+                rows[0]["seed"],
+                rows[0]["commit"],
+                f"{sum(r['seconds'] for r in rows) / 60:.1f}",
+            ]
+        )
+    lines.append(markdown_table(head, table, "lrrrrrrllr"))
     bad = [
         f"- {r['campaign']}, {r['case']}: " + "; ".join(f"{k}: {t}" for k, t in r["problems"])
         for r in results

@@ -11,6 +11,8 @@ import re
 import statistics
 from pathlib import Path
 
+from xraypneu.markdown import markdown_table
+
 ROOT = Path(__file__).parent.parent
 STATED = re.compile(r"\([a-z0-9 +*-]+,[^)]*\)|\(n,\)|uint8|float|pixels|seconds|bytes|\b0 to 1\b|Raises|%")
 
@@ -63,13 +65,13 @@ def long_functions(source, most=40):
 
 
 def row(name, found):
-    "One line of the table."
+    "Cells of one row of the table."
     sizes = sorted(n for m in found for n in m["cells"])
     total = {k: sum(m[k] for m in found) for k in ("lines", "long", "names", "shown", "stated")}
     middle, last = statistics.median(sizes), sizes[int(0.95 * (len(sizes) - 1))]
     share = [f"{100 * total[k] / max(1, total['names']):.0f} %" for k in ("shown", "stated")]
     functions = ", ".join(f for m in found for f in m["functions"]) or "–"
-    return f"| {name} | {middle:g} / {last} / {sizes[-1]} | {total['long']} | {share[0]} | {share[1]} | {functions} |"
+    return name, f"{middle:g} / {last} / {sizes[-1]}", total["long"], *share, functions
 
 
 def main():
@@ -78,15 +80,10 @@ def main():
     parser.add_argument("--each", action="store_true", help="a row per notebook")
     found = [measure(p) for p in sorted((ROOT / "nbs/api").glob("*.ipynb"))]
     found = [m for m in found if m["cells"]]
-    print(
-        "| | exported cell, lines: median / 95 % / longest | lines over 120 "
-        "| example next | stated | functions over 40 lines |"
-    )
-    print("|---|---|---|---|---|---|")
-    if parser.parse_args().each:
-        for m in found:
-            print(row(m["notebook"], [m]))
-    print(row("all", found))
+    each = [row(m["notebook"], [m]) for m in found] if parser.parse_args().each else []
+    cells = "exported cell, lines: median / 95 % / longest"
+    head = ["", cells, "lines over 120", "example next", "stated", "functions over 40 lines"]
+    print(markdown_table(head, [*each, row("all", found)]))
 
 
 if __name__ == "__main__":

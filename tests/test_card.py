@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from xraypneu.card import _number, card_text, write_card
+from xraypneu.card import card_text, write_card
+from xraypneu.definitions import metric_text
 
 
 def counts(n):
@@ -48,8 +49,8 @@ def card(info=None, **m):
 
 
 def test_numbers():
-    assert [_number(v) for v in (0.5, 0, None, math.nan, math.inf)] == ["0.5000", "0.0000"] + ["not defined"] * 3
-    assert _number(0.1234, True) == "12.3 %"
+    assert [metric_text(v) for v in (0.5, 0, None, math.nan, math.inf)] == ["0.5000", "0.0000"] + ["not defined"] * 3
+    assert metric_text(0.1234, True) == "12.3 %"
 
 
 def test_every_figure_has_its_row():

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import shutil
 import sys
@@ -122,3 +123,42 @@ def test_sync_finds_what_was_not_exported(tmp_path):
     done = run(command, tmp_path, check=False)
     assert done.returncode == 1 and done.out.splitlines()[1:] == ["xraypneu/calibrate.py"]
     assert module.read_text().endswith("edited = True\n")
+
+
+SOURCES = {p.stem: p.read_text() for p in (ROOT / "xraypneu").glob("*.py") if p.stem != "_modidx"}
+PAGES = {p.name: p.read_text() for p in [*(ROOT / "nbs/pipeline").glob("*.ipynb"), ROOT / "nbs/index.ipynb"]}
+
+
+def in_code(text):
+    "The code of a notebook."
+    cells = json.loads(text)["cells"]
+    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+
+
+@pytest.mark.parametrize(
+    "pattern, home",
+    [
+        (r"InferenceSession\(|SessionOptions\(", {"bundle"}),  # the options that make every processor compute the same
+        (r"\bisprintable\(", {"redact"}),  # what may be shown of a name
+        (r"-{3}:?\|", {"markdown"}),  # the rule below the head of a table
+        (r"np\.exp\(-\(slope|\bexpit\(", {"bundle", "calibrate"}),  # `platt`; the gradient by which it is fitted
+        (r"\(1 - specificity\) \*|\(1 - spec\b", {"definitions"}),  # predictive values
+    ],
+)
+def test_a_rule_has_one_place(pattern, home):
+    places = SOURCES | {name: in_code(text) for name, text in PAGES.items()}
+    assert {name for name, text in places.items() if re.search(pattern, text)} == home
+
+
+def test_metrics_are_named_in_their_registry_alone():
+    "No label is written anywhere else, and no list of three metrics or more."
+    from xraypneu.definitions import METRICS
+
+    labels = {m.label for name, m in METRICS.items() if m.label != name}
+    for place, text in (SOURCES | {name: in_code(text) for name, text in PAGES.items()}).items():
+        for node in ast.walk(ast.parse(text)) if place != "definitions" else ():
+            if isinstance(node, ast.Constant):
+                assert node.value not in labels, f"{place}, line {node.lineno}: {node.value!r}"
+            members = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", ())
+            named = {m.value for m in members if isinstance(m, ast.Constant)} & METRICS.keys()
+            assert len(named) < 3, f"{place}, line {node.lineno}: a list of {sorted(named)}"

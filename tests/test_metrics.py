@@ -13,6 +13,7 @@ import pytest
 from sklearn import metrics as skm
 
 from xraypneu import evaluate, metrics, plots
+from xraypneu.definitions import REFERENCE, predictive_values
 
 ROOT = Path(__file__).parent.parent
 NOTICE = "SYNTHETIC: computer-generated images, no patient, no diagnostic meaning"
@@ -96,7 +97,7 @@ def test_refused(y, p, message):
 
 
 def test_the_reference_contradicts_itself():
-    r, n = metrics.REFERENCE, metrics.OFFICIAL_TEST
+    r, n = REFERENCE, metrics.OFFICIAL_TEST
     tp = r["sensitivity"] * n["PNEUMONIA"]
     fp = n["NORMAL"] - (r["accuracy"] * sum(n.values()) - tp)
     assert tp / (tp + fp) == pytest.approx(0.901, abs=1e-3)
@@ -358,9 +359,12 @@ def test_calibration_line_by_hand():
 
 
 def test_predictive_values_by_hand():
-    ppv, npv = metrics.predictive_values(0.8, 0.9, [0, 0.25, 1])
+    ppv, npv = zip(*(predictive_values(0.8, 0.9, q) for q in (0, 0.25, 1)), strict=True)
     assert ppv == pytest.approx([0, 0.2 / 0.275, 1]) and npv == pytest.approx([1, 0.675 / 0.725, 0])
-    nobody, everybody = metrics.predictive_values(0, 1, 0.3), metrics.predictive_values(1, 0, 0.3)
+    nobody, everybody = predictive_values(0, 1, 0.3), predictive_values(1, 0, 0.3)
+    at = metrics.at_threshold([0, 0, 0, 1, 1], [0.1, 0.2, 0.7, 0.6, 0.9], 0.5)  # of five images two are PNEUMONIA
+    own = predictive_values(at["sensitivity"], at["specificity"], 0.4)
+    assert own == pytest.approx((at["precision"], at["npv"]))
     assert math.isnan(nobody[0]) and nobody[1] == pytest.approx(0.7)
     assert everybody[0] == pytest.approx(0.3) and math.isnan(everybody[1])
 
@@ -500,7 +504,7 @@ def drawings():
         "interval_plot": (
             metrics.figures(y, p, 0.5),
             metrics.bootstrap(y, p, range(150), 0.5, n=20),
-            metrics.REFERENCE,
+            REFERENCE,
         ),
         "history_plot": (history,),
         "balance_plot": (rows,),

@@ -14,6 +14,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -98,6 +99,8 @@ def test_cividis_runs_from_blue_to_yellow():
     between = (steps[10].astype(float) + steps[11]) / 2
     assert np.abs(cividis([10.5 / 51])[0] - between).max() <= 0.5
     assert cividis(np.zeros((2, 3))).shape == (2, 3, 3)
+    theirs = matplotlib.colormaps["cividis"](np.arange(0, 256, 5), bytes=True)[:, :3]
+    assert np.abs(steps.astype(int) - theirs).max() <= 1  # theirs are cut off, not rounded
     assert (np.diff(steps.astype(int) @ [299, 587, 114]) > 0).all()  # ever lighter
 
 

@@ -166,3 +166,16 @@ def test_more_folds_than_patients_are_refused_before_the_training():
 
     with pytest.raises(ValueError, match="folds is 3: the rarer class has 2 patients"):
         train(prepared, recipe_of()[0], Targets(folds=3))
+
+
+def test_a_key_takes_the_hash_of_its_inputs(monkeypatch):
+    "It takes seconds on many images; the stage passes it on to the training."
+    from xraypneu import recipe
+
+    settings, targets = recipe.recipe_of()
+    model = SimpleNamespace(get_weights=lambda: [])
+    monkeypatch.setattr(recipe.training, "fingerprint", lambda settings, inputs, model: inputs)
+    found = recipe.inputs_of(prepared())
+    key = recipe.training_key(prepared(), settings, targets, model)
+    monkeypatch.setattr(recipe, "inputs_of", lambda prepared: pytest.fail("hashed again"))
+    assert recipe.training_key(prepared(), settings, targets, model, found) == key

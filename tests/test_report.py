@@ -93,7 +93,7 @@ def test_notice_links_and_promotion(committed):
     assert "[download](https://host/run/1/artifacts/2)" in page and "[log](https://host/run/1)" in page
     assert (
         "**refused**" in page
-        and "- its AUC may be worse \\| by \\<b\\> @\u200bteam" in page
+        and "- its AUC may be worse \\| by &lt;b&gt; @\u200bteam" in page
         and "| mcnemar\\_p | 0.03125 |" in page
     )
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'KIND', 'INT8', 'REFERENCE', 'PARTS', 'PRECISIONS', 'SHIPPED', 'REQUIRED', 'LARGEST', 'BundleError',
-           'write_bundle', 'platt', 'open_session', 'Bundle', 'load_bundle']
+           'write_bundle', 'platt', 'open_session', 'in_batches', 'Bundle', 'load_bundle']
 
 # %% ../nbs/api/06_bundle.ipynb #c003
 import hashlib
@@ -410,13 +410,20 @@ def _overflows() -> bool:
         return True  # nobody says: slower and right
 
 
-def open_session(model: bytes, is_int8: bool = False):  # an `onnxruntime.InferenceSession`
+def open_session(
+    model: bytes,  # an ONNX file
+    is_int8: bool = False,
+    folded: str | Path | None = None,  # file for the network with its batch norms folded, for the quantizer
+):  # an `onnxruntime.InferenceSession`
     "Load an ONNX network so that it computes the same on every processor. Raises what ONNX Runtime raises."
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked
+    if folded:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(folded)
     if is_int8 and _overflows():
         options.add_session_config_entry("session.x64quantprecision", "1")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -463,6 +470,17 @@ def _run(session, images: np.ndarray, file: Path) -> dict:  # as `Bundle.outputs
                 f"{file}: {name} is no finite number for some image", "Take another copy, or train again", "damaged"
             )
     return found
+
+# %% ../nbs/api/06_bundle.ipynb #c009-b
+def in_batches(
+    outputs: Callable[[np.ndarray], dict],  # of one batch: name to array, a row an image
+    images: np.ndarray,  # (n, S, S) uint8, n of any size
+    batch_size: int = 32,
+) -> dict:  # name to array, a row an image
+    "Outputs of a network for all images, computed a batch at a time."
+    starts = range(0, max(len(images), 1), batch_size)  # of no image too, an empty batch has the shapes
+    parts = [outputs(images[i : i + batch_size]) for i in starts]
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 # %% ../nbs/api/06_bundle.ipynb #c009-v
 class _BundleValues:
@@ -520,9 +538,8 @@ class Bundle(_BundleValues):
         batch_size: int = 32,
     ) -> tuple[np.ndarray, np.ndarray]:  # (n,) and (n, 1280), float32
         "Raw scores, positive leaning to PNEUMONIA, and features."
-        starts = range(0, max(len(images), 1), batch_size)  # of no image too, an empty batch has the shapes
-        parts = [self.outputs(images[i : i + batch_size]) for i in starts]
-        return np.concatenate([o["logit"] for o in parts]), np.concatenate([o["features"] for o in parts])
+        found = in_batches(self.outputs, images, batch_size)
+        return found["logit"], found["features"]
 
     def logits(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:  # (n,) float32
         "Raw scores alone, as of `scores`."

@@ -8,8 +8,10 @@ __all__ = ['SLOPES', 'INTERCEPTS', 'CalibrationError', 'fit_platt', 'threshold_a
 # %% ../nbs/api/08_calibrate.ipynb #c003
 import math
 import warnings
+from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -24,8 +26,8 @@ class CalibrationError(XraypneuError, ValueError):
 
 # %% ../nbs/api/08_calibrate.ipynb #c006
 def _checked(
-    scores,  # (n,) numbers
-    y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
+    scores: npt.ArrayLike,  # (n,) numbers
+    y: npt.ArrayLike,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) float64, (n,) bool
     "Check scores and labels. Raises `CalibrationError`."
     s, t = np.asarray(scores, dtype=np.float64), np.asarray(y)
@@ -53,8 +55,8 @@ INTERCEPTS = -8.0, 8.0
 
 
 def fit_platt(
-    logits,  # (n,) logits of the validation images
-    y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
+    logits: npt.ArrayLike,  # (n,) of the validation images
+    y: npt.ArrayLike,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
 ) -> tuple[float, float]:  # slope within `SLOPES`, intercept within `INTERCEPTS`
     "Fit the calibration: least class-balanced negative log-likelihood. Raises `CalibrationError`."
     z, t = _checked(logits, y)
@@ -62,9 +64,9 @@ def fit_platt(
     target = np.where(t, (n + 1) / (n + 2), 1 / (n + 2))
     spread = max(1.0, float(np.abs(z).max()))  # keeps the two parameters on one scale
 
-    def loss(v):
+    def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
         s = v[0] * z / spread + v[1]
-        r = (expit(s) - target) / n
+        r = (expit(s) - target) / n  # not `bundle.platt`: where exp overflows, that would warn
         return float(((np.logaddexp(0, s) - target * s) / n).sum()), np.array([(r * z / spread).sum(), r.sum()])
 
     bounds = [tuple(spread * s for s in SLOPES), INTERCEPTS]
@@ -75,8 +77,8 @@ def fit_platt(
 
 # %% ../nbs/api/08_calibrate.ipynb #c018
 def threshold_at_sensitivity(
-    p,  # (n,) calibrated probabilities of the validation images, 0 to 1
-    y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
+    p: npt.ArrayLike,  # (n,) calibrated probabilities of the validation images, 0 to 1
+    y: npt.ArrayLike,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     sensitivity: float = 0.97,  # least fraction of PNEUMONIAs to detect, above 0 and at most 1
 ) -> float:  # the operating point: PNEUMONIA when p >= it
     "Choose the largest threshold that keeps the sensitivity, midway to the next score. Raises `CalibrationError`."
@@ -92,29 +94,29 @@ def threshold_at_sensitivity(
     return float(middle if middle > lower else lowest)
 
 # %% ../nbs/api/08_calibrate.ipynb #c024
-class _Given(ClassifierMixin, BaseEstimator):
+class _Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     "Adapter for MAPIE: a fitted classifier whose only feature is the probability of class 1."
 
     classes_ = np.array([0, 1])
 
-    def fit(self, X, y):
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         return self
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
         return np.column_stack([1 - X[:, 0], X[:, 0]])
 
-    def predict(self, X):
+    def predict(self, X: np.ndarray) -> np.ndarray:
         return (X[:, 0] >= 0.5).astype(int)
 
 # %% ../nbs/api/08_calibrate.ipynb #c024-1
 def conformal_limits(
-    p,  # (n,) calibrated probabilities of the validation images, 0 to 1
-    y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
+    p: npt.ArrayLike,  # (n,) calibrated probabilities of the validation images, 0 to 1
+    y: npt.ArrayLike,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     coverage: float = 0.95,  # fraction of each class whose own class must stay possible, above 0.5 and below 1
-) -> dict:  # low: PNEUMONIA is possible from this p on; high: NORMAL up to this p; coverage
+) -> dict[str, float]:  # low: PNEUMONIA is possible from this p on; high: NORMAL up to this p; coverage
     """Compute the limits of class-conditional conformal sets. Raises `CalibrationError`.
 
     A class with too few images for the coverage is always possible."""
@@ -124,7 +126,7 @@ def conformal_limits(
     if not 0.5 < coverage < 1:
         raise CalibrationError(f"coverage={coverage}: must be above 0.5 and below 1.", code="bad_setting")
 
-    def possible(own):
+    def possible(own: np.ndarray) -> np.ndarray | None:
         "Which of the class's own probabilities leave it possible, or None when there are too few to exclude any."
         rank = math.ceil((len(own) + 1) * coverage)
         if rank > len(own):
@@ -135,7 +137,8 @@ def conformal_limits(
             warnings.simplefilter("ignore")  # one class at a time is what is wanted
             mapie = SplitConformalClassifier(_Given(), confidence_level=coverage, conformity_score="lac", prefit=True)
             mapie.conformalize(own[:, None], np.ones(len(own), int))
-            return mapie.predict_set(own[:, None])[1][:, 1, 0]
+            kept: np.ndarray = mapie.predict_set(own[:, None])[1][:, 1, 0]
+            return kept
 
     ill, well = p[t], p[~t]
     kept_ill, kept_well = possible(ill), possible(1 - well)

@@ -7,12 +7,11 @@ __all__ = ['ATTRIBUTION', 'ELSEWHERE', 'card_text', 'write_card']
 
 # %% ../nbs/api/14_card.ipynb #c003
 import html
-import math
-import re
 from pathlib import Path
 
-from .definitions import CARD, METRICS
+from .definitions import CARD, LABELS, METRICS, REFERENCE, BRIEF, metric_text
 from .files import write_file
+from .markdown import markdown_table, markdown_text
 
 # %% ../nbs/api/14_card.ipynb #c005
 ATTRIBUTION = (
@@ -35,36 +34,12 @@ ELSEWHERE = (
     "Medicine 2018, doi:10.1371/journal.pmed.1002683)."
 )
 
-# %% ../nbs/api/14_card.ipynb #c005-1
-def _number(value, percent=False):
-    "A metric as text."
-    if value is None or not math.isfinite(value):
-        return "not defined"
-    return f"{100 * value:.1f} %" if percent else f"{value:.4f}"
-
-
-def _foreign(value):
-    "Untrusted text on one line, escaped for Markdown and HTML."
-    line = html.escape(" ".join(str(value).split())[:300], quote=False)
-    return re.sub(r"([\\\\`*_\[\]|~])", r"\\\1", line)
-
-
-def _table(head, rows):
-    "A Markdown table."
-    return "\n".join(
-        [
-            "| " + " | ".join(head) + " |",
-            "|" + "---|" * len(head),
-            *("| " + " | ".join(map(str, r)) + " |" for r in rows),
-        ]
-    )
-
 # %% ../nbs/api/14_card.ipynb #c007
 def _figure_row(k, m, several):
     "Row of one metric, with mean and standard deviation where there are several trainings."
 
     def text(value):
-        return _number(value, METRICS[k].percent)
+        return metric_text(value, METRICS[k].percent)
 
     row = [
         METRICS[k].label,
@@ -85,35 +60,34 @@ def _figures(m):
         + (["mean of the trainings", "standard deviation"] if several else [])
         + ["validation", "shifted validation"]
     )
-    return _table(head, [_figure_row(k, m, several) for k in CARD if k in m["test"]])
+    return markdown_table(head, [_figure_row(k, m, several) for k in CARD if k in m["test"]])
 
 # %% ../nbs/api/14_card.ipynb #c007-1
 def _fixed(m):
     "Operating points in hindsight."
-    return _table(
-        ["read off the curve, in hindsight", ""], [[k, _number(v, True)] for k, v in m.get("fixed", {}).items()]
+    return markdown_table(
+        ["read off the curve, in hindsight", ""], [[k, metric_text(v, True)] for k, v in m.get("fixed", {}).items()]
     )
+
+
+def _texts(values, names):
+    "Metrics as texts, each in its format."
+    return [metric_text(values[k], METRICS[k].percent) for k in names]
 
 
 def _parts(m):
     "Metrics of subgroups."
-    return _table(
-        ["part of the test split", "images", "sensitivity", "specificity", "ROC AUC"],
-        [
-            [k, v["images"], *(_number(v[f], True) for f in ("sensitivity", "specificity")), _number(v["roc_auc"])]
-            for k, v in m.get("parts", {}).items()
-        ],
+    return markdown_table(
+        ["part of the test split", "images", *(LABELS[f] for f in BRIEF)],
+        [[k, v["images"], *_texts(v, BRIEF)] for k, v in m.get("parts", {}).items()],
     )
 
 
 def _robustness(m):
     "Metrics on altered images."
-    return _table(
-        ["test images changed", "sensitivity", "specificity", "ROC AUC"],
-        [
-            [k, *(_number(v[f], True) for f in ("sensitivity", "specificity")), _number(v["roc_auc"])]
-            for k, v in m.get("robustness", {}).items()
-        ],
+    return markdown_table(
+        ["test images changed", *(LABELS[f] for f in BRIEF)],
+        [[k, *_texts(v, BRIEF)] for k, v in m.get("robustness", {}).items()],
     )
 
 # %% ../nbs/api/14_card.ipynb #c007-3
@@ -127,7 +101,7 @@ def _rejection(m):
             k,
             v["images"],
             *(
-                _number(v.get(f)) if f == "auroc" else _number(v.get(f), True)
+                metric_text(v.get(f)) if f == "auroc" else metric_text(v.get(f), True)
                 for f in ("auroc", "fpr95", "refused", "pneumonia")
             ),
         ]
@@ -135,8 +109,8 @@ def _rejection(m):
         if "auroc" in v
     ]
     return (
-        _table(["shown something else", "images", "AUROC", "FPR95", "refused", "called PNEUMONIA"], rows)
-        + f"\n\nOf the test images themselves {_number(r['test images']['refused'], True)} are refused."
+        markdown_table(["shown something else", "images", "AUROC", "FPR95", "refused", "called PNEUMONIA"], rows)
+        + f"\n\nOf the test images themselves {metric_text(r['test images']['refused'], True)} are refused."
     )
 
 # %% ../nbs/api/14_card.ipynb #c007-4
@@ -147,21 +121,21 @@ def _explanation(m):
     if "area_deletion" in e:
         lines.append(
             "- Taking out the cells that the map calls strongest lowers the mean probability to an area of "
-            f"{_number(e['area_deletion'])} (random order {_number(e['area_deletion_random'])}); putting them "
-            f"back first raises it to {_number(e['area_insertion'])} (random order "
-            f"{_number(e['area_insertion_random'])})."
+            f"{metric_text(e['area_deletion'])} (random order {metric_text(e['area_deletion_random'])}); putting them "
+            f"back first raises it to {metric_text(e['area_insertion'])} (random order "
+            f"{metric_text(e['area_insertion_random'])})."
         )
     if "randomised_correlation" in e:
         lines.append(
             "- With all layers shuffled, the map's rank correlation with the real one is "
-            f"{_number(e['randomised_correlation'])}."
+            f"{metric_text(e['randomised_correlation'])}."
         )
     if "pointing" in e:
         lines.append(
-            f"- On synthetic radiographs the maximum lies in the lesion in {_number(e['pointing'], True)} (by chance "
-            f"{_number(e['pointing_chance'], True)})"
+            f"- On synthetic radiographs the maximum lies in the lesion in {metric_text(e['pointing'], True)} "
+            f"(by chance {metric_text(e['pointing_chance'], True)})"
             + (
-                f"; where the model calls PNEUMONIA, in {_number(e['pointing_called'], True)}."
+                f"; where the model calls PNEUMONIA, in {metric_text(e['pointing_called'], True)}."
                 if e.get("pointing_called") is not None
                 else "."
             )
@@ -173,7 +147,7 @@ def _initial_file(found):
     "Name and hash of the file that the training started from; older bundles lack both."
     if not isinstance(found, dict):
         return "weights read from a file"
-    return f"the weights in {_foreign(found.get('name'))} (SHA-256 {_foreign(found.get('sha256'))[:12]})"
+    return f"the weights in {markdown_text(found.get('name'))} (SHA-256 {markdown_text(found.get('sha256'))[:12]})"
 
 
 def _training(info):
@@ -207,14 +181,14 @@ def _data(info, m):
         for split in ("train", "validation", "test", "excluded")
         if split in counts
     ]
-    table = _table(["split", *(f"{c}: images of patients" for c in info["classes"])], rows)
+    table = markdown_table(["split", *(f"{c}: images of patients" for c in info["classes"])], rows)
     if info["data"]["synthetic"]:
-        source = f"**{_foreign(info['data']['notice'])}**. Nothing here says anything about real radiographs."
+        source = f"**{markdown_text(info['data']['notice'])}**. Nothing here says anything about real radiographs."
     elif m["data"].get("official_test"):
         source = ATTRIBUTION
     else:
         source = (
-            f"A folder called '{_foreign(info['data']['title'])}'. Who the patients are and who labelled the "
+            f"A folder called '{markdown_text(info['data']['title'])}'. Who the patients are and who labelled the "
             "images is not known to this card: add it."
         )
     return (
@@ -243,9 +217,10 @@ def _reference(m):
     "What the earlier project reports, and how often the test split was looked at; empty for other data."
     if not m["data"].get("official_test"):
         return ""
+    reported = ", ".join(f"{LABELS[k]} {metric_text(v, METRICS[k].percent)}" for k, v in REFERENCE.items())
     return (
-        "\n\nOn the same 624 images the project that this one replaces reports accuracy 89.4 %, recall 93.3 %, "
-        "precision 91.4 %. The test split was looked at before, by trials and earlier models; "
+        f"\n\nOn the same 624 images the project that this one replaces reports {reported}. "
+        "The test split was looked at before, by trials and earlier models; "
         "`results/test_looks.md` in the repository counts the looks. No epoch, seed, calibration or threshold of "
         "this model was chosen on it, nor any ingredient that its recipe adds to the one before; that one goes "
         "back to a trial with test results in view."
@@ -258,11 +233,11 @@ def _abstention(m):
     if not conformal:
         return ""
     return (
-        f"\n\nClass-conditional conformal sets with {_number(conformal['asked'], True)} asked for cover "
-        f"{_number(conformal['coverage_normal'], True)} of the NORMAL and "
-        f"{_number(conformal['coverage_pneumonia'], True)} "
-        f"of the PNEUMONIA test images; the model decides on {_number(conformal['decided'], True)}, of which "
-        f"{_number(conformal['accuracy_decided'], True)} are right, and is UNSURE about the rest."
+        f"\n\nClass-conditional conformal sets with {metric_text(conformal['asked'], True)} asked for cover "
+        f"{metric_text(conformal['coverage_normal'], True)} of the NORMAL and "
+        f"{metric_text(conformal['coverage_pneumonia'], True)} "
+        f"of the PNEUMONIA test images; the model decides on {metric_text(conformal['decided'], True)}, of which "
+        f"{metric_text(conformal['accuracy_decided'], True)} are right, and is UNSURE about the rest."
     )
 
 # %% ../nbs/api/14_card.ipynb #c008-m
@@ -275,9 +250,9 @@ def _measured(m):
 
 {_fixed(m)}
 
-Calibration slope {_number(line.get("slope"))} and intercept {_number(line.get("intercept"))}, classes weighing the \
-same (1 and 0 are perfect). A forest that sees only the files' size and kind reaches ROC AUC \
-{_number(m.get("metadata_baseline", {}).get("roc_auc"))}.{_abstention(m)}{_reference(m)}
+Calibration slope {metric_text(line.get("slope"))} and intercept {metric_text(line.get("intercept"))}, classes \
+weighing the same (1 and 0 are perfect). A forest that sees only the files' size and kind reaches {LABELS["roc_auc"]} \
+{metric_text(m.get("metadata_baseline", {}).get("roc_auc"))}.{_abstention(m)}{_reference(m)}
 
 {_parts(m)}
 

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'MAX_MB', 'MAX_FILES', 'MAX_UPLOADS', 'MAX_KEPT', 'ALIVE_S', 'PREVIEW', 'ENDINGS', 'SAMPLES', 'NOTICE',
-           'WORDS', 'FIELDS', 'FORGET', 'WENT_WRONG', 'App', 'operating_rows', 'MessageError', 'read_page_message',
-           'Dashboard']
+           'FIELDS', 'FORGET', 'WENT_WRONG', 'App', 'operating_rows', 'MessageError', 'read_page_message', 'Dashboard']
 
 # %% ../nbs/api/26_dashboard.ipynb #c003
 import base64
@@ -29,7 +28,9 @@ from PIL import Image
 from .errors import XraypneuError, rendered
 from . import __version__
 from .bundle import BundleError
+from .definitions import LABELS, METRICS, OPERATING, OVERVIEW, predictive_values
 from .image import ImageError, printable
+from .markdown import markdown_table
 from .predict import PNEUMONIA, STRANGE, UNSURE, CoverageReason, Predictor, verdicts
 from .redact import without_controls
 from .table import as_row, to_csv, to_html
@@ -98,19 +99,6 @@ def _map_png(prediction):
 def _data_uri(kind, data):
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
-# %% ../nbs/api/26_dashboard.ipynb #c008
-WORDS = {
-    "sensitivity": "of the pneumonias, so many are called",
-    "specificity": "of the normal ones, so many are cleared",
-    "PPV": "of those called PNEUMONIA, so many have it",
-    "NPV": "of those called NORMAL, so many have none",
-}
-
-
-def _ratio(a, b):
-    "`a` as a part of `a + b`; None if both are 0."
-    return a / (a + b) if a + b > 0 else None
-
 # %% ../nbs/api/26_dashboard.ipynb #9490b5ac
 def operating_rows(
     table: dict | None,  # `operating` of the bundle: equally long lists `threshold`, `sensitivity`, ...
@@ -125,12 +113,11 @@ def operating_rows(
         return float(np.interp(threshold, table["threshold"], table[column]))
 
     sens, spec = ({e: at(k + e) for e in ("", "_low", "_high")} for k in ("sensitivity", "specificity"))
-    q = prevalence
-    ppv = {e: _ratio(sens[e] * q, (1 - spec[e]) * (1 - q)) for e in sens}
-    npv = {e: _ratio(spec[e] * (1 - q), (1 - sens[e]) * q) for e in sens}
+    both = {e: [None if math.isnan(v) else v for v in predictive_values(sens[e], spec[e], prevalence)] for e in sens}
+    ppv, npv = ({e: v[i] for e, v in both.items()} for i in (0, 1))
     return [
-        {"name": k, "value": v[""], "low": v["_low"], "high": v["_high"], "words": WORDS[k]}
-        for k, v in (("sensitivity", sens), ("specificity", spec), ("PPV", ppv), ("NPV", npv))
+        {"name": LABELS[k], "value": v[""], "low": v["_low"], "high": v["_high"], "words": METRICS[k].words}
+        for k, v in zip(OPERATING, (sens, spec, ppv, npv), strict=True)
     ]
 
 # %% ../nbs/api/26_dashboard.ipynb #m101
@@ -621,10 +608,6 @@ class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Results, _Display,
         self.send("cleared")
 
 # %% ../nbs/api/26_dashboard.ipynb #c011-2
-def _markdown_table(head, rows):
-    return "\n".join(["| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows)])
-
-
 def _counts_table(counts, classes):
     "Images and patients of each split, of a bundle's `counts`."
     rows = [
@@ -636,7 +619,7 @@ def _counts_table(counts, classes):
         for s in ("train", "validation", "test")
         if s in counts
     ]
-    return _markdown_table(["", "NORMAL images", "PNEUMONIA images", "patients"], rows)
+    return markdown_table(["", "NORMAL images", "PNEUMONIA images", "patients"], rows)
 
 
 def _figures_table(info):
@@ -647,11 +630,8 @@ def _figures_table(info):
         value = info.get(kind, {}).get(name)
         return f"{value:.3f}" if isinstance(value, float) else "–"
 
-    rows = [
-        [k, *(figure(kind, k) for kind, _ in kinds)]
-        for k in ("roc_auc", "accuracy", "sensitivity", "specificity", "precision", "brier", "ece")
-    ]
-    return _markdown_table(["figure", *(name for _, name in kinds)], rows)
+    rows = [[LABELS[k], *(figure(kind, k) for kind, _ in kinds)] for k in OVERVIEW]
+    return markdown_table(["figure", *(name for _, name in kinds)], rows)
 
 # %% ../nbs/api/26_dashboard.ipynb #c58e38ac
 def _short_card(bundle):

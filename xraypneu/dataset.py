@@ -27,6 +27,7 @@ from .errors import XraypneuError
 from .files import previous, replacing
 from .decoder import decode
 from .image import ImageError, read_bytes
+from .redact import without_controls
 
 # %% ../nbs/api/03_dataset.ipynb #c005
 CLASSES = ("NORMAL", "PNEUMONIA")  # y = 0, 1
@@ -800,8 +801,8 @@ def stored_table(p: Prepared) -> pd.DataFrame:
 
 # %% ../nbs/api/03_dataset.ipynb #c053
 def _printable_html(s) -> str:
-    "Escaped for HTML, with a replacement character for what can't be printed."
-    return html.escape("".join(c if c.isprintable() else "\ufffd" for c in str(s)))
+    "Escaped for HTML, without control characters."
+    return html.escape(without_controls(str(s)))
 
 
 def findings_html(

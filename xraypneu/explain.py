@@ -6,12 +6,14 @@
 __all__ = ['CASCADE', 'enlarge', 'deletion_insertion', 'randomisation', 'pointing', 'synthetic_lesions']
 
 # %% ../nbs/api/13_explain.ipynb #c003
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
-from .bundle import Bundle
+from .bundle import Bundle, open_session
 
 # %% ../nbs/api/13_explain.ipynb #c005
 def enlarge(
@@ -22,12 +24,19 @@ def enlarge(
     return np.asarray(Image.fromarray(np.asarray(map, np.float32)).resize((size, size), Image.Resampling.BILINEAR))
 
 # %% ../nbs/api/13_explain.ipynb #c008
-def _blurred(image):
+def _blurred(image: np.ndarray) -> np.ndarray:
     "The image without structure: a Gaussian blur of a tenth of its side."
     return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(image.shape[0] / 10)))
 
 
-def _mixed(image, coarse, order, steps, grid, insert):
+def _mixed(
+    image: np.ndarray,
+    coarse: np.ndarray,
+    order: np.ndarray,
+    steps: np.ndarray,
+    grid: tuple[int, ...],
+    insert: bool,
+) -> np.ndarray:
     "Replace cells of the image, in `order`, by the coarse one (deletion), or the other way round (insertion)."
     size, out = image.shape[0], []
     for n in steps:
@@ -46,10 +55,8 @@ def deletion_insertion(
     seed: int = 0,  # of the random order
 ) -> pd.DataFrame:  # share of cells; deletion, insertion and both with _random: mean probability, 0 to 1
     "Probability while the strongest cells, or random ones, are deleted or inserted; areas are in `attrs`."
-    rng, curves = (
-        np.random.default_rng(seed),
-        {k: [] for k in ("deletion", "deletion_random", "insertion", "insertion_random")},
-    )
+    rng, names = np.random.default_rng(seed), ("deletion", "deletion_random", "insertion", "insertion_random")
+    curves: dict[str, list[np.ndarray]] = {k: [] for k in names}
     for image in images:
         cells = bundle.outputs(image[None])["map"][0]
         counts = np.linspace(0, cells.size, steps).round().astype(int)
@@ -71,7 +78,7 @@ def deletion_insertion(
 CASCADE = ("head", "Conv_1", "block_16", "block_13", "block_6", "block_1", "Conv1")
 
 
-def _depth(name):
+def _depth(name: str) -> int | None:
     "Rank of a weight from the input (0) to the output; None unless it is a kernel."
     layer, _, kind = name.partition("/")
     if not kind.endswith("kernel"):
@@ -96,26 +103,24 @@ def _shuffled(data: bytes, layer: str, seed: int) -> bytes:
         d for n, d in depths.items() if d is not None and (n.startswith(layer + "_") or n.startswith(layer + "/"))
     )
     for t in model.graph.initializer:
-        if depths[t.name] is not None and depths[t.name] >= last:
+        depth = depths[t.name]
+        if depth is not None and depth >= last:
             value = numpy_helper.to_array(t)
             t.CopyFrom(numpy_helper.from_array(rng.permutation(value.ravel()).reshape(value.shape), t.name))
-    return model.SerializeToString()
+    out: bytes = model.SerializeToString()
+    return out
 
 # %% ../nbs/api/13_explain.ipynb #c010-3
 def randomisation(
     bundle: Bundle,
     images: np.ndarray,  # (n, S, S) uint8
-    cascade=CASCADE,  # names of layers, from the output down
+    cascade: Sequence[str] = CASCADE,  # names of layers, from the output down
     seed: int = 0,  # of the permutations
 ) -> pd.DataFrame:  # layer; correlation (mean over the images), low, high (quartiles): -1 to 1
     "Rank correlation with the original map while layers are shuffled, from the output down."
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
     maps, rows, data = bundle.outputs(images)["map"], [], bundle.model
     for layer in cascade:
-        session = ort.InferenceSession(_shuffled(data, layer, seed), options, providers=["CPUExecutionProvider"])
+        session = open_session(_shuffled(data, layer, seed))
         others = session.run(["map"], {"image": images})[0]
         r = np.array([_rank_correlation(a, b) for a, b in zip(maps, others, strict=True)])
         rows.append(
@@ -129,7 +134,7 @@ def randomisation(
     return pd.DataFrame(rows)
 
 # %% ../nbs/api/13_explain.ipynb #c010-4
-def _rank_correlation(a, b):
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     "Spearman's correlation of two maps; 0 if one of them is constant."
     a, b = np.ravel(a), np.ravel(b)
     return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(spearmanr(a, b).statistic)
@@ -139,7 +144,7 @@ def pointing(
     bundle: Bundle,
     images: np.ndarray,  # (n, S, S) uint8
     masks: np.ndarray,  # (n, S, S) bool, none empty
-) -> dict:  # hits, chance, called (classified as PNEUMONIA): 0 to 1; images: how many
+) -> dict[str, float]:  # hits, chance, called (classified as PNEUMONIA): 0 to 1; images: how many
     "How often the map's maximum lies in the lesion. Raises `ValueError` for an empty mask."
     images, masks = np.asarray(images), np.asarray(masks, bool)
     if images.shape != masks.shape or not masks.reshape(len(masks), -1).any(1).all():
@@ -166,7 +171,7 @@ def synthetic_lesions(
 
     drawn = [draw_radiograph(patient, pneumonia=True, seed=seed, size=max(size, 64))[:2] for patient in range(n)]
 
-    def fit(a):
+    def fit(a: np.ndarray) -> np.ndarray:
         return np.asarray(Image.fromarray(a).resize((size, size), Image.Resampling.BILINEAR))
 
     pairs = [(fit(pixels), fit(np.uint8(255) * mask) > 127) for pixels, mask in drawn]

@@ -22,11 +22,12 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, UnidentifiedImageError
 
 from .errors import XraypneuError
+from .redact import without_controls
 
 # %% ../nbs/api/01_image.ipynb #c006
 def printable(name) -> str:
     "A file name without its folder, fit to show: no control or bidirectional characters, 120 characters at most."
-    name = "".join(c if c.isprintable() else "\ufffd" for c in os.fsdecode(name).rstrip("/\\").rpartition("/")[2])
+    name = without_controls(os.fsdecode(name).rstrip("/\\").rpartition("/")[2])
     return name if len(name) <= 120 else name[:80] + "…" + name[-39:]
 
 # %% ../nbs/api/01_image.ipynb #c006-e

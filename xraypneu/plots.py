@@ -22,9 +22,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.ndimage import gaussian_filter1d
 
 from .errors import XraypneuError
-from .definitions import FOREST, LABELS
+from .definitions import FOREST, LABELS, BRIEF, predictive_values
 from .metrics import BINS, at_threshold, decision_curve, image_statistics
-from .metrics import predictive_values, pr_points, reliability, roc_points
+from .metrics import pr_points, reliability, roc_points
 from .metrics import figures as _figures
 
 # %% ../nbs/api/12_plots.ipynb #c005
@@ -131,6 +131,16 @@ def _splits(frame):
     return known + sorted(set(frame.split) - set(known) - {""})
 
 # %% ../nbs/api/12_plots.ipynb #c010
+def _point_label(threshold):
+    return f"operating point {threshold:.2f}"
+
+
+def _operating_point(ax, x, y, threshold):
+    "Mark the operating point on a curve."
+    style = dict(ms=8, mfc="white", mew=2, color=COLOURS["PNEUMONIA"], clip_on=False)
+    ax.plot(x, y, "o", label=_point_label(threshold), **style)
+
+
 @_styled
 def roc_plot(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
@@ -143,17 +153,7 @@ def roc_plot(
     fig, ax = _figure(height=4.0, width=4.4)
     ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="chance (0.5)")
     ax.plot(curve.fpr, curve.tpr, color=COLOURS["NORMAL"], label=f"model (area {f['roc_auc']:.3f})")
-    ax.plot(
-        1 - f["specificity"],
-        f["sensitivity"],
-        "o",
-        ms=8,
-        mfc="white",
-        mew=2,
-        color=COLOURS["PNEUMONIA"],
-        clip_on=False,
-        label=f"operating point {threshold:.2f}",
-    )
+    _operating_point(ax, 1 - f["specificity"], f["sensitivity"], threshold)
     ax.set(xlabel="false alarms among NORMAL (1 - specificity)", ylabel="sensitivity", title="ROC curve", **_UNIT)
     ax.legend(loc="lower right")
     return fig
@@ -177,18 +177,8 @@ def pr_plot(
         drawstyle="steps-pre",
         label=f"model (average precision {f['average_precision']:.3f})",
     )
-    ax.plot(
-        f["sensitivity"],
-        f["precision"],
-        "o",
-        ms=8,
-        mfc="white",
-        mew=2,
-        color=COLOURS["PNEUMONIA"],
-        clip_on=False,
-        label=f"operating point {threshold:.2f}",
-    )
-    ax.set(xlabel="sensitivity (recall)", ylabel="precision (positive predictive value)", **_UNIT)
+    _operating_point(ax, f["sensitivity"], f["precision"], threshold)
+    ax.set(xlabel=LABELS["sensitivity"], ylabel=LABELS["precision"], **_UNIT)
     ax.set_title("Precision-recall curve")
     ax.legend(loc="lower left")
     return fig
@@ -279,7 +269,7 @@ def score_histogram(
     side, ha = (-4, "right") if threshold > 0.5 else (4, "left")
     axes[0].margins(y=0.3)
     axes[0].annotate(
-        f"operating point {threshold:.2f}",
+        _point_label(threshold),
         (threshold, 0.95),
         xycoords=("data", "axes fraction"),
         xytext=(side, 0),
@@ -365,9 +355,9 @@ def _curves(ax, h, columns):
     known = dict(
         loss=("training", GREY),
         val_loss=("validation", blue),
-        val_roc_auc=("ROC AUC, validation", blue),
+        val_roc_auc=(f"{LABELS['roc_auc']}, validation", blue),
         shifted_loss=("shifted validation", orange),
-        shifted_roc_auc=("ROC AUC, shifted validation", orange),
+        shifted_roc_auc=(f"{LABELS['roc_auc']}, shifted validation", orange),
         shifted_calibrated_loss=("the same, calibrated", green),
     )
     more = iter(["#CC79A7", "#E69F00", green] * len(columns))
@@ -410,7 +400,7 @@ def decision_plot(
     ax.plot(curve.threshold, curve.everybody, color=GREY, ls="--", label="everybody")
     ax.axhline(0, color=GREY, lw=1, ls=":", label="nobody")
     ax.plot(curve.threshold, curve.model, color=COLOURS["NORMAL"], label="model")
-    ax.axvline(threshold, color=COLOURS["PNEUMONIA"], lw=1, label=f"operating point {threshold:.2f}")
+    ax.axvline(threshold, color=COLOURS["PNEUMONIA"], lw=1, label=_point_label(threshold))
     ax.set(
         xlabel="probability from which one would act",
         ylabel="net benefit an image",
@@ -434,8 +424,10 @@ def prevalence_plot(
     for which, (label, colour) in enumerate(
         (("PNEUMONIA is right (PPV)", COLOURS["PNEUMONIA"]), ("NORMAL is right (NPV)", COLOURS["NORMAL"]))
     ):
-        ax.plot(q, predictive_values(sensitivity[0], specificity[0], q)[which], color=colour, label=label)
-        low, high = (predictive_values(sensitivity[i], specificity[i], q)[which] for i in (1, 2))
+        value, low, high = (
+            [predictive_values(a, b, v)[which] for v in q] for a, b in zip(sensitivity, specificity, strict=True)
+        )
+        ax.plot(q, value, color=colour, label=label)
         ax.fill_between(q, low, high, color=colour, alpha=0.15, lw=0)
     ax.set(xlabel="share of pneumonia", ylabel="share of answers that are right", ylim=(0, 1.02), xlim=(0.05, 0.6))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -451,20 +443,15 @@ def robustness_plot(
     notice: str = "",  # printed in red
 ) -> Figure:
     "Three metrics (0 to 1) on altered images; dotted: on the original ones. Raises `PlotError`."
-    t = _frame(table, "change", "sensitivity", "specificity", "roc_auc").reset_index(drop=True)
+    t = _frame(table, "change", *BRIEF).reset_index(drop=True)
     fig, ax = _figure(height=0.9 + 0.24 * len(t))
-    kinds = (
-        ("sensitivity", "o", COLOURS["PNEUMONIA"]),
-        ("specificity", "s", COLOURS["NORMAL"]),
-        ("roc_auc", "D", "#009E73"),
-    )
-    for k, marker, colour in kinds:
+    for k, marker, colour in zip(BRIEF, "osD", (COLOURS["PNEUMONIA"], COLOURS["NORMAL"], "#009E73"), strict=True):
         ax.axvline(t[k][0], color=colour, lw=1, ls=":")
         ax.plot(t[k], t.index, marker, color=colour, ms=5, label=LABELS[k], clip_on=False)
     ax.set_yticks(t.index, t.change)
     ax.set(
         ylim=(len(t) - 0.5, -0.5),
-        xlim=(max(0, math.floor(t[["sensitivity", "specificity", "roc_auc"]].min().min() * 10 - 0.2) / 10), 1.005),
+        xlim=(max(0, math.floor(t[list(BRIEF)].min().min() * 10 - 0.2) / 10), 1.005),
         xlabel="value (1 is best)",
     )
     fig.legend(loc="outside upper center", ncols=3)

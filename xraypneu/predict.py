@@ -55,7 +55,8 @@ def verdicts(
     return out, strange
 
 # %% ../nbs/api/16_predict.ipynb #c007
-# every fifth colour of cividis (Nunez, Anderton & Renslow 2018), 52 of them, interpolated linearly
+# every fifth colour of cividis (Nunez, Anderton & Renslow 2018), 52 of them, interpolated linearly: matplotlib, which
+# has them all, is not installed where films are only read
 _CIVIDIS = np.frombuffer(
     base64.b64decode(
         "ACJOACZWACpfAC1oADBwCDNwFjdwIDpvJz5uLkFtNEVsOkhsP0xsRE9sSVNsTlZsU1ptV11tXGFuYGRvZWhwaWtxbW9ycnJ0dnZ2enp4"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .bundle import open_session
+from .bundle import in_batches, open_session
 
 # %% ../nbs/api/10_quantize.ipynb #c005
 CLOSE_ENOUGH = 0.002  # largest change of the ROC AUC at which the 8-bit network is used
@@ -21,12 +21,12 @@ CLOSE_ENOUGH = 0.002  # largest change of the ROC AUC at which the 8-bit network
 class _Batches:
     "Training images for the quantizer, a batch at a time."
 
-    def __init__(self, images, batch_size=16):
+    def __init__(self, images: np.ndarray, batch_size: int = 16) -> None:
         self.batches = iter(
             [{"image": np.ascontiguousarray(images[i : i + batch_size])} for i in range(0, len(images), batch_size)]
         )
 
-    def get_next(self):
+    def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.batches, None)
 
 # %% ../nbs/api/10_quantize.ipynb #c005-1
@@ -35,18 +35,13 @@ def to_int8(
     images: np.ndarray,  # (n, S, S) uint8, some training images; 200 are plenty
 ) -> bytes:  # the same network in 8 bits
     "Quantize a network; the same images give the same bytes."
-    import onnxruntime as ort
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC  # folds the batch norms
-    options.log_severity_level = 3
     level = logging.root.level
     with tempfile.TemporaryDirectory() as folder:
         folded, prepared, out = (str(Path(folder) / f"{name}.onnx") for name in ("folded", "prepared", "int8"))
-        options.optimized_model_filepath = folded
-        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        open_session(model, folded=folded)
         try:
             logging.root.setLevel(logging.ERROR)  # it warns of preparing what is prepared
             quant_pre_process(folded, prepared, skip_symbolic_shape=True)
@@ -74,7 +69,9 @@ def logits(
 ) -> np.ndarray:  # (n,) float64
     "Compute the logits of a network that isn't in a bundle yet."
     session = open_session(model, is_int8=True)  # of one that isn't, nothing changes
-    parts = [
-        session.run(["logit"], {"image": images[i : i + batch_size]})[0] for i in range(0, len(images), batch_size)
-    ]
-    return np.concatenate(parts).astype(np.float64)
+
+    def outputs(batch: np.ndarray) -> dict[str, np.ndarray]:
+        return {"logit": session.run(["logit"], {"image": batch})[0]}
+
+    found: np.ndarray = in_batches(outputs, images, batch_size)["logit"]
+    return found.astype(np.float64)

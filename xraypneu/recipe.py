@@ -29,6 +29,7 @@ from . import bundle as bundle_module
 from . import augment, calibrate, known, metrics, network, quantize, training
 from .bundle import INT8, REFERENCE, Bundle, BundleError, load_bundle, platt, write_bundle
 from .dataset import CLASSES, Prepared
+from .definitions import BRIEF
 from .files import replacing
 
 # %% ../nbs/api/11a_recipe.ipynb #c005
@@ -153,7 +154,7 @@ class Candidate:
             "threshold": info["threshold"],
         }
         for name in ("validation", "shifted"):
-            line |= {f"{k}, {name}": info[name][k] for k in ("roc_auc", "sensitivity", "specificity")}
+            line |= {f"{k}, {name}": info[name][k] for k in BRIEF}
         return line | {"loss, shifted": self.shifted_loss}
 
 # %% ../nbs/api/11a_recipe.ipynb #c018-1
@@ -415,13 +416,14 @@ def training_key(
     recipe: training.Recipe,
     targets: Targets,
     model,  # of `new_model`, with the recipe's seed
+    inputs: str = "",  # of `inputs_of`, which takes seconds; empty: computed here
 ) -> str:  # hashes in hex, and the targets
     "Identify a training: the same data, recipe, targets, initial weights and code give the same key."
     digest = hashlib.sha256()
     for module in (bundle_module, calibrate, known, metrics, quantize, sys.modules[__name__]):
         if getattr(module, "__file__", None):
             digest.update(inspect.getsource(module).encode())
-    fingerprint = training.fingerprint(recipe, inputs_of(prepared), model)
+    fingerprint = training.fingerprint(recipe, inputs or inputs_of(prepared), model)
     wanted = f"{targets.sensitivity} {targets.coverage} {targets.seeds} {targets.folds}"
     return f"{fingerprint} {digest.hexdigest()[:16]} {wanted}"
 
@@ -567,35 +569,35 @@ def train(
     report: Callable = print,  # called with a line of text
     finished: str | Path | None = None,  # folder of `keep_finished`; a training of this key is reused
     key: str = "",  # of `training_key`
+    inputs: str = "",  # of `inputs_of`; empty: computed here
 ) -> Trained:
     "Train, calibrate, write the bundle. Raises `CalibrationError`, `WeightsError`, `ParityError`, `ValueError`."
     folder = Path(folder)
     _check_folds(prepared, targets.folds)
     if finished and (trained := take_finished(finished, key, folder)):
         return _replayed(trained, recipe, on_epoch, report)
-    lines = []
+    lines, inputs = [], inputs or inputs_of(prepared)
 
     def note(line):
         lines.append(line)
         report(line)
 
     (images, y, _), held = prepared.arrays("train"), validation_of(*prepared.arrays("validation"))
-    networks = list(_networks(prepared, recipe, targets.seeds, (images, y), held, state, first, on_epoch, note))
+    networks = list(_networks(prepared, recipe, targets.seeds, (images, y), held, state, inputs, first, on_epoch, note))
     candidates = _candidates(networks, prepared, held, targets, folder / "seeds", git_commit)
     best = chosen([c.shifted_loss for c in candidates])
     detector, refused = ood_detector(candidates[best].bundle, images, y, held, recipe.seed)
     int8 = int8_variant(candidates[best].bundle, images, held, targets)
     bundle = bundle_of(folder / "bundle", candidates[best], detector, int8)
-    folds = _cross_validate(prepared, recipe, targets.folds, state, note) if targets.folds else []
+    folds = _cross_validate(prepared, recipe, targets.folds, state, inputs, note) if targets.folds else []
     trained = Trained(bundle, candidates, best, refused, int8.gaps, folds, lines)
     if finished:
         keep_finished(trained, finished, key)
     return trained
 
 # %% ../nbs/api/11a_recipe.ipynb #c033-1
-def _networks(prepared, recipe, seeds, train_set, held, state, first, on_epoch, report):
+def _networks(prepared, recipe, seeds, train_set, held, state, inputs, first, on_epoch, report):
     "Train one network per seed; yield its recipe, the network in half precision, its history."
-    inputs = inputs_of(prepared)
     for i in range(seeds):
         own = replace(recipe, seed=recipe.seed + i)
         model = first if first is not None and i == 0 else new_model(prepared.info["size"], recipe.weights, own.seed)
@@ -619,7 +621,7 @@ def _check_folds(prepared, folds):
         )
 
 
-def _cross_validate(prepared, recipe, folds, state, report):
+def _cross_validate(prepared, recipe, folds, state, inputs, report):
     "Train the recipe once per fold of the patients of train and validation."
     splits = prepared.arrays("train"), prepared.arrays("validation")
     everyone = [np.concatenate(pair) for pair in zip(*splits, strict=True)]
@@ -627,4 +629,4 @@ def _cross_validate(prepared, recipe, folds, state, report):
     def start():
         return new_model(prepared.info["size"], recipe.weights, recipe.seed)
 
-    return training.cross_validate(start, *everyone, recipe, folds, state, inputs_of(prepared), report)
+    return training.cross_validate(start, *everyone, recipe, folds, state, inputs, report)

@@ -18,6 +18,7 @@ from .errors import XraypneuError
 from . import metrics
 from .bundle import load_bundle
 from .dataset import DataError, load_prepared, prepare
+from .definitions import FLOOR, ROBUSTNESS
 from .files import write_file
 from .stage import read_yaml, stage_params
 from .tracking import CANDIDATE, as_text, check, registered_bundle, set_alias, store, store_uri
@@ -66,7 +67,6 @@ def _paired(candidate, champion, n):
     )
 
 # %% ../nbs/api/22_registry.ipynb #c005-1b
-_OWN = ("roc_auc", "accuracy", "sensitivity", "specificity", "brier")  # the candidate's metrics in a decision
 _PAIR = {
     "roc_auc_difference": "roc_auc",
     "roc_auc_difference_low": "roc_auc_low",
@@ -102,7 +102,7 @@ def gate(
 ) -> dict:  # decision (promoted or refused), reasons, figures (metric to value)
     "Decide whether the candidate may become champion. Raises `PromotionError` unless both have the same images."
     own = metrics.figures(_is_ill(candidate), candidate.probability, float(candidate.threshold.iloc[0]))
-    figures = {k: own[k] for k in _OWN}
+    figures = {k: own[k] for k in ROBUSTNESS}
     against = [f"{k} is {own[k]:.4f}, the floor is {v:g}" for k, v in floor.items() if not own[k] >= v]
     if champion is None:
         return _decision(against, ["there is no champion yet, and it passes the floor"], figures)
@@ -261,15 +261,7 @@ def _settings(root):
         raise PromotionError(
             f"{file}: promote.floor is empty; give at least one figure, such as roc_auc: 0.95", code="bad_setting"
         )
-    if unknown := section["floor"].keys() - {
-        "roc_auc",
-        "accuracy",
-        "sensitivity",
-        "specificity",
-        "precision",
-        "npv",
-        "f1",
-    }:
+    if unknown := section["floor"].keys() - set(FLOOR):
         raise PromotionError(
             f"{file}: promote.floor names {', '.join(sorted(map(str, unknown)))}, which no floor can be set for",
             code="bad_setting",

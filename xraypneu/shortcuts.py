@@ -41,7 +41,9 @@ def class_balance(
 # %% ../nbs/api/11b_shortcuts.ipynb #c005-1
 def patient_counts(
     rows: pd.DataFrame,  # patient, label, split
-) -> dict:  # single: fraction with one image, 0 to 1; largest: images; both_classes, several_splits: patients
+) -> dict[
+    str, float
+]:  # single: fraction with one image, 0 to 1; largest: images; both_classes, several_splits: patients
     "Images per patient, and patients in both classes or several splits."
     by = rows.groupby("patient")
     return {
@@ -54,7 +56,7 @@ def patient_counts(
 # %% ../nbs/api/11b_shortcuts.ipynb #c005-2
 def copy_counts(
     manifest: pd.DataFrame,  # sha256, official_split, label
-) -> dict:  # groups, files; across_splits, across_classes: groups
+) -> dict[str, int]:  # groups, files; across_splits, across_classes: groups
     "Count groups of files with equal bytes."
     copies = manifest[manifest.sha256.fillna("") != ""].groupby("sha256").filter(lambda g: len(g) > 1)
     if not len(copies):
@@ -122,7 +124,7 @@ def statistic_shift(
 def probe_columns(
     rows: pd.DataFrame,  # of `with_statistics`
     border: np.ndarray,  # (n, 144), in the same order
-) -> dict:  # name to the columns that a probe sees
+) -> dict[str, pd.DataFrame | np.ndarray]:  # name to the columns that a probe sees
     "Feature columns of the probes, (n, k) each; none of them shows the structure of a lung."
     file = rows[["width", "height", "mode", "bytes"]].assign(aspect=rows.width / rows.height.clip(lower=1))
     return {
@@ -180,7 +182,7 @@ def split_probes(
     "AUC of telling another split from train within one class. Validation is the control: about 0.5 is expected."
     others, out = [s for s in SPLITS[1:] if (rows.split == s).any()], []
     for label in CLASSES:
-        found = {}
+        found: dict[str, dict[str, float]] = {}
         for other in others:
             mask = ((rows.label == label) & rows.split.isin(["train", other])).to_numpy()
             pair = rows[mask].reset_index(drop=True)

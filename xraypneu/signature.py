@@ -14,9 +14,10 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import XraypneuError, rendered
 
@@ -42,12 +43,12 @@ class Trust:
     issuer: str = ""  # and who vouches for that identity
     required: bool = False  # refuse what has no verified signature
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.key or self.identity)
 
 # %% ../nbs/api/05a_signature.ipynb #c005-1
 def trust(
-    environ: Mapping | None = None,  # None: the environment
+    environ: Mapping[str, str] | None = None,  # None: the environment
 ) -> Trust:
     "Read the trusted signer from the environment. Raises `SignatureError` where it is incomplete or ambiguous."
     environ = os.environ if environ is None else environ
@@ -66,7 +67,7 @@ def trust(
     return Trust(**named, required=bool(asked))
 
 # %% ../nbs/api/05a_signature.ipynb #c008
-def _model_signing(purpose):
+def _model_signing(purpose: str) -> Any:  # the module
     try:
         import model_signing
     except ImportError as e:  # or what it needs: it doesn't ask for pyOpenSSL itself
@@ -77,8 +78,10 @@ def _model_signing(purpose):
 
 # %% ../nbs/api/05a_signature.ipynb #c008-1
 def sign(
-    folder,  # the bundle
-    key=None,  # file of the private key, PEM, unencrypted; None: by Sigstore, as the workflow that runs
+    folder: str | Path,  # the bundle
+    key: str
+    | Path
+    | None = None,  # file of the private key, PEM, unencrypted; None: by Sigstore, as the workflow that runs
 ) -> Path:  # the signature
     "Sign every file of a bundle's folder; an earlier signature is replaced. Raises `SignatureError`."
     folder = Path(folder)
@@ -107,19 +110,19 @@ def sign(
     return target
 
 # %% ../nbs/api/05a_signature.ipynb #c008-2
-def _reason(error):
+def _reason(error: BaseException) -> str:
     "One line of what went wrong; cryptography's errors have no text."
     return " ".join(rendered(error).split())[:200]
 
 # %% ../nbs/api/05a_signature.ipynb #c011
-def _signed(signature):
+def _signed(signature: bytes) -> dict[str, str]:
     "The hashes in a signature that was verified: name to SHA-256."
     payload = json.loads(base64.b64decode(json.loads(signature)["dsseEnvelope"]["payload"]))
     files = payload["predicate"]["resources"]
     return {f["name"]: f["digest"] for f in files if f["algorithm"] == "sha256"}
 
 # %% ../nbs/api/05a_signature.ipynb #c011-1
-def _verified(folder, signer, read):
+def _verified(folder: Path, signer: Trust, read: Mapping[str, bytes]) -> None:
     "Raise where the signature is not one of all these files, and of those that were `read`, by `signer`."
     tool = _model_signing("the signature that was asked for can't be checked")
     folder = Path(os.path.realpath(folder))  # model-signing refuses links, and the bundle may be found by one
@@ -141,10 +144,11 @@ def _verified(folder, signer, read):
 
 # %% ../nbs/api/05a_signature.ipynb #c011-2
 def check_signature(
-    folder,  # the bundle
+    folder: str | Path,  # the bundle
     signer: Trust | None = None,  # None: what the environment says
     optional: bool = False,  # an unsigned one is accepted even where signatures are required
-    read: Mapping | None = None,  # files as they were read, name to bytes: their like on disk may have changed since
+    read: Mapping[str, bytes]
+    | None = None,  # files as they were read, name to bytes: their like on disk may have changed since
 ) -> str:  # verified, unchecked (no signer is set) or unsigned
     "Check a bundle's signature by the policy above. Raises `SignatureError`; warns of an unchecked signature."
     folder, signer = Path(folder), trust() if signer is None else signer
@@ -175,7 +179,7 @@ def check_signature(
     return "verified"
 
 # %% ../nbs/api/05a_signature.ipynb #c017
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     "`python -m xraypneu.signature`: sign a bundle, or verify its signature."
     parser = argparse.ArgumentParser(prog="python -m xraypneu.signature", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

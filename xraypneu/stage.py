@@ -29,6 +29,7 @@ import nbformat
 
 from .errors import XraypneuError, rendered
 from . import process, tracking
+from .definitions import LABELS, METRICS, SUMMARY, metric_text
 from .files import project_root, write_file
 from .redact import scrub, scrub_values, split_credentials
 
@@ -607,28 +608,18 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     return report
 
 # %% ../nbs/api/18_stage.ipynb #c025-a
-_RATES = {
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity (recall)",
-    "specificity": "specificity",
-    "precision": "precision",
-}
-
-
 def _metric_lines(m) -> list:  # of text
     "Test metrics with their intervals, and what they were measured on."
     test, low, high, data = m["test"], m["test_low"], m["test_high"], m["data"]
 
-    def percent(k):
-        if test.get(k) is None:
-            return "not defined"
-        return f"{100 * test[k]:.1f} % ({100 * low[k]:.1f} to {100 * high[k]:.1f})"
+    def value(k):
+        now, *ends = (metric_text(o.get(k), METRICS[k].percent) for o in (test, low, high))
+        return now if test.get(k) is None else f"{now} ({' to '.join(ends)})"
 
     synthetic = ", SYNTHETIC" if data["synthetic"] else ""
     return [
         f"Test: {data['test_images']} images of {data['test_patients']} patients{synthetic}",
-        *(f"  {label:22}{percent(k)}" for k, label in _RATES.items()),
-        f"  {'ROC AUC':22}{test['roc_auc']:.3f} ({low['roc_auc']:.3f} to {high['roc_auc']:.3f})",
+        *(f"  {LABELS[k]:22}{value(k)}" for k in SUMMARY),
     ]
 
 

@@ -12,10 +12,11 @@ import io
 import json
 import re
 from collections.abc import Iterable
+from typing import Any, TextIO
 
 from . import __version__
 from .image import ImageError
-from .predict import STRANGE, UNSURE
+from .predict import STRANGE, UNSURE, Prediction
 
 # %% ../nbs/api/17_table.ipynb #c005
 COLUMNS = ("file", "verdict", "probability", "label", "threshold", "strange", "reasons", "bundle", "error")
@@ -23,15 +24,15 @@ COLUMNS = ("file", "verdict", "probability", "label", "threshold", "strange", "r
 
 def as_row(
     file: str,  # name of the row
-    result,  # a `Prediction` or an `ImageError`
-) -> dict:  # file; `COLUMNS` (probability 0 to 1), or error and code
+    result: Prediction | ImageError,
+) -> dict[str, Any]:  # file; `COLUMNS` (probability 0 to 1), or error and code
     "Row of a prediction or of an error."
     if isinstance(result, ImageError):
         return {"file": file, "error": str(result), "code": result.code}
     return {"file": file, **{k: v for k, v in result.to_dict().items() if k != "name"}}
 
 # %% ../nbs/api/17_table.ipynb #cell
-def _cell(value):
+def _cell(value: object) -> str:
     "Text of a cell, safe from being executed as a formula."
     if isinstance(value, float):
         return f"{value:.6f}"
@@ -45,11 +46,11 @@ def _cell(value):
 class CsvWriter:
     "Write rows as CSV, one by one; floats with six decimals."
 
-    def __init__(self, out):
+    def __init__(self, out: TextIO) -> None:
         self.writer = csv.writer(out, lineterminator="\n")
         self.writer.writerow(COLUMNS)
 
-    def write(self, row):
+    def write(self, row: dict[str, Any]) -> None:
         "Write one row of `as_row`."
         self.writer.writerow([_cell(row.get(k)) for k in COLUMNS])
 
@@ -57,16 +58,16 @@ class CsvWriter:
 class JsonWriter:
     "Write rows as lines of JSON, one by one, in ASCII; floats unrounded."
 
-    def __init__(self, out):
+    def __init__(self, out: TextIO) -> None:
         self.out = out
 
-    def write(self, row):
+    def write(self, row: dict[str, Any]) -> None:
         "Write one row of `as_row`."
         self.out.write(json.dumps(row, ensure_ascii=True) + "\n")
 
 # %% ../nbs/api/17_table.ipynb #c005-2
 def to_csv(
-    rows: Iterable[dict],  # of `as_row`
+    rows: Iterable[dict[str, Any]],  # of `as_row`
 ) -> str:  # a header and a line per row; floats with six decimals
     "All rows as CSV."
     out = io.StringIO()
@@ -88,18 +89,19 @@ _STYLE = (
 )
 
 
-def _decimals(row, key):
+def _decimals(row: dict[str, Any], key: str) -> str:
     "A number of a row with three decimals; empty if there is none."
     return f"{row[key]:.3f}" if isinstance(row.get(key), float) else ""
 
 # %% ../nbs/api/17_table.ipynb #c008-1
 def to_html(
-    rows: Iterable[dict],  # of `as_row`; optional: `pictures`, pairs of alt text and data: address
+    rows: Iterable[dict[str, Any]],  # of `as_row`; optional: `pictures`, pairs of alt text and data: address
     title: str = "Predictions",
     notice: str = "",  # at the top, for instance that images are synthetic
 ) -> str:  # HTML; probabilities (0 to 1) with three decimals
     "All rows as one self-contained page."
-    e, lines, counts = html.escape, [], {}
+    e, lines = html.escape, []
+    counts: dict[str, int] = {}
     for row in rows:
         said = row.get("verdict") or "not read"
         counts[said] = counts.get(said, 0) + 1
