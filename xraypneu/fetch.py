@@ -257,23 +257,23 @@ def _write(src, path: Path, meter: _Meter, bar):
             bar.update(len(chunk))
 
 # %% ../nbs/api/20_fetch.ipynb #c010-4
-class _NoBar:
-    "A progress bar that shows nothing."
-
-    def update(self, n):
-        pass
-
-    def close(self):
-        pass
-
-
 def _bar(total, what, progress: bool | None, initial=0):
     "A bar on stderr where that is a terminal, or as `progress` says."
-    if not (sys.stderr.isatty() if progress is None else progress):
-        return _NoBar()
-    from tqdm import tqdm
+    hidden = not (sys.stderr.isatty() if progress is None else progress)
+    more = dict(unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True, disable=hidden)
+    return _needs("tqdm").tqdm(total=total, initial=initial, desc=what, **more)
 
-    return tqdm(total=total, initial=initial, desc=what, unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True)
+
+def _needs(module: str):
+    "A module of a package that may be missing. Raises `FetchError`."
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise FetchError(
+            f"the package {module.partition('.')[0]} is missing",
+            f"install it: pip install 'xraypneu[team]', or {BY_HAND}",
+            code="no_package",
+        ) from None
 
 # %% ../nbs/api/20_fetch.ipynb #c010-5
 def _room(folder: Path, needed: int, what: str):
@@ -371,13 +371,13 @@ class _Forward(io.RawIOBase):
         return self.at
 
 # %% ../nbs/api/20_fetch.ipynb #c014-1
-def _copy_hard_link(archive: Path, folder: Path, m: tarfile.TarInfo, to: Path, meter: _Meter):
+def _copy_hard_link(archive: Path, folder: Path, m: tarfile.TarInfo, to: Path, meter: _Meter, bar):
     "Copy the file that a hard link names: an earlier member, as tar writes it."
     target = folder.joinpath(*_parts(archive, m.linkname))
     if not target.is_file():
         _refuse(archive, m.name, "is a link to something that is no file in the archive")
     with open(target, "rb") as src:
-        _write(src, to, meter, _NoBar())
+        _write(src, to, meter, bar)
 
 # %% ../nbs/api/20_fetch.ipynb #c014-2
 def _untar(archive: Path, folder: Path, meter: _Meter, progress, kind: str):
@@ -396,7 +396,7 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress, kind: str):
                 if m.isdir() or not parts:
                     meter.folder(path)
                 elif m.islnk():
-                    _copy_hard_link(archive, folder, m, path, meter)
+                    _copy_hard_link(archive, folder, m, path, meter, bar)
                 elif not m.isreg():
                     _no_file(archive, m.name, m.issym())
                 elif m.issparse():
@@ -528,50 +528,34 @@ def _alone(to: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 # %% ../nbs/api/20_fetch.ipynb #c017-2
-def _walk(folder: Path) -> Iterator[Path]:
-    "All files and links below a folder; links are not followed."
-    for here, folders, names in os.walk(folder):
-        for n in names:
-            yield Path(here, n)
-        for n in folders:
-            if (p := Path(here, n)).is_symlink():
-                yield p
+def _files(folder: Path) -> list[Path]:
+    "All files below a folder."
+    return [p for p in folder.rglob("*") if p.is_file()]
 
 
 def _is_copy(inner: Path, outer: Path) -> bool:
     "Is every file in `inner` also in `outer`, with the same content?"
     import filecmp
 
-    files = list(_walk(inner))
-    twins = [(f, outer / f.relative_to(inner)) for f in files]
-    return bool(files) and all(twin.is_file() and filecmp.cmp(f, twin, shallow=False) for f, twin in twins)
+    twins = [(f, outer / f.relative_to(inner)) for f in _files(inner)]
+    return bool(twins) and all(twin.is_file() and filecmp.cmp(f, twin, shallow=False) for f, twin in twins)
 
 # %% ../nbs/api/20_fetch.ipynb #c017-3
+def _remove(paths: list[Path]):
+    "Remove files and folders, some of which may lie in others."
+    for p in paths:
+        shutil.rmtree(p) if p.is_dir() else p.unlink(missing_ok=True)
+
+
 def _remove_orders(tree: Path, source: str):
     "Remove what would have DVC run or fetch something."
     orders = [p for p in tree.rglob("*") if p.name.lower() == "dvc.yaml" or p.name.lower().endswith(".dvc")]
-    for p in orders:
-        shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink(missing_ok=True)
+    _remove(orders)
     if orders:
         _say(
             f"{source}: {len(orders)} files left out that would have had DVC run or fetch something, "
             f"first {_show(orders[0].name)}"
         )
-
-
-def _remove_hidden(tree: Path, source: str):
-    "Remove hidden files and folders. Raises `FetchError` for a link."
-    from xraypneu.dataset import _hidden
-
-    for p in sorted(tree.rglob("*"), key=lambda p: len(p.parts)):
-        if p.is_symlink():
-            raise FetchError(
-                f"{source} holds the link {_show(p.name)}",
-                "unpack it yourself, look where that leads, and use the folder",
-                code="unsafe",
-            )
-        if p.exists() and _hidden(p.name):
-            shutil.rmtree(p) if p.is_dir() else p.unlink()
 
 # %% ../nbs/api/20_fetch.ipynb #e35a5ad1
 def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
@@ -595,10 +579,10 @@ def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
 # %% ../nbs/api/20_fetch.ipynb #f17afa7f
 def _settle(tree: Path, new: Path, source: str):
     "Move the data set in an unpacked `tree` to `new`, without junk. Raises `FetchError`."
-    from xraypneu.dataset import DataError, find_layout
+    from xraypneu.dataset import DataError, _hidden, find_layout
 
     _remove_orders(tree, source)
-    _remove_hidden(tree, source)
+    _remove([p for p in tree.rglob("*") if _hidden(p.name)])
     try:
         layout = find_layout(tree)
     except DataError as e:
@@ -619,7 +603,7 @@ def _place(to: Path, force: bool, source: str, archive: Path, sha256: str, limit
             unpack(archive, tree, limits, progress)
             _settle(tree, new, source)
             shutil.rmtree(tree, ignore_errors=True)
-            files = list(_walk(new))
+            files = _files(new)
             done = Fetched(to, len(files), sum(f.stat().st_size for f in files), sha256, source)
             _target(to, force)
     except OSError as e:
@@ -1117,18 +1101,6 @@ def _compare(found: str, wanted: str | None, source: str, then="get it again"):
             f"{then}; if it is still another, the publisher changed the file, or it is not theirs: ask them",
             code="wrong_hash",
         )
-
-
-def _needs(module: str):
-    "A module of a package that may be missing. Raises `FetchError`."
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise FetchError(
-            f"the package {module.partition('.')[0]} is missing",
-            f"install it: pip install 'xraypneu[team]', or {BY_HAND}",
-            code="no_package",
-        ) from None
 
 # %% ../nbs/api/20_fetch.ipynb #c022-3
 def _from_file(archive: Path, to: Path, wanted, force, limits, progress) -> Fetched:
