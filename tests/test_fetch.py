@@ -424,7 +424,7 @@ class Slow(socketserver.BaseRequestHandler):
 def slow(request):
     "The address of such a host."
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow)
-    server.sends = SLOW[request.param]
+    server.sends = SLOW.get(request.param, request.param)
     with serving(server) as address:
         yield f"{address}/data.zip"
 
