@@ -163,9 +163,17 @@ def to(tmp_path):
     return tmp_path / "data/chest_xray"
 
 
+def put(to: Path, data: bytes) -> Path:
+    "An archive beside the folder of the target."
+    path = to.parent.with_name("archive")
+    path.write_bytes(data)
+    return path
+
+
 def fetch(url, to, **kw) -> Fetched:
-    "From Kaggle, where there is no address."
+    "From an address; from an archive of these bytes; from Kaggle, where there is neither."
     kw = {"wait": 0.01, "timeout": 5, **kw}
+    url = put(to, url) if isinstance(url, bytes) else url
     return fetch_url(url, to, **kw) if url else fetch_kaggle(to=to, **kw)
 
 
@@ -228,9 +236,20 @@ def test_a_server_that_gives_a_piece_at_a_time(site, to):
     assert fetch(site.url, to, sha256=sha(BIG), retries=1).files == 12 and len(site.seen) > 4
 
 
-def test_starts_anew_without_ranges(site, to):
-    site.ranges, site.drops = False, 2
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 3
+@pytest.mark.parametrize(
+    "odd, asked",
+    [
+        ({"ranges": False, "drops": 2}, 3),
+        ({"squeeze": True}, 1),
+        ({"length": False}, 1),
+        ({"length": False, "says": "\xb2"}, 1),  # a digit to Python and no number
+        ({"statuses": [500, 503, 429]}, 4),
+    ],
+    ids=["no ranges", "compresses", "no length", "a length that is none", "trouble that passes"],
+)
+def test_servers_that_are_odd(site, to, odd, asked):
+    vars(site).update(odd)
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == asked
 
 
 def test_gives_up_where_nothing_gets_through(site, to):
@@ -266,12 +285,6 @@ def test_redirected_to_no_address(site, to, address, sha256):
     assert "checksum" not in message and "None" not in message
 
 
-def test_a_length_that_is_none(site, to):
-    "A digit to Python and no number."
-    site.length, site.says = False, "\xb2"
-    assert fetch(site.url, to).files == 12
-
-
 def test_without_anything_to_compare(site, to):
     "No ETag: the rest is asked for only if a checksum tells whether it fits."
     site.tag, site.drops = None, 1
@@ -298,25 +311,10 @@ def test_a_beginning_that_is_too_long(site, to):
     assert fetch(site.url, to, sha256=sha(BIG)).files == 12
 
 
-def test_a_server_that_compresses(site, to):
-    site.squeeze = True
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
-
-
-def test_no_length(site, to):
-    site.length = False
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
-
-
 def test_a_host_that_sends_for_ever(site, to):
     start = time.monotonic()
-    fails(
-        site.url.replace("data.zip", "endless"),
-        to,
-        "sends more, and doesn't say how much it has",
-        "5.0 MB are the limit",
-        limits=Limits(archive=5_000_000),
-    )
+    words = "sends more, and doesn't say how much it has", "5.0 MB are the limit"
+    fails(site.url.replace("data.zip", "endless"), to, *words, limits=Limits(archive=5_000_000))
     assert time.monotonic() - start < 10 and left(to) == []
 
 
@@ -327,11 +325,6 @@ def test_a_file_that_is_too_long(site, to):
     fails(site.url, to, "dropped", retries=0)
     fails(site.url, to, "is not downloaded", limits=Limits(archive=10**6))  # nor continued
     assert left(to) == [] and fetch(site.url, to, limits=Limits(archive=len(BIG))).files == 12
-
-
-def test_trouble_that_passes(site, to):
-    site.statuses = [500, 503, 429]
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
 
 
 @pytest.mark.parametrize(
@@ -348,14 +341,8 @@ def test_trouble_that_passes(site, to):
     ],
 )
 def test_refusals(site, to, code, words, asked):
-    fails(
-        site.url.replace("/data.zip", f"/status/{code}"),
-        to,
-        words,
-        str(code),
-        f"127.0.0.1:{site.server_port}/status",
-        retries=2,
-    )
+    where = f"127.0.0.1:{site.server_port}/status"
+    fails(site.url.replace("/data.zip", f"/status/{code}"), to, words, str(code), where, retries=2)
     assert len(site.seen) == asked and left(to) == []
 
 
@@ -386,10 +373,11 @@ def test_redirect(site, to, capfd):
     assert SECRET not in "".join(capfd.readouterr())
 
 
-def test_a_server_that_says_nothing(site, to):
-    site.stall = True
+@pytest.mark.parametrize("kaggles", [False, True])
+def test_a_server_that_says_nothing(kaggle, to, kaggles):
+    kaggle.stall = True
     start = time.monotonic()
-    fails(site.url, to, "no answer within 0.3 s", timeout=0.3, retries=1)
+    fails(None if kaggles else kaggle.url, to, "no answer within 0.3 s", timeout=0.3, retries=1)
     assert time.monotonic() - start < 3
 
 
@@ -529,10 +517,7 @@ def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, 
 def test_a_password_beyond_latin_1(site, to, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     monkeypatch.setenv("NETRC", str(netrc))
-    for text, sent in (
-        ("schön", "schön".encode("latin-1")),
-        ("€uro", "€uro".encode()),
-    ):
+    for text, sent in (("schön", "schön".encode("latin-1")), ("€uro", "€uro".encode())):
         netrc.write_text(f"machine 127.0.0.1 login me password {text}\n", encoding="utf-8")
         netrc.chmod(0o600)
         address = site.url.replace("http://", f"http://me:{text}@")
@@ -749,16 +734,13 @@ def test_the_kaggle_zip(to, tmp_path, capsys):
     )
     assert "left out" in capsys.readouterr().err
     twice["chest_xray/chest_xray/train/NORMAL/0.jpeg"] = b"another"
-    (tmp_path / "a.zip").write_bytes(zipped({**one, **twice}))
-    assert fetch(tmp_path / "a.zip", to, force=True).files == 24  # nothing is lost that isn't a copy
+    assert fetch(zipped({**one, **twice}), to, force=True).files == 24  # nothing is lost that isn't a copy
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "a/b/"])
 def test_layouts(to, tmp_path, prefix):
-    (tmp_path / "a.zip").write_bytes(
-        zipped({prefix + n.removeprefix("train/"): b"x" for n in NAMES if n.startswith("train")})
-    )
-    assert fetch(tmp_path / "a.zip", to).files == 6 and sorted(p.name for p in to.iterdir()) == ["NORMAL", "PNEUMONIA"]
+    data = zipped({prefix + n.removeprefix("train/"): b"x" for n in NAMES if n.startswith("train")})
+    assert fetch(data, to).files == 6 and sorted(p.name for p in to.iterdir()) == ["NORMAL", "PNEUMONIA"]
 
 
 @pytest.mark.parametrize(
@@ -773,16 +755,14 @@ def test_layouts(to, tmp_path, prefix):
     ],
 )
 def test_no_layout(to, tmp_path, names, words):
-    (tmp_path / "a.zip").write_bytes(zipped(dict.fromkeys(names, b"x")))
-    fails(tmp_path / "a.zip", to, "no data set that can be used here", words, "make run DATA=")
+    fails(zipped(dict.fromkeys(names, b"x")), to, "no data set that can be used here", words, "make run DATA=")
     assert left(to) == []
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_tar(to, tmp_path, mode):
     data = films()
-    (tmp_path / "a.bin").write_bytes(tarred(data.items(), mode))
-    assert fetch(tmp_path / "a.bin", to).files == 12
+    assert fetch(tarred(data.items(), mode), to).files == 12
     assert (to / NAMES[5]).read_bytes() == data["chest_xray/" + NAMES[5]]
 
 
@@ -800,15 +780,13 @@ def test_folders_in_a_zip_of_windows(to, tmp_path, end, system, attributes):
         info.filename, info.create_system, info.external_attr = name.replace("/", "\\") + end, system, attributes
         members[info] = b""
     members |= {n.replace("/", "\\"): data for n, data in films().items()}
-    (tmp_path / "a.zip").write_bytes(zipped(members))
-    assert fetch(tmp_path / "a.zip", to).files == 12 and len([p for p in to.rglob("*") if p.is_file()]) == 12
+    assert fetch(zipped(members), to).files == 12 and len([p for p in to.rglob("*") if p.is_file()]) == 12
 
 
 def test_hard_links_become_files(to, tmp_path):
     data = films("x/")
     links = [(info(f"x/test/NORMAL/{n}.jpeg", tarfile.LNKTYPE, "x/train/NORMAL/0.jpeg"), b"") for n in "hi"]
-    (tmp_path / "a.tar").write_bytes(tarred([*data.items(), *links]))
-    assert fetch(tmp_path / "a.tar", to).files == 14
+    assert fetch(tarred([*data.items(), *links]), to).files == 14
     assert (to / "test/NORMAL/i.jpeg").read_bytes() == data["x/train/NORMAL/0.jpeg"]
 
 
@@ -841,8 +819,9 @@ EVIL = [
 ]
 
 
-def refused(archive: Path, to, *words, **kw):
-    "A hostile archive: refused, and nothing anywhere."
+def refused(archive, to, *words, **kw):
+    "A hostile archive, or its bytes: refused, and nothing anywhere."
+    archive = put(to, archive) if isinstance(archive, bytes) else archive
     around = sorted(map(str, to.parent.parent.rglob("*")))
     said = fails(archive, to, *words, **kw)
     assert sorted(map(str, to.parent.parent.rglob("*"))) == around and not Path("/tmp/xraypneu-evil").exists()
@@ -851,13 +830,9 @@ def refused(archive: Path, to, *words, **kw):
 
 @pytest.mark.parametrize("name", EVIL)
 def test_names_that_escape(to, tmp_path, name):
-    for make, file in (
-        (lambda: zipped({**films(), zip_info(name): b"evil"}), "a.zip"),
-        (lambda: tarred([*films().items(), (name, b"evil")]), "a.tar"),
-        (lambda: tarred([(name, b"evil")], "w:gz"), "b.tgz"),
-    ):
-        (tmp_path / file).write_bytes(make())
-        assert any(w in refused(tmp_path / file, to, "is not unpacked") for w in OUT)
+    tars = tarred([*films().items(), (name, b"evil")]), tarred([(name, b"evil")], "w:gz")
+    for data in (zipped({**films(), zip_info(name): b"evil"}), *tars):
+        assert any(w in refused(data, to, "is not unpacked") for w in OUT)
 
 
 @pytest.mark.parametrize(
@@ -874,27 +849,21 @@ def test_names_that_escape(to, tmp_path, name):
     ],
 )
 def test_tar_members_that_are_no_files(to, tmp_path, member, words):
-    (tmp_path / "a.tar").write_bytes(tarred([*films().items(), (member, b"")]))
-    refused(tmp_path / "a.tar", to, words)
+    refused(tarred([*films().items(), (member, b"")]), to, words)
 
 
 @pytest.mark.parametrize("mode, words", [(0o120777, "is a link"), (0o010644, "device"), (0o020644, "device")])
 def test_zip_members_that_are_no_files(to, tmp_path, mode, words):
-    (tmp_path / "a.zip").write_bytes(zipped({**films(), zip_info("train/l", mode): b"../../evil"}))
-    refused(tmp_path / "a.zip", to, words)
+    refused(zipped({**films(), zip_info("train/l", mode): b"../../evil"}), to, words)
 
 
 def test_writing_through_a_link(to, tmp_path):
     "A link to a folder, then a file 'in' it."
     (tmp_path / "outside").mkdir()
-    (tmp_path / "a.tar").write_bytes(
-        tarred([(info("train", tarfile.SYMTYPE, str(tmp_path / "outside")), b""), ("train/evil", b"evil")])
-    )
-    refused(tmp_path / "a.tar", to, "is a link")
-    (tmp_path / "a.tar").write_bytes(
-        tarred([("x/b", b""), (info("x/a", tarfile.LNKTYPE, "x/b"), b""), ("x/a/evil", b"")])
-    )
-    refused(tmp_path / "a.tar", to, "'a' twice")
+    data = tarred([(info("train", tarfile.SYMTYPE, str(tmp_path / "outside")), b""), ("train/evil", b"evil")])
+    refused(data, to, "is a link")
+    data = tarred([("x/b", b""), (info("x/a", tarfile.LNKTYPE, "x/b"), b""), ("x/a/evil", b"")])
+    refused(data, to, "'a' twice")
 
 
 def test_the_same_name_twice(to, tmp_path):
@@ -903,10 +872,8 @@ def test_the_same_name_twice(to, tmp_path):
         with zipfile.ZipFile(out, "w") as z:
             for _ in range(2):
                 z.writestr("train/NORMAL/a", b"x")
-    (tmp_path / "a.zip").write_bytes(out.getvalue())
-    refused(tmp_path / "a.zip", to, "'a' twice")
-    (tmp_path / "a.tar").write_bytes(tarred([("a", b"x"), ("a/b", b"x")]))
-    refused(tmp_path / "a.tar", to, "'a' twice")
+    refused(out.getvalue(), to, "'a' twice")
+    refused(tarred([("a", b"x"), ("a/b", b"x")]), to, "'a' twice")
 
 
 ZEROS = bytes(30_000_000)
@@ -914,31 +881,20 @@ ZEROS = bytes(30_000_000)
 
 def test_bombs(to, tmp_path):
     limits = Limits(small=1_000_000)
-    (tmp_path / "a.zip").write_bytes(zipped({"train/NORMAL/a": ZEROS}, zipfile.ZIP_DEFLATED))
-    refused(tmp_path / "a.zip", to, "decompression bomb", limits=limits)
-    (tmp_path / "a.tgz").write_bytes(tarred([("train/NORMAL/a", ZEROS)], "w:gz"))
-    refused(tmp_path / "a.tgz", to, "decompression bomb", limits=limits)
-    (tmp_path / "a.tar").write_bytes(
-        tarred([("a", os.urandom(500_000)), *((info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300))])
-    )
-    # links to one file, each of which becomes a file
-    refused(tmp_path / "a.tar", to, "decompression bomb", limits=limits)
-    (tmp_path / "a.tgz").write_bytes(gzip.compress(tarred(films().items()) + ZEROS))
-    refused(tmp_path / "a.tgz", to, "decompression bomb", limits=limits)  # after the end
-    (tmp_path / "a.zip").write_bytes(BIG)
-    refused(tmp_path / "a.zip", to, "more than 500.0 kB", limits=Limits(bytes=500_000))
-    refused(tmp_path / "a.zip", to, "more than 11 files", limits=Limits(members=11))
-    (tmp_path / "a.tar").write_bytes(tarred([(f"d{i}", b"") for i in range(20)]))
-    refused(tmp_path / "a.tar", to, "more than 11 files", limits=Limits(members=11))
+    refused(zipped({"train/NORMAL/a": ZEROS}, zipfile.ZIP_DEFLATED), to, "decompression bomb", limits=limits)
+    refused(tarred([("train/NORMAL/a", ZEROS)], "w:gz"), to, "decompression bomb", limits=limits)
+    links = [(info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300)]  # each of which becomes a file
+    refused(tarred([("a", os.urandom(500_000)), *links]), to, "decompression bomb", limits=limits)
+    refused(gzip.compress(tarred(films().items()) + ZEROS), to, "decompression bomb", limits=limits)  # after the end
+    refused(BIG, to, "more than 500.0 kB", limits=Limits(bytes=500_000))
+    refused(BIG, to, "more than 11 files", limits=Limits(members=11))
+    refused(tarred([(f"d{i}", b"") for i in range(20)]), to, "more than 11 files", limits=Limits(members=11))
 
 
 def test_a_zip_that_lies_about_its_size(to, tmp_path):
     "A member larger than declared: no more than the declared size is written, and the checksum doesn't fit."
-    data = zipped({"train/NORMAL/a": ZEROS[:5_000_000]}, zipfile.ZIP_DEFLATED).replace(
-        struct.pack("<L", 5_000_000), struct.pack("<L", 1000)
-    )
-    (tmp_path / "a.zip").write_bytes(data)
-    refused(tmp_path / "a.zip", to, "damaged")
+    data = zipped({"train/NORMAL/a": ZEROS[:5_000_000]}, zipfile.ZIP_DEFLATED)
+    refused(data.replace(struct.pack("<L", 5_000_000), struct.pack("<L", 1000)), to, "damaged")
 
 
 def test_members_that_share_their_bytes(tmp_path):
@@ -1005,8 +961,7 @@ def test_orders_to_dvc_are_left_out(tmp_path, capsys):
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=project, check=True)
     (project / "dvc.yaml").write_text("stages:\n  prepare:\n    cmd: 'true'\n    deps: [xrays, shared]\n")
-    (tmp_path / "a.zip").write_bytes(zipped(members))
-    assert fetch(tmp_path / "a.zip", project / "xrays").files == 12
+    assert fetch(zipped(members), project / "xrays").files == 12
     assert "3 files left out that would have had DVC run or fetch something" in capsys.readouterr().err
     # nor does one of a folder that somebody unpacked by hand, in this project with its .dvcignore
     (project / "shared/NORMAL").mkdir()
@@ -1055,13 +1010,10 @@ def test_encrypted_and_unknown(to, tmp_path):
     data = bytearray(zipped({"train/NORMAL/a": b"x"}))
     for at in (6, data.index(b"PK\1\2") + 8):
         data[at] |= 1
-    (tmp_path / "a.zip").write_bytes(data)
-    refused(tmp_path / "a.zip", to, "is encrypted")
-    (tmp_path / "a.zip").write_bytes(zipped({"train/NORMAL/a": b"x" * 100}, zipfile.ZIP_LZMA))
-    refused(tmp_path / "a.zip", to, "7-Zip")
+    refused(bytes(data), to, "is encrypted")
+    refused(zipped({"train/NORMAL/a": b"x" * 100}, zipfile.ZIP_LZMA), to, "7-Zip")
     for mode in ("w:xz", "w:bz2"):
-        (tmp_path / "a.tar").write_bytes(tarred(films().items(), mode))
-        refused(tmp_path / "a.tar", to, "is compressed in a way that is not read here", "make run DATA=")
+        refused(tarred(films().items(), mode), to, "is compressed in a way that is not read here", "make run DATA=")
 
 
 @pytest.mark.parametrize("file, mode", [("a.zip", None), ("a.tar", "w"), ("a.tgz", "w:gz")])
@@ -1104,8 +1056,7 @@ def small_disk(tmp_path):
 def test_disk_too_small_is_said_before(site, small_disk, tmp_path):
     fails(site.url, small_disk / "x", "free", "needs 1.2 MB")
     assert not any(p.stat().st_size > 1000 for p in small_disk.rglob("*") if p.is_file())
-    (tmp_path / "a.zip").write_bytes(BIG)
-    fails(tmp_path / "a.zip", small_disk / "x", "free", "unpacking a.zip needs 1.2 MB")
+    fails(BIG, small_disk / "x", "free", "unpacking archive needs 1.2 MB")
 
 
 def test_disk_that_fills_up(site, small_disk, tmp_path):
@@ -1114,8 +1065,7 @@ def test_disk_that_fills_up(site, small_disk, tmp_path):
     assert shutil.disk_usage(small_disk).free > 0  # the rest is for others
     shutil.rmtree(small_disk / ".x.download")
     members = [(f"train/{c}/{i}", b"x" * 200_000) for c in ("NORMAL", "PNEUMONIA") for i in range(4)]
-    (tmp_path / "a.tgz").write_bytes(tarred(members, "w:gz"))
-    fails(tmp_path / "a.tgz", small_disk / "x", "the disk is full")
+    fails(tarred(members, "w:gz"), small_disk / "x", "the disk is full")
     assert list(small_disk.iterdir()) == []
 
 
@@ -1217,13 +1167,6 @@ def test_kaggle_trouble_that_passes(kaggle, to):
     kaggle.statuses = [503]
     assert fetch(None, to).files == 12 and left(to) == []
     assert [bool(r) for p, r, _ in kaggle.seen if p == kaggle.moved] == [False, True, True]
-
-
-def test_kaggle_says_nothing(kaggle, to):
-    kaggle.stall = True
-    start = time.monotonic()
-    fails(None, to, "no answer within 0.3 s", timeout=0.3, retries=1)
-    assert time.monotonic() - start < 3
 
 
 @pytest.mark.parametrize(
