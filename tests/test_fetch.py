@@ -183,7 +183,7 @@ def fails(url, to, *words, **kw) -> str:
         fetch(url, to, **kw)
     for w in words:
         assert w in str(e.value), e.value
-    assert e.value.what and e.value.hint and SECRET not in str(e.value) and not to.exists()
+    assert e.value.message and e.value.hint and SECRET not in str(e.value) and not to.exists()
     assert e.value.__cause__ is None and e.value.__suppress_context__ or e.value.__context__ is None
     return str(e.value)
 
@@ -923,11 +923,11 @@ def test_folders_of_a_few_bytes(tmp_path):
 
 
 def test_links_to_links_take_no_time(tmp_path):
-    members = [("l0", b"film"), *((info(f"l{i + 1}", tarfile.LNKTYPE, f"l{i}"), b"") for i in range(6000))]
+    members = [("l0", b"film"), *((info(f"l{i + 1}", tarfile.LNKTYPE, f"l{i}"), b"") for i in range(2000))]
     (tmp_path / "a.tgz").write_bytes(tarred(members, "w:gz"))
     began = time.monotonic()
-    assert unpack(tmp_path / "a.tgz", tmp_path / "out") == (6001, 4 * 6001)
-    assert (tmp_path / "out/l6000").read_bytes() == b"film" and time.monotonic() - began < 15
+    assert unpack(tmp_path / "a.tgz", tmp_path / "out") == (2001, 4 * 2001)
+    assert (tmp_path / "out/l2000").read_bytes() == b"film" and time.monotonic() - began < 15
 
 
 def test_headers_are_not_kept(tmp_path):
@@ -1109,7 +1109,8 @@ def kaggle(site, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{site.server_port}")
     monkeypatch.setattr("xraypneu.fetch._ARCHIVES", ARCHIVES)
     site.moved = f"http://storage.invalid/archive.zip?sig={SECRET}"
-    return site
+    yield site
+    assert {p.name for p in (tmp_path / "home").rglob("*")} <= {".kaggle", "kaggle.json"}
 
 
 def test_kaggle(kaggle, to, capfd):

@@ -42,24 +42,10 @@ BY_HAND = "download the archive with a browser and give its path: xraypneu fetch
 
 
 class FetchError(XraypneuError, RuntimeError):
-    "A data set could not be fetched: `what` happened, and a `hint` what to do next."
+    "A data set could not be fetched: what happened, and a hint what to do next."
 
     code = "fetch"
-
-    def __init__(
-        self,
-        what: str,  # what happened, and where
-        hint: str,  # what to do next
-        keep: bool = False,  # is the download right, so that the next attempt can use it?
-        code: str = "",  # one of `xraypneu.errors.CODES`
-    ):
-        super().__init__(what, hint, code)
-        self.keep = keep
-
-    @property
-    def what(self) -> str:
-        "The message, which is a sentence without its full stop."
-        return self.message
+    keep = False  # is the download right, so that the next attempt can use it?
 
     @property
     def text(self) -> str:
@@ -111,12 +97,10 @@ def _free(folder: Path) -> int:  # bytes
 # %% ../nbs/api/20_fetch.ipynb #c005-3
 def _full(what: str) -> FetchError:
     "The error for a full disk."
-    return FetchError(
-        what,
-        "make room or give another folder with to=, and start again: what was downloaded is kept",
-        keep=True,
-        code="disk_full",
-    )
+    hint = "make room or give another folder with to=, and start again: what was downloaded is kept"
+    error = FetchError(what, hint, code="disk_full")
+    error.keep = True
+    return error
 
 
 def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
@@ -124,17 +108,11 @@ def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
     if e.errno in DISK_FULL:
         why = os.strerror(e.errno)
         return _full(f"the disk is full: {doing} in {folder} stopped ({why}); {_size(_free(folder))} are free")
+    what, hint, code = f"{doing} in {folder} failed: {e.strerror or type(e).__name__}", "", "system"
     if e.errno == errno.EBUSY:
-        return FetchError(
-            f"{folder} can't be replaced: it is in use, perhaps a mounted disk",
-            "give a folder inside it as the target",
-            code="occupied",
-        )
-    return FetchError(
-        f"{doing} in {folder} failed: {e.strerror or type(e).__name__}",
-        "check that the folder can be written to, or give another one",
-        code="system",
-    )
+        what, code = f"{folder} can't be replaced: it is in use, perhaps a mounted disk", "occupied"
+        hint = "give a folder inside it as the target"
+    return FetchError(what, hint or "check that the folder can be written to, or give another one", code=code)
 
 # %% ../nbs/api/20_fetch.ipynb #c008
 @dataclass(frozen=True)
@@ -207,14 +185,14 @@ def _parts(archive: Path, name: str) -> tuple[str, ...]:  # () for the archive's
     "The path of a member, checked. Raises `FetchError`."
     path = name.replace("\\", "/")
     parts = tuple(p for p in path.split("/") if p not in ("", "."))
-    if "\0" in name:
-        _refuse(archive, name, "has a null character in its name")
-    if path.startswith("/") or any(re.match("[A-Za-z]:", p) for p in parts):
-        _refuse(archive, name, "has an absolute path")
-    if ".." in parts:
-        _refuse(archive, name, "leads out of the folder")
-    if len(parts) > _DEPTH:
-        _refuse(archive, name[:60], f"lies more than {_DEPTH} folders deep")
+    for wrong, why in (
+        ("\0" in name, "has a null character in its name"),
+        (path.startswith("/") or any(re.match("[A-Za-z]:", p) for p in parts), "has an absolute path"),
+        (".." in parts, "leads out of the folder"),
+        (len(parts) > _DEPTH, f"lies more than {_DEPTH} folders deep"),
+    ):
+        if wrong:
+            _refuse(archive, name, why)
     return parts
 
 
@@ -1058,23 +1036,19 @@ def sha256_of(path: str | os.PathLike) -> str:  # 64 hexadecimal digits
 # %% ../nbs/api/20_fetch.ipynb #c022
 def _split(url: str) -> tuple[str, tuple[str, str] | None]:  # the address without credentials, and those
     "Check an address. Raises `FetchError`."
+    wrong, hint = "", "write it as https://host/path/archive.zip"
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises where it is no number
     except ValueError:
-        raise FetchError(
-            "the address can't be understood", "write it as https://host/path/archive.zip", code="bad_address"
-        ) from None
+        raise FetchError("the address can't be understood", hint, code="bad_address") from None
     if parts.scheme not in ("http", "https"):
-        raise FetchError(
-            f"{public_url(url)}: downloads go by https and http, not by {parts.scheme}",
-            "download the archive by other means and give its path",
-            code="bad_address",
-        )
-    if not parts.hostname:
-        raise FetchError(
-            f"{public_url(url)} names no host", "write it as https://host/path/archive.zip", code="bad_address"
-        )
+        wrong = f"{public_url(url)}: downloads go by https and http, not by {parts.scheme}"
+        hint = "download the archive by other means and give its path"
+    elif not parts.hostname:
+        wrong = f"{public_url(url)} names no host"
+    if wrong:
+        raise FetchError(wrong, hint, code="bad_address")
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")), auth
 
