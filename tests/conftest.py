@@ -6,6 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -223,3 +226,30 @@ def postgres_server(tmp_path_factory):
     assert POSTGRES, "PostgreSQL is not installed: .ci/programs installs it"
     with Postgres() as cluster, MlflowServer(tmp_path_factory.mktemp("postgres"), cluster.uri) as server:
         yield server
+
+
+@contextmanager
+def serving(server):
+    "Have a server of socketserver answer from a thread; its address."
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Answers(BaseHTTPRequestHandler):
+    "Answers without writing a log."
+
+    def log_message(self, *args):
+        pass
+
+    def say(self, status, headers=None, body=b""):
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)

@@ -116,18 +116,17 @@ def test_a_failed_connection_is_known_by_its_type_in_any_language(error, words):
     assert words in _why(outer, 3)
 
 
-def test_a_broken_file_of_credentials_is_known_without_its_words(tmp_path, monkeypatch):
+def test_a_broken_file_of_credentials_is_known_without_its_words(monkeypatch):
     kagglehub = pytest.importorskip("kagglehub.config")
-    from xraypneu.fetch import _kaggle_error
+    from xraypneu.fetch import FetchError, _kaggle_auth
 
     def broken():
         raise ValueError("Datei defekt")
 
-    said, passing = _kaggle_error(ValueError("your credentials are fine, the name is not"), "a/b", 3)
-    assert "can't be read" not in said.what and not passing
     monkeypatch.setattr(kagglehub, "get_kaggle_credentials", broken)
-    said, passing = _kaggle_error(ValueError("Datei defekt"), "a/b", 3)
-    assert said.code == "bad_credentials_file" and not passing
+    with pytest.raises(FetchError) as e:
+        _kaggle_auth()
+    assert e.value.code == "bad_credentials_file"
 
 
 def test_a_text_that_only_mentions_a_missing_project_is_another_fault():

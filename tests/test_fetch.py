@@ -1,10 +1,9 @@
-"""Fetching data: faulty and slow servers, hostile archives, full disks, kills, and Kaggle's own client."""
+"""Fetching data: faulty and slow servers, hostile archives, full disks, kills, and Kaggle."""
 
 import base64
 import gzip
 import hashlib
 import io
-import json
 import os
 import re
 import shutil
@@ -15,23 +14,21 @@ import struct
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import tracemalloc
 import zipfile
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT
+from conftest import ROOT, Answers, serving
 
 from xraypneu.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, patient, sha256_of, unpack
 
 NAMES = [f"{s}/{c}/{i}.jpeg" for s in ("train", "test") for c in ("NORMAL", "PNEUMONIA") for i in range(3)]
 SECRET = "s3cr3t-pa55"
+ARCHIVES = "http://kaggle.invalid/api/v1/datasets/download/"
 
 
 def zipped(members, compression=zipfile.ZIP_STORED) -> bytes:
@@ -68,25 +65,13 @@ BIG = zipped(films(size=100_000))  # 1.2 MB
 class Site(ThreadingHTTPServer):
     "One file at /data.zip, served as the test wants it."
 
-    daemon_threads = True
+    ranges, tag, length, kind, squeeze = True, '"v1"', True, "application/zip", False
+    drops, keep, pace, stall, most = 0, 1 / 3, 0, False, None
+    login, moved, careless, says = None, None, False, None
 
-    def __init__(self, handler=None):
-        super().__init__(("127.0.0.1", 0), handler or Handler)
-        self.data, self.ranges, self.tag, self.length = BIG, True, '"v1"', True
-        (
-            self.drops,
-            self.keep,
-            self.pace,
-            self.statuses,
-            self.login,
-            self.kind,
-            self.seen,
-            self.stall,
-            self.most,
-            self.squeeze,
-            self.moved,
-        ) = 0, 1 / 3, 0, [], None, "application/zip", [], False, None, False, None
-        self.careless, self.says = False, None
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.data, self.statuses, self.seen = BIG, [], []
 
     @property
     def url(self):
@@ -96,34 +81,25 @@ class Site(ThreadingHTTPServer):
         pass  # a client that was killed
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answers):
     protocol_version = "HTTP/1.1"
-
-    def log_message(self, *a):
-        pass
 
     def do_GET(self):
         s = self.server
         s.seen.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
         if s.statuses:
-            return self.plain(s.statuses.pop(0))
+            return self.say(s.statuses.pop(0))
         if self.path.startswith("/status/"):
-            return self.plain(int(self.path.split("/")[2]))
-        if self.path.startswith("/moved"):
-            return self.plain(302, {"Location": s.moved or f"/data.zip?sig={SECRET}"})
+            return self.say(int(self.path.split("/")[2]))
+        if self.path.startswith(("/moved", ARCHIVES)):
+            return self.say(302, {"Location": s.moved or f"/data.zip?sig={SECRET}"})
         if self.path.startswith("/endless"):
             return self.endless()
         if self.path.startswith("/loop"):
-            return self.plain(302, {"Location": "/loop"})
+            return self.say(302, {"Location": "/loop"})
         if s.login and self.headers.get("Authorization") != "Basic " + base64.b64encode(s.login.encode()).decode():
-            return self.plain(401, {"WWW-Authenticate": "Basic"})
+            return self.say(401, {"WWW-Authenticate": "Basic"})
         self.send(s.data)
-
-    def plain(self, code, headers=None):
-        self.send_response(code)
-        for k, v in {**(headers or {}), "Content-Length": "0"}.items():
-            self.send_header(k, v)
-        self.end_headers()
 
     def endless(self):
         "Bytes without a number of them, until the client has enough."
@@ -141,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         if asked and s.ranges and same:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
             if start >= len(data):
-                return self.plain(416, {"Content-Range": f"bytes */{len(data)}"})
+                return self.say(416, {"Content-Range": f"bytes */{len(data)}"})
             self.send_response(206)
             whole, data = len(data), data[: start + s.most] if s.most else data
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{whole}")
@@ -161,12 +137,12 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_header("Connection", "close")
         self.send_header("Content-Type", s.kind)
-        self.end_headers()
-        if s.stall:
-            time.sleep(3)
         stop = len(data)
         if s.drops:
             s.drops, stop, self.close_connection = s.drops - 1, start + int((len(data) - start) * s.keep), True
+        self.end_headers()
+        if s.stall:
+            time.sleep(3)
         for at in range(start, stop, 1 << 14):
             self.wfile.write(data[at : min(at + (1 << 14), stop)])
             if s.pace:
@@ -177,11 +153,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site():
-    server = Site()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(server := Site()):
+        yield server
 
 
 @pytest.fixture
@@ -190,8 +163,18 @@ def to(tmp_path):
     return tmp_path / "data/chest_xray"
 
 
+def put(to: Path, data: bytes) -> Path:
+    "An archive beside the folder of the target."
+    path = to.parent.with_name("archive")
+    path.write_bytes(data)
+    return path
+
+
 def fetch(url, to, **kw) -> Fetched:
-    return fetch_url(url, to, **{"wait": 0.01, "timeout": 5, **kw})
+    "From an address; from an archive of these bytes; from Kaggle, where there is neither."
+    kw = {"wait": 0.01, "timeout": 5, **kw}
+    url = put(to, url) if isinstance(url, bytes) else url
+    return fetch_url(url, to, **kw) if url else fetch_kaggle(to=to, **kw)
 
 
 def fails(url, to, *words, **kw) -> str:
@@ -200,7 +183,7 @@ def fails(url, to, *words, **kw) -> str:
         fetch(url, to, **kw)
     for w in words:
         assert w in str(e.value), e.value
-    assert e.value.what and e.value.hint and SECRET not in str(e.value) and not to.exists()
+    assert e.value.message and e.value.hint and SECRET not in str(e.value) and not to.exists()
     assert e.value.__cause__ is None and e.value.__suppress_context__ or e.value.__context__ is None
     return str(e.value)
 
@@ -253,9 +236,20 @@ def test_a_server_that_gives_a_piece_at_a_time(site, to):
     assert fetch(site.url, to, sha256=sha(BIG), retries=1).files == 12 and len(site.seen) > 4
 
 
-def test_starts_anew_without_ranges(site, to):
-    site.ranges, site.drops = False, 2
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 3
+@pytest.mark.parametrize(
+    "odd, asked",
+    [
+        ({"ranges": False, "drops": 2}, 3),
+        ({"squeeze": True}, 1),
+        ({"length": False}, 1),
+        ({"length": False, "says": "\xb2"}, 1),  # a digit to Python and no number
+        ({"statuses": [500, 503, 429]}, 4),
+    ],
+    ids=["no ranges", "compresses", "no length", "a length that is none", "trouble that passes"],
+)
+def test_servers_that_are_odd(site, to, odd, asked):
+    vars(site).update(odd)
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == asked
 
 
 def test_gives_up_where_nothing_gets_through(site, to):
@@ -291,12 +285,6 @@ def test_redirected_to_no_address(site, to, address, sha256):
     assert "checksum" not in message and "None" not in message
 
 
-def test_a_length_that_is_none(site, to):
-    "A digit to Python and no number."
-    site.length, site.says = False, "\xb2"
-    assert fetch(site.url, to).files == 12
-
-
 def test_without_anything_to_compare(site, to):
     "No ETag: the rest is asked for only if a checksum tells whether it fits."
     site.tag, site.drops = None, 1
@@ -323,25 +311,10 @@ def test_a_beginning_that_is_too_long(site, to):
     assert fetch(site.url, to, sha256=sha(BIG)).files == 12
 
 
-def test_a_server_that_compresses(site, to):
-    site.squeeze = True
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
-
-
-def test_no_length(site, to):
-    site.length = False
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
-
-
 def test_a_host_that_sends_for_ever(site, to):
     start = time.monotonic()
-    fails(
-        site.url.replace("data.zip", "endless"),
-        to,
-        "sends more, and doesn't say how much it has",
-        "5.0 MB are the limit",
-        limits=Limits(archive=5_000_000),
-    )
+    words = "sends more, and doesn't say how much it has", "5.0 MB are the limit"
+    fails(site.url.replace("data.zip", "endless"), to, *words, limits=Limits(archive=5_000_000))
     assert time.monotonic() - start < 10 and left(to) == []
 
 
@@ -352,11 +325,6 @@ def test_a_file_that_is_too_long(site, to):
     fails(site.url, to, "dropped", retries=0)
     fails(site.url, to, "is not downloaded", limits=Limits(archive=10**6))  # nor continued
     assert left(to) == [] and fetch(site.url, to, limits=Limits(archive=len(BIG))).files == 12
-
-
-def test_trouble_that_passes(site, to):
-    site.statuses = [500, 503, 429]
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
 
 
 @pytest.mark.parametrize(
@@ -373,14 +341,8 @@ def test_trouble_that_passes(site, to):
     ],
 )
 def test_refusals(site, to, code, words, asked):
-    fails(
-        site.url.replace("/data.zip", f"/status/{code}"),
-        to,
-        words,
-        str(code),
-        f"127.0.0.1:{site.server_port}/status",
-        retries=2,
-    )
+    where = f"127.0.0.1:{site.server_port}/status"
+    fails(site.url.replace("/data.zip", f"/status/{code}"), to, words, str(code), where, retries=2)
     assert len(site.seen) == asked and left(to) == []
 
 
@@ -411,10 +373,11 @@ def test_redirect(site, to, capfd):
     assert SECRET not in "".join(capfd.readouterr())
 
 
-def test_a_server_that_says_nothing(site, to):
-    site.stall = True
+@pytest.mark.parametrize("kaggles", [False, True])
+def test_a_server_that_says_nothing(kaggle, to, kaggles):
+    kaggle.stall = True
     start = time.monotonic()
-    fails(site.url, to, "no answer within 0.3 s", timeout=0.3, retries=1)
+    fails(None if kaggles else kaggle.url, to, "no answer within 0.3 s", timeout=0.3, retries=1)
     assert time.monotonic() - start < 3
 
 
@@ -448,11 +411,10 @@ class Slow(socketserver.BaseRequestHandler):
 @pytest.fixture(params=SLOW)
 def slow(request):
     "The address of such a host."
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
-        server.daemon_threads, server.sends = True, SLOW[request.param]
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/data.zip"
-        server.shutdown()
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow)
+    server.sends = SLOW.get(request.param, request.param)
+    with serving(server) as address:
+        yield f"{address}/data.zip"
 
 
 def test_a_host_that_sends_next_to_nothing(slow, to):
@@ -487,40 +449,17 @@ def test_no_network(to):
 @pytest.fixture
 def secure(site, tmp_path, monkeypatch):
     "The site again behind TLS, with a certificate that only this test trusts."
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key, name, now = (
-        ec.generate_private_key(ec.SECP256R1()),
-        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")]),
-        datetime.now(UTC),
-    )
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(1))
-        .not_valid_after(now + timedelta(1))
-    )
-    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False).sign(
-        key, hashes.SHA256()
-    )
     cert = tmp_path / "cert.pem"
-    cert.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=127.0.0.1"
+    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", cert, "-out", tmp_path / "public.pem"]
+    subprocess.run([*command.split(), *more], check=True, capture_output=True)
+    cert.write_text(cert.read_text() + (tmp_path / "public.pem").read_text())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert)
     server = Site()
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server, server.url.replace("http:", "https:"), cert
-    server.shutdown()
-    server.server_close()
+    with serving(server):
+        yield server, server.url.replace("http:", "https:"), cert
 
 
 def test_tls(secure, site, to, monkeypatch):
@@ -549,11 +488,8 @@ def test_encryption_is_not_given_up_on_the_way(secure, site, to, monkeypatch):
 @pytest.fixture
 def two_sites(site):
     "A site, and one of another name on this machine."
-    server = Site()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield site, server, server.url.replace("127.0.0.1", "localhost")
-    server.shutdown()
-    server.server_close()
+    with serving(server := Site()):
+        yield site, server, server.url.replace("127.0.0.1", "localhost")
 
 
 def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, capfd):
@@ -581,10 +517,7 @@ def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, 
 def test_a_password_beyond_latin_1(site, to, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     monkeypatch.setenv("NETRC", str(netrc))
-    for text, sent in (
-        ("schön", "schön".encode("latin-1")),
-        ("€uro", "€uro".encode()),
-    ):
+    for text, sent in (("schön", "schön".encode("latin-1")), ("€uro", "€uro".encode())):
         netrc.write_text(f"machine 127.0.0.1 login me password {text}\n", encoding="utf-8")
         netrc.chmod(0o600)
         address = site.url.replace("http://", f"http://me:{text}@")
@@ -801,16 +734,13 @@ def test_the_kaggle_zip(to, tmp_path, capsys):
     )
     assert "left out" in capsys.readouterr().err
     twice["chest_xray/chest_xray/train/NORMAL/0.jpeg"] = b"another"
-    (tmp_path / "a.zip").write_bytes(zipped({**one, **twice}))
-    assert fetch(tmp_path / "a.zip", to, force=True).files == 24  # nothing is lost that isn't a copy
+    assert fetch(zipped({**one, **twice}), to, force=True).files == 24  # nothing is lost that isn't a copy
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "a/b/"])
 def test_layouts(to, tmp_path, prefix):
-    (tmp_path / "a.zip").write_bytes(
-        zipped({prefix + n.removeprefix("train/"): b"x" for n in NAMES if n.startswith("train")})
-    )
-    assert fetch(tmp_path / "a.zip", to).files == 6 and sorted(p.name for p in to.iterdir()) == ["NORMAL", "PNEUMONIA"]
+    data = zipped({prefix + n.removeprefix("train/"): b"x" for n in NAMES if n.startswith("train")})
+    assert fetch(data, to).files == 6 and sorted(p.name for p in to.iterdir()) == ["NORMAL", "PNEUMONIA"]
 
 
 @pytest.mark.parametrize(
@@ -825,16 +755,14 @@ def test_layouts(to, tmp_path, prefix):
     ],
 )
 def test_no_layout(to, tmp_path, names, words):
-    (tmp_path / "a.zip").write_bytes(zipped(dict.fromkeys(names, b"x")))
-    fails(tmp_path / "a.zip", to, "no data set that can be used here", words, "make run DATA=")
+    fails(zipped(dict.fromkeys(names, b"x")), to, "no data set that can be used here", words, "make run DATA=")
     assert left(to) == []
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_tar(to, tmp_path, mode):
     data = films()
-    (tmp_path / "a.bin").write_bytes(tarred(data.items(), mode))
-    assert fetch(tmp_path / "a.bin", to).files == 12
+    assert fetch(tarred(data.items(), mode), to).files == 12
     assert (to / NAMES[5]).read_bytes() == data["chest_xray/" + NAMES[5]]
 
 
@@ -852,26 +780,14 @@ def test_folders_in_a_zip_of_windows(to, tmp_path, end, system, attributes):
         info.filename, info.create_system, info.external_attr = name.replace("/", "\\") + end, system, attributes
         members[info] = b""
     members |= {n.replace("/", "\\"): data for n, data in films().items()}
-    (tmp_path / "a.zip").write_bytes(zipped(members))
-    assert fetch(tmp_path / "a.zip", to).files == 12 and len([p for p in to.rglob("*") if p.is_file()]) == 12
+    assert fetch(zipped(members), to).files == 12 and len([p for p in to.rglob("*") if p.is_file()]) == 12
 
 
-def test_links_within_become_files(to, tmp_path):
-    hard, soft, chain = (
-        tarfile.TarInfo("x/test/NORMAL/h.jpeg"),
-        tarfile.TarInfo("x/test/PNEUMONIA/s.jpeg"),
-        tarfile.TarInfo("x/test/PNEUMONIA/c.jpeg"),
-    )
-    hard.type, hard.linkname = tarfile.LNKTYPE, "x/train/NORMAL/0.jpeg"
-    soft.type, soft.linkname = tarfile.SYMTYPE, "../../train/PNEUMONIA/1.jpeg"
-    chain.type, chain.linkname = tarfile.SYMTYPE, "s.jpeg"
+def test_hard_links_become_files(to, tmp_path):
     data = films("x/")
-    (tmp_path / "a.tar").write_bytes(tarred([(chain, b""), (soft, b""), *data.items(), (hard, b"")]))
-    assert fetch(tmp_path / "a.tar", to).files == 15
-    assert (to / "test/NORMAL/h.jpeg").read_bytes() == data["x/train/NORMAL/0.jpeg"]
-    for n in ("s", "c"):
-        assert (to / f"test/PNEUMONIA/{n}.jpeg").read_bytes() == data["x/train/PNEUMONIA/1.jpeg"]
-    assert not any(p.is_symlink() for p in to.rglob("*"))
+    links = [(info(f"x/test/NORMAL/{n}.jpeg", tarfile.LNKTYPE, "x/train/NORMAL/0.jpeg"), b"") for n in "hi"]
+    assert fetch(tarred([*data.items(), *links]), to).files == 14
+    assert (to / "test/NORMAL/i.jpeg").read_bytes() == data["x/train/NORMAL/0.jpeg"]
 
 
 def info(name, kind=tarfile.REGTYPE, link="", **more):
@@ -903,8 +819,9 @@ EVIL = [
 ]
 
 
-def refused(archive: Path, to, *words, **kw):
-    "A hostile archive: refused, and nothing anywhere."
+def refused(archive, to, *words, **kw):
+    "A hostile archive, or its bytes: refused, and nothing anywhere."
+    archive = put(to, archive) if isinstance(archive, bytes) else archive
     around = sorted(map(str, to.parent.parent.rglob("*")))
     said = fails(archive, to, *words, **kw)
     assert sorted(map(str, to.parent.parent.rglob("*"))) == around and not Path("/tmp/xraypneu-evil").exists()
@@ -913,63 +830,40 @@ def refused(archive: Path, to, *words, **kw):
 
 @pytest.mark.parametrize("name", EVIL)
 def test_names_that_escape(to, tmp_path, name):
-    for make, file in (
-        (lambda: zipped({**films(), zip_info(name): b"evil"}), "a.zip"),
-        (lambda: tarred([*films().items(), (name, b"evil")]), "a.tar"),
-        (lambda: tarred([(name, b"evil")], "w:gz"), "b.tgz"),
-    ):
-        (tmp_path / file).write_bytes(make())
-        assert any(w in refused(tmp_path / file, to, "is not unpacked") for w in OUT)
+    tars = tarred([*films().items(), (name, b"evil")]), tarred([(name, b"evil")], "w:gz")
+    for data in (zipped({**films(), zip_info(name): b"evil"}), *tars):
+        assert any(w in refused(data, to, "is not unpacked") for w in OUT)
 
 
 @pytest.mark.parametrize(
     "member, words",
     [
-        (info("train/l", tarfile.SYMTYPE, "../../evil"), "leads out"),
-        (info("train/l", tarfile.SYMTYPE, "/etc/passwd"), "absolute"),
-        (info("l", tarfile.SYMTYPE, "C:\\evil"), "absolute"),
+        *((info("train/l", tarfile.SYMTYPE, to), "is a link") for to in ("../../evil", "/etc/passwd", "C:\\evil", "x")),
         (info("l", tarfile.LNKTYPE, "../evil"), "leads out"),
         (info("l", tarfile.LNKTYPE, "/etc/passwd"), "absolute"),
-        (info("l", tarfile.SYMTYPE, "chest_xray"), "no file in the archive"),
-        (info("l", tarfile.SYMTYPE, "nowhere"), "no file in the archive"),
-        (info("l", tarfile.SYMTYPE, "l"), "no file in the archive"),
-        (info("l", tarfile.LNKTYPE, "nowhere"), "no file in the archive"),
+        (info("l", tarfile.LNKTYPE, "chest_xray"), "no file in the archive"),
+        (info("l", tarfile.LNKTYPE, "l"), "no file in the archive"),
         (info("d", tarfile.CHRTYPE, devmajor=1, devminor=3), "device"),
         (info("d", tarfile.BLKTYPE), "device"),
         (info("d", tarfile.FIFOTYPE), "device"),
     ],
 )
 def test_tar_members_that_are_no_files(to, tmp_path, member, words):
-    (tmp_path / "a.tar").write_bytes(tarred([*films().items(), (member, b"")]))
-    refused(tmp_path / "a.tar", to, words)
+    refused(tarred([*films().items(), (member, b"")]), to, words)
 
 
-@pytest.mark.parametrize(
-    "mode, data, words",
-    [
-        (0o120777, b"../../evil", "leads out"),
-        (0o120777, b"/etc/passwd", "absolute"),
-        (0o120777, b"nowhere", "no file"),
-        (0o010644, b"", "device"),
-        (0o020644, b"", "device"),
-    ],
-)
-def test_zip_members_that_are_no_files(to, tmp_path, mode, data, words):
-    (tmp_path / "a.zip").write_bytes(zipped({**films(), zip_info("train/l", mode): data}))
-    refused(tmp_path / "a.zip", to, words)
+@pytest.mark.parametrize("mode, words", [(0o120777, "is a link"), (0o010644, "device"), (0o020644, "device")])
+def test_zip_members_that_are_no_files(to, tmp_path, mode, words):
+    refused(zipped({**films(), zip_info("train/l", mode): b"../../evil"}), to, words)
 
 
 def test_writing_through_a_link(to, tmp_path):
     "A link to a folder, then a file 'in' it."
     (tmp_path / "outside").mkdir()
-    (tmp_path / "a.tar").write_bytes(
-        tarred([(info("train", tarfile.SYMTYPE, str(tmp_path / "outside")), b""), ("train/evil", b"evil")])
-    )
-    refused(tmp_path / "a.tar", to, "absolute")
-    (tmp_path / "a.tar").write_bytes(
-        tarred([(info("x/a", tarfile.SYMTYPE, "b"), b""), ("x/a/evil", b"evil"), ("x/b", b"")])
-    )
-    refused(tmp_path / "a.tar", to, "not unpacked")
+    data = tarred([(info("train", tarfile.SYMTYPE, str(tmp_path / "outside")), b""), ("train/evil", b"evil")])
+    refused(data, to, "is a link")
+    data = tarred([("x/b", b""), (info("x/a", tarfile.LNKTYPE, "x/b"), b""), ("x/a/evil", b"")])
+    refused(data, to, "'a' twice")
 
 
 def test_the_same_name_twice(to, tmp_path):
@@ -978,10 +872,8 @@ def test_the_same_name_twice(to, tmp_path):
         with zipfile.ZipFile(out, "w") as z:
             for _ in range(2):
                 z.writestr("train/NORMAL/a", b"x")
-    (tmp_path / "a.zip").write_bytes(out.getvalue())
-    refused(tmp_path / "a.zip", to, "'a' twice")
-    (tmp_path / "a.tar").write_bytes(tarred([("a", b"x"), ("a/b", b"x")]))
-    refused(tmp_path / "a.tar", to, "'a' twice")
+    refused(out.getvalue(), to, "'a' twice")
+    refused(tarred([("a", b"x"), ("a/b", b"x")]), to, "'a' twice")
 
 
 ZEROS = bytes(30_000_000)
@@ -989,32 +881,20 @@ ZEROS = bytes(30_000_000)
 
 def test_bombs(to, tmp_path):
     limits = Limits(small=1_000_000)
-    (tmp_path / "a.zip").write_bytes(zipped({"train/NORMAL/a": ZEROS}, zipfile.ZIP_DEFLATED))
-    refused(tmp_path / "a.zip", to, "decompression bomb", limits=limits)
-    for mode in ("w:gz", "w:xz", "w:bz2"):
-        (tmp_path / "a.tar").write_bytes(tarred([("train/NORMAL/a", ZEROS)], mode))
-        refused(tmp_path / "a.tar", to, "decompression bomb", limits=limits)
-    (tmp_path / "a.tar").write_bytes(
-        tarred([("a", os.urandom(500_000)), *((info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300))])
-    )
-    # links to one file, each of which becomes a file
-    refused(tmp_path / "a.tar", to, "decompression bomb", limits=limits)
-    (tmp_path / "a.tgz").write_bytes(gzip.compress(tarred(films().items()) + ZEROS))
-    refused(tmp_path / "a.tgz", to, "decompression bomb", limits=limits)  # after the end
-    (tmp_path / "a.zip").write_bytes(BIG)
-    refused(tmp_path / "a.zip", to, "more than 500.0 kB", limits=Limits(bytes=500_000))
-    refused(tmp_path / "a.zip", to, "more than 11 files", limits=Limits(members=11))
-    (tmp_path / "a.tar").write_bytes(tarred([(f"d{i}", b"") for i in range(20)]))
-    refused(tmp_path / "a.tar", to, "more than 11 files", limits=Limits(members=11))
+    refused(zipped({"train/NORMAL/a": ZEROS}, zipfile.ZIP_DEFLATED), to, "decompression bomb", limits=limits)
+    refused(tarred([("train/NORMAL/a", ZEROS)], "w:gz"), to, "decompression bomb", limits=limits)
+    links = [(info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300)]  # each of which becomes a file
+    refused(tarred([("a", os.urandom(500_000)), *links]), to, "decompression bomb", limits=limits)
+    refused(gzip.compress(tarred(films().items()) + ZEROS), to, "decompression bomb", limits=limits)  # after the end
+    refused(BIG, to, "more than 500.0 kB", limits=Limits(bytes=500_000))
+    refused(BIG, to, "more than 11 files", limits=Limits(members=11))
+    refused(tarred([(f"d{i}", b"") for i in range(20)]), to, "more than 11 files", limits=Limits(members=11))
 
 
 def test_a_zip_that_lies_about_its_size(to, tmp_path):
     "A member larger than declared: no more than the declared size is written, and the checksum doesn't fit."
-    data = zipped({"train/NORMAL/a": ZEROS[:5_000_000]}, zipfile.ZIP_DEFLATED).replace(
-        struct.pack("<L", 5_000_000), struct.pack("<L", 1000)
-    )
-    (tmp_path / "a.zip").write_bytes(data)
-    refused(tmp_path / "a.zip", to, "damaged")
+    data = zipped({"train/NORMAL/a": ZEROS[:5_000_000]}, zipfile.ZIP_DEFLATED)
+    refused(data.replace(struct.pack("<L", 5_000_000), struct.pack("<L", 1000)), to, "damaged")
 
 
 def test_members_that_share_their_bytes(tmp_path):
@@ -1034,11 +914,7 @@ def test_members_that_share_their_bytes(tmp_path):
 
 def test_folders_of_a_few_bytes(tmp_path):
     "A name of a hundred bytes that is forty folders, compressed to a tenth of that: each takes a block on the disk."
-    members = []
-    for i in range(2000):
-        m = tarfile.TarInfo("/".join([str(i), *"a" * 38]))
-        m.type = tarfile.DIRTYPE
-        members.append((m, b""))
+    members = [(info("/".join([str(i), *"a" * 38]), tarfile.DIRTYPE), b"") for i in range(2000)]
     (tmp_path / "a.tgz").write_bytes(tarred(members, "w:gz"))
     with pytest.raises(FetchError, match="decompression bomb"):
         unpack(tmp_path / "a.tgz", tmp_path / "out")
@@ -1047,20 +923,11 @@ def test_folders_of_a_few_bytes(tmp_path):
 
 
 def test_links_to_links_take_no_time(tmp_path):
-    "Each one was asked again for each other: a minute for 6,000, and 180 kB."
-    members = []
-    for i in range(6000):
-        m = tarfile.TarInfo(f"l{i}")
-        m.type, m.linkname = tarfile.SYMTYPE, f"l{i + 1}"
-        members.append((m, b""))
-    (tmp_path / "a.tgz").write_bytes(tarred([*members, ("l6000", b"film")], "w:gz"))
+    members = [("l0", b"film"), *((info(f"l{i + 1}", tarfile.LNKTYPE, f"l{i}"), b"") for i in range(2000))]
+    (tmp_path / "a.tgz").write_bytes(tarred(members, "w:gz"))
     began = time.monotonic()
-    assert unpack(tmp_path / "a.tgz", tmp_path / "out") == (6001, 4 * 6001)
-    assert (tmp_path / "out/l0").read_bytes() == b"film" and time.monotonic() - began < 15
-    members[-1][0].linkname = "l0"  # round in a circle
-    (tmp_path / "b.tgz").write_bytes(tarred(members, "w:gz"))
-    with pytest.raises(FetchError, match="link to something that is no file"):
-        unpack(tmp_path / "b.tgz", tmp_path / "b")
+    assert unpack(tmp_path / "a.tgz", tmp_path / "out") == (2001, 4 * 2001)
+    assert (tmp_path / "out/l2000").read_bytes() == b"film" and time.monotonic() - began < 15
 
 
 def test_headers_are_not_kept(tmp_path):
@@ -1094,8 +961,7 @@ def test_orders_to_dvc_are_left_out(tmp_path, capsys):
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=project, check=True)
     (project / "dvc.yaml").write_text("stages:\n  prepare:\n    cmd: 'true'\n    deps: [xrays, shared]\n")
-    (tmp_path / "a.zip").write_bytes(zipped(members))
-    assert fetch(tmp_path / "a.zip", project / "xrays").files == 12
+    assert fetch(zipped(members), project / "xrays").files == 12
     assert "3 files left out that would have had DVC run or fetch something" in capsys.readouterr().err
     # nor does one of a folder that somebody unpacked by hand, in this project with its .dvcignore
     (project / "shared/NORMAL").mkdir()
@@ -1144,13 +1010,13 @@ def test_encrypted_and_unknown(to, tmp_path):
     data = bytearray(zipped({"train/NORMAL/a": b"x"}))
     for at in (6, data.index(b"PK\1\2") + 8):
         data[at] |= 1
-    (tmp_path / "a.zip").write_bytes(data)
-    refused(tmp_path / "a.zip", to, "is encrypted")
-    (tmp_path / "a.zip").write_bytes(zipped({"train/NORMAL/a": b"x" * 100}, zipfile.ZIP_LZMA))
-    refused(tmp_path / "a.zip", to, "7-Zip")
+    refused(bytes(data), to, "is encrypted")
+    refused(zipped({"train/NORMAL/a": b"x" * 100}, zipfile.ZIP_LZMA), to, "7-Zip")
+    for mode in ("w:xz", "w:bz2"):
+        refused(tarred(films().items(), mode), to, "is compressed in a way that is not read here", "make run DATA=")
 
 
-@pytest.mark.parametrize("file, mode", [("a.zip", None), ("a.tar", "w"), ("a.tgz", "w:gz"), ("a.txz", "w:xz")])
+@pytest.mark.parametrize("file, mode", [("a.zip", None), ("a.tar", "w"), ("a.tgz", "w:gz")])
 def test_damage(to, tmp_path, file, mode):
     "Cut anywhere, or with bits turned over: an error, never a part of the data set."
     whole = zipped(films(), zipfile.ZIP_DEFLATED) if mode is None else tarred(films().items(), mode)
@@ -1190,8 +1056,7 @@ def small_disk(tmp_path):
 def test_disk_too_small_is_said_before(site, small_disk, tmp_path):
     fails(site.url, small_disk / "x", "free", "needs 1.2 MB")
     assert not any(p.stat().st_size > 1000 for p in small_disk.rglob("*") if p.is_file())
-    (tmp_path / "a.zip").write_bytes(BIG)
-    fails(tmp_path / "a.zip", small_disk / "x", "free", "unpacking a.zip needs 1.2 MB")
+    fails(BIG, small_disk / "x", "free", "unpacking archive needs 1.2 MB")
 
 
 def test_disk_that_fills_up(site, small_disk, tmp_path):
@@ -1199,10 +1064,8 @@ def test_disk_that_fills_up(site, small_disk, tmp_path):
     fails(site.url, small_disk / "x", "the disk is full", "what was downloaded is kept", "are free")
     assert shutil.disk_usage(small_disk).free > 0  # the rest is for others
     shutil.rmtree(small_disk / ".x.download")
-    (tmp_path / "a.txz").write_bytes(
-        tarred([(f"train/{c}/{i}", b"x" * 200_000) for c in ("NORMAL", "PNEUMONIA") for i in range(4)], "w:xz")
-    )
-    fails(tmp_path / "a.txz", small_disk / "x", "the disk is full")
+    members = [(f"train/{c}/{i}", b"x" * 200_000) for c in ("NORMAL", "PNEUMONIA") for i in range(4)]
+    fails(tarred(members, "w:gz"), small_disk / "x", "the disk is full")
     assert list(small_disk.iterdir()) == []
 
 
@@ -1234,161 +1097,102 @@ def test_a_folder_that_is_closed(site):
     assert site.seen == []
 
 
-# --- Kaggle: its real client, led to a server of ours by its own variable for the environment and the one for proxies
-
-
-class Kaggle(Handler):
-    def do_POST(self):
-        s, body = self.server, self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        s.seen.append((self.path, json.loads(body), self.headers.get("Authorization")))
-        if s.statuses:
-            return self.plain(s.statuses.pop(0))
-        if s.stall:
-            self.close_connection = True
-            return time.sleep(3)
-        if self.path.endswith("/GetDataset"):
-            data = json.dumps({"currentVersionNumber": 2}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            return self.wfile.write(data)
-        self.plain(302, {"Location": f"http://localhost/storage/archive.zip?sig={SECRET}"})
+# --- Kaggle, at an address of its own by the variable for proxies
 
 
 @pytest.fixture
-def kaggle(tmp_path, monkeypatch):
-    server = Site(Kaggle)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    for name in list(os.environ):
-        if name.startswith("KAGGLE"):
-            monkeypatch.delenv(name)
+def kaggle(site, tmp_path, monkeypatch):
+    for name in [n for n in os.environ if n.startswith("KAGGLE")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "home/.kaggle"))
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
-    (tmp_path / "home").mkdir()
-    yield server
-    server.shutdown()
-    server.server_close()
-    assert list((tmp_path / "home").rglob("*")) == [] or (tmp_path / "home/.kaggle").exists()
-
-
-def kaggle_fails(to, *words, **kw):
-    with pytest.raises(FetchError) as e:
-        fetch_kaggle(to=to, **{"wait": 0.01, "retries": 1, "timeout": 5, **kw})
-    for w in words:
-        assert w in str(e.value), e.value
-    assert SECRET not in str(e.value) and not to.exists()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{site.server_port}")
+    monkeypatch.setattr("xraypneu.fetch._ARCHIVES", ARCHIVES)
+    site.moved = f"http://storage.invalid/archive.zip?sig={SECRET}"
+    yield site
+    assert {p.name for p in (tmp_path / "home").rglob("*")} <= {".kaggle", "kaggle.json"}
 
 
 def test_kaggle(kaggle, to, capfd):
     kaggle.data = zipped({**films(), "chest_xray/__MACOSX/._x": b"x", **films("chest_xray/chest_xray/")})
-    done = fetch_kaggle(to=to, wait=0.01)
-    assert (done.files, done.sha256, done.source) == (
-        24,
-        None,
-        "Kaggle's data set paultimothymooney/chest-xray-pneumonia, version 2",
-    )
+    done = fetch(None, to)
+    assert (done.files, done.sha256, done.source) == (24, sha(kaggle.data), f"Kaggle's data set {KAGGLE}")
     assert {"train", "test"} <= {p.name for p in to.iterdir()} and left(to) == []
-    assert [p.rsplit("/", 1)[1] for p, _, _ in kaggle.seen] == [
-        "GetDataset",
-        "DownloadDataset",
-        f"archive.zip?sig={SECRET}",
-    ]
-    assert kaggle.seen[1][1] == {
-        "ownerSlug": "paultimothymooney",
-        "datasetSlug": "chest-xray-pneumonia",
-        "datasetVersionNumber": 2,
-    } | {k: v for k, v in kaggle.seen[1][1].items() if k not in ("ownerSlug", "datasetSlug", "datasetVersionNumber")}
-    assert all(a is None for _, _, a in kaggle.seen)
+    assert kaggle.seen == [(ARCHIVES + KAGGLE, None, None), (kaggle.moved, None, None)]
     out, err = capfd.readouterr()
     assert out == "" and SECRET not in err
     with pytest.raises(FetchError, match="not empty"):
-        fetch_kaggle(to=to)
-
-
-def test_kaggle_leaves_stdout_alone(kaggle, to):
-    "Even where something else had imported the client before."
-    code = "import sys, kagglehub\nfrom xraypneu.fetch import fetch_kaggle\nfetch_kaggle(to=sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", code, str(to)], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and done.stdout == "" and "Downloading" in done.stderr and SECRET not in done.stderr
-
-
-def test_kaggle_token_is_used_and_not_shown(kaggle, to, monkeypatch, capfd):
-    monkeypatch.setenv("KAGGLE_API_TOKEN", SECRET)
-    assert fetch_kaggle("me/mine/versions/7", to=to).source.endswith("me/mine, version 7")
-    assert kaggle.seen[0][2] == f"Bearer {SECRET}" and SECRET not in "".join(capfd.readouterr())
-    kaggle.statuses = [401]
-    kaggle_fails(to.with_name("other"), "401", "access_token", "xraypneu fetch path/to/archive.zip")
+        fetch(None, to)
 
 
 @pytest.mark.parametrize(
-    "code, words, asked",
+    "env, sent",
+    [
+        ({"KAGGLE_API_TOKEN": SECRET}, f"Bearer {SECRET}"),
+        (
+            {"KAGGLE_USERNAME": "me", "KAGGLE_KEY": SECRET},
+            "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode(),
+        ),
+    ],
+)
+def test_kaggle_token_is_used_and_not_shown(kaggle, to, monkeypatch, capfd, env, sent):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert fetch(None, to, dataset="me/mine/versions/7").source.endswith("me/mine, version 7")
+    assert kaggle.seen == [(f"{ARCHIVES}me/mine?datasetVersionNumber=7", None, sent), (kaggle.moved, None, None)]
+    kaggle.statuses = [401]
+    fails(None, to.with_name("other"), "401", "access_token", "xraypneu fetch path/to/archive.zip")
+    assert SECRET not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    "status, words, asked",
     [
         (401, "access_token", 1),
         (403, "accept its terms", 1),
-        (404, "check the name", 1),
-        (500, "try later", 2),
-        (429, "try later", 2),
+        (404, "Check the name", 1),
+        (500, "Try later", 2),
+        (429, "Try later", 2),
     ],
 )
-def test_kaggle_refuses(kaggle, to, code, words, asked):
-    kaggle.statuses = [code] * 9
-    kaggle_fails(to, str(code), words.capitalize() if words.startswith(("try", "check")) else words)
+def test_kaggle_refuses(kaggle, to, status, words, asked):
+    kaggle.statuses = [status] * 9
+    fails(None, to, str(status), words, f"Kaggle's data set {KAGGLE}", retries=1)
     assert len(kaggle.seen) == asked and left(to) == []
 
 
 def test_kaggle_trouble_that_passes(kaggle, to):
-    kaggle.statuses, kaggle.drops = [503], 2
-    assert fetch_kaggle(to=to, wait=0.01).files == 12 and any(
-        r and r.startswith("bytes=") for p, r, _ in kaggle.seen if "storage" in p
-    )
+    "From one call to the next, and then within it."
+    kaggle.drops = 2
+    fails(None, to, "the connection dropped", retries=0)
+    kaggle.statuses = [503]
+    assert fetch(None, to).files == 12 and left(to) == []
+    assert [bool(r) for p, r, _ in kaggle.seen if p == kaggle.moved] == [False, True, True]
 
 
-def test_kaggle_says_nothing(kaggle, to):
-    kaggle.stall = True
-    start = time.monotonic()
-    kaggle_fails(to, "no answer within 0.3 s", timeout=0.3)
-    assert time.monotonic() - start < 3
-
-
-def test_kaggle_goes_on_after_a_kill(kaggle, to):
-    kaggle.pace = 0.02
-    process = start("fetch_kaggle(to=sys.argv[1])", to)
-    # the client writes a megabyte at a time
-    kill_when(
-        process, lambda: sum(p.stat().st_size for p in to.parent.glob(".chest_xray.kaggle/**/*.archive")) > 300_000
-    )
-    kaggle.pace = 0
-    assert fetch_kaggle(to=to).files == 12
-    assert kaggle.seen[-1][1].startswith("bytes=") and left(to) == []
-
-
-def test_kaggle_damage(kaggle, to):
-    kaggle.data = BIG[:-400]
-    kaggle_fails(to, "damaged", "removed")
-    kaggle.data = b"nonsense"
-    kaggle_fails(to, "damaged")
-    assert left(to) == []
-    kaggle.data = zipped({"readme.txt": b"x"})
-    kaggle_fails(to, "no data set that can be used here", "'readme.txt'")
-    assert left(to) == []
-
-
-def test_kaggle_bomb(kaggle, to):
-    "Anybody may put one there, and Kaggle's client has no limits of its own."
-    kaggle.data = zipped({"train/NORMAL/a": bytes(70_000_000)}, zipfile.ZIP_DEFLATED)
-    kaggle_fails(to, "decompression bomb", "removed")
-    assert left(to) == []
-    kaggle.data = BIG
-    kaggle_fails(to, "holds more than 3 files", limits=Limits(members=3))
+@pytest.mark.parametrize(
+    "data, words, limits",
+    [
+        (BIG[:-400], "damaged", {}),
+        (b"nonsense", "neither a zip nor a tar", {}),
+        (zipped({"readme.txt": b"x"}), "no data set that can be used here: it has no folders", {}),
+        # anybody may put one there
+        (zipped({"train/NORMAL/a": bytes(70_000_000)}, zipfile.ZIP_DEFLATED), "decompression bomb", {}),
+        (BIG, "holds more than 3 files", {"members": 3}),
+        (BIG, "is not downloaded: it has 1.2 MB", {"archive": 10**6}),
+    ],
+    ids=["cut off", "nonsense", "no data set", "bomb", "files", "bytes"],
+)
+def test_kaggle_bomb(kaggle, to, data, words, limits):
+    "What can't be used is said and removed."
+    kaggle.data = data
+    fails(None, to, words, limits=Limits(**limits))
     assert left(to) == []
 
 
 def test_kaggle_without_network(kaggle, to, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    kaggle_fails(to, "the proxy doesn't work", "xraypneu fetch path/to/archive.zip")
+    fails(None, to, "the proxy doesn't work", "xraypneu fetch path/to/archive.zip", retries=1)
     assert left(to) == []
 
 
@@ -1429,35 +1233,35 @@ def test_a_machine_without_network(to, tmp_path):
 
 
 def test_kaggle_with_broken_credentials(kaggle, to, tmp_path):
-    (tmp_path / "home/.kaggle").mkdir()
+    (tmp_path / "home/.kaggle").mkdir(parents=True)
     (tmp_path / "home/.kaggle/kaggle.json").write_text('{"username": "me", "key": "' + SECRET)
-    kaggle_fails(to, "credentials can't be read", "kaggle.json")
+    fails(None, to, "credentials can't be read", "kaggle.json")
 
 
 @pytest.mark.parametrize(
     "name", ["", "chest-xray-pneumonia", "a/b/c", "a/b/versions/0", "../../etc", "https://kaggle.com/a/b"]
 )
 def test_kaggle_names(to, name):
-    kaggle_fails(to, "owner/name", dataset=name)
+    fails(None, to, "owner/name", dataset=name)
 
 
 def test_packages_that_are_missing(to, tmp_path):
     "In a Python that finds neither."
     block = (
-        "sys.modules['kagglehub'] = sys.modules['pooch'] = None\n"
+        "sys.modules['kagglehub'] = sys.modules['requests'] = None\n"
         "for f in (lambda: fetch_kaggle(to=sys.argv[1]), lambda: fetch_url('http://127.0.0.1:1/a', "
         "sys.argv[1])):\n    try: f()\n    except FetchError as e: print(e)"
     )
     out = start(block, to).communicate()[0]
     assert (
         "the package kagglehub is missing" in out
-        and "the package pooch is missing" in out
+        and "the package requests is missing" in out
         and out.count("pip install 'xraypneu[team]'") == 2
     )
 
 
 def test_import_is_light():
     out = start(
-        "print([m for m in ('pooch', 'kagglehub', 'requests', 'tqdm', 'pandas', 'numpy') if m in sys.modules])"
+        "print([m for m in ('kagglehub', 'requests', 'tqdm', 'pandas', 'numpy') if m in sys.modules])"
     ).communicate()[0]
     assert out.strip() == "[]"

@@ -17,12 +17,13 @@ import sys
 import threading
 import time
 import tracemalloc
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, Answers, run, serving
 from served import free_port
+from test_fetch import slow  # noqa: F401
 
 from xraypneu import doctor, remote
 from xraypneu.remote import CODES, RemoteError, configure, current, exposed, probe, restore
@@ -428,7 +429,7 @@ def test_nginx_read_and_not_write(pushed, clone):
     assert probe(root=clone).ok
     assert failing(clone, "no_credentials", write=True).can_write is False
     configure(f"{pushed}/data", user="ann", password=SECRET, root=clone)  # DVC's default is POST
-    assert "405" in failing(clone, "wrong_method", "xraypneu remote --method PUT", write=True).message
+    failing(clone, "wrong_method", "xraypneu remote --method PUT", write=True)
     configure(method="PUT", root=clone)
     assert probe(root=clone, write=True).ok
 
@@ -449,30 +450,19 @@ def test_nginx_missing_files(pushed, clone):
 def answering(status, headers, body):
     "A server that gives one answer; {sent} in it is what it was sent as credentials."
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answers):
         def do_GET(self):
             sent = self.headers.get("Authorization", "")
-            content = body.replace("{sent}", sent).encode()
-            self.send_response(status)
-            for k, v in headers.items():
-                self.send_header(k, v.replace("{sent}", sent))
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
+            self.say(
+                status,
+                {k: v.replace("{sent}", sent) for k, v in headers.items()},
+                body.replace("{sent}", sent).encode(),
+            )
 
         do_HEAD = do_PUT = do_POST = do_GET
 
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 @pytest.mark.parametrize(
@@ -882,25 +872,17 @@ def test_a_token_stays_with_its_host(clone):
     "A header of one's own is a secret like a password: a host that sends elsewhere doesn't send it along."
     seen = []
 
-    class Elsewhere(BaseHTTPRequestHandler):
+    class Elsewhere(Answers):
         def do_GET(self):
             seen.append(self.headers.get("X-Token"))
-            self.send_error(404)
+            self.say(404)
 
         do_HEAD = do_GET
 
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(server := ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)):
         with answering(302, {"Location": f"http://localhost:{server.server_port}/x"}, "") as url:
             configure(f"{url}/data", password=SECRET, root=clone, auth="custom", custom_auth_header="X-Token")
             probe(root=clone)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert seen and set(seen) == {None}
 
 
@@ -912,76 +894,41 @@ def test_what_a_host_says_gives_no_orders(clone):
             self.request.recv(1 << 16)
             self.request.sendall(b"HTTP/1.1 500 ill\r::error::oops\x1b[2J\r\nContent-Length: 9\r\n\r\n\x1b]0;t\x07xyz")
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Orders) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        configure(f"http://127.0.0.1:{server.server_address[1]}/store", root=clone)
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Orders)) as url:
+        configure(f"{url}/store", root=clone)
         answer = failing(clone, "unreachable")
-        server.shutdown()
     assert "ill" in answer.message and answer.message.isprintable()
     shown = doctor.report([doctor.Check("data", False, "a\x1b[2Jb\r::error::c")])
     assert shown.replace("\n", "").isprintable() and "a\ufffd[2Jb\ufffd::error::c" in shown
 
 
-@pytest.mark.parametrize(
-    "first, again",
-    [
-        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-        (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
-        (b"HTTP/1.1 500 ill\r\nContent-Length: 9999\r\n\r\n", b"a"),
-    ],
-)
-def test_a_host_that_sends_next_to_nothing(clone, first, again):
-    class Slow(socketserver.BaseRequestHandler):
-        def handle(self):
-            if not self.request.recv(1 << 16):
-                return
-            self.request.sendall(first)
-            with suppress(OSError):
-                while not time.sleep(0.02):
-                    self.request.sendall(again)
+ILL = (b"HTTP/1.1 500 ill\r\nContent-Length: 9999\r\n\r\n", b"a")
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        configure(f"http://127.0.0.1:{server.server_address[1]}/store", root=clone)
-        code = "from xraypneu.remote import probe; print(probe(timeout=0.3).code)"
-        assert (
-            run(["timeout", "30", sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT)).out.split()[-1]
-            == "unreachable"
-        )
-        server.shutdown()
+
+@pytest.mark.parametrize("slow", ["interim answers", "a header", ILL], indirect=True)
+def test_a_host_that_sends_next_to_nothing(clone, slow):  # noqa: F811
+    configure(slow, root=clone)
+    code = "from xraypneu.remote import probe; print(probe(timeout=0.3).code)"
+    said = run(["timeout", "30", sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT)).out
+    assert said.split()[-1] == "unreachable"
 
 
 def test_a_list_that_unpacks_to_gigabytes(clone, monkeypatch):
     monkeypatch.setattr("xraypneu.remote._LONGEST_LIST", 1 << 20)
     bomb = gzip.compress(bytes(100 << 20))
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answers):
         def do_GET(self):
             there = "/00/" not in self.path
-            self.send_response(200 if there else 404)
-            if there:
-                self.send_header("Content-Encoding", "gzip")
-            self.send_header("Content-Length", str(len(bomb) if there else 0))
-            self.end_headers()
-            if there and self.command == "GET":
-                self.wfile.write(bomb)
+            self.say(200 if there else 404, {"Content-Encoding": "gzip"} if there else None, bomb if there else b"")
 
         do_HEAD = do_GET
 
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     shutil.rmtree(clone / ".dvc/cache", ignore_errors=True)
-    try:
-        configure(f"http://127.0.0.1:{server.server_port}/data", root=clone)
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        configure(f"{url}/data", root=clone)
         tracemalloc.start()
         answer = probe(root=clone)
         most = tracemalloc.get_traced_memory()[1]
-    finally:
         tracemalloc.stop()
-        server.shutdown()
-        server.server_close()
     assert answer.code == "damaged_files" and most < 40 << 20, (answer, most)

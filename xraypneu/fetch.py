@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KAGGLE', 'BY_HAND', 'OFFLINE', 'FetchError', 'Fetched', 'public_url', 'Limits', 'unpack', 'TooSlow', 'patient',
-           'Resuming', 'sha256_of', 'fetch_url', 'fetch_kaggle']
+           'sha256_of', 'fetch_url', 'fetch_kaggle']
 
 # %% ../nbs/api/20_fetch.ipynb #c003
 import errno
@@ -13,10 +13,9 @@ import glob
 import gzip
 import hashlib
 import http.client
+import importlib
 import io
 import json
-import logging
-import lzma
 import os
 import re
 import shutil
@@ -28,9 +27,9 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
@@ -43,24 +42,10 @@ BY_HAND = "download the archive with a browser and give its path: xraypneu fetch
 
 
 class FetchError(XraypneuError, RuntimeError):
-    "A data set could not be fetched: `what` happened, and a `hint` what to do next."
+    "A data set could not be fetched: what happened, and a hint what to do next."
 
     code = "fetch"
-
-    def __init__(
-        self,
-        what: str,  # what happened, and where
-        hint: str,  # what to do next
-        keep: bool = False,  # is the download right, so that the next attempt can use it?
-        code: str = "",  # one of `xraypneu.errors.CODES`
-    ):
-        super().__init__(what, hint, code)
-        self.keep = keep
-
-    @property
-    def what(self) -> str:
-        "The message, which is a sentence without its full stop."
-        return self.message
+    keep = False  # is the download right, so that the next attempt can use it?
 
     @property
     def text(self) -> str:
@@ -75,7 +60,7 @@ class Fetched:
     path: Path  # the folder with train/, test/ or NORMAL/, PNEUMONIA/
     files: int
     bytes: int  # of the files together
-    sha256: str | None  # of the archive; None from Kaggle, whose client deletes it
+    sha256: str  # of the archive
     source: str  # where it is from, without secrets
 
 # %% ../nbs/api/20_fetch.ipynb #x-public-url
@@ -110,26 +95,24 @@ def _free(folder: Path) -> int:  # bytes
     return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
 
 # %% ../nbs/api/20_fetch.ipynb #c005-3
+def _full(what: str) -> FetchError:
+    "The error for a full disk."
+    hint = "make room or give another folder with to=, and start again: what was downloaded is kept"
+    error = FetchError(what, hint, code="disk_full")
+    error.keep = True
+    return error
+
+
 def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
     "An error of the operating system as one for the user."
     if e.errno in DISK_FULL:
-        return FetchError(
-            f"the disk is full: {doing} in {folder} stopped ({os.strerror(e.errno)}); {_size(_free(folder))} are free",
-            "make room or give another folder with to=, and start again: what was downloaded is kept",
-            keep=True,
-            code="disk_full",
-        )
+        why = os.strerror(e.errno)
+        return _full(f"the disk is full: {doing} in {folder} stopped ({why}); {_size(_free(folder))} are free")
+    what, hint, code = f"{doing} in {folder} failed: {e.strerror or type(e).__name__}", "", "system"
     if e.errno == errno.EBUSY:
-        return FetchError(
-            f"{folder} can't be replaced: it is in use, perhaps a mounted disk",
-            "give a folder inside it as the target",
-            code="occupied",
-        )
-    return FetchError(
-        f"{doing} in {folder} failed: {e.strerror or type(e).__name__}",
-        "check that the folder can be written to, or give another one",
-        code="system",
-    )
+        what, code = f"{folder} can't be replaced: it is in use, perhaps a mounted disk", "occupied"
+        hint = "give a folder inside it as the target"
+    return FetchError(what, hint or "check that the folder can be written to, or give another one", code=code)
 
 # %% ../nbs/api/20_fetch.ipynb #c008
 @dataclass(frozen=True)
@@ -146,26 +129,7 @@ class Limits:
 _CHUNK = 1 << 20
 _BLOCK = 4096  # bytes that a folder takes on most disks
 _DEPTH = 40  # folders within folders
-
-# %% ../nbs/api/20_fetch.ipynb #c008-1
-def _missing(path: Path) -> list[Path]:  # innermost first
-    "The folders of a path that do not exist yet. Raises `FileExistsError` if a file is in their place."
-    missing = []
-    while not path.exists() and not path.is_symlink():
-        missing.append(path)
-        path = path.parent
-    if not path.is_dir():
-        raise FileExistsError(errno.EEXIST, "a file", str(path))
-    return missing
-
-
-def _excess(total: int, size: int, limits: Limits) -> str:
-    "Why `total` unpacked bytes are too many for an archive of `size` bytes; empty if they are not."
-    if total > limits.bytes:
-        return f"it unpacks to more than {_size(limits.bytes)}"
-    if total > limits.small and total > limits.ratio * size:
-        return f"{_size(size)} unpack to more than {limits.ratio:g} times as much, as in a decompression bomb"
-    return ""
+_BOMB = "decompression bomb"
 
 # %% ../nbs/api/20_fetch.ipynb #ede609e9
 class _Meter:
@@ -184,13 +148,14 @@ class _Meter:
 
     def folder(self, path: Path):
         "Make a folder and count each missing parent: a name of a few bytes may be forty folders."
-        missing = _missing(path)
-        self.folders += len(missing)
+        if path.is_dir():
+            return
+        self.folder(path.parent)
+        self.folders += 1
         if self.folders > self.limits.members:
             self._stop(f"it holds more than {self.limits.members:,} folders")
         self.wrote(0)
-        for p in reversed(missing):
-            p.mkdir()
+        path.mkdir()
 
     def member(self, n=1):
         self.members += n
@@ -202,14 +167,16 @@ class _Meter:
         self.check(self.bytes + _BLOCK * self.folders)
 
     def check(self, total):
-        if why := _excess(total, self.size, self.limits):
-            self._stop(why)
+        if total > self.limits.bytes:
+            self._stop(f"it unpacks to more than {_size(self.limits.bytes)}")
+        if total > max(self.limits.small, self.limits.ratio * self.size):
+            self._stop(f"{_size(self.size)} unpack to more than {self.limits.ratio:g} times as much, as in a {_BOMB}")
 
 # %% ../nbs/api/20_fetch.ipynb #c008-2
-def _refuse(archive: Path, name: str, why: str):
+def _refuse(archive: Path, name: str, why: str, hint=""):
     raise FetchError(
         f"{archive.name} is not unpacked: its member {_show(name)} {why}",
-        "no honest archive needs that: ask where it is from, and get it anew from its publisher",
+        hint or "no honest archive needs that: ask where it is from, and get it anew from its publisher",
         code="unsafe",
     )
 
@@ -218,43 +185,44 @@ def _parts(archive: Path, name: str) -> tuple[str, ...]:  # () for the archive's
     "The path of a member, checked. Raises `FetchError`."
     path = name.replace("\\", "/")
     parts = tuple(p for p in path.split("/") if p not in ("", "."))
-    if "\0" in name:
-        _refuse(archive, name, "has a null character in its name")
-    if path.startswith("/") or any(re.match("[A-Za-z]:", p) for p in parts):
-        _refuse(archive, name, "has an absolute path")
-    if ".." in parts:
-        _refuse(archive, name, "leads out of the folder")
-    if len(parts) > _DEPTH:
-        _refuse(archive, name[:60], f"lies more than {_DEPTH} folders deep")
+    for wrong, why in (
+        ("\0" in name, "has a null character in its name"),
+        (path.startswith("/") or any(re.match("[A-Za-z]:", p) for p in parts), "has an absolute path"),
+        (".." in parts, "leads out of the folder"),
+        (len(parts) > _DEPTH, f"lies more than {_DEPTH} folders deep"),
+    ):
+        if wrong:
+            _refuse(archive, name, why)
     return parts
 
+
+def _no_file(archive: Path, name: str, link: bool):
+    "Refuse a member that is neither a file nor a folder."
+    if link:
+        _refuse(archive, name, "is a link", "unpack it yourself, look where that leads, and use the folder")
+    _refuse(archive, name, "is a device, pipe or socket")
+
 # %% ../nbs/api/20_fetch.ipynb #c010
-def _kind(archive: Path) -> str:  # zip, tar, gz, xz or bz2
+_KINDS = {b"PK\3\4": "zip", b"PK\5\6": "zip", b"\x1f\x8b": "gz"}
+_OTHERS = (b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")  # xz, bzip2, zstd, 7z, rar
+
+
+def _kind(archive: Path) -> str:  # zip, tar or gz
     "The kind of an archive by its first bytes, since names mislead. Raises `FetchError`."
     with open(archive, "rb") as f:
         head = f.read(1024)
-    for magic, kind in (
-        (b"PK\3\4", "zip"),
-        (b"PK\5\6", "zip"),
-        (b"\x1f\x8b", "gz"),
-        (b"\xfd7zXZ\0", "xz"),
-        (b"BZh", "bz2"),
-    ):
-        if head.startswith(magic):
-            return kind
+    if found := next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), None):
+        return found
     if head[257:262] == b"ustar":
         return "tar"
+    if head.startswith(_OTHERS):
+        _unknown(archive)
+    what = "is neither a zip nor a tar archive"
+    hint = "give a .zip, .tar, .tar.gz or .tgz; if it should be one, it was damaged or cut off: get it again"
     if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
-        raise FetchError(
-            f"{archive.name} is a web page and no archive",
-            "the address leads to a login or download page: copy the address of the file itself, or " + BY_HAND,
-            code="not_archive",
-        )
-    raise FetchError(
-        f"{archive.name} is neither a zip nor a tar archive",
-        "give a .zip, .tar, .tar.gz, .tgz or .tar.xz; if it should be one, it was damaged or cut off: get it again",
-        code="not_archive",
-    )
+        what = "is a web page and no archive"
+        hint = "the address leads to a login or download page: copy the address of the file itself, or " + BY_HAND
+    raise FetchError(f"{archive.name} {what}", hint, code="not_archive")
 
 # %% ../nbs/api/20_fetch.ipynb #c010-1
 def _write(src, path: Path, meter: _Meter, bar):
@@ -266,66 +234,31 @@ def _write(src, path: Path, meter: _Meter, bar):
             out.write(chunk)
             bar.update(len(chunk))
 
-# %% ../nbs/api/20_fetch.ipynb #c010-2
-def _links(archive: Path, folder: Path, links: dict[tuple, tuple[str, tuple]], meter: _Meter):
-    "Copy to each link the file that it names; `links` is {path: (name, path of the target)}."
-    for path in list(links):
-        chain = {}  # links to links, as an ordered set
-        while path in links and path not in chain:
-            chain[path] = None
-            path = links[path][1]
-        for p in reversed(chain):
-            name, to = links.pop(p)
-            if not folder.joinpath(*to).is_file():
-                _refuse(archive, name, "is a link to something that is no file in the archive")
-            with open(folder.joinpath(*to), "rb") as src:
-                _write(src, folder.joinpath(*p), meter, _NoBar())
-
-# %% ../nbs/api/20_fetch.ipynb #c010-3
-def _link_target(archive: Path, name: str, base: tuple, target: str) -> tuple:
-    "The target of a link in the folder `base`, as parts. Raises `FetchError` if it is outside."
-    if target.startswith(("/", "\\")) or re.match("[A-Za-z]:", target):
-        _refuse(archive, name, "is a link to an absolute path")
-    at = list(base)
-    for p in target.replace("\\", "/").split("/"):
-        if p == ".." and not at:
-            _refuse(archive, name, "is a link that leads out of the folder")
-        if p == "..":
-            at.pop()
-        elif p not in ("", "."):
-            at.append(p)
-    return tuple(at)
-
 # %% ../nbs/api/20_fetch.ipynb #c010-4
-class _NoBar:
-    "A progress bar that shows nothing."
-
-    def update(self, n):
-        pass
-
-    def close(self):
-        pass
-
-
 def _bar(total, what, progress: bool | None, initial=0):
     "A bar on stderr where that is a terminal, or as `progress` says."
-    if not (sys.stderr.isatty() if progress is None else progress):
-        return _NoBar()
-    from tqdm import tqdm
+    hidden = not (sys.stderr.isatty() if progress is None else progress)
+    more = dict(unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True, disable=hidden)
+    return _needs("tqdm").tqdm(total=total, initial=initial, desc=what, **more)
 
-    return tqdm(total=total, initial=initial, desc=what, unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True)
+
+def _needs(module: str):
+    "A module of a package that may be missing. Raises `FetchError`."
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise FetchError(
+            f"the package {module.partition('.')[0]} is missing",
+            f"install it: pip install 'xraypneu[team]', or {BY_HAND}",
+            code="no_package",
+        ) from None
 
 # %% ../nbs/api/20_fetch.ipynb #c010-5
 def _room(folder: Path, needed: int, what: str):
     "Raises `FetchError` if `needed` bytes don't fit on the disk, before anything is written."
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise FetchError(
-            f"the disk of {folder} has {_size(free)} free, and {what} needs {_size(needed)}",
-            "make room or give another folder with to=, and start again: what was downloaded is kept",
-            keep=True,
-            code="disk_full",
-        )
+        raise _full(f"the disk of {folder} has {_size(free)} free, and {what} needs {_size(needed)}")
 
 # %% ../nbs/api/20_fetch.ipynb #c012
 def _count_entries(archive: Path, meter: _Meter):
@@ -356,42 +289,32 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress):
         meter.member(len(infos))
         total = sum(i.file_size for i in infos)
         meter.check(total)
-        for i in infos:
-            if i.flag_bits & 1:
-                raise FetchError(
-                    f"{archive.name} is encrypted",
-                    "unpack it with its password yourself, and use the folder: make run DATA=folder",
-                    code="unsupported",
-                )
-            if i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
-                _unknown(archive)
+        if any(i.flag_bits & 1 for i in infos):
+            raise FetchError(
+                f"{archive.name} is encrypted",
+                "unpack it with its password yourself, and use the folder: make run DATA=folder",
+                code="unsupported",
+            )
+        if any(i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for i in infos):
+            _unknown(archive)
         _room(folder, total, f"unpacking {archive.name}")
-        bar, links = _bar(total, "unpacking", progress), {}
+        bar = _bar(total, "unpacking", progress)
         for i in infos:
             parts, kind = _parts(archive, i.filename), stat.S_IFMT(i.external_attr >> 16)
             if _is_folder(i) or not parts:
                 meter.folder(folder.joinpath(*parts))
-            elif kind == stat.S_IFLNK:
-                with z.open(i) as src:
-                    links[parts] = (
-                        i.filename,
-                        _link_target(
-                            archive, i.filename, parts[:-1], src.read(4096).decode("utf-8", "surrogateescape")
-                        ),
-                    )
-            elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                _refuse(archive, i.filename, "is a device, pipe or socket")
-            else:
-                with z.open(i) as src:
-                    _write(src, folder.joinpath(*parts), meter, bar)
-        _links(archive, folder, links, meter)
+                continue
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                _no_file(archive, i.filename, stat.S_ISLNK(kind))
+            with z.open(i) as src:
+                _write(src, folder.joinpath(*parts), meter, bar)
         bar.close()
 
 # %% ../nbs/api/20_fetch.ipynb #c012-2
 def _unknown(archive):
     raise FetchError(
         f"{archive.name} is compressed in a way that is not read here",
-        "unpack it with 7-Zip or unzip, and use the folder: make run DATA=folder",
+        "unpack it with 7-Zip, unzip or tar, and use the folder: make run DATA=folder",
         code="unsupported",
     )
 
@@ -401,15 +324,15 @@ class _Forward(io.RawIOBase):
 
     def __init__(self, raw, meter: _Meter):
         self.raw, self.meter, self.at, self.last = raw, meter, 0, b""
-        self.header = 0  # bytes read since the last member; tarfile holds them in memory
+        self.expect(0)
+
+    def expect(self, content):
+        "Allow the content of a member and headers of 8 MB, which tarfile holds in memory."
+        self.most = self.at + content + 8 * _CHUNK
 
     def read(self, n=-1):
-        self.header += n
-        if not 0 <= n <= 4 * _CHUNK or self.header > 8 * _CHUNK:
+        if not 0 <= n <= 4 * _CHUNK or self.at + n > self.most:
             raise tarfile.ReadError("a header of an impossible size")
-        return self._pass(n)
-
-    def _pass(self, n):
         self.last = self.raw.read(n)
         self.at += len(self.last)
         self.meter.check(self.at)
@@ -421,61 +344,49 @@ class _Forward(io.RawIOBase):
     def seek(self, to, whence=0):
         if whence or to < self.at:
             raise tarfile.ReadError("an impossible position")
-        while self.at < to and self._pass(min(_CHUNK, to - self.at)):
+        while self.at < to and self.read(min(_CHUNK, to - self.at)):
             pass
         return self.at
 
 # %% ../nbs/api/20_fetch.ipynb #c014-1
-class _Content:
-    "The content of a member, which does not count as a header."
-
-    def __init__(self, src, stream: _Forward):
-        self.src, self.stream = src, stream
-
-    def read(self, n):
-        self.stream.header = 0
-        return self.src.read(n)
-
-
-def _opener(kind: str) -> Callable:
-    "The function that opens the decompressed stream."
-    import bz2
-
-    return {"tar": open, "gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}[kind]
+def _copy_hard_link(archive: Path, folder: Path, m: tarfile.TarInfo, to: Path, meter: _Meter, bar):
+    "Copy the file that a hard link names: an earlier member, as tar writes it."
+    target = folder.joinpath(*_parts(archive, m.linkname))
+    if not target.is_file():
+        _refuse(archive, m.name, "is a link to something that is no file in the archive")
+    with open(target, "rb") as src:
+        _write(src, to, meter, bar)
 
 # %% ../nbs/api/20_fetch.ipynb #c014-2
 def _untar(archive: Path, folder: Path, meter: _Meter, progress, kind: str):
     "Unpack a tar."
     _room(folder, meter.size, f"unpacking {archive.name}")
-    bar, links = _bar(None, "unpacking", progress), {}
-    data_filter = getattr(tarfile, "data_filter", lambda m, to: m)  # since 3.11.4
-    with _opener(kind)(archive, "rb") as raw:
+    bar = _bar(None, "unpacking", progress)
+    with (gzip.open if kind == "gz" else open)(archive, "rb") as raw:
         stream = _Forward(raw, meter)
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for m in tar:
                 meter.member()
-                tar.members, tar.pax_headers, stream.header = [], {}, 0  # else tarfile keeps every member in memory
+                tar.members, tar.pax_headers = [], {}  # else tarfile keeps every member in memory
+                stream.expect(m.size if m.isreg() else 0)
                 parts = _parts(archive, m.name)
+                path = folder.joinpath(*parts)
                 if m.isdir() or not parts:
-                    meter.folder(folder.joinpath(*parts))
-                elif m.issym():
-                    links[parts] = (m.name, _link_target(archive, m.name, parts[:-1], m.linkname))
+                    meter.folder(path)
                 elif m.islnk():
-                    links[parts] = (m.name, _link_target(archive, m.name, (), m.linkname))
-                elif not m.isreg() or m.issparse():
-                    _refuse(archive, m.name, "is a sparse file" if m.isreg() else "is a device, pipe or socket")
+                    _copy_hard_link(archive, folder, m, path, meter, bar)
+                elif not m.isreg():
+                    _no_file(archive, m.name, m.issym())
+                elif m.issparse():
+                    _refuse(archive, m.name, "is a sparse file")
                 else:
-                    try:
-                        data_filter(m, str(folder))
-                    except tarfile.FilterError:
-                        _refuse(archive, m.name, "leads out of the folder")
                     with tar.extractfile(m) as src:
-                        _write(_Content(src, stream), folder.joinpath(*parts), meter, bar)
+                        _write(src, path, meter, bar)
             if stream.last != bytes(512):
                 raise tarfile.ReadError("no end")
-            while stream._pass(_CHUNK):
+            stream.expect(meter.limits.bytes)
+            while stream.read(_CHUNK):
                 pass  # the checksum of a compressed stream is at its end
-    _links(archive, folder, links, meter)
     bar.close()
 
 # %% ../nbs/api/20_fetch.ipynb #c014-3
@@ -484,19 +395,17 @@ _DAMAGED = (
     tarfile.TarError,
     gzip.BadGzipFile,
     zlib.error,
-    lzma.LZMAError,
     EOFError,
     ValueError,
     LookupError,
     OverflowError,
     RuntimeError,
-    IsADirectoryError,
-    NotADirectoryError,
 )
+_DAMAGE = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)  # of an `OSError`
 
 # %% ../nbs/api/20_fetch.ipynb #c014-4
 def unpack(
-    archive: str | os.PathLike,  # .zip, .tar, .tar.gz, .tgz, .tar.xz or .tar.bz2, recognised by content
+    archive: str | os.PathLike,  # .zip, .tar, .tar.gz or .tgz, recognised by content
     folder: str | os.PathLike,  # made if missing; after an error, what was unpacked so far stays in it
     limits: Limits = Limits(),
     progress: bool | None = None,  # a bar on stderr; None: where that is a terminal
@@ -506,35 +415,32 @@ def unpack(
     folder.mkdir(parents=True, exist_ok=True)
     kind, meter = _kind(archive), _Meter(archive, limits)
     try:
-        if kind == "zip":
-            _unzip(archive, folder, meter, progress)
-        else:
-            _untar(archive, folder, meter, progress, kind)
+        _unzip(archive, folder, meter, progress) if kind == "zip" else _untar(archive, folder, meter, progress, kind)
     except FetchError:
         raise
     except NotImplementedError:
         _unknown(archive)
-    except FileExistsError as e:
-        raise FetchError(
-            f"{archive.name} is not unpacked: it holds {_show(Path(e.filename or '').name)} twice",
-            "ask where it is from, or unpack it yourself and use the folder",
-            code="unsafe",
-        ) from None
     except (*_DAMAGED, OSError) as e:
-        if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:
-            raise FetchError(
-                f"{archive.name} holds a name that is too long for this file system",
-                "unpack it yourself under a shorter path",
-                code="system",
-            ) from None
-        if isinstance(e, OSError) and e.errno not in (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR):
-            raise _os_error(e, f"unpacking {archive.name}", folder) from None
-        raise FetchError(
-            f"{archive.name} is damaged or cut off ({type(e).__name__})",
-            "get it again; with sha256 a damaged download is noticed at once",
-            code="damaged",
-        ) from None
+        raise _unpack_error(e, archive, folder) from None
     return meter.members, meter.bytes
+
+
+def _unpack_error(e: Exception, archive: Path, folder: Path) -> FetchError:
+    "What went wrong in an archive or on the disk, as an error for the user."
+    what, hint, code = (
+        f"is damaged or cut off ({type(e).__name__})",
+        "get it again; with sha256 a damaged download is noticed at once",
+        "damaged",
+    )
+    if isinstance(e, FileExistsError):
+        what = f"is not unpacked: it holds {_show(Path(e.filename or '').name)} twice"
+        hint, code = "ask where it is from, or unpack it yourself and use the folder", "unsafe"
+    elif isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:
+        what, hint = "holds a name that is too long for this file system", "unpack it yourself under a shorter path"
+        code = "system"
+    elif isinstance(e, OSError) and e.errno not in _DAMAGE:
+        return _os_error(e, f"unpacking {archive.name}", folder)
+    return FetchError(f"{archive.name} {what}", hint, code=code)
 
 # %% ../nbs/api/20_fetch.ipynb #c017
 def _target(to: str | os.PathLike, force: bool) -> Path:
@@ -600,50 +506,34 @@ def _alone(to: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 # %% ../nbs/api/20_fetch.ipynb #c017-2
-def _walk(folder: Path) -> Iterator[Path]:
-    "All files and links below a folder; links are not followed."
-    for here, folders, names in os.walk(folder):
-        for n in names:
-            yield Path(here, n)
-        for n in folders:
-            if (p := Path(here, n)).is_symlink():
-                yield p
+def _files(folder: Path) -> list[Path]:
+    "All files below a folder."
+    return [p for p in folder.rglob("*") if p.is_file()]
 
 
 def _is_copy(inner: Path, outer: Path) -> bool:
     "Is every file in `inner` also in `outer`, with the same content?"
     import filecmp
 
-    files = list(_walk(inner))
-    twins = [(f, outer / f.relative_to(inner)) for f in files]
-    return bool(files) and all(twin.is_file() and filecmp.cmp(f, twin, shallow=False) for f, twin in twins)
+    twins = [(f, outer / f.relative_to(inner)) for f in _files(inner)]
+    return bool(twins) and all(twin.is_file() and filecmp.cmp(f, twin, shallow=False) for f, twin in twins)
 
 # %% ../nbs/api/20_fetch.ipynb #c017-3
+def _remove(paths: list[Path]):
+    "Remove files and folders, some of which may lie in others."
+    for p in paths:
+        shutil.rmtree(p) if p.is_dir() else p.unlink(missing_ok=True)
+
+
 def _remove_orders(tree: Path, source: str):
     "Remove what would have DVC run or fetch something."
     orders = [p for p in tree.rglob("*") if p.name.lower() == "dvc.yaml" or p.name.lower().endswith(".dvc")]
-    for p in orders:
-        shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink(missing_ok=True)
+    _remove(orders)
     if orders:
         _say(
             f"{source}: {len(orders)} files left out that would have had DVC run or fetch something, "
             f"first {_show(orders[0].name)}"
         )
-
-
-def _remove_hidden(tree: Path, source: str):
-    "Remove hidden files and folders. Raises `FetchError` for a link."
-    from xraypneu.dataset import _hidden
-
-    for p in sorted(tree.rglob("*"), key=lambda p: len(p.parts)):
-        if p.is_symlink():
-            raise FetchError(
-                f"{source} holds the link {_show(p.name)}",
-                "unpack it yourself, look where that leads, and use the folder",
-                code="unsafe",
-            )
-        if p.exists() and _hidden(p.name):
-            shutil.rmtree(p) if p.is_dir() else p.unlink()
 
 # %% ../nbs/api/20_fetch.ipynb #e35a5ad1
 def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
@@ -667,10 +557,10 @@ def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
 # %% ../nbs/api/20_fetch.ipynb #f17afa7f
 def _settle(tree: Path, new: Path, source: str):
     "Move the data set in an unpacked `tree` to `new`, without junk. Raises `FetchError`."
-    from xraypneu.dataset import DataError, find_layout
+    from xraypneu.dataset import DataError, _hidden, find_layout
 
     _remove_orders(tree, source)
-    _remove_hidden(tree, source)
+    _remove([p for p in tree.rglob("*") if _hidden(p.name)])
     try:
         layout = find_layout(tree)
     except DataError as e:
@@ -683,15 +573,15 @@ def _settle(tree: Path, new: Path, source: str):
         os.rename(p, new / p.name)
 
 # %% ../nbs/api/20_fetch.ipynb #c017-4
-def _place(to: Path, force: bool, source: str, sha256: str | None, fill: Callable) -> Fetched:
-    "Unpack with `fill` and move the data set to the target. Raises `FetchError`."
+def _place(to: Path, force: bool, source: str, archive: Path, sha256: str, limits: Limits, progress=None) -> Fetched:
+    "Unpack an archive and move the data set to the target. Raises `FetchError`."
     try:
         with replacing(to) as new:
             tree = new / ".unpacked"
-            fill(tree)
+            unpack(archive, tree, limits, progress)
             _settle(tree, new, source)
             shutil.rmtree(tree, ignore_errors=True)
-            files = list(_walk(new))
+            files = _files(new)
             done = Fetched(to, len(files), sum(f.stat().st_size for f in files), sha256, source)
             _target(to, force)
     except OSError as e:
@@ -740,34 +630,35 @@ OFFLINE = (
     "Without a network, " + BY_HAND + ", or try the sample: make run"
 )
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP status of a failure that may pass
+_LOOK = "check the address: open it in a browser"
+_NOTHING = ("there is nothing at {where} ({status})", _LOOK, "not_found")
+_REFUSALS = {  # HTTP status to message, hint and code
+    401: (
+        "{where} asks for a user and a password, or refused those given (401)",
+        "put them into ~/.netrc (machine HOST login USER password PASSWORD; chmod 600), "
+        "where no list of processes shows them",
+        "wrong_credentials",
+    ),
+    403: (
+        "{where} refuses access (403)",
+        "ask its owner for access; an address with a signature may have expired: get a new one",
+        "forbidden",
+    ),
+    404: _NOTHING,
+    410: _NOTHING,
+}
+_TROUBLE = (
+    "{where} has trouble of its own ({status}), again and again",
+    "try later: the download goes on where it stopped",
+    "unreachable",
+)
 
 # %% ../nbs/api/20_fetch.ipynb #c020-2
-def _status_error(code: int, where: str) -> FetchError:
+def _status_error(status: int, where: str, refusals=_REFUSALS) -> FetchError:
     "An HTTP status as an error for the user."
-    if code == 401:
-        return FetchError(
-            f"{where} asks for a user and a password, or refused those given (401)",
-            "put them into ~/.netrc (machine HOST login USER password PASSWORD; chmod 600), "
-            "where no list of processes shows them",
-            code="wrong_credentials",
-        )
-    if code == 403:
-        return FetchError(
-            f"{where} refuses access (403)",
-            "ask its owner for access; an address with a signature may have expired: get a new one",
-            code="forbidden",
-        )
-    if code in (404, 410):
-        return FetchError(
-            f"there is nothing at {where} ({code})", "check the address: open it in a browser", code="not_found"
-        )
-    if code in _PASSING:
-        return FetchError(
-            f"{where} has trouble of its own ({code}), again and again",
-            "try later: the download goes on where it stopped",
-            code="unreachable",
-        )
-    return FetchError(f"{where} answered {code}", "check the address: open it in a browser")
+    other = _TROUBLE if status in _PASSING else ("{where} answered {status}", _LOOK, "")
+    what, hint, code = refusals.get(status, other)
+    return FetchError(what.format(where=where, status=status), hint, code=code)
 
 # %% ../nbs/api/20_fetch.ipynb #c020-3
 _HOPS = 20  # redirects in a row
@@ -935,39 +826,40 @@ def _resume_headers(have: int, known: dict, checked: bool) -> dict:
     return headers
 
 # %% ../nbs/api/20_fetch.ipynb #cdf1e93f
-def _leave_room(folder: Path, more: int):
-    "Raises `FetchError` before a download of unknown length fills the disk."
-    disk = shutil.disk_usage(folder)
-    if disk.free - more < min(500 * 10**6, disk.total // 20):
-        raise FetchError(
-            f"the disk is full: downloading in {folder} stopped, which didn't say how much it "
-            f"needs; {_size(disk.free)} are free",
-            "make room or give another folder with to=, and start again: what was downloaded is kept",
-            keep=True,
-            code="disk_full",
-        )
+@dataclass(frozen=True)
+class _Download:
+    "A download, whose beginning is in the file `part`, and beside it in `.json` what identifies the file."
 
+    url: str
+    where: str  # what it is called in messages
+    part: Path
+    auth: object = None  # credentials as requests takes them
+    refusals: dict = field(default_factory=lambda: _REFUSALS)  # by HTTP status
+    checked: bool = False  # will a checksum be compared?
+    timeout: float = 30  # seconds without a byte
+    retries: int = 4  # failures in a row without progress
+    wait: float = 1  # seconds before the first retry, doubled for each other
+    progress: bool | None = None  # a bar on stderr; None: where that is a terminal
+    most: int = Limits.archive  # bytes; larger files are refused
 
-def _failed_request(e: Exception, url: str, where: str, timeout: float, folder: Path) -> FetchError:
-    "The error of a failed request: returned if the failure may pass, else raised."
-    import requests
-    import urllib3
+    @property
+    def note(self) -> Path:
+        return self.part.with_name(self.part.name + ".json")
 
-    if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-        if _proxy_of(url):
-            raise _wrong_proxy() from None
-        raise FetchError(
-            f"{where} is no address that can be downloaded from",
-            "give one that begins with https:// or http://",
-            code="bad_address",
-        ) from None
-    if isinstance(e, (requests.RequestException, urllib3.exceptions.HTTPError)):
-        return FetchError(f"{where} can't be downloaded: {_why(e, timeout)}", OFFLINE, code="unreachable")
-    if e.errno is None:  # requests': its certificates are not there
-        raise FetchError(
-            f"{where} can't be downloaded: {e}", "mend what it names, a file or a setting", code="system"
-        ) from None
-    raise _os_error(e, "downloading", folder) from None
+    @property
+    def have(self) -> int:  # bytes
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    @property
+    def known(self) -> dict:
+        try:
+            return json.loads(self.note.read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def begin(self, known):
+        self.part.write_bytes(b"")
+        write_file(self.note, json.dumps(known))
 
 # %% ../nbs/api/20_fetch.ipynb #49746946
 def _hop(session, url: str, where: str, **how) -> tuple:  # the answer, and the address that it redirects to or `url`
@@ -1007,158 +899,133 @@ def _check_redirect(url: str, where: str, secure: bool):
 
 # %% ../nbs/api/20_fetch.ipynb #3e7d937a
 @contextmanager
-def _asked(url: str, where: str, headers: dict, auth, checked: bool, timeout: float) -> Iterator:
+def _asked(d: _Download, headers: dict) -> Iterator:
     "The answer after all redirects. https stays https, and credentials go to the first host alone."
     import requests
 
-    first, secure, at_home = url, url.startswith("https:"), True
-    how = dict(headers=headers, stream=True, timeout=timeout, allow_redirects=False)
-    with patient(requests.Session(), timeout) as session:
+    url, secure, at_home = d.url, d.url.startswith("https:"), True
+    how = dict(headers=headers, stream=True, timeout=d.timeout, allow_redirects=False)
+    with patient(requests.Session(), d.timeout) as session:
         for _ in range(_HOPS):
-            own = (_sent(auth) or _noted(url)) if at_home else _elsewhere(url, first)
+            own = (d.auth or _noted(url)) if at_home else _elsewhere(url, d.url)
             _proxy_of(url)
-            r, url = _hop(session, url, where, auth=own, **how)
+            r, url = _hop(session, url, d.where, auth=own, **how)
             with r:
                 if not r.is_redirect:
                     yield r
                     return
-            _check_redirect(url, where, secure and not checked)
+            _check_redirect(url, d.where, secure and not d.checked)
             secure = secure or url.startswith("https:")
-            at_home = at_home and not session.should_strip_auth(first, url)
+            at_home = at_home and not session.should_strip_auth(d.url, url)
     raise requests.TooManyRedirects("too many hops")
 
 # %% ../nbs/api/20_fetch.ipynb #ee2b9fb7
-class _Part:
-    "The beginning of a download in the file `part`, and beside it in `.json` what identifies the file."
+def _failed_request(e: Exception, d: _Download) -> FetchError:
+    "The error of a failed request: returned if the failure may pass, else raised."
+    import requests
+    import urllib3
 
-    def __init__(self, part: str | os.PathLike, most: int, progress: bool | None):
-        self.part, self.most, self.progress = Path(part), most, progress
-        self.note = self.part.with_name(self.part.name + ".json")
-
-    def _have(self) -> int:
-        return self.part.stat().st_size if self.part.is_file() else 0
-
-    def _known(self) -> dict:
-        try:
-            return json.loads(self.note.read_text())
-        except (OSError, ValueError):
-            return {}
-
-    def _begin(self, known):
-        self.part.parent.mkdir(parents=True, exist_ok=True)
-        self.part.write_bytes(b"")
-        write_file(self.note, json.dumps(known))
-
-    def _too_long(self, where, why) -> FetchError:
-        for file in (self.part, self.note):
-            file.unlink(missing_ok=True)
-        return FetchError(
-            f"{where} is not downloaded: it {why}, and {_size(self.most)} are the limit",
-            "check the address; if it is right, raise limits.archive, or " + BY_HAND,
-        )
+    if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+        if _proxy_of(d.url):
+            raise _wrong_proxy() from None
+        raise FetchError(
+            f"{d.where} is no address that can be downloaded from",
+            "give one that begins with https:// or http://",
+            code="bad_address",
+        ) from None
+    if isinstance(e, (requests.RequestException, urllib3.exceptions.HTTPError)):
+        return FetchError(f"{d.where} can't be downloaded: {_why(e, d.timeout)}", OFFLINE, code="unreachable")
+    if e.errno is None:  # requests': its certificates are not there
+        raise FetchError(
+            f"{d.where} can't be downloaded: {e}", "mend what it names, a file or a setting", code="system"
+        ) from None
+    raise _os_error(e, "downloading", d.part.parent) from None
 
 # %% ../nbs/api/20_fetch.ipynb #a0b08174
-class _Receiver(_Part):
-    "Writes an answer behind what is there."
+def _too_long(d: _Download, why: str) -> FetchError:
+    for file in (d.part, d.note):
+        file.unlink(missing_ok=True)
+    return FetchError(
+        f"{d.where} is not downloaded: it {why}, and {_size(d.most)} are the limit",
+        "check the address; if it is right, raise limits.archive, or " + BY_HAND,
+    )
 
-    def _receive(self, r, have, total, where):
-        "Write an answer: the rest of the file (206), or all of it in the place of what is there (200)."
-        if total and total > self.most:
-            raise self._too_long(where, f"has {_size(total)}")
-        if r.status_code == 200:
-            have, tag = 0, r.headers.get("ETag", "")
-            self._begin({"same": tag if tag.startswith('"') else r.headers.get("Last-Modified"), "total": total})
-        if total:
-            _room(self.part.parent, total - have, f"the download of {where}")
-        self._write(r, have, total, where)
 
-    def _write(self, r, have, total, where):
-        bar, written = _bar(total, "downloading", self.progress, have), have
-        try:
-            with open(self.part, "ab") as out:
-                for chunk in r.raw.stream(1 << 16, decode_content=False):
-                    written += len(chunk)
-                    if written > self.most:
-                        raise self._too_long(where, "sends more, and doesn't say how much it has")
-                    if total is None:
-                        _leave_room(self.part.parent, len(chunk))
-                    out.write(chunk)
-                    bar.update(len(chunk))
-                out.flush()
-                os.fsync(out.fileno())
-        finally:
-            bar.close()
+def _receive(r, d: _Download, have: int, total: int | None):
+    "Write an answer behind the first `have` bytes, within the limits of size and disk."
+    bar = _bar(total, "downloading", d.progress, have)
+    try:
+        with open(d.part, "ab") as out:
+            for chunk in r.raw.stream(1 << 16, decode_content=False):
+                have += len(chunk)
+                if have > d.most:
+                    raise _too_long(d, "sends more, and doesn't say how much it has")
+                if total is None:  # before a download of unknown length fills the disk
+                    disk = shutil.disk_usage(d.part.parent)
+                    if disk.free - len(chunk) < min(500 * 10**6, disk.total // 20):
+                        raise _full(
+                            f"the disk is full: downloading in {d.part.parent} stopped, which didn't say "
+                            f"how much it needs; {_size(disk.free)} are free"
+                        )
+                out.write(chunk)
+                bar.update(len(chunk))
+            out.flush()
+            os.fsync(out.fileno())
+    finally:
+        bar.close()
 
 # %% ../nbs/api/20_fetch.ipynb #93caa9df
-class _Requester(_Receiver):
-    "Asks a host for what is missing."
+def _more(d: _Download) -> int | None:  # None: complete; else the HTTP status of a failure that may pass
+    "Request what is missing, and write it: the rest of the file (206), or all of it in the place of what is there."
+    import requests
 
-    def __init__(self, part, most, progress, auth, checked: bool, timeout: float):
-        super().__init__(part, most, progress)
-        self.auth, self.checked, self.timeout = auth, checked, timeout
-
-    def _attempt(self, url, where) -> FetchError | None:  # None: the download is complete
-        "Request what is missing. Returns the error of a failure that may pass, and raises any other."
-        import requests
-        import urllib3
-
-        try:
-            code = self._more(url, where)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
-            return _failed_request(e, url, where, self.timeout, self.part.parent)
-        return None if code is None else _status_error(code, where)
-
-    def _more(self, url, where) -> int | None:  # None: complete; else the HTTP status of a failure that may pass
-        "Request what is missing, and write it."
-        import requests
-
-        have, known = self._have(), self._known()
-        with _asked(url, where, _resume_headers(have, known, self.checked), self.auth, self.checked, self.timeout) as r:
-            code = r.status_code
-            if code in _PASSING:
-                return code
-            total = _range_of(r)[1]
-            if code == 416 and have and total == have:
-                return None  # all was there
-            rest = code == 206 and _is_rest(r, have, known)
-            if code in (206, 416) and have and not rest:
-                self._begin({})  # not the rest of this file: start again
-                return self._more(url, where)
-            if code != 200 and not rest:
-                raise _status_error(code, where)
-            self._receive(r, have, total, where)
-        if total and self._have() != total:
-            raise requests.ConnectionError("cut off")
+    have, known = d.have, d.known
+    with _asked(d, _resume_headers(have, known, d.checked)) as r:
+        code = r.status_code
+        if code in _PASSING:
+            return code
+        total = _range_of(r)[1]
+        if code == 416 and have and total == have:
+            return None  # all was there
+        rest = code == 206 and _is_rest(r, have, known)
+        if code in (206, 416) and have and not rest:
+            d.begin({})  # not the rest of this file: start again
+            return _more(d)
+        if code != 200 and not rest:
+            raise _status_error(code, d.where, d.refusals)
+        if total and total > d.most:
+            raise _too_long(d, f"has {_size(total)}")
+        if code == 200:
+            have, tag = 0, r.headers.get("ETag", "")
+            d.begin({"same": tag if tag.startswith('"') else r.headers.get("Last-Modified"), "total": total})
+        if total:
+            _room(d.part.parent, total - have, f"the download of {d.where}")
+        _receive(r, d, have, total)
+    if total and d.have != total:
+        raise requests.ConnectionError("cut off")
 
 # %% ../nbs/api/20_fetch.ipynb #36f80b5c
-class Resuming(_Requester):
-    "A downloader for pooch that resumes an earlier download. Raises `FetchError` when called."
+def _attempt(d: _Download) -> FetchError | None:  # None: the download is complete
+    "Request what is missing. Returns the error of a failure that may pass, and raises any other."
+    import requests
+    import urllib3
 
-    def __init__(
-        self,
-        part: str | os.PathLike,  # file for the beginning; `.json` beside it identifies what it is of
-        auth: tuple[str, str] | None = None,  # user and password
-        checked: bool = False,  # will a checksum be compared?
-        timeout: float = 30,  # seconds without a byte
-        retries: int = 4,  # failures in a row without progress
-        wait: float = 1,  # seconds before the first retry, doubled for each other
-        progress: bool | None = None,  # a bar on stderr; None: where that is a terminal
-        most: int = Limits.archive,  # bytes; larger files are refused
-    ):
-        super().__init__(part, most, progress, auth, checked, timeout)
-        self.retries, self.wait, self.sha256 = retries, wait, None
+    try:
+        status = _more(d)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
+        return _failed_request(e, d)
+    return None if status is None else _status_error(status, d.where, d.refusals)
 
-    def __call__(self, url, output_file, pooch, check_only=False):
-        where, failures, best = public_url(url), 0, self._have()
-        while (error := self._attempt(url, where)) is not None:
-            further = self._have() > best + _PROGRESS
-            failures, best = (1, self._have()) if further else (failures + 1, best)
-            if failures > self.retries:
-                raise error from None
-            time.sleep(min(30, self.wait * 2 ** (failures - 1)))
-        self.sha256 = sha256_of(self.part)
-        os.replace(self.part, output_file)
-        self.note.unlink(missing_ok=True)
+
+def _download(d: _Download):
+    "Complete the file `part`. Raises `FetchError`."
+    failures, best = 0, d.have
+    while (error := _attempt(d)) is not None:
+        further = d.have > best + _PROGRESS
+        failures, best = (1, d.have) if further else (failures + 1, best)
+        if failures > d.retries:
+            raise error from None
+        time.sleep(min(30, d.wait * 2 ** (failures - 1)))
 
 # %% ../nbs/api/20_fetch.ipynb #c020-9
 def sha256_of(path: str | os.PathLike) -> str:  # 64 hexadecimal digits
@@ -1169,23 +1036,19 @@ def sha256_of(path: str | os.PathLike) -> str:  # 64 hexadecimal digits
 # %% ../nbs/api/20_fetch.ipynb #c022
 def _split(url: str) -> tuple[str, tuple[str, str] | None]:  # the address without credentials, and those
     "Check an address. Raises `FetchError`."
+    wrong, hint = "", "write it as https://host/path/archive.zip"
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises where it is no number
     except ValueError:
-        raise FetchError(
-            "the address can't be understood", "write it as https://host/path/archive.zip", code="bad_address"
-        ) from None
+        raise FetchError("the address can't be understood", hint, code="bad_address") from None
     if parts.scheme not in ("http", "https"):
-        raise FetchError(
-            f"{public_url(url)}: downloads go by https and http, not by {parts.scheme}",
-            "download the archive by other means and give its path",
-            code="bad_address",
-        )
-    if not parts.hostname:
-        raise FetchError(
-            f"{public_url(url)} names no host", "write it as https://host/path/archive.zip", code="bad_address"
-        )
+        wrong = f"{public_url(url)}: downloads go by https and http, not by {parts.scheme}"
+        hint = "download the archive by other means and give its path"
+    elif not parts.hostname:
+        wrong = f"{public_url(url)} names no host"
+    if wrong:
+        raise FetchError(wrong, hint, code="bad_address")
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")), auth
 
@@ -1204,14 +1067,9 @@ def _wanted(sha256: str | None) -> str | None:
     return wanted
 
 # %% ../nbs/api/20_fetch.ipynb #c022-2
-def _compare(found: str, wanted: str | None, source: str, then: str):
-    "Raises `FetchError` for a wrong checksum; prints the checksum if none was given."
-    if wanted is None:
-        _say(
-            f"sha256 of {source}: {found}\n"
-            f"It was not compared with anything. If the publisher names the same, give it next time: --sha256 {found}"
-        )
-    elif found != wanted:
+def _compare(found: str, wanted: str | None, source: str, then="get it again"):
+    "Raises `FetchError` for a wrong checksum."
+    if wanted not in (None, found):
         raise FetchError(
             f"{source} has another checksum than expected: {found} instead of {wanted}",
             f"{then}; if it is still another, the publisher changed the file, or it is not theirs: ask them",
@@ -1219,52 +1077,48 @@ def _compare(found: str, wanted: str | None, source: str, then: str):
         )
 
 # %% ../nbs/api/20_fetch.ipynb #c022-3
-def _download(url: str, nest: Path, sha256: str | None, **how) -> tuple[Path, str]:  # the file, its sha256
-    "Download into the hidden folder `nest`. Raises `FetchError`."
-    try:
-        import pooch
-    except ImportError:
+def _from_file(archive: Path, to: Path, wanted, force, limits, progress) -> Fetched:
+    "Unpack an archive on disk, and leave it there. Raises `FetchError`."
+    if not archive.is_file():
         raise FetchError(
-            "the package pooch is missing", "install it: pip install 'xraypneu[team]'", code="no_package"
-        ) from None
+            f"there is no file {str(archive).rpartition('@')[2]}",
+            "give the path of an archive, or an address that begins with https://",
+            code="missing",
+        )
+    with _alone(to):
+        found = sha256_of(archive)
+        _compare(found, wanted, str(archive))
+        return _place(to, force, str(archive), archive, found, limits, progress)
 
-    address, auth = _split(url)
-    name = re.sub(r"[^\w.-]", "_", unquote(urlsplit(address).path).rpartition("/")[2]).lstrip(".")[-100:] or "archive"
-    folder = nest / hashlib.sha256(address.encode()).hexdigest()[:12]
-    get = Resuming(folder / f"{name}.part", auth, checked=sha256 is not None, **how)
-    log = pooch.get_logger()
-    level, wrong = log.level, False
-    log.setLevel(logging.WARNING)
-    try:
-        pooch.retrieve(address, sha256, name, folder, downloader=get)
-    except ValueError:
-        wrong = True  # the checksum is wrong; pooch has removed the file
-    except OSError as e:
-        raise _os_error(e, "downloading", folder) from None
-    finally:
-        log.setLevel(level)
-    if wrong:
-        _compare(get.sha256, sha256, public_url(url), "what was downloaded is removed: try again")
-    if not get.sha256:
-        _say(f"{public_url(url)} was downloaded before: unpacking that")
-    return folder / name, get.sha256 or sha256_of(folder / name)
+
+def _from_web(url: str, to: Path, wanted, force, limits, where: str, **how) -> Fetched:
+    "Download an archive and unpack it. Raises `FetchError`."
+    _needs("requests")
+    name = re.sub(r"[^\w.-]", "_", unquote(urlsplit(url).path).rpartition("/")[2]).lstrip(".")[-100:] or "archive"
+    with _alone(to), _nest(to) as nest:
+        archive = nest / hashlib.sha256(url.encode()).hexdigest()[:12] / name
+        part = archive.with_name(f"{name}.part")
+        d = _Download(url, where, part, checked=wanted is not None, most=limits.archive, **how)
+        try:
+            found = _complete(d, archive, wanted)
+            return _place(to, force, where, archive, found, limits, d.progress)
+        except FetchError as e:
+            if not e.keep:
+                archive.unlink(missing_ok=True)
+            raise
 
 # %% ../nbs/api/20_fetch.ipynb #c022-4
 @contextmanager
 def _nest(to: Path) -> Iterator[Path]:
     "A hidden folder for downloads: removed on success, else kept with what the next attempt can use."
     nest = to.with_name(f".{to.name}.download")
-    for left in nest.glob("*/tmp*"):
-        left.unlink()  # of pooch, left by a killed download
     try:
         yield nest
         shutil.rmtree(nest, ignore_errors=True)
     finally:
         for folder in [*nest.glob("*"), nest]:
-            try:
+            with suppress(OSError):  # it holds something to resume, or was never made
                 folder.rmdir()
-            except OSError:
-                pass  # it holds something to resume, or was never made
 
 # %% ../nbs/api/20_fetch.ipynb #c022-5
 def fetch_url(
@@ -1280,231 +1134,100 @@ def fetch_url(
 ) -> Fetched:
     "Download or open an archive, check it, unpack it safely and move the data set to `to`. Raises `FetchError`."
     url, wanted, to = os.fspath(url), _wanted(sha256), _target(to, force)
-    remote = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url)
-    if remote:
-        _split(url)
-    elif not os.path.isfile(os.path.expanduser(url)):
-        raise FetchError(
-            f"there is no file {url.rpartition('@')[2]}",
-            "give the path of an archive, or an address that begins with https://",
-            code="missing",
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
+        address, auth = _split(url)
+        how = dict(auth=_sent(auth), timeout=timeout, retries=retries, wait=wait, progress=progress)
+        done = _from_web(address, to, wanted, force, limits, public_url(url), **how)
+    else:
+        done = _from_file(Path(os.path.expanduser(url)), to, wanted, force, limits, progress)
+    if wanted is None:
+        _say(
+            f"sha256 of {done.source}: {done.sha256}\nIt was not compared with anything. "
+            f"If the publisher names the same, give it next time: --sha256 {done.sha256}"
         )
-    with _alone(to):
-        if not remote:
-            return _from_file(Path(os.path.expanduser(url)), to, wanted, force, progress, limits)
-        with _nest(to) as nest:
-            source = public_url(url)
-            archive, found = _download(
-                url, nest, wanted, timeout=timeout, retries=retries, wait=wait, progress=progress, most=limits.archive
-            )
-            _compare(found, wanted, source, "get it again")
-            try:
-                return _place(to, force, source, found, lambda tree: unpack(archive, tree, limits, progress))
-            except FetchError as e:
-                if not e.keep:
-                    archive.unlink()
-                raise
+    return done
 
 # %% ../nbs/api/20_fetch.ipynb #c022-6
-def _from_file(archive, to, wanted, force, progress, limits):
-    found = sha256_of(archive)
-    if wanted:
-        _compare(found, wanted, str(archive), "get it again")
-    return _place(to, force, str(archive), found, lambda tree: unpack(archive, tree, limits, progress))
+def _complete(d: _Download, archive: Path, wanted: str | None) -> str:  # its sha256
+    "Download an archive, unless it is there. Raises `FetchError`."
+    try:
+        if archive.is_file() and wanted in (None, found := sha256_of(archive)):
+            _say(f"{d.where} was downloaded before: unpacking that")
+            return found
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        _download(d)
+        found = sha256_of(d.part)
+        os.replace(d.part, archive)
+        d.note.unlink(missing_ok=True)
+    except OSError as e:
+        raise _os_error(e, "downloading", archive.parent) from None
+    _compare(found, wanted, d.where, "what was downloaded is removed: try again")
+    return found
 
 # %% ../nbs/api/20_fetch.ipynb #c025
+_ARCHIVES = "https://www.kaggle.com/api/v1/datasets/download/"  # owner/name follows
 _TOKEN = (
     "make a token on kaggle.com (Settings, API) and put it into ~/.kaggle/access_token (chmod 600) or "
     "KAGGLE_API_TOKEN; without an account, "
 )
-
-# %% ../nbs/api/20_fetch.ipynb #c025-1
-@contextmanager
-def _hub(cache: Path, timeout: float, limits: Limits) -> Iterator:
-    "The client with its cache in `cache`, messages on stderr, a time limit for answers and our limits on archives."
-    before = os.environ.get("KAGGLEHUB_CACHE")
-    os.environ["KAGGLEHUB_CACHE"] = str(cache)
-    try:
-        with redirect_stdout(sys.stderr):
-            try:
-                import kagglehub
-            except ImportError:
-                raise FetchError(
-                    "the package kagglehub is missing",
-                    f"install it: pip install 'xraypneu[team]', or {BY_HAND}",
-                    code="no_package",
-                ) from None
-            import requests
-
-            for h in logging.getLogger("kagglehub").handlers:
-                if type(h) is logging.StreamHandler:
-                    h.stream = sys.stderr  # setStream would flush the old stream, which may be closed
-            send = requests.Session.send
-
-            def soon(self, request, **kwargs):
-                if kwargs.get("timeout") is None:
-                    kwargs["timeout"] = timeout
-                return send(patient(self, timeout), request, **kwargs)
-
-            requests.Session.send = soon
-            try:
-                with _unpacking(kagglehub, limits):
-                    yield kagglehub
-            finally:
-                requests.Session.send = send
-    finally:
-        if before is None:
-            del os.environ["KAGGLEHUB_CACHE"]
-        else:
-            os.environ["KAGGLEHUB_CACHE"] = before
-
-# %% ../nbs/api/20_fetch.ipynb #c025-2
-@contextmanager
-def _unpacking(kagglehub, limits: Limits) -> Iterator[None]:
-    "Have kagglehub unpack archives with `unpack`, within `limits`."
-    from kagglehub import http_resolver
-
-    def safely(archive, folder):
-        shutil.rmtree(folder, ignore_errors=True)  # left by a killed download
-        try:
-            unpack(archive, folder, limits)
-        except FetchError as e:
-            if e.keep:
-                raise
-            raise FetchError(
-                f"what came from Kaggle can't be used and is removed: {e.what}", e.hint, code=e.code
-            ) from None
-
-    its_own = http_resolver._extract_archive
-    http_resolver._extract_archive = safely
-    try:
-        yield
-    finally:
-        http_resolver._extract_archive = its_own
-
-# %% ../nbs/api/20_fetch.ipynb #c025-3
-def _kaggle_refusal(code: int, dataset: str) -> tuple[FetchError, bool]:  # and may it pass?
-    "An HTTP status of Kaggle as an error for the user."
-    if code == 401:
-        return FetchError(
-            f"Kaggle doesn't accept your credentials, or asks for some, for {dataset} (401)", _TOKEN + BY_HAND
-        ), False
-    if code == 403:
-        return FetchError(
-            f"Kaggle refuses access to {dataset} (403)",
-            f"open kaggle.com/datasets/{dataset} in a browser and accept its terms if it asks; then {_TOKEN}{BY_HAND}",
-        ), False
-    if code == 404:
-        return FetchError(
-            f"there is no Kaggle's data set {dataset} (404)",
-            "check the name, owner/name as in the address of its page; a private one needs a token of its owner",
-            code="not_found",
-        ), False
-    return FetchError(
-        f"Kaggle answered {code} for {dataset}",
-        "try later: the download goes on where it stopped. Or " + BY_HAND,
-        code="unreachable",
-    ), code in _PASSING
+_KAGGLE = {  # HTTP status to message, hint and code
+    401: (
+        "{where}: Kaggle doesn't accept your credentials, or asks for some (401)",
+        _TOKEN + BY_HAND,
+        "wrong_credentials",
+    ),
+    403: (
+        "{where}: Kaggle refuses access (403)",
+        f"open its page on kaggle.com in a browser and accept its terms if it asks; then {_TOKEN}{BY_HAND}",
+        "forbidden",
+    ),
+    404: (
+        "{where} is not there (404)",
+        "check the name, owner/name as in the address of its page; a private one needs a token of its owner",
+        "not_found",
+    ),
+}
 
 # %% ../nbs/api/20_fetch.ipynb #1a87ca5b
-def _wrong_credentials() -> bool:
-    "Does Kaggle's client fail at its file of credentials alone? Its error is a `ValueError` like others."
+def _kaggle_auth():
+    "The credentials that Kaggle's client would send, as requests takes them; None: it has none. Raises `FetchError`."
+    config = _needs("kagglehub.config")
     try:
-        from kagglehub.config import get_kaggle_credentials
-
-        get_kaggle_credentials()
-    except ValueError:
-        return True
-    except Exception:  # of another version of the client
-        return False
-    return False
-
-
-def _kaggle_error(e: Exception, dataset: str, timeout: float) -> tuple[FetchError, bool]:  # and may it pass?
-    "An error of kagglehub as one for the user."
-    import requests
-
-    response = getattr(e, "response", None)
-    code = response.status_code if response is not None else None
-    if type(e).__name__ in ("UnauthenticatedError", "CredentialError"):
-        code = 401
-    if code:
-        return _kaggle_refusal(code, dataset)
-    if isinstance(e, requests.RequestException):
-        return FetchError(
-            f"Kaggle's data set {dataset} can't be downloaded: {_why(e, timeout)}", OFFLINE, code="unreachable"
-        ), True
-    if isinstance(e, ValueError) and _wrong_credentials():
-        return FetchError(
+        found = config.get_kaggle_credentials()
+    except (ValueError, OSError):
+        raise FetchError(
             "the file with your Kaggle credentials can't be read",
             "correct or delete ~/.kaggle/kaggle.json (or what KAGGLE_CONFIG_DIR names); " + _TOKEN + BY_HAND,
             code="bad_credentials_file",
-        ), False
-    damaged = isinstance(e, (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError))
-    if damaged or type(e).__name__ == "DataCorruptionError":
-        return FetchError(
-            f"what came from Kaggle for {dataset} is damaged ({type(e).__name__}); it is removed",
-            "try again, or " + BY_HAND,
-            code="damaged",
-        ), False
-    return FetchError(
-        f"Kaggle's client failed for {dataset} ({type(e).__name__})",
-        "update it (pip install --upgrade kagglehub), or " + BY_HAND,
-        code="unsupported",
-    ), False
+        ) from None
+
+    def bearer(request):
+        request.headers["Authorization"] = f"Bearer {found.api_key.strip()}".encode()
+        return request
+
+    if found and found.api_key:
+        return bearer
+    return _sent((str(found.username), str(found.key))) if found else None
 
 # %% ../nbs/api/20_fetch.ipynb #c025-4
 def fetch_kaggle(
     dataset: str = KAGGLE,  # owner/name or owner/name/versions/2
     to: str | os.PathLike = "data/chest_xray",  # folder of the data set
     force: bool = False,  # replace what is in `to`, once the new data set is complete
-    timeout: float = 30,  # seconds without an answer
-    retries: int = 3,  # after failures that may pass
+    timeout: float = 30,  # seconds without a byte
+    retries: int = 4,  # failures in a row without progress
     wait: float = 1,  # seconds before the first retry, doubled for each other
-    limits: Limits = Limits(),  # of what it may unpack to
+    limits: Limits = Limits(),  # of the archive, and of what it may unpack to
 ) -> Fetched:
-    "Download a data set with Kaggle's client and move it to `to`. Raises `FetchError`."
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/[1-9]\d*)?", dataset, re.ASCII):
+    "Download a data set from Kaggle, unpack it safely and move it to `to`. Raises `FetchError`."
+    named = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/versions/([1-9]\d*))?", dataset, re.ASCII)
+    if not named:
         raise FetchError(
             f"{_show(dataset)} is no name of a Kaggle data set", f"write owner/name, as in {KAGGLE}", code="bad_setting"
         )
+    url, where = _ARCHIVES + named[1], f"Kaggle's data set {named[1]}"
+    if named[2]:
+        url, where = f"{url}?datasetVersionNumber={named[2]}", f"{where}, version {named[2]}"
     to = _target(to, force)
-    with _alone(to):
-        cache = to.with_name(f".{to.name}.kaggle")
-        folder = _from_kaggle(dataset, cache, to, timeout, retries, wait, limits)
-        version = m[1] if (m := re.search(r"/versions/(\d+)$", folder.as_posix())) else ""
-        source = f"Kaggle's data set {dataset.split('/versions/')[0]}" + f", version {version}" * bool(version)
-
-        def fill(tree):
-            if folder.is_relative_to(cache):
-                os.rename(folder, tree)
-            else:
-                shutil.copytree(folder, tree)  # on Kaggle itself it is mounted elsewhere
-
-        try:
-            return _place(to, force, source, None, fill)
-        finally:
-            shutil.rmtree(cache, ignore_errors=True)
-
-# %% ../nbs/api/20_fetch.ipynb #c025-5
-def _from_kaggle(dataset, cache, to, timeout, retries, wait, limits) -> Path:
-    "The folder that kagglehub unpacked. Raises `FetchError`."
-    for attempt in range(retries + 1):
-        try:
-            with _hub(cache, timeout, limits) as hub:
-                return Path(hub.dataset_download(dataset))
-        except FetchError as e:
-            if not e.keep:
-                shutil.rmtree(cache, ignore_errors=True)
-            raise
-        except Exception as e:  # classes of kagglehub, requests and zipfile
-            if isinstance(e, OSError) and e.errno in DISK_FULL:
-                raise _os_error(e, "the download from Kaggle", to.parent) from None
-            error, passing = _kaggle_error(e, dataset, timeout)
-            if error.code == "damaged":
-                shutil.rmtree(cache, ignore_errors=True)
-            if not passing or attempt == retries:
-                if cache.is_dir() and not any(p.is_file() for p in cache.rglob("*")):
-                    shutil.rmtree(cache, ignore_errors=True)
-                raise error from None
-            time.sleep(min(30, wait * 2**attempt))
+    how = dict(auth=_kaggle_auth(), refusals=_KAGGLE, timeout=timeout, retries=retries, wait=wait)
+    return _from_web(url, to, None, force, limits, where, **how)

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,8 @@ from urllib.parse import urlsplit
 
 from .errors import XraypneuError, rendered
 from .fetch import patient
-from .files import write_file, writing
-from .redact import TOKEN, public_url, scrub, without_controls
+from .files import write_file
+from .redact import TOKEN, forms_of, public_url, scrub, without_controls
 
 # %% ../nbs/api/21_remote.ipynb #c005
 KINDS = {
@@ -589,7 +588,7 @@ def _no_answer(e) -> _Refused:
 class _Asking:
     "Questions to a web host over HTTP without DVC. Methods raise `_Refused`."
 
-    def __init__(self, base, settings, timeout):
+    def __init__(self, base, settings, timeout, cls=None):
         self.base, self.settings, self.timeout = base.rstrip("/"), settings, timeout
         self.session, self.secret = _web_session(settings, timeout), bool(settings.get("auth"))
 
@@ -663,41 +662,6 @@ class _Web(_Asking):
                 raise _Refused("wrong_method", f"{r.status_code} {r.reason}")
 
 # %% ../nbs/api/21_remote.ipynb #c023-2
-class _Folder:
-    "A folder on this machine or a network share, with the methods of `_Web`."
-
-    secret = False
-
-    def __init__(self, base, settings, timeout):
-        self.base = base
-
-    def join(self, *parts):
-        return os.path.join(self.base, *parts)
-
-    def knock(self, some):
-        if not os.path.isdir(self.base):
-            raise _Refused("not_found", "there is no such folder")
-        if not os.access(self.base, os.R_OK | os.X_OK):
-            raise _Refused("forbidden", "this user may not read the folder")
-
-    def sizes(self, paths):
-        return [os.path.getsize(p) if os.path.isfile(p) else None for p in paths]
-
-    def open(self, path):
-        return open(path, "rb")
-
-    def empty(self):
-        return not os.listdir(self.base)
-
-    def write(self, path, source=None):
-        there = next(p for p in (Path(path), *Path(path).parents) if p.exists())
-        if not os.access(there, os.W_OK):
-            raise _Refused("forbidden", f"this user may not write to {there}")
-        if source:
-            with open(source, "rb") as content, writing(path, os.path.getsize(source)) as out:
-                shutil.copyfileobj(content, out, 1 << 20)
-
-# %% ../nbs/api/21_remote.ipynb #c023-3
 def _client_options(protocol, timeout):
     "Options of the clients of S3 and SSH: time limits, and no question on the terminal."
     if protocol == "s3":
@@ -719,7 +683,7 @@ def _size_in(info):
     size = info.get("size")
     return _UNKNOWN if size is None else size
 
-# %% ../nbs/api/21_remote.ipynb #3a8c2958
+# %% ../nbs/api/21_remote.ipynb #c023-3
 class _Store:
     "A remote that DVC has a file system for, such as S3 and SSH, with the methods of `_Web`."
 
@@ -758,6 +722,23 @@ class _Store:
         if self.fs.protocol != "s3":
             self.fs.makedirs(self.fs.parent(path), exist_ok=True)
         self.fs.fs.put_file(str(source), path) if source else self.fs.fs.pipe_file(path, b"")
+
+# %% ../nbs/api/21_remote.ipynb #3a8c2958
+class _Folder(_Store):
+    "A folder on this machine or a network share, which is not written to for a trial."
+
+    def knock(self, some):
+        if not os.path.isdir(self.base):
+            raise _Refused("not_found", "there is no such folder")
+        if not os.access(self.base, os.R_OK | os.X_OK):
+            raise _Refused("forbidden", "this user may not read the folder")
+
+    def write(self, path, source=None):
+        there = next(p for p in (Path(path), *Path(path).parents) if p.exists())
+        if not os.access(there, os.W_OK):
+            raise _Refused("forbidden", f"this user may not write to {there}")
+        if source:
+            super().write(path, source)
 
 # %% ../nbs/api/21_remote.ipynb #c025
 @dataclass(frozen=True)
@@ -1054,43 +1035,45 @@ def _shown(url):
 
 def _scrub(text, settings):
     "The text without control characters, and without secrets of the settings, plain or encoded."
-    from base64 import b64encode
-    from urllib.parse import quote
-
     for secret in filter(None, (settings.get(k) for k in SECRETS)):
-        for form in (
-            secret,
-            quote(secret, safe=""),
-            b64encode(f"{settings.get('user', '')}:{secret}".encode("latin-1", "replace")).decode(),
-            b64encode(secret.encode()).decode(),
-        ):
+        for form in sorted({secret, *forms_of(secret, [settings.get("user", "")])}, key=len, reverse=True):
             text = text.replace(form, "***")
     return without_controls(scrub(text))  # text of a host may hold commands for a terminal or CI, or a secret
 
 # %% ../nbs/api/21_remote.ipynb #c026-4
 @contextmanager
-def _opened(name, root, timeout):
-    "The project, access to its remote, the settings, and the expected files. Raises `_Refused`."
+def _repo(root):
+    "The project as DVC reads it. Raises `_Refused`."
     from dvc.exceptions import DvcException
-    from dvc.fs import get_cloud_fs
     from dvc.repo import Repo
-    from dvc_objects.fs.errors import ConfigError, RemoteMissingDepsError
 
     try:
-        repo = Repo(str(_project(root)))
+        with Repo(str(_project(root))) as repo:
+            yield repo
     except DvcException as e:
         raise _Refused("bad_config", _cause(e)) from None
-    with repo:
+
+
+@contextmanager
+def _opened(name, root, timeout):
+    "The project, access to its remote, the settings, and the expected files. Raises `_Refused`."
+    from dvc.fs import get_cloud_fs
+    from dvc_objects.fs.errors import ConfigError, RemoteMissingDepsError
+
+    with _repo(root) as repo:
         try:
             cls, settings, base = get_cloud_fs(repo.config, name=name)
             # nobody is there to answer a prompt
             settings = {k: v for k, v in settings.items() if k not in ("ask_password", "ask_passphrase")}
-            door, wanted = _door(cls, settings, base, timeout), _wanted(repo, name)
+            door, wanted = _DOORS.get(cls.protocol, _Store)(base, settings, timeout, cls), _wanted(repo, name)
         except (RemoteMissingDepsError, ImportError) as e:
             raise _Refused("missing_plugin", _cause(e)) from None
-        except (DvcException, ConfigError, NotImplementedError) as e:
+        except (ConfigError, NotImplementedError) as e:
             raise _Refused("bad_config", _cause(e)) from None
         yield repo, door, settings, wanted
+
+
+_DOORS = {"http": _Web, "https": _Web, "local": _Folder}  # by the protocol of DVC's file system
 
 # %% ../nbs/api/21_remote.ipynb #c026-5
 def _probe(remote, root, write, how_far, timeout, facts, given_name):
@@ -1149,15 +1132,6 @@ def _verdict(found, remote, deep, by_version, facts):
         many = "its files are kept by name and were not looked for"
     return Probe("ok", f"{facts['url']}: {many}", **facts)
 
-# %% ../nbs/api/21_remote.ipynb #c026-8
-def _door(cls, settings, base, timeout):
-    "Access to a remote, by its kind. Raises `_Refused`."
-    if cls.protocol in ("http", "https"):
-        return _Web(base, settings, timeout)
-    if cls.protocol == "local":
-        return _Folder(base, settings, timeout)
-    return _Store(base, settings, timeout, cls)
-
 # %% ../nbs/api/21_remote.ipynb #c028
 def restore(
     name: str | None = None,  # None: the default remote
@@ -1198,22 +1172,13 @@ def damaged_cache(
     root: str | os.PathLike = ".",  # a folder in the project
 ) -> tuple[int, dict[str, str]]:  # number of files read; damaged: path in the project to file in the cache
     "Read the files in the cache of this machine and find those of another hash. Raises `RemoteError`."
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
     try:
-        repo = Repo(str(_project(root)))
-    except DvcException as e:
-        raise RemoteError(f"DVC can't read the project: {_cause(e)}", "See `dvc status`", "bad_config") from None
-    with repo:
-        try:
+        with _repo(root) as repo:
             tops = _wanted(repo, None)
-        except DvcException as e:
-            raise RemoteError(
-                f"DVC can't read the project's files: {_cause(e)}", "See `dvc status`", "bad_config"
-            ) from None
-        lists = [w for w in tops if w.oid.endswith(".dir") and _is_whole(w)]
-        files = [*tops, *(f for w in lists for f in _inside(w, repo, Path(w.here).read_bytes()))]
+            lists = [w for w in tops if w.oid.endswith(".dir") and _is_whole(w)]
+            files = [*tops, *(f for w in lists for f in _inside(w, repo, Path(w.here).read_bytes()))]
+    except _Refused as e:
+        raise RemoteError(f"DVC can't read the project: {e.detail}", "See `dvc status`", "bad_config") from None
     there = {w.oid: w for w in files if os.path.isfile(w.here)}.values()
     with ThreadPoolExecutor(4) as pool:
         whole = list(pool.map(_is_whole, there))
