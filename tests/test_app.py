@@ -326,8 +326,9 @@ def test_operating_point(visit):
 def looked(page):
     "How the reader looks at the film."
     return page.evaluate(
-        """() => [document.querySelector('output[aria-label=Zoom]').textContent, document.querySelector('.opacity').value,
-        document.querySelector('.invert').getAttribute('aria-pressed'), document.querySelector('.stack').style.width]"""
+        """() => { const find = (s) => document.querySelector(s);
+        return [find('output[aria-label=Zoom]').textContent, find('.opacity').value,
+            find('.invert').getAttribute('aria-pressed'), find('.stack').style.width]; }"""
     )
 
 
@@ -355,6 +356,8 @@ def test_a_film_that_is_read_stays_while_others_arrive_and_the_point_moves(visit
     page.focus("#xp-threshold")
     page.keyboard.press("End")
     page.wait_for_function("document.querySelector('.scale').ariaLabel.includes('operating point 0.990')")
+    # no verdict in the list of uploads: it would be the one of before
+    assert "0.png – read" in page.inner_text(".uploads").replace("\n", " ")
     assert {r[4] for r in rows(page)} == {"0.990"} and page.evaluate("window.urls") == 2 and looked(page) == mine
     choose(page, ("more.png", film(20)))
     page.wait_for_function("document.querySelector('.result h3.name')?.textContent === 'more.png'")
@@ -750,7 +753,7 @@ def test_what_is_chosen_after_an_order_to_forget_is_read_and_nothing_before(serv
     finally:
         kernel.resume()
     page.wait_for_selector(".verdict", timeout=30_000)
-    page.wait_for_function("document.querySelector('.uploads').innerText.includes('NORMAL')")
+    page.wait_for_function("document.querySelector('.uploads').innerText.includes('read')")
     assert [r[1] for r in rows(page)] == ["new.png"] and "old" not in page.inner_text(".uploads")
 
 

@@ -82,6 +82,9 @@ class Upload:
 class _Uploads:
     "Uploads in pieces."
 
+    films: dict[str, Film]  # by id, in the order of their arrival
+    uploads: dict[str, Upload]
+
     def check_room(
         self,
         size: int = 0,  # of a new file, bytes
@@ -130,8 +133,7 @@ class Session(_Uploads):
     ):
         self.default = self.threshold = default
         self.prevalence = 0.3  # assumed, of pneumonia, 0 to 1
-        self.films: dict[str, Film] = {}
-        self.uploads: dict[str, Upload] = {}
+        self.films, self.uploads = {}, {}
         self.open: str | None = None  # the film that the page shows
 
     def keep(self, id: str, name: str, prediction: Prediction, **pictures) -> Film:

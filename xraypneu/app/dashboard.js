@@ -269,7 +269,7 @@ class Page {
 
   on_row({ row }) {
     if (this.state.forgetting) return;
-    const mine = this.uploader.end(row.id, row.error || row.verdict, !!row.error);
+    const mine = this.uploader.end(row.id, row.error || "read", !!row.error);
     const opens = this.state.arrive(row, mine);
     this.table.put(row.id);
     this.batch.hidden = false;
