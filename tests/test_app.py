@@ -320,6 +320,17 @@ def test_operating_point(visit):
     assert rows(page)[0][4] == "0.990"
     page.click("button.reset")
     page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent.includes('default')")
+    # the film on screen says at once what it is at another operating point, and why; so does the status line
+    page.click("button.sample >> nth=2")
+    page.wait_for_selector(".verdict.v-UNSURE")
+    page.focus("#xp-threshold")
+    page.keyboard.press("End")
+    page.wait_for_selector(".verdict:not(.v-UNSURE)")
+    assert "UNSURE" not in page.inner_text(".status") and "0.990" in page.get_attribute(".scale", "aria-label")
+    assert "0.314" not in page.inner_text(".result")
+    page.click("button.reset")
+    page.wait_for_selector(".verdict.v-UNSURE")
+    assert "UNSURE" in page.inner_text(".status") and "operating point 0.314" in page.inner_text(".reasons")
     shot(page, "operating-point")
 
 

@@ -159,8 +159,8 @@ def _unsure(p, threshold, limits) -> str:
     normal, ill = p <= limits["high"], p >= limits["low"]
     if normal != ill:
         return (
-            f"at {limits['coverage']:.0%} coverage {NORMAL if normal else PNEUMONIA} alone is possible, and the "
-            f"operating point {threshold:.3f} makes the probability {p:.3f} {PNEUMONIA if normal else NORMAL}"
+            f"at {limits['coverage']:.0%} coverage {NORMAL if normal else PNEUMONIA} alone is possible, but at the "
+            f"operating point {threshold:.3f} the probability {p:.3f} means {PNEUMONIA if normal else NORMAL}"
         )
     return (
         f"at {limits['coverage']:.0%} coverage {'both answers are' if normal else 'not just the label is'} "

@@ -299,7 +299,9 @@ class Page {
     if (this.state.forgetting) return;
     this.state.move(operating.threshold, rows);
     this.table.changed();
-    if (shown && shown.id === this.state.open && this.viewer.box.isConnected) this.viewer.explain(shown);
+    if (!shown || shown.id !== this.state.open || !this.viewer.box.isConnected) return;
+    if (shown.verdict !== this.viewer.verdict) this.say(sentence(shown));
+    this.viewer.explain(shown);
   }
 
   on_cleared() {

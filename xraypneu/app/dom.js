@@ -17,7 +17,7 @@ const ICONS = {
 export const WORDS = {
   NORMAL: "The model finds no pneumonia at this operating point.",
   PNEUMONIA: "The model finds pneumonia at this operating point.",
-  UNSURE: "Too near the operating point: the model leaves this one to a reader.",
+  UNSURE: "Not sure enough of one answer: the model leaves this one to a reader.",
   STRANGE: "The model was not made for this picture, and its probability means nothing.",
 };
 

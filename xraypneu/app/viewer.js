@@ -136,6 +136,7 @@ export class Viewer {
 
   // The same film, explained anew.
   explain(shown) {
+    this.verdict = shown.verdict;
     this.text.replaceChildren(...explanationOf(shown));
   }
 
