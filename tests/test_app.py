@@ -156,8 +156,12 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
         page.click(f".batch tbody tr:nth-child({i + 1}) button")
         page.wait_for_selector(f".verdict.v-{name}")
         shot(page, f"verdict-{name.lower()}")
-    # no probability for what is no chest radiograph
+    # neither probability nor map for what is no chest radiograph
     assert page.query_selector(".scale") is None and rows(page)[3][3] == ""
+    assert not page.is_visible("img.map") and not page.is_visible(".opacity") and page.is_visible(".view img")
+    page.click(".batch tbody tr:nth-child(2) button")
+    page.wait_for_selector(".verdict.v-PNEUMONIA")
+    assert page.is_visible("img.map") and page.is_visible(".opacity")
 
 
 def test_dicom(visit):
@@ -316,7 +320,101 @@ def test_operating_point(visit):
     assert rows(page)[0][4] == "0.990"
     page.click("button.reset")
     page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent.includes('default')")
+    # the film on screen says at once what it is at another operating point, and why; so does the status line
+    page.click("button.sample >> nth=2")
+    page.wait_for_selector(".verdict.v-UNSURE")
+    page.focus("#xp-threshold")
+    page.keyboard.press("End")
+    page.wait_for_selector(".verdict:not(.v-UNSURE)")
+    assert "UNSURE" not in page.inner_text(".status") and "0.990" in page.get_attribute(".scale", "aria-label")
+    assert "0.314" not in page.inner_text(".result")
+    page.click("button.reset")
+    page.wait_for_selector(".verdict.v-UNSURE")
+    assert "UNSURE" in page.inner_text(".status") and "operating point 0.314" in page.inner_text(".reasons")
     shot(page, "operating-point")
+
+
+def looked(page):
+    "How the reader looks at the film."
+    return page.evaluate(
+        """() => { const find = (s) => document.querySelector(s);
+        return [find('output[aria-label=Zoom]').textContent, find('.opacity').value,
+            find('.invert').getAttribute('aria-pressed'), find('.stack').style.width]; }"""
+    )
+
+
+def test_a_film_that_is_read_stays_while_others_arrive_and_the_point_moves(visit):
+    "Each arrival took the view, each move reset zoom, opacity and inversion and sent the pictures again."
+    page = visit()
+    page.evaluate(
+        "() => { window.urls = 0; const own = URL.createObjectURL; "
+        "URL.createObjectURL = (b) => { window.urls++; return own.call(URL, b); }; }"
+    )
+    drop(page, *[(f"{i}.png", film(i, i % 2 == 1)) for i in range(12)])
+    page.wait_for_selector(".verdict")
+    assert page.inner_text(".result h3.name") == "0.png"
+    page.evaluate("document.querySelector('.batch tbody tr').dataset.mine = 'yes'")
+    page.focus(".opacity")
+    page.keyboard.press("Home")
+    page.click(".zoom-in")
+    page.click(".invert")
+    mine = ["150 %", "0", "true", "150%"]
+    wait_rows(page, 12)
+    assert page.inner_text(".result h3.name") == "0.png" and looked(page) == mine
+    assert page.evaluate("window.urls") == 2  # the pictures of one film
+    # no row was made anew
+    assert page.get_attribute(".batch tbody tr", "data-mine") == "yes"
+    page.focus("#xp-threshold")
+    page.keyboard.press("End")
+    page.wait_for_function("document.querySelector('.scale').ariaLabel.includes('operating point 0.990')")
+    # no verdict in the list of uploads: it would be the one of before
+    assert "0.png – read" in page.inner_text(".uploads").replace("\n", " ")
+    assert {r[4] for r in rows(page)} == {"0.990"} and page.evaluate("window.urls") == 2 and looked(page) == mine
+    choose(page, ("more.png", film(20)))
+    page.wait_for_function("document.querySelector('.result h3.name')?.textContent === 'more.png'")
+    assert looked(page) == mine and page.get_attribute(".batch tbody tr", "data-mine") == "yes"
+
+
+def test_the_slider_never_moves_back_under_the_hand(server, visit):
+    page = visit()
+    kernel = max(server.kernels(), key=lambda k: k.create_time())
+    page.focus("#xp-threshold")
+    page.keyboard.press("Home")
+    page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent === '0.010'")
+    kernel.suspend()
+    try:
+        page.evaluate(
+            """() => { const s = document.querySelector('#xp-threshold'); window.low = 0; let before = 0;
+            const look = () => { if (+s.value < before) window.low++; before = +s.value; requestAnimationFrame(look); };
+            look(); }"""
+        )
+        for _ in range(10):
+            page.keyboard.press("ArrowRight")
+    finally:
+        kernel.resume()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(10)
+    page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent === '0.310'")
+    assert page.evaluate("window.low") == 0 and page.input_value("#xp-threshold") == "0.31"
+
+
+def test_forgetting_in_the_middle_of_a_large_file(server, visit):
+    "The queue waited for ever for the film's row."
+    page = visit()
+    kernel = max(server.kernels(), key=lambda k: k.create_time())
+    kernel.suspend()
+    try:
+        choose(page, ("large.png", film() + bytes(6_000_000)), *[(f"old{i}.png", film(i)) for i in range(3)])
+        page.wait_for_timeout(300)  # the pieces that may be ahead are sent
+        page.evaluate("document.querySelector('.clear').click()")
+    finally:
+        kernel.resume()
+    page.wait_for_function("document.querySelector('.status').textContent === 'Everything is forgotten.'")
+    assert rows(page) == [] and not page.is_visible(".batch") and not page.is_visible(".shown")
+    choose(page, ("new.png", film(5)))
+    page.wait_for_selector(".verdict")
+    assert [r[1] for r in rows(page)] == ["new.png"] and "old" not in page.inner_text(".uploads")
 
 
 def test_picture_controls(visit):
@@ -666,7 +764,7 @@ def test_what_is_chosen_after_an_order_to_forget_is_read_and_nothing_before(serv
     finally:
         kernel.resume()
     page.wait_for_selector(".verdict", timeout=30_000)
-    page.wait_for_function("document.querySelector('.uploads').innerText.includes('NORMAL')")
+    page.wait_for_function("document.querySelector('.uploads').innerText.includes('read')")
     assert [r[1] for r in rows(page)] == ["new.png"] and "old" not in page.inner_text(".uploads")
 
 

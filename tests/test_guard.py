@@ -17,6 +17,7 @@ import pytest
 from served import ROOT, Server, film
 
 from xraypneu import dashboard, guard
+from xraypneu import session as state
 
 sys.path.insert(0, str(ROOT / "bench"))
 import load  # noqa: E402
@@ -544,15 +545,29 @@ def any_message(rng):
 
 
 def test_no_message_gets_a_traceback(capfd, monkeypatch):
-    monkeypatch.setattr(dashboard, "MAX_FILES", 40)
+    monkeypatch.setattr(state, "MAX_FILES", 40)
     board, sent, rng = dashboard.Dashboard(), [], random.Random(10)
     # as Jupyter: a lone surrogate can't be sent
     board.app.send = lambda content, buffers=None: sent.append(json.dumps(content, ensure_ascii=False).encode())
-    kinds = {"row", "ack", "pong", "trouble", "operating", "rows", "show", "cleared", "file", "about", "working"}
+    kinds = {
+        "row",
+        "ack",
+        "gone",
+        "pong",
+        "trouble",
+        "operating",
+        "moved",
+        "show",
+        "cleared",
+        "file",
+        "about",
+        "working",
+    }
     for _ in range(1500):
         board._on_message(None, any_message(rng), [memoryview(b"abc")] * rng.choice([0, 0, 1, 1, 2]))
-        assert len(board.results) <= 40 and len(board.uploads) <= dashboard.MAX_UPLOADS
-        assert all(len(k) <= 64 for k in [*board.results, *board.uploads])
+        films, uploads = board.session.films, board.session.uploads
+        assert len(films) <= 40 and len(uploads) <= state.MAX_UPLOADS
+        assert all(len(k) <= 64 for k in [*films, *uploads])
     assert {json.loads(s)["kind"] for s in sent} <= kinds
     assert not any(
         w in s for s in sent for w in (b"Traceback", b"Error:", b".py", str(ROOT).encode(), b"/site-packages/")
@@ -581,7 +596,7 @@ def test_whatever_a_decoder_raises_becomes_a_row(raised, capfd):
     board._on_message(None, {"kind": "begin", "id": "u1", "name": "jane.png", "size": 3}, [])
     board._on_message(None, {"kind": "chunk", "id": "u1", "at": 0}, [memoryview(b"abc")])
     row = next(m["row"] for m in sent if m["kind"] == "row")
-    assert row["id"] == "u1" and "went wrong" in row["error"] and board.uploads == {}
+    assert row["id"] == "u1" and "went wrong" in row["error"] and board.session.uploads == {}
     board.uploader.set_state(
         {"value": [{"name": "jane.png", "type": "", "size": 3, "last_modified": 0, "content": memoryview(b"abc")}]}
     )
@@ -592,7 +607,7 @@ def test_whatever_a_decoder_raises_becomes_a_row(raised, capfd):
 
 def test_a_session_has_bounds(monkeypatch):
     "Every way in counts: refused and over-limit files, samples, plain upload; each limit has one clear message."
-    monkeypatch.setattr(dashboard, "MAX_FILES", 5)
+    monkeypatch.setattr(state, "MAX_FILES", 5)
     board, sent = dashboard.Dashboard(), []
     board.app.send = lambda content, buffers=None: sent.append(content)
 
@@ -604,7 +619,7 @@ def test_a_session_has_bounds(monkeypatch):
 
     for i in range(20):
         page(kind="begin", id=f"u{i}", name="a.png", size=1000)
-    assert len(board.uploads) + len(board.results) <= 10
+    assert len(board.session.uploads) + len(board.session.films) <= 10
     for i in range(20):
         page(kind="refused", id=f"r{i}", name="n" * 10_000, why="w" * 10_000)
         page(kind="begin", id=f"o{i}", name="a.png", size=10**9)
@@ -617,15 +632,15 @@ def test_a_session_has_bounds(monkeypatch):
             ]
         }
     )
-    assert len(board.results) <= 5 and "has 5 files already" in last()
+    assert len(board.session.films) <= 5 and "has 5 files already" in last()
     assert max(len(m["row"]["file"]) for m in sent if m["kind"] == "row") <= 120
     page(kind="clear")
-    monkeypatch.setattr(dashboard, "MAX_KEPT", 1)
+    monkeypatch.setattr(state, "MAX_KEPT", 1)
     page(kind="sample", which="plain")
     page(kind="sample", which="plain")
     assert "pictures take" in last()
     page(kind="clear")
-    monkeypatch.setattr(dashboard, "MAX_FILES", 100)
+    monkeypatch.setattr(state, "MAX_FILES", 100)
     for i in range(20):
         page(kind="begin", id=f"u{i}", name="a.png", size=1000)
-    assert len(board.uploads) == dashboard.MAX_UPLOADS and "on their way" in last()
+    assert len(board.session.uploads) == state.MAX_UPLOADS and "on their way" in last()

@@ -648,7 +648,7 @@ def test_release(show):
     with zipfile.ZipFile(wheel) as z:
         names = set(z.namelist())
     assert {
-        "xraypneu/app/dashboard.js",
+        *(f"xraypneu/app/{p.name}" for p in (ROOT / "xraypneu/app").glob("*.*")),
         "xraypneu/app/voila/templates/xraypneu/index.html.j2",
         "xraypneu/shipped/model.onnx",
         "xraypneu/shipped/reference.npz",

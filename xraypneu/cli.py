@@ -41,8 +41,10 @@ class _Table:
         if "error" in row:
             self.out.write(f"{name:{self.width}}  {'not read':17}\n    {_shown(row['error'])}\n")
             return
+        number = "" if row["probability"] is None else f"{row['probability']:.3f}"
         self.out.write(
-            f"{name:{self.width}}  {row['verdict']:17}  {row['probability']:.3f}\n"
+            f"{name:{self.width}}  {row['verdict']:17}  {number}".rstrip()
+            + "\n"
             + "".join(f"    {r}\n" for r in row["reasons"])
         )
 

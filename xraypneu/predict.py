@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'NORMAL', 'PNEUMONIA', 'UNSURE', 'STRANGE', 'LEAST_CONTRAST', 'MOST_COLOUR', 'WIDEST', 'MAP_RANGE',
-           'verdicts', 'cividis', 'Prediction', 'CoverageReason', 'Predictor']
+           'verdicts', 'cividis', 'Explanation', 'Prediction', 'Predictor']
 
 # %% ../nbs/api/16_predict.ipynb #c003
 import base64
@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,16 @@ MOST_COLOUR = 12.0  # of `image.colour`; an image above it is coloured
 WIDEST = 3.0  # largest ratio of the sides of a radiograph
 
 
+def _decided(p, threshold, limits):
+    "Verdicts of probabilities: the label, or UNSURE where the conformal set is not just the label."
+    called = p >= threshold
+    out = np.where(called, PNEUMONIA, NORMAL).astype(object)
+    if limits:
+        normal, ill = p <= limits["high"], p >= limits["low"]
+        out[(normal == ill) | (ill != called)] = UNSURE
+    return out
+
+
 def verdicts(
     bundle: Bundle,
     p: np.ndarray,  # (n,) calibrated probabilities
@@ -43,11 +53,7 @@ def verdicts(
     p = np.asarray(p, dtype=np.float64)
     if threshold is not None and not 0 <= threshold <= 1:  # nor is NaN, which would call nothing PNEUMONIA
         raise ValueError(f"threshold is {threshold}: give a number from 0 to 1")
-    called = p >= (bundle.threshold if threshold is None else threshold)
-    out = np.where(called, PNEUMONIA, NORMAL).astype(object)
-    if limits := bundle.own.get("conformal"):
-        normal, ill = p <= limits["high"], p >= limits["low"]
-        out[(normal == ill) | (ill != called)] = UNSURE
+    out = _decided(p, bundle.threshold if threshold is None else threshold, bundle.own.get("conformal"))
     strange = np.full(len(p), np.nan)
     if features is not None and bundle.known is not None:
         strange = bundle.known.score(features)
@@ -135,6 +141,63 @@ class _Pictures:
             out.paste(_band(self.map, size, top, min(rows, size[1] - top)), (0, top))
         return out
 
+# %% ../nbs/api/16_predict.ipynb #c008-e
+@dataclass(frozen=True)
+class Explanation:
+    "What page, CSV, command line and notebook show of a prediction: nothing that would mean nothing."
+
+    verdict: str  # one of `VERDICTS`
+    label: str | None  # NORMAL or PNEUMONIA; None for what is no chest radiograph, as are the next two
+    probability: float | None  # of PNEUMONIA, calibrated, 0 to 1
+    where: str | None  # where the map supports PNEUMONIA most, in words
+    threshold: float  # operating point
+    because: str  # what the verdict rests on, in sentences
+    reasons: tuple  # why the verdict isn't the label, and notes on the file
+
+# %% ../nbs/api/16_predict.ipynb #c008-f
+def _unsure(p, threshold, limits) -> str:
+    "Why a verdict is UNSURE."
+    normal, ill = p <= limits["high"], p >= limits["low"]
+    if normal != ill:
+        return (
+            f"at {limits['coverage']:.0%} coverage {NORMAL if normal else PNEUMONIA} alone is possible, but at the "
+            f"operating point {threshold:.3f} the probability {p:.3f} means {PNEUMONIA if normal else NORMAL}"
+        )
+    return (
+        f"at {limits['coverage']:.0%} coverage {'both answers are' if normal else 'not just the label is'} "
+        f"possible: the probability {p:.3f} lies too near the operating point {threshold:.3f}"
+    )
+
+
+def _doubts(p, strange, verdict, threshold, limits) -> list:  # of texts
+    "Why the verdict is not the label, from features and probability."
+    doubts = []
+    if strange >= 1:
+        doubts.append(f"its features are unlike those of the training images: {strange:.1f}, where 1 is the limit")
+    if verdict == UNSURE:
+        doubts.append(_unsure(p, threshold, limits))
+    return doubts
+
+# %% ../nbs/api/16_predict.ipynb #c008-g
+def _explained(p):
+    "The explanation of a prediction."
+    like = ""
+    if p.strange < 1:  # neither unknown nor a reason
+        like = f" Its features are like those of the training images ({p.strange:.2f}, where 1 is the limit)."
+    if p.verdict == STRANGE:
+        because = "No probability is shown, because none would mean anything." + like
+        return Explanation(p.verdict, None, None, None, p.threshold, because, p.reasons)
+    because = (
+        f"{p.label} because the probability is {'at or above' if p.label == PNEUMONIA else 'below'} "
+        f"the operating point.{like}"
+    )
+    if p.limits:
+        because += (
+            f" At {p.limits['coverage']:.0%} coverage NORMAL is possible up to {p.limits['high']:.3f} "
+            f"and PNEUMONIA from {p.limits['low']:.3f} on."
+        )
+    return Explanation(p.verdict, p.label, p.probability, p.where, p.threshold, because, p.reasons)
+
 # %% ../nbs/api/16_predict.ipynb #c008-h
 def _img(image, alt):
     "An image of 224 x 224 pixels as an HTML element."
@@ -143,15 +206,21 @@ def _img(image, alt):
 
 def _as_html(p):
     "A prediction as HTML, with its pictures if the pixels were kept."
-    pictures = ""
+    e, pictures = p.explanation, ""
     if p.pixels is not None:
         small = to_square(p.pixels, 224)
-        film = _img(Image.fromarray(small), p.name)
-        pictures = film + " " + _img(p.overlay(pixels=small), f"activation map, {p.where}")
-    reasons = "".join(f"<li>{html.escape(r)}</li>" for r in p.reasons)
+        pictures = _img(Image.fromarray(small), p.name)
+        if e.where:
+            pictures += " " + _img(p.overlay(pixels=small), f"activation map, {e.where}")
+    reasons = "".join(f"<li>{html.escape(r)}</li>" for r in e.reasons)
+    numbers = ""
+    if e.probability is not None:
+        numbers = (
+            f"<br>calibrated probability of PNEUMONIA {e.probability:.3f}, operating point {e.threshold:.3f}; "
+            f"map {e.where}"
+        )
     return (
-        f"<div><p><b>{html.escape(p.verdict)}</b>: {html.escape(p.name)}<br>calibrated probability of PNEUMONIA "
-        f"{p.probability:.3f}, operating point {p.threshold:.3f}; map {p.where}</p>"
+        f"<div><p><b>{html.escape(e.verdict)}</b>: {html.escape(p.name)}{numbers}</p><p>{html.escape(e.because)}</p>"
         f"{pictures}<ul>{reasons}</ul><p><small>Not a medical device. Bundle {p.bundle[:12]}.</small></p></div>"
     )
 
@@ -170,6 +239,29 @@ class Prediction(_Pictures):
     map: np.ndarray = field(repr=False)  # (h, w) float32, class activation map: its mean is the logit
     bundle: str  # hash of the bundle
     pixels: np.ndarray | None = field(default=None, repr=False)  # (H, W) uint8 grey, as decoded; None if not kept
+    against: tuple = field(default=(), repr=False)  # of `reasons`, those for which it is no chest radiograph
+    notes: tuple = field(default=(), repr=False)  # of `reasons`, those on the file alone
+    limits: dict | None = field(default=None, repr=False)  # the bundle's conformal `low`, `high`, `coverage`
+
+    @property
+    def explanation(self) -> Explanation:
+        "What may be shown of this prediction, and why it says what it says."
+        return _explained(self)
+
+    def at(
+        self,
+        threshold: float,  # another operating point, 0 to 1
+    ) -> "Prediction":
+        "This prediction at another operating point: label, verdict and reasons follow. Raises `ValueError`."
+        if not 0 <= threshold <= 1:  # nor is NaN
+            raise ValueError(f"threshold is {threshold}: give a number from 0 to 1")
+        verdict = self.verdict
+        if verdict != STRANGE:
+            verdict = str(_decided(np.asarray([self.probability]), threshold, self.limits)[0])
+        doubts = _doubts(self.probability, self.strange, verdict, threshold, self.limits)
+        label = PNEUMONIA if self.probability >= threshold else NORMAL
+        reasons = (*self.against, *doubts, *self.notes)
+        return replace(self, label=label, verdict=verdict, reasons=reasons, threshold=threshold)
 
     def to_dict(self) -> dict:
         "Plain values for JSON or a table; NaN becomes None."
@@ -261,28 +353,6 @@ def _against(d) -> list:  # of texts
         against.append("the picture is coloured")
     return against
 
-
-class CoverageReason(str):
-    "The reason for UNSURE, a text that the page words in its own way."
-
-
-def _doubts(bundle, p, strange, verdict) -> list:  # of texts
-    "Why the verdict is not the label, from features and probability."
-    doubts = []
-    if strange >= 1:
-        doubts.append(f"its features are unlike those of the training images: {strange:.1f}, where 1 is the limit")
-    if verdict == UNSURE:
-        limits = bundle.own["conformal"]
-        doubts.append(
-            CoverageReason(
-                f"at {limits['coverage']:.0%} coverage "
-                f"{'both answers are' if limits['low'] <= p <= limits['high'] else 'not just the label is'} "
-                f"possible: the probability {p:.3f} "
-                f"lies too near the operating point {bundle.threshold:.3f}"
-            )
-        )
-    return doubts
-
 # %% ../nbs/api/16_predict.ipynb #c010-s
 class _Scorer:
     "Decodes images and scores them with a bundle."
@@ -300,19 +370,23 @@ class _Scorer:
         out = b.outputs(np.stack([square for _, square, *_ in read]))
         p = b.probability(out["logit"])
         found, strange = verdicts(b, p, out["features"])
+        limits = b.own.get("conformal") or None
         for i, (name, (pixels, _, against, notes)) in enumerate(zip(names, read, strict=True)):
-            verdict = STRANGE if against else found[i]
+            verdict = STRANGE if against else str(found[i])
             yield Prediction(
                 name,
                 float(p[i]),
                 b.info["classes"][int(p[i] >= b.threshold)],
                 verdict,
-                (*against, *_doubts(b, p[i], strange[i], verdict), *notes),
+                (*against, *_doubts(p[i], strange[i], verdict, b.threshold, limits), *notes),
                 b.threshold,
                 float(strange[i]),
                 out["map"][i],
                 b.hash,
                 pixels if keep_pixels else None,
+                tuple(against),
+                tuple(notes),
+                limits,
             )
 
 # %% ../nbs/api/16_predict.ipynb #c010-b

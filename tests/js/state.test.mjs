@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Asker, State } from "../../xraypneu/app/state.js";
+
+const row = (id, more = {}) => ({ id, file: `${id}.png`, verdict: "NORMAL", probability: 0.1, threshold: 0.3, ...more });
+
+test("of a batch the first film that can be read is opened, and none that arrives later", () => {
+  const state = new State(0.3);
+  state.expect();
+  assert.equal(state.arrive({ id: "u1", file: "a.txt", error: "a text" }, true), false);
+  assert.equal(state.arrive(row("u2"), true), true);
+  assert.equal(state.arrive(row("u3"), true), false);
+  state.open = "u2"; // a person opens one while others load
+  assert.equal(state.arrive(row("u4"), true), false);
+  assert.equal(state.open, "u2");
+  assert.deepEqual([...state.rows.values()].map((r) => r.n), [1, 2, 3, 4]);
+});
+
+test("a row that arrives again keeps its number", () => {
+  const state = new State(0.3);
+  state.arrive(row("u1"), true);
+  state.arrive(row("u2"), true);
+  state.arrive(row("u1", { verdict: "UNSURE" }), true);
+  assert.deepEqual([state.rows.get("u1").n, state.rows.get("u1").verdict], [1, "UNSURE"]);
+});
+
+test("another operating point changes what it must", () => {
+  const state = new State(0.3);
+  for (const id of ["u1", "u2"]) state.arrive(row(id), true);
+  state.arrive({ id: "u3", file: "c", error: "empty" }, true);
+  state.move(0.05, [{ id: "u2", verdict: "PNEUMONIA" }, { id: "forgotten", verdict: "NORMAL" }]);
+  const seen = [...state.rows.values()].map((r) => [r.verdict, r.threshold]);
+  assert.deepEqual(seen, [["NORMAL", 0.05], ["PNEUMONIA", 0.05], [undefined, undefined]]);
+  assert.deepEqual([...state.counts()], [["NORMAL", 1], ["PNEUMONIA", 1], ["not read", 1]]);
+});
+
+test("forgetting empties the page at once, and what was on its way stays out", () => {
+  const state = new State(0.3);
+  state.arrive(row("u1"), true);
+  state.forget(7);
+  assert.deepEqual([state.rows.size, state.open, state.forgetting, state.forgets], [0, null, true, [7]]);
+});
+
+const asker = () => {
+  const sent = [];
+  let pings = 0;
+  return { sent, asker: new Asker((m) => sent.push(m), () => pings), ping: () => ++pings };
+};
+
+test("while a question is open only the newest of its kind waits", () => {
+  const { sent, asker: a } = asker();
+  for (const value of [0.1, 0.2, 0.3]) a.ask("point", { value });
+  assert.deepEqual(sent, [{ value: 0.1 }]);
+  assert.equal(a.answered("point"), false); // the slider is elsewhere by now
+  assert.deepEqual(sent, [{ value: 0.1 }, { value: 0.3 }]);
+  assert.equal(a.answered("point"), true);
+  a.ask("figures", {});
+  assert.equal(sent.length, 3);
+});
+
+test("a question that was lost is asked again, as the newest one", () => {
+  const { sent, asker: a, ping } = asker();
+  const early = ping();
+  a.ask("open", { id: "u1" });
+  a.ask("open", { id: "u2" });
+  a.pong(early); // sent before the question: says nothing about it
+  assert.equal(sent.length, 1);
+  a.pong(ping());
+  assert.deepEqual(sent.at(-1), { id: "u2" });
+  a.answered("open");
+  a.pong(ping());
+  assert.equal(sent.length, 2);
+});
+
+test("a question that leads to an error is not asked again", () => {
+  const { sent, asker: a, ping } = asker();
+  a.ask("open", { id: "u1" });
+  a.failed();
+  a.pong(ping());
+  assert.equal(sent.length, 1);
+  a.ask("open", { id: "u2" });
+  a.drop("open");
+  a.pong(ping());
+  assert.equal(sent.length, 2);
+});

@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { compare, matches, place, summary } from "../../xraypneu/app/table.js";
+
+const rows = [
+  { n: 1, file: "b.png", verdict: "NORMAL", probability: 0.2 },
+  { n: 2, file: "A.png", verdict: "PNEUMONIA", probability: 0.9 },
+  { n: 3, file: "c.txt", error: "a text" },
+  { n: 4, file: "d.png", verdict: "NOT A CHEST X-RAY", probability: null },
+];
+const sorted = (key, down = false) => [...rows].sort(compare({ key, down })).map((r) => r.n);
+
+test("rows are sorted by each column, without a number first, equal ones as they came", () => {
+  assert.deepEqual(sorted("n", true), [4, 3, 2, 1]);
+  assert.deepEqual(sorted("probability"), [3, 4, 1, 2]);
+  assert.deepEqual(sorted("verdict"), [1, 4, 2, 3]);
+});
+
+test("the filter takes a part of the name and a verdict", () => {
+  const found = (text, verdict) => rows.filter((r) => matches(r, text, verdict)).map((r) => r.n);
+  assert.deepEqual(found("a.PNG", ""), [2]);
+  assert.deepEqual(found("", "not read"), [3]);
+  assert.deepEqual(found("png", "NORMAL"), [1]);
+});
+
+test("a new row finds its place as sorting would put it", () => {
+  for (const key of ["n", "file", "verdict", "probability"])
+    for (const down of [false, true]) {
+      const list = [];
+      for (const row of rows) list.splice(place(list, row, compare({ key, down })), 0, row);
+      assert.deepEqual(list.map((r) => r.n), sorted(key, down), `${key} ${down}`);
+    }
+});
+
+test("the counts name what there is", () => {
+  assert.equal(summary(1, 3, new Map([["not read", 1], ["UNSURE", 2]])), "1 of 3 files: 2 UNSURE, 1 not read");
+});

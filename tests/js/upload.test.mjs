@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { Uploader } from "../../xraypneu/app/upload.js";
+
+const file = (name, bytes) => Object.assign(new Blob([new Uint8Array(bytes)]), { name });
+
+function uploader({ answer = () => {} } = {}) {
+  const sent = [];
+  const notes = [];
+  const view = {
+    begin: (f) => ({ name: f.name }),
+    progress: () => {},
+    end: (item, text, bad) => notes.push([item.name, text, bad]),
+  };
+  const counts = { pings: 0 };
+  const u = new Uploader({
+    send: (m, buffers) => {
+      sent.push(m);
+      queueMicrotask(() => answer(u, m, buffers));
+    },
+    ping: () => counts.pings,
+    chunk: 10,
+    maxBytes: 1000,
+    view,
+  });
+  return { u, sent, notes, counts };
+}
+
+const kinds = (sent, id) => sent.filter((m) => m.id === id).map((m) => m.kind);
+// as the server: each piece is acknowledged, the whole film gets its row
+const whole = (sizes) => (u, m, buffers) => {
+  if (m.kind !== "chunk") return;
+  const received = m.at + buffers[0].byteLength;
+  u.ack(m.id, received);
+  if (received === sizes[m.id]) u.end(m.id, "NORMAL", false);
+};
+
+test("files go one after the other, in pieces", async () => {
+  const { u, sent, notes } = uploader({ answer: whole({ u1: 25, u2: 5 }) });
+  u.take([file("a.png", 25), file("b.png", 5)]);
+  assert.equal(u.pending, 2);
+  await sleep(50);
+  assert.deepEqual(sent.map((m) => `${m.kind} ${m.id} ${m.at ?? ""}`.trim()), [
+    "begin u1", "chunk u1 0", "chunk u1 10", "chunk u1 20", "begin u2", "chunk u2 0",
+  ]);
+  assert.deepEqual(notes, [["a.png", "NORMAL", false], ["b.png", "NORMAL", false]]);
+  assert.equal(u.pending, 0);
+});
+
+test("only a few pieces are ahead of what the server has taken", async () => {
+  const { u, sent } = uploader();
+  u.take([file("a.png", 200)]);
+  await sleep(50);
+  assert.equal(kinds(sent, "u1").length, 1 + 5);
+  u.ack("u1", 20);
+  await sleep(20);
+  assert.equal(kinds(sent, "u1").length, 1 + 7);
+  u.forget(); // or it would wait for ever
+});
+
+test("forgetting in the middle of a file ends it, and the next one is read", async () => {
+  const { u, sent, notes } = uploader({ answer: whole({ u3: 5 }) });
+  u.take([file("long.png", 200), file("waiting.png", 200)]);
+  u.ack("u1", 0);
+  await sleep(30);
+  const before = kinds(sent, "u1").length;
+  assert.ok(before > 1);
+  u.forget();
+  assert.equal(u.pending, 0);
+  u.take([file("new.png", 5)]);
+  await sleep(50);
+  assert.equal(kinds(sent, "u1").length, before);
+  assert.deepEqual(kinds(sent, "u2"), []); // what waited is never sent
+  assert.deepEqual(notes, [["new.png", "NORMAL", false]]);
+});
+
+test("a server that knows nothing of a file doesn't stop the queue", async () => {
+  const { u, notes } = uploader({
+    answer: (self, m, b) => (m.id === "u1" && m.kind === "chunk" ? self.lost(m.id) : whole({ u2: 5 })(self, m, b)),
+  });
+  u.take([file("a.png", 25), file("b.png", 5)]);
+  await sleep(50);
+  assert.match(notes[0][1], /interrupted/);
+  assert.deepEqual(notes[1], ["b.png", "NORMAL", false]);
+});
+
+test("pieces that never arrive are noticed by the ping after them", async () => {
+  const { u, notes, counts } = uploader();
+  counts.pings = 3;
+  u.take([file("a.png", 15)]);
+  await sleep(20);
+  assert.equal(u.pong(3), false); // asked before the last piece
+  assert.equal(u.pong(4), true);
+  await sleep(20);
+  assert.match(notes[0][1], /interrupted/);
+  assert.equal(u.pending, 0);
+});
+
+test("files that can't go are refused, and wait for their row like any other", async () => {
+  const { u, sent, notes } = uploader();
+  u.take([file("empty.png", 0), file("huge.png", 2000)]);
+  await sleep(20);
+  assert.deepEqual(sent.map((m) => m.kind), ["refused", "refused"]);
+  assert.match(notes[0][1], /empty/);
+  assert.match(notes[1][1], /over the limit/);
+  assert.equal(u.pending, 2);
+  assert.equal(u.end("u1", "the file is empty", true), true);
+  assert.equal(u.end("p1", "NORMAL", false), false); // no upload of this page
+  assert.equal(u.pending, 1);
+  assert.equal(notes.length, 2);
+});
+
+test("a file that the browser can't read is refused", async () => {
+  const { u, sent } = uploader();
+  const broken = { name: "gone.png", size: 5, slice: () => ({ arrayBuffer: () => Promise.reject(new Error("gone")) }) };
+  u.take([broken]);
+  await sleep(20);
+  assert.deepEqual(sent.map((m) => m.kind), ["begin", "refused"]);
+});

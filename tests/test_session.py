@@ -1,0 +1,188 @@
+"""A visitor's session and the page's messages, without a browser and without a server; the page's own code, in node."""
+
+import csv
+import io
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from xraypneu import dashboard
+from xraypneu.image import ImageError
+from xraypneu.predict import NORMAL, PNEUMONIA, STRANGE, UNSURE, Prediction
+from xraypneu.session import Film, Session, shown_film
+
+LIMITS = {"low": 0.338, "high": 0.553, "coverage": 0.9}
+
+
+def prediction(probability=0.9, verdict=PNEUMONIA, **more):
+    values = {"reasons": (), "limits": LIMITS, "notes": ("a note",)} | more
+    return Prediction(
+        "a.png", probability, PNEUMONIA, verdict, map=np.eye(7), bundle="b" * 64, threshold=0.314, strange=0.5, **values
+    )
+
+
+REFUSED = prediction(
+    0.979, STRANGE, reasons=("the picture is coloured",), against=("the picture is coloured",), notes=()
+)
+
+
+@pytest.fixture
+def session():
+    s = Session(0.314)
+    for id, p in (("u1", prediction(0.1)), ("u2", prediction(0.4)), ("u3", prediction(0.979)), ("u4", REFUSED)):
+        s.keep(id, f"{id}.png", p)
+    s.refuse("u5", "u5.png", ImageError("the file is empty"))
+    return s
+
+
+def test_reasons_follow_the_operating_point(session):
+    "They named the operating point of before, and a row that became UNSURE had none."
+    reasons = {id: film.row().get("reasons") for id, film in session.films.items()}
+    assert "0.314" in reasons["u2"][0] and reasons["u3"] == ["a note"]
+    session.move(0.99)
+    rows = {id: film.row() for id, film in session.films.items()}
+    assert [rows[f"u{i}"].get("verdict") for i in range(1, 6)] == [NORMAL, UNSURE, UNSURE, STRANGE, None]
+    for id in ("u2", "u3"):
+        why, note = rows[id]["reasons"]
+        assert "operating point 0.990" in why and "0.314" not in why and note == "a note"
+        assert rows[id]["threshold"] == 0.99
+    assert rows["u4"]["reasons"] == ["the picture is coloured"]
+
+
+def test_a_move_returns_what_changed(session):
+    assert session.move(0.32) == []
+    assert [f.id for f in session.move(0.99)] == ["u3"]
+    assert [f.id for f in session.move(session.default)] == ["u3"] and session.threshold == 0.314
+    session.move(7.0)
+    assert session.threshold == 0.99  # as far as the slider goes
+
+
+def test_a_session_counts_and_forgets(session):
+    assert session.counts() == {NORMAL: 1, UNSURE: 1, PNEUMONIA: 1, STRANGE: 1, "not read": 1}
+    session.open = "u1"
+    session.begin("u6", "late.png", 100)
+    session.clear()
+    assert (session.films, session.uploads, session.open) == ({}, {}, None)
+
+
+def test_what_was_refused_has_no_number_anywhere(session):
+    "CSV and report printed the probability that the page hides."
+    row, shown = session.films["u4"].row(), shown_film(session.films["u4"])
+    assert row["probability"] is row["label"] is shown["probability"] is shown["where"] is None
+    assert "0.979" not in str(row) + str(shown) + str(session.films["u4"].line())
+    html = session.films["u4"].prediction._repr_html_()
+    assert "0.979" not in html and "strongest" not in html and "coloured" in html
+
+
+def test_every_face_shows_the_same_reasons(session):
+    for film in session.films.values():
+        if film.prediction:
+            said = film.prediction.explanation
+            assert film.row()["reasons"] == shown_film(film)["reasons"] == list(said.reasons)
+            assert said.because in film.prediction._repr_html_() and said.because == shown_film(film)["because"]
+
+
+def test_a_film_keeps_no_pixels():
+    film = Session(0.314).keep("u1", "a.png", replace(prediction(), pixels=None), preview=b"jpeg", size=(3, 2))
+    assert isinstance(film, Film) and film.prediction.pixels is None and film.size == (3, 2)
+
+
+# --- the page's messages
+
+
+@pytest.fixture
+def board():
+    board = dashboard.Dashboard()
+    board.sent = []
+    board.app.send = lambda content, buffers=None: board.sent.append((content, buffers))
+    board.page = lambda **content: board._on_message(None, content, [])
+    return board
+
+
+def kinds(board):
+    return [content["kind"] for content, _ in board.sent]
+
+
+def test_pictures_go_for_the_film_that_is_opened_and_no_other(board):
+    "A thousand dropped files sent a thousand previews."
+    for _ in range(3):
+        board.page(kind="sample", which="plain")
+    assert kinds(board) == ["row"] * 3
+    board.page(kind="open", id="p2")
+    assert kinds(board)[3:] == ["show"] and len(board.sent[-1][1]) == 2
+
+
+def test_a_move_sends_what_changed_and_no_picture(board):
+    "It sent all rows, and preview and map of the open film, which reset zoom and opacity."
+    for which in ("plain", "opacity", "turned"):
+        board.page(kind="sample", which=which)
+    board.page(kind="open", id="p2")
+    board.sent.clear()
+    board.page(kind="threshold", value=board.session.threshold + 1e-4)
+    assert kinds(board) == ["moved"] and board.sent[0][0]["rows"] == []
+    board.page(kind="threshold", value=0.99)
+    said, buffers = board.sent[-1]
+    assert said["kind"] == "moved" and not buffers and said["operating"]["threshold"] == 0.99
+    assert all(set(r) == {"id", "verdict"} for r in said["rows"]) and "p3" not in [r["id"] for r in said["rows"]]
+    assert said["shown"]["id"] == "p2" and said["shown"]["threshold"] == 0.99
+
+
+def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_nothing(board):
+    for which in ("opacity", "turned"):
+        board.page(kind="sample", which=which)
+    film = board.session.films["p1"]
+    film.prediction = replace(film.prediction, probability=0.9)
+    board.page(kind="threshold", value=0.99)
+    board.page(kind="download", what="csv")
+    unsure, refused = csv.DictReader(io.StringIO(board.sent[-1][1][0].decode()))
+    assert "operating point 0.990" in unsure["reasons"] and unsure["threshold"] == "0.990000"
+    assert refused["verdict"] == STRANGE and refused["probability"] == refused["label"] == ""
+    board.page(kind="download", what="html")
+    report = board.sent[-1][1][0].decode()
+    assert report.count("data:image/jpeg") == 2 and report.count("data:image/png") == 1
+    assert f"{board.session.films['p2'].prediction.probability:.3f}" not in report
+
+
+def test_what_is_no_chest_radiograph_has_no_map(board):
+    board.page(kind="sample", which="turned")
+    board.page(kind="open", id="p1")
+    shown, buffers = board.sent[-1]
+    assert len(buffers) == 1 and shown["shown"]["where"] is None
+
+
+def test_pieces_of_what_was_forgotten_are_answered(board):
+    "The page waited for ever for the row of an upload that the server had forgotten."
+    board.page(kind="begin", id="u1", name="a.png", size=100)
+    board.page(kind="clear")
+    board._on_message(None, {"kind": "chunk", "id": "u1", "at": 0}, [memoryview(b"abc")])
+    assert board.sent[-1][0] == {"kind": "gone", "id": "u1"} and board.session.films == {}
+
+
+# --- the page's own code
+
+
+NODE = shutil.which("node")
+
+
+@pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")
+def test_the_modules_of_the_page():
+    assert NODE, "CI needs node: .ci/programs installs it"
+    tests = sorted(map(str, (ROOT / "tests/js").glob("*.test.mjs")))
+    done = subprocess.run([NODE, "--test", *tests], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and len(tests) > 3, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+@pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")
+def test_the_modules_join_to_one(tmp_path):
+    "A name that two modules define would be an error in the browser alone."
+    (tmp_path / "page.mjs").write_text(dashboard.App._esm)
+    subprocess.run([NODE, "--check", tmp_path / "page.mjs"], check=True, timeout=60)
+    modules = {p.stem for p in (ROOT / "xraypneu/app").glob("*.js")}
+    firsts = [(ROOT / f"xraypneu/app/{m}.js").read_text().splitlines()[0] for m in modules]
+    assert all(first.startswith("//") and dashboard.App._esm.count(first + "\n") == 1 for first in firsts)
+    assert "\nimport " not in dashboard.App._esm

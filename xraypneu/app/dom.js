@@ -1,0 +1,61 @@
+// Elements, and the words and pictures of the verdicts. Names are only ever set as text.
+const ICONS = {
+  NORMAL:
+    '<circle cx="24" cy="24" r="20" fill="none" stroke="currentColor" stroke-width="4"/>' +
+    '<path d="M14 25l7 7 13-15" fill="none" stroke="currentColor" stroke-width="5"/>',
+  PNEUMONIA:
+    '<path d="M24 4l21 38H3z" fill="none" stroke="currentColor" stroke-width="4"/>' +
+    '<path d="M24 17v13M24 34v4" stroke="currentColor" stroke-width="5"/>',
+  UNSURE:
+    '<circle cx="24" cy="24" r="20" fill="none" stroke="currentColor" stroke-width="4" stroke-dasharray="6 4"/>' +
+    '<path d="M17 19a7 7 0 1 1 10 6c-2 1-3 3-3 5M24 34v4" fill="none" stroke="currentColor" stroke-width="4.5"/>',
+  STRANGE:
+    '<rect x="5" y="9" width="38" height="30" fill="none" stroke="currentColor" stroke-width="4"/>' +
+    '<path d="M9 41L39 7" stroke="currentColor" stroke-width="5"/>',
+};
+
+export const WORDS = {
+  NORMAL: "The model finds no pneumonia at this operating point.",
+  PNEUMONIA: "The model finds pneumonia at this operating point.",
+  UNSURE: "Not sure enough of one answer: the model leaves this one to a reader.",
+  STRANGE: "The model was not made for this picture, and its probability means nothing.",
+};
+
+export const kind = (verdict) => (verdict === "NOT A CHEST X-RAY" ? "STRANGE" : verdict);
+export const percent = (v) => (v == null ? "–" : (100 * v).toFixed(1) + " %");
+export const size = (n) => (n < 1e6 ? Math.max(1, Math.round(n / 1e3)) + " kB" : (n / 1e6).toFixed(1) + " MB");
+
+// as Python's `printable` does: no control or direction characters, no endless names
+export const clean = (name) => {
+  const shown = name.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "\ufffd");
+  return shown.length > 120 ? shown.slice(0, 80) + "…" + shown.slice(-39) : shown;
+};
+
+export function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [k, v] of Object.entries(attributes)) {
+    if (v === false || v == null) continue;
+    if (k.startsWith("on")) node.addEventListener(k.slice(2), v);
+    else node.setAttribute(k, v === true ? "" : v);
+  }
+  node.append(...children);
+  return node;
+}
+
+export const button = (text, onclick, attributes = {}) =>
+  make("button", { type: "button", onclick, ...attributes }, text);
+
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 48 48");
+  svg.setAttribute("aria-hidden", "true");
+  svg.innerHTML = ICONS[name]; // one of the constants above
+  return svg;
+}
+
+export const notice = () =>
+  make(
+    "p",
+    { class: "notice", role: "note" },
+    "Not a medical device. For research and teaching; no decision about a patient may rest on it.",
+  );

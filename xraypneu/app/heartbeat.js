@@ -1,0 +1,46 @@
+// Is there anybody? An open page that nobody uses stops asking, so that the server may end its session in time.
+const EVERY = 3000; // milliseconds between two pings
+const SLEPT = 6000; // a later beat means that it was this page that slept, hidden or with its machine
+
+export class Heartbeat {
+  constructor({ send, patience, rest, lost, found, now = () => Date.now() }) {
+    Object.assign(this, { send, patience, rest, found, now, pings: 0, isLost: false });
+    this.onlost = lost;
+    this.used = this.beaten = this.heard = now();
+  }
+
+  start(target) {
+    const used = () => this.use();
+    const names = ["pointerdown", "keydown", "wheel", "visibilitychange"];
+    for (const name of names) target.addEventListener(name, used, { passive: true });
+    const timer = setInterval(() => this.beat(), EVERY);
+    return () => {
+      clearInterval(timer);
+      for (const name of names) target.removeEventListener(name, used);
+    };
+  }
+
+  use() {
+    if (this.now() - this.used > this.rest) this.heard = this.now();
+    this.used = this.now();
+  }
+
+  // Something came from the server.
+  hear() {
+    this.heard = this.now();
+    if (!this.isLost) return;
+    this.isLost = false;
+    this.found();
+  }
+
+  beat() {
+    const late = this.now() - this.beaten > SLEPT;
+    this.beaten = this.now();
+    if (late) this.heard = this.beaten; // nobody was asked
+    if (this.now() - this.used > this.rest) return;
+    this.send({ kind: "ping", n: ++this.pings });
+    if (this.now() - this.heard <= this.patience || this.isLost) return;
+    this.isLost = true;
+    this.onlost();
+  }
+}

@@ -1,0 +1,185 @@
+// The table of all files: a row is appended or changed, never are all of them made anew.
+import { button, kind, make } from "./dom.js";
+
+const COLUMNS = [
+  ["n", "#"],
+  ["file", "file"],
+  ["verdict", "verdict"],
+  ["probability", "probability"],
+  ["threshold", "operating point"],
+  ["bundle", "model"],
+];
+const NUMBERS = ["probability", "threshold"];
+const VERDICTS = ["NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY", "not read"];
+
+export const said = (row) => row.verdict || "not read";
+const three = (v) => (v == null ? "" : v.toFixed(3));
+
+function value(row, key) {
+  if (key === "verdict") return said(row);
+  return row[key] == null ? (NUMBERS.includes(key) ? -1 : "") : row[key];
+}
+
+// Which of two rows stands first; equal ones as they came.
+export const compare = (order) => (a, b) => {
+  const [x, y] = [value(a, order.key), value(b, order.key)];
+  return (x > y ? 1 : x < y ? -1 : a.n - b.n) * (order.down ? -1 : 1);
+};
+
+export const matches = (row, text, verdict) =>
+  row.file.toLowerCase().includes(text.toLowerCase()) && (!verdict || said(row) === verdict);
+
+// Where a row belongs among sorted ones.
+export function place(sorted, row, before) {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (before(sorted[middle], row) > 0) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+// "3 of 4 files: 1 NORMAL, 2 UNSURE, 1 not read"
+export const summary = (shown, total, counts) =>
+  `${shown} of ${total} files: ` +
+  VERDICTS.filter((v) => counts.get(v))
+    .map((v) => `${counts.get(v)} ${v}`)
+    .join(", ");
+
+export class Table {
+  constructor(state, onopen) {
+    Object.assign(this, { state, onopen, order: { key: "n", down: false }, lines: new Map(), shown: [] });
+    const again = () => this.arrange();
+    this.filter = make("input", {
+      type: "search",
+      "aria-label": "Filter by file name",
+      placeholder: "file name",
+      oninput: again,
+    });
+    this.only = make(
+      "select",
+      { "aria-label": "Show only this verdict", onchange: again },
+      make("option", { value: "" }, "all verdicts"),
+      ...VERDICTS.map((v) => make("option", { value: v }, v)),
+    );
+    this.counted = make("p", { class: "soft" });
+    this.heads = new Map(COLUMNS.map(([key, label]) => [key, this.head(key, label)]));
+    this.body = make("tbody");
+    const row = make("tr", {}, ...[...this.heads.values()].map((h) => h.cell), make("th", { scope: "col" }, "open"));
+    this.box = make(
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of the results" },
+      make("table", {}, make("thead", {}, row), this.body),
+    );
+    this.mark();
+  }
+
+  head(key, label) {
+    const sort = () => {
+      this.order = { key, down: this.order.key === key && !this.order.down };
+      this.mark();
+      this.arrange();
+    };
+    const press = button(label, sort, { "data-key": `sort-${key}` });
+    return { label, press, cell: make("th", { scope: "col" }, press) };
+  }
+
+  // The sorted column.
+  mark() {
+    for (const [key, { label, press, cell }] of this.heads) {
+      const mine = key === this.order.key;
+      cell.setAttribute("aria-sort", mine ? (this.order.down ? "descending" : "ascending") : "none");
+      press.textContent = label + (mine ? (this.order.down ? " ▾" : " ▴") : "");
+    }
+  }
+
+  matches(row) {
+    return matches(row, this.filter.value, this.only.value);
+  }
+
+  // A row arrived, or arrived again.
+  put(id) {
+    const row = this.state.rows.get(id);
+    const before = this.lines.get(id);
+    if (before) {
+      before.remove();
+      this.shown = this.shown.filter((r) => r.id !== id);
+    }
+    const line = this.line(row);
+    this.lines.set(id, line);
+    if (this.matches(row)) {
+      const at = place(this.shown, row, compare(this.order));
+      const follower = this.shown[at];
+      this.body.insertBefore(line, follower ? this.lines.get(follower.id) : null);
+      this.shown.splice(at, 0, row);
+    }
+    this.count();
+  }
+
+  line(row) {
+    if (row.error) {
+      const why = make("span", { class: "error" }, `not read: ${row.error}`);
+      const cells = [String(row.n), row.file, why, "", "", "", ""].map((c) => make("td", {}, c));
+      cells[1].className = "name";
+      return make("tr", {}, ...cells);
+    }
+    const named = { type: "button", "data-key": `open-${row.id}`, "aria-label": `Open ${row.file}` };
+    const open = make("button", named, "Open");
+    // the button in the row has no handler of its own: its click, a key's too, arrives here
+    const line = make(
+      "tr",
+      { class: "can-open", onclick: () => this.onopen(this.state.rows.get(row.id)) },
+      make("td", {}, String(row.n)),
+      make("td", { class: "name" }, row.file),
+      make("td", {}, make("span", {}, "")),
+      make("td", {}, three(row.probability)),
+      make("td", {}, ""),
+      make("td", {}, row.bundle.slice(0, 8)),
+      make("td", {}, open),
+    );
+    this.fill(line, row);
+    return line;
+  }
+
+  // What an operating point changes in a row.
+  fill(line, row) {
+    const verdict = line.children[2].firstChild;
+    verdict.className = `t-${kind(row.verdict)}`;
+    verdict.textContent = row.verdict;
+    line.children[4].textContent = three(row.threshold);
+    line.classList.toggle("open", row.id === this.state.open);
+  }
+
+  // The operating point moved: rows keep their places unless the verdict orders or filters them.
+  changed() {
+    for (const row of this.state.rows.values()) if (!row.error) this.fill(this.lines.get(row.id), row);
+    if (this.order.key === "verdict" || this.only.value) this.arrange();
+    else this.count();
+  }
+
+  // The film that is open.
+  markOpen() {
+    for (const line of this.body.querySelectorAll("tr.open")) line.classList.remove("open");
+    const line = this.lines.get(this.state.open);
+    if (line) line.classList.add("open");
+  }
+
+  // Another order or filter: the same lines in other places.
+  arrange() {
+    const focus = this.body.contains(document.activeElement) ? document.activeElement : null;
+    this.shown = [...this.state.rows.values()].filter((row) => this.matches(row)).sort(compare(this.order));
+    this.body.replaceChildren(...this.shown.map((row) => this.lines.get(row.id)));
+    if (focus && focus.isConnected) focus.focus();
+    this.count();
+  }
+
+  count() {
+    this.counted.textContent = summary(this.shown.length, this.state.rows.size, this.state.counts());
+  }
+
+  clear() {
+    this.lines.clear();
+    this.arrange();
+  }
+}

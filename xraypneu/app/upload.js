@@ -1,0 +1,156 @@
+// Uploads: one file after the other, in pieces, a few pieces ahead of what the server has taken.
+import { clean, make, size } from "./dom.js";
+
+const AHEAD = 4; // pieces
+
+export class Uploader {
+  constructor({ send, ping, chunk, maxBytes, view }) {
+    Object.assign(this, { send, ping, chunk, maxBytes, view, queue: [], active: new Map(), counter: 0, busy: false });
+  }
+
+  // Files of which it isn't known yet what becomes of them.
+  get pending() {
+    return this.queue.length + this.active.size;
+  }
+
+  take(files) {
+    for (const file of files) this.queue.push({ id: `u${++this.counter}`, file, item: this.view.begin(file) });
+    this.next();
+  }
+
+  async next() {
+    if (this.busy) return;
+    this.busy = true;
+    while (this.queue.length) {
+      const job = this.queue.shift();
+      this.active.set(job.id, job);
+      const why = this.unfit(job.file);
+      if (why) this.refuse(job, why);
+      else await this.put(job).catch(() => this.refuse(job, "the browser can't read this file"));
+    }
+    this.busy = false;
+  }
+
+  unfit(file) {
+    if (file.size === 0) return "the file is empty";
+    if (file.size > this.maxBytes) return `${size(file.size)} is over the limit of ${size(this.maxBytes)}`;
+    return "";
+  }
+
+  // The server makes a row of it, which the page waits for as for any other.
+  refuse(job, why) {
+    if (job.forgotten) return;
+    this.view.end(job.item, why, true);
+    job.refused = true;
+    job.sealed = this.ping();
+    this.send({ kind: "refused", id: job.id, name: job.file.name, why });
+  }
+
+  async put(job) {
+    const { id, file } = job;
+    Object.assign(job, { taken: 0, sent: 0, ended: false, sealed: Infinity, wake: () => {} });
+    const finished = new Promise((done) => {
+      job.done = done;
+    });
+    this.send({ kind: "begin", id, name: file.name, size: file.size });
+    for (let at = 0; at < file.size && !job.ended; at += this.chunk) {
+      const piece = await file.slice(at, at + this.chunk).arrayBuffer();
+      while (at - job.taken > AHEAD * this.chunk && !job.ended) await this.answer(job);
+      if (job.ended) break;
+      this.send({ kind: "chunk", id, at }, [piece]);
+      job.sent = at + piece.byteLength;
+      job.sealed = this.ping();
+    }
+    await finished;
+  }
+
+  answer(job) {
+    return new Promise((done) => {
+      const timer = setTimeout(done, 1000);
+      job.wake = () => {
+        clearTimeout(timer);
+        done();
+      };
+    });
+  }
+
+  ack(id, received) {
+    const job = this.active.get(id);
+    if (!job) return;
+    job.taken = received;
+    this.view.progress(job.item, received);
+    job.wake();
+  }
+
+  // What became of a file: its row, an error, or nothing, where it was lost. True if it was one of this page's.
+  end(id, text, bad) {
+    const job = this.active.get(id);
+    if (!job) return false;
+    this.active.delete(id);
+    if (!job.refused) this.view.end(job.item, text, bad);
+    this.stop(job);
+    return true;
+  }
+
+  stop(job) {
+    job.ended = true;
+    if (job.wake) job.wake();
+    if (job.done) job.done();
+  }
+
+  lost(id) {
+    return this.end(id, "not read: the connection was interrupted. Choose the file again.", true);
+  }
+
+  // The server has answered a ping: what was sent before it and has no answer never arrived. True if that was so.
+  pong(n) {
+    const lost = [...this.active.values()].filter(
+      (job) => n > job.sealed && (job.refused || job.taken < job.sent || job.sent >= job.file.size),
+    );
+    for (const job of lost) this.lost(job.id);
+    return lost.length > 0;
+  }
+
+  // At once: a file begun after the order would be kept, one chosen after it dropped.
+  forget() {
+    this.queue.splice(0);
+    for (const job of this.active.values()) {
+      job.forgotten = true;
+      this.stop(job);
+    }
+    this.active.clear();
+  }
+}
+
+// The list of the files on their way.
+export class UploadList {
+  constructor() {
+    this.box = make("ul", { class: "uploads", "aria-label": "Files" });
+  }
+
+  begin(file) {
+    const name = clean(file.name);
+    const bar = make("progress", { max: Math.max(file.size, 1), value: "0", "aria-label": `Upload of ${name}` });
+    const note = make("span", { class: "note" });
+    this.box.append(make("li", {}, make("span", { class: "name" }, name, note), bar));
+    return { bar, note };
+  }
+
+  progress({ bar }, received) {
+    bar.value = received;
+  }
+
+  end({ bar, note }, text, bad) {
+    bar.remove();
+    note.className = bad ? "note error" : "note soft";
+    note.textContent = ` – ${text}`;
+  }
+
+  showLast() {
+    this.box.scrollTop = this.box.scrollHeight;
+  }
+
+  clear() {
+    this.box.replaceChildren();
+  }
+}
