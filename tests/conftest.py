@@ -57,6 +57,7 @@ SLOW = {
     "test_recipe.py::test_a_finished_training_of_other_contents_is_another",
     "test_recipe.py::test_a_finished_training_with_a_damaged_file_is_none",
     "test_recipe.py::test_more_folds_than_patients_are_refused_before_the_training",
+    "test_recipe.py::test_a_key_takes_the_hash_of_its_inputs",
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",
     "test_registry.py::test_no_server",
     "test_report.py::test_figures_of_an_earlier_run_are_said",
