@@ -51,13 +51,13 @@ run: $(READY) ## sample data, all stages, reports and a model
 	dvc repro $(STAGES)
 	@python -m xraypneu.stage summary
 
-app: $(READY) ## the dashboard; MODEL=folder or models:/name@alias in the place of the shipped model, PORT=8866
+app: $(READY) ## the dashboard; MODEL=folder or models:/name@alias instead of the shipped model, PORT=8866
 	@$(if $(call given,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call given,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
 
 check: lint types sync ## under a minute, before each commit: lint, types, sync, the tests that need no training, server or browser
 	python -m pytest -q --fast
 
-check-sample: $(READY) ## compare the sample run's metrics with what is promised of them
+check-sample: $(READY) ## check the sample run's metrics against their limits
 	@python -m pytest -q tests/accept_sample.py
 
 test: $(READY) $(TOOLS)/.ready ## notebook tests and the test suite
@@ -80,13 +80,13 @@ export: $(READY) ## format and clean the notebooks, export the package, render R
 sync: $(READY) ## fail where notebooks, package and README.md differ; changes nothing
 	@.ci/sync $(VENV)
 
-ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its figures into results/; KEY=private.pem signs it
+ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its metrics into results/; KEY=private.pem signs it
 	python -m xraypneu.publish ship $(if $(call given,KEY),--key $(call quoted,KEY))
 
-verify: $(READY) ## with DATA=folder: score the shipped bundle on the official test split, compare with its published figures
+verify: $(READY) ## with DATA=folder: score the shipped bundle on the official test split, compare with its published metrics
 	@python -m xraypneu.publish verify $(call quoted,DATA)
 
-bench: $(READY) ## Predictor beside Keras, LiteRT and OpenVINO, into bench/results.md; some minutes, on an idle machine
+bench: $(READY) ## Predictor compared with Keras, LiteRT and OpenVINO, into bench/results.md; some minutes, on an idle machine
 	$(BIN)/python $(LOCKED) locks/bench.txt --quiet
 	@python bench/bench.py
 
@@ -103,7 +103,7 @@ bench-app: $(READY) ## the dashboard's opening, answers, memory and crowds, into
 
 # --- what the workflows in .github run; each works here too, and `make rehearse` runs them as GitHub would
 
-programs: ## the programs that the tests need beside Python: chromium, nginx, npm
+programs: ## the programs that the tests need besides Python: chromium, nginx, npm
 	@.ci/programs
 
 pull: $(READY) ## data from the DVC remote that XRAYPNEU_REMOTE_URL, _USER and _PASSWORD name; without them the sample
@@ -112,8 +112,8 @@ pull: $(READY) ## data from the DVC remote that XRAYPNEU_REMOTE_URL, _USER and _
 pulled: ## fail where the DVC remote refused what make pull asked for
 	@[ ! -e .cache/ci/refused ] || { echo "the DVC remote could not be read, and the sample took its place: see the step that pulled"; exit 1; }
 
-promote: $(READY) ## hold the new model against the champion; the decision goes into the report, and a refusal is no failure
-	@python -m xraypneu.cli promote || [ $$? = 1 ] || echo "no decision: the champion stays"
+promote: $(READY) ## compare the new model with the champion; the decision goes into the report, and a refusal is no failure
+	@python -m xraypneu.cli promote || [ $$? = 1 ] || echo "No decision: champion unchanged"
 
 push: $(READY) ## what the stages made, to the DVC remote that make pull read from
 	@.ci/push
@@ -124,8 +124,8 @@ report: $(READY) ## reports/report.md, one page of the run, against BASE=main
 artefact: $(READY) ## build/artefact/, what may be uploaded of a run: no radiograph, no file's name
 	@python -m xraypneu.report collect build/artefact
 
-rebuild: ## reports/report.md from the numbers of a stranger's run in $STRANGER; needs Python alone
-	@$(PYTHON) -m xraypneu.report rebuild "$$STRANGER" --commit "$$STRANGER_COMMIT" --run-url "$$STRANGER_RUN"
+rebuild: ## reports/report.md from the metrics of the fork's run in UNTRUSTED_ARTIFACT; needs Python alone
+	@$(PYTHON) -m xraypneu.report rebuild "$$UNTRUSTED_ARTIFACT" --commit "$$UNTRUSTED_ARTIFACT_COMMIT" --run-url "$$UNTRUSTED_ARTIFACT_RUN"
 
 # For XRAYPNEU_COMMENT=cml alone. CML's npm package is gone from the registry; setup-cml brings its release's binary, which
 # could not be run in tests. --publish=false: CML would upload images to a third party.

@@ -1,4 +1,4 @@
-"""Predictor beside the alternatives, in one run on this machine: `make bench`.
+"""Predictor compared with the alternatives, in one run on this machine: `make bench`.
 
 All run the shipped network's weights on two threads. Rounds go through all contenders in turn, so that a busy moment
 hits each; a ratio is the median of the rounds' ratios.
@@ -141,7 +141,7 @@ def machine():
 
 
 class Sheet:
-    "A page of measurements that is printed while it grows, with what was promised at its end."
+    "A page of measurements that is printed while it grows, with the requirements at its end."
 
     def __init__(self):
         self.lines, self.checks = [], []
@@ -161,7 +161,7 @@ class Sheet:
 
     def write(self, folder, name, numbers):
         "Write NAME.md and NAME.json; the exit status: 0 where every 'must' holds."
-        self.say("\n## What was promised\n")
+        self.say("\n## Requirements\n")
         rows = [
             (what, f"{value:.2f}", must, holds, aim, reached) for what, value, must, aim, holds, reached in self.checks
         ]
@@ -202,7 +202,7 @@ def main():
     say, check, table = sheet.say, sheet.check, sheet.table
 
     say(
-        "# Predictor beside the alternatives\n\n"
+        "# Predictor compared with the alternatives\n\n"
         "Written by `make bench`; don't edit. "
         "Synthetic radiographs, the weights of the shipped network, two threads.\n"
     )

@@ -66,7 +66,7 @@ async def leave(page, server=None):
 
 
 async def opening(browser, light, heavy, n):
-    "Seconds until the page is usable, beside the same page with TensorFlow imported; one after the other, n times."
+    "Seconds until the page is usable, also with TensorFlow imported; one after the other, n times."
     seen = {"light": [], "heavy": []}
     for i in range(n + 1):
         for name, server in (("light", light), ("heavy", heavy)):
@@ -155,7 +155,7 @@ async def main():
 
     say(
         "# The dashboard\n\nWritten by `make bench-app`; don't edit. Voilà and Chromium share this machine, "
-        "so the browser's own work is in every figure. Synthetic radiographs.\n"
+        "so every measurement includes the browser's own work. Synthetic radiographs.\n"
     )
     say(f"{machine()}. Bundle `{load_bundle().hash[:12]}`.\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -208,7 +208,7 @@ async def main():
         verdict = f"{statistics.median(v) / 1000:.2f}, {quantile(v, 0.95) / 1000:.2f}, {v[-1] / 1000:.2f}"
         rows.append((c["sessions"], len(c["failures"]), usable, verdict, f"{c['machine_mb'] / c['sessions']:.0f}"))
     verdict = "verdict, median, 95 % and slowest, s"
-    table(["sessions", "failures", "page usable, median and slowest, s", verdict, "MB a session"], rows)
+    table(["sessions", "failures", "page usable, median and slowest, s", verdict, "MB per session"], rows)
     for f in (f for c in crowds for f in c["failures"][:5]):
         say(f"\nFailed: {f}")
     check(

@@ -50,8 +50,8 @@ DATA = "data/fetched"  # where the step fetch puts its data set
 
 def environment(**more) -> dict:
     "Variables for a step: this environment's programs first, the project's package, none of the developer's settings."
-    strange = ("MLFLOW_", "XRAYPNEU_", "DVC_", "KERAS_", "PYTHONPATH", "PYTEST")
-    keep = {k: v for k, v in os.environ.items() if not k.startswith(strange) and not k.lower().endswith("_proxy")}
+    removed = ("MLFLOW_", "XRAYPNEU_", "DVC_", "KERAS_", "PYTHONPATH", "PYTEST")
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(removed) and not k.lower().endswith("_proxy")}
     who = {
         f"GIT_{w}_{k}": v
         for w in ("AUTHOR", "COMMITTER")

@@ -443,7 +443,7 @@ async def endless_uploads(server, seconds):
     return f"{pieces} begun, session's process at {used:.0f} MB"
 
 
-async def strangers(server, seconds):
+async def unauthorised(server, seconds):
     "Foreign names, and pages of other sites."
     foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
     before = len(server.kernels())
@@ -512,7 +512,7 @@ ATTACKS = [
     not_reading,
     flood,
     endless_uploads,
-    strangers,
+    unauthorised,
     many_lists,
     new_passwords,
 ]

@@ -270,7 +270,7 @@ def equivalent(module: str, result: dict, known: list[dict]) -> str | None:
 
 
 def summary(module: str, seed: int, results: list[dict], seconds: float) -> dict:
-    "Counts, the share that was noticed, and the survivors."
+    "Counts, the fraction that was noticed, and the survivors."
     known = json.loads((ROOT / "bench/mutation_equivalent.json").read_text(encoding="utf-8"))
     counts = {k: sum(r["result"] == k for r in results) for k in ("killed", "timeout", "survived")}
     survivors = [r for r in results if r["result"] == "survived"]

@@ -60,7 +60,7 @@ SLOW = {
     "test_recipe.py::test_a_key_takes_the_hash_of_its_inputs",
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",
     "test_registry.py::test_no_server",
-    "test_report.py::test_figures_of_an_earlier_run_are_said",
+    "test_report.py::test_metrics_of_an_earlier_run_are_reported_as_such",
     "test_supply.py::test_a_file_that_was_exchanged_is_not_installed",
     "test_supply.py::test_a_signed_bundle_is_checked_wherever_it_is_used",
     "test_supply.py::test_pip_audit_itself_against_a_service",

@@ -152,7 +152,7 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
     )
     wait_rows(page, 4)
     assert [r[2] for r in rows(page)] == ["NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY"]
-    for i, name in enumerate(("NORMAL", "PNEUMONIA", "UNSURE", "STRANGE")):
+    for i, name in enumerate(("NORMAL", "PNEUMONIA", "UNSURE", "OUT_OF_SCOPE")):
         page.click(f".batch tbody tr:nth-child({i + 1}) button")
         page.wait_for_selector(f".verdict.v-{name}")
         shot(page, f"verdict-{name.lower()}")
@@ -307,10 +307,10 @@ def test_operating_point(visit):
     page = visit()
     choose(page, ("chest.png", film(12, True)))
     page.wait_for_selector(".verdict")
-    before = page.inner_text(".figures")
+    before = page.inner_text(".metrics")
     assert all(w in before for w in ("sensitivity", "specificity", "PPV", "NPV", "95 % interval"))
     page.fill("#xp-prevalence", "5")
-    page.wait_for_function("t => document.querySelector('.figures').innerText !== t", arg=before)
+    page.wait_for_function("t => document.querySelector('.metrics').innerText !== t", arg=before)
     page.focus("#xp-threshold")
     page.keyboard.press("End")  # 0.99
     page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent.startsWith('0.990')")
@@ -410,7 +410,7 @@ def test_forgetting_in_the_middle_of_a_large_file(server, visit):
         page.evaluate("document.querySelector('.clear').click()")
     finally:
         kernel.resume()
-    page.wait_for_function("document.querySelector('.status').textContent === 'Everything is forgotten.'")
+    page.wait_for_function("document.querySelector('.status').textContent === 'All films deleted.'")
     assert rows(page) == [] and not page.is_visible(".batch") and not page.is_visible(".shown")
     choose(page, ("new.png", film(5)))
     page.wait_for_selector(".verdict")

@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from xraypneu import cli
 from xraypneu.bundle import INT8, REFERENCE, SHIPPED, BundleError, load_bundle, write_bundle
-from xraypneu.known import Known
+from xraypneu.ood import OODDetector
 
-SHIPPED_HASH = "0f84913c89196a8f"  # begins so since it was shipped
+SHIPPED_HASH = "b4a014a21744faec"  # begins so since it was converted to schema 3
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.uint8)
 DELETED = object()
 
@@ -48,13 +48,13 @@ def toy(weight=1.0, name="image", kind=TensorProto.UINT8, features=None, change=
 
 
 def reference(features=32, **other) -> bytes:
-    "Known features of a network with so many."
+    "The detector file of a network with so many features."
 
     def ones(*shape):
         return np.ones(shape, np.float32)
 
     arrays = dict(means=ones(2, features), basis=ones(1, features), variances=ones(2), weights=ones(features))
-    return Known(**arrays | {"scaling": np.float32([[0, 0], [1, 1]])} | other).to_bytes()
+    return OODDetector(**arrays | {"scaling": np.float32([[0, 0], [1, 1]])} | other).to_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_shipped():
     for precision in ("fp32", "int8"):
         bundle = load_bundle(precision=precision)
         assert bundle.hash.startswith(SHIPPED_HASH) and bundle.model == bundle.model_file.read_bytes()
-        assert bundle.known.means.shape == (2, 1280)
+        assert bundle.detector.means.shape == (2, 1280)
 
 
 # --- values of bundle.json
@@ -173,7 +173,7 @@ def behaviour(bundle):
         bundle.size,
         bundle.threshold,
         bundle.info["classes"],
-        bundle.own.get("conformal"),
+        bundle.variant.get("conformal"),
         list(bundle.probability(GRID)),
     )
 
@@ -187,7 +187,7 @@ def is_sane(bundle, was, what):
         p = bundle.probability(GRID)
     assert np.isfinite(p).all() and (np.diff(p) >= 0).all() and p[0] < bundle.threshold <= p[-1], what
     assert bundle.info["classes"] == ["NORMAL", "PNEUMONIA"], what
-    if limits := bundle.own.get("conformal"):
+    if limits := bundle.variant.get("conformal"):
         assert 0 <= limits["low"] <= 1 and 0 <= limits["high"] <= 1, what
     assert cli.main(["info", "--bundle", str(bundle.folder)], io.StringIO()) == 0, what
     if bundle.info != was.info:
@@ -516,7 +516,7 @@ def test_a_reference_that_unpacks_to_much(folder):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2, 10**9)})
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as z:
-        for name in Known.__dataclass_fields__:
+        for name in OODDetector.__dataclass_fields__:
             z.writestr(f"{name}.npy", header.getvalue() + bytes(20_000_000))
     put(folder, REFERENCE, file.getvalue())
     tracemalloc.start()
@@ -535,7 +535,7 @@ def test_flipped_bytes_of_the_reference(folder):
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         put(folder, REFERENCE, bytes(data))
         try:
-            assert np.isfinite(load_bundle(folder).known.score(features)).all()
+            assert np.isfinite(load_bundle(folder).detector.score(features)).all()
         except BundleError:
             continue
 
@@ -554,7 +554,7 @@ def test_shipped_folder_is_not_written_to():
         (lambda m: {**m, "more": "x" * 3_000_000}, "can't be read"),
     ],
 )
-def test_figures_of_another_model_are_not_shown_as_this_ones(tmp_path, content, words):
+def test_metrics_of_another_model_are_not_shown_as_this_ones(tmp_path, content, words):
     "metrics.json lies beside the bundle, and none of its hashes covers it."
     folder, out = shutil.copytree(SHIPPED, tmp_path / "bundle"), io.StringIO()
     assert cli.main(["info", "--bundle", str(folder)], out) == 0 and "accuracy" in out.getvalue()

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from xraypneu import bundle as module
 from xraypneu.bundle import INT8, REFERENCE, BundleError, load_bundle, write_bundle
-from xraypneu.known import Known
+from xraypneu.ood import OODDetector
 
 INFO = {
     "classes": ["NORMAL", "PNEUMONIA"],
@@ -43,7 +43,7 @@ def network(factor=1.0):
 def parts():
     "The fp32 network, the 8-bit network, the reference features."
     ones = [np.ones(shape, np.float32) for shape in ((2, 32), (1, 32), 2, 32)]
-    return network(), network(2.0), Known(*ones, np.float32([[0, 0], [1, 1]])).to_bytes()
+    return network(), network(2.0), OODDetector(*ones, np.float32([[0, 0], [1, 1]])).to_bytes()
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def edit(folder, **changes):
 def test_what_is_written_is_read(both, parts):
     again = load_bundle(both.folder)
     assert again.folder == both.folder and again.hash == both.hash and again.precision == "fp32"
-    assert again.info["kind"] == "xraypneu bundle" and again.info["schema"] == 2
+    assert again.info["kind"] == "xraypneu bundle" and again.info["schema"] == 3
     assert again.info["model_sha256"] == hashlib.sha256(parts[0]).hexdigest()
     assert again.info["parts_sha256"] == {
         INT8: hashlib.sha256(parts[1]).hexdigest(),
@@ -86,17 +86,17 @@ def test_what_is_written_is_read(both, parts):
 
 def test_a_bundle_of_one_network_has_no_parts(tmp_path, parts):
     b = write_bundle(tmp_path / "one", parts[0], INFO, {"NOTE.txt": b"bytes"})
-    assert b.info["parts_sha256"] == {} and b.known is None and (b.folder / "NOTE.txt").read_bytes() == b"bytes"
+    assert b.info["parts_sha256"] == {} and b.detector is None and (b.folder / "NOTE.txt").read_bytes() == b"bytes"
     assert write_bundle(tmp_path / "bare", parts[0], INFO).hash == b.hash
     edit(b.folder, parts_sha256=None)  # bundles of other tools may lack the field
-    assert load_bundle(b.folder).known is None
+    assert load_bundle(b.folder).detector is None
 
 
 def test_each_precision_has_its_own_network_calibration_and_threshold(both):
     small = load_bundle(both.folder, "int8")
     assert small.model_file == both.folder / INT8 and small.threshold == 0.7 and both.threshold == 0.5
     assert both.logits(images(0, 3)).tolist() == [0, 3] and small.logits(images(0, 3)).tolist() == [0, 6]
-    assert both.own is both.info and small.own == OTHER
+    assert both.variant is both.info and small.variant == OTHER
     assert both.probability([-2, 0]) == pytest.approx([0.5, 1 / (1 + np.exp(-1))])
     assert small.probability([2, 4]) == pytest.approx([0.5, 1 / (1 + np.exp(-4))])
     assert small.hash == both.hash
@@ -134,8 +134,8 @@ def test_the_8_bit_network_does_not_overflow_on_processors_without_vnni(both, mo
 
 
 def test_objects_are_made_once(both):
-    assert both.session is both.session and both.known is both.known
-    assert both.known.means.tolist() == [[1] * 32] * 2
+    assert both.session is both.session and both.detector is both.detector
+    assert both.detector.means.tolist() == [[1] * 32] * 2
     with pytest.raises(AttributeError):
         both.precision = "int8"
 
@@ -194,10 +194,11 @@ def test_files_that_are_not_used_are_not_read(both):
     [
         ({"kind": "other"}, "not written by xraypneu"),
         ({"kind": None}, "not written by xraypneu"),
-        ({"schema": 3}, "newer than 2"),
-        ({"schema": "2"}, "newer"),
+        ({"schema": 4}, "newer than 3"),
+        ({"schema": "3"}, "newer"),
         ({"schema": None}, "newer"),
-        ({"schema": 1}, "schema 1"),
+        ({"schema": 2}, "schema 2, .* Convert it: xraypneu convert"),
+        ({"schema": 1}, "schema 1, .* Train again"),
         ({"threshold": None, "classes": None}, "lacks classes, threshold"),
         ({"model_sha256": None}, "lacks model_sha256"),
     ],
@@ -248,5 +249,5 @@ def test_a_failed_write_leaves_the_old_one(both, parts):
 
 def test_the_shipped_one_is_the_default():
     b = load_bundle()
-    assert b.folder == module.SHIPPED and b.size == 224 and b.known is not None
+    assert b.folder == module.SHIPPED and b.size == 224 and b.detector is not None
     assert load_bundle(precision="int8").hash == b.hash

@@ -58,7 +58,7 @@ def test_calibration_refused(f):
         ([0.1, 0.2], [1, 1], "No NORMAL"),
         ([0.1, 0.2], [0, 0], "No PNEUMONIA"),
         ([0.1, float("nan")], [0, 1], "NaN"),
-        ([0.1], [0, 1], "one label an image"),
+        ([0.1], [0, 1], "one label per image"),
         ([], [], "No NORMAL"),
         ([0.1, 0.2], [0, 3], "0 .NORMAL."),
     ):
@@ -136,7 +136,7 @@ def test_refusal_counts():
     for labels in ([0, 0.5], [-1, 1], [1, 2]):
         with pytest.raises(calibrate.CalibrationError, match="must be 0"):
             calibrate.fit_platt([0.1, 0.2], labels)
-    with pytest.raises(calibrate.CalibrationError, match="one label an image"):
+    with pytest.raises(calibrate.CalibrationError, match="one label per image"):
         calibrate.fit_platt([[0.1, 0.2]], [[0, 1]])
 
 

@@ -19,7 +19,7 @@ INFO = dict(
     calibration={"slope": 0.5, "intercept": -1, "fitted": "Platt"},
     threshold=0.4,
     threshold_rule="made up",
-    kept_epoch=2,
+    best_epoch=2,
     history=[{}, {}, {}],
     versions={"xraypneu": "0"},
     licence="none",
@@ -53,7 +53,7 @@ def test_numbers():
     assert metric_text(0.1234, True) == "12.3 %"
 
 
-def test_every_figure_has_its_row():
+def test_every_metric_has_its_row():
     text, lines = card()
     assert "| accuracy | **90.0 %** | 80.0 % to 100.0 % | 95.1 % | 71.2 % |" in lines
     assert "| ROC AUC | **0.9500** | 0.9000 to 1.0000 | not defined | not defined |" in lines
@@ -68,7 +68,7 @@ def test_spread_needs_several_trainings(trainings, shown):
     assert ("mean of the trainings" in text) is shown
     wanted = "| accuracy | **90.0 %** | 80.0 % to 100.0 % | 88.0 % | 2.0 % | 95.1 % | 71.2 % |"
     assert (wanted in lines) is shown
-    widths = {line.count("|") for line in lines if line.startswith(("| figure", "| accuracy", "| ROC AUC | **"))}
+    widths = {line.count("|") for line in lines if line.startswith(("| metric", "| accuracy", "| ROC AUC | **"))}
     assert len(widths) == 1
 
 
@@ -76,12 +76,12 @@ def test_data_and_training():
     text, lines = card()
     assert "| train | 4,000 of 2,000 | 4,000 of 2,000 |" in lines and "| excluded | 6 of 3 | 6 of 3 |" in lines
     assert not any(line.startswith("| validation") for line in lines)
-    assert "From ImageNet weights: the unit alone for 1 epoch, then all convolutions for 2" in text
-    assert "balanced batches of 32 random views of 224 pixels; seed 7; epoch 2" in text
-    recipe = dict(INFO["recipe"], weights="shipped", first_block=13, balanced=False, view_sizes=[192, 224])
+    assert "Trained from ImageNet weights. Epochs with the backbone frozen: 1; then all convolutions for 2" in text
+    assert "Balanced batches of 32 random augmentations of 224 pixels; seed 7. Best epoch: 2" in text
+    recipe = dict(INFO["recipe"], weights="shipped", first_block=13, balanced=False, image_sizes=[192, 224])
     text, _ = card(dict(recipe=recipe))
     assert "the backbone that came with the package" in text and "all convolutions from block 13 on for 2" in text
-    assert ", batches of 32 random views of 192, 224 pixels" in text
+    assert " Batches of 32 random augmentations of 192, 224 pixels" in text
     assert "weights read from a file" in card(dict(recipe=dict(recipe, weights="file")))[0]
     mine = {"name": "my_<b>.h5", "sha256": "0123456789abcdef"}
     text = card(dict(recipe=dict(recipe, weights="file"), initial_weights=mine))[0]
@@ -91,16 +91,16 @@ def test_data_and_training():
 
 def test_optional_tables():
     part = dict(images=5, sensitivity=0.5, specificity=0.25, roc_auc=0.75)
-    rejection = {
+    ood = {
         "noise": dict(images=20, auroc=0.99, fpr95=0.01, refused=1.0, pneumonia=0.0),
         "test images": dict(refused=0.02),
     }
-    conformal = dict(asked=0.95, coverage_normal=0.94, coverage_pneumonia=0.96, decided=0.8, accuracy_decided=0.99)
+    conformal = dict(target=0.95, coverage_normal=0.94, coverage_pneumonia=0.96, decided=0.8, accuracy_decided=0.99)
     text, lines = card(
-        parts={"bacterial": part},
+        subgroups={"bacterial": part},
         robustness={"rotated": part},
-        fixed={"specificity at 95 %": 0.8},
-        rejection=rejection,
+        fixed_points={"specificity at 95 %": 0.8},
+        ood=ood,
         conformal=conformal,
         calibration=dict(slope=1.1, intercept=-0.2),
         metadata_baseline=dict(roc_auc=0.6),
@@ -108,40 +108,42 @@ def test_optional_tables():
     assert "| bacterial | 5 | 50.0 % | 25.0 % | 0.7500 |" in lines and "| rotated | 50.0 % | 25.0 % | 0.7500 |" in lines
     assert "| specificity at 95 % | 80.0 % |" in lines and "| noise | 20 | 0.9900 | 1.0 % | 100.0 % | 0.0 % |" in lines
     for words in (
-        "2.0 % are refused",
-        "95.0 % asked for cover 94.0 %",
+        "Test images refused: 2.0 %",
+        "a target coverage of 95.0 % cover 94.0 %",
         "96.0 %",
         "decides on 80.0 %",
-        "99.0 % are right",
+        "an accuracy of 99.0 %",
         "slope 1.1000 and intercept -0.2000",
-        "reaches ROC AUC 0.6000",
+        "size and type of the files: ROC AUC 0.6000",
     ):
         assert words in text, words
     bare, _ = card()
-    assert "can't say" in bare and "UNSURE about the rest" not in bare and "slope not defined" in bare
+    assert (
+        "no out-of-distribution detector" in bare and "(UNSURE) on the rest" not in bare and "slope not defined" in bare
+    )
 
 
-@pytest.mark.parametrize("called", [None, 0.75])
-def test_saliency(called):
+@pytest.mark.parametrize("flagged", [None, 0.75])
+def test_saliency(flagged):
     areas = dict(area_deletion=0.1, area_deletion_random=0.2, area_insertion=0.8, area_insertion_random=0.7)
-    pointing = dict(pointing=0.6, pointing_chance=0.1, pointing_called=called, randomised_correlation=0.05)
-    text, _ = card(explanation=areas | pointing)
+    pointing = dict(pointing=0.6, pointing_chance=0.1, pointing_flagged=flagged, randomised_correlation=0.05)
+    text, _ = card(saliency=areas | pointing)
     for words in (
-        "area of 0.1000 (random order 0.2000)",
-        "0.8000 (random order 0.7000)",
-        "real one is 0.0500",
+        "area under the curve 0.1000 (random order 0.2000; lower is better)",
+        "Insertion: 0.8000 (random order 0.7000; higher is better)",
+        "all shuffled: 0.0500",
         "lesion in 60.0 % (by chance 10.0 %)",
     ):
         assert words in text, words
-    assert ("in 75.0 %." in text) is (called is not None) and "Not measured." not in text
+    assert ("in 75.0 %." in text) is (flagged is not None) and "Not measured." not in text
     assert "Not measured." in card()[0]
 
 
 def test_source_and_notice(tmp_path):
     official = dict(M["data"], official_test=True)
     text, _ = card(data=official)
-    assert "Kermany" in text and "89.4 %" in text and "A folder called" not in text
-    assert "A folder called 'toy'" in card()[0] and "Kermany" not in card()[0]
+    assert "Kermany" in text and "89.4 %" in text and "A folder named" not in text
+    assert "A folder named 'toy'" in card()[0] and "Kermany" not in card()[0]
     drawn = dict(data=dict(INFO["data"], synthetic=True, notice="SYNTHETIC <b>"))
     text, _ = card(drawn, data=official)
     assert "**SYNTHETIC &lt;b&gt;**" in text and "Kermany" not in text and "synthetic images only" in text

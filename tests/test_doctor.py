@@ -42,7 +42,7 @@ def test_all_is_well(well):
     found = {c.name: c for c in checks}
     assert {n for n, c in found.items() if c.ok is None} == {"dvc remote", "tracking"}, doctor.report(checks)
     assert doctor.status(checks) == 0 and doctor.report(checks).endswith("Nothing is wrong.")
-    assert all(c.found and "\n" not in c.found and not (c.ok and c.mend) for c in checks)
+    assert all(c.found and "\n" not in c.found and not (c.ok and c.fix) for c in checks)
     assert run(["git", "status", "--porcelain"], well).out == "" and not (well / "mlflow.db").exists()
 
 
@@ -57,9 +57,9 @@ def test_what_is_wrong_has_a_command(project, monkeypatch):
     wrong = {c.name: c for c in checks if c.ok is False}
     assert wrong.keys() == {"model", "tracking", "secrets", "dvc remote"} and doctor.status(checks) == 1
     text = doctor.report(checks)
-    assert all(c.mend in text for c in wrong.values()) and PASSWORD not in text
-    assert "4 of 10" in text and text.count("mend:") == 4
-    run(["sh", "-c", wrong["secrets"].mend], project)
+    assert all(c.fix in text for c in wrong.values()) and PASSWORD not in text
+    assert "4 of 10" in text and text.count("fix:") == 4
+    run(["sh", "-c", wrong["secrets"].fix], project)
     assert doctor.check_secrets(project).ok and PASSWORD not in (project / ".dvc/config").read_text()
 
 
@@ -76,8 +76,8 @@ def test_one_broken_check_hides_no_other(project, monkeypatch):
 def test_damaged_store_of_runs(project):
     (project / "mlflow.db").write_bytes(b"no database at all" * 100)
     check = doctor.check_tracking(project)
-    assert check.ok is False and check.mend.startswith("mv ")
-    run(["sh", "-c", check.mend], project)
+    assert check.ok is False and check.fix.startswith("mv ")
+    run(["sh", "-c", check.fix], project)
     assert doctor.check_tracking(project).ok is None
 
 
@@ -86,7 +86,7 @@ def test_a_run_that_waits_for_its_store_is_named(tmp_path):
     assert doctor.check_journals(tmp_path).ok
     Journal(tmp_path / tracking.JOURNALS / "r1").add("run", store="http://127.0.0.1:1")
     check = doctor.check_journals(tmp_path)
-    assert check.ok is False and check.mend == "xraypneu sync"
+    assert check.ok is False and check.fix == "xraypneu sync"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_kernel_of_another_environment(tmp_path, monkeypatch, argv, words):
     assert (
         check.ok is False
         and words in check.found
-        and check.mend == "python -m ipykernel install --sys-prefix --name python3"
+        and check.fix == "python -m ipykernel install --sys-prefix --name python3"
     )
 
 
@@ -152,10 +152,10 @@ def configured(project, text):
 
 
 def test_a_password_in_the_address_of_a_remote(project):
-    "It is named where git publishes it, and shown nowhere, not in the command that mends it either."
+    "It is named where git publishes it, and shown nowhere, not in the command that fixes it either."
     configured(project, f"    url = http://me:{PASSWORD}@127.0.0.1:9/x\n")
     secrets, remote = doctor.check_secrets(project), doctor.check_remote(project)
-    assert "a password in remote.old.url" in secrets.found and secrets.mend.startswith(
+    assert "a password in remote.old.url" in secrets.found and secrets.fix.startswith(
         "dvc remote modify old url ADDRESS"
     )
     assert remote.ok is False and PASSWORD not in doctor.report([secrets, remote])
@@ -174,7 +174,7 @@ def test_a_name_in_a_command_is_one_word(project):
         '[core]\n    remote = "a;touch b"\n[\'remote "a;touch b"\']\n    url = http://127.0.0.1:9/\x1b]0;x\n'
     )
     check = doctor.check_remote(project)
-    assert "--name 'a;touch b'" in check.mend and "\x1b" not in doctor.report([check])
+    assert "--name 'a;touch b'" in check.fix and "\x1b" not in doctor.report([check])
 
 
 def test_modules_beside_the_data_are_not_run(tmp_path, monkeypatch):

@@ -490,7 +490,7 @@ def test_a_file_comes_in_pieces(monkeypatch):
     page(kind="download", what="csv")
     for file, number in ((board.files, -1), (board.files, 10**6), (board.files - 1, 0)):
         page(kind="part", file=file, number=number)
-        assert sent[-1][0]["kind"] == "trouble" and "no longer kept" in sent[-1][0]["message"]
+        assert sent[-1][0]["kind"] == "trouble" and "was deleted" in sent[-1][0]["message"]
 
 
 def any_value(rng, depth=0):

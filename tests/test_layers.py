@@ -77,7 +77,7 @@ def test_every_metric_is_computed():
     from xraypneu import metrics
     from xraypneu.definitions import METRICS
 
-    assert METRICS.keys() <= metrics.figures([0, 1], [0.2, 0.8], 0.5).keys()
+    assert METRICS.keys() <= metrics.classification_metrics([0, 1], [0.2, 0.8], 0.5).keys()
 
 
 def test_contributing_names_what_exists():

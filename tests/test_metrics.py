@@ -1,4 +1,4 @@
-"Figures, intervals, operating points and their pictures: known answers, slow plain versions, and awkward input."
+"Metrics, intervals, operating points and their plots: known answers, slow plain versions, and awkward input."
 
 import ast
 import json
@@ -29,11 +29,11 @@ def scores(n=150, seed=0, digits=2):
     return y, np.round(1 / (1 + np.exp(-rng.normal(2 * y - 1, 1.5))), digits)
 
 
-# figures
+# metrics
 
 
 def test_by_hand():
-    got = metrics.figures(Y, P, 0.6)
+    got = metrics.classification_metrics(Y, P, 0.6)
     assert [got[k] for k in ("tn", "fp", "fn", "tp")] == [4, 2, 1, 7]
     want = dict(accuracy=11 / 14, sensitivity=7 / 8, specificity=4 / 6, precision=7 / 9, npv=4 / 5, f1=14 / 17)
     assert {k: got[k] for k in want} == pytest.approx(want)
@@ -50,20 +50,20 @@ def test_threshold_itself_is_pneumonia():
 
 
 def test_perfect_and_constant():
-    perfect = metrics.figures([0, 0, 1, 1], [0.0, 0.0, 1.0, 1.0], 0.5)
+    perfect = metrics.classification_metrics([0, 0, 1, 1], [0.0, 0.0, 1.0, 1.0], 0.5)
     assert all(
         perfect[k] == 1
         for k in ("accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "roc_auc", "average_precision")
     )
     assert perfect["brier"] == perfect["ece"] == 0 and perfect["log_loss"] < 1e-9
-    constant = metrics.figures([0, 0, 0, 1], [0.25] * 4, 0.5)
+    constant = metrics.classification_metrics([0, 0, 0, 1], [0.25] * 4, 0.5)
     assert constant["roc_auc"] == 0.5 and constant["ece"] == 0 and constant["average_precision"] == 0.25
     assert math.isnan(constant["precision"]) and constant["f1"] == 0 and constant["npv"] == 0.75
-    assert math.isfinite(metrics.figures([0, 1], [1.0, 0.0], 0.5)["log_loss"])
+    assert math.isfinite(metrics.classification_metrics([0, 1], [1.0, 0.0], 0.5)["log_loss"])
 
 
 def test_one_class():
-    normal = metrics.figures([0, 0], [0.2, 0.9], 0.5)
+    normal = metrics.classification_metrics([0, 0], [0.2, 0.9], 0.5)
     assert normal["specificity"] == 0.5 and all(
         math.isnan(normal[k]) for k in ("sensitivity", "roc_auc", "average_precision")
     )
@@ -88,7 +88,7 @@ def test_one_class():
 )
 def test_refused(y, p, message):
     for f in (
-        lambda: metrics.figures(y, p, 0.5),
+        lambda: metrics.classification_metrics(y, p, 0.5),
         lambda: metrics.bootstrap(y, p, list(range(len(y))), 0.5),
         lambda: metrics.reliability(y, p),
     ):
@@ -111,7 +111,10 @@ def test_bootstrap_is_a_plain_loop():
     y, p = scores(90)
     patients = np.array([f"P{i // 3}" for i in range(90)])
     draws = metrics._draws(y, patients, 60, seed=[5, 0])
-    plain = [metrics.figures(y[c], p[c], 0.45) for c in (np.repeat(np.arange(90), w.astype(int)) for w in draws)]
+    plain = [
+        metrics.classification_metrics(y[c], p[c], 0.45)
+        for c in (np.repeat(np.arange(90), w.astype(int)) for w in draws)
+    ]
     got = metrics.bootstrap(y, p, patients, 0.45, n=60, seed=5)
     assert set(got) == set(plain[0]) - {"tn", "fp", "fn", "tp"}
     for k, interval in got.items():
@@ -148,11 +151,11 @@ def test_intervals_know_each_other():
     y, p = scores(200)
     a, b = metrics.bootstrap(y, p, range(200), 0.5, n=200), metrics.bootstrap(y, p, range(200), 0.5, n=200)
     assert a == b != metrics.bootstrap(y, p, range(200), 0.5, n=200, seed=1)
-    values = metrics.figures(y, p, 0.5)
+    values = metrics.classification_metrics(y, p, 0.5)
     for k in set(a) - {"ece"}:
         assert a[k][0] <= values[k] <= a[k][1], k
     shuffled = np.random.default_rng(0).permutation(200)
-    assert metrics.figures(y[shuffled], p[shuffled], 0.5) == pytest.approx(values)
+    assert metrics.classification_metrics(y[shuffled], p[shuffled], 0.5) == pytest.approx(values)
 
 
 def test_flawless_is_no_certainty():
@@ -379,7 +382,7 @@ def test_decision_curve_by_hand():
 
 def test_spread_is_the_samples():
     got = metrics.spread([dict(ece=0.1, own=1, brier=0.2), dict(ece=0.3, own=2, brier=0.2)], ("brier", "ece", "f1"))
-    assert got.figure.tolist() == ["brier", "ece"]
+    assert got.metric.tolist() == ["brier", "ece"]
     assert got[["mean", "sd", "lowest", "highest"]].to_numpy() == pytest.approx(
         np.array([[0.2, 0, 0.2, 0.2], [0.2, math.sqrt(0.02), 0.1, 0.3]])
     )
@@ -502,7 +505,7 @@ def drawings():
         "reliability_plot": (y, p),
         "score_histogram": (y, p, 0.5),
         "interval_plot": (
-            metrics.figures(y, p, 0.5),
+            metrics.classification_metrics(y, p, 0.5),
             metrics.bootstrap(y, p, range(150), 0.5, n=20),
             REFERENCE,
         ),
@@ -519,7 +522,9 @@ def drawings():
         "robustness_plot": (pd.DataFrame(dict(change=["none"], sensitivity=0.9, specificity=0.8, roc_auc=0.9)),),
         "deletion_plot": (
             pd.DataFrame(
-                dict(share=[0, 1], deletion=[1, 0], deletion_random=[1, 0], insertion=[0, 1], insertion_random=[0, 1])
+                dict(
+                    fraction=[0, 1], deletion=[1, 0], deletion_random=[1, 0], insertion=[0, 1], insertion_random=[0, 1]
+                )
             ),
         ),
         "randomisation_plot": (pd.DataFrame(dict(layer=["head"], correlation=0.1, low=0.0, high=0.2)),),
@@ -571,7 +576,7 @@ def test_thin_tables_draw():
         for draw in (plots.roc_plot, plots.pr_plot, plots.confusion_plot, plots.score_histogram):
             draw([0, 1], p, 0.5)
         plots.reliability_plot([0, 1], p)
-        plots.interval_plot(metrics.figures([0, 1], p, 0.5), {})._repr_png_()
+        plots.interval_plot(metrics.classification_metrics([0, 1], p, 0.5), {})._repr_png_()
 
 
 # reports
@@ -603,6 +608,6 @@ def test_fixed_points_are_the_best_of_all_thresholds():
         specificity = (p[y == 0] < limits[:, None]).mean(1)
         best = {"sensitivity": (specificity, sensitivity), "specificity": (sensitivity, specificity)}
         for row in evaluate.fixed_points(y, p, (0.5, 0.9, 0.95), (0.5, 0.9, 0.97)).to_dict("records"):
-            held, then = best[row["then"]]
-            least = float(row["held"].split()[-1].rstrip("%")) / 100
+            held, then = best[row["metric"]]
+            least = float(row["constraint"].split()[-1].rstrip("%")) / 100
             assert row["value"] == pytest.approx(then[held >= least - 1e-12].max()), row

@@ -101,7 +101,7 @@ def test_shipped_bundle():
     assert (SHIPPED / "model.onnx").stat().st_size < 5e6
     assert bundle.info["data"]["synthetic"] is False
     metrics = json.loads((SHIPPED / "metrics.json").read_text())
-    assert metrics["model"]["hash"] == bundle.hash  # the figures are this model's
+    assert metrics["model"]["hash"] == bundle.hash  # the metrics are this model's
     readme = (SHIPPED / "README.md").read_text()
     for word in (
         "Kermany",

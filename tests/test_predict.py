@@ -24,7 +24,7 @@ from pydicom.data import get_testdata_file
 from xraypneu import cli, decoder, network
 from xraypneu.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.image import ImageError, read_radiograph, to_square
-from xraypneu.known import strangers
+from xraypneu.ood import ood_images
 from xraypneu.predict import VERDICTS, Predictor
 from xraypneu.sample import draw_radiograph
 
@@ -305,7 +305,7 @@ def test_shipped_int8_is_close(films):
 
 
 def test_strangers_are_refused(predictor, films):
-    for kind, images in strangers(films[:12]).items():
+    for kind, images in ood_images(films[:12]).items():
         said = [p.verdict for p in predictor.predict_batch(list(images))]
         if kind in ("photographs", "pages of text", "noise", "blank", "CT and MR slices"):
             assert "PNEUMONIA" not in said, kind
@@ -316,7 +316,7 @@ def test_real_colour_is_seen(predictor):
     folder = Path(__import__("sklearn.datasets").datasets.__file__).parent / "images"
     for name in ("china.jpg", "flower.jpg"):
         p = predictor.predict(folder / name)
-        assert p.verdict == "NOT A CHEST X-RAY" and "the picture is coloured" in p.reasons
+        assert p.verdict == "NOT A CHEST X-RAY" and "the image is coloured" in p.reasons
 
 
 def test_registered_models(project):
@@ -362,7 +362,7 @@ def test_one_damaged_file_of_six_is_one_error(predictor, films, tmp_path):
     got = list(predictor.predict_batch(paths, errors="return"))
     assert [isinstance(g, ImageError) for g in got] == [False, False, True, False, False, False]
     assert got[2].name == "2.png" and got[2].code == "unreadable"
-    assert all("the picture is coloured" in g.reasons for g in got if not isinstance(g, ImageError))
+    assert all("the image is coloured" in g.reasons for g in got if not isinstance(g, ImageError))
     done = subprocess.run(
         [sys.executable, "-m", "xraypneu.cli", "predict", "--csv", *map(str, paths)],
         cwd=tmp_path,

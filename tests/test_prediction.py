@@ -24,14 +24,14 @@ from xraypneu import predict as module
 from xraypneu.bundle import BundleError
 from xraypneu.decoder import decode
 from xraypneu.image import ImageError
-from xraypneu.predict import NORMAL, PNEUMONIA, STRANGE, UNSURE, Prediction, Predictor, cividis, verdicts
+from xraypneu.predict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, Prediction, Predictor, cividis, verdicts
 from xraypneu.sample import draw_radiograph
 
 
-def rules(threshold=0.4, low=None, high=None, known=None):
+def rules(threshold=0.4, low=None, high=None, detector=None):
     "A bundle as far as `verdicts` looks at it."
     own = {"conformal": {"low": low, "high": high, "coverage": 0.9}} if low is not None else {}
-    return SimpleNamespace(threshold=threshold, own=own, known=known)
+    return SimpleNamespace(threshold=threshold, variant=own, detector=detector)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def made(map=None, **kw):
         verdict="NORMAL",
         reasons=("one", "two"),
         threshold=0.5,
-        strange=0.5,
+        ood_score=0.5,
         map=np.zeros((7, 7), np.float32) if map is None else np.float32(map),
         bundle="b" * 64,
     )
@@ -76,16 +76,16 @@ def test_limits_belong_to_what_is_possible():
     gap = verdicts(rules(0.4, low=0.6, high=0.3), [0.3, np.nextafter(0.3, 1), 0.6, np.nextafter(0.6, 0)])[0]
     assert gap.tolist() == [NORMAL, UNSURE, PNEUMONIA, UNSURE]
     other = verdicts(rules(0.4, low=0.3, high=0.2), [0.1, 0.35, 0.5])[0]
-    assert other.tolist() == [NORMAL, UNSURE, PNEUMONIA]  # only PNEUMONIA is possible, but not called
+    assert other.tolist() == [NORMAL, UNSURE, PNEUMONIA]  # only PNEUMONIA is possible, but the label is NORMAL
 
 
 def test_features_beyond_the_limit_overrule():
     seen = []
-    known = SimpleNamespace(score=lambda features: seen.append(features) or np.array([0.5, 1.0, 2.0]))
-    out, strange = verdicts(rules(known=known), [0.1, 0.9, 0.9], features="f")
-    assert out.tolist() == [NORMAL, STRANGE, STRANGE] and strange.tolist() == [0.5, 1, 2] and seen == ["f"]
-    out, strange = verdicts(rules(known=known), [0.1, 0.9, 0.9])
-    assert out.tolist() == [NORMAL, PNEUMONIA, PNEUMONIA] and np.isnan(strange).all()
+    detector = SimpleNamespace(score=lambda features: seen.append(features) or np.array([0.5, 1.0, 2.0]))
+    out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9], features="f")
+    assert out.tolist() == [NORMAL, OUT_OF_SCOPE, OUT_OF_SCOPE] and ood_score.tolist() == [0.5, 1, 2] and seen == ["f"]
+    out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9])
+    assert out.tolist() == [NORMAL, PNEUMONIA, PNEUMONIA] and np.isnan(ood_score).all()
     assert np.isnan(verdicts(rules(), [0.1], features="f")[1]).all()
 
 
@@ -130,18 +130,18 @@ def test_where_in_words(y, x, words):
 
 
 def test_plain_values():
-    got = made(strange=float("nan")).to_dict()
+    got = made(ood_score=float("nan")).to_dict()
     assert got == {
         "name": "a.png",
         "verdict": "NORMAL",
         "probability": 0.25,
         "label": "NORMAL",
         "threshold": 0.5,
-        "strange": None,
+        "ood_score": None,
         "reasons": ["one", "two"],
         "bundle": "b" * 64,
     }
-    assert json.loads(json.dumps(made().to_dict()))["strange"] == 0.5
+    assert json.loads(json.dumps(made().to_dict()))["ood_score"] == 0.5
 
 
 def test_a_prediction_is_itself_alone():
@@ -205,7 +205,7 @@ def test_names(predictor, film, tmp_path):
 def test_contrast_and_shape_at_their_limits(predictor):
     def said(pixels):
         p = predictor.predict(pixels)
-        assert (p.verdict == STRANGE) or not any("empty" in r or "shape" in r for r in p.reasons)
+        assert (p.verdict == OUT_OF_SCOPE) or not any("empty" in r or "shape" in r for r in p.reasons)
         return {word for word in ("empty", "shape") for r in p.reasons if word in r}
 
     checks = (np.indices((480, 480)).sum(0) // 40 % 2).astype(np.uint8)
@@ -231,7 +231,7 @@ def test_label_and_reasons_follow_the_verdict(predictor, film):
     assert p.label == ("PNEUMONIA" if p.probability >= p.threshold else "NORMAL")
     assert p.bundle == b.hash and p.threshold == b.threshold and np.array_equal(p.pixels, film)
     assert p.probability == pytest.approx(b.probability([p.map.mean()])[0], abs=1e-3)
-    assert (p.verdict == STRANGE) == (p.strange >= 1)
+    assert (p.verdict == OUT_OF_SCOPE) == (p.ood_score >= 1)
 
 
 def test_unsure_says_why(predictor, film):
@@ -239,7 +239,7 @@ def test_unsure_says_why(predictor, film):
     for low, high, both in ((p - 0.01, p + 0.01, True), (p, p, True), (p + 0.01, p - 0.01, False)):
         info = {**predictor.bundle.info, "conformal": {"low": low, "high": high, "coverage": 0.9}}
         got = Predictor(dataclasses.replace(predictor.bundle, info=info)).predict(film)
-        assert got.strange < 1 and got.verdict == UNSURE and "90%" in " ".join(got.reasons)
+        assert got.ood_score < 1 and got.verdict == UNSURE and "90%" in " ".join(got.reasons)
         assert ("both" in got.reasons[-1]) is both
 
 
@@ -326,10 +326,10 @@ def test_a_folder_may_be_called_like_an_address(monkeypatch, tmp_path, predictor
 # limits of one prediction
 
 
-def changed(predictor, known=None, **info):
-    "The predictor with another decision: keys of bundle.json, or what tells strange features."
+def changed(predictor, detector=None, **info):
+    "The predictor with another decision: keys of bundle.json, or the detector."
     bundle = dataclasses.replace(predictor.bundle, info={**predictor.bundle.info, **info})
-    return Predictor(dataclasses.replace(bundle, known=known) if known else bundle)
+    return Predictor(dataclasses.replace(bundle, detector=detector) if detector else bundle)
 
 
 def test_the_label_at_exactly_the_operating_point(predictor, film):
@@ -345,8 +345,8 @@ def test_the_reason_of_strange_features(predictor, film, score, refused):
     got = changed(
         predictor, SimpleNamespace(score=lambda features: np.full(len(features), score)), conformal=None
     ).predict(film)
-    assert got.strange == score and (got.verdict == STRANGE) is refused
-    said = f"its features are unlike those of the training images: {score:.1f}, where 1 is the limit"
+    assert got.ood_score == score and (got.verdict == OUT_OF_SCOPE) is refused
+    said = f"its features are unlike those of the training images: dissimilarity {score:.2f}, refused from 1.00"
     assert got.reasons == ((said,) if refused else ())
 
 
@@ -354,9 +354,9 @@ def test_an_unsure_film_with_its_numbers(predictor, film):
     p = predictor.predict(film).probability
     nothing = SimpleNamespace(score=lambda features: np.zeros(len(features)))
     for low, high, words in (
-        (p, 1.0, "both answers are"),
-        (0.0, p, "both answers are"),
-        (p + 0.01, p - 0.01, "not just the label is"),
+        (p, 1.0, "both classes are"),
+        (0.0, p, "both classes are"),
+        (p + 0.01, p - 0.01, "not only the label is"),
     ):
         got = changed(
             predictor, nothing, threshold=0.5, conformal={"low": low, "high": high, "coverage": 0.95}
@@ -371,9 +371,9 @@ def test_each_reason_against_a_picture_stands_first_and_once(predictor):
     strip = np.full((50, 250), 80, np.uint8)
     for pixels, size in ((strip, "250 x 50"), (strip.T, "50 x 250")):
         got = predictor.predict(pixels)
-        assert got.verdict == STRANGE and got.reasons[:2] == (
-            "the picture is empty: it has next to no contrast",
-            f"a shape of {size} pixels is no radiograph's",
+        assert got.verdict == OUT_OF_SCOPE and got.reasons[:2] == (
+            "the image is empty: it has almost no contrast",
+            f"no radiograph has a shape of {size} pixels",
         )
         assert len(set(got.reasons)) == len(got.reasons)
 
@@ -449,7 +449,7 @@ def test_contrast_at_exactly_its_limit(predictor):
     ):  # a standard deviation of 4, the least that is no empty picture, and 3.5
         pixels = (100 + step * stripes).astype(np.uint8)
         assert pixels.std() == step / 2
-        assert ("the picture is empty: it has next to no contrast" in predictor.predict(pixels).reasons) is empty
+        assert ("the image is empty: it has almost no contrast" in predictor.predict(pixels).reasons) is empty
 
 
 def test_colour_close_to_its_limit(predictor):
@@ -461,12 +461,12 @@ def test_colour_close_to_its_limit(predictor):
     colours = [decode(t, predictor.bundle.size, None, with_colour=True).colour for t in tints]
     for low, high, refused in ((11, 12, False), (12, 13, True)):
         tint = next(t for t, c in zip(tints, colours, strict=True) if low < c < high)
-        assert ("the picture is coloured" in predictor.predict(tint).reasons) is refused
+        assert ("the image is coloured" in predictor.predict(tint).reasons) is refused
 
 
 def test_without_known_features_nothing_is_strange(predictor, film):
-    got = Predictor(dataclasses.replace(predictor.bundle, known=None)).predict(film)
-    assert np.isnan(got.strange) and got.to_dict()["strange"] is None and got.verdict != STRANGE
+    got = Predictor(dataclasses.replace(predictor.bundle, detector=None)).predict(film)
+    assert np.isnan(got.ood_score) and got.to_dict()["ood_score"] is None and got.verdict != OUT_OF_SCOPE
     assert not any("features" in r for r in got.reasons)
 
 
@@ -476,7 +476,7 @@ def test_every_image_of_a_batch_has_its_own_answer(predictor, film, tmp_path):
     for got, image in zip(predictor.predict_batch(images, batch_size=5, keep_pixels=True), images, strict=True):
         alone = predictor.predict(image)
         assert got.name == alone.name and np.array_equal(got.pixels, alone.pixels) and got.label == alone.label
-        assert (got.probability, got.strange) == pytest.approx((alone.probability, alone.strange), abs=1e-4)
+        assert (got.probability, got.ood_score) == pytest.approx((alone.probability, alone.ood_score), abs=1e-4)
         assert np.abs(got.map - alone.map).max() < 1e-3 and (got.verdict, got.bundle) == (alone.verdict, alone.bundle)
 
 

@@ -72,15 +72,15 @@ def test_a_finished_training_is_taken_whole_or_not_at_all(project, tmp_path):
     finished = tmp_path / "finished"
     shutil.copytree(project / ".cache/train/finished", finished)
     facts = json.loads((finished / "training.json").read_text())
-    assert recipe.take_finished(finished, "another key", tmp_path / "models") is None
-    trained = recipe.take_finished(finished, facts["key"], tmp_path / "models")
+    assert recipe.restore_finished(finished, "another key", tmp_path / "models") is None
+    trained = recipe.restore_finished(finished, facts["key"], tmp_path / "models")
     assert trained.bundle.hash == load_bundle(project / "models/bundle").hash
-    assert trained.lines[-1].startswith("kept epoch") and len(trained.history) == len(trained.lines) - 1
+    assert trained.lines[-1].startswith("best epoch") and len(trained.history) == len(trained.lines) - 1
     for path in (project / "models").rglob("*.onnx"):
         assert (tmp_path / path.relative_to(project)).read_bytes() == path.read_bytes()
     weights = finished / "bundle/model.onnx"
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert recipe.take_finished(finished, facts["key"], tmp_path / "models") is None
+    assert recipe.restore_finished(finished, facts["key"], tmp_path / "models") is None
 
 
 def test_a_finished_training_with_a_damaged_file_is_none(tmp_path):
@@ -91,7 +91,9 @@ def test_a_finished_training_with_a_damaged_file_is_none(tmp_path):
     for name in ("bundle.json", "model.onnx", "model.int8.onnx", "reference.npz"):
         shutil.copy(SHIPPED / name, tmp_path / "bundle" / name)
     bundle, finished = load_bundle(tmp_path / "bundle"), tmp_path / "finished"
-    recipe.keep_finished(recipe.Trained(bundle, [recipe.Candidate(0, bundle, [], 0.5)], 0, {}, {}, []), finished, "key")
+    recipe.store_finished(
+        recipe.Trained(bundle, [recipe.Candidate(0, bundle, [], 0.5)], 0, {}, {}, []), finished, "key"
+    )
     assert recipe.is_finished(finished, "key")
     files = [p for p in finished.rglob("*") if p.is_file()]
     assert len(files) == 9
@@ -99,9 +101,9 @@ def test_a_finished_training_with_a_damaged_file_is_none(tmp_path):
         content = file.read_bytes()
         file.write_bytes(content[: len(content) // 2])
         assert not recipe.is_finished(finished, "key"), file
-        assert recipe.take_finished(finished, "key", tmp_path / "models") is None, file
+        assert recipe.restore_finished(finished, "key", tmp_path / "models") is None, file
         file.write_bytes(content)
-    assert recipe.take_finished(finished, "key", tmp_path / "models").bundle.hash == bundle.hash
+    assert recipe.restore_finished(finished, "key", tmp_path / "models").bundle.hash == bundle.hash
 
 
 def prepared(**changes):

@@ -183,7 +183,7 @@ def test_a_gate_that_is_no_number_is_named(team, capsys, changes):
     assert status == 2 and "promote." in said and "params.yaml" in said and "Traceback" not in said
 
 
-def test_figures_of_another_model_are_no_measurement(team, capsys):
+def test_metrics_of_another_model_are_no_measurement(team, capsys):
     "An evaluation of other weights, such as of a bundle that was put in the place of the trained one."
     version, _ = team("swapped", "swapped", model={"hash": "0" * 64})
     status, said = command(capsys, "promote", "--name", "swapped")
@@ -275,7 +275,7 @@ def test_a_champion_changes_while_the_gate_compares(team, server, capsys, monkey
     assert command(capsys, "promote", "--name", name)[0] == 0
 
 
-def test_figures_of_other_data_than_the_training_s_are_no_measurement():
+def test_metrics_of_other_data_than_the_training_s_are_no_measurement():
     "Another split, evaluated without a training: films that it was trained on are among the test images."
     version = SimpleNamespace(version="2", name="split", tags={"data_hash": "a" * 64})
     registry._check_data(version, {"data": {"hash": "a" * 64}})

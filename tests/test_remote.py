@@ -140,16 +140,16 @@ def private(folder, *said, secret=SECRET):
     assert git.returncode == 1, git.out
 
 
-def failing(folder, code, *mends, **kw):
+def failing(folder, code, *fixes, **kw):
     "What probe and doctor say of a remote that fails."
     answer = probe(root=folder, **kw)
     assert answer.code == code, answer
     assert answer.code in CODES and not answer.ok and "\n" not in answer.message
-    for words in mends:
-        assert words in answer.mend, answer
+    for words in fixes:
+        assert words in answer.fix, answer
     check = doctor.check_remote(folder)
     if not kw:
-        assert check.ok is False and check.mend == answer.mend and answer.message in check.found
+        assert check.ok is False and check.fix == answer.fix and answer.message in check.found
     private(folder, repr(answer), doctor.report([check]))
     return answer
 
@@ -165,7 +165,7 @@ def test_folder(project, clone, tmp_path):
 def test_no_remote_is_not_an_error(clone):
     assert probe(root=clone).code == "no_remote" and current(root=clone) is None
     check = doctor.check_remote(clone)
-    assert check.ok is None and "xraypneu remote" in check.mend
+    assert check.ok is None and "xraypneu remote" in check.fix
     assert doctor.status([check]) == 0
 
 
@@ -259,7 +259,7 @@ def test_secret_only_where_git_ignores_it(project):
         configure(method="PUT", root=project)
     assert exposed(project) == ["remote.origin.password in .dvc/config.local"]
     found = doctor.check_secrets(project)
-    assert found.ok is False and SECRET not in doctor.report([found]) and "git rm --cached" in found.mend
+    assert found.ok is False and SECRET not in doctor.report([found]) and "git rm --cached" in found.fix
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_nginx_missing_files(pushed, clone):
     extra.write_text(str(time.time()))
     dvc(clone, "add", "-q", "extra.txt")
     answer = probe(root=clone)
-    assert (answer.code, answer.missing, answer.mend) == ("missing_files", ("extra.txt",), "dvc push -r origin")
+    assert (answer.code, answer.missing, answer.fix) == ("missing_files", ("extra.txt",), "dvc push -r origin")
     shutil.rmtree(clone / ".dvc/cache")
     assert "neither locally nor on remote" in probe(root=clone).message
 
@@ -598,7 +598,7 @@ def test_missing_plugin(clone):
     configure("s3://team/data", root=clone)
     code = (
         "import sys; sys.modules['s3fs'] = None; from xraypneu.remote import probe; a = probe(); "
-        "print(a.code, a.mend)"
+        "print(a.code, a.fix)"
     )  # as where it isn't installed
     assert (
         run([sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT))
@@ -722,7 +722,7 @@ def half_uploaded(project, clone, read, write, *args, **kw):
     assert answer.damaged == ("count.txt",) and "0 bytes instead of 1" in answer.message
     assert sorted(probe(root=clone, deep=True).damaged) == ["count.txt", "films/b.txt"]
     answer = probe(root=project, deep=True)
-    assert sorted(answer.damaged) == ["count.txt", "films/b.txt"] and answer.mend.endswith("--restore --deep")
+    assert sorted(answer.damaged) == ["count.txt", "films/b.txt"] and answer.fix.endswith("--restore --deep")
     assert doctor.check_remote(clone, deep=True).ok is False
     assert dvc(clone, "pull", "--no-run-cache", check=False).returncode != 0
     assert sorted(restore(root=project, deep=True)) == ["count.txt", "films/b.txt"]
@@ -751,7 +751,7 @@ def test_a_remote_s_name_is_one_word_of_what_is_advised(tmp_path):
     (tmp_path / "project/.dvc/config").write_text(
         f"['remote \"{name}\"']\n    url = /\n['remote \"p\"']\n    url = /\n"
     )
-    advice.append(probe(root=tmp_path / "project").mend)
+    advice.append(probe(root=tmp_path / "project").fix)
     assert all(name in shlex.split(a, comments=True) for a in advice), advice
 
 
@@ -845,7 +845,7 @@ def test_damaged_cache(project, tmp_path):
         PYTHONPATH=str(ROOT),
     )
     assert said.returncode == 1 and "1 of 4 files are damaged: films/b.txt" in said.out, said.out
-    run(["sh", "-c", doctor.check_cache(project).mend], project)
+    run(["sh", "-c", doctor.check_cache(project).fix], project)
     assert doctor.check_cache(project).ok and kept.read_bytes() == b"another film"
 
 

@@ -24,7 +24,7 @@ METRICS = json.loads((ROOT / "reports/metrics.json").read_text())
 
 @pytest.fixture
 def committed(tmp_path):
-    "A folder with the committed figures alone."
+    "A folder with the committed metrics alone."
     report.write_file(tmp_path / "reports/metrics.json", json.dumps(METRICS))
     return tmp_path
 
@@ -64,7 +64,7 @@ def test_committed_figures(committed):
     assert page.startswith(report.MARK) and len(page) < report.LIMIT
 
 
-def test_real_figures_are_compared_and_not_called_synthetic(committed):
+def test_metrics_of_radiographs_are_compared_and_not_called_synthetic(committed):
     shutil.copy(ROOT / "xraypneu/shipped/metrics.json", committed / "reports/metrics.json")
     page = report.write_report(committed, base=None).read_text()
     assert "SYNTHETIC" not in page and "the same 624 images" in page and "mean of 3 trainings" in page and "± " in page
@@ -77,7 +77,7 @@ def test_notice_links_and_promotion(committed):
             {
                 "decision": "refused",
                 "reasons": ["its AUC may be worse | by <b> @team"],
-                "figures": {"mcnemar_p": 0.03125, "odd": None},
+                "metrics": {"mcnemar_p": 0.03125, "odd": None},
             }
         ),
     )
@@ -101,14 +101,14 @@ def test_notice_links_and_promotion(committed):
 def test_a_decision_about_another_model_is_not_this_one_s(committed):
     "Where `promote` makes no decision, the file of the one before stays."
     for bundle, said in ((METRICS["model"]["hash"], True), ("a" * 64, False)):
-        decision = {"decision": "promoted", "reasons": ["it passes the floor"], "figures": {}, "bundle": bundle}
+        decision = {"decision": "promoted", "reasons": ["it passes the floor"], "metrics": {}, "bundle": bundle}
         report.write_file(committed / "reports/promotion.json", json.dumps(decision))
         page = report.write_report(committed, base=None).read_text()
-        assert ("**promoted**" in page) is said and ("nothing was decided" in page) is not said
+        assert ("**promoted**" in page) is said and ("No decision about this model" in page) is not said
 
 
-def test_figures_of_an_earlier_run_are_said(committed):
-    "A job whose run failed early has the figures that git brought, and perhaps their model from the DVC remote."
+def test_metrics_of_an_earlier_run_are_reported_as_such(committed):
+    "A job whose run failed early has the metrics that git brought, and perhaps their model from the DVC remote."
     (committed / "code.py").write_text("1")
     (committed / "dvc.yaml").write_text(
         "stages:\n"
@@ -121,8 +121,8 @@ def test_figures_of_an_earlier_run_are_said(committed):
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q"]):
         run(command, committed)
     shutil.copytree(SHIPPED, committed / "models/bundle")
-    figures = json.dumps(METRICS | {"model": {"hash": load_bundle().hash}})
-    report.write_file(committed / "reports/metrics.json", figures)
+    metrics_text = json.dumps(METRICS | {"model": {"hash": load_bundle().hash}})
+    report.write_file(committed / "reports/metrics.json", metrics_text)
     assert report.CAUTION not in report.write_report(committed, base=None).read_text()
     (committed / "code.py").write_text("2")
     (committed / "good").unlink()
@@ -130,11 +130,11 @@ def test_figures_of_an_earlier_run_are_said(committed):
     page = report.write_report(committed, base=None).read_text()
     assert report.CAUTION in page and "of prepare, train changed since" in page
     # the page of a fork's run is made anew from its numbers alone
-    strange = committed / "strange"
-    report.write_file(strange / "metrics.json", figures)
-    assert report.CAUTION not in report.rebuild(strange, committed).read_text()
-    report.write_file(strange / "report.md", page)
-    assert report.CAUTION in report.rebuild(strange, committed).read_text()
+    fork = committed / "fork"
+    report.write_file(fork / "metrics.json", metrics_text)
+    assert report.CAUTION not in report.rebuild(fork, committed).read_text()
+    report.write_file(fork / "report.md", page)
+    assert report.CAUTION in report.rebuild(fork, committed).read_text()
 
 
 @pytest.mark.parametrize(
@@ -157,16 +157,16 @@ def test_odd_metrics(tmp_path, odd):
         report.write_file(tmp_path / "reports/metrics.json", odd)
     for bad in ("roc.csv", "calibration.csv"):
         report.write_file(tmp_path / "reports/plots" / bad, "fpr,tpr\n0,x\n\0")
-    report.write_file(tmp_path / "reports/promotion.json", '{"reasons": 3, "figures": []}')
+    report.write_file(tmp_path / "reports/promotion.json", '{"reasons": 3, "metrics": []}')
     page = report.write_report(tmp_path).read_text()
     assert (
-        "There are no figures" in page
+        "No metrics" in page
         and "Not in these metrics" in page
         and "is not known" in page
         and "None" not in page
-        and "nan" not in page
+        and "nan" not in page.replace("Provenance", "")
     )
-    assert {"Figures", "Confusion matrix", "Promotion", "Where it comes from"} <= set(
+    assert {"Metrics", "Confusion matrix", "Promotion", "Provenance"} <= set(
         sections(page)
     ) and "```mermaid" not in page
 
@@ -182,7 +182,7 @@ def test_missing_keys(tmp_path):
     )
 
 
-def test_figures_that_are_not_this_models(committed):
+def test_metrics_that_are_not_this_models(committed):
     assert "may be older than this run" in report.write_report(committed, base=None).read_text()
     shutil.copytree(ROOT / "xraypneu/shipped", committed / "models/bundle")
     page = report.write_report(committed, base=None).read_text()
@@ -221,12 +221,12 @@ def test_difference_to_main(copy):
     assert (
         "| train.epochs | 2 | 7 |" in page
         and "Changed parameters (1)" in page
-        and "Changed figures (1)" in page
+        and "Changed metrics (1)" in page
         and "| test.accuracy |" in page
     )
     assert main in page and "with changes that are not committed" in page  # HEAD is main's commit, the files are not
     assert not re.search(r"SYN\d{4}", page) and no_pictures(page)  # no file's name
-    assert {"Curves", "Against main"} <= set(sections(page)) and page.count("```mermaid") == 2
+    assert {"Curves", "Compared with main"} <= set(sections(page)) and page.count("```mermaid") == 2
 
 
 def test_main_on_the_remote_alone(copy, tmp_path):
@@ -244,7 +244,7 @@ def test_a_push_to_main_is_compared_with_what_was_before(copy):
     commit(copy, "better")
     page = report.write_report(copy).read_text()
     assert "difference to the commit before" in page and cells(page, "accuracy")[3] == "+2.0 points"
-    change(copy, 0.01)  # trained again: the figures are no longer the committed ones
+    change(copy, 0.01)  # trained again: the metrics are no longer the committed ones
     page = report.write_report(copy).read_text()
     assert "difference to main" in page and cells(page, "accuracy")[3] == "+1.0 points"
 
@@ -266,11 +266,11 @@ def test_no_base(copy, base, why):
 
 
 def test_main_without_metrics(copy):
-    figures = (copy / "reports/metrics.json").read_text()
+    metrics_text = (copy / "reports/metrics.json").read_text()
     (copy / "reports/metrics.json").unlink()
-    commit(copy, "no figures")
+    commit(copy, "no metrics")
     run(["git", "checkout", "-q", "-b", "idea"], copy)
-    (copy / "reports/metrics.json").write_text(figures)
+    (copy / "reports/metrics.json").write_text(metrics_text)
     commit(copy, "figures")
     assert "main has no reports/metrics.json" in report.write_report(copy).read_text()
 
@@ -281,7 +281,7 @@ def test_no_git(committed, monkeypatch):
     assert "no git repository" in page and "| commit | unknown |" in page
 
 
-# --- a stranger's run
+# --- a fork's run
 
 
 @pytest.mark.parametrize(
@@ -301,9 +301,9 @@ def test_nothing_of_a_stranger_but_numbers(committed, text):
     evil |= {text: {text: text}, "model": {"hash": text}, "parts": {text: 1}}
     evil["data"] |= {"hash": text, "synthetic": text, "test_images": 161, text: text, "official_test": True}
     evil["seeds"] = {"trainings": text, "accuracy": {"mean": text}}
-    report.write_file(committed / "strange/metrics.json", json.dumps(evil))
-    report.write_file(committed / "strange/report.md", text)
-    page = report.rebuild(committed / "strange", committed, commit="c" * 40, run_url="https://host/run/1").read_text()
+    report.write_file(committed / "fork/metrics.json", json.dumps(evil))
+    report.write_file(committed / "fork/report.md", text)
+    page = report.rebuild(committed / "fork", committed, commit="c" * 40, run_url="https://host/run/1").read_text()
     assert (
         text not in page
         and no_pictures(page)
@@ -465,7 +465,7 @@ def test_what_a_run_before_left_of_other_data_is_not_collected(tmp_path, monkeyp
 
 
 def test_without_prepared_data_no_notebook_is_collected(copy, tmp_path):
-    "Figures of the sample may be left from a run before: they don't say what the notebooks show."
+    "Metrics of the sample may be left from a run before: they don't say what the notebooks show."
     shutil.rmtree(copy / "data/prepared")
     assert json.loads((copy / "reports/metrics.json").read_text())["data"]["synthetic"]
     assert not [

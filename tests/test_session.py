@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from xraypneu import dashboard
 from xraypneu.image import ImageError
-from xraypneu.predict import NORMAL, PNEUMONIA, STRANGE, UNSURE, Prediction
+from xraypneu.predict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, Prediction
 from xraypneu.session import Film, Session, shown_film
 
 LIMITS = {"low": 0.338, "high": 0.553, "coverage": 0.9}
@@ -22,12 +22,20 @@ LIMITS = {"low": 0.338, "high": 0.553, "coverage": 0.9}
 def prediction(probability=0.9, verdict=PNEUMONIA, **more):
     values = {"reasons": (), "limits": LIMITS, "notes": ("a note",)} | more
     return Prediction(
-        "a.png", probability, PNEUMONIA, verdict, map=np.eye(7), bundle="b" * 64, threshold=0.314, strange=0.5, **values
+        "a.png",
+        probability,
+        PNEUMONIA,
+        verdict,
+        map=np.eye(7),
+        bundle="b" * 64,
+        threshold=0.314,
+        ood_score=0.5,
+        **values,
     )
 
 
 REFUSED = prediction(
-    0.979, STRANGE, reasons=("the picture is coloured",), against=("the picture is coloured",), notes=()
+    0.979, OUT_OF_SCOPE, reasons=("the image is coloured",), objections=("the image is coloured",), notes=()
 )
 
 
@@ -46,12 +54,12 @@ def test_reasons_follow_the_operating_point(session):
     assert "0.314" in reasons["u2"][0] and reasons["u3"] == ["a note"]
     session.move(0.99)
     rows = {id: film.row() for id, film in session.films.items()}
-    assert [rows[f"u{i}"].get("verdict") for i in range(1, 6)] == [NORMAL, UNSURE, UNSURE, STRANGE, None]
+    assert [rows[f"u{i}"].get("verdict") for i in range(1, 6)] == [NORMAL, UNSURE, UNSURE, OUT_OF_SCOPE, None]
     for id in ("u2", "u3"):
         why, note = rows[id]["reasons"]
         assert "operating point 0.990" in why and "0.314" not in why and note == "a note"
         assert rows[id]["threshold"] == 0.99
-    assert rows["u4"]["reasons"] == ["the picture is coloured"]
+    assert rows["u4"]["reasons"] == ["the image is coloured"]
 
 
 def test_a_move_returns_what_changed(session):
@@ -63,7 +71,7 @@ def test_a_move_returns_what_changed(session):
 
 
 def test_a_session_counts_and_forgets(session):
-    assert session.counts() == {NORMAL: 1, UNSURE: 1, PNEUMONIA: 1, STRANGE: 1, "not read": 1}
+    assert session.counts() == {NORMAL: 1, UNSURE: 1, PNEUMONIA: 1, OUT_OF_SCOPE: 1, "not read": 1}
     session.open = "u1"
     session.begin("u6", "late.png", 100)
     session.clear()
@@ -84,7 +92,7 @@ def test_every_face_shows_the_same_reasons(session):
         if film.prediction:
             said = film.prediction.explanation
             assert film.row()["reasons"] == shown_film(film)["reasons"] == list(said.reasons)
-            assert said.because in film.prediction._repr_html_() and said.because == shown_film(film)["because"]
+            assert said.rationale in film.prediction._repr_html_() and said.rationale == shown_film(film)["rationale"]
 
 
 def test_a_film_keeps_no_pixels():
@@ -119,7 +127,7 @@ def test_pictures_go_for_the_film_that_is_opened_and_no_other(board):
 
 def test_a_move_sends_what_changed_and_no_picture(board):
     "It sent all rows, and preview and map of the open film, which reset zoom and opacity."
-    for which in ("plain", "opacity", "turned"):
+    for which in ("plain", "opacity", "rotated"):
         board.page(kind="sample", which=which)
     board.page(kind="open", id="p2")
     board.sent.clear()
@@ -133,7 +141,7 @@ def test_a_move_sends_what_changed_and_no_picture(board):
 
 
 def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_nothing(board):
-    for which in ("opacity", "turned"):
+    for which in ("opacity", "rotated"):
         board.page(kind="sample", which=which)
     film = board.session.films["p1"]
     film.prediction = replace(film.prediction, probability=0.9)
@@ -141,7 +149,7 @@ def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_not
     board.page(kind="download", what="csv")
     unsure, refused = csv.DictReader(io.StringIO(board.sent[-1][1][0].decode()))
     assert "operating point 0.990" in unsure["reasons"] and unsure["threshold"] == "0.990000"
-    assert refused["verdict"] == STRANGE and refused["probability"] == refused["label"] == ""
+    assert refused["verdict"] == OUT_OF_SCOPE and refused["probability"] == refused["label"] == ""
     board.page(kind="download", what="html")
     report = board.sent[-1][1][0].decode()
     assert report.count("data:image/jpeg") == 2 and report.count("data:image/png") == 1
@@ -149,7 +157,7 @@ def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_not
 
 
 def test_what_is_no_chest_radiograph_has_no_map(board):
-    board.page(kind="sample", which="turned")
+    board.page(kind="sample", which="rotated")
     board.page(kind="open", id="p1")
     shown, buffers = board.sent[-1]
     assert len(buffers) == 1 and shown["shown"]["where"] is None

@@ -23,7 +23,7 @@ def prediction(**kw):
         verdict="UNSURE",
         reasons=("one", "two"),
         threshold=0.5,
-        strange=0.5,
+        ood_score=0.5,
         map=np.zeros((7, 7), np.float32),
         bundle="b" * 64,
     )
@@ -45,7 +45,7 @@ def test_a_row_of_each_kind():
         "probability": 0.25,
         "label": "NORMAL",
         "threshold": 0.5,
-        "strange": 0.5,
+        "ood_score": 0.5,
         "reasons": ["one", "two"],
         "bundle": "b" * 64,
     }
@@ -57,7 +57,7 @@ def test_a_row_of_each_kind():
 
 
 def test_csv_has_all_columns_in_order():
-    text = to_csv([as_row("f.png", prediction(strange=float("nan"))), as_row("e.png", ERROR)])
+    text = to_csv([as_row("f.png", prediction(ood_score=float("nan"))), as_row("e.png", ERROR)])
     assert text.splitlines()[0] == ",".join(COLUMNS) and text.endswith("\n") and "\r" not in text
     film, error = rows_of(text)
     assert film == {
@@ -66,7 +66,7 @@ def test_csv_has_all_columns_in_order():
         "probability": "0.250000",
         "label": "NORMAL",
         "threshold": "0.500000",
-        "strange": "",
+        "ood_score": "",
         "reasons": "one; two",
         "bundle": "b" * 64,
         "error": "",

@@ -179,7 +179,7 @@ def test_a_store_of_another_mlflow_is_said_at_once(tmp_path, monkeypatch):
     with pytest.raises(TrackingError, match="a newer MLflow made"):
         check(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert check_tracking(tmp_path).mend == "make env"
+    assert check_tracking(tmp_path).fix == "make env"
 
 
 def test_a_frozen_server_costs_seconds_once(place, server):
@@ -919,7 +919,7 @@ def test_a_clock_that_was_ahead_keeps_no_later_training_from_being_the_candidate
     assert "candidate of own stays version 3" in capsys.readouterr().err
 
 
-def test_a_figure_that_goes_back_to_a_value_of_before_is_recorded(own, tmp_path):
+def test_a_metric_that_goes_back_to_a_value_of_before_is_recorded(own, tmp_path):
     c = own(tmp_path / "project")
     run = train_in(tmp_path, "key", "a")
     tracking.save(run)

@@ -92,7 +92,7 @@ def test_actions_are_pinned_by_commit():
     assert len({p.groups() for p in pins}) == len({p[1] for p in pins})  # one commit and tag an action
 
 
-def test_no_secret_where_a_stranger_has_a_say():
+def test_no_secret_where_a_fork_has_a_say():
     for flow in FLOWS:
         text = (ROOT / f".github/workflows/{flow}.yml").read_text()
         assert "pull_request_target" not in text and "secrets: inherit" not in text
@@ -103,7 +103,7 @@ def test_no_secret_where_a_stranger_has_a_say():
     assert not {"pull_request", "workflow_run", "issue_comment"} & on("train").keys()
 
 
-def test_nothing_of_a_strangers_is_run():
+def test_nothing_of_a_fork_is_run():
     steps = FLOWS["comment"]["jobs"]["comment"]["steps"]
     checkout = next(s for s in steps if s.get("uses", "").startswith("actions/checkout"))
     assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
@@ -581,8 +581,8 @@ def test_without_credentials(show):
     assert names == {f"reports/{s}.html" for s in ("prepare", "eda", "train", "evaluate", "model_card")}
     # the script commented, with the report
     assert (done.folder / "train/comment/comment.md").read_text().strip() == train.strip()
-    stranger = (done.folder / "comment/comment/comment.md").read_text()
-    assert "from a pull request" in stranger and "## Figures" in stranger and "## Curves" not in stranger
+    comment = (done.folder / "comment/comment/comment.md").read_text()
+    assert "from a pull request" in comment and "## Metrics" in comment and "## Curves" not in comment
 
 
 @needs_environment

@@ -24,11 +24,11 @@ import numpy as np
 
 from .errors import XraypneuError, rendered
 from .files import previous, replacing, write_file
-from .known import Known, read_known
+from .ood import OODDetector, read_detector
 from .signature import SignatureError, check_signature
 
 # %% ../nbs/api/06_bundle.ipynb #c005
-SCHEMA = 2  # 2: a calibration with slope and intercept in the place of a temperature
+SCHEMA = 3  # 3: other names of fields; `convert` reads schema 2
 KIND = "xraypneu bundle"
 INT8, REFERENCE = PARTS = ("model.int8.onnx", "reference.npz")
 PRECISIONS = ("fp32", "int8")
@@ -130,7 +130,8 @@ _RULES = _DECISION | {
     "int8?": _DECISION,
     "data?": {"title": _TEXT, "data_hash": _TEXT, "synthetic": _TRUTH, "notice?": _TEXT_OR_NULL, "counts?": _OBJECT},
     "history?": _ROWS,
-    "kept_epoch?": _whole(0, 10**6),
+    "best_epoch?": _whole(0, 10**6),
+    "converted_from?": {"schema": _whole(1, 2), "hash": _SHA256},
     "recipe?": _OBJECT,
     "shift?": {"version": _whole(0, 10**6), "copies": _whole(0, 10**6)},
     "versions?": _TEXTS,
@@ -283,9 +284,9 @@ def _check_operators(data):
         if number != 7:
             continue
         for node in (v for n, v in _fields(value) if n == 1):
-            said = {n: _name(v) for n, v in _fields(node) if n in (4, 7)}
-            if said.get(4) not in _OPERATORS or said.get(7, "") not in ("", "ai.onnx"):
-                name = ".".join(filter(None, (said.get(7), said.get(4))))
+            fields = {n: _name(v) for n, v in _fields(node) if n in (4, 7)}
+            if fields.get(4) not in _OPERATORS or fields.get(7, "") not in ("", "ai.onnx"):
+                name = ".".join(filter(None, (fields.get(7), fields.get(4))))
                 raise ValueError(f"it has the operator {ascii(name[:60])}, which no network of this package has")
 
 # %% ../nbs/api/06_bundle.ipynb #c006g-t
@@ -457,8 +458,8 @@ def _checked_images(images, side: int) -> np.ndarray:
 def _run(session, images: np.ndarray, file: Path) -> dict:  # as `Bundle.outputs`
     "The outputs of a session. Raises `BundleError` unless each has a finite value for each image."
     names = ["logit", "map", "features"]
-    found = dict(zip(names, session.run(names, {"image": images}), strict=True))
-    for name, value in found.items():
+    outputs = dict(zip(names, session.run(names, {"image": images}), strict=True))
+    for name, value in outputs.items():
         if value.ndim != _NAMES[name][1] or len(value) != len(images):
             raise BundleError(
                 f"{file}: {name} has shape {value.shape} for {len(images)} images",
@@ -469,7 +470,7 @@ def _run(session, images: np.ndarray, file: Path) -> dict:  # as `Bundle.outputs
             raise BundleError(
                 f"{file}: {name} is no finite number for some image", "Take another copy, or train again", "damaged"
             )
-    return found
+    return outputs
 
 # %% ../nbs/api/06_bundle.ipynb #c009-b
 def in_batches(
@@ -496,14 +497,14 @@ class _BundleValues:
         return self.info["input"]["size"]
 
     @property
-    def own(self) -> dict:  # calibration, threshold and, where fitted, conformal
+    def variant(self) -> dict:  # calibration, threshold and, where fitted, conformal
         "The values that differ between the precisions."
         return self.info if self.precision == "fp32" else self.info["int8"]
 
     @property
     def threshold(self) -> float:  # calibrated probability at and above which the label is PNEUMONIA
         "The operating point."
-        return self.own["threshold"]
+        return self.variant["threshold"]
 
     @property
     def model_file(self) -> Path:
@@ -520,7 +521,9 @@ class Bundle(_BundleValues):
     hash: str  # SHA-256 of what bundle.json says, the hashes of the other files included
     precision: str = "fp32"  # or int8: which of the two networks, with which calibration and operating point
     model: bytes = field(repr=False, default=b"")  # the network's file, as it was hashed: what is on disk may change
-    known: Known | None = field(repr=False, compare=False, default=None)  # out-of-distribution detector, if it has one
+    detector: OODDetector | None = field(
+        repr=False, compare=False, default=None
+    )  # out-of-distribution detector, if it has one
 
     @cached_property
     def session(self):
@@ -547,7 +550,7 @@ class Bundle(_BundleValues):
 
     def probability(self, logits) -> np.ndarray:  # (n,) float64, 0 to 1
         "Calibrated probability of PNEUMONIA from raw scores."
-        return platt(logits, self.own["calibration"]["slope"], self.own["calibration"]["intercept"])
+        return platt(logits, self.variant["calibration"]["slope"], self.variant["calibration"]["intercept"])
 
 # %% ../nbs/api/06_bundle.ipynb #c0s0
 def _refuse_forgery(folder, read):
@@ -600,7 +603,7 @@ def _read_info(path, data):
     if info["schema"] < SCHEMA:
         raise BundleError(
             f"{path} has schema {info['schema']}, which this version doesn't read any more (it reads {SCHEMA})",
-            "Train again with `make run`",
+            f"Convert it: xraypneu convert {path.parent} NEW" if info["schema"] == 2 else "Train again with `make run`",
             "older_schema",
         )
     if missing := [k for k in REQUIRED if k not in info]:
@@ -616,16 +619,16 @@ def _shown(value):
     return text if len(text) <= 60 else text[:57] + "..."
 
 # %% ../nbs/api/06_bundle.ipynb #c011a
-def _read_known(data, path, features):
+def _read_detector(data, path, features):
     "Read the out-of-distribution detector of a network with `features` features; None: unknown."
     try:
-        known = read_known(data)
-        width = known.means.shape[1]
+        detector = read_detector(data)
+        width = detector.means.shape[1]
         if features not in (None, width):
             raise ValueError(f"it is about {width} features, and the network has {features}")
     except ValueError as e:
         raise BundleError(f"{path} can't be used: {e}", "Train again, or take another copy", "damaged") from None
-    return known
+    return detector
 
 # %% ../nbs/api/06_bundle.ipynb #c011a-1
 def load_bundle(
@@ -645,9 +648,7 @@ def load_bundle(
     _refuse_forgery(folder, {"bundle.json": data})
     info = _read_info(folder / "bundle.json", data)
     if precision not in PRECISIONS:
-        raise BundleError(
-            f"precision {precision!r} is not known", f"Choose one of {', '.join(PRECISIONS)}", "bad_setting"
-        )
+        raise BundleError(f"Unknown precision {precision!r}", f"Choose one of {', '.join(PRECISIONS)}", "bad_setting")
     hashes = {"model.onnx": info["model_sha256"]} | info.get("parts_sha256", {})
     if precision == "int8" and (INT8 not in hashes or "int8" not in info):
         raise BundleError(f"{folder} holds no 8-bit network", "Use precision fp32", "unsupported")
@@ -666,5 +667,5 @@ def load_bundle(
         raise BundleError(
             f"{folder / name} can't be used: {e}", "Train again, or take another copy", "unsupported"
         ) from None
-    known = _read_known(used[REFERENCE], folder / REFERENCE, features) if REFERENCE in used else None
-    return Bundle(folder, info, _bundle_hash(info), precision, used[name], known)
+    detector = _read_detector(used[REFERENCE], folder / REFERENCE, features) if REFERENCE in used else None
+    return Bundle(folder, info, _bundle_hash(info), precision, used[name], detector)

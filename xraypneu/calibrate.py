@@ -33,7 +33,7 @@ def _checked(
     s, t = np.asarray(scores, dtype=np.float64), np.asarray(y)
     if s.ndim != 1 or t.shape != s.shape:
         raise CalibrationError(
-            f"{s.shape} scores but {t.shape} labels", "pass one score and one label an image.", "bad_setting"
+            f"{s.shape} scores but {t.shape} labels", "pass one score and one label per image.", "bad_setting"
         )
     if not np.isfinite(s).all():
         bad = int((~np.isfinite(s)).sum())
@@ -70,10 +70,10 @@ def fit_platt(
         return float(((np.logaddexp(0, s) - target * s) / n).sum()), np.array([(r * z / spread).sum(), r.sum()])
 
     bounds = [tuple(spread * s for s in SLOPES), INTERCEPTS]
-    found = minimize(
+    result = minimize(
         loss, (spread, 0.0), jac=True, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-13, "gtol": 1e-9}
     )
-    return float(found.x[0] / spread), float(found.x[1])
+    return float(result.x[0] / spread), float(result.x[1])
 
 # %% ../nbs/api/08_calibrate.ipynb #c018
 def threshold_at_sensitivity(
@@ -126,18 +126,18 @@ def conformal_limits(
     if not 0.5 < coverage < 1:
         raise CalibrationError(f"coverage={coverage}: must be above 0.5 and below 1.", code="bad_setting")
 
-    def possible(own: np.ndarray) -> np.ndarray | None:
+    def possible(probabilities: np.ndarray) -> np.ndarray | None:
         "Which of the class's own probabilities leave it possible, or None when there are too few to exclude any."
-        rank = math.ceil((len(own) + 1) * coverage)
-        if rank > len(own):
+        rank = math.ceil((len(probabilities) + 1) * coverage)
+        if rank > len(probabilities):
             return None
-        if rank == len(own):
-            return np.ones(len(own), bool)  # MAPIE refuses some samples of this size
+        if rank == len(probabilities):
+            return np.ones(len(probabilities), bool)  # MAPIE refuses some samples of this size
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one class at a time is what is wanted
             mapie = SplitConformalClassifier(_Given(), confidence_level=coverage, conformity_score="lac", prefit=True)
-            mapie.conformalize(own[:, None], np.ones(len(own), int))
-            kept: np.ndarray = mapie.predict_set(own[:, None])[1][:, 1, 0]
+            mapie.conformalize(probabilities[:, None], np.ones(len(probabilities), int))
+            kept: np.ndarray = mapie.predict_set(probabilities[:, None])[1][:, 1, 0]
             return kept
 
     ill, well = p[t], p[~t]

@@ -23,8 +23,8 @@ ATTRIBUTION = (
     "the paper says; nobody re-read them for this model."
 )
 ELSEWHERE = (
-    "Models that were trained on the public set this one stems from have failed in other places, and nothing "
-    "here shows that this one would not:\n"
+    "Expect worse performance elsewhere. Models that were trained on the same public set failed in other "
+    "hospitals:\n"
     "\n"
     "- ResNet-50, AUC .95 on the same 624 test images, **.54** on 383 radiographs of children of the same age "
     "from the NIH (Xin, Li & Yi, Emergency Radiology 2022, doi:10.1007/s10140-021-01954-x).\n"
@@ -35,7 +35,7 @@ ELSEWHERE = (
 )
 
 # %% ../nbs/api/14_card.ipynb #c007
-def _figure_row(k, m, several):
+def _metric_row(k, m, several):
     "Row of one metric, with mean and standard deviation where there are several trainings."
 
     def text(value):
@@ -52,21 +52,22 @@ def _figure_row(k, m, several):
     return [*row, text(m.get("validation", {}).get(k)), text(m.get("shifted", {}).get(k))]
 
 # %% ../nbs/api/14_card.ipynb #c007-f
-def _figures(m):
+def _metrics_table(m):
     "Test metrics with intervals; with several trainings also their mean and standard deviation."
     several = m.get("seeds", {}).get("trainings", 1) > 1
     head = (
-        ["figure", "this model", "95 % interval, by patient"]
+        ["metric", "this model", "95 % interval, by patient"]
         + (["mean of the trainings", "standard deviation"] if several else [])
         + ["validation", "shifted validation"]
     )
-    return markdown_table(head, [_figure_row(k, m, several) for k in CARD if k in m["test"]])
+    return markdown_table(head, [_metric_row(k, m, several) for k in CARD if k in m["test"]])
 
 # %% ../nbs/api/14_card.ipynb #c007-1
-def _fixed(m):
+def _fixed_points(m):
     "Operating points in hindsight."
     return markdown_table(
-        ["read off the curve, in hindsight", ""], [[k, metric_text(v, True)] for k, v in m.get("fixed", {}).items()]
+        ["point of the test ROC curve, chosen in hindsight", ""],
+        [[k, metric_text(v, True)] for k, v in m.get("fixed_points", {}).items()],
     )
 
 
@@ -75,27 +76,27 @@ def _texts(values, names):
     return [metric_text(values[k], METRICS[k].percent) for k in names]
 
 
-def _parts(m):
+def _subgroups(m):
     "Metrics of subgroups."
     return markdown_table(
-        ["part of the test split", "images", *(LABELS[f] for f in BRIEF)],
-        [[k, v["images"], *_texts(v, BRIEF)] for k, v in m.get("parts", {}).items()],
+        ["subgroup", "images", *(LABELS[f] for f in BRIEF)],
+        [[k, v["images"], *_texts(v, BRIEF)] for k, v in m.get("subgroups", {}).items()],
     )
 
 
 def _robustness(m):
     "Metrics on altered images."
     return markdown_table(
-        ["test images changed", *(LABELS[f] for f in BRIEF)],
+        ["altered test images", *(LABELS[f] for f in BRIEF)],
         [[k, *_texts(v, BRIEF)] for k, v in m.get("robustness", {}).items()],
     )
 
 # %% ../nbs/api/14_card.ipynb #c007-3
-def _rejection(m):
+def _ood(m):
     "Out-of-distribution benchmark."
-    r = m.get("rejection") or {}
+    r = m.get("ood") or {}
     if not r:
-        return "Whether an image is a chest radiograph at all, this model can't say."
+        return "This model has no out-of-distribution detector: it answers for any image."
     rows = [
         [
             k,
@@ -109,45 +110,48 @@ def _rejection(m):
         if "auroc" in v
     ]
     return (
-        markdown_table(["shown something else", "images", "AUROC", "FPR95", "refused", "called PNEUMONIA"], rows)
-        + f"\n\nOf the test images themselves {metric_text(r['test images']['refused'], True)} are refused."
+        markdown_table(
+            ["out-of-distribution input", "images", "AUROC", "FPR95", "refused", "predicted PNEUMONIA"], rows
+        )
+        + f"\n\nTest images refused: {metric_text(r['test images']['refused'], True)}."
     )
 
 # %% ../nbs/api/14_card.ipynb #c007-4
-def _explanation(m):
+def _saliency(m):
     "Saliency checks."
-    e = m.get("explanation", {})
+    e = m.get("saliency", {})
     lines = []
     if "area_deletion" in e:
         lines.append(
-            "- Taking out the cells that the map calls strongest lowers the mean probability to an area of "
-            f"{metric_text(e['area_deletion'])} (random order {metric_text(e['area_deletion_random'])}); putting them "
-            f"back first raises it to {metric_text(e['area_insertion'])} (random order "
-            f"{metric_text(e['area_insertion_random'])})."
+            f"- Deletion of cells, strongest first: area under the curve {metric_text(e['area_deletion'])} "
+            f"(random order {metric_text(e['area_deletion_random'])}; lower is better). Insertion: "
+            f"{metric_text(e['area_insertion'])} (random order {metric_text(e['area_insertion_random'])}; "
+            "higher is better)."
         )
     if "randomised_correlation" in e:
         lines.append(
-            "- With all layers shuffled, the map's rank correlation with the real one is "
+            "- Rank correlation of the map with that of a network whose layers are all shuffled: "
             f"{metric_text(e['randomised_correlation'])}."
         )
     if "pointing" in e:
         lines.append(
-            f"- On synthetic radiographs the maximum lies in the lesion in {metric_text(e['pointing'], True)} "
+            f"- Pointing game on synthetic radiographs: the maximum lies in the lesion in "
+            f"{metric_text(e['pointing'], True)} "
             f"(by chance {metric_text(e['pointing_chance'], True)})"
             + (
-                f"; where the model calls PNEUMONIA, in {metric_text(e['pointing_called'], True)}."
-                if e.get("pointing_called") is not None
+                f"; in those classified as PNEUMONIA, in {metric_text(e['pointing_flagged'], True)}."
+                if e.get("pointing_flagged") is not None
                 else "."
             )
         )
     return "\n".join(lines) or "Not measured."
 
 # %% ../nbs/api/14_card.ipynb #c007-5
-def _initial_file(found):
+def _initial_file(weights):
     "Name and hash of the file that the training started from; older bundles lack both."
-    if not isinstance(found, dict):
+    if not isinstance(weights, dict):
         return "weights read from a file"
-    return f"the weights in {markdown_text(found.get('name'))} (SHA-256 {markdown_text(found.get('sha256'))[:12]})"
+    return f"the weights in {markdown_text(weights.get('name'))} (SHA-256 {markdown_text(weights.get('sha256'))[:12]})"
 
 
 def _training(info):
@@ -160,16 +164,17 @@ def _training(info):
     }
     begun = named.get(r["weights"], "random weights")
     epochs = len(info["history"]) - r["head_epochs"]
-    sizes = ", ".join(map(str, r.get("view_sizes") or [info["input"]["size"]]))
+    sizes = ", ".join(map(str, r.get("image_sizes") or [info["input"]["size"]]))
     return (
         f"MobileNetV2 1.0 for one grey channel of {info['input']['size']} × {info['input']['size']} pixels, average "
-        f"pooling, one unit. From {begun}: the unit alone for {r['head_epochs']} epoch, then "
-        f"all convolutions{' from block ' + str(r['first_block']) + ' on' if r.get('first_block') else ''} for "
-        f"{epochs}, batch norms frozen, {'balanced ' if r.get('balanced', True) else ''}batches of {r['batch_size']} "
-        f"random views of {sizes} pixels; seed {r['seed']}; epoch {info['kept_epoch']} kept for its calibrated loss "
-        "on shifted validation images. Kernels are stored as 16-bit floats. "
+        f"pooling, one unit. Trained from {begun}. Epochs with the backbone frozen: {r['head_epochs']}; then all "
+        f"convolutions{' from block ' + str(r['first_block']) + ' on' if r.get('first_block') else ''} for "
+        f"{epochs}, batch norms frozen. {'Balanced batches' if r.get('balanced', True) else 'Batches'} of "
+        f"{r['batch_size']} random augmentations of {sizes} pixels; seed {r['seed']}. Best epoch: "
+        f"{info['best_epoch']}, by the calibrated loss on shifted validation images. "
+        "Kernels are stored as 16-bit floats. "
         f"Calibration: {info['calibration'].get('fitted', 'Platt')}. Operating point: {info['threshold_rule']}, a "
-        f"calibrated probability of {info['threshold']:.3f}. `bundle.json` has every number of the recipe."
+        f"calibrated probability of {info['threshold']:.3f}. `bundle.json` has all parameters of the recipe."
     )
 
 # %% ../nbs/api/14_card.ipynb #c007-7
@@ -188,11 +193,11 @@ def _data(info, m):
         source = ATTRIBUTION
     else:
         source = (
-            f"A folder called '{markdown_text(info['data']['title'])}'. Who the patients are and who labelled the "
-            "images is not known to this card: add it."
+            f"A folder named '{markdown_text(info['data']['title'])}'. Add here who the patients are and who labelled "
+            "the images."
         )
     return (
-        f"{source}\n\n{table}\n\nPatients, told apart by file name, are never on both sides of train and "
+        f"{source}\n\n{table}\n\nPatients are identified by file name; none is in both train and "
         "validation. Files that can't be read and byte-identical copies are excluded from training and named in "
         "the prepare report."
     )
@@ -200,17 +205,17 @@ def _data(info, m):
 # %% ../nbs/api/14_card.ipynb #c008-p
 _PURPOSE = """# Model card: NORMAL or PNEUMONIA on chest radiographs
 
-**Not a medical device.** Written from the figures of a run by xraypneu; don't edit.
+**Not a medical device.** Written by xraypneu from the metrics of a run; don't edit.
 
-## What it is for
+## Intended use
 
-Research and teaching on image classifiers: as a baseline, as a backbone, as an example of an evaluation that says \
-what it doesn't know. Input: one frontal chest radiograph. Output: a calibrated probability
-of PNEUMONIA, a label at the operating point, a verdict that may also be UNSURE or NOT A CHEST X-RAY, and a map of \
-where the logit comes from.
+Research and teaching on image classifiers: as a baseline, as a backbone, as an example of an evaluation that \
+states its limits. Input: one frontal chest radiograph. Output: a calibrated probability
+of PNEUMONIA, a label at the operating point, a verdict that may also be UNSURE or NOT A CHEST X-RAY, and an \
+activation map whose mean is the logit.
 
 **Not for** diagnosis, triage or any decision about a patient; adults; lateral films; images of anything else; \
-places, machines and ages other than those below."""
+hospitals, machines and ages other than those below."""
 
 # %% ../nbs/api/14_card.ipynb #c008-r
 def _reference(m):
@@ -220,10 +225,10 @@ def _reference(m):
     reported = ", ".join(f"{LABELS[k]} {metric_text(v, METRICS[k].percent)}" for k, v in REFERENCE.items())
     return (
         f"\n\nOn the same 624 images the project that this one replaces reports {reported}. "
-        "The test split was looked at before, by trials and earlier models; "
+        "Trials and earlier models were evaluated on the test split before; "
         "`results/test_looks.md` in the repository counts the looks. No epoch, seed, calibration or threshold of "
-        "this model was chosen on it, nor any ingredient that its recipe adds to the one before; that one goes "
-        "back to a trial with test results in view."
+        "this model was chosen on it. The base recipe was selected with test results in view (looks 1 to 5); "
+        "treat these metrics as optimistic."
     )
 
 
@@ -233,11 +238,13 @@ def _abstention(m):
     if not conformal:
         return ""
     return (
-        f"\n\nClass-conditional conformal sets with {metric_text(conformal['asked'], True)} asked for cover "
+        "\n\nClass-conditional conformal sets with a target coverage of "
+        f"{metric_text(conformal['target'], True)} cover "
         f"{metric_text(conformal['coverage_normal'], True)} of the NORMAL and "
         f"{metric_text(conformal['coverage_pneumonia'], True)} "
-        f"of the PNEUMONIA test images; the model decides on {metric_text(conformal['decided'], True)}, of which "
-        f"{metric_text(conformal['accuracy_decided'], True)} are right, and is UNSURE about the rest."
+        f"of the PNEUMONIA test images. "
+        f"The model decides on {metric_text(conformal['decided'], True)}, with an accuracy of "
+        f"{metric_text(conformal['accuracy_decided'], True)}, and abstains (UNSURE) on the rest."
     )
 
 # %% ../nbs/api/14_card.ipynb #c008-m
@@ -246,38 +253,42 @@ def _measured(m):
     line = m.get("calibration", {})
     return f"""{m["data"]["test_images"]:,} test images of {m["data"]["test_patients"]:,} patients.
 
-{_figures(m)}
+{_metrics_table(m)}
 
-{_fixed(m)}
+{_fixed_points(m)}
 
-Calibration slope {metric_text(line.get("slope"))} and intercept {metric_text(line.get("intercept"))}, classes \
-weighing the same (1 and 0 are perfect). A forest that sees only the files' size and kind reaches {LABELS["roc_auc"]} \
+Calibration slope {metric_text(line.get("slope"))} and intercept {metric_text(line.get("intercept"))}, with \
+equal class weights (1 and 0 are perfect). Metadata-only baseline, a random forest on size and type of \
+the files: {LABELS["roc_auc"]} \
 {metric_text(m.get("metadata_baseline", {}).get("roc_auc"))}.{_abstention(m)}{_reference(m)}
 
-{_parts(m)}
+{_subgroups(m)}
 
-Intervals of parts are in the evaluate report.
+Intervals of subgroups are in the evaluate report.
 
 {_robustness(m)}
 
-{_rejection(m)}"""
+{_ood(m)}"""
 
 # %% ../nbs/api/14_card.ipynb #c008-l
 def _limits(info):
     "What must not be concluded."
-    return f"""{ELSEWHERE if not info["data"]["synthetic"] else "It has seen synthetic images only."}
+    return f"""{ELSEWHERE if not info["data"]["synthetic"] else "The model was trained on synthetic images only."}
 
-- A probability is meant for classes equally common, and is calibrated on images that were shifted by a fixed \
-transformation, a guess at other places.
-- Patients are known by file name; a wrong key makes intervals too narrow.
-- The activation map shows where the logit comes from, not why, and is no segmentation."""
+- Probabilities hold at 50 % prevalence. They are calibrated on images altered by a fixed transformation, which \
+imitates another hospital.
+- Patients are identified by file name; a wrong key makes intervals too narrow.
+- The activation map shows which regions raised the score; it does not localise disease."""
 
 
 def _versions(info, bundle_hash):
     "Hashes of bundle and data, commit, versions of the libraries, licence."
     versions = ", ".join(f"{k} {v}" for k, v in info["versions"].items())
+    old = info.get("converted_from")
+    before = f" (converted from `{old['hash']}`, schema {old['schema']})" if old else ""
     return (
-        f"Bundle `{bundle_hash}`, data `{info['data']['data_hash']}`, commit `{info.get('git_commit') or 'unknown'}`; "
+        f"Bundle `{bundle_hash}`{before}, data `{info['data']['data_hash']}`, "
+        f"commit `{info.get('git_commit') or 'unknown'}`; "
         f"{versions}. Licence: {info['licence']}."
     )
 
@@ -290,23 +301,23 @@ def card_text(
     "Write the text of the card. Raises `KeyError` where a required entry is missing."
     return f"""{_PURPOSE}
 
-## What it learned from
+## Training data
 
 {_data(info, m)}
 
-## How it was trained
+## Training procedure
 
 {_training(info)}
 
-## What it was measured to do
+## Metrics
 
 {_measured(m)}
 
-## Where it looks
+## Saliency
 
-{_explanation(m)}
+{_saliency(m)}
 
-## Limits
+## Limitations
 
 {_limits(info)}
 

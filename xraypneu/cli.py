@@ -102,7 +102,7 @@ def _predict(args, out):
     return 1 if failed else 0
 
 # %% ../nbs/api/25_cli.ipynb #c006-2
-def _figures(bundle):
+def _stored_metrics(bundle):
     "(metrics beside a bundle, why they are not shown); metrics are empty unless they name its hash."
     file = bundle.folder / "metrics.json"
     if not file.is_file():
@@ -110,30 +110,30 @@ def _figures(bundle):
     try:
         if file.stat().st_size > 2_000_000:
             raise ValueError("too long")
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found["model"]["hash"] != bundle.hash:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        if metrics["model"]["hash"] != bundle.hash:
             return {}, "they are about another model"
-        seeds = found.get("seeds", {})
+        seeds = metrics.get("seeds", {})
         means = [seeds[k]["mean"] for k in CARD if k in seeds] if seeds.get("trainings", 1) > 1 else []
-        numbers = [found[part][k] for part in ("test", "test_low", "test_high") for k in CARD] + means
-        numbers += [found["data"][k] for k in ("test_images", "test_patients")]
+        numbers = [metrics[part][k] for part in ("test", "test_low", "test_high") for k in CARD] + means
+        numbers += [metrics["data"][k] for k in ("test_images", "test_patients")]
         if not all(type(v) in (int, float) for v in numbers):
             raise ValueError("no numbers")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}, "they can't be read"
-    return found, ""
+    return metrics, ""
 
 # %% ../nbs/api/25_cli.ipynb #c006-3
 def _info_json(bundle, metrics):
-    "All that is known of a bundle, as JSON."
-    known = {
+    "The description of a bundle, as JSON."
+    facts = {
         "version": __version__,
         "folder": str(bundle.folder),
         "hash": bundle.hash,
         "bundle": bundle.info,
         "metrics": metrics,
     }
-    return json.dumps(known, indent=1, sort_keys=True) + "\n"
+    return json.dumps(facts, indent=1, sort_keys=True) + "\n"
 
 
 def _info_text(bundle):
@@ -145,7 +145,7 @@ def _info_text(bundle):
         f"threshold  {bundle.threshold:.4f}, {i['threshold_rule']}\n"
         f"networks   fp32{', int8' if 'int8' in i else ''}\n"
         "refuses    "
-        f"{'what is no chest radiograph' if bundle.known else 'nothing: it does not know its training images'}\n"
+        f"{'what is unlike its training images' if bundle.detector else 'nothing: it has no detector'}\n"
         f"data       {i['data']['title']}, hash "
         f"{i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\n"
         f"commit     {i.get('git_commit')}\n"
@@ -167,18 +167,26 @@ def _test_text(metrics):
     return "".join(lines)
 
 # %% ../nbs/api/25_cli.ipynb #118913ae
+def _convert(args, out):
+    "Convert a bundle of an earlier version."
+    from xraypneu.convert import conversion_text, convert_bundle
+
+    out.write(conversion_text(convert_bundle(args.folder, args.to)))
+    return 0
+
+
 def _info(args, out):
     "Describe a bundle."
     from xraypneu.predict import _bundle_of
 
     bundle = _bundle_of(args.bundle, "fp32")
-    metrics, why = _figures(bundle)
+    metrics, why = _stored_metrics(bundle)
     if args.json:
         out.write(_info_json(bundle, metrics))
         return 0
     out.write(_info_text(bundle))
     if why:
-        out.write(f"\nThe figures in metrics.json are not shown: {why}.\n")
+        out.write(f"\nThe metrics in metrics.json are not shown: {why}.\n")
     if metrics:
         out.write(_test_text(metrics))
     out.write("\nNot a medical device.\n")
@@ -189,23 +197,23 @@ def _fetch(args, out):
     "Get a data set."
     from xraypneu.fetch import KAGGLE, fetch_kaggle, fetch_url
 
-    found = (
+    data_set = (
         fetch_kaggle(args.dataset or KAGGLE, args.to, args.force)
         if args.source == "kaggle"
         else fetch_url(args.source, args.to, args.sha256, args.force)
     )
     out.write(
-        f"{found.path}: {found.files:,} files, {found.bytes / 1e6:,.1f} MB, from {found.source}\n"
-        + (f"sha256 {found.sha256}\n" if found.sha256 else "")
-        + f"next: make run DATA={shlex.quote(str(found.path))}\n"
+        f"{data_set.path}: {data_set.files:,} files, {data_set.bytes / 1e6:,.1f} MB, from {data_set.source}\n"
+        + (f"sha256 {data_set.sha256}\n" if data_set.sha256 else "")
+        + f"next: make run DATA={shlex.quote(str(data_set.path))}\n"
     )
     return 0
 
 # %% ../nbs/api/25_cli.ipynb #c007-1
 def _is_to_configure(args):
     "Do the arguments or the environment say anything about a remote?"
-    given = (args.address, args.user, args.method, args.endpoint, args.region, args.keyfile)
-    return any(given) or bool(os.environ.get("XRAYPNEU_REMOTE_URL"))
+    settings = (args.address, args.user, args.method, args.endpoint, args.region, args.keyfile)
+    return any(settings) or bool(os.environ.get("XRAYPNEU_REMOTE_URL"))
 
 # %% ../nbs/api/25_cli.ipynb #5ba89733
 def _remote(args, out):
@@ -235,10 +243,10 @@ def _remote(args, out):
         region=args.region,
         keyfile=args.keyfile,
     )
-    found = probe(configured.name, most=None if args.deep else 1000, deep=args.deep)
+    result = probe(configured.name, most=None if args.deep else 1000, deep=args.deep)
     out.write(
         f"remote {configured.name}: {_shown(configured.url)} ({configured.kind}), in .dvc/config.local, "
-        f"which git does not take\n{found.message}\n" + (f"    {found.mend}\n" if found.mend else "")
+        f"which git does not take\n{result.message}\n" + (f"    {result.fix}\n" if result.fix else "")
     )
     return 0  # it is configured; `xraypneu doctor` judges whether it works
 
@@ -256,20 +264,20 @@ def _promote(args, out):
     "Promote the candidate if the gate allows."
     from xraypneu.registry import promote
 
-    found = promote(args.name, args.version, args.dry_run)
+    gate = promote(args.name, args.version, args.dry_run)
     out.write(
-        f"version {found['version']} of {found['name']}: {found['decision']}{' (dry run)' if args.dry_run else ''}\n"
-        + "".join(f"    {r}\n" for r in found["reasons"])
+        f"version {gate['version']} of {gate['name']}: {gate['decision']}{' (dry run)' if args.dry_run else ''}\n"
+        + "".join(f"    {r}\n" for r in gate["reasons"])
     )
-    return 0 if found["decision"] == "promoted" else 1
+    return 0 if gate["decision"] == "promoted" else 1
 
 # %% ../nbs/api/25_cli.ipynb #x-rollback
 def _rollback(args, out):
     "Make the previous champion champion again."
     from xraypneu.registry import rollback
 
-    found = rollback(args.name, args.reason)
-    out.write(f"version {found['version']} of {found['name']} is the champion again; it was {found['was']}\n")
+    champion = rollback(args.name, args.reason)
+    out.write(f"version {champion['version']} of {champion['name']} is the champion again; it was {champion['was']}\n")
     return 0
 
 # %% ../nbs/api/25_cli.ipynb #c014
@@ -280,8 +288,8 @@ def _sync(args, out):
     if args.forget:
         out.write(f"{forget(args.forget)} entries of the run {args.forget} are given up\n")
         return 0
-    found = sync(any_store=args.here)
-    for run in found:
+    runs = sync(any_store=args.here)
+    for run in runs:
         sent = ", ".join(f"{n} {kind}" for kind, n in run["sent"].items()) or "nothing"
         out.write(f"{run['name']} {run['run_id'] or run['record']}: {sent} sent\n")
         out.write("".join(f"    not taken: {why}\n" for why in run["refused"]))
@@ -291,11 +299,11 @@ def _sync(args, out):
             )
     wrong = damaged()
     out.write("".join(f"{line}\n" for line in wrong))
-    if not found and not wrong:
+    if not runs and not wrong:
         out.write("All runs are in MLflow.\n")
-    if any(run["waiting"] for run in found):
+    if any(run["waiting"] for run in runs):
         return 2
-    return 1 if wrong or any(run["refused"] for run in found) else 0
+    return 1 if wrong or any(run["refused"] for run in runs) else 0
 
 # %% ../nbs/api/25_cli.ipynb #c009
 _EXAMPLES = """examples:
@@ -305,6 +313,7 @@ _EXAMPLES = """examples:
   xraypneu predict --bundle models/bundle chest.png
   xraypneu predict --bundle models:/xraypneu@champion chest.png
   xraypneu info
+  xraypneu convert old-bundle new-bundle
   xraypneu fetch kaggle
   xraypneu remote https://data.example.org/xrays --user me
   xraypneu doctor
@@ -323,14 +332,14 @@ def _predict_arguments(commands):
     )
     p.add_argument("files", nargs="+", metavar="FILE")
     form = p.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="a line of JSON a file")
+    form.add_argument("--json", action="store_true", help="one line of JSON per file")
     form.add_argument("--csv", action="store_true", help="a table for spreadsheets")
-    p.add_argument("--overlay", metavar="DIR", help="write each picture under its activation map into this folder")
+    p.add_argument("--overlay", metavar="DIR", help="write each image with its activation map into this folder")
     p.add_argument(
         "--precision",
         choices=("fp32", "int8"),
         default="fp32",
-        help="int8 is about twice as fast, with an operating point of its own",
+        help="int8 is about twice as fast and has its own operating point",
     )
     _bundle_argument(p)
 
@@ -343,29 +352,37 @@ def _bundle_argument(parser):
 
 # %% ../nbs/api/25_cli.ipynb #776ea216
 def _info_arguments(commands):
-    p = commands.add_parser("info", help="the model: figures, hashes, versions")
-    p.add_argument("--json", action="store_true", help="all there is, as JSON")
+    p = commands.add_parser("info", help="the model: metrics, hashes, versions")
+    p.add_argument("--json", action="store_true", help="everything, as JSON")
     _bundle_argument(p)
+
+
+def _convert_arguments(commands):
+    p = commands.add_parser(
+        "convert", help="convert a bundle of version 0.2.0; its networks and predictions stay the same"
+    )
+    p.add_argument("folder", metavar="FOLDER", help="the old bundle, which is left as it is")
+    p.add_argument("to", metavar="NEW", help="folder for the converted bundle; must not exist")
 
 
 def _fetch_arguments(commands):
     p = commands.add_parser(
         "fetch",
         help="get a data set: from Kaggle, an address, or an archive on this machine",
-        description="The data set is unpacked beside its place, checked, and moved there when it is complete; "
-        "a download that broke off goes on.",
+        description="The data set is unpacked in a temporary folder, checked, and moved into place when complete. "
+        "An interrupted download resumes.",
     )
     p.add_argument("source", metavar="kaggle|URL|ARCHIVE")
-    p.add_argument("--sha256", help="of the archive; without it nobody can tell whether it is the right one")
+    p.add_argument("--sha256", help="of the archive; without it the content is not verified")
     p.add_argument("--to", default="data/chest_xray", help="the data set's folder, data/chest_xray by default")
-    p.add_argument("--dataset", metavar="OWNER/NAME", help="another one of Kaggle's")
-    p.add_argument("--force", action="store_true", help="replace what is there, once the new one is complete")
+    p.add_argument("--dataset", metavar="OWNER/NAME", help="another data set on Kaggle")
+    p.add_argument("--force", action="store_true", help="replace an existing data set once the new one is complete")
 
 # %% ../nbs/api/25_cli.ipynb #8ffcc173
 def _remote_arguments(commands):
     p = commands.add_parser(
         "remote",
-        help="where the team's data lie: an address for DVC, and who may read it, kept out of git",
+        help="configure the DVC remote: address and credentials, kept out of git",
         description="Writes .dvc/config.local. Without arguments it takes XRAYPNEU_REMOTE_URL, _USER, "
         "_PASSWORD, _METHOD, _KEYFILE and the usual AWS_ variables. A password is asked for, "
         "never an argument.",
@@ -390,8 +407,8 @@ def _remote_arguments(commands):
 
 # %% ../nbs/api/25_cli.ipynb #6deb7fdf
 def _doctor_arguments(commands):
-    p = commands.add_parser("doctor", help="what is wrong here, and the command that mends it")
-    p.add_argument("--quick", action="store_true", help="without what takes seconds")
+    p = commands.add_parser("doctor", help="what is wrong here, and the command that fixes it")
+    p.add_argument("--quick", action="store_true", help="skip checks that take seconds")
     p.add_argument(
         "--deep",
         action="store_true",
@@ -402,7 +419,7 @@ def _doctor_arguments(commands):
 def _promote_arguments(commands):
     p = commands.add_parser(
         "promote",
-        help="hold the model that was trained last against the champion, and let it take its place if it is not worse",
+        help="compare the newest model with the champion, and replace the champion if the new one is not worse",
         epilog="params.yaml has the floor and the margin, under `promote`. Exit status: 0 promoted, 1 refused, "
         "2 no decision\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -413,8 +430,8 @@ def _promote_arguments(commands):
 
 
 def _rollback_arguments(commands):
-    p = commands.add_parser("rollback", help="give the champion's place back to the one before")
-    p.add_argument("--reason", default="", help="goes into the tags of the version that steps down")
+    p = commands.add_parser("rollback", help="restore the previous champion")
+    p.add_argument("--reason", default="", help="recorded in the tags of the replaced version")
     _model_argument(p)
 
 
@@ -430,7 +447,7 @@ def _sync_arguments(commands):
         epilog="Exit status: 0 all sent, 1 the store did not take some of it, 2 it does not answer\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--forget", metavar="RUN", help="give up what waits of a run")
+    p.add_argument("--forget", metavar="RUN", help="discard the unsent entries of a run")
     p.add_argument(
         "--here", action="store_true", help="send to the store that is set now, also what was recorded for another"
     )
@@ -449,6 +466,7 @@ def _parser():
     for add in (
         _predict_arguments,
         _info_arguments,
+        _convert_arguments,
         _fetch_arguments,
         _remote_arguments,
         _doctor_arguments,
@@ -465,6 +483,7 @@ def _run(args, out):
     return {
         "predict": _predict,
         "info": _info,
+        "convert": _convert,
         "fetch": _fetch,
         "remote": _remote,
         "doctor": _doctor,

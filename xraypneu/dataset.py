@@ -121,20 +121,20 @@ def find_layout(
     candidates = [path]
     for _ in range(3):  # here, a folder below, a folder below that
         below = [p for c in candidates for p in _subfolders(c) if p.name.lower() not in _SPLIT_FOLDERS]
-        found = [x for x in map(_layout, candidates) if x]
-        if len(found) > 1:
-            found = [x for x in found if x.root.name.lower() == "chest_xray"]
-        if found:
+        layouts = [x for x in map(_layout, candidates) if x]
+        if len(layouts) > 1:
+            layouts = [x for x in layouts if x.root.name.lower() == "chest_xray"]
+        if layouts:
             break
         candidates = below
-    if len(found) != 1:
+    if len(layouts) != 1:
         raise DataError(
             f"no radiographs found in {path}: expected the folders train/ and test/ with NORMAL/ and "
             f"PNEUMONIA/ in each, or NORMAL/ and PNEUMONIA/. There is: "
             f"{', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}.",
             code="no_layout",
         )
-    layout = found[0]
+    layout = layouts[0]
     for split in dict.fromkeys(s for s, _, _ in layout.folders if s != "val"):
         missing = [c for c in CLASSES if not any((s, k) == (split, c) for s, k, _ in layout.folders)]
         if missing:
@@ -390,10 +390,10 @@ def _check_out(out: Path, data: Path):
         )
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file", "choose another out folder.", "file")
-    strange = sorted({p.name for p in out.iterdir()} - _MADE) if out.exists() else []
-    if strange:
+    foreign = sorted({p.name for p in out.iterdir()} - _MADE) if out.exists() else []
+    if foreign:
         raise DataError(
-            f"the out folder {out} was not made by prepare (it holds {', '.join(strange[:3])}) and will "
+            f"the out folder {out} was not made by prepare (it holds {', '.join(foreign[:3])}) and will "
             f"not be replaced",
             "choose another.",
             "occupied",
@@ -405,7 +405,7 @@ class Prepared:
     "A prepared data set."
 
     folder: Path
-    manifest: pd.DataFrame  # one row a file, sorted by path
+    manifest: pd.DataFrame  # one row per file, sorted by path
     images: np.ndarray  # (N, S, S) uint8, memory-mapped; `manifest.row` points into it
     info: dict  # title, synthetic, notice, source, layout, size, seed, counts, data_hash, findings
 
@@ -575,10 +575,10 @@ def _list(layout: Layout, path: Path) -> tuple[list[Path], pd.DataFrame]:
     "All files, sorted by path, and what their folders say about them."
     files = []
     for split, label, folder in layout.folders:
-        found = [(_relative(f, path), split, label, _inside(f, folder), f) for f in _files(folder)]
-        if not found and split != "val":
+        listed = [(_relative(f, path), split, label, _inside(f, folder), f) for f in _files(folder)]
+        if not listed and split != "val":
             raise DataError(f"the class folder {folder} is empty: expected radiographs in it.", code="empty")
-        files += found
+        files += listed
     files.sort(key=lambda f: f[0])
     m = pd.DataFrame([f[:4] for f in files], columns=["path", "official_split", "label", "inside"])
     m.insert(2, "y", m.label.map(CLASSES.index).astype(np.int8))
@@ -652,15 +652,15 @@ def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients
     if patients_csv:
         return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), []
     keys = m.path.str.rpartition("/")[2].map(lambda name: patient_of(name, patterns))
-    patients, own = keys.where(keys.notna(), m.path), m.path[keys.isna()]
+    patients, rest = keys.where(keys.notna(), m.path), m.path[keys.isna()]
     findings = _folder_findings(m, patients)
-    if not len(own):
+    if not len(rest):
         return patients, findings
-    match = "matches" if len(own) == 1 else "match"
+    match = "matches" if len(rest) == 1 else "match"
     message = (
-        f"{_n(len(own), 'file name')} of {len(m):,} {match} no patient pattern: each counts as a patient of its own."
+        f"{_n(len(rest), 'file name')} of {len(m):,} {match} no patient pattern: each counts as a patient of its own."
     )
-    return patients, [*findings, _finding("no_patient_key", message, own)]
+    return patients, [*findings, _finding("no_patient_key", message, rest)]
 
 
 def _threads(workers: int | None) -> int:

@@ -32,7 +32,7 @@ METRICS = {  # name -> `Metric`, in the order of all tables
     "sensitivity": Metric(
         "sensitivity (recall)",
         percent=True,
-        words="of the pneumonias, so many are called",
+        words="percentage of pneumonias classified as PNEUMONIA",
         in_overview=True,
         in_summary=True,
         in_robustness=True,
@@ -41,7 +41,7 @@ METRICS = {  # name -> `Metric`, in the order of all tables
     "specificity": Metric(
         "specificity",
         percent=True,
-        words="of the normal ones, so many are cleared",
+        words="percentage of normal films classified as NORMAL",
         in_overview=True,
         in_summary=True,
         in_robustness=True,
@@ -50,11 +50,13 @@ METRICS = {  # name -> `Metric`, in the order of all tables
     "precision": Metric(
         "precision (PPV)",
         percent=True,
-        words="of those called PNEUMONIA, so many have it",
+        words="percentage of films classified as PNEUMONIA that show it",
         in_overview=True,
         in_summary=True,
     ),
-    "npv": Metric("NPV", percent=True, words="of those called NORMAL, so many have none", in_spread=False),
+    "npv": Metric(
+        "NPV", percent=True, words="percentage of films classified as NORMAL that are normal", in_spread=False
+    ),
     "f1": Metric("F1", percent=True),
     "roc_auc": Metric("ROC AUC", in_overview=True, in_summary=True, in_robustness=True, in_brief=True),
     "average_precision": Metric("average precision (PR AUC)"),

@@ -34,7 +34,7 @@ class Check:
     name: str
     ok: bool | None  # None: not set up, and not needed for what is
     found: str  # one line
-    mend: str = ""  # the command that fixes it; empty when ok
+    fix: str = ""  # the command that fixes it; empty when ok
 
 # %% ../nbs/api/24_doctor.ipynb #c005-1
 def report(checks: list[Check]) -> str:
@@ -44,8 +44,8 @@ def report(checks: list[Check]) -> str:
     for c in checks:
         found = without_controls(c.found)  # it may quote a file's name or a host
         lines.append(f"{mark[c.ok]:5}  {c.name:{width}}  {found}")
-        if c.mend:
-            lines.append(f"{'':7}{'':{width}}  {'mend' if c.ok is False else 'to set up'}: {without_controls(c.mend)}")
+        if c.fix:
+            lines.append(f"{'':7}{'':{width}}  {'fix' if c.ok is False else 'to set up'}: {without_controls(c.fix)}")
     wrong = sum(c.ok is False for c in checks)
     return "\n".join(
         [*lines, "", f"{wrong} of {len(checks)} checks found something wrong." if wrong else "Nothing is wrong."]
@@ -67,8 +67,8 @@ def requirements(root: str | os.PathLike = ".") -> list[str]:  # such as "numpy>
     if (root / "settings.ini").is_file():
         settings = configparser.ConfigParser(interpolation=None, delimiters=["="])
         settings.read(root / "settings.ini")
-        if (own := settings["DEFAULT"]).get("lib_name") == "xraypneu":
-            return [r for g in groups for r in own.get(f"{g}_requirements".lstrip("_"), "").split()]
+        if (project := settings["DEFAULT"]).get("lib_name") == "xraypneu":
+            return [r for g in groups for r in project.get(f"{g}_requirements".lstrip("_"), "").split()]
     from packaging.requirements import Requirement
 
     try:
@@ -175,10 +175,10 @@ def check_imports(root: str | os.PathLike = ".", modules: dict | None = None) ->
 
     names = [Requirement(r).name for r in requirements(root)]
     modules = {n: IMPORTS.get(n, n) for n in names if _version(n)} if modules is None else modules
-    said, ended = _try_imports(root, modules.values())
-    bad = {w[1]: w[2] for w in said if w[0] == "no"}
-    if ended and said:
-        bad[said[-1][1]] = f"ended Python ({ended})"
+    output, ended = _try_imports(root, modules.values())
+    bad = {w[1]: w[2] for w in output if w[0] == "no"}
+    if ended and output:
+        bad[output[-1][1]] = f"ended Python ({ended})"
     if bad:
         packages = [f"{n}=={_version(n)}" if _version(n) else n for n, m in modules.items() if m in bad]
         return Check(
@@ -207,7 +207,7 @@ def _prefix_in(manager, client, timeout):
 # %% ../nbs/api/24_doctor.ipynb #52bbe3ec
 def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
     "Does the kernel `python3` exist, start within `timeout` seconds, and belong to this environment?"
-    mend = "python -m ipykernel install --sys-prefix --name python3"
+    fix = "python -m ipykernel install --sys-prefix --name python3"
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
         from jupyter_client.manager import start_new_kernel
@@ -217,7 +217,7 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
     try:
         where = KernelSpecManager().get_kernel_spec("python3").resource_dir
     except NoSuchKernel:
-        return Check("kernel", False, "there is no Jupyter kernel python3", mend)
+        return Check("kernel", False, "there is no Jupyter kernel python3", fix)
     try:
         # not in this folder, whose files it might import
         manager, client = start_new_kernel(
@@ -228,12 +228,12 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
             "kernel",
             False,
             f"the kernel in {where} doesn't start: {rendered(e, 300)}",
-            mend,
+            fix,
         )
     prefix = _prefix_in(manager, client, timeout)
     if Path(prefix) != Path(sys.prefix):
         return Check(
-            "kernel", False, f"the kernel python3 in {where} runs Python in {prefix}, not in {sys.prefix}", mend
+            "kernel", False, f"the kernel python3 in {where} runs Python in {prefix}, not in {sys.prefix}", fix
         )
     return Check("kernel", True, "python3 starts, in this environment")
 
@@ -249,11 +249,11 @@ def check_remote(
         return Check("dvc remote", None, "DVC is not installed", _pip(root, ["dvc>=3.67,<4"]))
     p = remote.probe(name, root, most=None if deep else 1000, deep=deep, timeout=timeout)
     ok = None if p.code == "no_remote" and not name else p.ok
-    found = p.message + ("; it can be read and not written to" if p.can_write is False and p.ok else "")
+    message = p.message + ("; it can be read and not written to" if p.can_write is False and p.ok else "")
     if p.ok and not remote.verifies(p.name, root):
         command = f"dvc remote modify --local {shlex.quote(p.name)} verify true"
-        found += f"; what is pulled is not verified: {command}"
-    return Check("dvc remote", ok, f"{p.name}: {found}" if p.name else found, p.mend)
+        message += f"; what is pulled is not verified: {command}"
+    return Check("dvc remote", ok, f"{p.name}: {message}" if p.name else message, p.fix)
 
 # %% ../nbs/api/24_doctor.ipynb #c015-1
 def check_secrets(root: str | os.PathLike = ".") -> Check:
@@ -261,24 +261,24 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
     if not _version("dvc"):
         return Check("secrets", None, "DVC is not installed")
     try:
-        found = remote.exposed(root)
+        places = remote.exposed(root)
     except Exception as e:  # the check of the remote reports a file that DVC can't read
         return Check("secrets", None, f"not looked for: {rendered(e, 300)}")
-    if not found:
+    if not places:
         return Check("secrets", True, "none in DVC's tracked configuration")
-    if found[0].endswith("config.local"):
+    if places[0].endswith("config.local"):
         local = remote._project(root) / ".dvc/config.local"
         ignore = (
             f"git rm --cached --ignore-unmatch {shlex.quote(str(local))} && echo /config.local >> "
             f"{shlex.quote(str(local.with_name('.gitignore')))}"
         )
-        return Check("secrets", False, f"git publishes {', '.join(found)}; change the secret at the host too", ignore)
-    name, setting = re.search(r"remote\.(.+)\.(\w+) in \.dvc/", found[0]).groups()
-    mend = shlex.join(["dvc", "remote", "modify", "--unset", name, setting])
+        return Check("secrets", False, f"git publishes {', '.join(places)}; change the secret at the host too", ignore)
+    name, setting = re.search(r"remote\.(.+)\.(\w+) in \.dvc/", places[0]).groups()
+    fix = shlex.join(["dvc", "remote", "modify", "--unset", name, setting])
     if setting == "url":
-        mend = shlex.join(["dvc", "remote", "modify", name, "url"])
-        mend += " ADDRESS   # without the password; then xraypneu remote --user USER"
-    return Check("secrets", False, f"git publishes {', '.join(found)}; change the secret at the host too", mend)
+        fix = shlex.join(["dvc", "remote", "modify", name, "url"])
+        fix += " ADDRESS   # without the password; then xraypneu remote --user USER"
+    return Check("secrets", False, f"git publishes {', '.join(places)}; change the secret at the host too", fix)
 
 # %% ../nbs/api/24_doctor.ipynb #c015-2
 def check_tracking(
@@ -286,8 +286,8 @@ def check_tracking(
     timeout: float = 3,  # seconds for the server to answer
 ) -> Check:
     "Can runs be recorded?"
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or tracking.default_uri(root)
+    uri_set = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = uri_set or tracking.default_uri(root)
     shown = tracking.public_url(uri)
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:") and not file.is_file():
@@ -295,22 +295,22 @@ def check_tracking(
     try:
         (tracking.check if _version("mlflow") else tracking.reach)(uri, timeout)
     except tracking.TrackingError as e:
-        # the advice of a store that doesn't answer is for trainings; here the command that mends it says more
+        # the advice of a store that doesn't answer is for trainings; here the command that fixes it says more
         why = e.message if e.code in ("no_server", "store") else rendered(e)
         if uri.startswith("sqlite:"):
             made = tracking.other_schema(uri) if _version("mlflow") else ""
             old = shlex.quote(str(file))
-            mend = {
+            fix = {
                 "older": f"mlflow db upgrade {shlex.quote(uri)}   # keep a copy of the file",
                 "newer": "make env",
                 "": f"mv {old} {old}.damaged   # the next training makes a new one",
             }[made]
         else:
-            mend = (
+            fix = (
                 "export MLFLOW_TRACKING_URI=ADDRESS   # the right one; or start it; "
                 "or `unset MLFLOW_TRACKING_URI`: runs then go to mlflow.db"
             )
-        return Check("tracking", False, why, mend)
+        return Check("tracking", False, why, fix)
     return Check("tracking", True, f"{shown} answers")
 
 # %% ../nbs/api/24_doctor.ipynb #c015-3
@@ -345,14 +345,14 @@ def check_model(
         if not np.isfinite(score).all():
             raise ValueError("the network computes no number")
     except Exception as e:  # damaged files raise many kinds of exception
-        mend = (
+        fix = (
             f"dvc checkout --force {folder}   # or train again: dvc repro"
             if folder
             else "python -m pip install --force-reinstall --no-deps ."
         )
         if not folder and (Path(bundle.SHIPPED).parents[1] / ".git").exists():
-            mend = f"git -C {shlex.quote(str(Path(bundle.SHIPPED).parents[1]))} checkout -- xraypneu/shipped"
-        return Check(name, False, rendered(e, 300), mend)
+            fix = f"git -C {shlex.quote(str(Path(bundle.SHIPPED).parents[1]))} checkout -- xraypneu/shipped"
+        return Check(name, False, rendered(e, 300), fix)
     return Check(name, True, f"{b.hash[:12]}{f' in {folder}' if folder else ''}, whole, computes")
 
 # %% ../nbs/api/24_doctor.ipynb #c015a
@@ -367,8 +367,8 @@ def check_cache(root: str | os.PathLike = ".") -> Check:
     if not damaged:
         return Check("dvc cache", True, f"{looked} files, all with the right hashes")
     some = f"{', '.join(list(damaged)[:3])}{' and others' if len(damaged) > 3 else ''}"
-    mend = f"rm -f {shlex.join(damaged.values())} && dvc pull   # or, without a remote: dvc repro"
-    return Check("dvc cache", False, f"{len(damaged)} of {looked} files are damaged: {some}", mend)
+    fix = f"rm -f {shlex.join(damaged.values())} && dvc pull   # or, without a remote: dvc repro"
+    return Check("dvc cache", False, f"{len(damaged)} of {looked} files are damaged: {some}", fix)
 
 # %% ../nbs/api/24_doctor.ipynb #c021
 def check_disk(

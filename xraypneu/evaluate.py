@@ -24,11 +24,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from .errors import XraypneuError
-from . import augment, explain, known, metrics
+from . import augment, explain, metrics, ood
 from .bundle import Bundle
 from .dataset import CLASSES, Prepared
 from .definitions import METRICS, REFERENCE, ROBUSTNESS, BRIEF, SPREAD, predictive_values
-from .predict import PNEUMONIA, STRANGE, UNSURE, verdicts
+from .predict import OUT_OF_SCOPE, PNEUMONIA, UNSURE, verdicts
 
 # %% ../nbs/api/16a_evaluate.ipynb #c005
 class EvaluationError(XraypneuError, ValueError):
@@ -101,17 +101,17 @@ def metric_table(
     "Main table: test with interval, both validations, and test minus each."
     rows = []
     for k in METRICS:
-        own, other = validation.get(k, math.nan), shifted.get(k, math.nan)
+        on_validation, on_shifted = validation.get(k, math.nan), shifted.get(k, math.nan)
         rows.append(
             {
                 "metric": k,
                 "test": values[k],
                 "low": intervals[k][0],
                 "high": intervals[k][1],
-                "validation": own,
-                "gap": values[k] - own,
-                "shifted": other,
-                "gap_shifted": values[k] - other,
+                "validation": on_validation,
+                "gap": values[k] - on_validation,
+                "shifted": on_shifted,
+                "gap_shifted": values[k] - on_shifted,
                 "reference": REFERENCE.get(k, math.nan),
             }
         )
@@ -172,7 +172,7 @@ class SeedSpread:
 # %% ../nbs/api/16a_evaluate.ipynb #c013-1
 def seed_spread(
     infos: list,  # per training: seed, and specificity (0 to 1) on `validation` and `shifted`
-    scored: list,  # per training: metrics on test, of `metrics.figures`
+    scored: list,  # per training: metrics on test, of `metrics.classification_metrics`
 ) -> SeedSpread:
     "Metrics per training and their spread."
     rows = []
@@ -192,7 +192,7 @@ def score_trainings(
     for b in trainings:
         same = b.info["model_sha256"] == bundle.info["model_sha256"]
         logits = scored.logits if same else b.logits(scored.images)
-        results.append(metrics.figures(scored.y, b.probability(logits), b.threshold))
+        results.append(metrics.classification_metrics(scored.y, b.probability(logits), b.threshold))
         infos.append(
             {"seed": b.info["recipe"]["seed"]} | {k: b.info[k]["specificity"] for k in ("validation", "shifted")}
         )
@@ -204,16 +204,24 @@ def fixed_points(
     p,  # (n,) probability of PNEUMONIA
     specificities=(0.9, 0.95),  # 0 to 1
     sensitivities=(0.9, 0.95, 0.97),  # 0 to 1
-) -> pd.DataFrame:  # held: 'specificity at least 90%'; then: name of the other one; value: its maximum, 0 to 1
+) -> pd.DataFrame:  # constraint: 'specificity at least 90%'; metric: name of the other one; value: its maximum, 0 to 1
     "Best sensitivity at each specificity, and best specificity at each sensitivity."
     # a plot can drop points on a straight line, but here such a point may be the one asked for
     fpr, tpr, _ = roc_curve(y, p, drop_intermediate=False)
     rows = [
-        {"held": f"specificity at least {s:.0%}", "then": "sensitivity", "value": tpr[1 - fpr >= s - 1e-12].max()}
+        {
+            "constraint": f"specificity at least {s:.0%}",
+            "metric": "sensitivity",
+            "value": tpr[1 - fpr >= s - 1e-12].max(),
+        }
         for s in specificities
     ]
     rows += [
-        {"held": f"sensitivity at least {s:.0%}", "then": "specificity", "value": 1 - fpr[tpr >= s - 1e-12].min()}
+        {
+            "constraint": f"sensitivity at least {s:.0%}",
+            "metric": "specificity",
+            "value": 1 - fpr[tpr >= s - 1e-12].min(),
+        }
         for s in sensitivities
     ]
     return pd.DataFrame(rows)
@@ -237,13 +245,13 @@ def conformal_coverage(
     p,  # (n,) calibrated probability of PNEUMONIA
     verdict,  # (n,) of `predict.verdicts`
     limits: dict,  # low, high, coverage, of `calibrate.conformal_limits`
-) -> dict:  # asked, coverage_normal, coverage_pneumonia, decided, accuracy_decided; 0 to 1; NaN: none decided
+) -> dict:  # target, coverage_normal, coverage_pneumonia, decided, accuracy_decided; 0 to 1; NaN: none decided
     "Coverage of the conformal sets per class, and accuracy where the model doesn't abstain."
     y, p, verdict = np.asarray(y), np.asarray(p), np.asarray(verdict)
     possible, decided = np.where(y == 1, p >= limits["low"], p <= limits["high"]), verdict != UNSURE
     right = verdict == np.where(y == 1, *CLASSES[::-1])
     return {
-        "asked": limits["coverage"],
+        "target": limits["coverage"],
         "coverage_normal": possible[y == 0].mean(),
         "coverage_pneumonia": possible[y == 1].mean(),
         "decided": decided.mean(),
@@ -256,17 +264,17 @@ def subgroups(
 ) -> dict:  # name to (n,) bool mask; empty groups and, but for the first, complete ones are left out
     "Parts of the test split in which the metrics might differ."
     name = rows.path.str.rsplit("/", n=1).str[-1]
-    found = {
+    conditions = {
         "all test images": np.ones(len(rows), bool),
         "each file once (no byte-identical copies)": ~rows.sha256.duplicated(),
         "patient key only in the test split": ~rows.patient_in_other_split.to_numpy(bool),
-        "one image a patient (the first)": ~rows.patient.duplicated(),
+        "one image per patient (the first)": ~rows.patient.duplicated(),
         "PNEUMONIA named bacterial": name.str.contains("_bacteria", case=False),
         "PNEUMONIA named viral": name.str.contains("_virus", case=False),
         "NORMAL named IM": name.str.match(r"IM-"),
         "NORMAL named NORMAL2": name.str.match(r"NORMAL2-"),
     }
-    masks = {k: np.asarray(mask, dtype=bool) for k, mask in found.items()}
+    masks = {k: np.asarray(mask, dtype=bool) for k, mask in conditions.items()}
     return {k: m for i, (k, m) in enumerate(masks.items()) if m.any() and (i == 0 or not m.all())}
 
 # %% ../nbs/api/16a_evaluate.ipynb #c022-1
@@ -290,11 +298,11 @@ def subgroup_table(
     "Metrics of parts of the test split."
     rows = []
     for name, mask in groups.items():
-        own, positive = y[mask], p[mask] >= threshold
+        labels, positive = y[mask], p[mask] >= threshold
         row = {"group": name, "images": int(mask.sum())}
-        for k, hit in (("sensitivity", positive[own == 1]), ("specificity", ~positive[own == 0])):
+        for k, hit in (("sensitivity", positive[labels == 1]), ("specificity", ~positive[labels == 0])):
             row |= dict(zip((k, f"{k}_low", f"{k}_high"), proportion(hit), strict=True))
-        rows.append(row | {"roc_auc": metrics.figures(own, p[mask], threshold)["roc_auc"]})
+        rows.append(row | {"roc_auc": metrics.classification_metrics(labels, p[mask], threshold)["roc_auc"]})
     return pd.DataFrame(rows)
 
 # %% ../nbs/api/16a_evaluate.ipynb #c025
@@ -310,7 +318,7 @@ def ood_metrics(
         "images": len(scores),
         "auroc": float(roc_auc_score(labels, np.r_[test_scores, scores])),
         "fpr95": float((scores < np.quantile(test_scores, 0.95)).mean()),
-        "refused": float((verdict == STRANGE).mean()),
+        "refused": float((verdict == OUT_OF_SCOPE).mean()),
         "pneumonia": float((verdict == PNEUMONIA).mean()),
     }
 
@@ -321,32 +329,32 @@ def ood_benchmark(
     seed: int = 0,  # of the images that are drawn
 ) -> dict:  # kind of image to `ood_metrics`; 'test images' to images and refused; empty without a detector
     "Metrics on images that are no upright frontal chest radiographs."
-    if bundle.known is None:
+    if bundle.detector is None:
         return {}
-    own, out = bundle.known.score(bundle.scores(images)[1]), {}
-    for kind, a in known.strangers(images, seed).items():
+    test_scores, out = bundle.detector.score(bundle.scores(images)[1]), {}
+    for kind, a in ood.ood_images(images, seed).items():
         logits, features = bundle.scores(a)
         verdict, scores = verdicts(bundle, bundle.probability(logits), features)
-        out[kind] = ood_metrics(own, scores, verdict)
-    return out | {"test images": {"images": len(images), "refused": float((own >= 1).mean())}}
+        out[kind] = ood_metrics(test_scores, scores, verdict)
+    return out | {"test images": {"images": len(images), "refused": float((test_scores >= 1).mean())}}
 
 # %% ../nbs/api/16a_evaluate.ipynb #c028
 def crop(
     image: np.ndarray,  # (S, S) uint8
-    share: float,  # fraction that is cut off at each side, above 0 and below 0.5
+    fraction: float,  # fraction that is cut off at each side, above 0 and below 0.5
 ) -> np.ndarray:  # (S, S) uint8
     "The middle of the image, resized to the size of the image."
-    n = round(share * image.shape[0])
+    n = round(fraction * image.shape[0])
     inner = Image.fromarray(image[n:-n, n:-n])
     return np.asarray(inner.resize(image.shape[::-1], Image.Resampling.BILINEAR))
 
 
 def mask_border(
     image: np.ndarray,  # (S, S) uint8
-    share: float,  # fraction that becomes black at each side, above 0 and below 0.5
+    fraction: float,  # fraction that becomes black at each side, above 0 and below 0.5
 ) -> np.ndarray:  # (S, S) uint8
     "The image with a black border."
-    n, out = round(share * image.shape[0]), np.zeros_like(image)
+    n, out = round(fraction * image.shape[0]), np.zeros_like(image)
     out[n:-n, n:-n] = image[n:-n, n:-n]
     return out
 
@@ -357,11 +365,11 @@ def perturbations(
     "Alterations of the robustness table."
 
     def gamma(value):
-        return lambda a: augment.as_grey(augment.expose(a, value))
+        return lambda a: augment.as_grey(augment.gamma_contrast(a, value))
 
     scale = size / 224
     return {
-        "as they are": None,
+        "original": None,
         "shifted": augment.shifted,
         "JPEG quality 50": lambda a: augment.compress(a, 50),
         "JPEG quality 20": lambda a: augment.compress(a, 20),
@@ -369,9 +377,9 @@ def perturbations(
         "blur 2 px of 224": lambda a: augment.blur(a, 2 * scale),
         "lighter: gamma 0.6": gamma(0.6),
         "darker: gamma 1.6": gamma(1.6),
-        "contrast 60 %": lambda a: augment.as_grey(augment.expose(a, contrast=0.6)),
-        "cropped by 5 % a side": lambda a: crop(a, 0.05),
-        "cropped by 10 % a side": lambda a: crop(a, 0.1),
+        "contrast 60 %": lambda a: augment.as_grey(augment.gamma_contrast(a, contrast=0.6)),
+        "cropped by 5 % per side": lambda a: crop(a, 0.05),
+        "cropped by 10 % per side": lambda a: crop(a, 0.1),
         "border 5 % masked": lambda a: mask_border(a, 0.05),
         "border 10 % masked": lambda a: mask_border(a, 0.1),
         "mirrored": lambda a: a[:, ::-1],
@@ -388,8 +396,8 @@ def robustness(
         p = scored.p
         if change:
             p = bundle.probability(bundle.logits(np.stack([change(a) for a in scored.images])))
-        found = metrics.figures(scored.y, p, scored.threshold)
-        rows.append({"change": name} | {k: found[k] for k in ROBUSTNESS})
+        values = metrics.classification_metrics(scored.y, p, scored.threshold)
+        rows.append({"change": name} | {k: values[k] for k in ROBUSTNESS})
     return pd.DataFrame(rows)
 
 # %% ../nbs/api/16a_evaluate.ipynb #c032
@@ -423,8 +431,8 @@ class Saliency:
         return out | {
             "pointing": everything["hits"],
             "pointing_chance": everything["chance"],
-            "pointing_called": flagged["hits"],
-            "synthetic_called": self.flagged,
+            "pointing_flagged": flagged["hits"],
+            "synthetic_flagged": self.flagged,
         }
 
 # %% ../nbs/api/16a_evaluate.ipynb #c033
@@ -454,8 +462,8 @@ def saliency_checks(
     some = {"hits": math.nan, "chance": math.nan, "images": 0}
     if flagged.any():
         some = explain.pointing(bundle, pictures[flagged], lesions[flagged])
-    rows = [{k: found[k] for k in ("images", "hits", "chance")} for found in (everything, some)]
-    return Saliency(len(chosen), curve, shuffled, pd.DataFrame(rows), everything["called"])
+    rows = [{k: result[k] for k in ("images", "hits", "chance")} for result in (everything, some)]
+    return Saliency(len(chosen), curve, shuffled, pd.DataFrame(rows), everything["flagged"])
 
 # %% ../nbs/api/16a_evaluate.ipynb #c036
 def error_table(
@@ -529,7 +537,7 @@ def evaluate(
         prepared,
         bundle,
         scored,
-        values=metrics.figures(y, p, threshold),
+        values=metrics.classification_metrics(y, p, threshold),
         intervals=metrics.bootstrap(y, p, scored.patients, threshold, n=bootstrap, seed=seed),
         official=metrics.is_official_test(y, scored.rows.path, prepared.synthetic),
         seeds=score_trainings(list(trainings) or [bundle], bundle, scored),
@@ -537,7 +545,7 @@ def evaluate(
         conformal=conformal_coverage(y, p, verdict, bundle.info["conformal"]),
         groups=subgroup_table(y, p, threshold, subgroups(scored.rows)),
         ood=ood_benchmark(bundle, scored.images, seed),
-        metadata=(metrics.figures(y, guess, 0.5)["roc_auc"], columns),
+        metadata=(metrics.classification_metrics(y, guess, 0.5)["roc_auc"], columns),
         robustness=robustness(bundle, scored),
         saliency=saliency_checks(bundle, scored, seed),
     )
@@ -569,14 +577,14 @@ def metrics_of(
         "threshold": e.scored.threshold,
         "calibration": {"slope": slope, "intercept": intercept},
         "conformal": e.conformal,
-        "rejection": e.ood,
+        "ood": e.ood,
         "metadata_baseline": {"roc_auc": e.metadata[0]},
-        "seeds": by(e.seeds.spread, "figure")
+        "seeds": by(e.seeds.spread, "metric")
         | {"trainings": len(e.seeds.table), "specificity_gap": e.seeds.specificity_gaps},
         "robustness": by(e.robustness, "change"),
-        "parts": by(groups, "group"),
-        "explanation": e.saliency.to_dict(),
-        "fixed": {f"{o['then']} at {o['held']}": o["value"] for o in e.points.to_dict("records")},
+        "subgroups": by(groups, "group"),
+        "saliency": e.saliency.to_dict(),
+        "fixed_points": {f"{o['metric']} at {o['constraint']}": o["value"] for o in e.points.to_dict("records")},
         "data": data,
         "model": {"hash": e.bundle.hash},
     }
@@ -588,8 +596,8 @@ def write_evaluation(
 ) -> dict:  # content of metrics.json
     "Write metrics.json, predictions.csv and the curves in `plots`. Raises `OSError`."
     folder, s = Path(folder), e.scored
-    found, y, p = metrics_of(e), s.y, s.p
-    metrics.write_json(folder / "metrics.json", found)
+    content, y, p = metrics_of(e), s.y, s.p
+    metrics.write_json(folder / "metrics.json", content)
     curves = {
         "roc": metrics.roc_points(y, p),
         "pr": metrics.pr_points(y, p),
@@ -607,7 +615,7 @@ def write_evaluation(
         "predicted": s.predicted,
     }
     metrics.write_csv(folder / "predictions.csv", pd.DataFrame(predictions))
-    return found
+    return content
 
 # %% ../nbs/api/16a_evaluate.ipynb #c045
 def percent(
@@ -637,9 +645,9 @@ def reference_sentence(
             "The reference's metrics are shown for orientation only: **this is not the official test split** of "
             "234 NORMAL and 390 PNEUMONIA images, or it is synthetic."
         )
-    found = "; ".join(f"{k} is {side} the reference" for k, side in against_reference(intervals).items())
+    comparison = "; ".join(f"{k} is {side} the reference" for k, side in against_reference(intervals).items())
     return (
-        f"The test split has the size and balance of the official one. {found[0].upper()}{found[1:]}. This "
+        f"The test split has the size and balance of the official one. {comparison[0].upper()}{comparison[1:]}. This "
         "compares an interval with one number: the reference's answer to each image, which a paired test needs, is "
         "not known."
     )

@@ -42,9 +42,9 @@ def _mixed(
     for n in steps:
         chosen = np.zeros(grid[0] * grid[1], np.float32)
         chosen[order[:n]] = 1
-        share = np.clip(enlarge(chosen.reshape(grid), size), 0, 1)
-        share = share if insert else 1 - share
-        out.append((share * image + (1 - share) * coarse).astype(np.uint8))
+        weight = np.clip(enlarge(chosen.reshape(grid), size), 0, 1)
+        weight = weight if insert else 1 - weight
+        out.append((weight * image + (1 - weight) * coarse).astype(np.uint8))
     return np.stack(out)
 
 # %% ../nbs/api/13_explain.ipynb #c008-1
@@ -53,7 +53,7 @@ def deletion_insertion(
     images: np.ndarray,  # (n, S, S) uint8
     steps: int = 8,  # points of a curve, including both ends
     seed: int = 0,  # of the random order
-) -> pd.DataFrame:  # share of cells; deletion, insertion and both with _random: mean probability, 0 to 1
+) -> pd.DataFrame:  # fraction of cells; deletion, insertion and both with _random: mean probability, 0 to 1
     "Probability while the strongest cells, or random ones, are deleted or inserted; areas are in `attrs`."
     rng, names = np.random.default_rng(seed), ("deletion", "deletion_random", "insertion", "insertion_random")
     curves: dict[str, list[np.ndarray]] = {k: [] for k in names}
@@ -69,8 +69,8 @@ def deletion_insertion(
             order = any_order if "random" in name else strongest
             stack = _mixed(image, coarse, order, counts, cells.shape, "insertion" in name)
             curves[name].append(bundle.probability(bundle.logits(stack)))
-    out = pd.DataFrame({"share": np.linspace(0, 1, steps)} | {k: np.mean(v, 0) for k, v in curves.items()})
-    out.attrs["area"] = {k: float(np.trapezoid(out[k], out.share)) for k in curves}
+    out = pd.DataFrame({"fraction": np.linspace(0, 1, steps)} | {k: np.mean(v, 0) for k, v in curves.items()})
+    out.attrs["area"] = {k: float(np.trapezoid(out[k], out.fraction)) for k in curves}
     return out
 
 # %% ../nbs/api/13_explain.ipynb #c010
@@ -144,7 +144,7 @@ def pointing(
     bundle: Bundle,
     images: np.ndarray,  # (n, S, S) uint8
     masks: np.ndarray,  # (n, S, S) bool, none empty
-) -> dict[str, float]:  # hits, chance, called (classified as PNEUMONIA): 0 to 1; images: how many
+) -> dict[str, float]:  # hits, chance, flagged (classified as PNEUMONIA): 0 to 1; images: how many
     "How often the map's maximum lies in the lesion. Raises `ValueError` for an empty mask."
     images, masks = np.asarray(images), np.asarray(masks, bool)
     if images.shape != masks.shape or not masks.reshape(len(masks), -1).any(1).all():
@@ -157,7 +157,7 @@ def pointing(
         "hits": float(np.mean(hits)),
         "chance": float(np.mean([m.mean() for m in near])),
         "images": len(images),
-        "called": float((bundle.probability(out["logit"]) >= bundle.threshold).mean()),
+        "flagged": float((bundle.probability(out["logit"]) >= bundle.threshold).mean()),
     }
 
 # %% ../nbs/api/13_explain.ipynb #c012-1

@@ -176,7 +176,7 @@ class _Meter:
 def _refuse(archive: Path, name: str, why: str, hint=""):
     raise FetchError(
         f"{archive.name} is not unpacked: its member {_show(name)} {why}",
-        hint or "no honest archive needs that: ask where it is from, and get it anew from its publisher",
+        hint or "nothing was extracted; get the archive from its publisher again",
         code="unsafe",
     )
 
@@ -277,8 +277,8 @@ def _is_folder(member: zipfile.ZipInfo) -> bool:
     if member.is_dir():
         return True
     mode, folder_of_dos = stat.S_IFMT(member.external_attr >> 16), 0x10
-    said = stat.S_ISDIR(mode) or (not mode and member.external_attr & folder_of_dos)
-    return not member.file_size and bool(said or member.filename.endswith("\\"))
+    is_directory = stat.S_ISDIR(mode) or (not mode and member.external_attr & folder_of_dos)
+    return not member.file_size and bool(is_directory or member.filename.endswith("\\"))
 
 # %% ../nbs/api/20_fetch.ipynb #c012-1
 def _unzip(archive: Path, folder: Path, meter: _Meter, progress):
@@ -662,12 +662,12 @@ def _status_error(status: int, where: str, refusals=_REFUSALS) -> FetchError:
 
 # %% ../nbs/api/20_fetch.ipynb #c020-3
 _HOPS = 20  # redirects in a row
-_SLOWEST = 1000  # bytes a second, the least average of an answer
+_SLOWEST = 1000  # bytes per second, the least average of an answer
 _PROGRESS = 1 << 16  # bytes after which failures are counted anew; else a host may send one at a time, for ever
 
 
 class TooSlow(XraypneuError, TimeoutError):
-    "A host sent fewer than `_SLOWEST` bytes a second."
+    "A host sent fewer than `_SLOWEST` bytes per second."
 
     code = "too_slow"
 
@@ -937,7 +937,7 @@ def _failed_request(e: Exception, d: _Download) -> FetchError:
         return FetchError(f"{d.where} can't be downloaded: {_why(e, d.timeout)}", OFFLINE, code="unreachable")
     if e.errno is None:  # requests': its certificates are not there
         raise FetchError(
-            f"{d.where} can't be downloaded: {e}", "mend what it names, a file or a setting", code="system"
+            f"{d.where} can't be downloaded: {e}", "fix what it names, a file or a setting", code="system"
         ) from None
     raise _os_error(e, "downloading", d.part.parent) from None
 
@@ -1086,9 +1086,9 @@ def _from_file(archive: Path, to: Path, wanted, force, limits, progress) -> Fetc
             code="missing",
         )
     with _alone(to):
-        found = sha256_of(archive)
-        _compare(found, wanted, str(archive))
-        return _place(to, force, str(archive), archive, found, limits, progress)
+        digest = sha256_of(archive)
+        _compare(digest, wanted, str(archive))
+        return _place(to, force, str(archive), archive, digest, limits, progress)
 
 
 def _from_web(url: str, to: Path, wanted, force, limits, where: str, **how) -> Fetched:

@@ -409,7 +409,7 @@ class Pace:
         self.refill()
         self.tokens -= 1
         if self.tokens < 0:
-            raise ValueError(f"more than {self.rate} messages a second{self.whose}")
+            raise ValueError(f"more than {self.rate} messages per second{self.whose}")
 
 # %% ../nbs/api/27_guard.ipynb #c028-1
 class _InFlight:
@@ -450,7 +450,7 @@ class Flow(_InFlight):
 
     def __init__(self, clock=time.monotonic, pace=None):
         super().__init__()
-        self.clock, self.own, self.opened = clock, Pace(self.RATE, self.BURST, clock=clock), 0
+        self.clock, self.variant, self.opened = clock, Pace(self.RATE, self.BURST, clock=clock), 0
         self.pace = pace  # of the client's address
 
     def take(self, header, size):
@@ -458,7 +458,7 @@ class Flow(_InFlight):
         if self.pace:
             self.pace.take()
         self.opened += header["msg_type"] == "comm_open"
-        self.own.take()
+        self.variant.take()
         if self.opened > self.OPENED:
             raise ValueError("too many channels opened")
         self._wait(header["msg_id"], size, self.clock())

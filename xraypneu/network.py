@@ -86,9 +86,9 @@ def set_weights(model, values: dict, head: bool = True):
             if layer.name == "head" and not head:
                 continue
             if name not in values or tuple(values[name].shape) != tuple(v.shape):
-                found = values[name].shape if name in values else "nothing"
+                shape = values[name].shape if name in values else "nothing"
                 raise WeightsError(
-                    f"weights don't fit: {name} should be {tuple(v.shape)}, found {found}",
+                    f"weights don't fit: {name} should be {tuple(v.shape)}, found {shape}",
                     f"Take {CHOICES}",
                     "other_model",
                 )

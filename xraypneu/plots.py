@@ -25,7 +25,7 @@ from .errors import XraypneuError
 from .definitions import FOREST, LABELS, BRIEF, predictive_values
 from .metrics import BINS, at_threshold, decision_curve, image_statistics
 from .metrics import pr_points, reliability, roc_points
-from .metrics import figures as _figures
+from .metrics import classification_metrics
 
 # %% ../nbs/api/12_plots.ipynb #c005
 COLOURS = dict(NORMAL="#0072B2", PNEUMONIA="#D55E00")
@@ -127,8 +127,8 @@ def _frame(frame, *columns):
 
 def _splits(frame):
     "Splits of the table: train, validation, test first, others after."
-    known = [s for s in _LINES if (frame.split == s).any()]
-    return known + sorted(set(frame.split) - set(known) - {""})
+    present = [s for s in _LINES if (frame.split == s).any()]
+    return present + sorted(set(frame.split) - set(present) - {""})
 
 # %% ../nbs/api/12_plots.ipynb #c010
 def _point_label(threshold):
@@ -149,7 +149,7 @@ def roc_plot(
     notice: str = "",  # printed in red
 ) -> Figure:  # one square panel
     "Sensitivity against false positive rate over all thresholds. Raises `MetricsError`."
-    curve, f = roc_points(y, p, 1000), _figures(y, p, threshold)
+    curve, f = roc_points(y, p, 1000), classification_metrics(y, p, threshold)
     fig, ax = _figure(height=4.0, width=4.4)
     ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="chance (0.5)")
     ax.plot(curve.fpr, curve.tpr, color=COLOURS["NORMAL"], label=f"model (area {f['roc_auc']:.3f})")
@@ -167,9 +167,9 @@ def pr_plot(
     notice: str = "",  # printed in red
 ) -> Figure:  # one square panel
     "Precision against sensitivity over all thresholds; dotted: the prevalence."
-    curve, f, share = pr_points(y, p, 1000), _figures(y, p, threshold), float(np.mean(y))
+    curve, f, prevalence = pr_points(y, p, 1000), classification_metrics(y, p, threshold), float(np.mean(y))
     fig, ax = _figure(height=4.0, width=4.4)
-    ax.axhline(share, color=GREY, lw=1, ls=":", label=f"all called PNEUMONIA ({share:.2f})")
+    ax.axhline(prevalence, color=GREY, lw=1, ls=":", label=f"all classified as PNEUMONIA ({prevalence:.2f})")
     ax.plot(
         curve.recall,
         curve.precision,
@@ -194,13 +194,13 @@ def confusion_plot(
     "Counts, and their percentage of the row (of the actual class)."
     c = at_threshold(y, p, threshold)
     counts = np.array([[c["tn"], c["fp"]], [c["fn"], c["tp"]]])
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    fraction = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     fig, ax = _figure(height=3.4, width=4.4)
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=1.15)
+    ax.imshow(fraction, cmap="Blues", vmin=0, vmax=1.15)
     for (i, j), n in np.ndenumerate(counts):
-        colour = "white" if share[i, j] > 0.6 else "black"
+        colour = "white" if fraction[i, j] > 0.6 else "black"
         ax.text(j, i, f"{n}", ha="center", va="bottom", fontsize=15, color=colour)
-        note = f"{share[i, j]:.1%} of row" if counts[i].sum() else "no images"
+        note = f"{fraction[i, j]:.1%} of row" if counts[i].sum() else "no images"
         ax.text(j, i + 0.06, note, ha="center", va="top", color=colour)
     names = ["NORMAL", "PNEUMONIA"]
     ax.set_xticks([0, 1], names)
@@ -222,12 +222,12 @@ def reliability_plot(
     "Predicted against observed frequency with Wilson's 95 % intervals, over a histogram of the probabilities."
     table = reliability(y, p, bins or min(BINS, max(1, len(y) // 10)))
     fig, (top, low) = _figure(2, 1, height=4.6, width=4.4, sharex=True, height_ratios=(3, 1))
-    top.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="as promised")
+    top.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="perfectly calibrated")
     top.vlines(table.predicted, table.observed_low, table.observed_high, color=COLOURS["NORMAL"], lw=1, alpha=0.6)
     top.plot(
         table.predicted, table.observed, "o-", ms=4.5, lw=1, color=COLOURS["NORMAL"], label="observed, 95 % interval"
     )
-    top.set(ylabel="observed share of PNEUMONIA", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title="Reliability")
+    top.set(ylabel="observed frequency of PNEUMONIA", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title="Reliability")
     top.legend(loc="upper left")
     low.hist(p, bins=np.linspace(0, 1, 21), color=GREY, edgecolor="white")
     low.set(xlabel="predicted probability of PNEUMONIA", ylabel="images")
@@ -284,7 +284,7 @@ def score_histogram(
 # %% ../nbs/api/12_plots.ipynb #c023
 @_styled
 def interval_plot(
-    values: dict,  # name -> metric, 0 to 1, of `metrics.figures`
+    values: dict,  # name -> metric, 0 to 1, of `metrics.classification_metrics`
     intervals: dict,  # name -> (low, high), of `metrics.bootstrap`
     reference: dict | None = None,  # name -> metric of another model
     comparable: bool = False,  # was the reference measured on these images?
@@ -294,7 +294,7 @@ def interval_plot(
     "Metrics with their 95 % intervals, compared with a reference. Raises `PlotError`."
     names = [k for k in names if k in values and math.isfinite(values[k])]
     if not names:
-        raise PlotError("None of the figures is a number: there's nothing to draw.")
+        raise PlotError("None of the metrics is a number: there's nothing to draw.")
     reference, lowest = reference or {}, 1.0
     fig, ax = _figure(height=0.9 + 0.32 * len(names))
     for i, k in enumerate(names):
@@ -335,9 +335,9 @@ def history_plot(
     losses = [c for c in numbers if c.endswith("loss") and c != "val_calibrated_loss"]
     numbers = numbers.drop(columns=[c for c in numbers if c.endswith("calibrated_loss") and c not in losses])
     others = [c for c in numbers if not c.endswith(("loss", "rate", "lr")) and numbers[c].dropna().between(0, 1).all()]
-    panels = [(t, o) for t, o in (("Loss", losses), ("Validation figures", others)) if o]
+    panels = [(t, o) for t, o in (("Loss", losses), ("Validation metrics", others)) if o]
     if not panels:
-        raise PlotError("The history has no losses or figures.")
+        raise PlotError("The history has no losses or metrics.")
     fig, axes = _figure(1, len(panels), height=3.0, width=WIDTH if len(panels) > 1 else WIDTH / 2, squeeze=False)
     for ax, (title, columns) in zip(axes[0], panels, strict=True):
         _curves(ax, h, columns)
@@ -352,7 +352,7 @@ def _curves(ax, h, columns):
     "Lines over the rows of a history (phases may number their epochs from 1 again), and the phases' beginnings."
     blue = COLOURS["NORMAL"]
     orange, green = COLOURS["PNEUMONIA"], "#009E73"
-    known = dict(
+    styles = dict(
         loss=("training", GREY),
         val_loss=("validation", blue),
         val_roc_auc=(f"{LABELS['roc_auc']}, validation", blue),
@@ -362,12 +362,14 @@ def _curves(ax, h, columns):
     )
     more = iter(["#CC79A7", "#E69F00", green] * len(columns))
     for c in columns:
-        label, colour = known.get(c) or (c.removeprefix("val_").replace("_", " "), next(more))
+        label, colour = styles.get(c) or (c.removeprefix("val_").replace("_", " "), next(more))
         ax.plot(h.index + 1, h[c], "o-", ms=3.5, lw=1.4, color=colour, label=label)
-    deciding = next((c for c in ("shifted_calibrated_loss", "val_loss") if c in columns and h[c].notna().any()), None)
-    if deciding:
-        best = int(h[deciding].idxmin())
-        ax.plot(best + 1, h[deciding][best], "o", ms=10, mfc="none", mew=1.5, color=known[deciding][1], label="kept")
+    monitor = next((c for c in ("shifted_calibrated_loss", "val_loss") if c in columns and h[c].notna().any()), None)
+    if monitor:
+        best = int(h[monitor].idxmin())
+        ax.plot(
+            best + 1, h[monitor][best], "o", ms=10, mfc="none", mew=1.5, color=styles[monitor][1], label="best epoch"
+        )
     if "phase" not in h:
         return
     for i in np.flatnonzero(h.phase != h.phase.shift()):
@@ -402,8 +404,8 @@ def decision_plot(
     ax.plot(curve.threshold, curve.model, color=COLOURS["NORMAL"], label="model")
     ax.axvline(threshold, color=COLOURS["PNEUMONIA"], lw=1, label=_point_label(threshold))
     ax.set(
-        xlabel="probability from which one would act",
-        ylabel="net benefit an image",
+        xlabel="probability threshold for acting",
+        ylabel="net benefit per image",
         xlim=(0, 1),
         ylim=(-0.05, max(0.1, 1.08 * curve.model.max())),
     )
@@ -429,7 +431,7 @@ def prevalence_plot(
         )
         ax.plot(q, value, color=colour, label=label)
         ax.fill_between(q, low, high, color=colour, alpha=0.15, lw=0)
-    ax.set(xlabel="share of pneumonia", ylabel="share of answers that are right", ylim=(0, 1.02), xlim=(0.05, 0.6))
+    ax.set(xlabel="prevalence of pneumonia", ylabel="predictive value", ylim=(0, 1.02), xlim=(0.05, 0.6))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_title("Predictive values")
@@ -464,12 +466,12 @@ def deletion_plot(
     notice: str = "",  # printed in red
 ) -> Figure:  # deletion on the left, insertion on the right
     "Mean probability while cells are deleted or inserted, strongest first and in random order."
-    curve = _frame(curve, "share", "deletion", "deletion_random", "insertion", "insertion_random")
+    curve = _frame(curve, "fraction", "deletion", "deletion_random", "insertion", "insertion_random")
     fig, axes = _figure(1, 2, height=2.8, sharey=True)
-    for ax, kind, what in zip(axes, ("deletion", "insertion"), ("taken out", "put in"), strict=True):
-        ax.plot(curve.share, curve[kind], "o-", ms=3.5, color=COLOURS["NORMAL"], label="strongest first")
-        ax.plot(curve.share, curve[f"{kind}_random"], "o--", ms=3.5, color=GREY, label="random order")
-        ax.set(title=kind.capitalize(), xlabel=f"share of the cells {what}", ylim=(-0.02, 1.02))
+    for ax, kind, what in zip(axes, ("deletion", "insertion"), ("deleted", "inserted"), strict=True):
+        ax.plot(curve.fraction, curve[kind], "o-", ms=3.5, color=COLOURS["NORMAL"], label="strongest first")
+        ax.plot(curve.fraction, curve[f"{kind}_random"], "o--", ms=3.5, color=GREY, label="random order")
+        ax.set(title=kind.capitalize(), xlabel=f"fraction of cells {what}", ylim=(-0.02, 1.02))
         ax.legend(loc="best")
     axes[0].set_ylabel("mean probability")
     return fig
@@ -558,23 +560,23 @@ def sizes_plot(
     low, high = aspect.min(), aspect.max()
     edges = np.linspace(low, high, 31) if high - low > 1e-6 else np.linspace(low - 0.1, high + 0.1, 31)
     for (name, colour), marker in zip(COLOURS.items(), "ox", strict=True):
-        own = rows[rows.label == name]
-        if not len(own):
+        in_class = rows[rows.label == name]
+        if not len(in_class):
             continue
-        some = own.iloc[:: math.ceil(len(own) / limit)]
+        some = in_class.iloc[:: math.ceil(len(in_class) / limit)]
         left.plot(some.width, some.height, marker, ms=3.5, alpha=0.5, color=colour, mew=0.8, mfc="none", label=name)
         right.hist(
-            aspect[own.index],
+            aspect[in_class.index],
             bins=edges,
-            weights=np.full(len(own), 1 / len(own)),
+            weights=np.full(len(in_class), 1 / len(in_class)),
             histtype="step",
             lw=1.6,
             color=colour,
             ls="-" if marker == "o" else "--",
-            label=f"{name}, median {aspect[own.index].median():.2f}",
+            label=f"{name}, median {aspect[in_class.index].median():.2f}",
         )
     left.set(xlabel="width (pixels)", ylabel="height (pixels)", title="Size as stored")
-    right.set(xlabel="aspect (width / height)", ylabel="share of the class", title="Aspect")
+    right.set(xlabel="aspect (width / height)", ylabel="fraction of the class", title="Aspect")
     right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     right.set_ylim(0, right.get_ylim()[1] * 1.3)
     right.set_yticks([t for t in right.get_yticks() if t <= min(1, right.get_ylim()[1])])
@@ -595,17 +597,17 @@ def grey_plot(
     fig, axes = _figure(1, 2, height=2.9, sharey=True)
     for ax, (name, colour) in zip(axes, COLOURS.items(), strict=True):
         for i, split in enumerate(_splits(rows)):
-            own = rows[(rows.label == name) & (rows.split == split)]
-            if not len(own):
+            selected = rows[(rows.label == name) & (rows.split == split)]
+            if not len(selected):
                 continue
-            counts = sum(np.bincount(images[r].ravel(), minlength=256) for r in own.row)
+            counts = sum(np.bincount(images[r].ravel(), minlength=256) for r in selected.row)
             density = gaussian_filter1d(100 * counts / counts.sum(), 2, mode="nearest")
             peak, cut = max(peak, density[16:-16].max()), max(cut, density.max())
             ax.plot(
                 density,
                 color=[colour, GREY, "black"][i % 3],
                 ls=_LINES.get(split, "-."),
-                label=f"{split} ({len(own):,})",
+                label=f"{split} ({len(selected):,})",
             )
         ax.set(xlabel="grey level (0 black, 255 white)", title=name, xlim=(0, 255))
         if ax.lines:
@@ -676,9 +678,9 @@ def mean_images_plot(
     rows = _frame(rows, "label", "row")
     means = {}
     for name in COLOURS:
-        own = rows.row[rows.label == name]
-        if len(own):
-            means[name] = sum(images[r].astype(np.float64) for r in own) / len(own)
+        selected = rows.row[rows.label == name]
+        if len(selected):
+            means[name] = sum(images[r].astype(np.float64) for r in selected) / len(selected)
     if len(means) < 2:
         raise PlotError("Mean images need both classes.", code="one_class")
     difference = means["PNEUMONIA"] - means["NORMAL"]
@@ -712,8 +714,8 @@ def image_grid(
     lines = [line for line in lines if len(line[2])]
     side = min(WIDTH / (count + 0.25), 1.6)
     fig, axes = _figure(len(lines), count, height=len(lines) * side, width=(count + 0.25) * side, squeeze=False)
-    for line, (split, name, own) in zip(axes, lines, strict=True):
-        some = own.sample(min(count, len(own)), random_state=seed)
+    for line, (split, name, selected) in zip(axes, lines, strict=True):
+        some = selected.sample(min(count, len(selected)), random_state=seed)
         for ax in line:
             ax.set_axis_off()
         for ax, r in zip(line, some.row, strict=False):

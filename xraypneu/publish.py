@@ -47,17 +47,17 @@ def _published(root, bundle):
     return out | {"evaluate.ipynb": (nbformat.writes(nb) + "\n").encode()}
 
 # %% ../nbs/api/19_publish.ipynb #c005-1
-def _check_record(root, bundle, figures):
+def _check_record(root, bundle, measured):
     "Raise `BundleError` where params.yaml or metrics.json, which are published, are not those of the bundle."
-    if figures["data"]["hash"] != bundle.info["data"]["data_hash"]:
+    if measured["data"]["hash"] != bundle.info["data"]["data_hash"]:
         raise BundleError(
             "reports/metrics.json was measured on other data than models/bundle was trained with: run `dvc repro`"
         )
-    recipe, given = bundle.info["recipe"], stage_params(root, "train")
-    own = recipe | recipe.get("views", {})
+    recipe, params = bundle.info["recipe"], stage_params(root, "train")
+    trained_with = recipe | recipe.get("augmentation", {})
     # the seed is that of the best training, and a file of weights isn't named
-    names = (own.keys() & given.keys()) - {"seed", "weights", "views"}
-    other = [k for k in sorted(names) if (own[k] or None) != (given[k] or None)]
+    names = (trained_with.keys() & params.keys()) - {"seed", "weights", "augmentation"}
+    other = [k for k in sorted(names) if (trained_with[k] or None) != (params[k] or None)]
     if other:
         raise BundleError(
             f"{', '.join(other)} in params.yaml changed since models/bundle was trained, and params.yaml is published "
@@ -73,14 +73,14 @@ def ship(
     "Publish the trained bundle of a project. Raises `BundleError`, and `SignatureError` if it can't be signed."
     root = project_root() if root is None else Path(root)
     bundle = load_bundle(root / "models/bundle")
-    figures = json.loads((root / "reports/metrics.json").read_text())
-    if figures["model"]["hash"] != bundle.hash:
+    measured = json.loads((root / "reports/metrics.json").read_text())
+    if measured["model"]["hash"] != bundle.hash:
         raise BundleError("reports/metrics.json is about another model than models/bundle: run `dvc repro evaluate`")
     if bundle.info["data"]["synthetic"]:
         raise BundleError(
             "models/bundle was trained on synthetic images: train on radiographs with `make run DATA=folder`"
         )
-    _check_record(root, bundle, figures)
+    _check_record(root, bundle, measured)
     files = _published(root, bundle)
     with replacing(root / "results" / folder_name(bundle.info["data"]["title"])) as folder:
         (folder / "plots").mkdir()
@@ -138,8 +138,8 @@ def _test_metrics(data, bundle, params):
             progress=False,
         )
         images, y, _ = prepared.arrays("test")
-        seen = metrics.figures(y, bundle.probability(bundle.logits(images)), bundle.threshold)
-    return seen, len(y), prepared.info["data_hash"]
+        values = metrics.classification_metrics(y, bundle.probability(bundle.logits(images)), bundle.threshold)
+    return values, len(y), prepared.info["data_hash"]
 
 # %% ../nbs/api/19_publish.ipynb #c007-2
 def verify(
@@ -152,13 +152,13 @@ def verify(
     bundle = load_bundle(bundle)
     published = json.loads((bundle.folder / "metrics.json").read_text())
     params = stage_params(project_root() if root is None else root, "prepare")
-    seen, images, data_hash = _test_metrics(data, bundle, params)
+    values, images, data_hash = _test_metrics(data, bundle, params)
     if data_hash != published["data"]["hash"]:
         report(
-            f"These are not the images that the figures were published for: data hash "
+            f"These are not the images that the metrics were published for: data hash "
             f"{data_hash[:12]}, published {published['data']['hash'][:12]}. Compared all the same:"
         )
-    rows = compare(seen, published["test"], images)
+    rows = compare(values, published["test"], images)
     for k, was, now, same in rows:
         report(
             f"  {k:20} published {was!s:10} now {'nothing' if now is None else round(now, 6)!s:10} "
@@ -167,7 +167,7 @@ def verify(
     good = all(same for *_, same in rows)
     report(
         f"bundle {bundle.hash[:12]}, {images} test images: "
-        + (f"every figure is as published, to {CLOSE}" if good else "NOT as published")
+        + (f"every metric is as published, to {CLOSE}" if good else "NOT as published")
     )
     return good
 

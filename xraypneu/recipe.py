@@ -7,8 +7,8 @@ __all__ = ['SHIFT_COPIES', 'VERSIONS', 'DATA_FACTS', 'NAMED_WEIGHTS', 'AGREEMENT
            'FOLD_METRICS', 'MAX_SIZE', 'CALCULATES', 'Targets', 'recipe_of', 'Validation', 'validation_of',
            'decision_policy', 'Candidate', 'chosen', 'initial_weights', 'training_info', 'ParityError', 'candidate_of',
            'evenly', 'ood_detector', 'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained',
-           'fold_summary', 'new_model', 'model_of', 'inputs_of', 'training_key', 'keep_finished', 'is_finished',
-           'take_finished', 'counted', 'all_epochs', 'train']
+           'fold_summary', 'new_model', 'model_of', 'inputs_of', 'training_key', 'store_finished', 'is_finished',
+           'restore_finished', 'counted', 'all_epochs', 'train']
 
 # %% ../nbs/api/11a_recipe.ipynb #c003
 import hashlib
@@ -26,7 +26,7 @@ import pandas as pd
 
 from .errors import XraypneuError
 from . import bundle as bundle_module
-from . import augment, calibrate, known, metrics, network, quantize, training
+from . import augment, calibrate, metrics, network, ood, quantize, training
 from .bundle import INT8, REFERENCE, Bundle, BundleError, load_bundle, platt, write_bundle
 from .dataset import CLASSES, Prepared
 from .definitions import BRIEF
@@ -54,17 +54,17 @@ class Targets:
 
 # %% ../nbs/api/11a_recipe.ipynb #c007
 def recipe_of(
-    **parameters,  # the section `train` of params.yaml: fields of `training.Recipe`, `augment.Views` and `Targets`
+    **parameters,  # section `train` of params.yaml: fields of `Recipe`, `AugmentConfig` and `Targets`
 ) -> tuple[training.Recipe, Targets]:
     "Sort flat parameters. Raises `TypeError` for an unknown name, `ValueError` for a value out of range."
 
     def take(cls):
         return {f.name: parameters.pop(f.name) for f in fields(cls) if f.name in parameters}
 
-    views, targets, recipe = take(augment.Views), take(Targets), take(training.Recipe)
+    augmentation, targets, recipe = take(augment.AugmentConfig), take(Targets), take(training.Recipe)
     if parameters:
-        raise TypeError(f"unknown training parameters: {', '.join(sorted(parameters))}")
-    return training.Recipe(**recipe, views=augment.Views(**views)), Targets(**targets)
+        raise TypeError(f"Unknown training parameters: {', '.join(sorted(parameters))}")
+    return training.Recipe(**recipe, augmentation=augment.AugmentConfig(**augmentation)), Targets(**targets)
 
 # %% ../nbs/api/11a_recipe.ipynb #c010
 SHIFT_COPIES = 4  # draws per validation image
@@ -118,14 +118,16 @@ def decision_policy(
     slope, intercept = calibrate.fit_platt(shifted_logits, y)
     p = platt(shifted_logits, slope, intercept)
     threshold = calibrate.threshold_at_sensitivity(p, y, targets.sensitivity)
-    fitted = f"Platt, classes weighing the same, on {copies} shifted copies of validation"
+    fitted = f"Platt scaling with equal class weights, on {copies} shifted copies of validation"
     return {
         "calibration": {"slope": slope, "intercept": intercept, "fitted": fitted},
         "threshold": threshold,
         "conformal": calibrate.conformal_limits(p, y, targets.coverage),
         "operating": {"on": "shifted validation", **metrics.operating_table(y, p, validation.shifted_patients)},
-        "validation": _defined(metrics.figures(validation.y, platt(logits, slope, intercept), threshold)),
-        "shifted": _defined(metrics.figures(y, p, threshold)),
+        "validation": _defined(
+            metrics.classification_metrics(validation.y, platt(logits, slope, intercept), threshold)
+        ),
+        "shifted": _defined(metrics.classification_metrics(y, p, threshold)),
     }
 
 
@@ -148,7 +150,7 @@ class Candidate:
         info = self.bundle.info
         line = {
             "seed": f"{self.seed}",
-            "best epoch": f"{info['kept_epoch']}",
+            "best epoch": f"{info['best_epoch']}",
             "slope": info["calibration"]["slope"],
             "intercept": info["calibration"]["intercept"],
             "threshold": info["threshold"],
@@ -212,7 +214,7 @@ def training_info(
         "recipe": asdict(recipe) | {"weights": weights},
         **initial_weights(recipe.weights),
         "history": history,
-        "kept_epoch": training.kept(history)["epoch"],
+        "best_epoch": training.best_epoch(history)["epoch"],
         "versions": {package: version(package) for package in VERSIONS},
         "git_commit": git_commit,
         "licence": "Apache-2.0; see NOTICE for the training data",
@@ -265,13 +267,13 @@ def ood_detector(
     y: np.ndarray,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     validation: Validation,
     seed: int = 0,  # of the synthetic outliers
-) -> tuple[known.Known, dict]:  # the detector; refused fraction of `validation` and `shifted`, 0 to 1
+) -> tuple[ood.OODDetector, dict]:  # the detector; refused fraction of `validation` and `shifted`, 0 to 1
     "Fit the outlier detector on features of the chosen network."
     quarter, half = evenly(len(images), len(images) // 4), evenly(len(images), len(images) // 2)
     ordinary = bundle.scores(np.concatenate([images, augment.shifted_copies(images[quarter])]))[1]
-    outliers = bundle.scores(known.impostors(images[half], seed))[1]
+    outliers = bundle.scores(ood.synthetic_outliers(images[half], seed))[1]
     held = bundle.scores(validation.both)[1]
-    detector = known.fit_known(ordinary, np.concatenate([y, y[quarter]]), outliers, held)
+    detector = ood.fit_detector(ordinary, np.concatenate([y, y[quarter]]), outliers, held)
     refused = detector.score(held) >= 1
     n = len(validation.images)
     return detector, {"validation": float(refused[:n].mean()), "shifted": float(refused[n:].mean())}
@@ -323,7 +325,7 @@ STAMPED = ("kind", "schema", "model_sha256", "parts_sha256")  # what `write_bund
 def bundle_of(
     folder: str | Path,  # where the bundle is written
     candidate: Candidate,
-    detector: known.Known,
+    detector: ood.OODDetector,
     int8: Int8Variant,
 ) -> Bundle:
     "Write the chosen network with its outlier detector and, if accepted, the int8 variant. Raises `BundleError`."
@@ -402,8 +404,8 @@ def inputs_of(prepared: Prepared) -> str:  # SHA-256, 64 hex digits
     "Hash what a training reads besides recipe and code: uint8 pixels, labels, patients, facts, package versions."
     # `data_hash` covers the files alone: another decoder makes other pixels of them, and another list of patients
     # may leave every file in its split
-    said = [{k: prepared.info[k] for k in DATA_FACTS}, {package: version(package) for package in CALCULATES}]
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    facts = [{k: prepared.info[k] for k in DATA_FACTS}, {package: version(package) for package in CALCULATES}]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for split in ("train", "validation"):
         for array in prepared.arrays(split):
             digest.update(f"{array.dtype} {array.shape}".encode())
@@ -420,7 +422,7 @@ def training_key(
 ) -> str:  # hashes in hex, and the targets
     "Identify a training: the same data, recipe, targets, initial weights and code give the same key."
     digest = hashlib.sha256()
-    for module in (bundle_module, calibrate, known, metrics, quantize, sys.modules[__name__]):
+    for module in (bundle_module, calibrate, ood, metrics, quantize, sys.modules[__name__]):
         if getattr(module, "__file__", None):
             digest.update(inspect.getsource(module).encode())
     fingerprint = training.fingerprint(recipe, inputs or inputs_of(prepared), model)
@@ -428,7 +430,7 @@ def training_key(
     return f"{fingerprint} {digest.hexdigest()[:16]} {wanted}"
 
 # %% ../nbs/api/11a_recipe.ipynb #f002
-def keep_finished(
+def store_finished(
     trained: Trained,
     finished: str | Path,  # folder; its content is replaced
     key: str,  # of `training_key`
@@ -460,25 +462,25 @@ def _facts(finished, key):
         facts = json.loads((finished / "training.json").read_text(encoding="utf-8"))
         if facts["key"] != key:
             return None
-        _check_kept(finished / "bundle", facts["bundle"])
+        _check_stored(finished / "bundle", facts["bundle"])
         for c in facts["candidates"]:
-            _check_kept(finished / "seeds" / str(c["seed"]), c["bundle"])
+            _check_stored(finished / "seeds" / str(c["seed"]), c["bundle"])
         return facts
     except (OSError, ValueError, LookupError, TypeError, BundleError):
         return None
 
 
-def _check_kept(folder, wanted):
+def _check_stored(folder, wanted):
     "Raise `BundleError` unless the folder holds the bundle with this hash, undamaged."
     bundle = load_bundle(folder)
     if bundle.hash != wanted:
-        raise BundleError(f"{folder} is not the bundle that was kept")
+        raise BundleError(f"{folder} is not the bundle that was stored")
     if INT8 in bundle.info.get("parts_sha256", {}):
         load_bundle(folder, "int8")
 
 # %% ../nbs/api/11a_recipe.ipynb #f002-2
 def is_finished(
-    finished: str | Path,  # folder of `keep_finished`
+    finished: str | Path,  # folder of `store_finished`
     key: str,  # of `training_key`
 ) -> bool:  # False also if a file of it is damaged
     "Is there an undamaged finished training of this key?"
@@ -486,8 +488,8 @@ def is_finished(
     return _facts(Path(finished), key) is not None
 
 # %% ../nbs/api/11a_recipe.ipynb #f002-3
-def take_finished(
-    finished: str | Path,  # folder of `keep_finished`
+def restore_finished(
+    finished: str | Path,  # folder of `store_finished`
     key: str,  # of `training_key`
     folder: str | Path,  # where `bundle` and `seeds` are restored
 ) -> Trained | None:  # None: there is none of this key, or it is damaged
@@ -500,8 +502,10 @@ def take_finished(
         shutil.rmtree(folder / "seeds", ignore_errors=True)
         candidates = []
         for c in facts["candidates"]:
-            own = _put_back(finished / "seeds" / str(c["seed"]), folder / "seeds" / str(c["seed"]), c["bundle"])
-            candidates.append(Candidate(c["seed"], own, c["history"], c["loss"]))
+            bundle_of_seed = _put_back(
+                finished / "seeds" / str(c["seed"]), folder / "seeds" / str(c["seed"]), c["bundle"]
+            )
+            candidates.append(Candidate(c["seed"], bundle_of_seed, c["history"], c["loss"]))
         return Trained(bundle, candidates, *(facts[k] for k in ("best", "refused", "int8_gaps", "folds", "lines")))
     except (OSError, ValueError, LookupError, TypeError, BundleError):
         return None
@@ -511,7 +515,7 @@ def _put_back(source, to, wanted):
     "Copy a bundle and check that it has the expected hash."
     with replacing(to) as new:
         shutil.copytree(source, new, dirs_exist_ok=True)
-        _check_kept(new, wanted)
+        _check_stored(new, wanted)
     return load_bundle(to)
 
 # %% ../nbs/api/11a_recipe.ipynb #counted
@@ -534,7 +538,7 @@ def all_epochs(
 # %% ../nbs/api/11a_recipe.ipynb #c033-h
 def _replayed(trained, recipe, on_epoch, report):
     "Report the epochs and lines of a finished training; returns it."
-    print("What the training depends on has not changed: the finished one is taken", file=sys.stderr)
+    print("What the training depends on has not changed: the finished one is reused", file=sys.stderr)
     for row in all_epochs(trained, recipe):
         on_epoch(row)
     for line in trained.lines:
@@ -548,12 +552,12 @@ def _candidates(networks, prepared, held, targets, folder, git_commit):  # netwo
     return [
         candidate_of(
             model,
-            training_info(prepared, own, targets, history, held.copies, git_commit),
+            training_info(prepared, seed_recipe, targets, history, held.copies, git_commit),
             held,
             targets,
-            folder / str(own.seed),
+            folder / str(seed_recipe.seed),
         )
-        for own, model, history in networks
+        for seed_recipe, model, history in networks
     ]
 
 # %% ../nbs/api/11a_recipe.ipynb #c033
@@ -567,14 +571,14 @@ def train(
     first=None,  # the model of the first seed, if it exists already
     on_epoch: Callable = lambda row: None,  # called with a row per epoch, `epoch` from 1 through all seeds
     report: Callable = print,  # called with a line of text
-    finished: str | Path | None = None,  # folder of `keep_finished`; a training of this key is reused
+    finished: str | Path | None = None,  # folder of `store_finished`; a training of this key is reused
     key: str = "",  # of `training_key`
     inputs: str = "",  # of `inputs_of`; empty: computed here
 ) -> Trained:
     "Train, calibrate, write the bundle. Raises `CalibrationError`, `WeightsError`, `ParityError`, `ValueError`."
     folder = Path(folder)
     _check_folds(prepared, targets.folds)
-    if finished and (trained := take_finished(finished, key, folder)):
+    if finished and (trained := restore_finished(finished, key, folder)):
         return _replayed(trained, recipe, on_epoch, report)
     lines, inputs = [], inputs or inputs_of(prepared)
 
@@ -592,22 +596,26 @@ def train(
     folds = _cross_validate(prepared, recipe, targets.folds, state, inputs, note) if targets.folds else []
     trained = Trained(bundle, candidates, best, refused, int8.gaps, folds, lines)
     if finished:
-        keep_finished(trained, finished, key)
+        store_finished(trained, finished, key)
     return trained
 
 # %% ../nbs/api/11a_recipe.ipynb #c033-1
 def _networks(prepared, recipe, seeds, train_set, held, state, inputs, first, on_epoch, report):
     "Train one network per seed; yield its recipe, the network in half precision, its history."
     for i in range(seeds):
-        own = replace(recipe, seed=recipe.seed + i)
-        model = first if first is not None and i == 0 else new_model(prepared.info["size"], recipe.weights, own.seed)
+        seed_recipe = replace(recipe, seed=recipe.seed + i)
+        model = (
+            first
+            if first is not None and i == 0
+            else new_model(prepared.info["size"], recipe.weights, seed_recipe.seed)
+        )
 
         def count(row, i=i):
             on_epoch(counted(row, i, recipe))
 
-        history = training.fit(model, train_set, (held.images, held.y), own, state, inputs, count, report)
+        history = training.fit(model, train_set, (held.images, held.y), seed_recipe, state, inputs, count, report)
         network.half_precision(model)  # as it will be stored, so that the metrics are those of the file
-        yield own, model, history
+        yield seed_recipe, model, history
 
 # %% ../nbs/api/11a_recipe.ipynb #c033-2
 def _check_folds(prepared, folds):

@@ -31,10 +31,10 @@ IN_QUERY = re.compile(r"([?&][^=&#]*(?:pass|pwd|token|secret|key|sig|odbc_connec
 
 def _credentials(address: str) -> re.Match[str] | None:
     "Scheme, user name and password at the head of an address: SQLAlchemy takes / # ? in a password as they are."
-    found = re.match(r"([a-z][a-z0-9+.-]*)://([^:/@]*):([^@]*)@", address, re.I)
-    if found and not DATABASE.match(found[1]) and re.match(r"\d{1,5}[/?#]", found[3]):
+    match = re.match(r"([a-z][a-z0-9+.-]*)://([^:/@]*):([^@]*)@", address, re.I)
+    if match and not DATABASE.match(match[1]) and re.match(r"\d{1,5}[/?#]", match[3]):
         return None  # host and port, and an @ in the path
-    return found
+    return match
 
 # %% ../nbs/api/00a_redact.ipynb #c005-1
 def _of_addresses(value: str) -> Iterator[tuple[str, set[str]]]:

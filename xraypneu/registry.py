@@ -79,17 +79,17 @@ _PAIR = {
 
 def _is_worse(pair, margin):
     "What a paired comparison says against a candidate, and what it says otherwise: two lists of texts."
-    against = []
+    objections = []
     interval = f"{pair['roc_auc']:+.4f} ({pair['roc_auc_low']:+.4f} to {pair['roc_auc_high']:+.4f})"
     if pair["roc_auc_low"] < -margin:
-        against.append(f"its AUC may be worse by more than {margin:g}: difference {interval}")
+        objections.append(f"its AUC may be worse by more than {margin:g}: difference {interval}")
     errors = (
         f"it alone is right on {pair['won']} images, the champion alone on {pair['lost']} (McNemar p "
         f"{pair['mcnemar_p']:.3g})"
     )
     if pair["lost"] > pair["won"] and pair["mcnemar_p"] < SIGNIFICANT:
-        against.append(f"it makes more errors: {errors}")
-    return against, [f"AUC less the champion's: {interval}", errors]
+        objections.append(f"it makes more errors: {errors}")
+    return objections, [f"AUC less the champion's: {interval}", errors]
 
 # %% ../nbs/api/22_registry.ipynb #c005-1
 def gate(
@@ -99,26 +99,32 @@ def gate(
     margin: float,  # by which the AUC may be less
     synthetic: tuple = (False, False),  # were candidate and champion measured on synthetic images?
     n: int = 2000,  # bootstrap resamples
-) -> dict:  # decision (promoted or refused), reasons, figures (metric to value)
+) -> dict:  # decision (promoted or refused), reasons, metrics (name to value)
     "Decide whether the candidate may become champion. Raises `PromotionError` unless both have the same images."
-    own = metrics.figures(_is_ill(candidate), candidate.probability, float(candidate.threshold.iloc[0]))
-    figures = {k: own[k] for k in ROBUSTNESS}
-    against = [f"{k} is {own[k]:.4f}, the floor is {v:g}" for k, v in floor.items() if not own[k] >= v]
+    candidate_metrics = metrics.classification_metrics(
+        _is_ill(candidate), candidate.probability, float(candidate.threshold.iloc[0])
+    )
+    values = {k: candidate_metrics[k] for k in ROBUSTNESS}
+    objections = [
+        f"{k} is {candidate_metrics[k]:.4f}, the floor is {v:g}"
+        for k, v in floor.items()
+        if not candidate_metrics[k] >= v
+    ]
     if champion is None:
-        return _decision(against, ["there is no champion yet, and it passes the floor"], figures)
+        return _decision(objections, ["there is no champion yet, and it passes the floor"], values)
     if synthetic[0] and not synthetic[1]:
-        return _decision([*against, "it was measured on synthetic images, the champion on radiographs"], [], figures)
+        return _decision([*objections, "it was measured on synthetic images, the champion on radiographs"], [], values)
     pair = _paired(candidate, champion, n)
-    figures |= {name: pair[k] for name, k in _PAIR.items()}
-    worse, otherwise = _is_worse(pair, margin)
-    return _decision(against + worse, otherwise, figures)
+    values |= {name: pair[k] for name, k in _PAIR.items()}
+    errors, otherwise = _is_worse(pair, margin)
+    return _decision(objections + errors, otherwise, values)
 
 # %% ../nbs/api/22_registry.ipynb #c005-2
-def _decision(against, otherwise, figures):
+def _decision(objections, reasons, values):
     return {
-        "decision": "refused" if against else "promoted",
-        "reasons": against or otherwise,
-        "figures": {k: float(v) for k, v in figures.items()},
+        "decision": "refused" if objections else "promoted",
+        "reasons": objections or reasons,
+        "metrics": {k: float(v) for k, v in values.items()},
     }
 
 # %% ../nbs/api/22_registry.ipynb #c009
@@ -150,13 +156,13 @@ def _download(client, version, name, folder) -> Path:
     "Download a file of the evaluation in the run of a version."
     import mlflow
 
-    found = mlflow.artifacts.download_artifacts(
+    path = mlflow.artifacts.download_artifacts(
         run_id=version.run_id,
         artifact_path=f"evaluate/{name}",
         dst_path=folder,
         tracking_uri=client.tracking_uri,
     )
-    return Path(found)
+    return Path(path)
 
 
 def _measured(client, version):
@@ -165,7 +171,7 @@ def _measured(client, version):
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            found = json.loads(_download(client, version, "metrics.json", folder).read_text())
+            measured = json.loads(_download(client, version, "metrics.json", folder).read_text())
             file = _download(client, version, "predictions.csv", folder)
             predictions = pd.read_csv(file, dtype={"patient": str})
         except (MlflowException, OSError):
@@ -174,34 +180,34 @@ def _measured(client, version):
                 "run `dvc repro evaluate` in the project that trained it",
                 "not_evaluated",
             ) from None
-    own, seen = version.tags.get("bundle_hash"), found.get("model", {}).get("hash")
-    if own and seen != own:
+    registered, evaluated = version.tags.get("bundle_hash"), measured.get("model", {}).get("hash")
+    if registered and evaluated != registered:
         raise PromotionError(
             f"the evaluation in the run of version {version.version} of {version.name} is of another model "
-            f"(bundle {str(seen)[:12]}, registered {own[:12]})",
+            f"(bundle {str(evaluated)[:12]}, registered {registered[:12]})",
             "train again, or put the trained "
             "models/bundle back with `dvc checkout` and run `dvc repro evaluate --force`",
             "other_model",
         )
-    return predictions.assign(threshold=found["threshold"]), found
+    return predictions.assign(threshold=measured["threshold"]), measured
 
 # %% ../nbs/api/22_registry.ipynb #c009-2
 def _test_images(root, prepared, size):
     "The test images at the size that a network was trained at: at another one it would look worse than it is."
     if prepared.info["size"] == size:
         return prepared.arrays("test")[0]
-    said = stage_params(root, "prepare")
-    csv = said["data_patients_csv"]
+    params = stage_params(root, "prepare")
+    csv = params["data_patients_csv"]
     try:
         with tempfile.TemporaryDirectory() as folder:
             again = prepare(
-                root / said["data_path"],
+                root / params["data_path"],
                 Path(folder) / "prepared",
                 size,
-                said["validation"],
-                said["test"],
-                said["seed"],
-                said["data_patient_patterns"],
+                params["validation"],
+                params["test"],
+                params["seed"],
+                params["data_patient_patterns"],
                 csv and root / csv,
                 progress=False,
             )
@@ -213,7 +219,7 @@ def _test_images(root, prepared, size):
         ) from None
     if not same:
         raise PromotionError(
-            f"the champion takes images of {size} pixels, and {said['data_path']} does not hold the test "
+            f"the champion takes images of {size} pixels, and {params['data_path']} does not hold the test "
             "images of data/prepared any more",
             "run `dvc repro evaluate`, then promote again",
             "other_data",
@@ -250,7 +256,7 @@ def _settings(root):
     section = read_yaml(file).get("promote")
     if not isinstance(section, dict) or not isinstance(section.get("floor"), dict) or "margin" not in section:
         raise PromotionError(
-            f"{file} needs a section `promote` with `floor` (figure: least value) and `margin` (of the AUC)",
+            f"{file} needs a section `promote` with `floor` (metric: minimum) and `margin` (of the AUC)",
             code="bad_setting",
         )
     for name, value in [("margin", section["margin"]), *((f"floor.{k}", v) for k, v in section["floor"].items())]:
@@ -259,7 +265,7 @@ def _settings(root):
             raise PromotionError(f"{file}: promote.{name} is {value!r}; give a number from -1 to 1", code="bad_setting")
     if not section["floor"]:
         raise PromotionError(
-            f"{file}: promote.floor is empty; give at least one figure, such as roc_auc: 0.95", code="bad_setting"
+            f"{file}: promote.floor is empty; give at least one metric, such as roc_auc: 0.95", code="bad_setting"
         )
     if unknown := section["floor"].keys() - set(FLOOR):
         raise PromotionError(
@@ -329,7 +335,7 @@ def promote(
 
 # %% ../nbs/api/22_registry.ipynb #c009-7
 def _check_data(version, measured):
-    "Refuse figures of other data than those that the version was trained with: its training films may be among them."
+    "Refuse metrics of other data than those that the version was trained with: its training films may be among them."
     own, seen = version.tags.get("data_hash"), measured["data"]["hash"]
     if own and seen != own:
         raise PromotionError(
@@ -360,7 +366,7 @@ def _tag(client, out):
         "decided": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "decided_against": out["champion"] or "nothing",
     }
-    for k, v in (tags | {f"decision_{k}": f"{v:.6g}" for k, v in out["figures"].items()}).items():
+    for k, v in (tags | {f"decision_{k}": f"{v:.6g}" for k, v in out["metrics"].items()}).items():
         client.set_model_version_tag(out["name"], out["version"], k, as_text(v))
 
 # %% ../nbs/api/22_registry.ipynb #c009-8

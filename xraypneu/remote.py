@@ -412,7 +412,7 @@ class Probe:
 
     code: str  # one of `CODES`
     message: str  # a sentence
-    mend: str = ""  # the command that fixes it; empty when ok
+    fix: str = ""  # the command that fixes it; empty when ok
     name: str | None = None
     url: str | None = None
     reachable: bool | None = None  # None: not known
@@ -1116,13 +1116,13 @@ def _try_to_write(door, write):
 def _verdict(found, remote, deep, by_version, facts):
     "The answer for a remote that let us in."
     if found.damaged or found.uneven:
-        text, mend = _torn(found, remote.name, deep)
+        text, fix = _torn(found, remote.name, deep)
         if found.gone:
             text += f"; {len(found.gone)} more are not there"
-        return Probe("damaged_files", f"{facts['url']}: {text}", mend, **facts)
+        return Probe("damaged_files", f"{facts['url']}: {text}", fix, **facts)
     if found.gone:
-        text, mend = _lacking(list(found.sizes), found.gone, remote.name)
-        return Probe("missing_files", f"{facts['url']}: {text}", mend, **facts)
+        text, fix = _lacking(list(found.sizes), found.gone, remote.name)
+        return Probe("missing_files", f"{facts['url']}: {text}", fix, **facts)
     many = f"all {len(found.sizes)} cache files that were looked for are there" + (
         ", with the right hashes" if deep else ""
     )

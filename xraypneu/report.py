@@ -28,7 +28,7 @@ from .tracking import git_state
 
 # %% ../nbs/api/23_report.ipynb #c005
 MARK = "<!-- xraypneu report -->"  # identifies the comment of an earlier run
-CAUTION = "> [!CAUTION]"  # begins a warning that the figures may not be of this run
+CAUTION = "> [!CAUTION]"  # begins a warning that the metrics may not be of this run
 LIMIT = 60_000  # characters; a comment on a pull request may hold 65,536
 
 
@@ -57,7 +57,7 @@ def _link(text, url):
     return f"[{text}]({url})" if re.fullmatch(r"https?://[\w.:/?=&%#~+-]+", url or "") else ""
 
 # %% ../nbs/api/23_report.ipynb #x-figure
-def _figure(value, percent):
+def _value(value, percent):
     "A metric as text, in percent or to four places."
     return metric_text(value, percent, "–")
 
@@ -130,7 +130,7 @@ def roc_chart(
         + "\n\n"
         + markdown_table(
             ["specificity at least", *(f"{100 * (1 - i / steps):.0f} %" for i in few)],
-            [["sensitivity", *(_figure(at[i], True) for i in few)]],
+            [["sensitivity", *(_value(at[i], True) for i in few)]],
         )
     )
 
@@ -138,20 +138,20 @@ def roc_chart(
 def calibration_chart(
     rows: list,  # per bin (predicted, observed, observed_low, observed_high, images)
 ) -> str:  # Markdown; "" without rows
-    "Predicted and observed share of PNEUMONIA per bin, as a Mermaid chart with a table."
+    "Predicted and observed frequency of PNEUMONIA per bin, as a Mermaid chart with a table."
     if not rows:
         return ""
     chart = _chart(
-        "Calibration: observed (blue), promised (grey)",
+        "Calibration: observed (blue), perfect (grey)",
         '"bin, by probability" [' + ", ".join(str(i) for i in range(1, len(rows) + 1)) + "]",
-        "share of PNEUMONIA",
+        "frequency of PNEUMONIA",
         [r[1] for r in rows],
         [r[0] for r in rows],
     )
     table = markdown_table(
-        ["bin", "promised", "observed", "95 % interval", "images"],
+        ["bin", "predicted", "observed", "95 % interval", "images"],
         [
-            [i, _figure(p, True), _figure(o, True), f"{_figure(low, True)} to {_figure(high, True)}", f"{n:.0f}"]
+            [i, _value(p, True), _value(o, True), f"{_value(low, True)} to {_value(high, True)}", f"{n:.0f}"]
             for i, (p, o, low, high, n) in enumerate(rows, 1)
         ],
     )
@@ -163,12 +163,12 @@ def _headline_row(k, m, before, several):
     percent = METRICS[k].percent
 
     def text(*at):
-        return _figure(_get(m, *at, k), percent)
+        return _value(_get(m, *at, k), percent)
 
     row = [METRICS[k].label, f"**{text('test')}**", f"{text('test_low')} to {text('test_high')}"]
     if several:
         mean, sd = _get(m, "seeds", k, "mean"), _get(m, "seeds", k, "sd")
-        row.append(_figure(mean, percent) + (f" ± {_figure(sd, percent)}" if sd is not None else ""))
+        row.append(_value(mean, percent) + (f" ± {_value(sd, percent)}" if sd is not None else ""))
     if before:
         row.append(_change(_get(m, "test", k), _get(before, "test", k), percent))
     return [*row, f"{100 * REFERENCE[k]:.2f} %" if k in REFERENCE else ""]
@@ -204,7 +204,7 @@ def _comparable(m, before, name):
 def _specificities(m):
     "One sentence that compares the splits; empty if fewer than two are known."
     gap = [
-        f"{_figure(_get(m, s, 'specificity'), True)} on {t}"
+        f"{_value(_get(m, s, 'specificity'), True)} on {t}"
         for s, t in (("validation", "validation"), ("shifted", "shifted validation"), ("test", "test"))
         if _get(m, s, "specificity") is not None
     ]
@@ -215,7 +215,7 @@ def _headline(m, before, name):
     "Table of metrics with intervals and differences, and what they were measured on."
     seeds = _get(m, "seeds", "trainings") or 1
     head = [
-        "figure",
+        "metric",
         "this run",
         "95 % interval, by patient",
         *([f"mean of {seeds:.0f} trainings"] if seeds > 1 else []),
@@ -224,7 +224,7 @@ def _headline(m, before, name):
     ]
     rows = [_headline_row(k, m, before, seeds > 1) for k in CARD if _get(m, "test", k) is not None]
     if not rows:
-        return "There are no figures: the run did not come as far as the evaluation. Its log says why."
+        return "No metrics: the run ended before the evaluation. Its log says why."
     return markdown_table(head, rows) + f"\n\n{_measured_on(m)}{_comparable(m, before, name)}" + _specificities(m)
 
 # %% ../nbs/api/23_report.ipynb #c011-1
@@ -234,12 +234,15 @@ def _confusion(m):
     if None in (tp, tn, fp, fn):
         return "Not in these metrics."
 
-    def share(a, b):
-        return f"{a:,.0f} ({_figure(a / (a + b), True)})" if a + b else f"{a:,.0f}"
+    def with_percentage(a, b):
+        return f"{a:,.0f} ({_value(a / (a + b), True)})" if a + b else f"{a:,.0f}"
 
     return markdown_table(
-        ["", "called NORMAL", "called PNEUMONIA"],
-        [["**NORMAL**", share(tn, fp), share(fp, tn)], ["**PNEUMONIA**", share(fn, tp), share(tp, fn)]],
+        ["", "predicted NORMAL", "predicted PNEUMONIA"],
+        [
+            ["**NORMAL**", with_percentage(tn, fp), with_percentage(fp, tn)],
+            ["**PNEUMONIA**", with_percentage(fn, tp), with_percentage(tp, fn)],
+        ],
     )
 
 # %% ../nbs/api/23_report.ipynb #c011-2
@@ -247,19 +250,19 @@ def _promotion(p, model):
     "Decision, reasons and metrics of `reports/promotion.json`, if it is about this model."
     about = _hash(p.get("bundle"))
     if about and about != model:
-        return f"The last decision was about another model (`{about[:12]}`): about this one nothing was decided."
-    figures = p.get("figures") if isinstance(p.get("figures"), dict) else {}
+        return f"No decision about this model: the last one was about another (`{about[:12]}`)."
+    values = p.get("metrics") if isinstance(p.get("metrics"), dict) else {}
     reasons = p.get("reasons") if isinstance(p.get("reasons"), list) else []
     lines = [f"**{markdown_text(p.get('decision', 'unknown'))}**", *(f"- {markdown_text(r)}" for r in reasons)]
     shown = [
-        [markdown_text(k), f"{_get(figures, k):.4g}" if _get(figures, k) is not None else markdown_text(v)]
-        for k, v in figures.items()
+        [markdown_text(k), f"{_get(values, k):.4g}" if _get(values, k) is not None else markdown_text(v)]
+        for k, v in values.items()
     ]
     return (
         lines[0]
         + "\n\n"
         + "\n".join(lines[1:])
-        + ("\n\n" + _folded("Figures of the decision", markdown_table(["figure", "value"], shown)) if shown else "")
+        + ("\n\n" + _folded("Metrics of the decision", markdown_table(["metric", "value"], shown)) if shown else "")
     )
 
 # %% ../nbs/api/23_report.ipynb #c011-3
@@ -271,7 +274,7 @@ def _banner(m, info, notice):
     if synthetic is True:
         lines.append(
             "**SYNTHETIC**: computer-generated images, no patient, no diagnostic meaning. "
-            "The figures say that the pipeline works, and nothing about radiographs."
+            "The metrics show that the pipeline works and say nothing about radiographs."
         )
     elif synthetic is not False:
         lines.append("Whether the images were synthetic is not known.")
@@ -304,7 +307,7 @@ def _origin(facts):
         rows.append(
             [
                 "operating point",
-                f"{markdown_text(info.get('threshold_rule', 'unknown'))}: {_figure(_get(info, 'threshold'), False)}",
+                f"{markdown_text(info.get('threshold_rule', 'unknown'))}: {_value(_get(info, 'threshold'), False)}",
             ]
         )
         if isinstance(info.get("versions"), dict):
@@ -317,14 +320,14 @@ def _stale(facts):
     "A warning if the metrics may not be of this run; else empty."
     bundle, model = facts.get("bundle") or {}, _get_hash(facts["metrics"])
     if model and facts.get("outdated"):
-        return f"{CAUTION}\n> **These figures may be older than this run**: {markdown_text(facts['outdated'])}"
+        return f"{CAUTION}\n> **These metrics may be older than this run**: {markdown_text(facts['outdated'])}"
     if not model or bundle.get("skip"):
         return ""
     if bundle.get("error"):
-        return f"{CAUTION}\n> **These figures may be older than this run**: {markdown_text(bundle['error'])}"
+        return f"{CAUTION}\n> **These metrics may be older than this run**: {markdown_text(bundle['error'])}"
     if bundle.get("hash") and bundle["hash"] != model:
         return (
-            f"{CAUTION}\n> **These figures are not of the model in `models/bundle`** (`{bundle['hash'][:12]}`): "
+            f"{CAUTION}\n> **These metrics are not of the model in `models/bundle`** (`{bundle['hash'][:12]}`): "
             "the evaluation did not run after the training."
         )
     return ""
@@ -334,9 +337,9 @@ def _get_hash(m):
     return _hash(m["model"].get("hash")) if isinstance(m.get("model"), dict) else None
 
 # %% ../nbs/api/23_report.ipynb #c011-6a
-_NO_NEWS = (
-    "A difference within the interval is no news: two models are told apart by a paired test on the "
-    "same images, which promotion makes."
+_NO_EVIDENCE = (
+    "A difference within the interval is no evidence: promotion compares two models by a paired test on the "
+    "same images."
 )
 
 
@@ -351,8 +354,8 @@ def _changed(what, table):
 
 def _against(name, changes) -> list:  # of Markdown
     "The parts about the differences to the base."
-    parts = [f"## Against {name}\n\n{_NO_NEWS}"]
-    kinds = ("params", "parameter"), ("metrics", "figure")
+    parts = [f"## Compared with {name}\n\n{_NO_EVIDENCE}"]
+    kinds = ("params", "parameter"), ("metrics", "metric")
     return parts + [_changed(what, changes[k]) for k, what in kinds if k in changes]
 
 
@@ -374,7 +377,7 @@ def page(
         MARK + "\n# NORMAL or PNEUMONIA: report of a run",
         _banner(m, (facts.get("bundle") or {}).get("info"), notice),
         _stale(facts),
-        "## Figures\n\n"
+        "## Metrics\n\n"
         + _headline(m, before, name)
         + ("" if before else f"\n\nNo difference: {markdown_text(base.get('why', 'nothing to compare with'))}."),
         "## Confusion matrix\n\n" + _confusion(m),
@@ -386,7 +389,7 @@ def page(
         parts.append("## Curves\n\n" + "\n\n".join(charts))
     if before:
         parts += _against(name, facts.get("changes") or {})
-    parts.append("## Where it comes from\n\n" + _origin(facts))
+    parts.append("## Provenance\n\n" + _origin(facts))
     return _cut("\n\n".join(p for p in parts if p) + "\n")
 
 # %% ../nbs/api/23_report.ipynb #c014
@@ -395,10 +398,10 @@ def _json(path, most=2_000_000):
     try:
         if Path(path).stat().st_size > most:
             return None
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _run(root, *cmd):
@@ -476,10 +479,10 @@ def _outdated(root):
     "Which stages were not run with the files that are here, as DVC says; empty if all were, or DVC can't tell."
     if not (root / "dvc.lock").is_file():
         return ""
-    # a run that failed early leaves the figures of the commit before, and perhaps their model, in their places
-    said = _run(root, sys.executable, "-m", "dvc", "status", "--json", "prepare", "train", "evaluate")
+    # a run that failed early leaves the metrics of the commit before, and perhaps their model, in their places
+    status = _run(root, sys.executable, "-m", "dvc", "status", "--json", "prepare", "train", "evaluate")
     try:
-        stages = [str(s) for s, changes in json.loads(said or "{}").items() if changes]
+        stages = [str(s) for s, changes in json.loads(status or "{}").items() if changes]
     except (ValueError, AttributeError):
         return ""
     if not stages:
@@ -528,36 +531,36 @@ def write_report(
 # %% ../nbs/api/23_report.ipynb #c017
 def trusted(
     folder,  # artefact of a fork's run: `metrics.json`, perhaps in `reports`, and anything else
-) -> dict:  # numbers of known names alone
+) -> dict:  # metrics with expected names alone
     "The metrics of a fork's run, each checked. Raises `ReportError` if there are none."
     files = [Path(folder) / "metrics.json", Path(folder) / "reports/metrics.json"]
-    found = next((j for f in files if f.is_file() and not f.is_symlink() and (j := _json(f))), None)
-    if found is None:
+    untrusted = next((j for f in files if f.is_file() and not f.is_symlink() and (j := _json(f))), None)
+    if untrusted is None:
         raise ReportError(
             f"no metrics.json that could be read in {folder}: the run did not come as far, "
             "or its artefact is something else",
             code="missing",
         )
     counts = ("tp", "tn", "fp", "fn")
-    known = {
+    checked = {
         s: {
             k: v
             for k in (*CARD, *counts)
-            if (v := _get(found, s, k)) is not None and 0 <= v <= (1e9 if k in counts else 1)
+            if (v := _get(untrusted, s, k)) is not None and 0 <= v <= (1e9 if k in counts else 1)
         }
         for s in ("test", "test_low", "test_high", "validation", "shifted")
     }
-    data = found.get("data") if isinstance(found.get("data"), dict) else {}
-    known["data"] = {
+    data = untrusted.get("data") if isinstance(untrusted.get("data"), dict) else {}
+    checked["data"] = {
         k: v for k in ("test_images", "test_patients") if (v := _get(data, k)) is not None and 0 < v < 1e9
     } | {"hash": _hash(data.get("hash")), "official_test": False}
     if isinstance(data.get("synthetic"), bool):
-        known["data"]["synthetic"] = data["synthetic"]
-    return known | {"model": {"hash": _get_hash(found)}}
+        checked["data"]["synthetic"] = data["synthetic"]
+    return checked | {"model": {"hash": _get_hash(untrusted)}}
 
 # %% ../nbs/api/23_report.ipynb #c017-1
 def _doubted(folder):
-    "Why the figures of a fork's run may be older than the run, if its own page says so; else empty."
+    "Why the metrics of a fork's run may be older than the run, if its own page says so; else empty."
     for file in (Path(folder) / "report.md", Path(folder) / "reports/report.md"):
         if file.is_file() and not file.is_symlink():
             with open(file, "rb") as f:
@@ -589,7 +592,7 @@ def rebuild(
         Path(root) / out,
         page(
             facts,
-            "from a pull request: figures as its code reports them; "
+            "from a pull request: metrics as its code reports them; "
             "curves and changed parameters are in the summary of its job",
         ),
     )
@@ -739,7 +742,7 @@ def _parser():
     commands = parser.add_subparsers(dest="command", required=True)
     w = commands.add_parser("write", help="write the page of this project's run")
     c = commands.add_parser("collect", help="gather what may be uploaded")
-    r = commands.add_parser("rebuild", help="write the page of a stranger's run, from its numbers alone")
+    r = commands.add_parser("rebuild", help="write the page of a fork's run, from its metrics alone")
     w.add_argument("--base", default="main", help="revision to compare with; empty: none")
     w.add_argument("--notice", default="", help="a line for the top")
     w.add_argument("--artefact-url", default="", help="where notebooks and plots can be downloaded")

@@ -758,7 +758,7 @@ def main(argv=None):
     p.add_argument("folder", help="where; an earlier sample there is replaced, anything else is left alone")
     p.add_argument("--patients", type=int, default=246, help="1 to 4 pictures each (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--size", type=int, default=256, help="pixels a side (default: %(default)s)")
+    p.add_argument("--size", type=int, default=256, help="pixels per side (default: %(default)s)")
     args = p.parse_args(argv)
     try:
         folder = make_sample(args.folder, args.patients, args.seed, args.size, progress=sys.stderr.isatty())

@@ -27,9 +27,9 @@ def class_balance(
 ) -> pd.DataFrame:  # per split: images and patients per class; prevalence, majority (larger class): 0 to 1
     "Class balance per split."
     out = []
-    for split, own in [(s, rows[rows.split == s]) for s in SPLITS if (rows.split == s).any()]:
-        n = own.label.value_counts().reindex(CLASSES, fill_value=0)
-        patients = {f"{c} patients": own[own.label == c].patient.nunique() for c in CLASSES}
+    for split, of_split in [(s, rows[rows.split == s]) for s in SPLITS if (rows.split == s).any()]:
+        n = of_split.label.value_counts().reindex(CLASSES, fill_value=0)
+        patients = {f"{c} patients": of_split[of_split.label == c].patient.nunique() for c in CLASSES}
         out.append(
             {"split": split}
             | {f"{c} images": int(n[c]) for c in CLASSES}
@@ -129,7 +129,9 @@ def probe_columns(
     file = rows[["width", "height", "mode", "bytes"]].assign(aspect=rows.width / rows.height.clip(lower=1))
     return {
         "the file: width, height, aspect, mode, bytes": file,
-        "exposure: mean grey, contrast, near-black and near-white share": rows[["mean", "contrast", "dark", "bright"]],
+        "exposure: mean grey, contrast, fractions near black and near white": rows[
+            ["mean", "contrast", "dark", "bright"]
+        ],
         "sharpness: variance of the Laplacian": rows[["sharpness"]],
         "the border: outer 10 % as 144 grey cells": border,
     }

@@ -16,10 +16,10 @@ from typing import Any, TextIO
 
 from . import __version__
 from .image import ImageError
-from .predict import STRANGE, UNSURE, Prediction
+from .predict import OUT_OF_SCOPE, UNSURE, Prediction
 
 # %% ../nbs/api/17_table.ipynb #c005
-COLUMNS = ("file", "verdict", "probability", "label", "threshold", "strange", "reasons", "bundle", "error")
+COLUMNS = ("file", "verdict", "probability", "label", "threshold", "ood_score", "reasons", "bundle", "error")
 
 
 def as_row(
@@ -105,11 +105,13 @@ def to_html(
     e, lines = html.escape, []
     counts: dict[str, int] = {}
     for row in rows:
-        said = row.get("verdict") or "not read"
-        counts[said] = counts.get(said, 0) + 1
+        outcome = row.get("verdict") or "not read"
+        counts[outcome] = counts.get(outcome, 0) + 1
         why = "".join(f"<br>{e(r)}" for r in row.get("reasons") or ())
         verdict = (
-            f'<span class="error">not read: {e(row["error"])}</span>' if row.get("error") else f"<b>{e(said)}</b>{why}"
+            f'<span class="error">not read: {e(row["error"])}</span>'
+            if row.get("error")
+            else f"<b>{e(outcome)}</b>{why}"
         )
         pictures = " ".join(
             f'<img alt="{e(alt, quote=True)}" src="{e(src, quote=True)}">'
@@ -128,10 +130,10 @@ def to_html(
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{e(title)}</title><style>{_STYLE}</style></head><body><h1>{e(title)}</h1>\
 <p class="notice">Not a medical device. For research and teaching.</p>{warning}
-<p>{summary}. xraypneu {e(__version__)}. Probability is that of PNEUMONIA, calibrated, as if both classes were \
-equally common; {UNSURE} and {STRANGE} are no labels.</p>
+<p>{summary}. xraypneu {e(__version__)}. Probability of PNEUMONIA is calibrated, at \
+50 % prevalence; {UNSURE} and {OUT_OF_SCOPE} are no labels.</p>
 <table><thead><tr><th>file</th><th>verdict</th><th>probability</th><th>operating point</th>\
-<th>picture and map</th><th>model</th></tr></thead><tbody>
+<th>image and map</th><th>model</th></tr></thead><tbody>
 {chr(10).join(lines)}
 </tbody></table></body></html>
 """

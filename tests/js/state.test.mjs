@@ -55,7 +55,7 @@ test("while a question is open only the newest of its kind waits", () => {
   assert.equal(a.answered("point"), false); // the slider is elsewhere by now
   assert.deepEqual(sent, [{ value: 0.1 }, { value: 0.3 }]);
   assert.equal(a.answered("point"), true);
-  a.ask("figures", {});
+  a.ask("metrics", {});
   assert.equal(sent.length, 3);
 });
 

@@ -10,9 +10,9 @@ import { sentence, Viewer } from "./viewer.js";
 
 const TOO_LARGE =
   "The plain upload takes ten megabytes in all at a time, so none of these files was read. Use the drop zone, or " +
-  "the button beside it. The plain upload works again once the page is reloaded, which forgets what it shows.";
+  "its button. The plain upload works again once the page is reloaded, which deletes its films.";
 const NOT_FORGOTTEN =
-  "The order to forget may not have arrived: the connection was interrupted. Press Forget all again.";
+  "The films may not be deleted: the connection was interrupted. Press Delete all again.";
 const LOST =
   "Its process has ended or does not answer. What is on this page can still be read, but nothing new can be " +
   "computed, and uploaded radiographs are gone from the server.";
@@ -23,7 +23,7 @@ function broken(problem) {
     { class: "xp-broken", role: "alert" },
     make("h1", {}, "There is no model"),
     make("p", {}, problem),
-    make("p", {}, "The page can be reloaded once that is mended."),
+    make("p", {}, "The page can be reloaded once that is fixed."),
   );
 }
 
@@ -129,7 +129,7 @@ class Page {
     const choose = button("Choose radiographs", () => input.click(), { class: "main choose" });
     const kinds =
       `PNG, JPEG or DICOM, also TIFF, BMP, WebP; up to ${size(this.config.max_bytes)} each. ` +
-      "They stay in memory and go when this page closes.";
+      "Processed in memory on the server; deleted when you close this page.";
     this.drop = make(
       "div",
       { class: "drop" },
@@ -153,7 +153,7 @@ class Page {
         this.table.only,
         button("Download CSV", get("csv"), { class: "csv" }),
         button("Download report", get("html"), { class: "html" }),
-        button("Forget all", () => this.forget(), { class: "clear" }),
+        button("Delete all", () => this.forget(), { class: "clear" }),
       ),
       this.table.counted,
       this.table.box,
@@ -290,7 +290,7 @@ class Page {
   }
 
   on_operating({ operating }) {
-    this.asker.answered("figures");
+    this.asker.answered("metrics");
     this.operating.show(operating, !this.asker.asked.has("point"));
   }
 
@@ -306,7 +306,7 @@ class Page {
 
   on_cleared() {
     this.state.forgets.shift();
-    if (!this.state.forgetting) this.say("Everything is forgotten.");
+    if (!this.state.forgetting) this.say("All films deleted.");
   }
 
   on_trouble({ message, id }) {
@@ -358,7 +358,7 @@ class Page {
     for (const name of ["dragover", "drop"]) window.addEventListener(name, near);
     const stop = this.heartbeat.start(window);
     this.model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
-    this.asker.ask("figures", { kind: "hello" });
+    this.asker.ask("metrics", { kind: "hello" });
     this.say("Ready.");
     this.main.dataset.ready = "1";
     return () => {

@@ -9,19 +9,19 @@ const ICONS = {
   UNSURE:
     '<circle cx="24" cy="24" r="20" fill="none" stroke="currentColor" stroke-width="4" stroke-dasharray="6 4"/>' +
     '<path d="M17 19a7 7 0 1 1 10 6c-2 1-3 3-3 5M24 34v4" fill="none" stroke="currentColor" stroke-width="4.5"/>',
-  STRANGE:
+  OUT_OF_SCOPE:
     '<rect x="5" y="9" width="38" height="30" fill="none" stroke="currentColor" stroke-width="4"/>' +
     '<path d="M9 41L39 7" stroke="currentColor" stroke-width="5"/>',
 };
 
-export const WORDS = {
-  NORMAL: "The model finds no pneumonia at this operating point.",
-  PNEUMONIA: "The model finds pneumonia at this operating point.",
-  UNSURE: "Not sure enough of one answer: the model leaves this one to a reader.",
-  STRANGE: "The model was not made for this picture, and its probability means nothing.",
-};
+export function words(v, s) {
+  if (v === "OUT_OF_SCOPE") return "The model gives no answer for this image.";
+  if (v === "UNSURE") return "The model abstains: a reader should decide.";
+  const side = s.probability >= s.threshold ? "above" : "below";
+  return `Probability ${s.probability.toFixed(2)}, ${side} the threshold of ${s.threshold.toFixed(2)}`;
+}
 
-export const kind = (verdict) => (verdict === "NOT A CHEST X-RAY" ? "STRANGE" : verdict);
+export const kind = (verdict) => (verdict === "NOT A CHEST X-RAY" ? "OUT_OF_SCOPE" : verdict);
 export const percent = (v) => (v == null ? "–" : (100 * v).toFixed(1) + " %");
 export const size = (n) => (n < 1e6 ? Math.max(1, Math.round(n / 1e3)) + " kB" : (n / 1e6).toFixed(1) + " MB");
 
@@ -57,5 +57,5 @@ export const notice = () =>
   make(
     "p",
     { class: "notice", role: "note" },
-    "Not a medical device. For research and teaching; no decision about a patient may rest on it.",
+    "Not a medical device. For research and teaching; not for decisions about patients.",
   );

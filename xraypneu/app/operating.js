@@ -1,14 +1,17 @@
 // The operating point: the slider, the assumed prevalence, and what the two are worth.
 import { button, make, percent } from "./dom.js";
 
-function figuresOf(o) {
+function metricsOf(o) {
   if (!o.table.length) {
-    return [make("p", { class: "soft" }, "This model does not say what other operating points are worth.")];
+    return [make("p", { class: "soft" }, "This model has no metrics for other operating points.")];
   }
+  const shifted = "validation films altered to imitate another hospital";
+  const films = o.on === "shifted validation" ? shifted : o.on;
   const note =
-    `At ${o.threshold.toFixed(3)}, on the model's ${o.on}; 95 % intervals by patient. PPV and NPV where ` +
-    `${(100 * o.prevalence).toFixed(0)} of 100 have pneumonia. Another place may deny all of it.`;
-  const head = make("tr", {}, ...["figure", "value", "95 % interval"].map((h) => make("th", { scope: "col" }, h)));
+    `At ${o.threshold.toFixed(3)}, on ${films}; 95 % intervals by patient. PPV and NPV at ` +
+    `${(100 * o.prevalence).toFixed(0)} % prevalence. Expect worse elsewhere: ` +
+    "a similar model's AUC fell from .95 to .54.";
+  const head = make("tr", {}, ...["metric", "value", "95 % interval"].map((h) => make("th", { scope: "col" }, h)));
   const lines = o.table.map((t) =>
     make(
       "tr",
@@ -18,7 +21,7 @@ function figuresOf(o) {
       make("td", {}, `${percent(t.low)} to ${percent(t.high)}`),
     ),
   );
-  const attributes = { "aria-label": "What this operating point is worth" };
+  const attributes = { "aria-label": "Metrics at this operating point" };
   return [
     make("p", { class: "soft" }, note),
     make("table", attributes, make("thead", {}, head), make("tbody", {}, ...lines)),
@@ -45,26 +48,27 @@ export class OperatingPanel {
       id: "xp-prevalence",
       oninput: () => {
         const value = +this.prevalence.value / 100;
-        if (this.prevalence.value !== "") asker.ask("figures", { kind: "prevalence", value });
+        if (this.prevalence.value !== "") asker.ask("metrics", { kind: "prevalence", value });
       },
     });
     this.shown = make("output", { for: "xp-threshold" });
     this.reset = button("Back to the default", () => asker.ask("point", { kind: "default" }), { class: "reset" });
-    this.figures = make("div", { class: "figures" });
+    this.metrics = make("div", { class: "metrics" });
     this.box = this.section();
   }
 
   section() {
-    const ask = "Patients with pneumonia, of 100";
+    const ask = "Assumed prevalence (%)";
     const point = make("label", { for: "xp-threshold" }, "Probability");
     return make(
       "section",
       { class: "card", "aria-labelledby": "xp-operating" },
       make("h2", { id: "xp-operating" }, "Operating point"),
-      make("p", {}, "PNEUMONIA from this probability on. A lower one misses less and alarms more."),
+      make("p", {}, "Films at or above this probability are classified as PNEUMONIA. A lower threshold misses fewer " +
+        "pneumonias but raises more false alarms."),
       make("div", { class: "row" }, point, this.slider, this.shown, this.reset),
       make("div", { class: "row" }, make("label", { for: "xp-prevalence" }, ask), this.prevalence),
-      this.figures,
+      this.metrics,
     );
   }
 
@@ -73,6 +77,6 @@ export class OperatingPanel {
     if (follow) this.slider.value = o.threshold;
     this.shown.textContent = o.threshold.toFixed(3) + (o.is_default ? " (default)" : "");
     this.reset.disabled = o.is_default;
-    this.figures.replaceChildren(...figuresOf(o));
+    this.metrics.replaceChildren(...metricsOf(o));
   }
 }

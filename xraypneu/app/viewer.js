@@ -1,9 +1,10 @@
-// One film: its verdict with what that rests on, its pictures, and how they are looked at.
+// One film: its verdict and the reasons, its images, and how they are looked at.
 // Zoom, opacity and inversion are the reader's: they stay when the operating point moves and when another film opens.
-import { button, icon, kind, make, WORDS } from "./dom.js";
+import { button, icon, kind, make, words } from "./dom.js";
 
 const UNDER_MAP =
-  "Under its map: yellow speaks for PNEUMONIA, blue for NORMAL. It shows where the number comes from, not why.";
+  "With activation map: yellow supports PNEUMONIA, blue NORMAL. Shows which regions raised the score; " +
+  "does not localise disease.";
 
 // The probability on its scale from 0 to 1, with the operating point.
 function scaleOf(s) {
@@ -26,17 +27,17 @@ function scaleOf(s) {
 // What is said of a film. A film without a probability has no map either: both would mean nothing.
 function explanationOf(s) {
   const v = kind(s.verdict);
-  const words = make("div", {}, make("strong", {}, s.verdict), make("span", {}, WORDS[v]));
-  const parts = [make("h3", { class: "name" }, s.name), make("div", { class: `verdict v-${v}` }, icon(v), words)];
+  const text = make("div", {}, make("strong", {}, s.verdict), make("span", {}, words(v, s)));
+  const parts = [make("h3", { class: "name" }, s.name), make("div", { class: `verdict v-${v}` }, icon(v), text)];
   if (s.probability != null) {
-    const about = "Calibrated probability of PNEUMONIA, as if both classes were equally common:";
+    const about = "Probability of PNEUMONIA at 50 % prevalence:";
     parts.push(make("p", {}, about), scaleOf(s));
   }
   if (s.notice) parts.push(make("p", { class: "error" }, make("strong", {}, s.notice)));
-  parts.push(make("h3", {}, "What the verdict rests on"), make("p", { class: "because" }, s.because));
+  parts.push(make("h3", {}, "Why this verdict"), make("p", { class: "rationale" }, s.rationale));
   parts.push(make("ul", { class: "reasons" }, ...s.reasons.map((r) => make("li", {}, r))));
   if (s.where) {
-    const where = `Where the map speaks most for PNEUMONIA: ${s.where}. Left and right are the picture's.`;
+    const where = `Strongest support: ${s.where} of the image (its left is usually the patient's right).`;
     parts.push(make("p", { class: "where" }, where));
   }
   parts.push(make("p", { class: "soft" }, `Model ${s.bundle.slice(0, 16)}`));
@@ -59,8 +60,8 @@ export class Viewer {
       make("div", { class: "stack" }, this.under, this.over),
     ];
     this.text = make("div", {});
-    this.mapped = this.view(this.stacks[1], "Radiograph under its map", UNDER_MAP);
-    const bare = this.view(this.stacks[0], "Radiograph", "As it was read");
+    this.mapped = this.view(this.stacks[1], "Radiograph with activation map", UNDER_MAP);
+    const bare = this.view(this.stacks[0], "Radiograph", "As decoded");
     this.views = make("div", { class: "views" }, bare, this.mapped);
     this.box = make("div", { class: "result" }, this.text, make("div", {}, this.controls(), this.views));
     this.fade();
@@ -92,7 +93,7 @@ export class Viewer {
       button("−", by(1 / 1.5), { class: "zoom-out", "aria-label": "Zoom out" }),
       this.zoomed,
       button("+", by(1.5), { class: "zoom-in", "aria-label": "Zoom in" }),
-      button("Whole", () => this.zoomTo(1)),
+      button("Fit", () => this.zoomTo(1)),
       this.invert,
     );
   }
