@@ -47,9 +47,9 @@ quoted = $(call one_word,$(call given,$(1)))
 unexport DATA SET MODEL PORT KEY ONLY SEED BASE WORKFLOWS UPGRADE
 
 run: $(READY) ## sample data, all stages, reports and a model
-	@python -m xraypneu.stage set $(if $(call given,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call given,SET),$(call one_word,$(s)))
+	@python -m xraypneu.ops.stage set $(if $(call given,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call given,SET),$(call one_word,$(s)))
 	dvc repro $(STAGES)
-	@python -m xraypneu.stage summary
+	@python -m xraypneu.ops.stage summary
 
 app: $(READY) ## the dashboard; MODEL=folder or models:/name@alias instead of the shipped model, PORT=8866
 	@$(if $(call given,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call given,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
@@ -81,10 +81,10 @@ sync: $(READY) ## fail where notebooks, package and README.md differ; changes no
 	@.ci/sync $(VENV)
 
 ship: $(READY) ## put models/bundle into the package as the shipped bundle, and its metrics into results/; KEY=private.pem signs it
-	python -m xraypneu.publish ship $(if $(call given,KEY),--key $(call quoted,KEY))
+	python -m xraypneu.ops.publish ship $(if $(call given,KEY),--key $(call quoted,KEY))
 
 verify: $(READY) ## with DATA=folder: score the shipped bundle on the official test split, compare with its published metrics
-	@python -m xraypneu.publish verify $(call quoted,DATA)
+	@python -m xraypneu.ops.publish verify $(call quoted,DATA)
 
 bench: $(READY) ## Predictor compared with Keras, LiteRT and OpenVINO, into bench/results.md; some minutes, on an idle machine
 	$(BIN)/python $(LOCKED) locks/bench.txt --quiet
@@ -119,13 +119,13 @@ push: $(READY) ## what the stages made, to the DVC remote that make pull read fr
 	@.ci/push
 
 report: $(READY) ## reports/report.md, one page of the run, against BASE=main
-	@python -m xraypneu.report write --base $(call one_word,$(or $(call given,BASE),main)) --notice "$$(cat .cache/ci/notice 2>/dev/null)" --artefact-url "$${ARTEFACT_URL:-}"
+	@python -m xraypneu.ops.report write --base $(call one_word,$(or $(call given,BASE),main)) --notice "$$(cat .cache/ci/notice 2>/dev/null)" --artefact-url "$${ARTEFACT_URL:-}"
 
 artefact: $(READY) ## build/artefact/, what may be uploaded of a run: no radiograph, no file's name
-	@python -m xraypneu.report collect build/artefact
+	@python -m xraypneu.ops.report collect build/artefact
 
 rebuild: ## reports/report.md from the metrics of the fork's run in UNTRUSTED_ARTIFACT; needs Python alone
-	@$(PYTHON) -m xraypneu.report rebuild "$$UNTRUSTED_ARTIFACT" --commit "$$UNTRUSTED_ARTIFACT_COMMIT" --run-url "$$UNTRUSTED_ARTIFACT_RUN"
+	@$(PYTHON) -m xraypneu.ops.report rebuild "$$UNTRUSTED_ARTIFACT" --commit "$$UNTRUSTED_ARTIFACT_COMMIT" --run-url "$$UNTRUSTED_ARTIFACT_RUN"
 
 # For XRAYPNEU_COMMENT=cml alone. CML's npm package is gone from the registry; setup-cml brings its release's binary, which
 # could not be run in tests. --publish=false: CML would upload images to a third party.
@@ -172,9 +172,9 @@ sign: ## build/release/, the shipped bundle, signed: with KEY=private.pem, else 
 	@build/sign/bin/python $(LOCKED) locks/build.txt --quiet
 	@build/sign/bin/python $(LOCKED) locks/sign.txt --quiet
 	@cp -r xraypneu/shipped build/bundle
-	@PYTHONPATH=. build/sign/bin/python -m xraypneu.signature sign build/bundle $(if $(call given,KEY),--key $(call quoted,KEY))
+	@PYTHONPATH=. build/sign/bin/python -m xraypneu.model.signature sign build/bundle $(if $(call given,KEY),--key $(call quoted,KEY))
 	@$(if $(call given,KEY),,PYTHONPATH=. XRAYPNEU_SIGNER_IDENTITY="$$GITHUB_SERVER_URL/$$GITHUB_WORKFLOW_REF" \
-	  XRAYPNEU_SIGNER_ISSUER=https://token.actions.githubusercontent.com build/sign/bin/python -m xraypneu.signature verify build/bundle)
+	  XRAYPNEU_SIGNER_ISSUER=https://token.actions.githubusercontent.com build/sign/bin/python -m xraypneu.model.signature verify build/bundle)
 	@mkdir -p build/release
 	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C build -cf - bundle | gzip -n > build/release/bundle.tar.gz
 

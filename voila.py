@@ -13,7 +13,7 @@ XRAYPNEU_CONNECT_S, XRAYPNEU_AWAY_S, XRAYPNEU_BUSY_S
                       seconds until a session ends that nobody connects to (60), whose page is gone (300),
                       that one request occupies (120)
 
-`xraypneu.guard` holds the limits and what is refused.
+`xraypneu.serving.guard` holds the limits and what is refused.
 """
 
 import os
@@ -41,7 +41,7 @@ def absolute_paths():
 
 def configure(c):
     "All settings; an exception where one is wrong."
-    from xraypneu import guard
+    from xraypneu.serving import guard
 
     # our template asks no other host for anything
     os.environ["JUPYTER_PATH"] = os.pathsep.join(

@@ -58,14 +58,14 @@ def jpeg(pixels, quality=92):
 
 
 def radiographs(size):
-    from xraypneu.sample import draw_radiograph
+    from xraypneu.data.sample import draw_radiograph
 
     return [draw_radiograph(i, size=size)[0] for i in range(RADIOGRAPHS)]
 
 
 def keras_twin(bundle):
     "The same weights in Keras."
-    from xraypneu import network
+    from xraypneu.model import network
 
     return network.set_weights(
         network.build(bundle.size), network.read_onnx((bundle.folder / "model.onnx").read_bytes())
@@ -181,9 +181,9 @@ def main():
 
     import tensorflow as tf
 
-    from xraypneu import network  # noqa: F401  sets what TensorFlow reads
-    from xraypneu.bundle import load_bundle
-    from xraypneu.predict import Predictor
+    from xraypneu.model import network  # noqa: F401  sets what TensorFlow reads
+    from xraypneu.model.bundle import load_bundle
+    from xraypneu.serving.predict import Predictor
 
     tf.config.threading.set_intra_op_parallelism_threads(2)
     bundle, predictors = load_bundle(), {p: Predictor(precision=p) for p in ("fp32", "int8")}
@@ -309,11 +309,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "film.jpg"
         film.write_bytes(files[0])
-        ours = cold(f"from xraypneu.predict import Predictor; Predictor().predict({str(film)!r})")
-        eight = cold(f"from xraypneu.predict import Predictor; Predictor(precision='int8').predict({str(film)!r})")
+        ours = cold(f"from xraypneu.serving.predict import Predictor; Predictor().predict({str(film)!r})")
+        eight = cold(
+            f"from xraypneu.serving.predict import Predictor; Predictor(precision='int8').predict({str(film)!r})"
+        )
         theirs = cold(
             f"import sys; sys.path.insert(0, {str(HERE)!r}); import bench; "
-            "from xraypneu.bundle import load_bundle; m = bench.keras_twin(load_bundle()); "
+            "from xraypneu.model.bundle import load_bundle; m = bench.keras_twin(load_bundle()); "
             f"m.predict(bench.square(open({str(film)!r}, 'rb').read())[None, ..., None], verbose=0)"
         )
     result["cold"] = {"fp32": ours, "int8": eight, "keras": theirs}

@@ -22,7 +22,7 @@ from playwright.async_api import async_playwright
 from served import ARGS, CHROMIUM, READY, ROOT, TRANSFER, Server, film
 
 from bench import Sheet, machine
-from xraypneu.bundle import load_bundle
+from xraypneu.model.bundle import load_bundle
 
 MEGABYTE = 1024**2
 # milliseconds from the drop to the verdict of the n-th file, taken in the page to leave out the browser's driver

@@ -14,8 +14,9 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from xraypneu import decoder, predict
-from xraypneu.sample import draw_radiograph
+from xraypneu.data import decoder
+from xraypneu.data.sample import draw_radiograph
+from xraypneu.serving import predict
 
 
 def encoded(image, format, **kw):
@@ -87,11 +88,10 @@ def in_process(source, size, name=None, with_colour=False, keep_pixels=True):
 
 def cold(path):
     "Seconds that a new process takes to predict one film, by way."
-    here = (
-        "from xraypneu import decoder, predict; predict.decode = lambda s, z, n=None, **k: decoder._here(s, z, z, n, \
+    here = "from xraypneu.data import decoder; from xraypneu.serving import predict; \
+predict.decode = lambda s, z, n=None, **k: decoder._here(s, z, z, n, \
 k['with_colour'], k['keep_pixels']); predict.warm_up = lambda: None; "
-    )
-    code = f"from xraypneu.predict import Predictor; Predictor().predict({str(path)!r})"
+    code = f"from xraypneu.serving.predict import Predictor; Predictor().predict({str(path)!r})"
     out = []
     for first in (here, ""):
         start = time.perf_counter()

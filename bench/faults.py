@@ -281,7 +281,7 @@ def roles(top: psutil.Process) -> dict:  # role to process
     for p in top.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             line = " ".join(p.cmdline())
-            for role, mark in (("kernel", "ipykernel_launcher"), ("stage", "xraypneu.stage")):
+            for role, mark in (("kernel", "ipykernel_launcher"), ("stage", "xraypneu.ops.stage")):
                 if mark in line and role not in out:
                     out[role] = p
                     break
@@ -602,7 +602,7 @@ def network_case(ground: Ground, case: Case, site) -> dict:
     server, url = case.more["site"], site[0]
     project = ground.restore("fetch")
     code = (
-        "import sys; from xraypneu.fetch import fetch_url; "
+        "import sys; from xraypneu.data.fetch import fetch_url; "
         "fetch_url(sys.argv[1], sys.argv[2], sys.argv[3], timeout=2, retries=2, wait=0.2)"
     )
     cmd = [
@@ -725,15 +725,17 @@ def say(text):
 
 def modules(*names) -> list:
     "Files of these modules and of all modules of ours that they import."
-    from test_layers import closure
+    from test_layers import FILES, closure
 
-    return [f"xraypneu/{name}.py" for name in sorted(closure(names))]
+    return sorted(str(FILES[name].relative_to(ROOT)) for name in closure(names))
 
 
 def tested() -> dict:
     "Campaign to the files that its results may depend on."
-    page, apart = ("dashboard", "guard"), ("__init__", "_modidx")
-    library = [p.stem for p in (ROOT / "xraypneu").glob("*.py") if p.stem not in page + apart]
+    from test_layers import BOOKS
+
+    page = ("dashboard", "guard")
+    library = [name for name in BOOKS if name not in page]
     pipeline = [*modules(*library), "xraypneu/shipped", "nbs/pipeline", "dvc.yaml", "params.yaml", "constraints.txt"]
     served = [
         *modules(*page),

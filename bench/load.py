@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent)]
 from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_v1
 from served import Server, film
 
-from xraypneu.guard import PROTOCOL, split_message
+from xraypneu.serving.guard import PROTOCOL, split_message
 
 ANSWER_S = 2  # within which another visitor must be answered
 TOKEN, CANARY = "tok-4f1c-canary", "zz-jane-doe"  # must not be found in a log

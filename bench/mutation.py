@@ -28,12 +28,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = "cosmic-ray==8.7.0"
 MODULES = {  # the tests of each, those that notice most for their time first
-    "calibrate": ["tests/test_calibrate.py", "nbs/api/08_calibrate.ipynb"],
-    "metrics": ["tests/test_metrics.py", "nbs/api/11_metrics.ipynb"],
-    "dataset": ["nbs/api/03_dataset.ipynb", "tests/test_dataset.py", "tests/test_dataset_edges.py"],
-    "bundle": ["tests/test_bundle_files.py", "nbs/api/06_bundle.ipynb"],
-    "predict": ["tests/test_prediction.py", "nbs/api/16_predict.ipynb"],
-    "image": ["nbs/api/01_image.ipynb", "tests/test_image.py", "tests/test_image_edges.py"],
+    "calibrate": ["tests/test_calibrate.py", "nbs/api/model/05_calibrate.ipynb"],
+    "scores": ["tests/test_metrics.py", "nbs/api/metrics/01_scores.ipynb"],
+    "dataset": ["nbs/api/data/03_dataset.ipynb", "tests/test_dataset.py", "tests/test_dataset_edges.py"],
+    "bundle": ["tests/test_bundle_files.py", "nbs/api/model/03_bundle.ipynb"],
+    "predict": ["tests/test_prediction.py", "nbs/api/serving/00_predict.ipynb"],
+    "image": ["nbs/api/data/00_image.ipynb", "tests/test_image.py", "tests/test_image_edges.py"],
 }
 LEFT_OUT = {"metrics": "not figure and not thin_tables and not style and not report_parameters and not platt"}
 WARM = (
@@ -84,12 +84,23 @@ def changed(source: str, code: str) -> dict:
     return {"before": lines[0], "after": lines[1], "diff": "\n".join(diff)}
 
 
+def file_of(module: str) -> Path:
+    "Where the module lies in the package: the last of its tests' notebooks is named after it."
+    (book,) = [b for b in MODULES[module] if b.endswith(f"_{module}.ipynb")]
+    return Path(book).relative_to("nbs/api").with_name(f"{module}.py")
+
+
+def name_of(module: str) -> str:
+    "As it is imported."
+    return ".".join(("xraypneu", *file_of(module).with_suffix("").parts))
+
+
 def shadow(module: str, code: str) -> Path:
     "A folder with a copy of the package in which one module is changed."
     folder = Path(tempfile.mkdtemp(prefix="mutant-"))
     package = folder / "xraypneu"
     shutil.copytree(ROOT / "xraypneu", package, ignore=shutil.ignore_patterns("__pycache__"))  # mutants write anywhere
-    (package / f"{module}.py").write_text(code, encoding="utf-8")
+    (package / file_of(module)).write_text(code, encoding="utf-8")
     return folder
 
 
@@ -138,11 +149,11 @@ def baseline(module: str, folder: Path, notes: Path) -> int:
     "Run all tests of the module; write down which lines each of them reaches, and how long it takes."
     import coverage
 
-    file = str(folder / f"xraypneu/{module}.py")
+    file = str(folder / "xraypneu" / file_of(module))
     cov = coverage.Coverage(data_file=None, include=[file], config_file=False)
     cov.start()
     reached = Reached(cov=cov)
-    importlib.import_module(f"xraypneu.{module}")
+    importlib.import_module(name_of(module))
     status = pytest_once(module, folder, reached)
     cov.stop()
     lines = cov.get_data().contexts_by_lineno(file)
@@ -165,7 +176,7 @@ def run_tests(module: str, folder: Path, log: Path, order: list[str] | None, not
         if notes:
             status = baseline(module, folder, notes)
         else:
-            importlib.import_module(f"xraypneu.{module}")
+            importlib.import_module(name_of(module))
             status = pytest_once(module, folder, Reached(order))
     except BaseException as error:
         print(type(error).__name__, error)
@@ -305,7 +316,7 @@ def warm():
 
 def run(module: str, wanted: int, seed: int, out: Path, jobs: int, again: bool) -> dict:
     "The campaign of one module, continued from what `out` holds of it."
-    path = ROOT / f"xraypneu/{module}.py"
+    path = ROOT / "xraypneu" / file_of(module)
     source = path.read_text(encoding="utf-8")
     journal = out / f"{module}-{seed}-{hashlib.sha256(source.encode()).hexdigest()[:12]}.jsonl"
     results = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []

@@ -15,7 +15,7 @@ import pytest
 
 EXPORTED = re.compile(r"^#\|\s*(export|exporti|exports)\b", re.M)
 SKIPPED = re.compile(r"^#\|\s*(default_exp|notest|slow|eval:\s*false)\b", re.M)
-TARGET = re.compile(r"^#\|\s*default_exp\s+(\w+)", re.M)
+TARGET = re.compile(r"^#\|\s*default_exp\s+([\w.]+)", re.M)
 
 
 def test_cells(notebook: Path) -> tuple[str, list[str]]:

@@ -78,7 +78,7 @@ def main():
     "Print the table."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", action="store_true", help="a row per notebook")
-    found = [measure(p) for p in sorted((ROOT / "nbs/api").glob("*.ipynb"))]
+    found = [measure(p) for p in sorted((ROOT / "nbs/api").rglob("*.ipynb"))]
     found = [m for m in found if m["cells"]]
     each = [row(m["notebook"], [m]) for m in found] if parser.parse_args().each else []
     cells = "exported cell, lines: median / 95 % / longest"

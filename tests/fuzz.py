@@ -37,8 +37,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from xraypneu import decoder
-from xraypneu.image import ImageError
+from xraypneu.data import decoder
+from xraypneu.data.image import ImageError
 
 CORPUS = Path(__file__).parent / "corpus"  # files that once failed, tried first
 MAX_SECONDS, MAX_MB = 2.0, 600

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from xraypneu.sample import draw_radiograph
+from xraypneu.data.sample import draw_radiograph
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -23,8 +23,8 @@ from PIL import Image
 from served import ARGS, CHROMIUM, READY, ROOT, TRANSFER, Server, film, free_port
 from test_image import dicom
 
-from xraypneu.bundle import SHIPPED, load_bundle
-from xraypneu.sample import draw_radiograph
+from xraypneu.data.sample import draw_radiograph
+from xraypneu.model.bundle import SHIPPED, load_bundle
 
 SHOTS = Path(os.environ.get("XRAYPNEU_SCREENSHOTS") or ROOT / "reports/screenshots")
 # asked now: conftest takes our variables out of the environment
@@ -605,7 +605,7 @@ def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
     broken.write_text(
         "import os\n"
         "if os.environ.get('XRAYPNEU_BREAK'):\n"
-        " import xraypneu.predict as p\n"
+        " import xraypneu.serving.predict as p\n"
         " def f(*a, **k): raise RuntimeError('patient Smith')\n"
         " p.Predictor.predict = f\n"
     )

@@ -16,8 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from xraypneu import cli
-from xraypneu.bundle import INT8, REFERENCE, SHIPPED, BundleError, load_bundle, write_bundle
-from xraypneu.ood import OODDetector
+from xraypneu.model.bundle import INT8, REFERENCE, SHIPPED, BundleError, load_bundle, write_bundle
+from xraypneu.model.ood import OODDetector
 
 SHIPPED_HASH = "b4a014a21744faec"  # begins so since it was converted to schema 3
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.uint8)
@@ -566,7 +566,7 @@ def test_metrics_of_another_model_are_not_shown_as_this_ones(tmp_path, content, 
 
 def test_info_of_a_registered_bundle(monkeypatch):
     "An MLflow address is no folder."
-    monkeypatch.setattr("xraypneu.tracking.registered_bundle", lambda uri: SHIPPED)
+    monkeypatch.setattr("xraypneu.ops.tracking.registered_bundle", lambda uri: SHIPPED)
     out = io.StringIO()
     assert (
         cli.main(["info", "--bundle", "models:/xraypneu@champion"], out) == 0 and load_bundle().hash in out.getvalue()
@@ -577,7 +577,7 @@ def test_info_of_a_registered_bundle(monkeypatch):
 def test_a_command_of_the_light_install_names_what_it_lacks(tmp_path, monkeypatch, capsys, command, module, extra):
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
-    for name in [n for n in sys.modules if n == "xraypneu.registry" or n.partition(".")[0] == module]:
+    for name in [n for n in sys.modules if n == "xraypneu.ops.registry" or n.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     assert cli.main([command], io.StringIO()) == 2

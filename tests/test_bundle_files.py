@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from xraypneu import bundle as module
-from xraypneu.bundle import INT8, REFERENCE, BundleError, load_bundle, write_bundle
-from xraypneu.ood import OODDetector
+from xraypneu.model import bundle as module
+from xraypneu.model.bundle import INT8, REFERENCE, BundleError, load_bundle, write_bundle
+from xraypneu.model.ood import OODDetector
 
 INFO = {
     "classes": ["NORMAL", "PNEUMONIA"],

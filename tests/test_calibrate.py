@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from xraypneu import calibrate, metrics
+from xraypneu.metrics import scores as metrics
+from xraypneu.model import calibrate
 
 
 def scores(n=150, seed=0, digits=2):

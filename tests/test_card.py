@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from xraypneu.card import card_text, write_card
-from xraypneu.definitions import metric_text
+from xraypneu.evaluation.card import card_text, write_card
+from xraypneu.metrics.definitions import metric_text
 
 
 def counts(n):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, run
 
-from xraypneu import bundle as module
 from xraypneu import cli
-from xraypneu.bundle import INT8, REFERENCE, SHIPPED, BundleError, load_bundle
-from xraypneu.convert import RENAMED_PARAMETERS, convert_bundle, convert_metrics
-from xraypneu.signature import Trust, check_signature
+from xraypneu.model import bundle as module
+from xraypneu.model.bundle import INT8, REFERENCE, SHIPPED, BundleError, load_bundle
+from xraypneu.model.signature import Trust, check_signature
+from xraypneu.ops.convert import RENAMED_PARAMETERS, convert_bundle, convert_metrics
 
 PUBLISHED = ROOT / "results/chest_xray"
 
@@ -133,7 +133,7 @@ def test_an_existing_folder_is_not_replaced(old, tmp_path):
 @pytest.fixture
 def signed(old, tmp_path):
     "The old bundle, signed; the public key."
-    from xraypneu.signature import sign
+    from xraypneu.model.signature import sign
 
     key, public = tmp_path / "key.pem", tmp_path / "key.pub"
     run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
@@ -149,7 +149,7 @@ def test_a_signature_is_verified_and_not_carried_over(signed, tmp_path, monkeypa
     out = io.StringIO()
     assert cli.main(["convert", str(folder), str(tmp_path / "new")], out) == 0
     assert "The old signature (verified) covers the old files and was not copied" in out.getvalue()
-    assert "xraypneu.signature sign" in out.getvalue() and not (tmp_path / "new/model.sig").exists()
+    assert "xraypneu.model.signature sign" in out.getvalue() and not (tmp_path / "new/model.sig").exists()
     (folder / "metrics.json").write_text("{}")  # a signed bundle that was changed can't be laundered
     with pytest.raises(BundleError, match="could not be verified"):
         convert_bundle(folder, tmp_path / "other")
@@ -166,7 +166,7 @@ def test_nothing_is_converted_where_signatures_are_required(signed, tmp_path, mo
 
 
 def test_a_former_parameter_is_refused_with_its_present_name(tmp_path):
-    from xraypneu.stage import StageError, check_params, read_yaml, set_params, stage_params
+    from xraypneu.ops.stage import StageError, check_params, read_yaml, set_params, stage_params
 
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)

@@ -18,9 +18,9 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
-from xraypneu import dataset as module
-from xraypneu import decoder, image
-from xraypneu.dataset import (
+from xraypneu.data import dataset as module
+from xraypneu.data import decoder, image
+from xraypneu.data.dataset import (
     BOTH_CLASSES,
     CLASSES,
     COPY,
@@ -37,7 +37,7 @@ from xraypneu.dataset import (
     prepare,
     stored_table,
 )
-from xraypneu.image import read_radiograph, to_square
+from xraypneu.data.image import read_radiograph, to_square
 
 FILES = {"manifest.parquet", "images.npy", "dataset.json"}
 PREFIX = {"NORMAL": "IM-", "PNEUMONIA": "person"}
@@ -516,7 +516,7 @@ def test_a_file_that_takes_too_long_is_named_and_left_out(data, run, monkeypatch
     path = sorted((data / "train/NORMAL").iterdir())[0]
     jp2 = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\0free" + bytes(100)  # pydicom would never end
     path.write_bytes(fuzz.dicom(fuzz.GREY, JPEG2000Lossless, pixel_data=encapsulate([jp2])))
-    code = "from xraypneu import decoder, image; image._check_frame = lambda *a: None; decoder.CPU_SECONDS = 0.3"
+    code = "from xraypneu.data import decoder, image; image._check_frame = lambda *a: None; decoder.CPU_SECONDS = 0.3"
     monkeypatch.setattr(decoder, "_MAIN", f"import sys; sys.path[:] = sys.argv[1:]; {code}; decoder.serve()")
     decoder._pool.close()
     p = run(data)
@@ -535,7 +535,7 @@ def test_without_a_decoder_nothing_is_prepared(data, run, monkeypatch):
 
 KILL = """
 import os, sys, signal
-from xraypneu import dataset
+from xraypneu.data import dataset
 real, n = getattr(dataset.os if sys.argv[3] == 'rename' else dataset, sys.argv[3]), 0
 def stop(*a, **k):
     global n
@@ -574,7 +574,7 @@ def test_an_old_result_that_a_kill_left_is_no_obstacle(data, run, tmp_path):
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from xraypneu.dataset import prepare
+from xraypneu.data.dataset import prepare
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 prepare(sys.argv[1], sys.argv[2] + '/small', size=512, workers=2, progress=False)
 small = peak()
@@ -726,7 +726,7 @@ def test_what_this_computer_lacks_is_no_fault_of_a_file(data, run, monkeypatch):
     def fail(*_):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("xraypneu.image._content", fail)
+    monkeypatch.setattr("xraypneu.data.image._content", fail)
     with pytest.raises(DataError, match="Too many open files"):
         run(data)
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from xraypneu import dataset as module
-from xraypneu.dataset import (
+from xraypneu.data import dataset as module
+from xraypneu.data.dataset import (
     CLASSES,
     DataError,
     Layout,

@@ -21,9 +21,9 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
-from xraypneu import decoder
-from xraypneu.decoder import decode, warm_up
-from xraypneu.image import ImageError, read_radiograph, to_square
+from xraypneu.data import decoder
+from xraypneu.data.decoder import decode, warm_up
+from xraypneu.data.image import ImageError, read_radiograph, to_square
 
 GREY = fuzz.GREY
 PNG = fuzz.encode(Image.fromarray(GREY), "PNG")
@@ -67,7 +67,7 @@ def worker_with(monkeypatch):
 
     def use(code):
         monkeypatch.setattr(
-            decoder, "_MAIN", PATH + "from xraypneu import decoder, image; " + code + "; decoder.serve()"
+            decoder, "_MAIN", PATH + "from xraypneu.data import decoder, image; " + code + "; decoder.serve()"
         )
 
     yield use
@@ -149,7 +149,7 @@ def test_a_folder_above_a_link_is_not_the_one_that_the_link_is_in(tmp_path, monk
 
 def test_standard_input_is_ours_and_not_the_workers(tmp_path):
     (tmp_path / "a.png").write_bytes(PNG)
-    code = "from xraypneu.decoder import decode; print(decode('/dev/stdin').width)"
+    code = "from xraypneu.data.decoder import decode; print(decode('/dev/stdin').width)"
     with open(tmp_path / "a.png", "rb") as f:
         assert python(code, stdin=f) == "96"
 
@@ -331,7 +331,7 @@ def test_ctrl_c_ends_the_file_and_leaves_nothing_behind():
 
 HOLD = """
 import os, sys, time
-from xraypneu import decoder
+from xraypneu.data import decoder
 decoder.decode(open(sys.argv[1], 'rb').read())
 if sys.argv[2] == 'fork' and os.fork() == 0: time.sleep(60)
 print(next(iter(decoder._pool.all)).process.pid, flush=True)
@@ -355,7 +355,7 @@ def test_a_worker_does_not_outlive_a_process_that_is_killed(how, tmp_path):
 
 FORK = """
 import os, sys
-from xraypneu import decoder
+from xraypneu.data import decoder
 data = open(sys.argv[1], 'rb').read()
 width, first = decoder.decode(data).width, {w.process.pid for w in decoder._pool.all}
 child = os.fork()
@@ -377,7 +377,7 @@ def test_a_fork_has_workers_of_its_own(tmp_path):
 def test_an_exit_leaves_no_worker(tmp_path):
     (tmp_path / "a.png").write_bytes(PNG)
     code = (
-        "import sys; from xraypneu import decoder; decoder.decode(sys.argv[1]); "
+        "import sys; from xraypneu.data import decoder; decoder.decode(sys.argv[1]); "
         "print(*[w.process.pid for w in decoder._pool.all])"
     )
     assert not alive(int(python(code, str(tmp_path / "a.png"))))
@@ -427,17 +427,17 @@ def test_a_zipped_package_and_spaces_in_its_path(tmp_path):
     folder = tmp_path / "a folder"
     folder.mkdir()
     with zipfile.ZipFile(folder / "x y.zip", "w") as z:
-        for name in ("__init__", "redact", "errors", "image", "decoder"):
+        for name in ("__init__", "redact", "errors", "data/__init__", "data/image", "data/decoder"):
             z.write(ROOT / f"xraypneu/{name}.py", f"xraypneu/{name}.py")
     (folder / "a b.png").write_bytes(PNG)
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from xraypneu import decoder
+from xraypneu.data import decoder
 print(decoder.__file__, decoder.decode(sys.argv[2]).width)
 """
     out = python(code, str(folder / "x y.zip"), str(folder / "a b.png"), cwd=folder)
-    assert out == f"{folder}/x y.zip/xraypneu/decoder.py 96"
+    assert out == f"{folder}/x y.zip/xraypneu/data/decoder.py 96"
 
 
 def test_a_notebooks_kernel_and_threads_that_are_daemons():
@@ -522,15 +522,15 @@ def test_a_long_name_is_no_fault_of_the_file():
 def test_a_working_folder_that_was_deleted(tmp_path):
     code = """
 import os, sys
-from xraypneu import decoder
-from xraypneu.image import ImageError
+from xraypneu.data import decoder
+from xraypneu.data.image import ImageError
 os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
 print(decoder.decode(sys.argv[1], 16).pixels.shape)
 try: decoder.decode("a.png", 16)
 except ImageError as e: print(e.code)
 """
     Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / "a.png")
-    env = os.environ | {"PYTHONPATH": str(Path(decoder.__file__).parents[1])}
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a.png")], cwd=tmp_path, capture_output=True, text=True, env=env
     )

@@ -7,8 +7,9 @@ import sys
 import pytest
 from conftest import run
 
-from xraypneu import doctor, redact, tracking
-from xraypneu.journal import Journal
+from xraypneu import redact
+from xraypneu.ops import doctor, tracking
+from xraypneu.ops.journal import Journal
 
 PASSWORD = "s3cret"
 

@@ -13,7 +13,11 @@ from conftest import ROOT
 
 from xraypneu.errors import CODES, XraypneuError, rendered
 
-TREES = {p.stem: ast.parse(p.read_text()) for p in sorted((ROOT / "xraypneu").glob("*.py")) if p.stem != "_modidx"}
+TREES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts): ast.parse(p.read_text())
+    for p in sorted((ROOT / "xraypneu").rglob("*.py"))
+    if p.stem != "_modidx"
+}
 # class to its module
 CLASSES = {
     n.name: module
@@ -50,22 +54,26 @@ def test_every_error_of_the_package_has_the_base():
 
 
 def test_the_table_of_codes_is_that_of_the_package():
-    own = {getattr(importlib.import_module(f"xraypneu.{m}"), c).code for c, m in CLASSES.items() if m not in HEAVY}
+    own = {getattr(importlib.import_module(m), c).code for c, m in CLASSES.items() if m not in HEAVY}
     assert len(CLASSES) > 20 and len(own) >= len(CLASSES) - len(HEAVY) - 1  # `_Refused` has a code of each case alone
     unknown = {code for tree in TREES.values() for code in raised(tree)} - CODES.keys()
     assert not unknown and own <= CODES.keys()
     texts = {
-        n.value for m, tree in TREES.items() if m != "errors" for n in ast.walk(tree) if isinstance(n, ast.Constant)
+        n.value
+        for m, tree in TREES.items()
+        if m != "xraypneu.errors"
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Constant)
     }
     assert CODES.keys() - texts - {"error"} == set(), "codes that nothing has"
 
 
-HEAVY = {"network", "recipe"}  # modules that import TensorFlow
+HEAVY = {"xraypneu.model.network", "xraypneu.model.recipe"}  # modules that import TensorFlow
 
 
 @pytest.mark.parametrize("name", [c for c, m in CLASSES.items() if m not in HEAVY])
 def test_an_error_stays_what_it_is_in_another_process(name):
-    kind = getattr(importlib.import_module(f"xraypneu.{CLASSES[name]}"), name)
+    kind = getattr(importlib.import_module(CLASSES[name]), name)
     e = {"Busy": lambda: kind("Stage train", 7), "_Refused": lambda: kind("forbidden", "no entry")}.get(
         name, lambda: kind("the film is away", "Bring it back.")
     )()
@@ -85,7 +93,7 @@ def test_no_decision_by_the_words_of_an_exception():
             return words and isinstance(n.args[0], ast.Name) and n.args[0].id in caught
 
         for n in ast.walk(tree):
-            where = f"xraypneu/{module}.py:{getattr(n, 'lineno', '')}"
+            where = f"{module}:{getattr(n, 'lineno', '')}"
             if isinstance(n, ast.Compare):
                 assert not any(of_exception(x) for c in n.comparators for x in ast.walk(c)), where
             if isinstance(n, ast.Attribute) and n.attr in ("startswith", "endswith", "removesuffix", "find"):
@@ -110,7 +118,7 @@ def test_a_secret_is_hidden_before_the_text_is_cut(monkeypatch):
     ],
 )
 def test_a_failed_connection_is_known_by_its_type_in_any_language(error, words):
-    from xraypneu.fetch import _why
+    from xraypneu.data.fetch import _why
 
     outer = urllib.error.URLError(error)
     assert words in _why(outer, 3)
@@ -118,7 +126,7 @@ def test_a_failed_connection_is_known_by_its_type_in_any_language(error, words):
 
 def test_a_broken_file_of_credentials_is_known_without_its_words(monkeypatch):
     kagglehub = pytest.importorskip("kagglehub.config")
-    from xraypneu.fetch import FetchError, _kaggle_auth
+    from xraypneu.data.fetch import FetchError, _kaggle_auth
 
     def broken():
         raise ValueError("Datei defekt")
@@ -130,7 +138,7 @@ def test_a_broken_file_of_credentials_is_known_without_its_words(monkeypatch):
 
 
 def test_a_text_that_only_mentions_a_missing_project_is_another_fault():
-    from xraypneu import remote
+    from xraypneu.ops import remote
 
     other = remote._no_config(remote.RemoteError("DVC can't read 'no DVC project'", code="bad_config"))
     none = remote._no_config(remote.RemoteError("hier ist kein Projekt", code="no_project"))

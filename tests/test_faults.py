@@ -32,7 +32,7 @@ from faults import (  # noqa: E402
     run,
 )
 
-from xraypneu import stage, tracking  # noqa: E402
+from xraypneu.ops import stage, tracking  # noqa: E402
 
 
 def earlier(project: Path, to: Path, keep: tuple) -> Path:

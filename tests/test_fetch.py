@@ -24,7 +24,7 @@ import pytest
 import requests
 from conftest import ROOT, Answers, serving
 
-from xraypneu.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, patient, sha256_of, unpack
+from xraypneu.data.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, patient, sha256_of, unpack
 
 NAMES = [f"{s}/{c}/{i}.jpeg" for s in ("train", "test") for c in ("NORMAL", "PNEUMONIA") for i in range(3)]
 SECRET = "s3cr3t-pa55"
@@ -419,7 +419,7 @@ def slow(request):
 
 def test_a_host_that_sends_next_to_nothing(slow, to):
     code = (
-        "import sys; from xraypneu.fetch import fetch_url; "
+        "import sys; from xraypneu.data.fetch import fetch_url; "
         "fetch_url(sys.argv[1], sys.argv[2], sha256='0' * 64, timeout=0.3, retries=1, wait=0.01)"
     )
     done = subprocess.run([sys.executable, "-c", code, slow, str(to)], capture_output=True, text=True, timeout=20)
@@ -595,7 +595,7 @@ def test_checksum_as_people_paste_it(site, to):
 
 def start(code, *args, **env):
     "Run lines of Python with the module imported."
-    lines = "import sys\nfrom pathlib import Path\nfrom xraypneu.fetch import *\n" + code
+    lines = "import sys\nfrom pathlib import Path\nfrom xraypneu.data.fetch import *\n" + code
     return subprocess.Popen(
         [sys.executable, "-c", lines, *map(str, args)],
         cwd=ROOT,
@@ -1107,7 +1107,7 @@ def kaggle(site, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "home/.kaggle"))
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{site.server_port}")
-    monkeypatch.setattr("xraypneu.fetch._ARCHIVES", ARCHIVES)
+    monkeypatch.setattr("xraypneu.data.fetch._ARCHIVES", ARCHIVES)
     site.moved = f"http://storage.invalid/archive.zip?sig={SECRET}"
     yield site
     assert {p.name for p in (tmp_path / "home").rglob("*")} <= {".kaggle", "kaggle.json"}
@@ -1201,7 +1201,7 @@ def test_a_machine_without_network(to, tmp_path):
     if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
         pytest.skip("can't take the network away here")
     code = (
-        "from xraypneu.fetch import *\n"
+        "from xraypneu.data.fetch import *\n"
         "for f in (lambda: fetch_kaggle(to='x', wait=0, retries=1), lambda: "
         "fetch_url('https://data.invalid/a.zip', 'x', wait=0, retries=1), lambda: "
         "fetch_url('http://192.0.2.1/a.zip', 'x', wait=0, retries=1)):\n    try: f()\n"

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 import pytest
 from served import ROOT, Server, film
 
-from xraypneu import dashboard, guard
-from xraypneu import session as state
+from xraypneu.serving import dashboard, guard
+from xraypneu.serving import session as state
 
 sys.path.insert(0, str(ROOT / "bench"))
 import load  # noqa: E402
@@ -109,7 +109,7 @@ def test_who_may_ask(tmp_path):
 def test_a_busy_session_ends(tmp_path):
     "A film that never ends, in a session whose page is open: the slot is free again."
     (tmp_path / "sitecustomize.py").write_text(
-        "import os\nif os.environ.get('XRAYPNEU_HANG'):\n import time, xraypneu.predict as p\n"
+        "import os\nif os.environ.get('XRAYPNEU_HANG'):\n import time, xraypneu.serving.predict as p\n"
         " p.Predictor.predict = lambda *a, **k: time.sleep(600)\n"
     )
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
@@ -142,7 +142,7 @@ import asyncio, json, os, runpy, time
 from tornado.ioloop import PeriodicCallback
 from traitlets.config import Config
 runpy.run_path("voila.py", {"get_config": Config})
-from xraypneu import dashboard
+from xraypneu.serving import dashboard
 ticks = []
 
 async def tick():
@@ -401,7 +401,7 @@ def test_somebody_elses_folder_is_not_used(tmp_path, monkeypatch):
 INIT = """
 import ctypes, os, signal, subprocess, sys, time
 ctypes.CDLL(None).prctl(36, 1)  # who loses its parent becomes this process's child, as process 1's
-from xraypneu.guard import be_init
+from xraypneu.serving.guard import be_init
 be_init()
 orphan = int(subprocess.check_output(["sh", "-c", "sleep 0.2 >/dev/null & echo $!"]))
 deadline = time.monotonic() + 5

@@ -31,8 +31,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from xraypneu import image as module
-from xraypneu.image import ImageError, Radiograph, colour, read_bytes, read_radiograph, to_square
+from xraypneu.data import image as module
+from xraypneu.data.image import ImageError, Radiograph, colour, read_bytes, read_radiograph, to_square
 
 H, W = 48, 64
 GREY = (np.add.outer(np.arange(H) * 3, np.arange(W)) % 256).astype(np.uint8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xraypneu.image import ImageError, colour, read_radiograph, to_square
+from xraypneu.data.image import ImageError, colour, read_radiograph, to_square
 
 
 def png(image, **kw):

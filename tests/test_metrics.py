@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics as skm
 
-from xraypneu import evaluate, metrics, plots
-from xraypneu.definitions import REFERENCE, predictive_values
+from xraypneu.evaluation import evaluate, plots
+from xraypneu.metrics import scores as metrics
+from xraypneu.metrics.definitions import REFERENCE, predictive_values
 
 ROOT = Path(__file__).parent.parent
 NOTICE = "SYNTHETIC: computer-generated images, no patient, no diagnostic meaning"

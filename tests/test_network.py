@@ -17,10 +17,10 @@ from conftest import ROOT
 from keras.src.applications import mobilenet_v2
 from keras.src.legacy.saving import legacy_h5_format
 
-from xraypneu import network
-from xraypneu.bundle import SHIPPED, load_bundle
-from xraypneu.predict import Predictor
-from xraypneu.sample import draw_radiograph
+from xraypneu.data.sample import draw_radiograph
+from xraypneu.model import network
+from xraypneu.model.bundle import SHIPPED, load_bundle
+from xraypneu.serving.predict import Predictor
 
 FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 
@@ -141,7 +141,7 @@ class Hide:
         if top not in {names} and top not in sys.stdlib_module_names and not top.startswith("_"):
             raise ImportError(name + " is not in the base install")
 sys.meta_path.insert(0, Hide())
-from xraypneu.predict import Predictor
+from xraypneu.serving.predict import Predictor
 print(Predictor().predict({str(tmp_path / "chest.png")!r}).probability)
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -152,7 +152,7 @@ print(Predictor().predict({str(tmp_path / "chest.png")!r}).probability)
 REPEATED = """
 import hashlib
 import numpy as np
-from xraypneu import network, recipe, training
+from xraypneu.model import network, recipe, training
 
 rng = np.random.default_rng(0)
 images, y = rng.integers(0, 255, (128, 224, 224), np.uint8), np.arange(128) % 2

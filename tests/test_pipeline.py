@@ -17,16 +17,16 @@ from conftest import ROOT, make_project, run, set_params
 from ruamel.yaml import YAML
 from served import free_port
 
-from xraypneu import stage as stage_module
-from xraypneu.bundle import load_bundle
-from xraypneu.stage import StageError, check_params, declared_params, run_stage, stage_params
-from xraypneu.stage import set_params as set_params_of
+from xraypneu.model.bundle import load_bundle
+from xraypneu.ops import stage as stage_module
+from xraypneu.ops.stage import StageError, check_params, declared_params, run_stage, stage_params
+from xraypneu.ops.stage import set_params as set_params_of
 
 STAGES = ("prepare", "eda", "train", "evaluate")
 
 
 def stage(name, project, check=True, **env):
-    return run([sys.executable, "-m", "xraypneu.stage", name], project, check, **env)
+    return run([sys.executable, "-m", "xraypneu.ops.stage", name], project, check, **env)
 
 
 def client(project):
@@ -248,7 +248,7 @@ def test_make_passes_data_and_set_on(tmp_path):
 
 
 def test_unknown_parameter_is_an_error(copy):
-    done = run([sys.executable, "-m", "xraypneu.stage", "set", "train.lr=1"], copy, check=False)
+    done = run([sys.executable, "-m", "xraypneu.ops.stage", "set", "train.lr=1"], copy, check=False)
     assert done.returncode and "train.learning_rate" in done.out
 
 
@@ -432,7 +432,7 @@ def served_runs(uri):
 
 
 def test_store_does_not_follow_the_working_directory(copy):
-    run([sys.executable, "-m", "xraypneu.stage", "evaluate"], copy / "nbs/pipeline")
+    run([sys.executable, "-m", "xraypneu.ops.stage", "evaluate"], copy / "nbs/pipeline")
     assert [p.relative_to(copy) for p in copy.rglob("mlflow.db")] == [Path("mlflow.db")]
     assert len(runs(copy)) == 1
 
@@ -446,7 +446,7 @@ def test_flat_folder_without_a_test_split_and_without_the_server(tmp_path, proje
     for cls in ("NORMAL", "PNEUMONIA"):
         shutil.copytree(project / "data/sample/train" / cls, flat / cls)
     other = make_project(tmp_path / "other")
-    run([sys.executable, "-m", "xraypneu.stage", "set", f"data.path={flat}", "train.epochs=1"], other)
+    run([sys.executable, "-m", "xraypneu.ops.stage", "set", f"data.path={flat}", "train.epochs=1"], other)
     set_params(other, {"tracking": {"required": False}})
     out = run(["dvc", "repro", "eda", "evaluate"], other, MLFLOW_TRACKING_URI=uri).out
     assert out.count("going on without MLflow") == 4 and "not recorded" in stage("summary", other).out  # of each stage

@@ -21,12 +21,15 @@ from conftest import ROOT
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from xraypneu import cli, decoder, network
-from xraypneu.bundle import SHIPPED, BundleError, load_bundle
-from xraypneu.image import ImageError, read_radiograph, to_square
-from xraypneu.ood import ood_images
-from xraypneu.predict import VERDICTS, Predictor
-from xraypneu.sample import draw_radiograph
+from xraypneu import cli
+from xraypneu.data import decoder
+from xraypneu.data.image import ImageError, read_radiograph, to_square
+from xraypneu.data.sample import draw_radiograph
+from xraypneu.model import network
+from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
+from xraypneu.model.ood import ood_images
+from xraypneu.model.verdict import VERDICTS
+from xraypneu.serving.predict import Predictor
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,13 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from xraypneu import predict as module
-from xraypneu.bundle import BundleError
-from xraypneu.decoder import decode
-from xraypneu.image import ImageError
-from xraypneu.predict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, Prediction, Predictor, cividis, verdicts
-from xraypneu.sample import draw_radiograph
+from xraypneu.data.decoder import decode
+from xraypneu.data.image import ImageError
+from xraypneu.data.sample import draw_radiograph
+from xraypneu.model.bundle import BundleError
+from xraypneu.model.verdict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, verdicts
+from xraypneu.serving import predict as module
+from xraypneu.serving.predict import Prediction, Predictor, cividis
 
 
 def rules(threshold=0.4, low=None, high=None, detector=None):
@@ -496,7 +497,7 @@ def test_the_map_of_a_large_picture_is_made_in_bands(monkeypatch):
     p = Prediction("a", 0.5, "NORMAL", "NORMAL", (), 0.5, 0.0, values, "hash")
     pixels = np.random.default_rng(1).integers(0, 256, (301, 203), dtype=np.uint8)
     whole_map, whole = np.asarray(p.map_image((203, 301)), int), np.asarray(p.overlay(pixels=pixels), int)
-    monkeypatch.setattr("xraypneu.predict._BAND", 2000)
+    monkeypatch.setattr("xraypneu.serving.predict._BAND", 2000)
     assert np.abs(np.asarray(p.map_image((203, 301)), int) - whole_map).max() <= 1
     assert np.abs(np.asarray(p.overlay(pixels=pixels), int) - whole).max() <= 1
 
@@ -563,7 +564,7 @@ def test_without_threads_a_batch_is_read_all_the_same(predictor, several, tmp_pa
 
 LEFT = """
 import sys, time
-from xraypneu import predict
+from xraypneu.serving import predict
 predictor = predict.Predictor()
 read, slow = predictor._read, []
 def slowly(image, name, keep):

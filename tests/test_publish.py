@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from conftest import ROOT, run, set_params
 
-from xraypneu import publish
-from xraypneu.bundle import SHIPPED, BundleError, load_bundle
-from xraypneu.convert import convert_metrics
-from xraypneu.signature import SignatureError, Trust, check_signature
-from xraypneu.stage import stage_params
+from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
+from xraypneu.model.signature import SignatureError, Trust, check_signature
+from xraypneu.ops import publish
+from xraypneu.ops.convert import convert_metrics
+from xraypneu.ops.stage import stage_params
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def films(project, tmp_path_factory):
         shutil.copytree(folder / "data/sample" / split, folder / "films" / split)
     set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "folds": 2, "epochs": 1}})
     for name in ("prepare", "train", "evaluate"):
-        run([sys.executable, "-m", "xraypneu.stage", name], folder)
+        run([sys.executable, "-m", "xraypneu.ops.stage", name], folder)
     return folder
 
 
@@ -174,7 +174,7 @@ def test_verify_command_without_data():
         (["verify", ""], 2, "make verify DATA="),
         (["verify", "/no/such/folder"], 1, "/no/such/folder"),
     ):
-        done = run([sys.executable, "-m", "xraypneu.publish", *words], ROOT, check=False)
+        done = run([sys.executable, "-m", "xraypneu.ops.publish", *words], ROOT, check=False)
         assert done.returncode == code and message in done.out and "Traceback" not in done.out
 
 

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
-from test_layers import closure, imported
+from test_layers import FILES, closure, imported
 
-from xraypneu.bundle import SHIPPED, load_bundle
+from xraypneu.model.bundle import SHIPPED, load_bundle
 
 STAGES = ("prepare", "eda", "train", "evaluate")
-MODULES = {p.stem for p in (ROOT / "xraypneu").glob("*.py")}
 RECORDING = {"errors", "files", "redact", "journal", "tracking"}  # how a result is written, where its run is recorded
 
 
@@ -43,7 +42,7 @@ def test_an_interactive_run_has_the_parameters_of_params_yaml(stage):
 
 
 def test_the_defaults_of_the_library_are_those_of_params_yaml():
-    from xraypneu.recipe import recipe_of
+    from xraypneu.model.recipe import recipe_of
 
     parameters = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
     assert recipe_of(**parameters) == recipe_of()
@@ -61,13 +60,14 @@ def test_a_stage_notebook_holds_no_policy(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_what_it_imports(stage):
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    declared = {d.removeprefix("xraypneu/").removesuffix(".py") for d in deps if d.endswith(".py")}
+    declared = {d for d in deps if d.endswith(".py")}
     tree = ast.parse("\n".join(source for _, source in cells(stage)))
-    assert declared == closure(m for m in imported(tree) if m in MODULES) - RECORDING
+    wanted = closure(m for m in imported(tree) if m in FILES) - RECORDING
+    assert declared == {str(FILES[m].relative_to(ROOT)) for m in wanted}
 
 
 def test_a_finished_training_is_taken_whole_or_not_at_all(project, tmp_path):
-    from xraypneu import recipe
+    from xraypneu.model import recipe
 
     finished = tmp_path / "finished"
     shutil.copytree(project / ".cache/train/finished", finished)
@@ -85,7 +85,7 @@ def test_a_finished_training_is_taken_whole_or_not_at_all(project, tmp_path):
 
 def test_a_finished_training_with_a_damaged_file_is_none(tmp_path):
     "Whichever file it is: a training that is repeated gets a run of its own."
-    from xraypneu import recipe
+    from xraypneu.model import recipe
 
     (tmp_path / "bundle").mkdir()
     for name in ("bundle.json", "model.onnx", "model.int8.onnx", "reference.npz"):
@@ -133,7 +133,7 @@ def prepared(**changes):
 )
 def test_a_finished_training_of_other_contents_is_another(changes):
     "The files may be the same: a decoder that was corrected makes other pixels of them."
-    from xraypneu import recipe
+    from xraypneu.model import recipe
 
     settings, targets = recipe.recipe_of(weights=None)
     model = recipe.new_model(32, None, 0)
@@ -146,7 +146,7 @@ def test_a_finished_training_of_other_contents_is_another(changes):
 
 
 def test_a_finished_training_of_another_package_is_another(monkeypatch):
-    from xraypneu import recipe
+    from xraypneu.model import recipe
 
     before = recipe.inputs_of(prepared())
     monkeypatch.setattr(recipe, "version", lambda name: "0.0")
@@ -164,7 +164,7 @@ def test_the_notice_of_foreign_data_has_no_effect_in_a_report():
 def test_more_folds_than_patients_are_refused_before_the_training():
     split = (np.zeros((6, 8, 8), np.uint8), np.array([0, 0, 0, 1, 1, 1]), np.array(list("aabcdd")))
     prepared = SimpleNamespace(arrays=lambda name: split)
-    from xraypneu.recipe import Targets, recipe_of, train
+    from xraypneu.model.recipe import Targets, recipe_of, train
 
     with pytest.raises(ValueError, match="folds is 3: the rarer class has 2 patients"):
         train(prepared, recipe_of()[0], Targets(folds=3))
@@ -172,7 +172,7 @@ def test_more_folds_than_patients_are_refused_before_the_training():
 
 def test_a_key_takes_the_hash_of_its_inputs(monkeypatch):
     "It takes seconds on many images; the stage passes it on to the training."
-    from xraypneu import recipe
+    from xraypneu.model import recipe
 
     settings, targets = recipe.recipe_of()
     model = SimpleNamespace(get_weights=lambda: [])

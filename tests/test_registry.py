@@ -14,12 +14,13 @@ from PIL import Image
 from ruamel.yaml import YAML
 from served import ROOT, free_port
 
-from xraypneu import cli, registry
-from xraypneu.bundle import SHIPPED, load_bundle, write_bundle
-from xraypneu.dataset import prepare
-from xraypneu.predict import Predictor
-from xraypneu.stage import set_params
-from xraypneu.tracking import environment, start
+from xraypneu import cli
+from xraypneu.data.dataset import prepare
+from xraypneu.model.bundle import SHIPPED, load_bundle, write_bundle
+from xraypneu.ops import registry
+from xraypneu.ops.stage import set_params
+from xraypneu.ops.tracking import environment, start
+from xraypneu.serving.predict import Predictor
 
 PUBLISHED = ROOT / "results/chest_xray"
 

@@ -25,8 +25,8 @@ from conftest import ROOT, Answers, run, serving
 from served import free_port
 from test_fetch import slow  # noqa: F401
 
-from xraypneu import doctor, remote
-from xraypneu.remote import CODES, RemoteError, configure, current, exposed, probe, restore
+from xraypneu.ops import doctor, remote
+from xraypneu.ops.remote import CODES, RemoteError, configure, current, exposed, probe, restore
 
 SECRET = "s3cret 50% #'1\",2"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
@@ -597,7 +597,7 @@ def test_s3_expired_token(clone):
 def test_missing_plugin(clone):
     configure("s3://team/data", root=clone)
     code = (
-        "import sys; sys.modules['s3fs'] = None; from xraypneu.remote import probe; a = probe(); "
+        "import sys; sys.modules['s3fs'] = None; from xraypneu.ops.remote import probe; a = probe(); "
         "print(a.code, a.fix)"
     )  # as where it isn't installed
     assert (
@@ -908,13 +908,13 @@ ILL = (b"HTTP/1.1 500 ill\r\nContent-Length: 9999\r\n\r\n", b"a")
 @pytest.mark.parametrize("slow", ["interim answers", "a header", ILL], indirect=True)
 def test_a_host_that_sends_next_to_nothing(clone, slow):  # noqa: F811
     configure(slow, root=clone)
-    code = "from xraypneu.remote import probe; print(probe(timeout=0.3).code)"
+    code = "from xraypneu.ops.remote import probe; print(probe(timeout=0.3).code)"
     said = run(["timeout", "30", sys.executable, "-c", code], clone, PYTHONPATH=str(ROOT)).out
     assert said.split()[-1] == "unreachable"
 
 
 def test_a_list_that_unpacks_to_gigabytes(clone, monkeypatch):
-    monkeypatch.setattr("xraypneu.remote._LONGEST_LIST", 1 << 20)
+    monkeypatch.setattr("xraypneu.ops.remote._LONGEST_LIST", 1 << 20)
     bomb = gzip.compress(bytes(100 << 20))
 
     class Handler(Answers):

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT, run, set_params
 
-from xraypneu import report
-from xraypneu.bundle import SHIPPED, load_bundle
+from xraypneu.model.bundle import SHIPPED, load_bundle
+from xraypneu.ops import report
 from xraypneu.redact import without_controls
 
 METRICS = json.loads((ROOT / "reports/metrics.json").read_text())
@@ -348,7 +348,7 @@ def test_rebuild_needs_python_alone(committed):
             "-I",
             "-S",
             "-c",
-            f"import sys; sys.path.insert(0, {str(ROOT)!r}); from xraypneu.report import main; "
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); from xraypneu.ops.report import main; "
             "sys.exit(main(['rebuild', 'reports']))",
         ],
         cwd=committed,
@@ -444,7 +444,7 @@ def test_what_a_run_before_left_of_other_data_is_not_collected(tmp_path, monkeyp
     paths = [f"train/NORMAL/SYN000{i}.png" for i in range(4)]
     manifest = pd.DataFrame({"path": paths, "patient": [p[13:20] for p in paths]})
     now = SimpleNamespace(synthetic=synthetic, info={"data_hash": "b" * 64, "findings": []}, manifest=manifest)
-    monkeypatch.setattr("xraypneu.dataset.load_prepared", lambda folder: now)
+    monkeypatch.setattr("xraypneu.data.dataset.load_prepared", lambda folder: now)
 
     def executed(name, data_hash, text):
         out = nbformat.v4.new_output("stream", name="stdout", text=text)
@@ -477,7 +477,7 @@ def test_without_prepared_data_no_notebook_is_collected(copy, tmp_path):
 
 def test_command(copy, tmp_path):
     done = run(
-        [sys.executable, "-m", "xraypneu.report", "write", "--notice", "no credentials: sample data", "--base", ""],
+        [sys.executable, "-m", "xraypneu.ops.report", "write", "--notice", "no credentials: sample data", "--base", ""],
         copy,
         GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"),
         GITHUB_SERVER_URL="https://host",
@@ -487,5 +487,5 @@ def test_command(copy, tmp_path):
     assert "in the job's summary" in done.out
     summary = (tmp_path / "summary.md").read_text()
     assert "no credentials: sample data" in summary and "[log](https://host/a/b/actions/runs/7)" in summary
-    done = run([sys.executable, "-m", "xraypneu.report", "rebuild", str(tmp_path)], copy, check=False)
+    done = run([sys.executable, "-m", "xraypneu.ops.report", "rebuild", str(tmp_path)], copy, check=False)
     assert done.returncode == 1 and "no metrics.json" in done.out and "Traceback" not in done.out

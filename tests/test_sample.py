@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from xraypneu import sample
-from xraypneu.sample import NOTICE, SampleError, draw_radiograph, make_sample
+from xraypneu.data import sample
+from xraypneu.data.sample import NOTICE, SampleError, draw_radiograph, make_sample
 
 SIZE = 64
 
@@ -196,7 +196,7 @@ def test_bad_arguments(tmp_path):
 
 
 def test_command(tmp_path):
-    args = [sys.executable, "-m", "xraypneu.sample", str(tmp_path / "s"), "--patients", "20", "--size", "64"]
+    args = [sys.executable, "-m", "xraypneu.data.sample", str(tmp_path / "s"), "--patients", "20", "--size", "64"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(args, capture_output=True, text=True, env=env)
     # no bar without a terminal
@@ -207,5 +207,5 @@ def test_command(tmp_path):
 
 def test_imports_stay_light():
     heavy = ("pandas", "sklearn", "scipy", "tensorflow", "matplotlib", "fastcore")
-    code = f"import sys, xraypneu.sample; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, xraypneu.data.sample; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

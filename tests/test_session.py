@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from xraypneu import dashboard
-from xraypneu.image import ImageError
-from xraypneu.predict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, Prediction
-from xraypneu.session import Film, Session, shown_film
+from xraypneu.data.image import ImageError
+from xraypneu.model.verdict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE
+from xraypneu.serving import dashboard
+from xraypneu.serving.predict import Prediction
+from xraypneu.serving.session import Film, Session, shown_film
 
 LIMITS = {"low": 0.338, "high": 0.553, "coverage": 0.9}
 

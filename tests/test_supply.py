@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT, run
 from packaging.requirements import Requirement
 
-from xraypneu.signature import sign
+from xraypneu.model.signature import sign
 
 LOCKS = {p.stem: p.read_text() for p in sorted((ROOT / "locks").glob("*.txt"))}
 ENTRY = re.compile(r"([a-z0-9-]+)==([^\s;\\]+)( ; [^\\]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
@@ -315,7 +315,7 @@ def test_a_signed_bundle_is_checked_wherever_it_is_used(tmp_path):
     run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
     run(["openssl", "ec", "-in", str(key), "-pubout", "-out", str(public)], tmp_path)
     shutil.copytree(ROOT / "xraypneu/shipped", folder)
-    call = [sys.executable, "-m", "xraypneu.signature"]
+    call = [sys.executable, "-m", "xraypneu.model.signature"]
     done = run([*call, "sign", str(folder)], ROOT, check=False)
     assert done.returncode == 1 and "no key is given" in done.out and not (folder / "model.sig").exists()
     run([*call, "sign", str(folder), "--key", str(key)], ROOT)
@@ -360,7 +360,7 @@ def test_the_image_s_files_can_be_read_by_its_user():
 
 def test_a_bundle_is_signed_from_within_and_checked_behind_a_link(tmp_path, monkeypatch):
     "As `current` leads to one of several versions."
-    from xraypneu.signature import Trust, check_signature
+    from xraypneu.model.signature import Trust, check_signature
 
     key, public, folder = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "v1"
     run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)
@@ -380,7 +380,7 @@ def test_a_bundle_that_is_exchanged_after_its_signature_was_checked(tmp_path, mo
     "Whoever can write to the folder waits for the check to end."
     import model_signing
 
-    from xraypneu.bundle import BundleError, load_bundle, write_bundle
+    from xraypneu.model.bundle import BundleError, load_bundle, write_bundle
 
     key, public = tmp_path / "key.pem", tmp_path / "key.pub"
     run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)], tmp_path)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xraypneu.image import ImageError
-from xraypneu.predict import Prediction
-from xraypneu.table import COLUMNS, CsvWriter, JsonWriter, as_row, to_csv, to_html
+from xraypneu.data.image import ImageError
+from xraypneu.serving.predict import Prediction
+from xraypneu.serving.table import COLUMNS, CsvWriter, JsonWriter, as_row, to_csv, to_html
 
 
 def prediction(**kw):

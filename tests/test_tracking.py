@@ -22,13 +22,23 @@ import numpy as np
 import pytest
 from conftest import SECRETS, run, set_params
 
-from xraypneu import tracking
-from xraypneu.bundle import SHIPPED, load_bundle
 from xraypneu.cli import main
-from xraypneu.doctor import check_journals, check_tracking
-from xraypneu.predict import Predictor
+from xraypneu.model.bundle import SHIPPED, load_bundle
+from xraypneu.ops import tracking
+from xraypneu.ops.doctor import check_journals, check_tracking
+from xraypneu.ops.tracking import (
+    TrackingError,
+    check,
+    local_note,
+    registered_bundle,
+    resume,
+    save,
+    start,
+    sync,
+    waiting,
+)
 from xraypneu.redact import scrub
-from xraypneu.tracking import TrackingError, check, local_note, registered_bundle, resume, save, start, sync, waiting
+from xraypneu.serving.predict import Predictor
 
 USER, PASSWORD = "mlflow-user", "p@ss:w%rd/7"
 PATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}  # a busy test machine is not a server that is away
@@ -147,7 +157,7 @@ def test_a_store_that_cannot_be_written_is_said_at_once(tmp_path):
     tmp_path.chmod(0o555)
     code = """
 import os, sys
-from xraypneu.tracking import TrackingError, check
+from xraypneu.ops.tracking import TrackingError, check
 if os.getuid() == 0: os.setuid(65534)  # root may write anywhere
 try: check(f"sqlite:///{sys.argv[1]}/mlflow.db")
 except TrackingError as e: print(e)
@@ -285,7 +295,7 @@ def test_sync_that_is_killed_before_it_knows_the_answer(worst, place, server, mo
 
 DIES = """
 import os, signal
-from xraypneu import tracking
+from xraypneu.ops import tracking
 real = tracking.SENDERS["register"]
 tracking.SENDERS["register"] = lambda *a: (real(*a), os.kill(os.getpid(), signal.SIGKILL))
 tracking.sync(any_store=True)
@@ -418,7 +428,7 @@ def test_a_bundle_that_was_changed_in_the_store_is_refused(place, sqlite_server,
 
 REGISTER = """
 import sys
-from xraypneu.tracking import start
+from xraypneu.ops.tracking import start
 for i in range(3):
     run = start("train", key=f"{sys.argv[1]} {i}", tags={"synthetic": True})
     run.epoch({"epoch": 1, "val_loss": i})
@@ -430,7 +440,7 @@ for i in range(3):
 OPEN = """
 import sys, time
 from pathlib import Path
-from xraypneu import tracking
+from xraypneu.ops import tracking
 tracking._quiet()
 Path(sys.argv[2]).touch()
 while not Path(sys.argv[3]).exists(): time.sleep(0.001)
@@ -534,7 +544,11 @@ def test_a_notebook_that_prints_the_environment_is_cleaned(ending, tmp_path, sql
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "nbs/pipeline/prepare.ipynb")
     uri = sqlite_server.uri.replace("//", f"//{WITH_PASSWORD}")
     done = run(
-        [sys.executable, "-m", "xraypneu.stage", "prepare"], tmp_path, check=False, **SECRETS, MLFLOW_TRACKING_URI=uri
+        [sys.executable, "-m", "xraypneu.ops.stage", "prepare"],
+        tmp_path,
+        check=False,
+        **SECRETS,
+        MLFLOW_TRACKING_URI=uri,
     )
     assert done.returncode == bool(ending)
     (tmp_path / "log").write_text(done.out)
@@ -616,14 +630,14 @@ def test_a_server_that_dies_during_a_training(copy, sqlite_server):
     set_params(copy, {"train": {"epochs": 1, "seed": 5}})
     log, env = copy / "train.log", {"MLFLOW_TRACKING_URI": sqlite_server.uri}
     with open(log, "w") as out:
-        command = [sys.executable, "-m", "xraypneu.stage", "train"]
+        command = [sys.executable, "-m", "xraypneu.ops.stage", "train"]
         training = subprocess.Popen(command, cwd=copy, stdout=out, stderr=out, env=os.environ | env)
     while "epoch 1/2" not in log.read_text():
         assert training.poll() is None, log.read_text()
         time.sleep(0.05)
     with sqlite_server.dead():
         assert training.wait(300) == 0, log.read_text()
-        done = run([sys.executable, "-m", "xraypneu.stage", "evaluate"], copy, **env)
+        done = run([sys.executable, "-m", "xraypneu.ops.stage", "evaluate"], copy, **env)
     for said in (log.read_text(), done.out):
         assert "recorded locally: run `xraypneu sync`" in said.strip().splitlines()[-1]
     assert "All runs" not in run([sys.executable, "-m", "xraypneu.cli", "sync"], copy, **env).out
@@ -666,7 +680,7 @@ def test_a_stage_that_is_killed_leaves_no_secret(number, tmp_path):
     end = f"import signal, time; os.kill(os.getppid(), signal.{number}); time.sleep(60)"
     folder = toy_stage(tmp_path / "a{b}", TALKATIVE, end)
     done = run(
-        [sys.executable, "-m", "xraypneu.stage", "prepare"],
+        [sys.executable, "-m", "xraypneu.ops.stage", "prepare"],
         folder,
         check=False,
         **SECRETS,
@@ -695,7 +709,7 @@ def toy_stage(folder, *cells):
 
 def test_a_stage_keeps_the_asserts_that_pandas_needs(tmp_path):
     folder = toy_stage(tmp_path / "project", "import pandas as pd", "print((pd.RangeIndex(1, 3) + 0.5).tolist())")
-    done = run([sys.executable, "-m", "xraypneu.stage", "prepare"], folder, PYTHONOPTIMIZE="1")
+    done = run([sys.executable, "-m", "xraypneu.ops.stage", "prepare"], folder, PYTHONOPTIMIZE="1")
     assert "[1.5, 2.5]" in done.out
 
 
@@ -703,7 +717,7 @@ def test_an_interrupt_is_said_in_a_line(tmp_path):
     folder = toy_stage(
         tmp_path / "project", "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
     )
-    done = run([sys.executable, "-m", "xraypneu.stage", "prepare"], folder, check=False)
+    done = run([sys.executable, "-m", "xraypneu.ops.stage", "prepare"], folder, check=False)
     assert done.returncode == 130 and "prepare was interrupted. Run it again" in done.out.splitlines()[-1]
 
 
@@ -712,7 +726,7 @@ def test_a_stage_goes_on_when_nobody_can_read_it(where, tmp_path):
     "`| head`, a terminal that was closed, a log on a full disk."
     folder = toy_stage(tmp_path / "project", "for i in range(20000): print(i)", "open('done', 'w').close()")
     to = f"| {where} -1" if where == "head" else f"> {where}"
-    script = f"set -o pipefail; {sys.executable} -m xraypneu.stage prepare {to}"
+    script = f"set -o pipefail; {sys.executable} -m xraypneu.ops.stage prepare {to}"
     done = run(["bash", "-c", script], folder, check=False)
     assert done.returncode == 0 and (folder / "done").is_file() and (folder / "reports/prepare.html").is_file(), (
         done.out

@@ -627,7 +627,7 @@ def test_docs(show):
     assert done.returncode == 0, done.out[-6000:]
     pages = done.folder / "artefacts/github-pages"
     there = {p.relative_to(pages).as_posix() for p in pages.rglob("*.html")}
-    assert {"index.html", "tutorials/serve.html", "pipeline/train.html", "api/23_report.html"} <= there
+    assert {"index.html", "tutorials/serve.html", "pipeline/train.html", "api/ops/07_report.html"} <= there
     for name in there:
         text = (pages / name).read_text()
         # nothing is loaded from elsewhere

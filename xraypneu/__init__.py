@@ -25,16 +25,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .bundle import Bundle, BundleError, load_bundle
+    from .data.image import ImageError, Radiograph, read_radiograph
     from .errors import XraypneuError
-    from .image import ImageError, Radiograph, read_radiograph
-    from .predict import Prediction, Predictor
+    from .model.bundle import Bundle, BundleError, load_bundle
+    from .serving.predict import Prediction, Predictor
 
 _NAMES = {
-    "bundle": ("Bundle", "BundleError", "load_bundle"),
+    "model.bundle": ("Bundle", "BundleError", "load_bundle"),
     "errors": ("XraypneuError",),
-    "image": ("ImageError", "Radiograph", "read_radiograph"),
-    "predict": ("Prediction", "Predictor"),
+    "data.image": ("ImageError", "Radiograph", "read_radiograph"),
+    "serving.predict": ("Prediction", "Predictor"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
