@@ -55,14 +55,15 @@ app: $(READY) ## the dashboard; MODEL=folder or models:/name@alias instead of th
 	@$(if $(call given,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call given,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
 
 check: lint types sync ## under a minute, before each commit: lint, types, sync, the tests that need no training, server or browser
-	python -m pytest -q --fast
+	python -m pytest -q -n 2 --fast
 
 check-sample: $(READY) ## check the sample run's metrics against their limits
 	@python -m pytest -q tests/accept_sample.py
 
 test: $(READY) $(TOOLS)/.ready ## notebook tests and the test suite
-	nbdev_test --n_workers 1 --timing
-	python -m pytest
+	nbdev_test --n_workers 2 --timing
+	python -m pytest -n 2 --dist worksteal -m "not alone"
+	python -m pytest -m alone
 
 lint: $(READY) ## ruff: rules and format
 	ruff check .
