@@ -134,7 +134,7 @@ def test_sync_finds_what_was_not_exported(tmp_path):
     assert module.read_text().endswith("edited = True\n")
 
 
-SOURCES = {p.stem: p.read_text() for p in (ROOT / "xraypneu").glob("*.py") if p.stem != "_modidx"}
+SOURCES = {p.stem: p.read_text() for p in (ROOT / "xraypneu").rglob("*.py") if p.stem not in ("_modidx", "__init__")}
 PAGES = {p.name: p.read_text() for p in [*(ROOT / "nbs/pipeline").glob("*.ipynb"), ROOT / "nbs/index.ipynb"]}
 
 
