@@ -184,22 +184,36 @@ def make_project(folder):
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory):
-    "A small project after `dvc repro`: read it, don't change it. Processes that share the tests share it too."
+def made_once(tmp_path_factory):
+    "`made_once(name, make)`: the folder that `make(folder)` fills, once for all processes that share the tests."
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    folder = shared / "project/xray"
-    with FileLock(shared / "project.lock"):
-        if not (shared / "project/ran").exists():
-            shutil.rmtree(shared / "project", ignore_errors=True)
-            make_project(folder)
-            done = run(["dvc", "repro"], folder, **SECRETS)
-            (folder / ".repro.log").write_text(done.out)
-            run(["git", "add", "-A"], folder)
-            run(["git", "commit", "-q", "-m", "run"], folder)
-            (shared / "project/ran").touch()
-    return folder
+
+    def once(name, make):
+        folder, done = shared / name / "xray", shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def project(made_once):
+    "A small project after `dvc repro`: read it, don't change it."
+
+    def make(folder):
+        make_project(folder)
+        done = run(["dvc", "repro"], folder, **SECRETS)
+        (folder / ".repro.log").write_text(done.out)
+        run(["git", "add", "-A"], folder)
+        run(["git", "commit", "-q", "-m", "run"], folder)
+
+    return made_once("project", make)
 
 
 @pytest.fixture

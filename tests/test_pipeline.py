@@ -140,7 +140,7 @@ def test_temporary_experiment_is_recorded_in_the_project(copy):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"lr": 0.1}, "gives lr, which train.ipynb doesn't know"),
+        ({"lr": 0.1}, "Did you mean learning_rate?"),
         ({"epochs": "ten"}, "epochs is 'ten'"),
         ({"epochs": 0}, "at least 1"),
     ],

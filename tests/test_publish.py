@@ -18,16 +18,18 @@ from xraypneu.ops.stage import stage_params
 
 
 @pytest.fixture(scope="module")
-def films(project, tmp_path_factory):
+def films(project, made_once):
     "The small project on its images without the note that they're synthetic; two seeds, two folds."
-    folder = tmp_path_factory.mktemp("films") / "xray"
-    shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
-    for split in ("train", "test"):
-        shutil.copytree(folder / "data/sample" / split, folder / "films" / split)
-    set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "folds": 2, "epochs": 1}})
-    for name in ("prepare", "train", "evaluate"):
-        run([sys.executable, "-m", "xraypneu.ops.stage", name], folder)
-    return folder
+
+    def make(folder):
+        shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+        for split in ("train", "test"):
+            shutil.copytree(folder / "data/sample" / split, folder / "films" / split)
+        set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "folds": 2, "epochs": 1}})
+        for name in ("prepare", "train", "evaluate"):
+            run([sys.executable, "-m", "xraypneu.ops.stage", name], folder)
+
+    return made_once("films", make)
 
 
 def test_every_seed_has_its_bundle(films):
