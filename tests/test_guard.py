@@ -428,7 +428,7 @@ def test_sessions_of_one_address_share_a_pace():
         manager.sessions[name] = manager._enter(address)
     one, two, other = manager.sessions.values()
     for session in (one, two, other):
-        for pace in (session.flow.own, session.flow.pace):
+        for pace in (session.flow.session_pace, session.flow.pace):
             pace.clock, pace.seen = lambda: now[0], now[0]
 
     def taken(session):
@@ -478,7 +478,7 @@ def test_a_file_comes_in_pieces(monkeypatch):
     page(kind="sample", which="plain")
     page(kind="download", what="html")
     whole = sent[-1][1][0]
-    assert sent[-1][0]["last"] and b"SYNTHETIC without an opacity" in whole
+    assert sent[-1][0]["last"] and b"SYNTHETIC No opacity" in whole
     monkeypatch.setattr(dashboard, "CHUNK", 1000)
     page(kind="download", what="html")
     pieces = sent[-1][1][0]

@@ -450,7 +450,7 @@ class Flow(_InFlight):
 
     def __init__(self, clock=time.monotonic, pace=None):
         super().__init__()
-        self.clock, self.variant, self.opened = clock, Pace(self.RATE, self.BURST, clock=clock), 0
+        self.clock, self.session_pace, self.opened = clock, Pace(self.RATE, self.BURST, clock=clock), 0
         self.pace = pace  # of the client's address
 
     def take(self, header, size):
@@ -458,7 +458,7 @@ class Flow(_InFlight):
         if self.pace:
             self.pace.take()
         self.opened += header["msg_type"] == "comm_open"
-        self.variant.take()
+        self.session_pace.take()
         if self.opened > self.OPENED:
             raise ValueError("too many channels opened")
         self._wait(header["msg_id"], size, self.clock())
