@@ -202,10 +202,10 @@ def _flush_tree(folder: Path) -> None:
     for here, _, _ in os.walk(folder):
         flush_folder(here)
 
-# %% ../nbs/api/00_files.ipynb #c011a-1-a
+# %% ../nbs/api/00_files.ipynb #c011b
 _MANY = 100  # files from which one flush of everything is faster
 
-# %% ../nbs/api/00_files.ipynb #c011b
+
 def _exchange(new: Path, folder: Path) -> None:
     "Put `new` in the place of `folder`."
     old = previous(folder)

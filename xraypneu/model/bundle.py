@@ -160,10 +160,10 @@ def _odd(value, at="", depth=0) -> Iterator[tuple[str, str, object]]:
     elif type(value) is int and abs(value) > 2**63:
         yield at, "at most 64 bits", value
 
-# %% ../../nbs/api/model/03_bundle.ipynb #c006c-a
+# %% ../../nbs/api/model/03_bundle.ipynb #c006c-1
 _PLAIN = re.compile("[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]*")
 
-# %% ../../nbs/api/model/03_bundle.ipynb #c006c-1
+
 def _faults(value, rule, at="") -> Iterator[tuple[str, str, object]]:
     "Yield field, rule and value for each value that breaks a rule."
     if isinstance(rule, _Rule):

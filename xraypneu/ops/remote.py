@@ -1072,10 +1072,10 @@ def _opened(name, root, timeout):
             raise _Refused("bad_config", _cause(e)) from None
         yield repo, door, settings, wanted
 
-# %% ../../nbs/api/ops/05_remote.ipynb #c026-4-b
+# %% ../../nbs/api/ops/05_remote.ipynb #c026-5
 _DOORS = {"http": _Web, "https": _Web, "local": _Folder}  # by the protocol of DVC's file system
 
-# %% ../../nbs/api/ops/05_remote.ipynb #c026-5
+
 def _probe(remote, root, write, how_far, timeout, facts, given_name):
     "The answer of a remote. Raises `_Refused`."
     with _opened(remote.name, root, timeout) as (repo, door, settings, wanted):

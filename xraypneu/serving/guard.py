@@ -77,7 +77,7 @@ def _number(kind, words):
 
     return read
 
-# %% ../../nbs/api/serving/04_guard.ipynb #c005-1-a
+
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c005-2
@@ -117,7 +117,7 @@ class Limits:
         "Seconds between two sweeps over the sessions."
         return int(max(1, min(10, self.connect_s / 4, self.away_s / 4, self.busy_s / 4)))
 
-# %% ../../nbs/api/serving/04_guard.ipynb #c005-2-a
+
 LIMITS = Limits.from_environment()
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c008
