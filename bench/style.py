@@ -1,5 +1,7 @@
 """Measure how the library reads: `python bench/style.py`. Exported cells, long lines and functions, examples, docments.
 
+A row per room of `nbs/api`; the notebooks beside the rooms are the ground floor.
+
 An *example* is a use of a public name in the next code cell that is not exported. *Stated* means that the cell's
 comments or docstrings name a shape, a unit, a range or an error.
 """
@@ -46,7 +48,8 @@ def measure(path):
             stated += bool(STATED.search(text))
     lines = [line for c in cells for line in c.splitlines()]
     return {
-        "notebook": path.stem,
+        "notebook": f"{path.parent.name}/{path.stem}",
+        "room": path.parent.name.replace("api", "ground floor"),
         "cells": [len(cells[i].splitlines()) for i in exported],
         "lines": len(lines),
         "long": sum(len(line) > 120 for line in lines),
@@ -68,7 +71,7 @@ def row(name, found):
     "Cells of one row of the table."
     sizes = sorted(n for m in found for n in m["cells"])
     total = {k: sum(m[k] for m in found) for k in ("lines", "long", "names", "shown", "stated")}
-    middle, last = statistics.median(sizes), sizes[int(0.95 * (len(sizes) - 1))]
+    middle, last = statistics.median(sizes), sizes[round(0.95 * (len(sizes) - 1))]
     share = [f"{100 * total[k] / max(1, total['names']):.0f} %" for k in ("shown", "stated")]
     functions = ", ".join(f for m in found for f in m["functions"]) or "–"
     return name, f"{middle:g} / {last} / {sizes[-1]}", total["long"], *share, functions
@@ -77,13 +80,14 @@ def row(name, found):
 def main():
     "Print the table."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--each", action="store_true", help="a row per notebook")
+    parser.add_argument("--each", action="store_true", help="a row per notebook instead")
     found = [measure(p) for p in sorted((ROOT / "nbs/api").rglob("*.ipynb"))]
     found = [m for m in found if m["cells"]]
-    each = [row(m["notebook"], [m]) for m in found] if parser.parse_args().each else []
+    key = "notebook" if parser.parse_args().each else "room"
+    rows = [row(name, [m for m in found if m[key] == name]) for name in dict.fromkeys(m[key] for m in found)]
     cells = "exported cell, lines: median / 95 % / longest"
     head = ["", cells, "lines over 120", "example next", "stated", "functions over 40 lines"]
-    print(markdown_table(head, [*each, row("all", found)]))
+    print(markdown_table(head, [*rows, row("all", found)]))
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _info_json(bundle, metrics):
     }
     return json.dumps(facts, indent=1, sort_keys=True) + "\n"
 
-
+# %% ../nbs/api/99_cli.ipynb #c006-3-a
 def _info_text(bundle):
     "The description of a bundle."
     i = bundle.info
@@ -174,7 +174,7 @@ def _convert(args, out):
     out.write(conversion_text(convert_bundle(args.folder, args.to)))
     return 0
 
-
+# %% ../nbs/api/99_cli.ipynb #118913ae-a
 def _info(args, out):
     "Describe a bundle."
     from xraypneu.serving.predict import _bundle_of
@@ -343,7 +343,7 @@ def _predict_arguments(commands):
     )
     _bundle_argument(p)
 
-
+# %% ../nbs/api/99_cli.ipynb #c009-1-a
 def _bundle_argument(parser):
     "`--bundle`, of the commands that load one."
     parser.add_argument(
@@ -364,7 +364,7 @@ def _convert_arguments(commands):
     p.add_argument("folder", metavar="FOLDER", help="the old bundle, which is left as it is")
     p.add_argument("to", metavar="NEW", help="folder for the converted bundle; must not exist")
 
-
+# %% ../nbs/api/99_cli.ipynb #776ea216-a
 def _fetch_arguments(commands):
     p = commands.add_parser(
         "fetch",
@@ -428,7 +428,7 @@ def _promote_arguments(commands):
     p.add_argument("--dry-run", action="store_true", help="decide, change nothing")
     _model_argument(p)
 
-
+# %% ../nbs/api/99_cli.ipynb #c22a9c1b-a
 def _rollback_arguments(commands):
     p = commands.add_parser("rollback", help="restore the previous champion")
     p.add_argument("--reason", default="", help="recorded in the tags of the replaced version")
@@ -439,7 +439,7 @@ def _model_argument(parser):
     "`--name`, of the commands that change the registry."
     parser.add_argument("--name", default="xraypneu", help="of the registered model")
 
-
+# %% ../nbs/api/99_cli.ipynb #c22a9c1b-b
 def _sync_arguments(commands):
     p = commands.add_parser(
         "sync",
@@ -492,7 +492,7 @@ def _run(args, out):
         "sync": _sync,
     }[args.command](args, out)
 
-
+# %% ../nbs/api/99_cli.ipynb #c009-2-a
 def _lacking(command, package):
     "The message if a command needs a package that is not installed."
     extra = "team" if command == "remote" else "pipeline"

@@ -26,7 +26,7 @@ def _restored(kind: "type[XraypneuError]", args: tuple[Any, ...]) -> "XraypneuEr
     error.args = args
     return error
 
-
+# %% ../nbs/api/02_errors.ipynb #e005-a
 class XraypneuError(Exception):
     "What can't be done: a `message` (what and where), a `hint` (what to do next) and a `code`, one of `CODES`."
 

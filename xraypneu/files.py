@@ -84,7 +84,7 @@ def _sweep(folder: Path) -> None:
             if time.time() - left.stat().st_mtime > _STALE:
                 left.unlink()
 
-
+# %% ../nbs/api/00_files.ipynb #c008-a
 def _is_about(e: OSError, *paths: Path) -> bool:
     "Is an error about one of these paths, and not about what the caller read meanwhile?"
     above = {str(p) for path in paths for p in (path, *path.parents)}
@@ -138,7 +138,7 @@ def _real(folder: str | os.PathLike[str]) -> Path:
 
 
 def previous(folder: str | os.PathLike[str]) -> Path:
-    "Where the old folder waits while the new one takes its place."
+    "Where the old folder waits while the new one takes its place. Raises `ValueError` for a path without a name, `/`."
     folder = _real(folder)
     return folder.with_name(f".{folder.name}.old")
 
@@ -202,10 +202,10 @@ def _flush_tree(folder: Path) -> None:
     for here, _, _ in os.walk(folder):
         flush_folder(here)
 
-
+# %% ../nbs/api/00_files.ipynb #c011b
 _MANY = 100  # files from which one flush of everything is faster
 
-# %% ../nbs/api/00_files.ipynb #c011b
+
 def _exchange(new: Path, folder: Path) -> None:
     "Put `new` in the place of `folder`."
     old = previous(folder)

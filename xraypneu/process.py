@@ -34,7 +34,7 @@ def _stat(pid: int) -> tuple[str, int]:  # name and parent's pid; ("", 0) where 
     name, _, rest = text.partition("(")[2].rpartition(")")
     return name, int(rest.split()[1])
 
-
+# %% ../nbs/api/03_process.ipynb #p005-a
 def _orphaned(parent: int, shells_parent: int) -> bool:
     "Has the parent ended, or what started the shell that is the parent?"
     return os.getppid() != parent or bool(shells_parent and _stat(parent)[1] != shells_parent)

@@ -54,7 +54,7 @@ def _with_scheme(name: str, value: str) -> str:
     "The value of a variable, with the scheme that the address of a proxy may lack."
     return f"http://{value}" if re.search("_proxy$", name, re.I) and "://" not in value else value
 
-
+# %% ../nbs/api/01_redact.ipynb #c005-2-a
 def secrets_of(
     env: Mapping[str, str] | None = None,  # variables by name; None: those of this process
 ) -> dict[str, str]:  # secret to the name of the variable that holds it
@@ -114,7 +114,7 @@ def _expression(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
     "Finds any secret in any form."
     return re.compile("|".join(re.escape(form) for _, forms in _forms(variables) for form in forms) or "(?!)")
 
-
+# %% ../nbs/api/01_redact.ipynb #c008-f-a
 def _variables(env: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((os.environ if env is None else env).items()))
 
@@ -126,7 +126,7 @@ def scrub(
     text: str,
     env: Mapping[str, str] | None = None,  # variables by name; None: those of this process
 ) -> str:
-    "Replace the secrets of the environment in a text by `HIDDEN`."
+    "Replace the secrets of the environment in a text by `HIDDEN`, also where they are %-encoded, escaped or in base64."
     return _expression(_variables(env)).sub(HIDDEN, text)
 
 # %% ../nbs/api/01_redact.ipynb #c011-1
@@ -165,7 +165,7 @@ def without_controls(text: str) -> str:
 
 # %% ../nbs/api/01_redact.ipynb #c014-u
 def public_url(url: str) -> str:
-    "Remove user name and password from an address, and passwords and tokens from its query."
+    "Remove user name and password from an address, and passwords and tokens from its query. Raises nothing."
     if whole := _credentials(url):
         url = f"{whole[1]}://{HIDDEN}@{url[whole.end() :]}"
     url = re.sub(r"(?<=://)[^/?#]*@", f"{HIDDEN}@", url, count=1)
@@ -175,7 +175,9 @@ def public_url(url: str) -> str:
 def split_credentials(
     env: MutableMapping[str, str] | None = None,  # variables by name, changed in place; None: those of this process
 ) -> dict[str, str]:  # the variables that were changed
-    "Move user name and password from `MLFLOW_TRACKING_URI` to MLflow's own variables; MLflow then prints no address."
+    """Move user name and password from `MLFLOW_TRACKING_URI` to MLflow's own variables; MLflow then prints no address.
+
+    Raises `ValueError` if the address can't be parsed."""
     env = os.environ if env is None else env
     env.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     uri = env.get("MLFLOW_TRACKING_URI", "")

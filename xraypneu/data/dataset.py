@@ -57,7 +57,7 @@ def _hidden(name: str) -> bool:
     "Is this hidden, or left behind by an operating system?"
     return name.startswith(".") or name.lower() in _LEFT_BEHIND
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c007-a
 def _subfolders(folder: Path) -> list[Path]:
     "The visible folders in a folder, sorted."
     try:
@@ -218,7 +218,7 @@ def _patients_table(csv: str | os.PathLike) -> pd.DataFrame:
         )
     return table
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c018-t-a
 def _patients_by_file(csv: str | os.PathLike) -> dict[str, str]:
     "The patient of each file that a table names. Raises `DataError`."
     table = _patients_table(csv)
@@ -314,7 +314,7 @@ def _can_be_listed(folder: Path) -> bool:
         return False
     return True
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c027-a
 def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # columns of the manifest, (size, size) uint8
     "Read, hash and decode one file."
     out, data = dict(sha256="", bytes=0, width=0, height=0, mode="", format="", error=""), None
@@ -545,7 +545,7 @@ def _encodable(value) -> str:
     "As text that can be written as UTF-8, which the name of a folder need not be."
     return str(value).encode("utf-8", "backslashreplace").decode()
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c037-1-a
 def _read_meta(root: Path, path: Path) -> dict:
     "title, synthetic and notice of the data folder's dataset.json, if it has one."
     file = next((p for p in (path / "dataset.json", root / "dataset.json") if p.is_file()), None)
@@ -570,7 +570,7 @@ def _inside(file: Path, folder: Path) -> str:
     name, below, _ = _relative(file, folder).partition("/")
     return name if below else ""
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c037-2-a
 def _list(layout: Layout, path: Path) -> tuple[list[Path], pd.DataFrame]:
     "All files, sorted by path, and what their folders say about them."
     files = []
@@ -646,7 +646,7 @@ def _folder_findings(m: pd.DataFrame, patients: pd.Series) -> list[dict]:
     )
     return [_finding("patient_folders", message, m.path[m.inside.isin(set(apart.inside))])]
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c040-h-a
 def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients_csv) -> tuple:  # patients, findings
     "The patient of each image, from the table if there is one, else by the patterns; and what is to be said about it."
     if patients_csv:
@@ -662,7 +662,7 @@ def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients
     )
     return patients, [*findings, _finding("no_patient_key", message, rest)]
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c040-h-b
 def _threads(workers: int | None) -> int:
     "As many threads as asked for, or one for each core that this process may use."
     if workers:
@@ -769,8 +769,10 @@ def counts_table(p: Prepared) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c049-e
-def excluded_table(p: Prepared) -> pd.DataFrame:
-    "Count the files left out, per reason (rows) and class (columns); empty if none."
+def excluded_table(
+    p: Prepared,
+) -> pd.DataFrame:  # (reasons, 2) numbers of files, a column per class; no rows if none was left out
+    "Count the files left out, per reason and class."
     out = p.manifest[p.manifest.excluded != ""]
     table = pd.crosstab(out.excluded, out.label).reindex(columns=CLASSES, fill_value=0)
     return table.rename_axis(index=None, columns=None)
@@ -781,7 +783,7 @@ def _shares(values: pd.Series) -> str:
     ordered = sorted(Counter(values).items(), key=lambda kn: (-kn[1], kn[0]))
     return ", ".join(f"{k} {n / len(values):.0%}" for k, n in ordered)
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c049-1-a
 def _stored(rows: pd.DataFrame) -> dict:
     "The row of `stored_table` for the images of one class."
     return {
@@ -793,7 +795,7 @@ def _stored(rows: pd.DataFrame) -> dict:
         "format": _shares(rows.format),
     }
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c049-1-b
 def stored_table(p: Prepared) -> pd.DataFrame:
     "Compare the stored pictures of the classes: size in pixels and kB, and % of each mode and format."
     m = p.manifest[p.manifest.row >= 0]
@@ -804,7 +806,7 @@ def _printable_html(s) -> str:
     "Escaped for HTML, without control characters."
     return html.escape(without_controls(str(s)))
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c053-a
 def findings_html(
     p: Prepared,
     limit: int = 10,  # file names shown of each finding

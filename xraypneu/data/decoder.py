@@ -386,6 +386,27 @@ def _stopped(status: int, job: dict, data) -> ImageError | None:
         )
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d018-1
+def _timeout(ready: bool, status: int | None, seconds: float) -> ImageError:  # status: as of `_Worker.stop`
+    "The error for a worker that did not answer in time, by what held it up: its start, a disk or share, or the work."
+    if not ready:
+        return ImageError(
+            f"the decoder process did not start within {START_SECONDS:.0f} s",
+            "The computer is overloaded: try again later.",
+            "decoder",
+        )
+    if status is None:
+        return ImageError(
+            f"reading it takes more than {seconds:g} s",
+            "The disk or the share that it is on does not answer: try again when it does.",
+            "decoder",
+        )
+    return ImageError(
+        f"decoding it takes more than {seconds:g} s",
+        "The computer may be overloaded: try again. Or scale the picture down.",
+        "limit",
+    )
+
+# %% ../../nbs/api/data/01_decoder.ipynb #d018-1-a
 def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageError | int:
     "The answer of one worker; raises an `ImageError` at a limit; the exit status of one that died."
     try:
@@ -398,23 +419,7 @@ def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageEr
         answer = worker.run(job, data, seconds)
     except TimeoutError:
         ready, status = worker.ready, pool.drop(worker)
-        if not ready:
-            raise ImageError(
-                f"the decoder process did not start within {START_SECONDS:.0f} s",
-                "The computer is overloaded: try again later.",
-                "decoder",
-            ) from None
-        if status is None:
-            raise ImageError(
-                f"reading it takes more than {seconds:g} s",
-                "The disk or the share that it is on does not answer: try again when it does.",
-                "decoder",
-            ) from None
-        raise ImageError(
-            f"decoding it takes more than {seconds:g} s",
-            "The computer may be overloaded: try again. Or scale the picture down.",
-            "limit",
-        ) from None
+        raise _timeout(ready, status, seconds) from None
     except (EOFError, ConnectionError):
         return pool.drop(worker) or 0
     except ValueError:
@@ -464,7 +469,7 @@ def is_untrusted(source) -> bool:
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020-w
 def warm_up():
-    "Start a worker without waiting for it, while the caller loads something else; ready within `START_SECONDS`."
+    "Start a worker without waiting for it, while the caller loads something else; ready within 60 seconds."
     try:
         _pool.warm_up()
     except OSError:

@@ -65,7 +65,7 @@ class Fetched:
 
 # %% ../../nbs/api/data/04_fetch.ipynb #x-public-url
 def public_url(url: str) -> str:
-    "The address without user, password, query and fragment, for messages."
+    "The address without user, password, query and fragment, for messages. Raises nothing: any text is taken."
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -89,7 +89,7 @@ def _show(name: str) -> str:
     "A name from an archive, at most 120 characters and safe to print."
     return ascii(name if len(name) <= 120 else name[:117] + "...")
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #x-say-a
 def _free(folder: Path) -> int:  # bytes
     "Free space on the disk of a folder, which need not exist yet."
     return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
@@ -102,7 +102,7 @@ def _full(what: str) -> FetchError:
     error.keep = True
     return error
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c005-3-a
 def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
     "An error of the operating system as one for the user."
     if e.errno in DISK_FULL:
@@ -180,7 +180,7 @@ def _refuse(archive: Path, name: str, why: str, hint=""):
         code="unsafe",
     )
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c008-2-a
 def _parts(archive: Path, name: str) -> tuple[str, ...]:  # () for the archive's own root
     "The path of a member, checked. Raises `FetchError`."
     path = name.replace("\\", "/")
@@ -195,7 +195,7 @@ def _parts(archive: Path, name: str) -> tuple[str, ...]:  # () for the archive's
             _refuse(archive, name, why)
     return parts
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c008-2-b
 def _no_file(archive: Path, name: str, link: bool):
     "Refuse a member that is neither a file nor a folder."
     if link:
@@ -241,7 +241,7 @@ def _bar(total, what, progress: bool | None, initial=0):
     more = dict(unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True, disable=hidden)
     return _needs("tqdm").tqdm(total=total, initial=initial, desc=what, **more)
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c010-4-a
 def _needs(module: str):
     "A module of a package that may be missing. Raises `FetchError`."
     try:
@@ -424,7 +424,7 @@ def unpack(
         raise _unpack_error(e, archive, folder) from None
     return meter.members, meter.bytes
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c014-4-a
 def _unpack_error(e: Exception, archive: Path, folder: Path) -> FetchError:
     "What went wrong in an archive or on the disk, as an error for the user."
     what, hint, code = (
@@ -747,7 +747,7 @@ def _sent(auth):
     except UnicodeEncodeError:
         return tuple(s.encode() for s in auth)
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-a
 def _noted(url: str):
     "Credentials that ~/.netrc has for an address, or None. Raises `FetchError` where it can't be read."
     from requests.utils import get_netrc_auth
@@ -759,7 +759,7 @@ def _noted(url: str):
             "~/.netrc (or what NETRC names) is no text in UTF-8", "save it as UTF-8", code="bad_credentials_file"
         ) from None
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-b
 def _elsewhere(url: str, first: str):
     "Credentials for an address after a redirect: none, unless ~/.netrc names that very host."
     downgraded = first.startswith("https:") and not url.startswith("https:")
@@ -768,7 +768,7 @@ def _elsewhere(url: str, first: str):
         return own
     return lambda request: request  # with None, requests would look into ~/.netrc
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-c
 def _proxy_of(url: str) -> str | None:
     "The proxy that the environment names for an address. Raises `FetchError` where that can't be used."
     from requests.utils import get_environ_proxies, select_proxy
@@ -783,7 +783,7 @@ def _proxy_of(url: str) -> str | None:
         raise _wrong_proxy()
     return proxy
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-d
 def _wrong_proxy() -> FetchError:  # without its address, where a password may stand
     return FetchError(
         "the proxy that the environment names can't be used",
@@ -809,7 +809,7 @@ def _is_other(r, known) -> bool:
     said = r.headers.get("ETag" if (same or "").startswith('"') else "Last-Modified")
     return bool(same and said) and said.removeprefix("W/") != same
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c020-8-a
 def _is_rest(r, have: int, known: dict) -> bool:
     "Is a partial answer the rest of the file whose first `have` bytes are there?"
     first, total = _range_of(r)
@@ -881,7 +881,7 @@ def _hop(session, url: str, where: str, **how) -> tuple:  # the answer, and the 
         ) from None
     return r, url
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #49746946-a
 def _check_redirect(url: str, where: str, secure: bool):
     "Raises `FetchError` for a redirect to another scheme, and with `secure` for one to http."
     if not url.startswith(("https:", "http:")):
@@ -950,7 +950,7 @@ def _too_long(d: _Download, why: str) -> FetchError:
         "check the address; if it is right, raise limits.archive, or " + BY_HAND,
     )
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #a0b08174-a
 def _receive(r, d: _Download, have: int, total: int | None):
     "Write an answer behind the first `have` bytes, within the limits of size and disk."
     bar = _bar(total, "downloading", d.progress, have)
@@ -1016,7 +1016,7 @@ def _attempt(d: _Download) -> FetchError | None:  # None: the download is comple
         return _failed_request(e, d)
     return None if status is None else _status_error(status, d.where, d.refusals)
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #36f80b5c-a
 def _download(d: _Download):
     "Complete the file `part`. Raises `FetchError`."
     failures, best = 0, d.have
@@ -1090,7 +1090,7 @@ def _from_file(archive: Path, to: Path, wanted, force, limits, progress) -> Fetc
         _compare(digest, wanted, str(archive))
         return _place(to, force, str(archive), archive, digest, limits, progress)
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #c022-3-a
 def _from_web(url: str, to: Path, wanted, force, limits, where: str, **how) -> Fetched:
     "Download an archive and unpack it. Raises `FetchError`."
     _needs("requests")

@@ -25,8 +25,10 @@ from ..errors import XraypneuError
 from ..redact import without_controls
 
 # %% ../../nbs/api/data/00_image.ipynb #c006
-def printable(name) -> str:
-    "A file name without its folder, fit to show: no control or bidirectional characters, 120 characters at most."
+def printable(
+    name,  # text, bytes or path
+) -> str:  # 120 characters at most
+    "A file name without its folder, fit to show: no control or bidirectional characters."
     name = without_controls(os.fsdecode(name).rstrip("/\\").rpartition("/")[2])
     return name if len(name) <= 120 else name[:80] + "…" + name[-39:]
 
@@ -358,7 +360,7 @@ def _cut_off(data: bytes) -> bool:
         return 0xDA in markers and 0xD9 not in markers
     return data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR") and b"IEND" not in data
 
-
+# %% ../../nbs/api/data/00_image.ipynb #c031-a
 def _too_short(data: bytes) -> bool:
     "Is a BMP or WebP file shorter than it says itself?"
     if data.startswith(b"BM"):
@@ -409,7 +411,7 @@ def _inflated(png: bytes, most: int) -> int:  # bytes
         at += 12 + length
     return n
 
-
+# %% ../../nbs/api/data/00_image.ipynb #c032a-i-a
 def _lacks_rows(png: bytes) -> bool:
     "Has a PNG that isn't interlaced fewer rows than it says? Pillow leaves the others black."
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", png[16:29])
@@ -432,7 +434,7 @@ def _lost_restarts(jpeg: bytes) -> bool:
     )
     return len(re.findall(rb"\xff[\xd0-\xd7]", jpeg[slice(*scan)])) < -(-across * down // each) - 1
 
-
+# %% ../../nbs/api/data/00_image.ipynb #c032b-a
 _MORE = bytes((73 * i + i * i // 251) % 255 for i in range(65_536))  # coded data of no meaning, without a marker
 
 
@@ -778,7 +780,7 @@ def _first(value) -> float:
     "The number, or the first of several."
     return float(value[0] if hasattr(value, "__iter__") else value)
 
-
+# %% ../../nbs/api/data/00_image.ipynb #c046-a
 def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
     "Stored DICOM values as the grey that the file asks to be shown."
     order = "<" if ds.original_encoding[1] else ">"
@@ -848,7 +850,7 @@ def _shutter(ds, kind: str, size: tuple) -> Image.Image:  # size: columns, rows
         draw.polygon(list(zip(v[1::2], v[::2], strict=True)), 1)
     return shown
 
-
+# %% ../../nbs/api/data/00_image.ipynb #c046a-s-a
 def _outside(ds, stored) -> tuple[np.ndarray | None, tuple[str, ...]]:  # mask or None, notes
     "Where the stored pixels are padding, or the file's display shutter hides them."
     padding, kinds = _padding(ds, stored), ds.get("ShutterShape") or ()
@@ -947,7 +949,7 @@ def _jpeg_pixels(data: bytes) -> np.ndarray:
     "Decode a JPEG file."
     return np.asarray(Image.open(BytesIO(data), formats=("JPEG",)))
 
-
+# %% ../../nbs/api/data/00_image.ipynb #c046b-j-a
 def _check_jpeg_frame(ds, uid, stored):
     "Refuse DICOM pixels whose JPEG ends early."
     from pydicom.encaps import get_frame

@@ -229,7 +229,7 @@ def _oval(x, y, cx, cy, rx, ry, angle=0.0):
     u, v = (x * (c / rx) + (y * s - cx * c - cy * s) / rx), (x * (-s / ry) + (y * c + cx * s - cy * c) / ry)
     return np.sqrt(np.clip(1 - u * u - v * v, 0, 1))
 
-
+# %% ../../nbs/api/data/02_sample.ipynb #c028-2-a
 def _capsule(x, y, x0, y0, x1, y1, r):
     "Thickness of a round limb from one point to another."
     dx, dy = x1 - x0, y1 - y0
@@ -426,7 +426,7 @@ def _airways(a, x, y):
         out = np.maximum(out, 0.8 * _capsule(x, y, cx + 0.01, carina, 0.85 * hx, hy, 0.024))
     return out
 
-
+# %% ../../nbs/api/data/02_sample.ipynb #c048-a-a
 def _belly_gas(a, n, rng, x, y):
     "Holes of gas under the left dome: the stomach's bubble and a few loops of bowel."
     wide, high = 0.13 + 0.05 * a.gas, 0.07 + 0.05 * a.gas
@@ -575,7 +575,7 @@ def _font(pixels):
     "Pillow's own font, so that every machine draws the same."
     return ImageFont.load_default(size=pixels)
 
-
+# %% ../../nbs/api/data/02_sample.ipynb #c063-a
 def _marker(rng):
     "Text of the markers: side letter, extra text; '' where there is none."
     letter = str(rng.choice(["R", "L", ""], p=[0.62, 0.23, 0.15]))

@@ -75,7 +75,7 @@ def _texts(values, names):
     "Metrics as texts, each in its format."
     return [metric_text(values[k], METRICS[k].percent) for k in names]
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #c007-1-a
 def _subgroups(m):
     "Metrics of subgroups."
     return markdown_table(
@@ -153,7 +153,7 @@ def _initial_file(weights):
         return "weights read from a file"
     return f"the weights in {markdown_text(weights.get('name'))} (SHA-256 {markdown_text(weights.get('sha256'))[:12]})"
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #c007-5-a
 def _training(info):
     "Architecture, training, calibration and operating point."
     r = info["recipe"]
@@ -231,7 +231,7 @@ def _reference(m):
         "treat these metrics as optimistic."
     )
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #c008-r-a
 def _abstention(m):
     "Coverage of the conformal sets; empty if it was not measured."
     conformal = m.get("conformal", {})
@@ -280,7 +280,7 @@ imitates another hospital.
 - Patients are identified by file name; a wrong key makes intervals too narrow.
 - The activation map shows which regions raised the score; it does not localise disease."""
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #c008-l-a
 def _versions(info, bundle_hash):
     "Hashes of bundle and data, commit, versions of the libraries, licence."
     versions = ", ".join(f"{k} {v}" for k, v in info["versions"].items())

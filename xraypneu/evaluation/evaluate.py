@@ -350,7 +350,7 @@ def crop(
     inner = Image.fromarray(image[n:-n, n:-n])
     return np.asarray(inner.resize(image.shape[::-1], Image.Resampling.BILINEAR))
 
-
+# %% ../../nbs/api/evaluation/04_evaluate.ipynb #c028-a
 def mask_border(
     image: np.ndarray,  # (S, S) uint8
     fraction: float,  # fraction that becomes black at each side, above 0 and below 0.5

@@ -28,7 +28,7 @@ def _blurred(image: np.ndarray) -> np.ndarray:
     "The image without structure: a Gaussian blur of a tenth of its side."
     return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(image.shape[0] / 10)))
 
-
+# %% ../../nbs/api/evaluation/02_explain.ipynb #c008-a
 def _mixed(
     image: np.ndarray,
     coarse: np.ndarray,

@@ -88,7 +88,7 @@ def _styled(draw):
 
     return wrapper
 
-
+# %% ../../nbs/api/evaluation/01_plots.ipynb #c007-a
 def _stamp(fig, notice):
     "Print the notice at the foot, and SYNTHETIC DATA across the figure."
     width = fig.get_figwidth()
@@ -124,7 +124,7 @@ def _frame(frame, *columns):
         raise PlotError("The table has no rows: there's nothing to draw.", code="empty")
     return frame
 
-
+# %% ../../nbs/api/evaluation/01_plots.ipynb #c007-2-a
 def _splits(frame):
     "Splits of the table: train, validation, test first, others after."
     present = [s for s in _LINES if (frame.split == s).any()]
@@ -140,7 +140,7 @@ def _operating_point(ax, x, y, threshold):
     style = dict(ms=8, mfc="white", mew=2, color=COLOURS["PNEUMONIA"], clip_on=False)
     ax.plot(x, y, "o", label=_point_label(threshold), **style)
 
-
+# %% ../../nbs/api/evaluation/01_plots.ipynb #c010-a
 @_styled
 def roc_plot(
     y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA

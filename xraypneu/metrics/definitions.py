@@ -64,6 +64,8 @@ METRICS = {  # name -> `Metric`, in the order of all tables
     "ece": Metric("calibration error (ECE)", higher_is_better=False, in_overview=True),
     "log_loss": Metric("log loss", higher_is_better=False, in_card=False, in_spread=False),
 }
+
+# %% ../../nbs/api/metrics/00_definitions.ipynb #d005-1-a
 LABELS = {name: metric.label for name, metric in METRICS.items()}
 CARD = tuple(name for name, metric in METRICS.items() if metric.in_card)
 SPREAD = tuple(name for name, metric in METRICS.items() if metric.in_spread)

@@ -69,7 +69,7 @@ def _between(low, high):
 def _whole(low, high):
     return _Rule(f"a whole number from {low} to {high}", lambda v: type(v) is int and low <= v <= high)
 
-
+# %% ../../nbs/api/model/03_bundle.ipynb #c006a-n-a
 def _exactly(value):
     return _Rule(json.dumps(value), lambda v: type(v) is type(value) and v == value)
 
@@ -101,7 +101,7 @@ def _table_holds(v):
         return False
     return len(v) == len(columns) + ("on" in v) and all(a < b for a, b in pairwise(rows))
 
-
+# %% ../../nbs/api/model/03_bundle.ipynb #c006b-a
 _TABLE = _Rule(
     "a table: threshold (rising), sensitivity, specificity, and _low and _high of both, in columns of one length "
     "with numbers from 0 to 1",
@@ -160,10 +160,10 @@ def _odd(value, at="", depth=0) -> Iterator[tuple[str, str, object]]:
     elif type(value) is int and abs(value) > 2**63:
         yield at, "at most 64 bits", value
 
-
+# %% ../../nbs/api/model/03_bundle.ipynb #c006c-1
 _PLAIN = re.compile("[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]*")
 
-# %% ../../nbs/api/model/03_bundle.ipynb #c006c-1
+
 def _faults(value, rule, at="") -> Iterator[tuple[str, str, object]]:
     "Yield field, rule and value for each value that breaks a rule."
     if isinstance(rule, _Rule):
@@ -410,7 +410,7 @@ def _overflows() -> bool:
     except OSError:
         return True  # nobody says: slower and right
 
-
+# %% ../../nbs/api/model/03_bundle.ipynb #c009-s-a
 def open_session(
     model: bytes,  # an ONNX file
     is_int8: bool = False,
@@ -429,7 +429,7 @@ def open_session(
         options.add_session_config_entry("session.x64quantprecision", "1")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-
+# %% ../../nbs/api/model/03_bundle.ipynb #c009-s-b
 def _session(model: bytes, file: Path):  # file: where the model was read from, for the message
     "An ONNX Runtime session of an ONNX file's bytes. Raises `BundleError`."
     import onnxruntime as ort
@@ -444,7 +444,7 @@ def _session(model: bytes, file: Path):  # file: where the model was read from, 
             "unsupported",
         ) from None
 
-
+# %% ../../nbs/api/model/03_bundle.ipynb #c009-s-c
 def _checked_images(images, side: int) -> np.ndarray:
     "As an array, if the shape and type are those of a batch. Raises `ValueError`."
     images = np.asarray(images)

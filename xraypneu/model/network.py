@@ -212,7 +212,7 @@ def _add_input(graph):
     x = graph.node("Sub", [graph.node("Mul", [x, "scale"], "scaled"), "one"], "centred")
     return graph.node("Unsqueeze", [x, "axis"], "grey")
 
-
+# %% ../../nbs/api/model/04_network.ipynb #c020-l-a
 def _add_layer(graph, layer, ins):
     "Add the node of a Keras layer; returns the name of the output. Raises `TypeError` for a kind it doesn't know."
     kind, n = type(layer).__name__, layer.name
@@ -243,7 +243,7 @@ def _add_head(graph, x):  # x: the name of the backbone's output
     graph.node("ReduceMean", [cam], "logit", axes=[1, 2, 3], keepdims=0)
     graph.node("ReduceMean", [x], "features", axes=[2, 3], keepdims=0)
 
-
+# %% ../../nbs/api/model/04_network.ipynb #c020-h-a
 def _serialised(graph):
     "Check the finished graph; returns the bytes of the ONNX file, the same for the same graph."
 

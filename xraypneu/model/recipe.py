@@ -131,7 +131,7 @@ def decision_policy(
         "shifted": _defined(metrics.classification_metrics(y, p, threshold)),
     }
 
-
+# %% ../../nbs/api/model/09_recipe.ipynb #c013-a
 def _defined(values: dict) -> dict:
     "Metrics without the undefined ones: JSON has no NaN."
     return {k: v for k, v in values.items() if v == v}
@@ -198,7 +198,9 @@ def training_info(
     copies: int,  # shifted draws per validation image
     git_commit: str = "unknown",
 ) -> dict:  # for `bundle.json`: text, numbers, lists
-    "Describe a training for its bundle, apart from what is measured after it."
+    """Describe a training for its bundle, apart from what is measured after it.
+
+    Raises `OSError` or `BundleError` if the initial weights can't be read."""
     weights = recipe.weights if recipe.weights in NAMED_WEIGHTS else "file"
     rule = f"highest threshold with sensitivity >= {targets.sensitivity} on the shifted validation"
     return {
@@ -230,7 +232,7 @@ class ParityError(XraypneuError, RuntimeError):
 
     code = "parity"
 
-
+# %% ../../nbs/api/model/09_recipe.ipynb #c021-a
 def candidate_of(
     model,  # a trained Keras model, in half precision
     info: dict,  # of `training_info`
@@ -297,7 +299,7 @@ class Int8Variant:
         "Does it pass the gate?"
         return int8_accepted(self.gaps)
 
-
+# %% ../../nbs/api/model/09_recipe.ipynb #c026-a
 def int8_accepted(
     gaps: dict,  # name of a validation to difference of the ROC AUC, -1 to 1
 ) -> bool:
@@ -368,8 +370,8 @@ FOLD_METRICS = ("val_loss", "val_roc_auc", "shifted_loss", "shifted_roc_auc")
 
 def fold_summary(
     rows: list,  # of `training.cross_validate`, a dictionary per fold
-) -> pd.DataFrame:  # metric; mean and sd over the folds
-    "Mean and standard deviation over the folds of a cross-validation."
+) -> pd.DataFrame:  # (4, 3): metric, mean, sd
+    "Mean and standard deviation (with n - 1) over the folds of a cross-validation."
     frame = pd.DataFrame(rows)[list(FOLD_METRICS)]
     return pd.DataFrame({"metric": frame.columns, "mean": frame.mean().to_numpy(), "sd": frame.std(ddof=1).to_numpy()})
 
@@ -470,7 +472,7 @@ def _facts(finished, key):
     except (OSError, ValueError, LookupError, TypeError, BundleError):
         return None
 
-
+# %% ../../nbs/api/model/09_recipe.ipynb #f002-1-a
 def _check_stored(folder, wanted):
     "Raise `BundleError` unless the folder holds the bundle with this hash, undamaged."
     bundle = load_bundle(folder)
@@ -546,7 +548,7 @@ def _replayed(trained, recipe, on_epoch, report):
         report(line)
     return trained
 
-
+# %% ../../nbs/api/model/09_recipe.ipynb #c033-h-a
 def _candidates(networks, prepared, held, targets, folder, git_commit):  # networks: a list of what `_networks` yields
     "Calibrate each network and write its bundle into a folder named after the seed; the old folders go."
     shutil.rmtree(folder, ignore_errors=True)
@@ -629,7 +631,7 @@ def _check_folds(prepared, folds):
             f"folds is {folds}: the rarer class has {most} patients in train and validation, give no more than that"
         )
 
-
+# %% ../../nbs/api/model/09_recipe.ipynb #c033-2-a
 def _cross_validate(prepared, recipe, folds, state, inputs, report):
     "Train the recipe once per fold of the patients of train and validation."
     splits = prepared.arrays("train"), prepared.arrays("validation")

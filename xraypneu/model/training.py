@@ -155,7 +155,7 @@ def _save(path, arrays, meta):
         np.savez(f, meta=np.array(json.dumps(meta)), **arrays)
     os.replace(tmp, path)
 
-
+# %% ../../nbs/api/model/06_training.ipynb #c014-1-a
 def _load(path):
     "Read arrays and meta of a state file; None where there is none that can be used."
     try:
@@ -201,7 +201,7 @@ def _phase_of(recipe, epoch):  # epoch from 0
         return _Phase("head", 0, recipe.head_epochs, recipe.head_learning_rate)
     return _Phase("fine-tuning", recipe.head_epochs, recipe.epochs, recipe.learning_rate)
 
-
+# %% ../../nbs/api/model/06_training.ipynb #c016-p-a
 def _side(sides, phase, epoch):
     "The side of an epoch's images, pixels: the first in the head phase, then all in turn."
     return sides[(epoch - phase.first) * len(sides) // phase.epochs] if phase.name != "head" else sides[0]
@@ -252,7 +252,7 @@ def _averaged(model, optimizer, recipe):
     optimizer.finalize_variable_values(model.trainable_variables)
     return now, network.weights(model)
 
-
+# %% ../../nbs/api/model/06_training.ipynb #c016-a-a
 def _line(row, epochs):
     "Format an epoch for the log."
     return (
@@ -268,7 +268,7 @@ def _validation_sets(images, y):
         raise ValueError("validation needs images of both classes: raise prepare.validation in params.yaml")
     return {"val": (images, y), "shifted": (augment.shifted_copies(images), y)}
 
-
+# %% ../../nbs/api/model/06_training.ipynb #c016-v-a
 def _sides(recipe, size):
     "The sides of the augmented images, pixels. Raises `ValueError` where images of this size don't allow others."
     sides = recipe.image_sizes or (size,)
@@ -279,7 +279,7 @@ def _sides(recipe, size):
         )
     return sides
 
-
+# %% ../../nbs/api/model/06_training.ipynb #c016-v-b
 def _learner(model, sides):
     "The network that is trained: the model, or a copy that takes images of any size if the sides differ."
     if set(sides) == {model.input_shape[1]}:
@@ -325,7 +325,7 @@ def _resumed(saved, learner, epochs, on_epoch, report):
         report(_line(row, epochs))
     return _Run(history, meta["wait"], best_epoch(history), best_weights)
 
-
+# %% ../../nbs/api/model/06_training.ipynb #c016-r-a
 def _optimizer(learner, phase, recipe, steps, saved):
     "Start a phase, or go on with it where the saved state is of this phase."
     optimizer = _compile(learner, phase.name, recipe, phase.epochs * steps)
@@ -334,7 +334,7 @@ def _optimizer(learner, phase, recipe, steps, saved):
             v.assign(saved[0][f"opt/{i}"])
     return optimizer
 
-
+# %% ../../nbs/api/model/06_training.ipynb #c016-r-b
 def _finished(model, run, recipe, epochs, report):
     "Set the best weights and report why the training ended; returns the history."
     if run.wait >= recipe.patience and len(run.history) < epochs:
@@ -343,7 +343,7 @@ def _finished(model, run, recipe, epochs, report):
     report(f"best epoch: {run.best['epoch']}")
     return run.history
 
-
+# %% ../../nbs/api/model/06_training.ipynb #c016-r-c
 def _measured(learner, optimizer, recipe, sets, facts):  # facts: epoch, phase, loss
     "Validate the weights that count; returns the epoch's row, these weights, and the current ones, set again."
     if not math.isfinite(facts["loss"]):
@@ -433,13 +433,17 @@ def cross_validate(
     return rows
 
 # %% ../../nbs/api/model/06_training.ipynb #c020
-def seed_everything(seed: int):
-    "Seed Python, NumPy and TensorFlow, and ask TensorFlow for deterministic kernels."
+def seed_everything(
+    seed: int,  # 0 to 2**32 - 1
+):
+    "Seed Python, NumPy and TensorFlow, ask TensorFlow for deterministic kernels. Raises `ValueError` for another seed."
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
 # %% ../../nbs/api/model/06_training.ipynb #c020-c
-def clear_state(state):
-    "Delete the state files in a folder, once their trainings are finished."
+def clear_state(
+    state,  # folder, of `fit`; nothing happens if it is missing
+):
+    "Delete the state files in a folder, once their trainings are finished. Raises `OSError` if one can't be deleted."
     for p in Path(state).glob("*.npz"):
         p.unlink()

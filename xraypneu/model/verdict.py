@@ -27,7 +27,7 @@ def decided(
         out[(normal == ill) | (ill != flagged)] = UNSURE
     return out
 
-
+# %% ../../nbs/api/model/08_verdict.ipynb #c005-a
 def verdicts(
     bundle: Bundle,
     p: np.ndarray,  # (n,) calibrated probabilities

@@ -61,7 +61,7 @@ def convert_info(
         info["recipe"] = recipe
     return info | {"schema": SCHEMA, "converted_from": {"schema": 2, "hash": old_hash}}
 
-
+# %% ../../nbs/api/ops/02_convert.ipynb #c006-a
 def convert_metrics(
     metrics: dict,  # content of metrics.json, of a bundle of schema 2
     new_hash: str,  # SHA-256 of the converted bundle
@@ -76,10 +76,10 @@ class Converted(NamedTuple):
     "Result of a conversion."
 
     bundle: Bundle  # the new one
-    old_hash: str  # SHA-256 of the old one
+    old_hash: str  # SHA-256 of the old one: 64 hexadecimal digits
     signature: str  # of the old one: verified, unchecked or unsigned
 
-
+# %% ../../nbs/api/ops/02_convert.ipynb #c007-a
 def _old_files(folder):
     "Content of bundle.json, and name to bytes of the files that it names. Raises `BundleError`."
     if not (folder / "bundle.json").is_file():
@@ -121,7 +121,7 @@ def _in_order(table, names):
     place = {name: i for i, name in enumerate(names)}
     return dict(sorted(table.items(), key=lambda row: place.get(row[0], len(place))))
 
-
+# %% ../../nbs/api/ops/02_convert.ipynb #c008-a
 def _companions(folder, bundle, old_hash):
     "Write the metrics and the card of the old bundle beside the new one, if they are about it."
     try:
@@ -138,7 +138,7 @@ def _companions(folder, bundle, old_hash):
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return  # there are none, or they are no metrics: the bundle itself is complete without
 
-
+# %% ../../nbs/api/ops/02_convert.ipynb #c008-b
 def convert_bundle(
     folder: str | Path,  # a bundle of schema 2; it stays as it is
     to: str | Path,  # where the new one goes; must not exist

@@ -53,8 +53,8 @@ def report(checks: list[Check]) -> str:
     )
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #x-status
-def status(checks: list[Check]) -> int:
-    "The exit status: 0 if all checks passed, else 1."
+def status(checks: list[Check]) -> int:  # 0 to 1
+    "The exit status: 1 if a check found something wrong, else 0. What is not set up is not wrong."
     return int(any(c.ok is False for c in checks))
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c008
@@ -437,7 +437,7 @@ def examine(
         ]
         return [*first, *(s.result() for s in slow), *rest, _safely(check_model, root, "models/bundle")]
 
-
+# %% ../../nbs/api/ops/08_doctor.ipynb #c021-2-a
 def _safely(check, *args):
     "Run a check; an exception becomes a finding, so that it does not hide the other checks."
     try:

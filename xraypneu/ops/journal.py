@@ -77,7 +77,7 @@ def _take(log, line):
     else:
         log.entries.append(line | {"n": line["n"], "kind": line["kind"]})
 
-
+# %% ../../nbs/api/ops/00_journal.ipynb #c005-2-a
 def _lock(path):
     "Open and lock a file; another process may have deleted it meanwhile, then the new one is locked."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def _sync_folder(folder):
     os.fsync(handle)
     os.close(handle)
 
-
+# %% ../../nbs/api/ops/00_journal.ipynb #c007-a
 def _append(file, line):
     "Append one line and flush it; what a crash left behind the last whole line is cut off."
     new = not file.is_file()

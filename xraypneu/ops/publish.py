@@ -64,7 +64,7 @@ def _check_record(root, bundle, measured):
             "with it: put the old values back, or run `dvc repro`"
         )
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #c005-1-a
 def ship(
     root=None,  # of the project; None: the project around the working folder
     target=None,  # folder for the bundle, replaced; None: the folder in the package
@@ -172,7 +172,7 @@ def verify(
     return good
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c009
-def main(argv=None) -> int:
+def main(argv=None) -> int:  # exit status (0, 1 after an error or if metrics differ, 2 without a folder)
     "`python -m xraypneu.ops.publish`: put the trained bundle into the package, or check its published metrics."
     parser = argparse.ArgumentParser(prog="python -m xraypneu.ops.publish", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -41,7 +41,7 @@ def _is_ill(table):
     "Labels as 0 and 1."
     return (table.label == "PNEUMONIA").to_numpy().astype(int)
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #c005-1a-a
 def _paired(candidate, champion, n):
     "Paired comparison on the same images. Raises `PromotionError` unless both have the same."
     both = candidate.merge(
@@ -164,7 +164,7 @@ def _download(client, version, name, folder) -> Path:
     )
     return Path(path)
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #c009-1-a
 def _measured(client, version):
     "Test predictions and metrics from the MLflow run of a version. Raises `PromotionError`."
     from mlflow.exceptions import MlflowException
@@ -345,7 +345,7 @@ def _check_data(version, measured):
             "other_data",
         )
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #c009-7-a
 def _check_champion(client, out):
     "Refuse a decision against a champion that has been replaced, or rolled back, since it was looked up."
     now = _version(client, out["name"], CHAMPION)
@@ -357,7 +357,7 @@ def _check_champion(client, out):
             "changed",
         )
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #c009-7-b
 def _tag(client, out):
     "Store a decision in the tags of its version."
     tags = {
@@ -389,7 +389,7 @@ def _is_there(client, name, version):
     found = _or_none(client.get_model_version, name, version)
     return found is not None and found.status == "READY"
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #x-is-there-a
 def rollback(
     name: str = "xraypneu",  # of the registered model
     reason: str = "",  # stored in the tags of the version that steps down

@@ -112,7 +112,7 @@ def _config_fault(e):
     line = next((x.line_number for x in _chain(e) if isinstance(x, ConfigObjError)), None)
     return f"line {line} can't be understood" if line else str(e)
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c005-3-a
 def _config(root):
     "DVC's merged configuration. Raises `RemoteError`."
     from dvc.config import Config, ConfigError
@@ -136,7 +136,7 @@ def current(
     name = _name(config, name)
     return _as_remote(name, config["remote"][name]) if name in config["remote"] else None
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #x-current-a
 def _name(config, name=None):
     remotes = list(config["remote"])
     return (
@@ -205,7 +205,7 @@ def _address(url):
         )
     return url
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c010-1-a
 def _sendable(*words):
     "Can DVC send these words? It encodes user and password in Latin-1."
     return all(ord(c) < 256 for w in words if w for c in w)
@@ -257,7 +257,7 @@ def _env(*names):
     "The first of these environment variables that is set; None if none is."
     return next((v for n in names if (v := os.environ.get(n))), None)
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c010-4-a
 def _chosen_address(url, there):
     "The address of the argument, the environment or the settings `there`, checked. Raises `RemoteError`."
     url = url or _env("XRAYPNEU_REMOTE_URL") or there.get("url")
@@ -270,7 +270,7 @@ def _chosen_address(url, there):
         )
     return _address(str(url))
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c010-4-b
 def _settings_of_kind(scheme, method, endpoint, region):
     "Settings of DVC that only S3 or only web hosts have, from the arguments or the environment."
     if scheme == "s3":
@@ -420,7 +420,7 @@ class Probe:
     can_write: bool | None = None  # None: not tried
     files: int | None = None  # number of cache files that were looked for
     missing: tuple[str, ...] = ()  # absent files, by path in the project
-    damaged: tuple[str, ...] = ()  # of another size or hash; the folder if only its sum is wrong
+    damaged: tuple[str, ...] = ()  # of another size (bytes) or hash; the folder if only its sum is wrong
 
     @property
     def ok(self) -> bool:
@@ -435,7 +435,7 @@ class _Refused(XraypneuError):
         super().__init__(detail, code=code)
         self.detail = detail
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c018-2-a
 _S3 = {
     "no_credentials": {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"},
     "wrong_credentials": {
@@ -467,7 +467,7 @@ def _chain(e):
         e = e.__cause__ or e.__context__
     return seen
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c020-1-a
 def _cause(e):
     "The innermost reason, at most 300 characters."
     for x in reversed(_chain(e)):
@@ -571,7 +571,7 @@ def _web_session(settings, timeout):
     session.verify = True if verify is None else verify
     return session
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c023-1-a
 def _no_answer(e) -> _Refused:
     "An exception of requests as one of `CODES`."
     import requests
@@ -673,7 +673,7 @@ def _client_options(protocol, timeout):
         return {"timeout": timeout, "client_factory": asyncssh.SSHClient}
     return {}
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c023-2-a
 def _size_in(info):
     "The size that a file system gives; None: the file is absent. Raises any other error in its place."
     if isinstance(info, FileNotFoundError):
@@ -971,7 +971,7 @@ def _no_config(error):
         "dvc init" if no_project else "dvc config --list --show-origin",
     )
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c026-2-a
 def _no_remote(config, name):
     "The answer if there is no remote of this name."
     others = ", ".join(config["remote"])
@@ -1053,7 +1053,7 @@ def _repo(root):
     except DvcException as e:
         raise _Refused("bad_config", _cause(e)) from None
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c026-4-a
 @contextmanager
 def _opened(name, root, timeout):
     "The project, access to its remote, the settings, and the expected files. Raises `_Refused`."
@@ -1072,10 +1072,10 @@ def _opened(name, root, timeout):
             raise _Refused("bad_config", _cause(e)) from None
         yield repo, door, settings, wanted
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c026-5
 _DOORS = {"http": _Web, "https": _Web, "local": _Folder}  # by the protocol of DVC's file system
 
-# %% ../../nbs/api/ops/05_remote.ipynb #c026-5
+
 def _probe(remote, root, write, how_far, timeout, facts, given_name):
     "The answer of a remote. Raises `_Refused`."
     with _opened(remote.name, root, timeout) as (repo, door, settings, wanted):

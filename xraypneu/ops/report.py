@@ -173,7 +173,7 @@ def _headline_row(k, m, before, several):
         row.append(_change(_get(m, "test", k), _get(before, "test", k), percent))
     return [*row, f"{100 * REFERENCE[k]:.2f} %" if k in REFERENCE else ""]
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c011-a-a
 def _data_hash(m):
     "Hash of the data that metrics are of, or None."
     return _hash(m["data"].get("hash")) if isinstance(m.get("data"), dict) else None
@@ -186,7 +186,7 @@ def _measured_on(m):
         return ""
     return f"On {images:,.0f} test images" + (f" of {patients:,.0f} patients" if patients else "") + ". "
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c011-b-a
 def _comparable(m, before, name):
     "Which columns of the headline may be compared."
     if isinstance(m.get("data"), dict) and m["data"].get("official_test") is True:
@@ -200,7 +200,7 @@ def _comparable(m, before, name):
         note += f" **{name} was measured on other data**, so that the difference is not of the model alone."
     return note
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c011-b-b
 def _specificities(m):
     "One sentence that compares the splits; empty if fewer than two are known."
     gap = [
@@ -286,7 +286,7 @@ def _code(value):
     "A hash as code."
     return f"`{value}`" if value else "unknown"
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c011-4-a
 def _origin(facts):
     "Table of hashes, commits, operating point and versions."
     m, bundle, git = facts["metrics"], facts.get("bundle") or {}, facts.get("git") or {}
@@ -332,7 +332,7 @@ def _stale(facts):
         )
     return ""
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c011-5-a
 def _get_hash(m):
     return _hash(m["model"].get("hash")) if isinstance(m.get("model"), dict) else None
 
@@ -351,7 +351,7 @@ def _changed(what, table):
         return f"No {what} changed."
     return _folded(f"Changed {what}s ({len(table.splitlines()) - 2})", table)
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c011-6a-a
 def _against(name, changes) -> list:  # of Markdown
     "The parts about the differences to the base."
     parts = [f"## Compared with {name}\n\n{_NO_EVIDENCE}"]
@@ -403,7 +403,7 @@ def _json(path, most=2_000_000):
         return None
     return content if isinstance(content, dict) else None
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c014-a
 def _run(root, *cmd):
     "Standard output of a command, or None if it fails."
     try:
@@ -489,7 +489,7 @@ def _outdated(root):
         return ""
     return f"code, parameters, data or results of {', '.join(stages)} changed since `dvc repro` finished the last time"
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c014-5-a
 def gather(
     root=".",  # of the project
     base: str | None = "main",  # revision to compare with; None: don't
@@ -568,7 +568,7 @@ def _doubted(folder):
                     return "its own report says so; the log of the job has the reason"
     return ""
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c017-1-a
 def rebuild(
     folder,  # artefact of a fork's run
     root=".",  # of a checkout of main, to compare with
@@ -705,7 +705,7 @@ def _predicts(file, prepared):
     with open(file, encoding="utf-8", newline="") as rows:
         return {row.get("path") for row in csv.DictReader(rows)} <= set(map(str, prepared.manifest.path))
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c020-3-a
 def _notebooks(root, new, prepared) -> list:  # what was left out
     "Copy executed notebooks and their pages to `new`, without names and radiographs unless synthetic."
     import nbformat
@@ -754,7 +754,7 @@ def _parser():
         p.add_argument("--run-url", default=_job_url())
     return parser
 
-
+# %% ../../nbs/api/ops/07_report.ipynb #c023-1a-a
 def _collected(folder):
     "One line about what `collect` copied and left out."
     files = collect(folder)

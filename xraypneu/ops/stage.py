@@ -42,7 +42,7 @@ class StageError(XraypneuError, RuntimeError):
 
     code = "stage"
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c005-a
 def read_yaml(path) -> dict:
     "The sections of a YAML file. Raises `StageError` if it is missing, no YAML, or no mapping."
     # YAML 1.2, as DVC reads it: 3e-4 is a number
@@ -124,7 +124,7 @@ def unknown_parameter(
     hint = f"Did you mean {section}{dot}{suggestion}?" if suggestion else f"Choose one of {', '.join(names)}"
     return f"Unknown parameter {name}", hint
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c007-1-a
 def check_params(path, given: dict):
     "Raises `StageError` unless names and types of `given` fit the notebook's parameters."
     declared, name = declared_params(path), Path(path).name
@@ -161,7 +161,7 @@ def normalise(nb):
             cell.outputs = _join([o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")])
     return nb
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c010-a
 def _join(outputs):
     "Merge consecutive outputs of one stream."
     out = []
@@ -279,7 +279,7 @@ def _data_hash(root) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c029-a
 class _Cleaned:
     "Writes the notebook after each cell without secrets of the environment, so that a killed stage leaves none."
 
@@ -294,7 +294,7 @@ class _Cleaned:
     def pretty_path(self, path):
         return path.removeprefix(_CLEANED)
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c029-b
 def _for_papermill(path) -> str:
     "A path in which Papermill finds no names to fill in."
     return str(path).replace("{", "{{").replace("}", "}}")
@@ -308,7 +308,7 @@ def _by_dvc() -> bool:
 def _lock(name, root, who):
     return Path(root) / f".cache/stages/{name}.{who}.lock"
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c16b-a
 @contextlib.contextmanager
 def _alone(name, root):
     "Hold the lock of a stage. Raises `StageError` if the stage, or a kernel that it left, still runs."
@@ -336,7 +336,7 @@ def _recorded(root, md5: str | None) -> bool:
     outs = (read_yaml(root / "dvc.lock").get("stages", {}).get("train") or {}).get("outs", [])
     return any(out["path"] == tracking.RUN_FILE.as_posix() and out.get("md5") == md5 for out in outs)
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c16d-a
 def _forced(root) -> bool:
     "Does DVC repeat the training although no parameter or dependency in dvc.lock changed?"
     noted = read_yaml(root / "dvc.lock").get("stages", {}).get("train") or {}
@@ -437,7 +437,7 @@ def _arranged(name, root):
     _take_up(name, root)
     return source, params
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c017-3a-a
 def _options(name, root) -> dict:
     "Options of `papermill.execute_notebook`; what the notebook prints goes to the terminal."
     tty = sys.stderr.isatty()
@@ -460,7 +460,7 @@ def _cell_error(e, name, where) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
     return scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c017-3b-a
 def _finish(name, root, target):
     "Write the report of an executed notebook, and record it."
     nb = scrub_values(normalise(nbformat.read(target, as_version=4)))
@@ -553,7 +553,7 @@ def _listing(place):
                 found[str(path)] = s.st_size, s.st_mtime_ns
     return found
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c17f-1-a
 def _data(name, root):
     "Dependency to the listing of its files, for dependencies other than code."
     params = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}
@@ -564,7 +564,7 @@ def _data(name, root):
     deps = [re.sub(r"\$\{(\w+)\.(\w+)\}", written, d) for d in _dependencies(name, root)]
     return {d: _listing(root / d) for d in deps if not d.endswith((".ipynb", ".py"))}
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c17f-1-b
 def _no_links(name, root):
     "Refuse folders that are links inside the data: DVC records none of their files, so that a change stays unseen."
     for place in (root / d for d in _data(name, root)):
@@ -636,7 +636,7 @@ def _metric_lines(m) -> list:  # of text
         *(f"  {LABELS[k]:22}{value(k)}" for k in SUMMARY),
     ]
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #c025-a-a
 def _runs(root) -> str:
     "Where the runs are: the address of the server, or the command that shows them."
     uri, store = os.environ.get("MLFLOW_TRACKING_URI"), tracking.default_uri(root)
@@ -708,8 +708,8 @@ def set_params(
     write_file(path, out.getvalue())
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-2
-def main(argv=None) -> int:  # the exit status
-    "The command line."
+def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-C)
+    "The command line. Raises `SystemExit` for an option that it doesn't have."
     parser = argparse.ArgumentParser(
         prog="python -m xraypneu.ops.stage", description="Run a stage of the pipeline (called by DVC)."
     )

@@ -58,7 +58,7 @@ class TrackingError(XraypneuError, RuntimeError):
 
     code = "tracking"
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c005-a
 def default_uri(
     root,  # the project; for one of DVC's temporary copies, the project itself is used
 ) -> str:
@@ -88,7 +88,7 @@ def store_uri(
     split_credentials()
     return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(root or _root())
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c005-1-a
 def _root():
     "The project of this process."
     return Path(os.environ.get("XRAYPNEU_ROOT") or project_root())
@@ -171,7 +171,7 @@ def _is_server(uri):
     "Is the store a server, not a file?"
     return urlsplit(uri).scheme in ("http", "https")
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c010-a
 def _writable(file: Path):
     "Raise `TrackingError` if a store in a file can't be written; MLflow alone would retry for minutes."
     for path in (file.parent, file):  # SQLite also writes files beside its own
@@ -230,7 +230,7 @@ def _experiment_name():
     "MLflow experiment of this process."
     return os.environ.get("XRAYPNEU_EXPERIMENT", "xraypneu")
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c012-a
 @contextmanager
 def _limits(timeout):
     "Limit MLflow's wait for an answer (seconds), unless the user set it, and turn its retries off."
@@ -296,7 +296,7 @@ def other_schema(
         return ""
     return "older" if made in {r.revision for r in revisions.walk_revisions()} else "newer"
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c012-4-a
 def _same_schema(uri):
     "Raise `TrackingError` if another MLflow made a store in a file; MLflow alone would retry for half a minute."
     made, file = other_schema(uri), shlex.quote(uri.removeprefix("sqlite:///"))
@@ -369,7 +369,7 @@ def environment(
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c015-2
 def git_state(root=".") -> dict:
-    "Commit that is checked out, and whether files differ from it; both `unknown` without git."
+    "Commit that is checked out, and whether files differ from it; both `unknown` without git or after 30 seconds."
 
     def ask(*arguments):
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30, check=True)
@@ -401,7 +401,9 @@ def as_name(
     return re.sub(r"[^\w. :/-]", "_", str(name))[:250]
 
 
-def as_texts(values: dict) -> dict:  # names of at most 250 characters, texts of at most 5,000
+def as_texts(
+    values: dict,
+) -> dict:  # name (text, at most 250 characters) to value (text, at most 5,000 characters)
     "Tags or parameters that every store accepts."
     return {as_name(k): as_text(v) for k, v in values.items()}
 
@@ -675,7 +677,7 @@ def _code(e):
     "MLflow's code of an error, or None."
     return getattr(e, "error_code", None)
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c028-a
 def _find(client, run_id):
     "A run that the store still has, else None. A failing store raises: the run may be there."
     from mlflow.exceptions import MlflowException
@@ -703,7 +705,7 @@ def _experiment(client, name, root, uri):
             return found.experiment_id
         raise
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c028-1-a
 def _recorded(client, experiment, record):
     "Runs of a journal in the store, the oldest first."
     return client.search_runs([experiment], f"tags.{RECORD} = '{record}'", order_by=["attributes.start_time ASC"])
@@ -737,7 +739,7 @@ def _warn_of_artifacts(run, made):
             file=sys.stderr,
         )
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c029-1-a
 def _send_status(run, entry):
     "Set a run's status; a second run, made by a request whose answer got lost, is deleted."
     if entry["status"] == "RUNNING":
@@ -755,7 +757,7 @@ def _batches(items, most):
     items = list(items)
     return [items[i : i + most] for i in range(0, len(items), most)]
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c030-a
 def _new_points(run, entry):
     "Metrics that the store lacks: an earlier attempt may have sent some before it was killed."
     latest = run.client.get_run(run.run_id).data.metrics
@@ -779,7 +781,7 @@ def _send_metrics(run, entry):
     for batch in _batches(values.items(), 500):
         run.client.log_batch(run.run_id, metrics=[Metric(k, v, entry["at"], entry["step"]) for k, v in batch])
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c030-1-a
 def _send_params(run, entry):
     "Send parameters that the run lacks; recorded ones can't be changed."
     from mlflow.entities import Param
@@ -861,7 +863,7 @@ def _registered_at(version):
     said = version.tags.get(REGISTERED, "")
     return int(said) if said.isdecimal() else 0
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #versions-a
 def _is_newest(client, name, at):
     "Was no candidate trained later?"
     from mlflow.exceptions import MlflowException
@@ -939,7 +941,7 @@ def _write(path, obj):
     "Write a JSON file."
     write_file(path, json.dumps(obj, indent=1, sort_keys=True) + "\n")
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c036-a
 def _dvc_experiment():
     "Name of the experiment, which `dvc exp run` passes to its stages, so that MLflow shows the same name."
     return {"dvc_experiment": name} if (name := os.environ.get("DVC_EXP_NAME")) else {}
@@ -960,7 +962,7 @@ def _asked(run, run_id):
         ) from None
     return found, {m.step for m in epochs}
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c036-1-a
 def _same_store(noted, uri, root) -> bool:
     "Whether a store is the one that was noted, perhaps before the project was moved."
     if noted == public_url(uri):
@@ -1087,7 +1089,7 @@ def _journals(root):
             wrong.append(rendered(e))
     return found, wrong
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c043-a
 def waiting(
     root=".",  # the project
 ) -> list:  # of journals
@@ -1113,7 +1115,7 @@ def local_note(
     store = found[-1].entries[0]["store"]
     return "; ".join([f"{runs} recorded locally: run `xraypneu sync` when {store} answers", *wrong])
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c043-1-a
 def forget(
     run: str,  # its id, or the name of its journal
     root=None,  # the project
@@ -1199,7 +1201,7 @@ def _checked(folder, wanted):
         )
     return bundle.folder
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #c047-1-a
 def _downloads():
     "Folder of downloaded bundles: in the project, or in the user's cache outside of one."
     try:

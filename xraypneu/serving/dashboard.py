@@ -57,7 +57,9 @@ def joined(
     folder,  # of JavaScript modules, each with its imports, `import {...} from "./other.js"`, at the top
     main: str = "dashboard",  # the module that nothing imports
 ) -> str:  # JavaScript
-    "The modules of a folder as one, each after those that it imports: a widget is one file. No name occurs in two."
+    """The modules of a folder as one, each after those that it imports: a widget is one file. No name occurs in two.
+
+    Raises `FileNotFoundError` for an import that is not in the folder."""
     parts = {}
 
     def add(name):
@@ -74,9 +76,9 @@ def joined(
     add(main)
     return "\n".join(parts.values())
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #c005-app-a
 class App(anywidget.AnyWidget):
-    "The page's widget; `config` is synchronised with the browser."
+    "The page's widget; `config` is synchronised with the browser: threshold (0 to 1), limits in bytes, times in ms."
 
     _esm = joined(files("xraypneu") / "app")
     _css = files("xraypneu") / "app" / "dashboard.css"
@@ -97,7 +99,7 @@ def _map_png(prediction):
     prediction.map_image((224, 224)).save(file, "PNG")
     return file.getvalue()
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #c006-1-a
 def _data_uri(kind, data):
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
@@ -134,7 +136,7 @@ def _id(value):
         raise MessageError("id")
     return value
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #m101-a
 def _text(value):
     if not isinstance(value, str):
         raise MessageError("text")
@@ -152,7 +154,7 @@ def _number(value):
         raise MessageError("number")
     return float(value)
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #m101-1-a
 def _among(*words):
     def check(value):
         if not isinstance(value, str) or value not in words:
@@ -222,7 +224,7 @@ def _load(predictor):
         return None, "The model can't be loaded; the server's log says why."
     return predictor, ""
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #c011-1-a
 def _plain_upload(uploader):
     "The folded part of the page with the plain upload."
     hint = "<p>For browsers in which the drop zone above does not work. Ten megabytes in all at a time.</p>"
@@ -243,7 +245,7 @@ def _trained_on(bundle):
         return f"Trained on {films} of {KERMANY}."
     return f"Trained on {films}, data set {data.get('title', 'unknown')}."
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #eb9dd69b-a
 def _page_config(bundle, threshold):
     "What the page must know of the model and of the limits, for `App`."
     info = bundle.info
@@ -545,7 +547,7 @@ def _counts_table(counts, classes):
     ]
     return markdown_table(["", "NORMAL images", "PNEUMONIA images", "patients"], rows)
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #c011-2-a
 def _metrics_table(info):
     "The metrics in a bundle's `info`."
     kinds = [("validation", "validation"), ("shifted", "shifted validation")]

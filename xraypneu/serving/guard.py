@@ -55,7 +55,7 @@ def _hosts(text):
         raise ValueError("host names, comma-separated, without http://, port and path")
     return LOCAL_HOSTS | names
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #c005-a
 def _proxies(text):
     try:
         return frozenset(str(ipaddress.ip_address(name)) for name in _names(text))
@@ -139,7 +139,7 @@ def client_address(
         return str(ip.ipv4_mapped)
     return str(ipaddress.IPv6Network((ip, 64), strict=False)) if not ip.is_loopback else str(ip)
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #c008-a
 def _address_of(context, headers):
     "The client's address, from a connection's context and a request's headers."
     return client_address(context.remote_ip, headers.get("X-Forwarded-For", ""), LIMITS.proxies)
@@ -353,7 +353,7 @@ def _json_part(name, part):
         raise ValueError(f"{name} is not an object")
     return value
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #c025-a
 def _check_word(part, key):
     if not isinstance(part.get(key), str) or not _WORD.fullmatch(part[key]):
         raise ValueError(f"bad {key}")
@@ -394,8 +394,12 @@ class Pace:
     "A rate of messages with a burst (token bucket): of one session, or of a client address through all its sessions."
 
     def __init__(
-        self, rate: int, burst: int, whose: str = "", clock=time.monotonic
-    ):  # a second; at once; for the error
+        self,
+        rate: int,  # messages per second
+        burst: int,  # messages at once
+        whose: str = "",  # for the error: whose messages they are
+        clock=time.monotonic,  # seconds
+    ):
         self.rate, self.burst, self.whose = rate, burst, whose
         self.clock, self.seen, self.tokens = clock, clock(), burst
 
@@ -405,7 +409,7 @@ class Pace:
         self.seen = now
 
     def take(self):
-        "ValueError where it is one message too many."
+        "Count a message. Raises `ValueError` if it is one too many."
         self.refill()
         self.tokens -= 1
         if self.tokens < 0:
@@ -963,7 +967,7 @@ def _steady_timers():
     "A clock that is set back would stop tornado's timers for as long: no session would end, no dead line be noticed."
     BaseAsyncIOLoop.time = lambda loop: loop.asyncio_loop.time()
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #25dd6c51-a
 def _hang_up():
     "End the server on SIGHUP as on SIGTERM, which deletes its connection files; nohup still holds."
     if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:
@@ -1036,7 +1040,7 @@ def _end_with_its_process(
 
     handler.write = checked
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #c048-3-a
 def before_a_session(
     handler,  # of the request for the page
     notebook,  # not used

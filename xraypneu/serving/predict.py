@@ -55,7 +55,7 @@ def cividis(
             out[i : i + _BAND, c] = np.interp(at, np.arange(len(_CIVIDIS)), _CIVIDIS[:, c]).round()
     return out.reshape(*values.shape, 3)
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #c007-a
 _BAND = 1_000_000  # pixels that are coloured at once
 
 
@@ -139,7 +139,7 @@ def _unsure(p, threshold, limits) -> str:
         f"possible: the probability {p:.3f} lies too near the operating point {threshold:.3f}"
     )
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #c008-f-a
 def _doubts(p, ood_score, verdict, threshold, limits) -> list:  # of texts
     "Why the verdict is not the label, from features and probability."
     doubts = []
@@ -176,7 +176,7 @@ def _img(image, alt):
     "An image of 224 x 224 pixels as an HTML element."
     return f'<img alt="{html.escape(alt)}" width="224" height="224" src="{_png(image)}">'
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #c008-h-a
 def _as_html(p):
     "A prediction as HTML, with its pictures if the pixels were kept."
     e, pictures = p.explanation, ""
@@ -276,7 +276,7 @@ def _bundle_of(source, precision):
     except TrackingError as e:
         raise BundleError.of(e) from None
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #c010-c
 def _name_of(image) -> str:
     "Name of the file, or type of the image."
     try:
@@ -294,7 +294,7 @@ def _as_of_now(image):
     except (OSError, TypeError, ValueError):  # no folder to begin from, no path, no bytes: `decode` says so
         return image
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #c010-a-a
 def _at_once(function, *args) -> Future:
     "A future of what is done already."
     future = Future()
@@ -375,7 +375,7 @@ def _check_batch(images, batch_size, workers, errors):
     if is_untrusted(images):
         raise ValueError(f"images is one {type(images).__name__}: give a list, or call predict")
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #c010-b-a
 def _batches_ahead(images, submit, size, most):
     "Yield lists of at most `size` results of `submit`, one per image; up to `most` images are taken in advance."
     waiting = deque()
@@ -407,7 +407,7 @@ def _decoded(taken, errors):
             results.append(e)
     return results, names, read
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #c010-d-a
 def _stream(scorer, images, batch_size, workers, errors, keep_pixels):
     "Yield the predictions of `predict_batch`, in order."
     _check_batch(images, batch_size, workers, errors)

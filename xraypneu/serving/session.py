@@ -78,7 +78,7 @@ class Upload:
     size: int  # bytes announced
     data: bytearray  # bytes so far
 
-
+# %% ../../nbs/api/serving/02_session.ipynb #s010-a
 class _Uploads:
     "Uploads in pieces."
 

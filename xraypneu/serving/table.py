@@ -45,7 +45,7 @@ def _cell(value: object) -> str:
     text = re.sub(r";(?=\s*[=+\-@])", ";'", text)
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\n") else text
 
-
+# %% ../../nbs/api/serving/01_table.ipynb #cell-a
 class CsvWriter:
     "Write rows as CSV, one by one; floats with six decimals."
 
@@ -97,6 +97,25 @@ def _decimals(row: dict[str, Any], key: str) -> str:
     return f"{row[key]:.3f}" if isinstance(row.get(key), float) else ""
 
 # %% ../../nbs/api/serving/01_table.ipynb #c008-1
+def _html_row(row: dict[str, Any], outcome: str) -> str:
+    "One film in the table of the page."
+    e = html.escape
+    why = "".join(f"<br>{e(r)}" for r in row.get("reasons") or ())
+    verdict = (
+        f'<span class="error">not read: {e(row["error"])}</span>' if row.get("error") else f"<b>{e(outcome)}</b>{why}"
+    )
+    pictures = " ".join(
+        f'<img alt="{e(alt, quote=True)}" src="{e(src, quote=True)}">'
+        for alt, src in row.get("pictures") or ()
+        if src.startswith("data:image/")
+    )
+    return (
+        f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{_decimals(row, 'probability')}</td>"
+        f"<td>{_decimals(row, 'threshold')}</td><td>{pictures}</td>"
+        f"<td><code>{e(str(row.get('bundle') or '')[:16])}</code></td></tr>"
+    )
+
+# %% ../../nbs/api/serving/01_table.ipynb #c008-1-a
 def to_html(
     rows: Iterable[dict[str, Any]],  # of `as_row`; optional: `pictures`, pairs of alt text and data: address
     title: str = "Predictions",
@@ -108,22 +127,7 @@ def to_html(
     for row in rows:
         outcome = row.get("verdict") or "not read"
         counts[outcome] = counts.get(outcome, 0) + 1
-        why = "".join(f"<br>{e(r)}" for r in row.get("reasons") or ())
-        verdict = (
-            f'<span class="error">not read: {e(row["error"])}</span>'
-            if row.get("error")
-            else f"<b>{e(outcome)}</b>{why}"
-        )
-        pictures = " ".join(
-            f'<img alt="{e(alt, quote=True)}" src="{e(src, quote=True)}">'
-            for alt, src in row.get("pictures") or ()
-            if src.startswith("data:image/")
-        )
-        lines.append(
-            f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{_decimals(row, 'probability')}</td>"
-            f"<td>{_decimals(row, 'threshold')}</td><td>{pictures}</td>"
-            f"<td><code>{e(str(row.get('bundle') or '')[:16])}</code></td></tr>"
-        )
+        lines.append(_html_row(row, outcome))
     summary = ", ".join(f"{n} {e(k)}" for k, n in counts.items()) or "no files"
     warning = f'<p class="notice">{e(notice)}</p>' if notice else ""
     return f"""<!DOCTYPE html>
