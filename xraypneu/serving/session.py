@@ -105,7 +105,7 @@ class _Uploads:
             raise ImageError("the file is empty", code="empty")
         if len(self.uploads) >= MAX_UPLOADS:
             raise ImageError(
-                f"{MAX_UPLOADS} files are on their way already", "Wait for them, or forget all.", "too_many"
+                f"{MAX_UPLOADS} files are on their way already", "Wait for them, or delete all.", "too_many"
             )
         self.uploads[id] = Upload(name, size, bytearray())
 
