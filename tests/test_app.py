@@ -94,6 +94,17 @@ def wait_rows(page, n, timeout=30_000):
     page.wait_for_function("n => document.querySelectorAll('.batch tbody tr').length === n", arg=n, timeout=timeout)
 
 
+@contextlib.contextmanager
+def asleep(server):
+    "The process of the newest session does nothing meanwhile."
+    kernel = max(server.kernels(), key=lambda k: k.create_time())
+    kernel.suspend()
+    try:
+        yield
+    finally:
+        kernel.resume()
+
+
 def choose(page, *files):
     "By the file chooser, as a person does; each file is (name, bytes)."
     with page.expect_file_chooser() as chooser:
@@ -377,12 +388,10 @@ def test_a_film_that_is_read_stays_while_others_arrive_and_the_point_moves(visit
 
 def test_the_slider_never_moves_back_under_the_hand(server, visit):
     page = visit()
-    kernel = max(server.kernels(), key=lambda k: k.create_time())
     page.focus("#xp-threshold")
     page.keyboard.press("Home")
     page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent === '0.010'")
-    kernel.suspend()
-    try:
+    with asleep(server):
         page.evaluate(
             """() => { const s = document.querySelector('#xp-threshold'); window.low = 0; let before = 0;
             const look = () => { if (+s.value < before) window.low++; before = +s.value; requestAnimationFrame(look); };
@@ -390,8 +399,6 @@ def test_the_slider_never_moves_back_under_the_hand(server, visit):
         )
         for _ in range(10):
             page.keyboard.press("ArrowRight")
-    finally:
-        kernel.resume()
     for _ in range(20):
         page.keyboard.press("ArrowRight")
         page.wait_for_timeout(10)
@@ -402,14 +409,10 @@ def test_the_slider_never_moves_back_under_the_hand(server, visit):
 def test_forgetting_in_the_middle_of_a_large_file(server, visit):
     "The queue waited for ever for the film's row."
     page = visit()
-    kernel = max(server.kernels(), key=lambda k: k.create_time())
-    kernel.suspend()
-    try:
+    with asleep(server):
         choose(page, ("large.png", film() + bytes(6_000_000)), *[(f"old{i}.png", film(i)) for i in range(3)])
         page.wait_for_timeout(300)  # the pieces that may be ahead are sent
         page.evaluate("document.querySelector('.clear').click()")
-    finally:
-        kernel.resume()
     page.wait_for_function("document.querySelector('.status').textContent === 'All films deleted.'")
     assert rows(page) == [] and not page.is_visible(".batch") and not page.is_visible(".shown")
     choose(page, ("new.png", film(5)))
@@ -755,14 +758,10 @@ def test_a_file_that_cannot_be_read_leaves_nobody_waiting(visit):
 def test_what_is_chosen_after_an_order_to_forget_is_read_and_nothing_before(server, visit):
     "Orders and files cross: while the server works, the page has more to send."
     page = visit()
-    kernel = max(server.kernels(), key=lambda k: k.create_time())
-    kernel.suspend()
-    try:
+    with asleep(server):
         choose(page, *[(f"old{i}.png", film(i)) for i in range(3)])
         page.evaluate("document.querySelector('.clear').click()")
         choose(page, ("new.png", film(5)))
-    finally:
-        kernel.resume()
     page.wait_for_selector(".verdict", timeout=30_000)
     page.wait_for_function("document.querySelector('.uploads').innerText.includes('read')")
     assert [r[1] for r in rows(page)] == ["new.png"] and "old" not in page.inner_text(".uploads")
@@ -779,14 +778,10 @@ def test_a_page_that_slept_does_not_take_its_session_for_lost(server, visit):
     page.click(".samples button")
     page.wait_for_selector(".verdict")
     assert not [s for s in page.evaluate("window.said") if "lost" in s]
-    kernel = max(server.kernels(), key=lambda k: k.create_time())
-    kernel.suspend()
-    try:
+    with asleep(server):
         for _ in range(8):
             page.clock.run_for(3000)
         page.wait_for_selector(".gone:not([hidden])")
-    finally:
-        kernel.resume()
     page.wait_for_selector(".gone", state="hidden")
     assert page.inner_text(".status") == "The server answers again."
 

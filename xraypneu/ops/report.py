@@ -74,8 +74,6 @@ def _change(now, before, percent):
 # %% ../../nbs/api/ops/07_report.ipynb #c008
 def _numbers(path, *columns):
     "Rows of a CSV as finite numbers; no rows if it is missing or malformed."
-    import csv
-
     try:
         with open(path, encoding="utf-8", newline="") as f:
             rows = [tuple(float(r[c]) for c in columns) for r in csv.DictReader(f)]
@@ -291,11 +289,9 @@ def _origin(facts):
     "Table of hashes, commits, operating point and versions."
     m, bundle, git = facts["metrics"], facts.get("bundle") or {}, facts.get("git") or {}
     info = bundle.get("info") or {}
-    data = _hash((m.get("data") or {}).get("hash") if isinstance(m.get("data"), dict) else None)
-    model = _hash((m.get("model") or {}).get("hash") if isinstance(m.get("model"), dict) else None)
     rows = [
-        ["data", _code(data)],
-        ["model (bundle)", _code(model)],
+        ["data", _code(_data_hash(m))],
+        ["model (bundle)", _code(_model_hash(m))],
         [
             "commit",
             _code(_hash(git.get("git_commit")))
@@ -318,7 +314,7 @@ def _origin(facts):
 # %% ../../nbs/api/ops/07_report.ipynb #c011-5
 def _stale(facts):
     "A warning if the metrics may not be of this run; else empty."
-    bundle, model = facts.get("bundle") or {}, _get_hash(facts["metrics"])
+    bundle, model = facts.get("bundle") or {}, _model_hash(facts["metrics"])
     if model and facts.get("outdated"):
         return f"{CAUTION}\n> **These metrics may be older than this run**: {markdown_text(facts['outdated'])}"
     if not model or bundle.get("skip"):
@@ -333,7 +329,8 @@ def _stale(facts):
     return ""
 
 # %% ../../nbs/api/ops/07_report.ipynb #c011-5-a
-def _get_hash(m):
+def _model_hash(m):
+    "Hash of the bundle that metrics are of, or None."
     return _hash(m["model"].get("hash")) if isinstance(m.get("model"), dict) else None
 
 # %% ../../nbs/api/ops/07_report.ipynb #c011-6a
@@ -383,7 +380,7 @@ def page(
         "## Confusion matrix\n\n" + _confusion(m),
     ]
     if facts.get("promotion"):
-        parts.append("## Promotion\n\n" + _promotion(facts["promotion"], _get_hash(m)))
+        parts.append("## Promotion\n\n" + _promotion(facts["promotion"], _model_hash(m)))
     charts = [c for c in (roc_chart(curves.get("roc")), calibration_chart(curves.get("calibration"))) if c]
     if charts:
         parts.append("## Curves\n\n" + "\n\n".join(charts))
@@ -556,7 +553,7 @@ def trusted(
     } | {"hash": _hash(data.get("hash")), "official_test": False}
     if isinstance(data.get("synthetic"), bool):
         checked["data"]["synthetic"] = data["synthetic"]
-    return checked | {"model": {"hash": _get_hash(untrusted)}}
+    return checked | {"model": {"hash": _model_hash(untrusted)}}
 
 # %% ../../nbs/api/ops/07_report.ipynb #c017-1
 def _doubted(folder):
