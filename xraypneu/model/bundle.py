@@ -619,6 +619,14 @@ def _shown(value):
     return text if len(text) <= 60 else text[:57] + "..."
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011a
+def _read_hashed(file, sha256, hint):
+    "A file's bytes, if they have the hash that bundle.json names."
+    data = _read(file)
+    if _sha256(data) != sha256:
+        raise BundleError(f"{file} is damaged: its hash is not the one in bundle.json", hint, "wrong_hash")
+    return data
+
+
 def _read_detector(data, path, features):
     "Read the out-of-distribution detector of a network with `features` features; None: unknown."
     try:
@@ -654,13 +662,7 @@ def load_bundle(
         raise BundleError(f"{folder} holds no 8-bit network", "Use precision fp32", "unsupported")
     used, name = {}, "model.onnx" if precision == "fp32" else INT8
     for n in [name, *([REFERENCE] if REFERENCE in hashes else [])]:
-        used[n] = _read(folder / n)
-        if _sha256(used[n]) != hashes[n]:
-            raise BundleError(
-                f"{folder / n} is damaged: its hash is not the one in bundle.json",
-                "Train again, or take another copy",
-                "wrong_hash",
-            )
+        used[n] = _read_hashed(folder / n, hashes[n], "Train again, or take another copy")
     try:
         features = _check_model(used[name], info["input"]["size"])
     except ValueError as e:

@@ -19,7 +19,9 @@ def decided(
     threshold: float,  # operating point, 0 to 1
     limits: dict | None,  # conformal `low` and `high`, 0 to 1; None: never UNSURE
 ) -> np.ndarray:  # (n,) NORMAL, PNEUMONIA or UNSURE
-    "The label, or UNSURE where the conformal set is not just the label."
+    "The label, or UNSURE where the conformal set is not just the label. Raises `ValueError` for another threshold."
+    if not 0 <= threshold <= 1:  # nor is NaN, with which everything would be NORMAL
+        raise ValueError(f"threshold is {threshold}: give a number from 0 to 1")
     flagged = p >= threshold
     out = np.where(flagged, PNEUMONIA, NORMAL).astype(object)
     if limits:
@@ -36,8 +38,6 @@ def verdicts(
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) verdicts; (n,) dissimilarity, refused from 1 on, NaN if unknown
     "Verdicts from probabilities and features; the pixels themselves are not checked."
     p = np.asarray(p, dtype=np.float64)
-    if threshold is not None and not 0 <= threshold <= 1:  # nor is NaN, with which everything would be NORMAL
-        raise ValueError(f"threshold is {threshold}: give a number from 0 to 1")
     out = decided(p, bundle.threshold if threshold is None else threshold, bundle.variant.get("conformal"))
     scores = np.full(len(p), np.nan)
     if features is not None and bundle.detector is not None:

@@ -6,7 +6,6 @@
 __all__ = ['RENAMED_PARAMETERS', 'convert_info', 'convert_metrics', 'Converted', 'convert_bundle', 'conversion_text']
 
 # %% ../../nbs/api/ops/02_convert.ipynb #c003
-import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -102,11 +101,7 @@ def _old_files(folder):
             raise BundleError(
                 f"{folder / 'bundle.json'} names the file {ascii(name)[:60]}, which no bundle has", code="damaged"
             )
-        read[name] = bundle_module._read(folder / name)
-        if hashlib.sha256(read[name]).hexdigest() != wanted:
-            raise BundleError(
-                f"{folder / name} is damaged: its hash is not the one in bundle.json", "Take another copy", "wrong_hash"
-            )
+        read[name] = bundle_module._read_hashed(folder / name, wanted, "Take another copy")
     for at, wanted, there in bundle_module._odd(info):
         raise BundleError(
             f"{folder / 'bundle.json'}: {at} must be {wanted}; it is {bundle_module._shown(there)}",

@@ -226,11 +226,9 @@ class Prediction(_Pictures):
         threshold: float,  # another operating point, 0 to 1
     ) -> "Prediction":
         "This prediction at another operating point: label, verdict and reasons follow. Raises `ValueError`."
-        if not 0 <= threshold <= 1:  # nor is NaN
-            raise ValueError(f"threshold is {threshold}: give a number from 0 to 1")
-        verdict = self.verdict
-        if verdict != OUT_OF_SCOPE:
-            verdict = str(decided(np.asarray([self.probability]), threshold, self.limits)[0])
+        verdict = str(decided(np.asarray([self.probability]), threshold, self.limits)[0])
+        if self.verdict == OUT_OF_SCOPE:
+            verdict = OUT_OF_SCOPE
         doubts = _doubts(self.probability, self.ood_score, verdict, threshold, self.limits)
         label = PNEUMONIA if self.probability >= threshold else NORMAL
         reasons = (*self.objections, *doubts, *self.notes)
