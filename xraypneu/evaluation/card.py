@@ -83,7 +83,7 @@ def _subgroups(m):
         [[k, v["images"], *_texts(v, BRIEF)] for k, v in m.get("subgroups", {}).items()],
     )
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #robustness-table
 def _robustness(m):
     "Metrics on altered images."
     return markdown_table(
@@ -91,29 +91,40 @@ def _robustness(m):
         [[k, *_texts(v, BRIEF)] for k, v in m.get("robustness", {}).items()],
     )
 
+# %% ../../nbs/api/evaluation/03_card.ipynb #ood-row
+def _ood_row(kind, v):
+    "Row of one kind of input; all metrics but AUROC are percentages."
+    shares = [metric_text(v.get(f), True) for f in ("fpr95", "refused", "pneumonia")]
+    return [kind, v["images"], metric_text(v.get("auroc")), *shares]
+
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-3
 def _ood(m):
     "Out-of-distribution benchmark."
     r = m.get("ood") or {}
     if not r:
         return "This model has no out-of-distribution detector: it answers for any image."
-    rows = [
-        [
-            k,
-            v["images"],
-            *(
-                metric_text(v.get(f)) if f == "auroc" else metric_text(v.get(f), True)
-                for f in ("auroc", "fpr95", "refused", "pneumonia")
-            ),
-        ]
-        for k, v in r.items()
-        if "auroc" in v
-    ]
+    head = ["out-of-distribution input", "images", "AUROC", "FPR95", "refused", "predicted PNEUMONIA"]
+    table = markdown_table(head, [_ood_row(k, v) for k, v in r.items() if "auroc" in v])
+    return f"{table}\n\nTest images refused: {metric_text(r['test images']['refused'], True)}."
+
+# %% ../../nbs/api/evaluation/03_card.ipynb #deletion-line
+def _deletion_line(e):
+    "Areas under the deletion and insertion curves."
     return (
-        markdown_table(
-            ["out-of-distribution input", "images", "AUROC", "FPR95", "refused", "predicted PNEUMONIA"], rows
-        )
-        + f"\n\nTest images refused: {metric_text(r['test images']['refused'], True)}."
+        f"- Deletion of cells, strongest first: area under the curve {metric_text(e['area_deletion'])} "
+        f"(random order {metric_text(e['area_deletion_random'])}; lower is better). Insertion: "
+        f"{metric_text(e['area_insertion'])} (random order {metric_text(e['area_insertion_random'])}; "
+        "higher is better)."
+    )
+
+# %% ../../nbs/api/evaluation/03_card.ipynb #pointing-line
+def _pointing_line(e):
+    "Hits of the pointing game, in all synthetic radiographs and in those classified as PNEUMONIA."
+    flagged = e.get("pointing_flagged")
+    return (
+        "- Pointing game on synthetic radiographs: the maximum lies in the lesion in "
+        f"{metric_text(e['pointing'], True)} (by chance {metric_text(e['pointing_chance'], True)})"
+        + ("." if flagged is None else f"; in those classified as PNEUMONIA, in {metric_text(flagged, True)}.")
     )
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-4
@@ -122,28 +133,14 @@ def _saliency(m):
     e = m.get("saliency", {})
     lines = []
     if "area_deletion" in e:
-        lines.append(
-            f"- Deletion of cells, strongest first: area under the curve {metric_text(e['area_deletion'])} "
-            f"(random order {metric_text(e['area_deletion_random'])}; lower is better). Insertion: "
-            f"{metric_text(e['area_insertion'])} (random order {metric_text(e['area_insertion_random'])}; "
-            "higher is better)."
-        )
+        lines.append(_deletion_line(e))
     if "randomised_correlation" in e:
         lines.append(
             "- Rank correlation of the map with that of a network whose layers are all shuffled: "
             f"{metric_text(e['randomised_correlation'])}."
         )
     if "pointing" in e:
-        lines.append(
-            f"- Pointing game on synthetic radiographs: the maximum lies in the lesion in "
-            f"{metric_text(e['pointing'], True)} "
-            f"(by chance {metric_text(e['pointing_chance'], True)})"
-            + (
-                f"; in those classified as PNEUMONIA, in {metric_text(e['pointing_flagged'], True)}."
-                if e.get("pointing_flagged") is not None
-                else "."
-            )
-        )
+        lines.append(_pointing_line(e))
     return "\n".join(lines) or "Not measured."
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-5
@@ -153,21 +150,26 @@ def _initial_file(weights):
         return "weights read from a file"
     return f"the weights in {markdown_text(weights.get('name'))} (SHA-256 {markdown_text(weights.get('sha256'))[:12]})"
 
-# %% ../../nbs/api/evaluation/03_card.ipynb #c007-5-a
-def _training(info):
-    "Architecture, training, calibration and operating point."
-    r = info["recipe"]
+# %% ../../nbs/api/evaluation/03_card.ipynb #begun
+def _begun(info):
+    "What the weights were before the training."
     named = {
         "imagenet": "ImageNet weights",
         "shipped": "the backbone that came with the package",
         "file": _initial_file(info.get("initial_weights")),
     }
-    begun = named.get(r["weights"], "random weights")
+    return named.get(info["recipe"]["weights"], "random weights")
+
+# %% ../../nbs/api/evaluation/03_card.ipynb #c007-5-a
+def _training(info):
+    "Architecture, training, calibration and operating point."
+    r = info["recipe"]
     epochs = len(info["history"]) - r["head_epochs"]
     sizes = ", ".join(map(str, r.get("image_sizes") or [info["input"]["size"]]))
     return (
         f"MobileNetV2 1.0 for one grey channel of {info['input']['size']} × {info['input']['size']} pixels, average "
-        f"pooling, one unit. Trained from {begun}. Epochs with the backbone frozen: {r['head_epochs']}; then all "
+        f"pooling, one unit. Trained from {_begun(info)}. "
+        f"Epochs with the backbone frozen: {r['head_epochs']}; then all "
         f"convolutions{' from block ' + str(r['first_block']) + ' on' if r.get('first_block') else ''} for "
         f"{epochs}, batch norms frozen. {'Balanced batches' if r.get('balanced', True) else 'Batches'} of "
         f"{r['batch_size']} random augmentations of {sizes} pixels; seed {r['seed']}. Best epoch: "
@@ -176,6 +178,17 @@ def _training(info):
         f"Calibration: {info['calibration'].get('fitted', 'Platt')}. Operating point: {info['threshold_rule']}, a "
         f"calibrated probability of {info['threshold']:.3f}. `bundle.json` has all parameters of the recipe."
     )
+
+# %% ../../nbs/api/evaluation/03_card.ipynb #source
+def _source(info, m):
+    "Whose images they are, as far as that is known."
+    data = info["data"]
+    if data["synthetic"]:
+        return f"**{markdown_text(data['notice'])}**. Nothing here says anything about real radiographs."
+    if m["data"].get("official_test"):
+        return ATTRIBUTION
+    name = markdown_text(data["title"])
+    return f"A folder named '{name}'. Add here who the patients are and who labelled the images."
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-7
 def _data(info, m):
@@ -187,17 +200,8 @@ def _data(info, m):
         if split in counts
     ]
     table = markdown_table(["split", *(f"{c}: images of patients" for c in info["classes"])], rows)
-    if info["data"]["synthetic"]:
-        source = f"**{markdown_text(info['data']['notice'])}**. Nothing here says anything about real radiographs."
-    elif m["data"].get("official_test"):
-        source = ATTRIBUTION
-    else:
-        source = (
-            f"A folder named '{markdown_text(info['data']['title'])}'. Add here who the patients are and who labelled "
-            "the images."
-        )
     return (
-        f"{source}\n\n{table}\n\nPatients are identified by file name; none is in both train and "
+        f"{_source(info, m)}\n\n{table}\n\nPatients are identified by file name; none is in both train and "
         "validation. Files that can't be read and byte-identical copies are excluded from training and named in "
         "the prepare report."
     )

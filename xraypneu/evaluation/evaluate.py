@@ -90,10 +90,20 @@ def score_test(prepared: Prepared, bundle: Bundle) -> Scored:
     rows = prepared.rows("test").reset_index(drop=True)
     return Scored(images, y, patients, rows, logits, bundle.probability(logits), bundle.threshold)
 
-# %% ../../nbs/api/evaluation/04_evaluate.ipynb #c008
+# %% ../../nbs/api/evaluation/04_evaluate.ipynb #gaps
 FEW_PATIENTS = 50  # per class; with fewer the intervals themselves are imprecise
 
 
+def _gaps(value, validation, shifted):
+    "Both validations and test minus each; NaN where one is unknown."
+    return {
+        "validation": validation,
+        "gap": value - validation,
+        "shifted": shifted,
+        "gap_shifted": value - shifted,
+    }
+
+# %% ../../nbs/api/evaluation/04_evaluate.ipynb #c008
 def metric_table(
     values: dict,  # metric to value on test
     intervals: dict,  # metric to (low, high)
@@ -103,20 +113,9 @@ def metric_table(
     "Main table: test with interval, both validations, and test minus each."
     rows = []
     for k in METRICS:
-        on_validation, on_shifted = validation.get(k, math.nan), shifted.get(k, math.nan)
-        rows.append(
-            {
-                "metric": k,
-                "test": values[k],
-                "low": intervals[k][0],
-                "high": intervals[k][1],
-                "validation": on_validation,
-                "gap": values[k] - on_validation,
-                "shifted": on_shifted,
-                "gap_shifted": values[k] - on_shifted,
-                "reference": REFERENCE.get(k, math.nan),
-            }
-        )
+        row = {"metric": k, "test": values[k], "low": intervals[k][0], "high": intervals[k][1]}
+        row |= _gaps(values[k], validation.get(k, math.nan), shifted.get(k, math.nan))
+        rows.append(row | {"reference": REFERENCE.get(k, math.nan)})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c008-2
@@ -210,23 +209,9 @@ def fixed_points(
     "Best sensitivity at each specificity, and best specificity at each sensitivity."
     # a plot can drop points on a straight line, but here such a point may be the one asked for
     fpr, tpr, _ = roc_curve(y, p, drop_intermediate=False)
-    rows = [
-        {
-            "constraint": f"specificity at least {s:.0%}",
-            "metric": "sensitivity",
-            "value": tpr[1 - fpr >= s - 1e-12].max(),
-        }
-        for s in specificities
-    ]
-    rows += [
-        {
-            "constraint": f"sensitivity at least {s:.0%}",
-            "metric": "specificity",
-            "value": 1 - fpr[tpr >= s - 1e-12].min(),
-        }
-        for s in sensitivities
-    ]
-    return pd.DataFrame(rows)
+    rows = [(f"specificity at least {s:.0%}", "sensitivity", tpr[1 - fpr >= s - 1e-12].max()) for s in specificities]
+    rows += [(f"sensitivity at least {s:.0%}", "specificity", 1 - fpr[tpr >= s - 1e-12].min()) for s in sensitivities]
+    return pd.DataFrame(rows, columns=["constraint", "metric", "value"])
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #prevalences
 PREVALENCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
@@ -552,24 +537,34 @@ def evaluate(
         saliency=saliency_checks(bundle, scored, seed),
     )
 
-# %% ../../nbs/api/evaluation/04_evaluate.ipynb #c042
-def metrics_of(
-    e: Evaluation,
-) -> dict:  # sections of plain values: float, int, text; arrays become lists in `metrics.write_json`
-    "Content of metrics.json."
-
-    def by(frame, key):
-        return {o[key]: {k: v for k, v in o.items() if k != key} for o in frame.to_dict("records")}
-
-    groups = e.groups[["group", "images", *BRIEF]]
-    slope, intercept = e.calibration
-    data = {
+# %% ../../nbs/api/evaluation/04_evaluate.ipynb #data-section
+def _data_section(e):
+    "What was evaluated on: hash of the data, size of the test split."
+    return {
         "hash": e.prepared.info["data_hash"],
         "synthetic": e.prepared.synthetic,
         "test_images": len(e.scored.y),
         "test_patients": len(set(e.scored.patients)),
         "official_test": e.official,
     }
+
+# %% ../../nbs/api/evaluation/04_evaluate.ipynb #seed-section
+def _by(frame, key):
+    "Rows of a table as a dictionary of dictionaries."
+    return {o[key]: {k: v for k, v in o.items() if k != key} for o in frame.to_dict("records")}
+
+
+def _seed_section(seeds):
+    "Spread of each metric over the trainings, their number, and the gaps of specificity."
+    return _by(seeds.spread, "metric") | {"trainings": len(seeds.table), "specificity_gap": seeds.specificity_gaps}
+
+# %% ../../nbs/api/evaluation/04_evaluate.ipynb #c042
+def metrics_of(
+    e: Evaluation,
+) -> dict:  # sections of plain values: float, int, text; arrays become lists in `metrics.write_json`
+    "Content of metrics.json."
+    groups = e.groups[["group", "images", *BRIEF]]
+    slope, intercept = e.calibration
     return {
         "test": e.values,
         "test_low": {k: v[0] for k, v in e.intervals.items()},
@@ -581,15 +576,27 @@ def metrics_of(
         "conformal": e.conformal,
         "ood": e.ood,
         "metadata_baseline": {"roc_auc": e.metadata[0]},
-        "seeds": by(e.seeds.spread, "metric")
-        | {"trainings": len(e.seeds.table), "specificity_gap": e.seeds.specificity_gaps},
-        "robustness": by(e.robustness, "change"),
-        "subgroups": by(groups, "group"),
+        "seeds": _seed_section(e.seeds),
+        "robustness": _by(e.robustness, "change"),
+        "subgroups": _by(groups, "group"),
         "saliency": e.saliency.to_dict(),
         "fixed_points": {f"{o['metric']} at {o['constraint']}": o["value"] for o in e.points.to_dict("records")},
-        "data": data,
+        "data": _data_section(e),
         "model": {"hash": e.bundle.hash},
     }
+
+# %% ../../nbs/api/evaluation/04_evaluate.ipynb #predictions
+def _predictions(s):
+    "Table of the scored images, a row each."
+    columns = {
+        "path": s.rows.path,
+        "label": s.rows.label,
+        "patient": s.rows.patient,
+        "logit": s.logits.astype(float),
+        "probability": s.p,
+        "predicted": s.predicted,
+    }
+    return pd.DataFrame(columns)
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c043
 def write_evaluation(
@@ -608,15 +615,7 @@ def write_evaluation(
     }
     for name, frame in curves.items():
         metrics.write_csv(folder / f"plots/{name}.csv", frame)
-    predictions = {
-        "path": s.rows.path,
-        "label": s.rows.label,
-        "patient": s.rows.patient,
-        "logit": s.logits.astype(float),
-        "probability": p,
-        "predicted": s.predicted,
-    }
-    metrics.write_csv(folder / "predictions.csv", pd.DataFrame(predictions))
+    metrics.write_csv(folder / "predictions.csv", _predictions(s))
     return content
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c045

@@ -140,6 +140,13 @@ def _operating_point(ax, x, y, threshold):
     style = dict(ms=8, mfc="white", mew=2, color=COLOURS["PNEUMONIA"], clip_on=False)
     ax.plot(x, y, "o", label=_point_label(threshold), **style)
 
+# %% ../../nbs/api/evaluation/01_plots.ipynb #unit-axes
+def _unit_axes(**labels):
+    "A square figure whose axes both run from 0 to 1."
+    fig, ax = _figure(height=4.0, width=4.4)
+    ax.set(**_UNIT, **labels)
+    return fig, ax
+
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c010-a
 @_styled
 def roc_plot(
@@ -150,11 +157,10 @@ def roc_plot(
 ) -> Figure:  # one square panel
     "Sensitivity against false positive rate over all thresholds. Raises `MetricsError`."
     curve, f = roc_points(y, p, 1000), classification_metrics(y, p, threshold)
-    fig, ax = _figure(height=4.0, width=4.4)
+    fig, ax = _unit_axes(xlabel="false alarms among NORMAL (1 - specificity)", ylabel="sensitivity", title="ROC curve")
     ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="chance (0.5)")
     ax.plot(curve.fpr, curve.tpr, color=COLOURS["NORMAL"], label=f"model (area {f['roc_auc']:.3f})")
     _operating_point(ax, 1 - f["specificity"], f["sensitivity"], threshold)
-    ax.set(xlabel="false alarms among NORMAL (1 - specificity)", ylabel="sensitivity", title="ROC curve", **_UNIT)
     ax.legend(loc="lower right")
     return fig
 
@@ -168,20 +174,34 @@ def pr_plot(
 ) -> Figure:  # one square panel
     "Precision against sensitivity over all thresholds; dotted: the prevalence."
     curve, f, prevalence = pr_points(y, p, 1000), classification_metrics(y, p, threshold), float(np.mean(y))
-    fig, ax = _figure(height=4.0, width=4.4)
+    fig, ax = _unit_axes(xlabel=LABELS["sensitivity"], ylabel=LABELS["precision"], title="Precision-recall curve")
     ax.axhline(prevalence, color=GREY, lw=1, ls=":", label=f"all classified as PNEUMONIA ({prevalence:.2f})")
-    ax.plot(
-        curve.recall,
-        curve.precision,
-        color=COLOURS["NORMAL"],
-        drawstyle="steps-pre",
-        label=f"model (average precision {f['average_precision']:.3f})",
-    )
+    label = f"model (average precision {f['average_precision']:.3f})"
+    ax.plot(curve.recall, curve.precision, color=COLOURS["NORMAL"], drawstyle="steps-pre", label=label)
     _operating_point(ax, f["sensitivity"], f["precision"], threshold)
-    ax.set(xlabel=LABELS["sensitivity"], ylabel=LABELS["precision"], **_UNIT)
-    ax.set_title("Precision-recall curve")
     ax.legend(loc="lower left")
     return fig
+
+# %% ../../nbs/api/evaluation/01_plots.ipynb #confusion-cells
+def _confusion_cells(ax, counts):
+    "A cell per actual (row) and predicted class: the count, and its percentage of the row."
+    fraction = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    ax.imshow(fraction, cmap="Blues", vmin=0, vmax=1.15)
+    for (i, j), n in np.ndenumerate(counts):
+        colour = "white" if fraction[i, j] > 0.6 else "black"
+        ax.text(j, i, f"{n}", ha="center", va="bottom", fontsize=15, color=colour)
+        note = f"{fraction[i, j]:.1%} of row" if counts[i].sum() else "no images"
+        ax.text(j, i + 0.06, note, ha="center", va="top", color=colour)
+
+# %% ../../nbs/api/evaluation/01_plots.ipynb #class-axes
+def _class_axes(ax):
+    "Name the classes on both axes of a matrix, without ticks or frame."
+    names = ["NORMAL", "PNEUMONIA"]
+    ax.set_xticks([0, 1], names)
+    ax.set_yticks([0, 1], names, rotation=90, va="center")
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c014
 @_styled
@@ -193,22 +213,10 @@ def confusion_plot(
 ) -> Figure:  # one panel
     "Counts, and their percentage of the row (of the actual class)."
     c = at_threshold(y, p, threshold)
-    counts = np.array([[c["tn"], c["fp"]], [c["fn"], c["tp"]]])
-    fraction = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     fig, ax = _figure(height=3.4, width=4.4)
-    ax.imshow(fraction, cmap="Blues", vmin=0, vmax=1.15)
-    for (i, j), n in np.ndenumerate(counts):
-        colour = "white" if fraction[i, j] > 0.6 else "black"
-        ax.text(j, i, f"{n}", ha="center", va="bottom", fontsize=15, color=colour)
-        note = f"{fraction[i, j]:.1%} of row" if counts[i].sum() else "no images"
-        ax.text(j, i + 0.06, note, ha="center", va="top", color=colour)
-    names = ["NORMAL", "PNEUMONIA"]
-    ax.set_xticks([0, 1], names)
-    ax.set_yticks([0, 1], names, rotation=90, va="center")
+    _confusion_cells(ax, np.array([[c["tn"], c["fp"]], [c["fn"], c["tp"]]]))
+    _class_axes(ax)
     ax.set(xlabel="predicted", ylabel="actual", title=f"Confusion matrix at {threshold:.2f} (images)")
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
     return fig
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c017
@@ -253,6 +261,21 @@ def _class_histogram(ax, p, threshold, value, name):
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.grid(axis="x", visible=False)
 
+# %% ../../nbs/api/evaluation/01_plots.ipynb #name-threshold
+def _name_threshold(ax, threshold):
+    "Write the operating point beside its line, on the side that has room."
+    side, ha = (-4, "right") if threshold > 0.5 else (4, "left")
+    ax.annotate(
+        _point_label(threshold),
+        (threshold, 0.95),
+        xycoords=("data", "axes fraction"),
+        xytext=(side, 0),
+        textcoords="offset points",
+        ha=ha,
+        va="top",
+        fontsize=8,
+    )
+
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c019
 @_styled
 def score_histogram(
@@ -266,20 +289,24 @@ def score_histogram(
     fig, axes = _figure(2, 1, height=3.2, sharex=True)
     for ax, (value, name) in zip(axes, enumerate(COLOURS), strict=True):
         _class_histogram(ax, p[y == value], threshold, value, name)
-    side, ha = (-4, "right") if threshold > 0.5 else (4, "left")
     axes[0].margins(y=0.3)
-    axes[0].annotate(
-        _point_label(threshold),
-        (threshold, 0.95),
-        xycoords=("data", "axes fraction"),
-        xytext=(side, 0),
-        textcoords="offset points",
-        ha=ha,
-        va="top",
-        fontsize=8,
-    )
+    _name_threshold(axes[0], threshold)
     axes[1].set(xlabel="predicted probability of PNEUMONIA", xlim=(-0.01, 1.01))
     return fig
+
+# %% ../../nbs/api/evaluation/01_plots.ipynb #forest-row
+def _forest_row(ax, i, value, low, high):
+    "A metric in row `i`: its 95 % interval (NaN: none), its value, and both as text at the right edge."
+    ax.plot([low, high], [i, i], color=COLOURS["NORMAL"], lw=2.4, label="" if i else "95 % interval")
+    ax.plot(value, i, "o", ms=6, color=COLOURS["NORMAL"], clip_on=False, label="" if i else "this model")
+    text = f"{value:.3f}" + (f"  ({low:.3f} to {high:.3f})" if math.isfinite(low) else "")
+    ax.annotate(text, (1.02, i), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False)
+
+# %% ../../nbs/api/evaluation/01_plots.ipynb #reference-points
+def _reference_points(ax, points, comparable):
+    "Diamonds at (value, row); hollow where the reference was measured on other data."
+    label = "reference" if comparable else "reference, on other data: not comparable"
+    ax.plot(*zip(*points, strict=True), "D", ms=6, color="black", mfc="black" if comparable else "white", label=label)
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c023
 @_styled
@@ -299,21 +326,11 @@ def interval_plot(
     fig, ax = _figure(height=0.9 + 0.32 * len(names))
     for i, k in enumerate(names):
         low, high = intervals.get(k, (math.nan, math.nan))
-        ax.plot([low, high], [i, i], color=COLOURS["NORMAL"], lw=2.4, label="" if i else "95 % interval")
-        ax.plot(values[k], i, "o", ms=6, color=COLOURS["NORMAL"], clip_on=False, label="" if i else "this model")
-        text = f"{values[k]:.3f}" + (f"  ({low:.3f} to {high:.3f})" if math.isfinite(low) else "")
-        ax.annotate(text, (1.02, i), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False)
+        _forest_row(ax, i, values[k], low, high)
         lowest = np.nanmin([lowest, values[k], low])
     other = [(reference[k], i) for i, k in enumerate(names) if k in reference]
     if other:
-        ax.plot(
-            *zip(*other, strict=True),
-            "D",
-            ms=6,
-            color="black",
-            mfc="black" if comparable else "white",
-            label="reference" if comparable else "reference, on other data: not comparable",
-        )
+        _reference_points(ax, other, comparable)
         lowest = min(lowest, *(v for v, _ in other))
     ax.set_yticks(range(len(names)), [LABELS.get(k, k) for k in names])
     ax.set_xlim(max(0, math.floor(lowest * 20 - 0.5) / 20), 1.005)
@@ -321,6 +338,15 @@ def interval_plot(
     ax.grid(axis="y", visible=False)
     fig.legend(loc="outside upper center", ncols=3)
     return fig
+
+# %% ../../nbs/api/evaluation/01_plots.ipynb #panels
+def _panels(history):
+    "Title and columns of each panel: losses, and metrics from 0 to 1."
+    numbers = history.drop(columns="epoch").select_dtypes("number")
+    losses = [c for c in numbers if c.endswith("loss") and c != "val_calibrated_loss"]
+    numbers = numbers.drop(columns=[c for c in numbers if c.endswith("calibrated_loss") and c not in losses])
+    others = [c for c in numbers if not c.endswith(("loss", "rate", "lr")) and numbers[c].dropna().between(0, 1).all()]
+    return [(t, o) for t, o in (("Loss", losses), ("Validation metrics", others)) if o]
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c026
 @_styled
@@ -331,11 +357,7 @@ def history_plot(
     "Learning curves; dashed: a change of phase, ring: the best epoch. Raises `PlotError`."
     # the best epoch has the lowest calibrated loss on shifted validation or, without it, the lowest validation loss
     h = _frame(history, "epoch").reset_index(drop=True)
-    numbers = h.drop(columns="epoch").select_dtypes("number")
-    losses = [c for c in numbers if c.endswith("loss") and c != "val_calibrated_loss"]
-    numbers = numbers.drop(columns=[c for c in numbers if c.endswith("calibrated_loss") and c not in losses])
-    others = [c for c in numbers if not c.endswith(("loss", "rate", "lr")) and numbers[c].dropna().between(0, 1).all()]
-    panels = [(t, o) for t, o in (("Loss", losses), ("Validation metrics", others)) if o]
+    panels = _panels(h)
     if not panels:
         raise PlotError("The history has no losses or metrics.")
     fig, axes = _figure(1, len(panels), height=3.0, width=WIDTH if len(panels) > 1 else WIDTH / 2, squeeze=False)
@@ -346,6 +368,33 @@ def history_plot(
         ax.margins(y=0.15)
         ax.legend(loc="best")
     return fig
+
+# %% ../../nbs/api/evaluation/01_plots.ipynb #phases
+def _phases(ax, h):
+    "Name each phase at its first epoch, with a dashed line before all but the first."
+    for i in np.flatnonzero(h.phase != h.phase.shift()):
+        if i:
+            ax.axvline(i + 0.5, color=GREY, lw=1, ls="--")
+        short = (h.phase == h.phase[i]).sum() < 3
+        ax.annotate(
+            str(h.phase[i]),
+            (i + 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -1),
+            textcoords="offset points",
+            va="top",
+            fontsize=7.5,
+            color=GREY,
+            rotation=90 if short else 0,
+        )
+
+# %% ../../nbs/api/evaluation/01_plots.ipynb #best-epoch
+def _best_epoch(ax, h, columns, styles):
+    "Ring the lowest value of the loss by which the best epoch is chosen, if it is among the columns."
+    monitor = next((c for c in ("shifted_calibrated_loss", "val_loss") if c in columns and h[c].notna().any()), None)
+    if monitor:
+        best, colour = int(h[monitor].idxmin()), styles[monitor][1]
+        ax.plot(best + 1, h[monitor][best], "o", ms=10, mfc="none", mew=1.5, color=colour, label="best epoch")
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c026-1
 def _curves(ax, h, columns):
@@ -364,29 +413,9 @@ def _curves(ax, h, columns):
     for c in columns:
         label, colour = styles.get(c) or (c.removeprefix("val_").replace("_", " "), next(more))
         ax.plot(h.index + 1, h[c], "o-", ms=3.5, lw=1.4, color=colour, label=label)
-    monitor = next((c for c in ("shifted_calibrated_loss", "val_loss") if c in columns and h[c].notna().any()), None)
-    if monitor:
-        best = int(h[monitor].idxmin())
-        ax.plot(
-            best + 1, h[monitor][best], "o", ms=10, mfc="none", mew=1.5, color=styles[monitor][1], label="best epoch"
-        )
-    if "phase" not in h:
-        return
-    for i in np.flatnonzero(h.phase != h.phase.shift()):
-        if i:
-            ax.axvline(i + 0.5, color=GREY, lw=1, ls="--")
-        short = (h.phase == h.phase[i]).sum() < 3
-        ax.annotate(
-            str(h.phase[i]),
-            (i + 0.5, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, -1),
-            textcoords="offset points",
-            va="top",
-            fontsize=7.5,
-            color=GREY,
-            rotation=90 if short else 0,
-        )
+    _best_epoch(ax, h, columns, styles)
+    if "phase" in h:
+        _phases(ax, h)
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c029
 @_styled
@@ -497,6 +526,18 @@ def randomisation_plot(
     ax.legend(loc="upper right")
     return fig
 
+# %% ../../nbs/api/evaluation/01_plots.ipynb #count-bars
+def _count_bars(ax, rows, splits, count, named):
+    "Horizontal bars, per class and split, of what `count` makes of the rows; `named`: in the legend."
+    for i, (name, colour) in enumerate(COLOURS.items()):
+        n = [count(rows[(rows.split == s) & (rows.label == name)]) for s in splits]
+        at = np.arange(len(splits)) + (i - 0.5) * 0.38
+        bars = ax.barh(at, n, 0.36, color=colour, label=name if named else "")
+        ax.bar_label(bars, [f"{v:,}" for v in n], padding=3, fontsize=8)
+    ax.margins(x=0.2)
+    ax.grid(axis="y", visible=False)
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c042
 @_styled
 def balance_plot(
@@ -508,15 +549,8 @@ def balance_plot(
     splits = _splits(rows)
     fig, axes = _figure(1, 2, height=1.2 + 0.45 * len(splits), sharey=True)
     for ax, title, count in zip(axes, ("Images", "Patients"), (len, lambda r: r.patient.nunique()), strict=True):
-        for i, (name, colour) in enumerate(COLOURS.items()):
-            n = [count(rows[(rows.split == s) & (rows.label == name)]) for s in splits]
-            at = np.arange(len(splits)) + (i - 0.5) * 0.38
-            bars = ax.barh(at, n, 0.36, color=colour, label=name if ax is axes[0] else "")
-            ax.bar_label(bars, [f"{v:,}" for v in n], padding=3, fontsize=8)
+        _count_bars(ax, rows, splits, count, ax is axes[0])
         ax.set(title=title, xlabel=title.lower())
-        ax.margins(x=0.2)
-        ax.grid(axis="y", visible=False)
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes[0].set_yticks(range(len(splits)), splits)
     axes[0].set_ylim(len(splits) - 0.5, -0.5)
     fig.legend(loc="outside upper center", ncols=2)
@@ -546,6 +580,19 @@ def images_per_patient_plot(
     ax.legend()
     return fig
 
+# %% ../../nbs/api/evaluation/01_plots.ipynb #aspect-edges
+def _aspect_edges(aspect):
+    "31 edges of a histogram over all aspects, around them where they are all alike."
+    low, high = aspect.min(), aspect.max()
+    return np.linspace(low, high, 31) if high - low > 1e-6 else np.linspace(low - 0.1, high + 0.1, 31)
+
+
+def _percent_axis(ax):
+    "Fractions as percentages, with room for a legend above."
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.set_ylim(0, ax.get_ylim()[1] * 1.3)
+    ax.set_yticks([t for t in ax.get_yticks() if t <= min(1, ax.get_ylim()[1])])
+
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c046
 @_styled
 def sizes_plot(
@@ -557,8 +604,6 @@ def sizes_plot(
     rows = _frame(rows, "label", "width", "height")
     fig, (left, right) = _figure(1, 2, height=3.1)
     aspect = rows.width / rows.height
-    low, high = aspect.min(), aspect.max()
-    edges = np.linspace(low, high, 31) if high - low > 1e-6 else np.linspace(low - 0.1, high + 0.1, 31)
     for (name, colour), marker in zip(COLOURS.items(), "ox", strict=True):
         in_class = rows[rows.label == name]
         if not len(in_class):
@@ -567,7 +612,7 @@ def sizes_plot(
         left.plot(some.width, some.height, marker, ms=3.5, alpha=0.5, color=colour, mew=0.8, mfc="none", label=name)
         right.hist(
             aspect[in_class.index],
-            bins=edges,
+            bins=_aspect_edges(aspect),
             weights=np.full(len(in_class), 1 / len(in_class)),
             histtype="step",
             lw=1.6,
@@ -577,13 +622,17 @@ def sizes_plot(
         )
     left.set(xlabel="width (pixels)", ylabel="height (pixels)", title="Size as stored")
     right.set(xlabel="aspect (width / height)", ylabel="fraction of the class", title="Aspect")
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    right.set_ylim(0, right.get_ylim()[1] * 1.3)
-    right.set_yticks([t for t in right.get_yticks() if t <= min(1, right.get_ylim()[1])])
+    _percent_axis(right)
     for ax in (left, right):
         ax.legend(loc="best" if ax is left else "upper right")
     left.margins(0.08)
     return fig
+
+# %% ../../nbs/api/evaluation/01_plots.ipynb #grey-density
+def _grey_density(images, rows):
+    "Percentage of pixels per grey level, (256,), smoothed."
+    counts = sum(np.bincount(images[r].ravel(), minlength=256) for r in rows.row)
+    return gaussian_filter1d(100 * counts / counts.sum(), 2, mode="nearest")
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c048
 @_styled
@@ -600,8 +649,7 @@ def grey_plot(
             selected = rows[(rows.label == name) & (rows.split == split)]
             if not len(selected):
                 continue
-            counts = sum(np.bincount(images[r].ravel(), minlength=256) for r in selected.row)
-            density = gaussian_filter1d(100 * counts / counts.sum(), 2, mode="nearest")
+            density = _grey_density(images, selected)
             peak, cut = max(peak, density[16:-16].max()), max(cut, density.max())
             ax.plot(
                 density,
@@ -667,6 +715,18 @@ def sharpness_plot(
     fig.legend(loc="outside upper center", ncols=2)
     return fig
 
+# %% ../../nbs/api/evaluation/01_plots.ipynb #class-means
+def _class_means(images, rows):
+    "Mean image, (S, S) float64, of each class. Raises `PlotError`."
+    means = {}
+    for name in COLOURS:
+        selected = rows.row[rows.label == name]
+        if len(selected):
+            means[name] = sum(images[r].astype(np.float64) for r in selected) / len(selected)
+    if len(means) < 2:
+        raise PlotError("Mean images need both classes.", code="one_class")
+    return means
+
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c052
 @_styled
 def mean_images_plot(
@@ -676,13 +736,7 @@ def mean_images_plot(
 ) -> Figure:  # mean NORMAL, mean PNEUMONIA, their difference
     "Mean image of each class and PNEUMONIA minus NORMAL; red: brighter with pneumonia. Raises `PlotError`."
     rows = _frame(rows, "label", "row")
-    means = {}
-    for name in COLOURS:
-        selected = rows.row[rows.label == name]
-        if len(selected):
-            means[name] = sum(images[r].astype(np.float64) for r in selected) / len(selected)
-    if len(means) < 2:
-        raise PlotError("Mean images need both classes.", code="one_class")
+    means = _class_means(images, rows)
     difference = means["PNEUMONIA"] - means["NORMAL"]
     limit = max(1.0, float(np.ceil(np.abs(difference).max())))
     fig, axes = _figure(1, 3, height=2.6)
@@ -696,6 +750,12 @@ def mean_images_plot(
     bar = fig.colorbar(shown, ax=axes[2], shrink=0.75, label="grey levels")
     bar.outline.set_visible(False)
     return fig
+
+# %% ../../nbs/api/evaluation/01_plots.ipynb #row-name
+def _row_name(ax, split, name):
+    "Write split and class beside the first image of a row."
+    style = dict(rotation=90, ha="right", va="center", fontsize=8, color=COLOURS[name])
+    ax.text(-0.05, 0.5, f"{split}\n{name}", transform=ax.transAxes, **style)
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c055
 @_styled
@@ -720,15 +780,5 @@ def image_grid(
             ax.set_axis_off()
         for ax, r in zip(line, some.row, strict=False):
             ax.imshow(images[r], cmap="gray", vmin=0, vmax=255)
-        line[0].text(
-            -0.05,
-            0.5,
-            f"{split}\n{name}",
-            transform=line[0].transAxes,
-            rotation=90,
-            ha="right",
-            va="center",
-            fontsize=8,
-            color=COLOURS[name],
-        )
+        _row_name(line[0], split, name)
     return fig
