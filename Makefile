@@ -95,7 +95,8 @@ faults: $(READY) ## kills, full disks, fuzzing, load, into bench/faults.md; hour
 	@python bench/faults.py $(if $(call given,ONLY),--only $(call quoted,ONLY)) $(if $(call given,SEED),--seed $(call quoted,SEED))
 
 coverage: $(READY) ## line coverage of the package, at least 95 %; slower than make test by a third or more
-	python -m pytest --cov --cov-report=
+	python -m pytest -n 2 --dist worksteal -m "not alone" --cov --cov-report=
+	python -m pytest -m alone --cov --cov-append --cov-report=
 	PYTHONPATH=bench python -m pytest -p notebook_cells nbs/api --cov --cov-append --cov-report=
 	coverage report --fail-under=95
 

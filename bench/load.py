@@ -401,6 +401,27 @@ async def not_reading(server, seconds):
     return f"{asked} asked for, server grew by {grew:.0f} MB"
 
 
+async def reconnecting(server, seconds):
+    "A page whose network changes connects again, under its name, while pictures are on their way to its old socket."
+    me, name, times, old = await Visitor(server, ATTACKER).start(), uuid.uuid4().hex, 0, []
+    me.socket.close()
+    until = time.monotonic() + 2 * seconds
+    while time.monotonic() < until:
+        try:
+            await me.connect(session=name)
+        except Refused as e:  # the two before are still known
+            assert e.status == 503, e.status
+            await asyncio.sleep(0.1)
+            continue
+        old.append(me.socket)  # it stays open: nobody is there to close it
+        await me.say(kind="sample", which="plain")
+        for _ in range(20):
+            await me.say(kind="open", id="p1")
+        times += 1
+    assert times > 1
+    return f"{times} connections, none closed by the page"
+
+
 async def flood(server, seconds):
     "Messages as fast as they go."
     me, sent = await Visitor(server, ATTACKER).start(), 0
@@ -510,6 +531,7 @@ ATTACKS = [
     burst,
     never_connecting,
     not_reading,
+    reconnecting,
     flood,
     endless_uploads,
     unauthorised,

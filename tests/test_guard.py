@@ -452,6 +452,33 @@ def test_sessions_of_one_address_share_a_pace():
     assert manager._enter("192.0.2.1").flow.pace is one.flow.pace
 
 
+def test_a_message_to_a_socket_that_is_closed_is_read_as_what_it_is():
+    "Voilà would take the form without subprotocol for a list of 2**60 numbers, and the server would never answer again."
+    from jupyter_client.session import Session
+    from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
+    from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
+
+    class Closed(KernelWebsocketHandler):
+        ws_connection = None  # as tornado leaves it between close() and the client's answer
+
+        def __init__(self):
+            self.sent = []
+
+        def write_message(self, message, binary=False):
+            self.sent.append(message)
+            return super().write_message(message, binary)
+
+    session, handler = Session(key=b""), Closed()
+    process = guard.SessionProcess(parent=guard.SessionManager())
+    connection = guard.GuardedConnection(parent=process, websocket_handler=handler, session=session)
+    parts = session.serialize(session.msg("comm_msg", {"data": {}}), ident=b"iopub") + [bytes(100)]
+    stream = types.SimpleNamespace(channel="iopub", closed=lambda: False)
+    assert connection.subprotocol == guard.PROTOCOL
+    connection.handle_outgoing_message(stream, parts)
+    channel, (header, *_, buffer) = deserialize_msg_from_ws_v1(handler.sent[0])
+    assert channel == "iopub" and json.loads(header)["msg_type"] == "comm_msg" and buffer == bytes(100)
+
+
 # --- the page's messages, in this process
 
 

@@ -85,6 +85,19 @@ def test_closing_lines(project):
         assert word in out
 
 
+def test_closing_lines_name_results_that_differ_from_the_commit(copy):
+    def git(*arguments):
+        run(["git", "-c", "user.name=x", "-c", "user.email=x", *arguments], copy)
+
+    git("init", "--quiet")
+    git("add", "--force", "dvc.lock", "reports/metrics.json")
+    git("commit", "--quiet", "--message=results")
+    assert "Changed" not in stage("summary", copy).out
+    (copy / "dvc.lock").write_text((copy / "dvc.lock").read_text() + "\n")
+    line = next(line for line in stage("summary", copy).out.splitlines() if line.startswith("Changed"))
+    assert "dvc.lock: commit" in line and "`git checkout dvc.lock`" in line and "metrics.json" not in line
+
+
 # --- parameters
 
 

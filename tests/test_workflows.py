@@ -195,6 +195,7 @@ def test_a_release_is_tested_first_and_leaves_with_its_papers():
         "sbom-path": "build/release/sbom.cdx.json",
     }
     assert "make audit" in [s.get("run") for s in FLOWS["ci"]["jobs"]["audit"]["steps"]]
+    assert "make coverage" in [s.get("run") for s in FLOWS["ci"]["jobs"]["coverage"]["steps"]]
     assert "make faults" in [s.get("run") for s in FLOWS["nightly"]["jobs"]["faults"]["steps"]]
 
 

@@ -797,6 +797,15 @@ class _Outgoing(_BoundedSocket):
 
     flow = None
 
+    @property
+    def subprotocol(self):
+        """The one that each handshake must offer.
+
+        Jupyter asks the socket, which knows none once it is closed: a message with buffers would then go out in an
+        older form, in which Voilà reads four bytes too many as the length of a list.
+        """
+        return PROTOCOL
+
     def handle_outgoing_message(self, stream, outgoing_msg):
         _, parts = self.session.feed_identities(outgoing_msg)
         kind = json.loads(bytes(parts[1])).get("msg_type")
