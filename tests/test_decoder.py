@@ -226,6 +226,45 @@ def test_a_worker_that_the_system_does_not_end_holds_nothing_up(monkeypatch, tmp
     assert (decode(PNG).pixels == GREY).all() and not decoder._pool.stuck
 
 
+SLOW = "import time; read = decoder.read_bytes; decoder.BEAT_SECONDS = 0; "
+
+
+def test_a_file_that_arrives_slowly_is_waited_for(worker_with, monkeypatch, tmp_path):
+    "From a share over a VPN, or a drive in the cloud."
+    (tmp_path / "x.png").write_bytes(PNG)
+    beats = "[(time.sleep(0.2), arrived()) for _ in range(5)]"
+    worker_with(SLOW + f"decoder.read_bytes = lambda path, arrived: ({beats}, read(path, arrived))[1]")
+    monkeypatch.setattr(decoder, "WALL_SECONDS", 0.6)
+    assert (decode(tmp_path / "x.png").pixels == GREY).all()
+    monkeypatch.setattr(decoder, "READ_SECONDS", 0.0)  # nor for ever
+    refused(tmp_path / "x.png", "decoder", "reading it takes more than")
+
+
+def test_a_file_that_does_not_arrive_is_not_blamed_on_the_computer(worker_with, monkeypatch, tmp_path):
+    (tmp_path / "x.png").write_bytes(PNG)
+    worker_with(SLOW + "decoder.read_bytes = lambda *_: time.sleep(9)")
+    monkeypatch.setattr(decoder, "WALL_SECONDS", 0.3)
+    refused(tmp_path / "x.png", "decoder", "reading it takes more than 0.3 s. The disk or the share")
+
+
+def test_only_a_file_that_is_being_read_gets_more_time(worker_with, monkeypatch):
+    "Not one that came as bytes, whatever its worker says."
+    say = "[(time.sleep(0.1), decoder._send(c, {'reading': True})) for _ in range(50)]"
+    worker_with(f"import time, socket; c = socket.socket(fileno=0); c.sendall(b'1'); decoder._next_job(c); {say}")
+    refused(PNG, "limit", "ended without an answer")
+
+
+def test_what_reads_dicom_is_imported_before_its_time_counts(worker_with):
+    "Where modules aren't compiled, the import alone took more than the CPU time of a small file, in each worker."
+    imports = "e == 'import' and a[0].startswith('pydicom')"
+    worker_with(
+        "import os, signal, sys; sys.addaudithook(lambda e, a: "
+        f"{imports} and signal.getitimer(signal.ITIMER_PROF)[0] and os._exit(7))"
+    )
+    d = decode(fuzz.dicom(GREY))
+    assert (d.pixels == GREY).all() and d.format == "DICOM"
+
+
 def test_the_caller_asks_nothing_of_the_disk(monkeypatch, tmp_path):
     (tmp_path / "x.png").write_bytes(PNG)
     decode(PNG)

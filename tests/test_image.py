@@ -552,6 +552,31 @@ def test_dicom_functional_groups_of_one_frame():
     assert near(r.pixels, 255 - GREY.astype(int), 1) and not r.notes
 
 
+def with_numbers(center, width, slope="1"):
+    "A DICOM file with these texts for numbers, which pydicom doesn't write."
+    data = dicom(TWELVE, bits=12, WindowCenter="111", WindowWidth="222", RescaleSlope="333", RescaleIntercept="0")
+    for wanted, there in ((center, b"DS\x04\x00111 "), (width, b"DS\x04\x00222 "), (slope, b"DS\x04\x00333 ")):
+        text = wanted.encode() + b" " * (len(wanted) % 2)
+        assert data.count(there) == 1
+        data = data.replace(there, b"DS" + len(text).to_bytes(2, "little") + text)
+    return data
+
+
+@pytest.mark.parametrize(
+    "center, width, slope", [("2048,0", "4096", "1"), ("2047,5", "4095,5", "1,0"), (" 2048,", "4096,00", "1")]
+)
+def test_dicom_numbers_with_a_decimal_comma(center, width, slope):
+    "Before, the first digit alone was taken for the number, and the picture was nearly white."
+    r = read_radiograph(with_numbers(center, width, slope))
+    point = read_radiograph(with_numbers(*(n.replace(",", ".") for n in (center, width, slope))))
+    assert (r.pixels == point.pixels).all() and near(r.pixels, GREY, 2) and not r.notes
+
+
+@pytest.mark.parametrize("center", ["20 48", "1,024", "2.048,0", "CENTER", "2048;0"])
+def test_dicom_numbers_that_are_none_or_ambiguous(center):
+    refused(with_numbers(center, "4096"), "unsupported", "window or rescale in the DICOM file is no number")
+
+
 def test_dicom_bits_that_hold_nothing_are_no_reason_to_refuse():
     "Zeros instead of the sign, and two pixels of 8 bits that big-endian order swaps."
     signed = (TWELVE.astype(int) - 2048).astype(np.int16)
@@ -668,6 +693,25 @@ def test_dicom_that_says_it_is_no_frontal_film_of_a_chest(tag, value, said):
     assert notes == () if said is None else len(notes) == 1 and said in notes[0]
 
 
+@pytest.mark.parametrize(
+    "code, scheme, view, said",
+    [
+        ("399173006", "SCT", None, True),  # left lateral
+        ("R-10232", "SRT", "", True),  # right lateral
+        ("399067008", "SCT", "LATERAL", True),
+        ("399348003", "SCT", None, False),  # from the front
+        ("R-10214", "SRT", "PA", False),
+    ],
+)
+def test_dicom_that_says_by_a_code_that_it_is_no_frontal_film(code, scheme, view, said):
+    "Digital radiographs have to have this code; the word is optional."
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, scheme, "view"
+    tags = {"ViewCodeSequence": [item]} | ({} if view is None else {"ViewPosition": view})
+    notes = read_radiograph(dicom(GREY, **tags)).notes
+    assert [("no frontal view" in n) for n in notes] == [True] * said
+
+
 def test_a_copy_whose_end_is_not_written_yet_is_said():
     "Programs that copy may give a file its size first."
     rng = np.random.default_rng(0)
@@ -685,6 +729,15 @@ def test_a_copy_whose_end_is_not_written_yet_is_said():
         film = grey.copy()
         film[rows:] = 0
         assert read_radiograph(dicom(film)).notes == ()
+
+
+def test_grey_with_premultiplied_alpha_is_read():
+    "As macOS writes TIFF."
+    data = encode(Image.fromarray(GREY).convert("LA"), "TIFF")
+    kind = [struct.pack("<HHII", 338, 3, 1, n) for n in (2, 1)]  # ExtraSamples: straight, premultiplied
+    assert data.count(kind[0]) == 1
+    r = read_radiograph(data.replace(*kind), with_colour=True)
+    assert (r.pixels == GREY).all() and not r.notes and r.colour == 0
 
 
 def test_an_opaque_picture_has_no_transparency_to_speak_of():

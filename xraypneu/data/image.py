@@ -139,19 +139,34 @@ _NETWORK = "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENET
 _OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, *(getattr(errno, n) for n in _NETWORK if hasattr(errno, n)))
 
 
-def _content(path) -> bytes:
+_PIECE = 262_144  # bytes; a share that gives fewer in 10 s counts as one that doesn't answer
+
+
+def _in_pieces(file, n: int, arrived) -> bytes:
+    "At most so many bytes of a file; `arrived` is called after each piece."
+    buffer, at = bytearray(n), 0
+    with memoryview(buffer) as view:
+        while at < n and (got := file.readinto(view[at : at + _PIECE])):
+            at += got
+            arrived()
+        return bytes(view[:at])
+
+
+def _content(path, arrived=None) -> bytes:
     "Read a regular file, at most one byte more than allowed, even if it grows or claims to be empty as in /proc."
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # what isn't there yet never comes
     with open(os.open(path, flags), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ImageError("this is not a regular file", code="not_image")
-        data = file.read(min(found.st_size, MAX_BYTES) + 1) or b""
-        return data + (file.read(MAX_BYTES + 1 - len(data)) or b"") if len(data) > found.st_size else data
+        read = (lambda n: _in_pieces(file, n, arrived)) if arrived else (lambda n: file.read(n) or b"")
+        data = read(min(found.st_size, MAX_BYTES) + 1)
+        return data + read(MAX_BYTES + 1 - len(data)) if len(data) > found.st_size else data
 
 # %% ../../nbs/api/data/00_image.ipynb #c015-1
 def read_bytes(
     path: str | os.PathLike,  # a file
+    arrived=None,  # called without arguments after each piece: of a slow share, it may take minutes
 ) -> bytes:  # its content, 1 to `MAX_BYTES` bytes
     "Read a file. Raises `ImageError`, which says why it can't be read."
     name = os.fsdecode(path)
@@ -165,7 +180,7 @@ def read_bytes(
             raise ImageError("this is not a regular file", code="not_image", name=name)
         if (size := p.stat().st_size) > MAX_BYTES:
             raise ImageError(f"{size:,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large", name=name)
-        data = _content(p)
+        data = _content(p, arrived)
         if len(data) > MAX_BYTES:
             raise ImageError(f"more than the {MAX_BYTES:,} bytes allowed are in it", code="too_large")
     except (OSError, ValueError) as error:
@@ -258,6 +273,8 @@ def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) u
     if image.mode == "YCbCr":
         return np.array(image.getchannel("Y")), ()  # as a draft leaves it
     if image.has_transparency_data:
+        if image.mode == "La":
+            image = image.convert("LA")  # which has no direct way to RGBA
         if image.mode not in ("RGBA", "LA"):
             image = image.convert("RGBA")
         alpha = image.getchannel("A")
@@ -557,6 +574,7 @@ _TAGS = [
     "Modality",
     "BodyPartExamined",
     "ViewPosition",
+    "ViewCodeSequence",
     "PresentationIntentType",
     "Rows",
     "Columns",
@@ -776,15 +794,26 @@ def _looked_up(values, item, order: str) -> tuple[np.ndarray, int]:  # uint8 or 
     return out, bits
 
 # %% ../../nbs/api/data/00_image.ipynb #c046
+_THOUSANDS = re.compile(r"\s*[+-]?\d{1,3},\d{3}\s*")  # or decimals: nobody knows
+
+
 def _first(value) -> float:
-    "The number, or the first of several."
-    return float(value[0] if hasattr(value, "__iter__") else value)
+    "The number, or the first of several. What pydicom leaves as text has a comma for its point, or is no number."
+    first = value[0] if hasattr(value, "__iter__") and not isinstance(value, str) else value
+    try:
+        if isinstance(first, str) and _THOUSANDS.fullmatch(first):
+            raise ValueError
+        return float(first.replace(",", ".") if isinstance(first, str) else first)
+    except ValueError:
+        raise ImageError(
+            "the window or rescale in the DICOM file is no number", "Export it again.", "unsupported"
+        ) from None
 
 # %% ../../nbs/api/data/00_image.ipynb #c046-a
 def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
     "Stored DICOM values as the grey that the file asks to be shown."
     order = "<" if ds.original_encoding[1] else ">"
-    slope, intercept = float(ds.get("RescaleSlope") or 1), float(ds.get("RescaleIntercept") or 0)
+    slope, intercept = _first(ds.get("RescaleSlope") or 1), _first(ds.get("RescaleIntercept") or 0)
     padding, shut = _outside(ds, stored)
     if ds.get("ModalityLUTSequence"):
         values = _looked_up(stored, ds.ModalityLUTSequence[0], order)[0]
@@ -889,12 +918,17 @@ _OTHER_PARTS = (
     "ABDOMEN ANKLE ARM BREAST CALCANEUS CLAVICLE COCCYX CSPINE ELBOW EXTREMITY FEMUR FINGER FOOT FOREARM HAND HEAD HIP "
     "HUMERUS JAW KNEE LEG LSPINE NECK PATELLA PELVIS SHOULDER SKULL SPINE SSPINE TOE TSPINE WRIST"
 )
+_NOT_FRONTAL = "the file says that it is no frontal view: the model was made for those alone"
+_NOT_FRONTAL_CODES = set(  # of the lateral and oblique views, SNOMED CT and the SNOMED RT of before
+    "399067008 399173006 399198007 399182000 399184004 399236003 399135007 399356000 399006002 399038007 260427002 "
+    "R-102CD R-10236 R-10232 R-102C1 R-10238 R-10234 R-10220 R-40985 R-10212 R-10210 R-40783".split()
+)
 _UNSUITED = (  # only values of the standard: what else stands there may name somebody
     ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, "the file says that it is no plain radiograph"),
     (
         "ViewPosition",
         {"LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"},
-        "the file says that it is no frontal view: the model was made for those alone",
+        _NOT_FRONTAL,
     ),
     (
         "BodyPartExamined",
@@ -913,6 +947,9 @@ def _remarks(ds) -> tuple[str, ...]:
     for tag, values, note in _UNSUITED:
         if str(ds.get(tag, "")).strip().upper() in values:
             notes += (note,)
+    views = {str(getattr(view, "CodeValue", "")).strip() for view in ds.get("ViewCodeSequence") or []}
+    if views & _NOT_FRONTAL_CODES and _NOT_FRONTAL not in notes:
+        notes += (_NOT_FRONTAL,)
     if kind in _LIGHT.values() and _LIGHT.get(str(ds.get("PresentationLUTShape")), kind) != kind:
         notes += ("the file contradicts itself about what is white: other viewers may show its negative",)
     return notes
