@@ -56,6 +56,7 @@ SLOW = {
     "test_recipe.py::test_a_finished_training_of_another_package_is_another",
     "test_recipe.py::test_a_finished_training_of_other_contents_is_another",
     "test_recipe.py::test_a_finished_training_with_a_damaged_file_is_none",
+    "test_recipe.py::test_an_int8_variant_that_refuses_more_is_left_out",
     "test_recipe.py::test_more_folds_than_patients_are_refused_before_the_training",
     "test_recipe.py::test_a_key_takes_the_hash_of_its_inputs",
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",

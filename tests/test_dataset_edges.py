@@ -442,6 +442,39 @@ def test_folders_that_agree_with_the_file_names_are_no_finding(data):
     assert messages(go(data)) == {}
 
 
+def test_names_that_begin_with_the_patient_are_said(tmp_path):
+    "IM-0001 is a series here, as where somebody put the folders of a viewer's export into one."
+    for label in CLASSES:
+        for i in range(6):
+            for series in (i, i + 1):
+                picture(tmp_path / "data" / label / f"{label[0]}{i}_IM-000{series}-0001.png")
+    p = go(tmp_path / "data")
+    text = messages(p)["patient_beginnings"]
+    assert text.startswith("12 beginnings of file names stand before more than one patient key each, for instance 'N0")
+    person = p.manifest.path.str.split("/").str[1].str[:2]
+    assert (p.manifest.groupby(person).split.nunique() > 1).any()
+    p = go(tmp_path / "data", patient_patterns=["([NP]\\d+)_"])
+    assert messages(p).keys() == {"test_made"} and (p.manifest.groupby(person).split.nunique() == 1).all()
+
+
+def test_a_beginning_that_all_names_share_is_no_finding(data):
+    for file in list(data.rglob("*.png")):
+        file.rename(file.with_name(f"clinic_{file.name}"))
+    assert messages(go(data)) == {}
+
+
+def test_copies_of_a_film_in_other_formats_are_one_patient(tmp_path):
+    for label in CLASSES:
+        for i in range(12):
+            film = picture(tmp_path / "data" / label / f"1.2.{i}.png")
+            Image.open(film).resize((20, 20)).save(film.with_suffix(".jpg"))
+            Image.open(film).save(film.with_name(f"1.2.{i}.dcm.PNG"))
+    p = go(tmp_path / "data")
+    assert p.manifest.groupby("patient").size().tolist() == [3] * 24 and set(p.manifest.patient[:3]) == {"NORMAL/1.2.0"}
+    assert (p.manifest[p.manifest.split != ""].groupby("patient").split.nunique() == 1).all()
+    assert messages(p)["formats"].startswith("72 files differ from another one in the ending of their names alone")
+
+
 def test_what_network_storage_leaves_is_no_film(data):
     "A Synology NAS keeps a thumbnail of every picture; named otherwise, it would be another patient's film."
     before = list(go(data).manifest.path)

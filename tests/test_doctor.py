@@ -1,7 +1,9 @@
 """What the doctor says of sound and faulty projects; faults of the remote are in test_remote.py."""
 
 import json
+import os
 import shutil
+import sqlite3
 import sys
 
 import pytest
@@ -80,6 +82,26 @@ def test_damaged_store_of_runs(project):
     assert check.ok is False and check.fix.startswith("mv ")
     run(["sh", "-c", check.fix], project)
     assert doctor.check_tracking(project).ok is None
+
+
+def test_a_whole_store_is_not_moved_away(tmp_path, monkeypatch):
+    "It holds all runs and versions. That it is busy, or another user's, is no damage."
+    file = tmp_path / "mlflow.db"
+    db = sqlite3.connect(file, isolation_level=None)
+    db.execute("CREATE TABLE runs (id)")
+
+    def fails(uri, timeout):
+        raise tracking.TrackingError("it doesn't work", code="store")
+
+    monkeypatch.setattr(tracking, "check", fails)
+    db.execute("BEGIN EXCLUSIVE")
+    assert doctor.check_tracking(tmp_path).fix.startswith("xraypneu doctor ")
+    db.execute("ROLLBACK")
+    monkeypatch.setattr(os, "access", lambda *a, **kw: False)
+    assert doctor.check_tracking(tmp_path).fix.startswith("chmod ug+w ")
+    db.close()
+    file.write_bytes(b"no database at all" * 100)
+    assert doctor.check_tracking(tmp_path).fix.startswith("mv ")
 
 
 def test_a_run_that_waits_for_its_store_is_named(tmp_path):

@@ -158,6 +158,18 @@ def test_a_writer_at_work_is_not_disturbed(tmp_path):
     assert (target / "a").read_text() == "1" and os.listdir(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("umask, mode", [(0o002, 0o775), (0o022, 0o755), (0o077, 0o700)])
+def test_a_new_folder_is_for_whom_the_umask_says(tmp_path, umask, mode):
+    "A group that shares a project has a umask of 002: in folders of 755 nobody else could repeat a stage."
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "out"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == mode and os.listdir(tmp_path) == ["out"]
+
+
 def test_mode_is_kept(tmp_path):
     file, folder = tmp_path / "a", tmp_path / "out"
 

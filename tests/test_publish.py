@@ -156,6 +156,23 @@ def test_ship_refuses(project, films, tmp_path):
     assert not (tmp_path / "shipped").exists() and not (folder / "results").exists()
 
 
+@pytest.mark.parametrize("name, value", [("train.sensitivity", 0.5), ("prepare.seed", 3), ("data.path", "films")])
+def test_ship_publishes_no_parameters_that_no_stage_ran_with(tmp_path, name, value):
+    "The recipe in the bundle doesn't have them; the executed notebooks do."
+    for file in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / file, tmp_path)
+    (tmp_path / "reports").mkdir()
+    for stage in ("prepare", "train", "evaluate"):
+        source = "# Parameters\n" + "".join(f"{k} = {v!r}\n" for k, v in stage_params(tmp_path, stage).items())
+        cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]})
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"reports/{stage}.ipynb")
+    publish._check_params(tmp_path)
+    section, _, key = name.partition(".")
+    set_params(tmp_path, {section: {key: value}})
+    with pytest.raises(BundleError, match=f"{key} in params.yaml changed since the stage (prepare|train) ran"):
+        publish._check_params(tmp_path)
+
+
 def test_ship_publishes_no_other_parameters_and_metrics_than_the_bundle_s(tmp_path):
     "params.yaml may be edited already for the next training, and the test split be of other data."
     for name in ("dvc.yaml", "params.yaml"):

@@ -181,3 +181,12 @@ def test_a_key_takes_the_hash_of_its_inputs(monkeypatch):
     key = recipe.training_key(prepared(), settings, targets, model)
     monkeypatch.setattr(recipe, "inputs_of", lambda prepared: pytest.fail("hashed again"))
     assert recipe.training_key(prepared(), settings, targets, model, found) == key
+
+
+def test_an_int8_variant_that_refuses_more_is_left_out():
+    "The outlier detector's limits were set on features in 32 bits; those in 8 bits are noisier."
+    from xraypneu.model import recipe
+
+    same = {"validation": 0.0, "shifted": 0.0}
+    assert recipe.Int8Variant(b"", {}, same, {"validation": 0.03, "shifted": -0.01}).accepted
+    assert not recipe.Int8Variant(b"", {}, same, {"validation": 0.12, "shifted": 0.07}).accepted

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ from xraypneu.ops.tracking import (
     sync,
     waiting,
 )
+from xraypneu.process import hold
 from xraypneu.redact import scrub
 from xraypneu.serving.predict import Predictor
 
@@ -165,6 +167,18 @@ except TrackingError as e: print(e)
     began = time.monotonic()
     said = run([sys.executable, "-c", code, str(tmp_path)], Path(__file__).parent.parent).out
     assert f"no permission to write {tmp_path}" in said and "chmod" in said and time.monotonic() - began < 20
+
+
+def test_what_the_next_user_of_a_group_needs_can_be_written(tmp_path):
+    "Two people in one clone, with a umask of 002."
+    before = os.umask(0o002)
+    try:
+        tracking._begin(tmp_path / "mlflow.db")
+        os.close(hold(tmp_path / "stage.lock", "a stage"))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(f.stat().st_mode) for f in sorted(tmp_path.iterdir())] == [0o664, 0o664]
+    assert tracking.check(f"sqlite:///{tmp_path}/mlflow.db") is None  # an empty file is a new store
 
 
 def test_a_store_of_another_mlflow_is_said_at_once(tmp_path, monkeypatch):

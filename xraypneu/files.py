@@ -206,10 +206,21 @@ def _flush_tree(folder: Path) -> None:
 _MANY = 100  # files from which one flush of everything is faster
 
 
+def _mode(folder: Path, new: Path) -> int:
+    "The mode of the folder, or that of any folder that this user makes there: a group may share the project."
+    if folder.exists():
+        return stat.S_IMODE(folder.stat().st_mode)
+    probe = new.with_name(f"{new.name}.mode")
+    probe.mkdir()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.rmdir()
+    return mode
+
+
 def _exchange(new: Path, folder: Path) -> None:
     "Put `new` in the place of `folder`."
     old = previous(folder)
-    new.chmod(stat.S_IMODE(folder.stat().st_mode) if folder.exists() else 0o755)
+    new.chmod(_mode(folder, new))
     _flush_tree(new)
     if folder.exists():
         os.rename(folder, old)

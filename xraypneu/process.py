@@ -106,7 +106,7 @@ def hold(
         fcntl = None
     file, deadline = Path(file), time.monotonic() + wait
     file.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)  # less the umask: a group may share the project
     while fcntl:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -646,14 +646,49 @@ def _folder_findings(m: pd.DataFrame, patients: pd.Series) -> list[dict]:
     )
     return [_finding("patient_folders", message, m.path[m.inside.isin(set(apart.inside))])]
 
+# %% ../../nbs/api/data/03_dataset.ipynb #c040-h-c
+def _beginning_findings(paths: pd.Series, names: pd.Series, keys: pd.Series) -> list[dict]:
+    "What is to be said where names begin with what may be the patient, and the key comes later: P07_IM-0002.png."
+    found = keys.dropna()
+    begin = pd.Series([names[i].partition(key)[0] for i, key in found.items()], found.index, dtype=object)
+    pairs = pd.DataFrame({"begin": begin, "key": found})[begin != ""].drop_duplicates()
+    several = sorted(set(pairs.begin[pairs.begin.duplicated()]))
+    if len(several) < 2:  # what all films share is no patient
+        return []
+    message = (
+        f"{len(several):,} beginnings of file names stand before more than one patient key each, for instance "
+        f"{several[0]!r}. Where names begin with the patient, this person may stand in several splits: correct "
+        "data.patient_patterns, or name the patients in a table (data.patients_csv)."
+    )
+    return [_finding("patient_beginnings", message, paths[found.index][begin.isin(several)])]
+
+# %% ../../nbs/api/data/03_dataset.ipynb #c040-h-d
+_ENDINGS = r"(?i)(\.(dcm|dicom|png|jpe?g|tiff?|bmp|webp))+$"
+
+
+def _without_key(paths: pd.Series) -> tuple[pd.Series, list[dict]]:  # keys, findings
+    "Keys of films whose names no pattern matches: their paths, but one for a film and its copies in other formats."
+    stems = paths.str.replace(_ENDINGS, "", regex=True)
+    copies = stems.duplicated(keep=False)
+    if not copies.any():
+        return paths, []
+    message = (
+        f"{copies.sum():,} files differ from another one in the ending of their names alone, like a film and its copy "
+        "in another format: those of one name count as one patient, and all are used."
+    )
+    return paths.where(~copies, stems), [_finding("formats", message, paths[copies])]
+
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h-a
 def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients_csv) -> tuple:  # patients, findings
     "The patient of each image, from the table if there is one, else by the patterns; and what is to be said about it."
     if patients_csv:
         return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), []
-    keys = m.path.str.rpartition("/")[2].map(lambda name: patient_of(name, patterns))
-    patients, rest = keys.where(keys.notna(), m.path), m.path[keys.isna()]
-    findings = _folder_findings(m, patients)
+    names = m.path.str.rpartition("/")[2]
+    keys = names.map(lambda name: patient_of(name, patterns))
+    rest = m.path[keys.isna()]
+    alone, formats = _without_key(rest)
+    patients = keys.where(keys.notna(), alone)
+    findings = [*_folder_findings(m, patients), *_beginning_findings(m.path, names, keys), *formats]
     if not len(rest):
         return patients, findings
     match = "matches" if len(rest) == 1 else "match"

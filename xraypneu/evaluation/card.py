@@ -275,13 +275,26 @@ Intervals of subgroups are in the evaluate report.
 {_ood(m)}"""
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-l
-def _limits(info):
+def _seen(info, m):
+    "That the initial weights may have been trained on test images; '' where they were not."
+    weights = info["recipe"]["weights"]
+    if weights == "file":
+        return "- If the initial weights were trained on images of this test split, the metrics are too good.\n"
+    if weights == "shipped" and not (info["data"]["synthetic"] or m["data"].get("official_test")):
+        return (
+            "- The initial weights were trained on training images of the public Kermany set. If such images are in "
+            "this test split, the metrics are too good.\n"
+        )
+    return ""
+
+
+def _limits(info, m):
     "What must not be concluded."
     return f"""{ELSEWHERE if not info["data"]["synthetic"] else "The model was trained on synthetic images only."}
 
 - Probabilities hold at 50 % prevalence. They are calibrated on images altered by a fixed transformation, which \
 imitates another hospital.
-- Patients are identified by file name; a wrong key makes intervals too narrow.
+{_seen(info, m)}- Patients are identified by file name; a wrong key makes intervals too narrow.
 - The activation map shows which regions raised the score; it does not localise disease."""
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-l-a
@@ -323,7 +336,7 @@ def card_text(
 
 ## Limitations
 
-{_limits(info)}
+{_limits(info, m)}
 
 ## Versions
 

@@ -9,11 +9,13 @@ __all__ = ['IMPORTS', 'Check', 'report', 'status', 'requirements', 'check_python
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c003
 import configparser
+import contextlib
 import importlib.metadata as metadata
 import os
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -282,6 +284,28 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
     return Check("secrets", False, f"git publishes {', '.join(places)}; change the secret at the host too", fix)
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c015-2
+def _is_damaged(file: Path) -> bool:
+    "Is a store's file no whole database? One that is busy, or that this user may not write, is."
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as db:
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
+    except sqlite3.DatabaseError as e:
+        return e.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _fix_of_store(uri: str, file: Path) -> str:
+    "The command for a store in a file that doesn't work. Only a damaged one is moved away: it holds all runs."
+    made, quoted = tracking.other_schema(uri) if _version("mlflow") else "", shlex.quote(str(file))
+    if made:
+        upgrade = f"mlflow db upgrade {shlex.quote(uri)}   # keep a copy of the file"
+        return upgrade if made == "older" else "make env"
+    if _is_damaged(file):
+        return f"mv {quoted} {quoted}.damaged   # the next training makes a new one"
+    if not os.access(file, os.W_OK):
+        return f"chmod ug+w {quoted}   # by its owner; it is whole"
+    return "xraypneu doctor   # again, when nothing else writes to it; it is whole"
+
+
 def check_tracking(
     root: str | os.PathLike = ".",
     timeout: float = 3,  # seconds for the server to answer
@@ -299,13 +323,7 @@ def check_tracking(
         # the advice of a store that doesn't answer is for trainings; here the command that fixes it says more
         why = e.message if e.code in ("no_server", "store") else rendered(e)
         if uri.startswith("sqlite:"):
-            made = tracking.other_schema(uri) if _version("mlflow") else ""
-            old = shlex.quote(str(file))
-            fix = {
-                "older": f"mlflow db upgrade {shlex.quote(uri)}   # keep a copy of the file",
-                "newer": "make env",
-                "": f"mv {old} {old}.damaged   # the next training makes a new one",
-            }[made]
+            fix = _fix_of_store(uri, file)
         else:
             fix = (
                 "export MLFLOW_TRACKING_URI=ADDRESS   # the right one; or start it; "

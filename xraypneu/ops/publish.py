@@ -7,6 +7,7 @@ __all__ = ['CLOSE', 'COUNTS', 'folder_name', 'ship', 'compare', 'verify', 'main'
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c003
 import argparse
+import ast
 import json
 import re
 import sys
@@ -47,12 +48,34 @@ def _published(root, bundle):
     return out | {"evaluate.ipynb": (nbformat.writes(nb) + "\n").encode()}
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005-1
+def _given(file):
+    "The parameters that an executed notebook was given; {} where there is no notebook."
+    if not file.is_file():
+        return {}
+    cells = [c for c in nbformat.read(file, as_version=4).cells if "injected-parameters" in c.metadata.get("tags", [])]
+    lines = [node for c in cells for node in ast.parse(c.source).body if isinstance(node, ast.Assign)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in lines}
+
+
+def _check_params(root):
+    "Raise `BundleError` where params.yaml has other values than those that the stages ran with."
+    for stage in ("prepare", "train", "evaluate"):
+        now = stage_params(root, stage)
+        other = [k for k, v in _given(root / f"reports/{stage}.ipynb").items() if k in now and now[k] != v]
+        if other:
+            raise BundleError(
+                f"{', '.join(other)} in params.yaml changed since the stage {stage} ran, and params.yaml is published "
+                "with models/bundle: put the old values back, or run `dvc repro`"
+            )
+
+
 def _check_record(root, bundle, measured):
     "Raise `BundleError` where params.yaml or metrics.json, which are published, are not those of the bundle."
     if measured["data"]["hash"] != bundle.info["data"]["data_hash"]:
         raise BundleError(
             "reports/metrics.json was measured on other data than models/bundle was trained with: run `dvc repro`"
         )
+    _check_params(root)
     recipe, params = bundle.info["recipe"], stage_params(root, "train")
     trained_with = recipe | recipe.get("augmentation", {})
     # the seed is that of the best training, and a file of weights isn't named

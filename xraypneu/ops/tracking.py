@@ -116,9 +116,18 @@ def _client(uri):
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(Path(tempfile.gettempdir()) / name, flags, 0o600)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        file = Path(uri.removeprefix("sqlite:///"))
+        _begin(file)
         made = client(uri)
-        _follow(Path(uri.removeprefix("sqlite:///")))
+        _follow(file)
         return made
+
+
+def _begin(file: Path):
+    "Make the file of a new store: one that SQLite makes can't be written by the group that may share the project."
+    if file.parent.is_dir() and "?" not in file.name and not file.exists():
+        with contextlib.suppress(OSError):  # MLflow says what is wrong
+            file.touch(0o666)
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c008-1
 # where an embedded store keeps places of files; all are absolute
