@@ -126,7 +126,8 @@ def environment():
         m.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         for name in list(os.environ):
             if name.lower() in ("http_proxy", "https_proxy", "all_proxy") or name.startswith(
-                ("MLFLOW_", "KERAS_", "XRAYPNEU_")
+                # git's own: in a hook of a linked worktree, GIT_DIR would lead a test's commits to the developer's branch
+                ("MLFLOW_", "KERAS_", "XRAYPNEU_", "GIT_")
             ):
                 m.delenv(name)
         m.setenv("no_proxy", "127.0.0.1")
