@@ -50,7 +50,7 @@ DATA = "data/fetched"  # where the step fetch puts its data set
 
 def environment(**more) -> dict:
     "Variables for a step: this environment's programs first, the project's package, none of the developer's settings."
-    removed = ("MLFLOW_", "XRAYPNEU_", "DVC_", "KERAS_", "PYTHONPATH", "PYTEST")
+    removed = ("MLFLOW_", "XRAYPNEU_", "DVC_", "KERAS_", "GIT_", "PYTHONPATH", "PYTEST")
     keep = {k: v for k, v in os.environ.items() if not k.startswith(removed) and not k.lower().endswith("_proxy")}
     who = {
         f"GIT_{w}_{k}": v

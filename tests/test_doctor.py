@@ -200,6 +200,18 @@ def test_a_name_in_a_command_is_one_word(project):
     assert "--name 'a;touch b'" in check.fix and "\x1b" not in doctor.report([check])
 
 
+def test_a_repository_that_came_with_data_runs_nothing(tmp_path, monkeypatch):
+    "A folder with HEAD, objects, refs and config is one without .git, and its settings may name a program."
+    run(["git", "init", "-q", "seed"], tmp_path)
+    run(["git", "commit", "-q", "--allow-empty", "-m", "seed"], tmp_path / "seed")
+    (tmp_path / "seed/.git").rename(tmp_path / "films")
+    (tmp_path / "films/config").write_text(f"[core]\nworktree = .\nfsmonitor = touch {tmp_path}/ran\n")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert doctor.check_git(tmp_path / "films").ok is None
+    doctor.tracking.git_state(tmp_path / "films")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_modules_beside_the_data_are_not_run(tmp_path, monkeypatch):
     "Python would take them for the packages of their names."
     for module in ("numpy", "PIL", "ipykernel_launcher"):

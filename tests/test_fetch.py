@@ -962,7 +962,7 @@ def test_orders_to_dvc_are_left_out(tmp_path, capsys):
         subprocess.run(command, cwd=project, check=True)
     (project / "dvc.yaml").write_text("stages:\n  prepare:\n    cmd: 'true'\n    deps: [xrays, shared]\n")
     assert fetch(zipped(members), project / "xrays").files == 12
-    assert "3 files left out that would have had DVC run or fetch something" in capsys.readouterr().err
+    assert "3 files left out that would have had DVC or git run or fetch something" in capsys.readouterr().err
     # nor does one of a folder that somebody unpacked by hand, in this project with its .dvcignore
     (project / "shared/NORMAL").mkdir()
     (project / "shared/dvc.yaml").write_text(order)
@@ -971,6 +971,16 @@ def test_orders_to_dvc_are_left_out(tmp_path, capsys):
         [sys.executable, "-m", "dvc", "repro", "prepare"], cwd=project, capture_output=True, text=True
     )
     assert done.returncode == 0 and "evil" not in done.stdout and not (tmp_path / "ran").exists(), done
+
+
+def test_a_repository_among_the_films_is_none_afterwards(tmp_path):
+    "git would run what its settings name as soon as somebody, or a shell's prompt, asks for the folder's state."
+    hostile = {"HEAD": b"ref: refs/heads/main\n", "objects/x": b"", "refs/x": b""}
+    hostile["config"] = f"[core]\nworktree = .\nfsmonitor = touch {tmp_path}/ran\n".encode()
+    assert fetch(zipped(films("") | hostile), tmp_path / "xrays").files == 15  # without HEAD
+    run = dict(cwd=tmp_path / "xrays", env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path)})
+    assert subprocess.run(["git", "status"], capture_output=True, **run).returncode
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_header_of_gigabytes(tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import nbformat
@@ -207,6 +208,20 @@ def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
         out = dvc.communicate(timeout=120)[0]
     assert dvc.returncode and "seed in params.yaml changed while eda ran" in out, out
     assert YAML(typ="safe").load(copy / "dvc.lock")["stages"]["eda"] == was
+
+
+def test_a_job_s_log_has_no_message_of_prepare(tmp_path, monkeypatch):
+    "It may name films, as that of a table of patients without a row for one does; others read the logs of GitHub."
+    error = SimpleNamespace(exec_count=3, ename="DataError", evalue="no row for Erika.png", traceback=["Erika.png"])
+
+    def said(path, name="prepare"):
+        (tmp_path / "params.yaml").write_text(f"data:\n  path: {path}\n")
+        return stage_module._cell_error(error, name, "", stage_module._names_films(name, tmp_path))
+
+    assert "Erika" in said("data/xrays")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert "Erika" not in said("data/xrays") and "DataError" in said("data/xrays")
+    assert "Erika" in said("data/sample") and "Erika" in said("data/xrays", "train")
 
 
 def test_a_folder_of_films_that_is_a_link_is_refused(tmp_path, monkeypatch):

@@ -755,6 +755,19 @@ def test_a_remote_s_name_is_one_word_of_what_is_advised(tmp_path):
     assert all(name in shlex.split(a, comments=True) for a in advice), advice
 
 
+def test_no_film_is_named_in_the_log_of_a_job(tmp_path, monkeypatch):
+    "Others read that of GitHub, and a film's name may be a patient's."
+    film = remote._Wanted("data/x/Erika.png", "0" * 32, False, str(tmp_path / "a"), False, inside="1" * 32 + ".dir")
+    found = remote._Found({film: None}, {film: "another hash"}, {})
+
+    def said():
+        return remote._torn(found, "o", True)[0], remote._lacking([film], [film], "o")[0]
+
+    assert all("Erika" in text for text in said())
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert not any("Erika" in text for text in said()) and all(film.oid in text for text in said())
+
+
 def test_half_uploaded_to_a_folder(project, clone, tmp_path):
     half_uploaded(project, clone, *on_disk(tmp_path / "store"), tmp_path / "store")
 

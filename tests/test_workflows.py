@@ -775,6 +775,37 @@ def test_git_takes_the_names_of_data_sets_and_not_the_data(tmp_path):
     assert sorted(found) == sorted([".gitignore", *taken])
 
 
+def test_dvc_sees_a_data_set_in_data(tmp_path):
+    "Else `dvc push` says that all is up to date, and the remote gets no film."
+    from dvc.repo import Repo
+
+    run(["git", "init", "-q"], tmp_path)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    write_file(tmp_path / "data/chest_xray/NORMAL/a.png", "a film")
+    with Repo.init(str(tmp_path)) as repo:
+        repo.add(str(tmp_path / "data/chest_xray"))
+    with Repo(str(tmp_path)) as repo:
+        assert [out.fs_path for out in repo.index.outs] == [str(tmp_path / "data/chest_xray")]
+
+
+def test_a_clone_has_the_lines_that_git_stores(tmp_path):
+    "As Git for Windows is set up, in WSL too: no script starts with a carriage return in its first line."
+    for name in (".gitattributes", ".ci/pull"):
+        write_file(tmp_path / "mine" / name, (ROOT / name).read_bytes())
+    for command in ("git init -q", "git add -A", "git commit -q -m mine"):
+        run(command.split(), tmp_path / "mine")
+    run(["git", "-c", "core.autocrlf=true", "clone", "-q", "mine", "yours"], tmp_path)
+    assert (tmp_path / "yours/.ci/pull").read_bytes() == (ROOT / ".ci/pull").read_bytes()
+
+
+def test_a_hook_s_git_settings_do_not_reach_the_tests(tmp_path):
+    "In a hook of a linked worktree git sets GIT_DIR: `git init` and the commits of tests would be the developer's."
+    write_file(tmp_path / "test_it.py", "import os\n\n\ndef test_it():\n    assert 'GIT_DIR' not in os.environ\n")
+    shutil.copy(ROOT / "tests/conftest.py", tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    run(command, tmp_path, PYTHONPATH=str(ROOT / "tests"), GIT_DIR=str(tmp_path / "none"))
+
+
 def test_sync_in_a_folder_with_a_blank_in_its_name(quiet_make, tmp_path):
     project = tmp_path / "my films"
     project.mkdir()

@@ -526,12 +526,12 @@ def _remove(paths: list[Path]):
 
 
 def _remove_orders(tree: Path, source: str):
-    "Remove what would have DVC run or fetch something."
-    orders = [p for p in tree.rglob("*") if p.name.lower() == "dvc.yaml" or p.name.lower().endswith(".dvc")]
+    "Remove what would have DVC or git run or fetch something: with HEAD, a folder may be a repository of git."
+    orders = [p for p in tree.rglob("*") if p.name.lower() in ("dvc.yaml", "head") or p.name.lower().endswith(".dvc")]
     _remove(orders)
     if orders:
         _say(
-            f"{source}: {len(orders)} files left out that would have had DVC run or fetch something, "
+            f"{source}: {len(orders)} files left out that would have had DVC or git run or fetch something, "
             f"first {_show(orders[0].name)}"
         )
 

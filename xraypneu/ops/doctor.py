@@ -412,7 +412,7 @@ def check_git(root: str | os.PathLike = ".") -> Check:
     root = Path(root).resolve()
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, timeout=30
+            [*tracking.GIT, "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, timeout=30
         )
     except (OSError, subprocess.TimeoutExpired) as e:
         return Check("git", False, f"git doesn't run: {rendered(e)}", "sudo apt-get install git")

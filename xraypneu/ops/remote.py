@@ -756,6 +756,11 @@ class _Wanted:
     def on(self, door):
         return door.join(*(() if self.legacy else ("files", "md5")), self.oid[:2], self.oid[2:])
 
+    @property
+    def shown(self):
+        "Its path; in a job of GitHub, whose log others read, the hash of a film, whose name may be a patient's."
+        return self.oid if self.inside and os.environ.get("GITHUB_ACTIONS") else self.path
+
 # %% ../../nbs/api/ops/05_remote.ipynb #c025-1
 def _wanted(repo, name):
     "Outputs of the project that belong on the remote, by path. Raises `DvcException`."
@@ -904,7 +909,7 @@ def _lacking(looked, gone, name):
         if any(w.inside and w.inside not in absent for w in gone)
         else f"dvc push -r {name}"
     )
-    text = f"{len(gone)} of {len(looked)} cache files are not on the remote, first {gone[0].path}"
+    text = f"{len(gone)} of {len(looked)} cache files are not on the remote, first {gone[0].shown}"
     if len(kept) == len(gone):
         return f"{text}; all of them are in the cache of this machine", push
     if kept:
@@ -923,7 +928,7 @@ def _torn(found: _Found, name, deep):
     "Message and command for damaged files, which `dvc push` takes for pushed."
     damaged = found.damaged or found.uneven
     first, why = next(iter(damaged.items()))
-    text = f"{len(damaged)} of {len(found.sizes)} cache files on the remote are damaged, first {first.path} ({why})"
+    text = f"{len(damaged)} of {len(found.sizes)} cache files on the remote are damaged, first {first.shown} ({why})"
     if not found.damaged:
         text = f"a file in {first.path} on the remote is damaged or half uploaded: {why}"
     command = f"xraypneu remote --name {shlex.quote(name)} --restore" + (" --deep" if deep else "")

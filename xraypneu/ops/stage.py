@@ -456,8 +456,20 @@ def _options(name, root) -> dict:
     }
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3b
-def _cell_error(e, name, where) -> str:
-    "The message about a cell that failed, with its traceback."
+def _names_films(name, root) -> bool:
+    "May what a stage says name films, in the log of a job of GitHub, which others read? The sample's are nobody's."
+    if name != "prepare" or not os.environ.get("GITHUB_ACTIONS"):
+        return False
+    return (read_yaml(root / "params.yaml").get("data") or {}).get("path") != "data/sample"
+
+
+def _cell_error(e, name, where, nameless=False) -> str:
+    "The message about a cell that failed, with its traceback; `nameless` without what may name films."
+    if nameless:
+        return (
+            f"{name} failed in cell {e.exec_count} with {e.ename}. Its message may name films, and others read "
+            f"this log. Run this where the data are, to read it there: dvc repro {name}"
+        )
     text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
     return scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")
 
@@ -494,7 +506,7 @@ def _execute(name, root):
             tracking.interrupted(root)
         where = f"The notebook as far as it came: {target.relative_to(root)}"
         if isinstance(e, PapermillExecutionError):
-            raise StageError(_cell_error(e, name, where), code="failed") from None
+            raise StageError(_cell_error(e, name, where, _names_films(name, root)), code="failed") from None
         if isinstance(e, Exception):
             raise StageError(f"{name} failed. {where}\n{rendered(e)}", code="failed") from e
         raise
