@@ -470,17 +470,13 @@ def test_findings_say_how_many(data):
         "unreadable": "1 file could not be read and is excluded.",
         "train_in_test": "1 training file identical to a test file: excluded from training.",
         "copies": "1 group of identical files: the first of each stays, 1 copy excluded.",
-        "copies_in_test": (
-            "1 group of identical files inside the official test split, which stays as published."
-        ),
+        "copies_in_test": ("1 group of identical files inside the official test split, which stays as published."),
     }
     copy(data, "train/NORMAL/IM-1.png", "train/NORMAL/IM-1-1.png", "train/NORMAL/IM-1-2.png")
     copy(data, "train/PNEUMONIA/person0.png", "train/NORMAL/IM-7.png")
     got = messages(go(data))
     assert got["copies"] == "2 groups of identical files: the first of each stays, 3 copies excluded."
-    assert got["both_classes"] == (
-        "1 group of identical files in both classes: all copies excluded from training."
-    )
+    assert got["both_classes"] == ("1 group of identical files in both classes: all copies excluded from training.")
 
 
 def test_unreadable_files_of_the_same_bytes_are_no_copies(data):
