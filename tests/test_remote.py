@@ -823,7 +823,9 @@ def test_what_is_pulled_is_verified(project, tmp_path):
     assert "not verified" not in doctor.check_remote(project).found
     dvc(project, "remote", "modify", "--local", "origin", "verify", "false")
     found = doctor.check_remote(project)
-    assert found.ok and found.found.endswith("not verified: dvc remote modify --local origin verify true")
+    assert found.ok and found.found.endswith(
+        "not verified, turn it on with: dvc remote modify --local origin verify true"
+    )
     configure(root=project)  # the address as it was
     assert "not verified" not in doctor.check_remote(project).found
     configure(verify=False, root=project)

@@ -362,7 +362,7 @@ def test_what_the_server_refuses_is_named_and_kept(place, sqlite_server, capsys)
     run.params({"rate": 1})
     run.add("status", status="NONSENSE")
     run.end()
-    assert "did not take the status" in capsys.readouterr().err
+    assert "rejected the entry status" in capsys.readouterr().err
     assert main(["sync"]) == 1 and "not taken: status" in capsys.readouterr().out
     assert client(sqlite_server).get_run(run.run_id).info.status == "FINISHED" and len(waiting(root)) == 1
 
@@ -811,7 +811,7 @@ def odd(request):
 def test_a_server_that_drips_is_not_waited_for(odd):
     "Each byte is in time; the answer never is."
     began = time.monotonic()
-    with pytest.raises(TrackingError, match="no whole answer within 3 s"):
+    with pytest.raises(TrackingError, match="no complete answer within 3 s"):
         check(odd.uri, 1)
     assert time.monotonic() - began < 20
 
@@ -930,7 +930,7 @@ def test_a_clock_that_was_ahead_keeps_no_later_training_from_being_the_candidate
     with monkeypatch.context() as m:  # within what clocks may differ by
         m.setattr(tracking.time, "time", lambda: now - 30)
         train_in(tmp_path, "a little behind", "d")
-    assert "candidate of own stays version 3" in capsys.readouterr().err
+    assert "candidate of own remains version 3" in capsys.readouterr().err
 
 
 def test_a_metric_that_goes_back_to_a_value_of_before_is_recorded(own, tmp_path):
