@@ -945,7 +945,7 @@ def test_a_proxy_that_drops_the_subprotocol_is_named(tmp_path, server, visit):
         page = visit(url, wait=False, ignore_https_errors=True)
         page.wait_for_selector("#xp-unreachable", timeout=60_000)
         assert "Sec-WebSocket-Protocol" in page.inner_text("#xp-unreachable")
-        assert "it must pass the header Sec-WebSocket-Protocol" in server.log.read_text()
+        assert "it must forward the header Sec-WebSocket-Protocol" in server.log.read_text()
         shot(page, "no-connection")
 
 

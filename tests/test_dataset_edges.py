@@ -78,7 +78,7 @@ def test_sizes_at_their_limits(data):
 @pytest.mark.parametrize("name", ["validation", "test"])
 def test_fractions_at_their_limits(data, name):
     for value in (0, 1, -0.1, 1.5):
-        with pytest.raises(DataError, match=f"{name} = {value} is no fraction"):
+        with pytest.raises(DataError, match=f"{name} = {value} is not a fraction"):
             go(data, **{name: value})
     for low in (1e-6, 0.01):
         assert len(go(data, validation=low, test=0.5).rows("validation")) == 2  # at least a patient of each class
@@ -130,7 +130,7 @@ def test_progress_is_shown_on_request_alone(data, capfd):
 def test_data_are_found_two_levels_down_and_not_three(tmp_path):
     folder(tmp_path / "a/b/c", "train")
     assert find_layout(tmp_path / "a").root == tmp_path / "a/b/c"
-    with pytest.raises(DataError, match="There is: a."):
+    with pytest.raises(DataError, match="Folders in it: a."):
         find_layout(tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_eight_folders_are_named_where_no_class_is(tmp_path):
         (tmp_path / f"f{i}").mkdir()
     with pytest.raises(DataError) as e:
         find_layout(tmp_path)
-    assert str(e.value).endswith("There is: f0, f1, f2, f3, f4, f5, f6, f7.")
+    assert str(e.value).endswith("Folders in it: f0, f1, f2, f3, f4, f5, f6, f7.")
 
 
 def test_split_folders_are_not_data_folders(tmp_path):
@@ -169,7 +169,7 @@ def test_layouts_by_kind(tmp_path):
 def test_val_may_lack_a_class_or_files(data):
     picture(data / "val/NORMAL/IM-200.png")
     assert messages(go(data)) == {
-        "val_joined": "1 image of the folder val joined the training pool: the validation split is made by patient."
+        "val_joined": "1 image of the folder val added to the training pool: the validation split is made by patient."
     }
 
 
@@ -215,16 +215,16 @@ def test_linked_folders_are_followed_once(data):
 
 def test_layout_findings_count_in_words(data):
     picture(data / "other/a.png")
-    assert messages(go(data)) == {"ignored_folders": "1 folder beside the classes ignored."}
+    assert messages(go(data)) == {"ignored_folders": "1 folder outside the layout ignored."}
     picture(data / "train/COVID/a.png"), picture(data / "masks/a.png")
-    assert messages(go(data)) == {"ignored_folders": "3 folders beside the classes ignored."}
+    assert messages(go(data)) == {"ignored_folders": "3 folders outside the layout ignored."}
     one = Layout(Path("/x/a/b"), "flat", [], ["masks"])
     found = module._layout_findings(one, Path("/x"), False, Counter(val=1234))
     assert [f["message"] for f in found] == [
-        "The data were found one level down, in the folder a/b.",
-        "1 folder beside the classes ignored.",
-        "1,234 images of the folder val joined the training pool: the validation split is made by patient.",
-        "There is no official test split: one was made by patient.",
+        "The data was found in the subfolder a/b.",
+        "1 folder outside the layout ignored.",
+        "1,234 images of the folder val added to the training pool: the validation split is made by patient.",
+        "There is no official test split, so one was made by patient.",
     ]
     assert [f["code"] for f in module._layout_findings(one, Path("/x/a/b"), True, Counter())] == ["test_made"]
 
@@ -367,11 +367,11 @@ def test_patients_in_train_and_test_by_hand(data):
         "train/NORMAL/IM-100.png", "train/PNEUMONIA/person101-2.png",
     ]  # fmt: skip
     assert messages(p)["patients_in_both"].startswith(
-        "2 patient keys of the official test split (2 images) also stand in training."
+        "2 patient keys of the official test split (2 images) also occur in training."
     )
     (data / "train/PNEUMONIA/person101-2.png").unlink()
     assert messages(go(data))["patients_in_both"].startswith(
-        "1 patient key of the official test split (1 image) also stands in training."
+        "1 patient key of the official test split (1 image) also occurs in training."
     )
 
 
@@ -396,7 +396,7 @@ def test_the_full_path_goes_before_the_bare_name(data):
     rows = [f"{f if 'same' in f else Path(f).name},p{i}" for i, f in enumerate(files)]
     p = go(data, **csv(data, "\n".join(["file,patient", "same.png,nobody", *rows])))
     assert list(p.manifest.patient) == [f"p{i}" for i in range(12)]
-    with pytest.raises(DataError, match="same.png in the table of patients .* could be any of 2 files: write the path"):
+    with pytest.raises(DataError, match="same.png in the patient table .* could be any of 2 files: write its path"):
         go(data, **csv(data, "\n".join(["file,patient", "same.png,nobody", *[r for r in rows if "same" not in r]])))
 
 
@@ -413,7 +413,7 @@ def test_three_files_without_a_patient_are_named(data):
 
 def test_one_name_without_a_patient(data):
     picture(data / "train/NORMAL/x.png")
-    text = "1 file name of 13 matches no patient pattern: each counts as a patient of its own."
+    text = "1 file name of 13 matches no patient pattern: each counts as a separate patient."
     assert messages(go(data)) == {"no_patient_key": text}
 
 
@@ -425,7 +425,7 @@ def test_folders_that_may_be_patients_are_said(tmp_path):
                 picture(tmp_path / "data" / label / f"{label[0]}{i}" / f"IM-000{series}-0001.png")
     p = go(tmp_path / "data")
     text = messages(p)["patient_folders"]
-    assert text.startswith("12 folders inside the class folders are not taken for patients")
+    assert text.startswith("12 folders inside the class folders are not used as patients")
     assert "(7 patient keys)" in text and "data.patients_csv" in text
     person = p.manifest.path.str.split("/").str[1]
     assert (p.manifest.groupby(person).split.nunique() > 1).any()
@@ -500,26 +500,22 @@ def test_findings_say_how_many(data):
     copy(data, "train/NORMAL/IM-0.png", "train/NORMAL/IM-0-1.png")
     copy(data, "test/NORMAL/IM-100.png", "test/NORMAL/IM-100-1.png", "train/NORMAL/IM-8.png")
     assert messages(go(data)) == {
-        "unreadable": "1 file could not be read and is left out.",
-        "train_in_test": "1 training file with the same bytes as a test file: left out of training.",
-        "copies": "1 group of files with the same bytes: the first of each kept, 1 copy left out.",
-        "copies_in_test": (
-            "1 group of files with the same bytes inside the official test split, which is kept as it is."
-        ),
+        "unreadable": "1 file could not be read and is excluded.",
+        "train_in_test": "1 training file identical to a test file: excluded from training.",
+        "copies": "1 group of identical files: the first of each stays, 1 copy excluded.",
+        "copies_in_test": ("1 group of identical files inside the official test split, which stays as published."),
     }
     copy(data, "train/NORMAL/IM-1.png", "train/NORMAL/IM-1-1.png", "train/NORMAL/IM-1-2.png")
     copy(data, "train/PNEUMONIA/person0.png", "train/NORMAL/IM-7.png")
     got = messages(go(data))
-    assert got["copies"] == "2 groups of files with the same bytes: the first of each kept, 3 copies left out."
-    assert got["both_classes"] == (
-        "1 group of files with the same bytes in both classes: all copies left out of training."
-    )
+    assert got["copies"] == "2 groups of identical files: the first of each stays, 3 copies excluded."
+    assert got["both_classes"] == ("1 group of identical files in both classes: all copies excluded from training.")
 
 
 def test_unreadable_files_of_the_same_bytes_are_no_copies(data):
     for name in ("NORMAL/IM-9.png", "NORMAL/IM-8.png", "PNEUMONIA/person9.png"):
         (data / "train" / name).write_text("x")
-    assert messages(go(data)) == {"unreadable": "3 files could not be read and are left out."}
+    assert messages(go(data)) == {"unreadable": "3 files could not be read and are excluded."}
 
 
 def test_a_group_with_members_in_test_and_out_of_it(data):
@@ -566,7 +562,7 @@ def test_findings_as_html():
     assert "more" not in findings_html(prepared(None, find(names[:10])))
     assert findings_html(prepared(None, find(names)), limit=1).count("<code>") == 1
     assert findings_html(prepared(None, find([]))) == "<ul><li>A &amp; B.</li></ul>"
-    assert findings_html(prepared(None)) == "<p>Nothing out of the ordinary was found.</p>"
+    assert findings_html(prepared(None)) == "<p>No findings.</p>"
     assert "\ufffd" in findings_html(prepared(None, find(["a\nb\u202e"])))
 
 
@@ -607,12 +603,12 @@ def test_the_given_folders_json_goes_before_the_inner_one(data):
 
 def test_a_result_is_opened_whole_or_not_at_all(data):
     for name, content, text in [
-        ("dataset.json", None, "are damaged"),
-        ("dataset.json", b"{", "are damaged"),
+        ("dataset.json", None, "is damaged"),
+        ("dataset.json", b"{", "is damaged"),
         ("dataset.json", b'{"size": 32}', "do not belong together"),
-        ("dataset.json", b"{}", "are damaged"),
-        ("manifest.parquet", b"x", "are damaged"),
-        ("images.npy", b"x", "are damaged"),
+        ("dataset.json", b"{}", "is damaged"),
+        ("manifest.parquet", b"x", "is damaged"),
+        ("images.npy", b"x", "is damaged"),
         ("images.npy", np.zeros((11, 16, 16), np.uint8), "do not belong together"),
     ]:
         file = go(data).folder / name
@@ -624,7 +620,7 @@ def test_a_result_is_opened_whole_or_not_at_all(data):
             np.save(file, content)
         with pytest.raises(DataError, match=f"{text}.*Run the prepare stage again"):
             load_prepared(file.parent)
-    with pytest.raises(DataError, match="there are no prepared data in .*nowhere"):
+    with pytest.raises(DataError, match="there is no prepared data in .*nowhere"):
         load_prepared(data / "nowhere")
 
 

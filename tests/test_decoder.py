@@ -218,7 +218,7 @@ def test_a_worker_that_the_system_does_not_end_holds_nothing_up(monkeypatch, tmp
         monkeypatch.setattr(decoder, name, value, raising=False)
     threading.Timer(5, os.kill, (pid, signal.SIGKILL)).start()
     start = time.monotonic()
-    refused(tmp_path / "x.png", "decoder", r"x\.png: reading it takes more than 0\.3 s\. The disk or the share")
+    refused(tmp_path / "x.png", "decoder", r"x\.png: reading it takes more than 0\.3 s\. Its disk or share")
     refused(PNG, "decoder", "1 decoder processes wait for a disk or a share that does not answer")
     assert time.monotonic() - start < 3 and alive(pid)
     assert gone(pid)
@@ -314,7 +314,7 @@ def test_a_file_that_kills_its_worker_is_not_tried_for_ever(worker_with, tmp_pat
 
 def test_a_worker_that_the_system_kills_is_no_fault_of_the_file(worker_with):
     worker_with("import os; decoder.read_radiograph = lambda *a: os.kill(os.getpid(), 9)")
-    assert refused(PNG, "decoder", r"ended the decoder process, twice \(signal 9\)").hint
+    assert refused(PNG, "decoder", r"the decoder process was killed twice \(signal 9\)").hint
 
 
 def test_a_worker_that_cannot_start_is_no_fault_of_the_file(monkeypatch):

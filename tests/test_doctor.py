@@ -44,7 +44,7 @@ def test_all_is_well(well):
     checks = doctor.examine(well / "models")  # from inside the project
     found = {c.name: c for c in checks}
     assert {n for n, c in found.items() if c.ok is None} == {"dvc remote", "tracking"}, doctor.report(checks)
-    assert doctor.status(checks) == 0 and doctor.report(checks).endswith("Nothing is wrong.")
+    assert doctor.status(checks) == 0 and doctor.report(checks).endswith("All checks passed.")
     assert all(c.found and "\n" not in c.found and not (c.ok and c.fix) for c in checks)
     assert run(["git", "status", "--porcelain"], well).out == "" and not (well / "mlflow.db").exists()
 

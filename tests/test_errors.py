@@ -112,7 +112,7 @@ def test_a_secret_is_hidden_before_the_text_is_cut(monkeypatch):
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, "Verbindungsaufbau abgelehnt"), "connection refused"),
         (TimeoutError(errno.ETIMEDOUT, "Wartezeit abgelaufen"), "no answer within 3 s"),
-        (OSError(errno.EHOSTUNREACH, "Keine Route zum Zielrechner"), "no way to the host"),
+        (OSError(errno.EHOSTUNREACH, "Keine Route zum Zielrechner"), "no route to the host"),
         (socket.gaierror(-2, "Der Name ist unbekannt"), "can't be resolved"),
         (OSError(errno.EIO, "the answer refused to come"), "the connection dropped"),
     ],

@@ -214,7 +214,7 @@ def test_a_full_disk_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(stage, "_LITTLE", 0)
     assert stage._circumstances(RuntimeError("any"), tmp_path) == []
     (line,) = stage._circumstances(PermissionError(13, "no"), tmp_path)
-    assert "Let this user write there" in line
+    assert "Give this user write permission" in line
 
 
 def test_a_full_folder_of_temporary_files_is_said(tmp_path, monkeypatch):

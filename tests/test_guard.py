@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -65,7 +66,8 @@ def test_the_log_holds_no_secret_and_no_name(server, attacked):
             urllib.request.urlopen(f"{server.url}{path}", timeout=10)
     assert load.leaks(server) == []
     text = server.log.read_text()
-    assert "Websocket closed: more than" in text and "403 Unknown host name" in text  # what happened is there
+    # what happened is there
+    assert re.search("Websocket closed: (more than|too many unprocessed)", text) and "403 Unknown host name" in text
 
 
 def test_the_token_is_not_logged_at_the_cap(tmp_path):
@@ -378,7 +380,7 @@ def test_a_process_that_dies_at_its_start_ends_its_page(tmp_path):
     with Server(tmp_path, PYTHONPATH=path) as s:
         page = urllib.request.urlopen(s.url, timeout=30).read().decode()  # ends
         assert page.endswith(guard._DIED) and "xpSay = " in page and "it may lack memory" in page
-        assert "has died before its page was complete" in s.log.read_text()
+        assert "died before its page was complete" in s.log.read_text()
 
 
 def test_a_user_without_a_home_can_serve(tmp_path):

@@ -477,6 +477,8 @@ def test_flat_folder_without_a_test_split_and_without_the_server(tmp_path, proje
     run([sys.executable, "-m", "xraypneu.ops.stage", "set", f"data.path={flat}", "train.epochs=1"], other)
     set_params(other, {"tracking": {"required": False}})
     out = run(["dvc", "repro", "eda", "evaluate"], other, MLFLOW_TRACKING_URI=uri).out
-    assert out.count("going on without MLflow") == 4 and "not recorded" in stage("summary", other).out  # of each stage
+    assert (
+        out.count("continuing without MLflow") == 4 and "not recorded" in stage("summary", other).out
+    )  # of each stage
     metrics = json.loads((other / "reports/metrics.json").read_text())
     assert metrics["data"]["test_images"] > 0 and not (other / "data/sample").exists()

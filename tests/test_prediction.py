@@ -322,7 +322,7 @@ def test_an_mlflow_address_without_mlflow(monkeypatch, address):
 def test_an_mlflow_address_without_a_store(monkeypatch, tmp_path):
     pytest.importorskip("mlflow.exceptions")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match=r"models:/a@b: no MLflow store is known here. Set MLFLOW_TRACKING_URI"):
+    with pytest.raises(BundleError, match=r"models:/a@b: no MLflow store is set here. Set MLFLOW_TRACKING_URI"):
         Predictor("models:/a@b")
 
 

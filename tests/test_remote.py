@@ -265,7 +265,7 @@ def test_secret_only_where_git_ignores_it(project):
 @pytest.mark.parametrize(
     "args, words",
     [
-        (("https://ann:pw@host.invalid/x",), "password stands in"),
+        (("https://ann:pw@host.invalid/x",), "address contains a password"),
         (("ftp://host.invalid/x",), "Unsupported URL type"),
         (("https://host.invalid:no/x",), "can't be read"),
         (("s3:///x",), "names no host or bucket"),
@@ -273,7 +273,7 @@ def test_secret_only_where_git_ignores_it(project):
         (("https://host.invalid/x", "origin", None, "pw"), "only one of the two"),
         (("s3://bucket/x", "origin", "key"), "only one of the two"),
         (("https://host.invalid/x", "origin", "ann", "pw€"), "beyond Latin-1"),
-        (("https://host.invalid/x", "a b"), "can't be a remote's name"),
+        (("https://host.invalid/x", "a b"), "is not a valid remote name"),
         (("https://host.invalid/x", "origin", "ann", "line\nline '''\"\"\""), "Nothing was changed"),
     ],
 )
@@ -703,7 +703,7 @@ def half_uploaded(project, clone, read, write, *args, **kw):
     assert (
         answer.damaged == ("films/b.txt",)
         and "5 bytes instead of 12" in answer.message
-        and "cache has them whole" in answer.message
+        and "cache has intact copies" in answer.message
     )
     # which has only the sum of the sizes
     answer = failing(clone, "damaged_files", "--restore   # on a machine that has the files")
@@ -726,7 +726,8 @@ def half_uploaded(project, clone, read, write, *args, **kw):
     assert doctor.check_remote(clone, deep=True).ok is False
     assert dvc(clone, "pull", "--no-run-cache", check=False).returncode != 0
     assert sorted(restore(root=project, deep=True)) == ["count.txt", "films/b.txt"]
-    assert doctor.check_remote(clone, deep=True).ok and "right hashes" in doctor.check_remote(clone, deep=True).found
+    deep = doctor.check_remote(clone, deep=True)
+    assert deep.ok and "all hashes correct" in deep.found
     dvc(clone, "pull", "--no-run-cache")
     assert (clone / "films/b.txt").read_text() == "another film" and (clone / "count.txt").read_text() == "8"
 
@@ -745,8 +746,8 @@ def test_a_remote_s_name_is_one_word_of_what_is_advised(tmp_path):
     "The configuration may be another one's, and what is advised is pasted into a shell."
     name = "o;touch oops"
     wanted = remote._Wanted("data/a", "0" * 32, False, str(tmp_path / "a"), False)
-    found = remote._Found({wanted: None}, {wanted: "another hash"}, {})
-    advice = [remote._torn(found, name, True)[1], remote._lacking([wanted], [wanted], name)[1]]
+    found = remote._Comparison({wanted: None}, {wanted: "another hash"}, {})
+    advice = [remote._damage_report(found, name, True)[1], remote._missing_report([wanted], [wanted], name)[1]]
     (tmp_path / "project/.dvc").mkdir(parents=True)
     (tmp_path / "project/.dvc/config").write_text(
         f"['remote \"{name}\"']\n    url = /\n['remote \"p\"']\n    url = /\n"
@@ -758,10 +759,10 @@ def test_a_remote_s_name_is_one_word_of_what_is_advised(tmp_path):
 def test_no_film_is_named_in_the_log_of_a_job(tmp_path, monkeypatch):
     "Others read that of GitHub, and a film's name may be a patient's."
     film = remote._Wanted("data/x/Erika.png", "0" * 32, False, str(tmp_path / "a"), False, inside="1" * 32 + ".dir")
-    found = remote._Found({film: None}, {film: "another hash"}, {})
+    found = remote._Comparison({film: None}, {film: "another hash"}, {})
 
     def said():
-        return remote._torn(found, "o", True)[0], remote._lacking([film], [film], "o")[0]
+        return remote._damage_report(found, "o", True)[0], remote._missing_report([film], [film], "o")[0]
 
     assert all("Erika" in text for text in said())
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -835,7 +836,9 @@ def test_what_is_pulled_is_verified(project, tmp_path):
     assert "not verified" not in doctor.check_remote(project).found
     dvc(project, "remote", "modify", "--local", "origin", "verify", "false")
     found = doctor.check_remote(project)
-    assert found.ok and found.found.endswith("not verified: dvc remote modify --local origin verify true")
+    assert found.ok and found.found.endswith(
+        "not verified, turn it on with: dvc remote modify --local origin verify true"
+    )
     configure(root=project)  # the address as it was
     assert "not verified" not in doctor.check_remote(project).found
     configure(verify=False, root=project)
@@ -868,7 +871,7 @@ def test_command_restores(project, clone, tmp_path):
     dvc(project, "push")
     _, write = on_disk(tmp_path / "store")
     write(stored(project)["b.txt"], b"another fiLm")
-    for words, found in (([], "looked for are there"), (["--deep"], "1 of 4 cache files on the remote are damaged")):
+    for words, found in (([], "checked are there"), (["--deep"], "1 of 4 cache files on the remote are damaged")):
         said = run(
             [sys.executable, "-m", "xraypneu.cli", "remote", str(tmp_path / "store"), *words],
             project,

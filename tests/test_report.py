@@ -224,7 +224,7 @@ def test_difference_to_main(copy):
         and "Changed metrics (1)" in page
         and "| test.accuracy |" in page
     )
-    assert main in page and "with changes that are not committed" in page  # HEAD is main's commit, the files are not
+    assert main in page and "with uncommitted changes" in page  # HEAD is main's commit, the files are not
     assert not re.search(r"SYN\d{4}", page) and no_pictures(page)  # no file's name
     assert {"Curves", "Compared with main"} <= set(sections(page)) and page.count("```mermaid") == 2
 

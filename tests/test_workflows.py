@@ -615,7 +615,7 @@ def test_with_wrong_credentials(show, nginx):  # noqa: F811
     assert re.search(r"make comment .*skipped", table)
     page = (done.folder / "train/train/summary.md").read_text()
     assert (
-        "the host doesn't know this user or password" in page.splitlines()[4]
+        "the host rejects this user or password" in page.splitlines()[4]
         and "sample data" in page.splitlines()[4]
         and nginx not in page
     )

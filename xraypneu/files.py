@@ -31,7 +31,7 @@ def project_root(start: str | os.PathLike[str] = ".") -> Path:
 
 # %% ../nbs/api/00_files.ipynb #c007a
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_STALE = 3600  # seconds after which what a killed program left is removed
+_STALE = 3600  # seconds after which leftovers of a killed program are removed
 
 
 def explained(
@@ -62,7 +62,7 @@ def flush_folder(folder: str | os.PathLike[str]) -> None:
         return
     try:
         os.fsync(fd)
-    except OSError as e:  # a network file system that doesn't know how
+    except OSError as e:  # a network file system that doesn't support it
         if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
     finally:
@@ -94,9 +94,9 @@ def _is_about(e: OSError, *paths: Path) -> bool:
 @contextmanager
 def writing(
     path: str | os.PathLike[str],  # its folder is made
-    needed: int | None = None,  # bytes, for the message where the disk is full
+    needed: int | None = None,  # bytes, for the message if the disk is full
 ) -> Iterator[BinaryIO]:
-    "A binary file that replaces `path`, and keeps its mode, if the block succeeds. Raises `OSError`, see `explained`."
+    "A binary file that replaces `path` if the block succeeds, with the same mode. Raises `OSError`, see `explained`."
     path = Path(path)
     tmp = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.tmp")
     try:
@@ -144,7 +144,7 @@ def previous(folder: str | os.PathLike[str]) -> Path:
 
 # %% ../nbs/api/00_files.ipynb #c011-t
 def _temporary(folder: Path) -> Path:
-    "A new folder beside `folder`."
+    "A new folder next to `folder`."
     return Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
 
 
@@ -157,7 +157,7 @@ def _discard(old: Path, folder: Path) -> None:
 
 # %% ../nbs/api/00_files.ipynb #c011-l
 def _locked(folder: Path) -> int | None:
-    "A lock on a folder that ends with the program; None where another one has it, or where there are no locks."
+    "A lock on a folder that ends with the program; None if another program has it, or if the system has no locks."
     try:
         import fcntl
     except ImportError:
@@ -172,7 +172,7 @@ def _locked(folder: Path) -> int | None:
 
 # %% ../nbs/api/00_files.ipynb #c011a
 def _recover(folder: Path) -> None:
-    "Undo what a killed program left: the old folder comes back, other leftovers go."
+    "Clean up after a killed program: restore the old folder, remove other leftovers."
     old = previous(folder)
     if old.exists():
         _discard(old, folder) if folder.exists() else os.rename(old, folder)
@@ -232,7 +232,7 @@ def _exchange(new: Path, folder: Path) -> None:
 # %% ../nbs/api/00_files.ipynb #c011b-1
 @contextmanager
 def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    "A temporary folder that replaces `folder`, and keeps its mode, if the block succeeds. Raises `OSError`."
+    "A temporary folder that replaces `folder` if the block succeeds, with the same mode. Raises `OSError`."
     folder = _real(folder)
     old, new, lock = previous(folder), None, None
     try:

@@ -16,7 +16,7 @@ from .redact import without_controls
 def markdown_table(
     head: Sequence[object],  # of the columns
     rows: Iterable[Iterable[object]],  # cells, Markdown
-    align: str = "",  # a letter a column, `l` or `r`; empty: all as the reader's program likes
+    align: str = "",  # one letter per column, `l` or `r`; empty: not specified
 ) -> str:
     "A Markdown table."
     rules = {"": "---|", "l": "---|", "r": "---:|"}

@@ -25,8 +25,8 @@ _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh", "csh", "tcsh")
 
 
-def _stat(pid: int) -> tuple[str, int]:  # name and parent's pid; ("", 0) where that can't be known
-    "What Linux says of a process."
+def _stat(pid: int) -> tuple[str, int]:  # name and parent's pid; ("", 0) if not known
+    "Name and parent of a process, from /proc."
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -41,7 +41,7 @@ def _orphaned(parent: int, shells_parent: int) -> bool:
 
 
 def _end() -> None:
-    "End this process at once, without any cleaning up: the parent is gone."
+    "End this process at once, without cleanup: the parent is gone."
     os.kill(os.getpid(), signal.SIGKILL)
 
 # %% ../nbs/api/03_process.ipynb #p005-1
@@ -57,14 +57,14 @@ def _watch(parent: int, shells_parent: int = 0) -> None:
 
 # %% ../nbs/api/03_process.ipynb #p006
 def end_with_parent(
-    parent: int | None = None,  # pid of the process that must be the parent; None: whoever is it now
+    parent: int | None = None,  # pid of the process that must be the parent; None: the current parent
 ) -> None:
     "From now on, SIGKILL ends this process and its forked children within about 0.5 seconds of its parent's end."
     parent = os.getppid() if parent is None else parent
     name, above = _stat(parent)
     shells_parent = above if name in _SHELLS else 0
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # a C library without it: the thread does it
+        with contextlib.suppress(OSError, AttributeError):  # a C library without prctl: the thread is enough
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if _orphaned(parent, shells_parent):
         _end()
@@ -98,11 +98,11 @@ def hold(
     what: str,  # is running, for the message
     wait: float = 15,  # seconds that a holder which is just ending is given
 ) -> int:  # a file descriptor: closing it, or the end of this process and its forked children, frees the lock
-    "Take a lock. Raises `Busy` where another process still holds it after `wait` seconds."
+    "Take a lock. Raises `Busy` if another process still holds it after `wait` seconds."
     fcntl: ModuleType | None
     try:
         import fcntl
-    except ImportError:  # Windows, where DVC's own lock has to do
+    except ImportError:  # Windows: DVC's lock must be enough
         fcntl = None
     file, deadline = Path(file), time.monotonic() + wait
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -141,10 +141,10 @@ def join_stage(
     lock: str,  # file of the kernels' lock of this stage
     what: str,  # is running, for the message
 ) -> None:
-    "Make a kernel end with its stage; end it at once, with exit status 1, where the stage's last kernel still runs."
+    "Make a kernel end with its stage; end it at once, with exit status 1, if the stage's last kernel still runs."
     end_with_parent(stage)
     try:
         hold(lock, what)
-    except Busy as e:  # IPython would print an exception and go on
+    except Busy as e:  # IPython would print an exception and continue
         print(e, file=sys.stderr, flush=True)
         os._exit(1)

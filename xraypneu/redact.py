@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 # %% ../nbs/api/01_redact.ipynb #c005
-LEAST = 6  # characters of a secret; anything shorter turns up by chance
-TOKEN = 16  # characters from which on a user name without a password is taken for a token
+LEAST = 6  # characters of a secret; anything shorter would match by chance
+TOKEN = 16  # a user name without a password counts as a token from this many characters on
 NAMED = re.compile(
     r"((PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|KEY|CREDENTIAL|COOKIE|CONNECTION_STRING)S?|PASS|_PWD|_PW|_SAS)$", re.I
 )
@@ -152,7 +152,7 @@ def find_secret(
     content: bytes,
     env: Mapping[str, str] | None = None,  # variables by name; None: those of this process
 ) -> str | None:  # name of the variable
-    "Name the variable whose secret is in the bytes of a file; None where there is none."
+    "Name the variable whose secret is in the bytes of a file; None if there is none."
     for name, forms in _forms(_variables(env)):
         if any(form.encode() in content for form in forms):
             return name
@@ -182,7 +182,7 @@ def split_credentials(
     env.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     uri = env.get("MLFLOW_TRACKING_URI", "")
     userinfo, at, host = urlsplit(uri).netloc.rpartition("@")
-    if not at or urlsplit(uri).scheme not in ("http", "https"):  # a database's address is SQLAlchemy's to split
+    if not at or urlsplit(uri).scheme not in ("http", "https"):  # SQLAlchemy splits a database's address
         return {}
     user, colon, password = userinfo.partition(":")
     changed = {"MLFLOW_TRACKING_URI": urlsplit(uri)._replace(netloc=host).geturl()}

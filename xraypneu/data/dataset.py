@@ -35,7 +35,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class DataError(XraypneuError, ValueError):
-    "Data that can't be used as they are; the message says what was expected, where, and what to do."
+    "Data that can't be used as it is; the message says what was expected, where, and what to do."
 
     code = "data"
 
@@ -44,7 +44,7 @@ _LEFT_BEHIND = (
     "__macosx",
     "thumbs.db",
     "desktop.ini",
-    "@eadir",  # of a Synology NAS: a thumbnail of every picture, which would be a film of another patient
+    "@eadir",  # of a Synology NAS: thumbnails, which would count as films of other patients
     "#recycle",
     "@recycle",
     "$recycle.bin",
@@ -72,7 +72,7 @@ def _class_folders(folder: Path) -> list[tuple[str, Path]]:  # (class, folder)
 
 
 def _relative(path: Path, folder: Path) -> str:
-    "The path below the folder, with forward slashes; bytes that are no UTF-8 become escapes."
+    "The path below the folder, with forward slashes; bytes that are not UTF-8 become escapes."
     return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c010
@@ -80,7 +80,7 @@ def _relative(path: Path, folder: Path) -> str:
 class Layout:
     "Where the images of a data folder are."
 
-    root: Path  # the folder that has the layout: the given one, or one below it
+    root: Path  # the folder that has the layout: the data folder, or one below it
     kind: str  # 'train/test', 'train' (no official test split) or 'flat'
     folders: list[tuple[str, str, Path]]  # (official split, class, folder)
     ignored: list[str]  # folders that are not part of the layout, relative to the root
@@ -116,7 +116,7 @@ def find_layout(
         raise DataError(f"there is no data folder {path}", _GIVE, "missing")
     if not path.is_dir():
         raise DataError(
-            f"{path} is a file, not a folder", "Unpack it if it is an archive, and give the folder.", "file"
+            f"{path} is a file, not a folder", "If it is an archive, unpack it and give the folder.", "file"
         )
     candidates = [path]
     for _ in range(3):  # here, a folder below, a folder below that
@@ -130,8 +130,8 @@ def find_layout(
     if len(layouts) != 1:
         raise DataError(
             f"no radiographs found in {path}: expected the folders train/ and test/ with NORMAL/ and "
-            f"PNEUMONIA/ in each, or NORMAL/ and PNEUMONIA/. There is: "
-            f"{', '.join(p.name for p in _subfolders(path)[:8]) or 'no folder at all'}.",
+            f"PNEUMONIA/ in each, or NORMAL/ and PNEUMONIA/. Folders in it: "
+            f"{', '.join(p.name for p in _subfolders(path)[:8]) or 'none'}.",
             code="no_layout",
         )
     layout = layouts[0]
@@ -165,7 +165,7 @@ PATIENT_PATTERNS = (r"(person\d+)", r"(NORMAL2-IM-\d+)", r"(IM-\d+)", r"(SYN\d+)
 
 
 def _compile(patterns: Iterable[str]) -> list[re.Pattern]:
-    "The patterns, or a `DataError` that names the one that is wrong."
+    "Compile the patterns. Raises `DataError`, which names the invalid one."
     if isinstance(patterns, str):
         patterns = [patterns]
     out = []
@@ -174,7 +174,7 @@ def _compile(patterns: Iterable[str]) -> list[re.Pattern]:
             out.append(re.compile(pattern))
         except re.error as e:
             raise DataError(
-                f"the patient pattern {pattern!r} is no regular expression: {e}.", code="bad_setting"
+                f"the patient pattern {pattern!r} is not a valid regular expression: {e}.", code="bad_setting"
             ) from None
         if out[-1].groups != 1:
             raise DataError(
@@ -194,27 +194,25 @@ def patient_of(
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c018-t
 def _patients_table(csv: str | os.PathLike) -> pd.DataFrame:
-    "Read a table of patients and check its columns. Raises `DataError`."
+    "Read a patient table and check its columns. Raises `DataError`."
     try:
         table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"there is no table of patients {csv}.", code="missing") from None
+        raise DataError(f"there is no patient table {csv}.", code="missing") from None
     except (OSError, ValueError) as e:
-        raise DataError(
-            f"the table of patients {csv} can't be read as CSV: {str(e).strip()}.", code="unreadable"
-        ) from None
+        raise DataError(f"the patient table {csv} can't be read as CSV: {str(e).strip()}.", code="unreadable") from None
     table.columns = table.columns.str.strip().str.lower()
     missing = {"file", "patient"} - set(table.columns)
     if missing:
         raise DataError(
-            f"the table of patients {csv} lacks the column {' and '.join(sorted(missing))}; it has: "
+            f"the patient table {csv} lacks the column {' and '.join(sorted(missing))}; it has: "
             f"{', '.join(table.columns)}.",
             code="bad_table",
         )
     double = [c for c in ("file", "patient") if list(table.columns).count(c) > 1]
     if double:
         raise DataError(
-            f"the table of patients {csv} has the column {' and '.join(double)} more than once.", code="bad_table"
+            f"the patient table {csv} has the column {' and '.join(double)} more than once.", code="bad_table"
         )
     return table
 
@@ -224,38 +222,39 @@ def _patients_by_file(csv: str | os.PathLike) -> dict[str, str]:
     table = _patients_table(csv)
     files = table["file"].str.strip().str.replace("\\", "/").str.removeprefix("./")
     patients = table["patient"].str.strip()
-    known = {}
+    patient_by_file = {}
     for file, patient in zip(files, patients, strict=True):
         if not patient:
-            raise DataError(f"the table of patients {csv} has no patient for {file}.", code="bad_table")
-        if known.setdefault(file, patient) != patient:
+            raise DataError(f"the patient table {csv} has no patient for {file}.", code="bad_table")
+        if patient_by_file.setdefault(file, patient) != patient:
             raise DataError(
-                f"the table of patients {csv} gives {file} two patients: {known[file]} and {patient}.", code="bad_table"
+                f"the patient table {csv} gives {file} two patients: {patient_by_file[file]} and {patient}.",
+                code="bad_table",
             )
-    return known
+    return patient_by_file
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c018
 def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str]) -> list[str]:
     "The patient of each path; `names` are the paths below the layout's root."
-    known = _patients_by_file(csv)
-    bare = Counter(p.rpartition("/")[2] for p in paths)
-    out, lost = [], []
+    patient_by_file = _patients_by_file(csv)
+    base_counts = Counter(p.rpartition("/")[2] for p in paths)
+    out, unlisted = [], []
     for path, name in zip(paths, names, strict=True):
         base = path.rpartition("/")[2]
-        key = next((k for k in (path, name, base) if k in known), None)
+        key = next((k for k in (path, name, base) if k in patient_by_file), None)
         if key is None:
-            lost.append(path)
-        elif key == base and "/" in path and bare[base] > 1:
+            unlisted.append(path)
+        elif key == base and "/" in path and base_counts[base] > 1:
             raise DataError(
-                f"{base} in the table of patients {csv} could be any of {bare[base]} files",
-                "write the path below the data folder.",
+                f"{base} in the patient table {csv} could be any of {base_counts[base]} files",
+                "write its path below the data folder.",
                 "bad_table",
             )
-        out.append(known.get(key, ""))
-    if lost:
+        out.append(patient_by_file.get(key, ""))
+    if unlisted:
         raise DataError(
-            f"the table of patients {csv} has no row for {len(lost):,} of {len(paths):,} files, for "
-            f"instance {', '.join(lost[:3])}.",
+            f"the patient table {csv} has no row for {len(unlisted):,} of {len(paths):,} files, for "
+            f"instance {', '.join(unlisted[:3])}.",
             code="bad_table",
         )
     return out
@@ -267,7 +266,7 @@ def choose_patients(
     fraction: float,  # of each class's images to reach, 0..1
     seed: int = 0,
 ) -> set[str]:  # the patients chosen
-    "Choose whole patients, class by class, until a fraction of the images is reached, whatever the order of files."
+    "Choose whole patients, class by class, until a fraction of the images is reached. File order doesn't matter."
     table = pd.DataFrame({"patient": list(patients), "label": list(labels)})
 
     def order(patient):
@@ -307,7 +306,7 @@ def _exclude(m: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027
 def _can_be_listed(folder: Path) -> bool:
-    "Is the folder still there? A share or a disk may go away."
+    "Can the folder still be opened? A share or a disk may have been disconnected."
     try:
         os.scandir(folder).close()
     except OSError:
@@ -321,14 +320,16 @@ def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # colum
     try:
         data = read_bytes(path)
         out.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-        d = decode(data, size, path.name, keep_pixels=False, seconds=60)  # slow under load, but not left out
+        d = decode(
+            data, size, path.name, keep_pixels=False, seconds=60
+        )  # under load a file may be slow, but isn't excluded
     except ImageError as e:
         if e.code == "decoder":
             raise DataError(f"decoding stopped at {path}: {e.what}", e.hint, e.code) from None
-        if data is None and not _can_be_listed(path.parent):  # or all the others would be left out
+        if data is None and not _can_be_listed(path.parent):  # else all the others would be excluded
             raise DataError(
-                f"reading stopped at {path}: its folder can't be opened any more",
-                "Mount the disk or the share again, then repeat.",
+                f"reading stopped at {path}: its folder can no longer be opened",
+                "Mount the disk or share again, then repeat.",
                 "decoder",
             ) from None
         return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None
@@ -352,7 +353,7 @@ def _in_order(function, items: Iterable, workers: int) -> Iterator:
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-2
 def _pack(files: list[Path], size: int, npy: Path, workers: int, progress: bool) -> list[dict]:
-    "Write the (N, size, size) array of all readable files; the manifest's columns of all files."
+    "Write the (N, size, size) array of all readable files. Returns the manifest's columns for all files."
 
     def header(f, n):
         spec = {"descr": "|u1", "fortran_order": False, "shape": (n, size, size)}
@@ -378,10 +379,12 @@ _MADE = {"manifest.parquet", "images.npy", "dataset.json"}
 
 
 def _check_out(out: Path, data: Path):
-    "Refuse an out folder that would endanger anything."
+    "Refuse an out folder if writing it could delete other files."
     o, d = out.resolve(), data.resolve()
     if o == d or d in o.parents:
-        raise DataError(f"the out folder {out} lies inside the data folder {data}", "choose one beside it.", "occupied")
+        raise DataError(
+            f"the out folder {out} lies inside the data folder {data}", "choose a folder outside it.", "occupied"
+        )
     if o in d.parents:
         raise DataError(
             f"the data folder {data} lies inside the out folder {out}, which will be replaced",
@@ -390,12 +393,12 @@ def _check_out(out: Path, data: Path):
         )
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file", "choose another out folder.", "file")
-    foreign = sorted({p.name for p in out.iterdir()} - _MADE) if out.exists() else []
-    if foreign:
+    unexpected = sorted({p.name for p in out.iterdir()} - _MADE) if out.exists() else []
+    if unexpected:
         raise DataError(
-            f"the out folder {out} was not made by prepare (it holds {', '.join(foreign[:3])}) and will "
+            f"the out folder {out} was not made by prepare (it holds {', '.join(unexpected[:3])}) and will "
             f"not be replaced",
-            "choose another.",
+            "choose another out folder.",
             "occupied",
         )
 
@@ -426,7 +429,7 @@ class Prepared:
 
     @property
     def banner(self) -> str:
-        "The notice that every plot and table of these data must show; '' if none."
+        "The notice that every plot and table of this data must show; '' if none."
         return self.info["notice"] if self.synthetic else ""
 
     def __repr__(self):
@@ -437,11 +440,11 @@ class Prepared:
 def load_prepared(
     folder: str | os.PathLike = "data/prepared",  # what `prepare` wrote
 ) -> Prepared:
-    "Open a prepared data set; the images stay on disk until they are asked for. Raises `DataError`."
+    "Open a prepared data set; images are read from disk on access. Raises `DataError`."
     folder = Path(folder)
     where = folder if folder.exists() else previous(folder)
     if not where.exists():
-        raise DataError(f"there are no prepared data in {folder}", "Run the prepare stage first.", "missing")
+        raise DataError(f"there is no prepared data in {folder}", "Run the prepare stage first.", "missing")
     try:
         info = json.loads((where / "dataset.json").read_text("utf-8"))
         manifest = pd.read_parquet(where / "manifest.parquet")
@@ -450,7 +453,7 @@ def load_prepared(
             raise ValueError("the files do not belong together")
     except (OSError, ValueError, KeyError, AttributeError) as e:  # pyarrow's and json's errors are among these
         raise DataError(
-            f"the prepared data in {folder} are damaged ({e})", "Run the prepare stage again.", "damaged"
+            f"the prepared data in {folder} is damaged ({e})", "Run the prepare stage again.", "damaged"
         ) from None
     return Prepared(folder, manifest, images, info)
 
@@ -465,34 +468,32 @@ def _n(count: int, what: str, plural: str | None = None) -> str:
 
 
 def _groups(rows: pd.DataFrame) -> str:
-    "How many groups of identical files there are among the rows."
-    return _n(rows.sha256.nunique(), "group") + " of files with the same bytes"
+    "The number of groups of identical files among the rows, as text."
+    return _n(rows.sha256.nunique(), "group") + " of identical files"
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c035-1
 def _layout_findings(layout: Layout, path: Path, synthetic: bool, counts: Counter) -> list[dict]:
-    "What is to be said about the folders."
+    "Findings about the folders."
     out, ignored = [], [n for n in layout.ignored if not (synthetic and n == "masks")]
     if layout.root != path:
-        out.append(
-            _finding("nested", f"The data were found one level down, in the folder {_relative(layout.root, path)}.")
-        )
+        out.append(_finding("nested", f"The data was found in the subfolder {_relative(layout.root, path)}."))
     if ignored:
-        out.append(_finding("ignored_folders", f"{_n(len(ignored), 'folder')} beside the classes ignored.", ignored))
+        out.append(_finding("ignored_folders", f"{_n(len(ignored), 'folder')} outside the layout ignored.", ignored))
     if counts["val"]:
         out.append(
             _finding(
                 "val_joined",
-                f"{_n(counts['val'], 'image')} of the folder val joined the training pool: "
+                f"{_n(counts['val'], 'image')} of the folder val added to the training pool: "
                 f"the validation split is made by patient.",
             )
         )
     if layout.kind != "train/test":
-        out.append(_finding("test_made", "There is no official test split: one was made by patient."))
+        out.append(_finding("test_made", "There is no official test split, so one was made by patient."))
     return out
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c035-2
 def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict]:
-    "What is to be said about the images."
+    "Findings about the images."
     out = []
 
     def add(code, rows, message):
@@ -502,29 +503,33 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict]:
     in_test, copies = m[m.excluded == IN_TEST], m[m.excluded == COPY]
     test = m[(m.official_split == "test") & (m.duplicates > 0) & (m.excluded == "")]
     test = test[test.groupby("sha256").path.transform("size") > 1]
-    torn = m[(m.row >= 0) & (m.groupby("sha256").y.transform("nunique") > 1)]
-    kept = ", those in the official test split kept" if (torn.official_split == "test").any() else ""
+    contradictory = m[(m.row >= 0) & (m.groupby("sha256").y.transform("nunique") > 1)]
+    test_kept = ", those in the official test split stay" if (contradictory.official_split == "test").any() else ""
     both = m[m.patient_in_other_split & (m.official_split == "test")]
     keys = both.patient.nunique()
     add(
         "unreadable",
         [f"{p}: {e}" for p, e in errors.items()],
-        f"{_n(len(errors), 'file')} could not be read and {'is' if len(errors) == 1 else 'are'} left out.",
+        f"{_n(len(errors), 'file')} could not be read and {'is' if len(errors) == 1 else 'are'} excluded.",
     )
-    add("both_classes", torn, f"{_groups(torn)} in both classes: all copies left out of training{kept}.")
+    add(
+        "both_classes",
+        contradictory,
+        f"{_groups(contradictory)} in both classes: all copies excluded from training{test_kept}.",
+    )
     add(
         "train_in_test",
         in_test,
-        f"{_n(len(in_test), 'training file')} with the same bytes as a test file: left out of training.",
+        f"{_n(len(in_test), 'training file')} identical to a test file: excluded from training.",
     )
-    add("copies", copies, f"{_groups(copies)}: the first of each kept, {_n(len(copies), 'copy', 'copies')} left out.")
-    add("copies_in_test", test, f"{_groups(test)} inside the official test split, which is kept as it is.")
+    add("copies", copies, f"{_groups(copies)}: the first of each stays, {_n(len(copies), 'copy', 'copies')} excluded.")
+    add("copies_in_test", test, f"{_groups(test)} inside the official test split, which stays as published.")
     add(
         "patients_in_both",
         both,
         f"{_n(keys, 'patient key')} of the official test split ({_n(len(both), 'image')}) also "
-        f"{'stands' if keys == 1 else 'stand'} in training. Whether these are the same people is unknown; nothing is "
-        "left out, the column patient_in_other_split marks them.",
+        f"{'occurs' if keys == 1 else 'occur'} in training. Whether these are the same people is unknown. Nothing is "
+        "excluded; the column patient_in_other_split marks these images.",
     )
     return out
 
@@ -533,7 +538,7 @@ def _check_fractions(validation: float, test: float, size: int):
     for name, value in (("validation", validation), ("test", test)):
         if not 0 < value < 1:
             raise DataError(
-                f"{name} = {value} is no fraction", "give a number between 0 and 1, like 0.15.", "bad_setting"
+                f"{name} = {value} is not a fraction", "give a number between 0 and 1, such as 0.15.", "bad_setting"
             )
     if validation + test >= 1:
         raise DataError(f"validation + test = {validation + test:g} leaves nothing to train on.", code="bad_setting")
@@ -542,7 +547,7 @@ def _check_fractions(validation: float, test: float, size: int):
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037-1
 def _encodable(value) -> str:
-    "As text that can be written as UTF-8, which the name of a folder need not be."
+    "As text that can be written as UTF-8; the name of a folder may not be valid UTF-8."
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037-1-a
@@ -572,7 +577,7 @@ def _inside(file: Path, folder: Path) -> str:
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037-2-a
 def _list(layout: Layout, path: Path) -> tuple[list[Path], pd.DataFrame]:
-    "All files, sorted by path, and what their folders say about them."
+    "All files, sorted by path, and a table of their official splits and labels."
     files = []
     for split, label, folder in layout.folders:
         listed = [(_relative(f, path), split, label, _inside(f, folder), f) for f in _files(folder)]
@@ -604,9 +609,9 @@ def _assign(m: pd.DataFrame, layout: Layout, validation: float, test: float, see
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c038-1
 def _check_splits(m: pd.DataFrame, path: Path):
-    "No patient in two of our own splits, and both classes in each split."
+    "Check that no patient is in two splits made here, and that each split has both classes."
     ours = m[(m.split != "") & (m.official_split != "test")]
-    assert (ours.groupby("patient").split.nunique() <= 1).all(), "a patient stands in two splits"
+    assert (ours.groupby("patient").split.nunique() <= 1).all(), "a patient is in two splits"
     if (m.row < 0).all():
         raise DataError(
             f"none of the {_n(len(m), 'file')} in {path} is a readable image. The first: {m.path[0]}.",
@@ -632,16 +637,16 @@ def _check_splits(m: pd.DataFrame, path: Path):
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h
 def _folder_findings(m: pd.DataFrame, patients: pd.Series) -> list[dict]:
-    "What is to be said where folders inside the class folders may be patients, and the keys don't agree with them."
+    "Finding for folders inside the class folders that may be patients but contradict the patient keys."
     pairs = pd.DataFrame({"inside": m.inside, "patient": patients})[m.inside != ""].drop_duplicates()
     apart = pairs[pairs.inside.duplicated(keep=False) | pairs.patient.duplicated(keep=False)]
     if not len(apart):
         return []
     folders = _n(apart.inside.nunique(), "folder")
     message = (
-        f"{folders} inside the class folders {'is' if apart.inside.nunique() == 1 else 'are'} not taken for patients: "
-        f"file names alone tell them apart, and don't agree ({_n(apart.patient.nunique(), 'patient key')}). "
-        "Where a folder is a patient, this person may stand in several splits: name the patients in a table "
+        f"{folders} inside the class folders {'is' if apart.inside.nunique() == 1 else 'are'} not used as patients: "
+        f"the file names give other patients ({_n(apart.patient.nunique(), 'patient key')}). "
+        "If a folder is a patient, this patient may be in several splits: list the patients in a table "
         "(data.patients_csv)."
     )
     return [_finding("patient_folders", message, m.path[m.inside.isin(set(apart.inside))])]
@@ -680,7 +685,7 @@ def _without_key(paths: pd.Series) -> tuple[pd.Series, list[dict]]:  # keys, fin
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h-a
 def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients_csv) -> tuple:  # patients, findings
-    "The patient of each image, from the table if there is one, else by the patterns; and what is to be said about it."
+    "The patient of each image, from the table if there is one, else by the patterns; and findings about them."
     if patients_csv:
         return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), []
     names = m.path.str.rpartition("/")[2]
@@ -693,7 +698,7 @@ def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients
         return patients, findings
     match = "matches" if len(rest) == 1 else "match"
     message = (
-        f"{_n(len(rest), 'file name')} of {len(m):,} {match} no patient pattern: each counts as a patient of its own."
+        f"{_n(len(rest), 'file name')} of {len(m):,} {match} no patient pattern: each counts as a separate patient."
     )
     return patients, [*findings, _finding("no_patient_key", message, rest)]
 
@@ -706,7 +711,7 @@ def _threads(workers: int | None) -> int:
 
 
 def _write_prepared(new: Path, m: pd.DataFrame, info: dict):
-    "Write `manifest.parquet` and `dataset.json`, beside the packed images."
+    "Write `manifest.parquet` and `dataset.json` next to the packed images."
     m["synthetic"] = info["synthetic"]
     _tidy(m).to_parquet(new / "manifest.parquet", index=False)
     (new / "dataset.json").write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -761,12 +766,12 @@ def _data_hash(m: pd.DataFrame, size: int) -> str:
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c042-c
 def _count(rows: pd.DataFrame) -> dict:
-    "How many images of how many patients."
+    "The numbers of images and patients."
     return {"images": len(rows), "patients": int(rows.patient.nunique())}
 
 
 def _counts(m: pd.DataFrame) -> dict:
-    "{split: {class: {images, patients}}}, and how many are left out."
+    "{split: {class: {images, patients}}}, and the same for excluded images."
     counts = {s: {c: _count(m[(m.split == s) & (m.label == c)]) for c in CLASSES} for s in SPLITS}
     return counts | {"excluded": {c: _count(m[(m.split == "") & (m.label == c)]) for c in CLASSES}}
 
@@ -798,7 +803,7 @@ def _tidy(m: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c049
 def counts_table(p: Prepared) -> pd.DataFrame:
-    "Count images and patients per split and class; the last row is what was left out."
+    "Count images and patients per split and class; the last row counts the excluded ones."
     columns = pd.MultiIndex.from_product([("images", "patients"), CLASSES])
     rows = {s: [n[c][k] for k, c in columns] for s, n in p.info["counts"].items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -806,15 +811,15 @@ def counts_table(p: Prepared) -> pd.DataFrame:
 # %% ../../nbs/api/data/03_dataset.ipynb #c049-e
 def excluded_table(
     p: Prepared,
-) -> pd.DataFrame:  # (reasons, 2) numbers of files, a column per class; no rows if none was left out
-    "Count the files left out, per reason and class."
+) -> pd.DataFrame:  # (reasons, 2) numbers of files, a column per class; no rows if none was excluded
+    "Count the excluded files, per reason and class."
     out = p.manifest[p.manifest.excluded != ""]
     table = pd.crosstab(out.excluded, out.label).reindex(columns=CLASSES, fill_value=0)
     return table.rename_axis(index=None, columns=None)
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c049-1
 def _shares(values: pd.Series) -> str:
-    "Each value with its % of the images, the most frequent first."
+    "Each value with its percentage of the images, the most frequent first."
     ordered = sorted(Counter(values).items(), key=lambda kn: (-kn[1], kn[0]))
     return ", ".join(f"{k} {n / len(values):.0%}" for k, n in ordered)
 
@@ -832,7 +837,7 @@ def _stored(rows: pd.DataFrame) -> dict:
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c049-1-b
 def stored_table(p: Prepared) -> pd.DataFrame:
-    "Compare the stored pictures of the classes: size in pixels and kB, and % of each mode and format."
+    "Compare the stored pictures of the classes: size in pixels and kB, percentage of each mode and format."
     m = p.manifest[p.manifest.row >= 0]
     return pd.DataFrame({c: _stored(m[m.label == c]) for c in CLASSES}).T
 
@@ -859,5 +864,5 @@ def findings_html(
         )
 
     if not p.info["findings"]:
-        return "<p>Nothing out of the ordinary was found.</p>"
+        return "<p>No findings.</p>"
     return "<ul>" + "".join(map(item, p.info["findings"])) + "</ul>"

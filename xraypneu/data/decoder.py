@@ -38,8 +38,8 @@ WALL_SECONDS = 10.0  # from the file to the complete answer; `decode` can set an
 READ_SECONDS = 300.0  # to read a file of a slow share, of which a piece arrives within each `WALL_SECONDS`
 BEAT_SECONDS = 0.5  # between two signs of a worker that a file arrives
 START_SECONDS = 60.0  # until a new worker is ready
-END_SECONDS = 2.0  # until a killed worker has ended; longer, and the system holds it: it waits for a disk or a share
-MAX_STUCK = 8  # workers that the system holds; with more, nothing is decoded
+END_SECONDS = 2.0  # until a killed worker has ended; after that, it counts as stuck: it waits for a disk or a share
+MAX_STUCK = 8  # stuck workers; at this number, nothing is decoded
 MEMORY_BYTES = 600_000_000  # of address space for one file, beyond the idle worker's
 MAX_JOBS = 1_000  # files until a worker is replaced
 IDLE_SECONDS = 300.0  # until a worker without work ends
@@ -96,13 +96,13 @@ class Decoded:
     height: int  # of the stored picture, upright, pixels
     mode: str  # as stored
     format: str  # 'JPEG', 'DICOM', ...
-    notes: tuple[str, ...] = ()  # what was done that a reader should know
+    notes: tuple[str, ...] = ()  # what a reader should know about the decoding
     colour: float = 0.0  # see `image.colour`; 0 where it wasn't measured
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012
 def _limit_process():
     "Limits for all that this process decodes."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which then ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which then ends this worker
     warnings.simplefilter("ignore")  # warnings quote values of the file
     for name in ("RLIMIT_CORE", "RLIMIT_FSIZE"):
         resource.setrlimit(getattr(resource, name), (0, 0))
@@ -147,7 +147,7 @@ def _work(job: dict, source, channel=None) -> tuple[dict, list]:  # reply, array
         arrays = [to_square(r.pixels, job["size"])] if job["size"] else []
     except ImageError as e:
         if e.code == "limit":
-            e = _memory_error(e.name)  # the one limit that shows itself as an exception
+            e = _memory_error(e.name)  # the only limit that appears as an exception
         return {"error": [e.what, e.hint, e.code, e.name]}, []
     except MemoryError:
         return {"error": _memory_error(job["name"]).args}, []
@@ -435,7 +435,7 @@ def _timeout(ready: bool, reading: bool, seconds: float) -> ImageError:
     if reading:
         return ImageError(
             f"reading it takes more than {seconds:g} s",
-            "The disk or the share that it is on does not answer: try again when it does.",
+            "Its disk or share does not answer: try again when it does.",
             "decoder",
         )
     return ImageError(
@@ -462,12 +462,12 @@ def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageEr
         return pool.drop(worker) or 0
     except ValueError:
         pool.drop(worker)
-        return 1  # it answers, but not as a worker does
+        return 1  # the answer is not a worker's
     except BaseException:  # Ctrl-C: its answer would be taken for that of the next file
         pool.drop(worker)
         raise
     if isinstance(answer, ImageError) and answer.code == "limit":
-        pool.drop(worker)  # its memory may be in pieces
+        pool.drop(worker)  # its memory may be corrupted
     else:
         pool.give(worker)
     return answer
@@ -484,12 +484,12 @@ def _run(job: dict, data, seconds: float) -> Decoded | ImageError:
                 return answer
             if error := _stopped(answer, job, data):
                 raise error
-            failures += answer != 0  # 0: it had been idle for long, and ended as the job came
+            failures += answer != 0  # 0: it had been idle for long, and ended when the job came
             if failures == 2:
                 break
-    if answer == -signal.SIGKILL:  # no file does that
+    if answer == -signal.SIGKILL:  # a file can't cause that
         raise ImageError(
-            "the system, or somebody, ended the decoder process, twice (signal 9)",
+            "the decoder process was killed twice (signal 9), by the system or a user",
             "Free memory, then try again.",
             "decoder",
         )
@@ -524,7 +524,7 @@ def _here(source, size, min_side, name, with_colour, keep_pixels) -> Decoded:
 def decode(
     source: "str | os.PathLike | bytes | np.ndarray | Image.Image",  # as `read_radiograph` takes it
     size: int | None = None,  # of each side of `Decoded.square`, pixels; None: no square
-    name: str | None = None,  # what errors call it; the file's name by default
+    name: str | None = None,  # shown in errors; the file's name by default
     with_colour: bool = False,  # measure the colour, in the same decode
     keep_pixels: bool = True,  # False: less to transfer where the square is all that is wanted
     min_side: int | None = None,  # of `read_radiograph`; `size` by default
@@ -555,7 +555,7 @@ def decode(
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020a-1
 def _path(source) -> tuple[str, bytes]:  # kind, what is sent
-    "A file is read by the worker, except where the path means another file there."
+    "A file is read by the worker, except if its path means another file there."
     try:
         path = os.fsdecode(source)
         if not os.path.isabs(path):

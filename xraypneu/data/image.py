@@ -28,13 +28,13 @@ from ..redact import without_controls
 def printable(
     name,  # text, bytes or path
 ) -> str:  # 120 characters at most
-    "A file name without its folder, fit to show: no control or bidirectional characters."
+    "A file name without its folder, safe to display: no control or bidirectional characters."
     name = without_controls(os.fsdecode(name).rstrip("/\\").rpartition("/")[2])
     return name if len(name) <= 120 else name[:80] + "…" + name[-39:]
 
 # %% ../../nbs/api/data/00_image.ipynb #c006-e
 class ImageError(XraypneuError, ValueError):
-    "A picture that can't be used: `str(e)` is `name: what. hint`; `code` is a stable word for programs."
+    "A picture that can't be used: `str(e)` is `name: what. hint`; `code` is a stable identifier for programs."
 
     code = "unreadable"
 
@@ -44,7 +44,7 @@ class ImageError(XraypneuError, ValueError):
 
     @property
     def what(self):
-        "The message, which is a sentence without its full stop."
+        "The message: a sentence without its full stop."
         return self.message
 
     @property
@@ -63,7 +63,9 @@ MAX_SCANS = 100  # of a progressive JPEG
 MAX_SCANNED = 1_000_000_000  # pixels of all scans of a progressive JPEG together
 MAX_WEBP_PIXELS = 25_000_000  # width x height of a WebP picture
 MAX_J2K_SAMPLES = 64_000_000  # width x height x channels of a JPEG 2000 picture
-MAX_RLE_BYTES = 8_000_000  # of run-length encoded DICOM pixel data that aren't looked at: each 2 bytes can become 128
+MAX_RLE_BYTES = (
+    8_000_000  # run-length encoded DICOM pixel data up to this size isn't checked: 2 bytes become 128 at most
+)
 MAX_ITEMS = 10_000  # items and fragments of a DICOM file
 
 # %% ../../nbs/api/data/00_image.ipynb #c009-1
@@ -89,7 +91,7 @@ _SCAN_STOPS = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")  # a marker that is no rest
 
 
 def _segments(jpeg: bytes):  # yields marker, start and end of what belongs to it
-    "The segments of a JPEG's first picture, its end (0xD9) the last; that of a scan (0xDA) is its coded data."
+    "The segments of a JPEG's first picture, up to its end (0xD9); that of a scan (0xDA) is its coded data."
     at = 2
     while m := _SCAN_STOPS.search(jpeg, at):
         marker, at = m[0][-1], m.end()
@@ -102,41 +104,46 @@ def _segments(jpeg: bytes):  # yields marker, start and end of what belongs to i
         if marker == 0xDA:
             start, at = at, stop.start() if (stop := _SCAN_STOPS.search(jpeg, at)) else len(jpeg)
             while at > start and stop and jpeg[at - 1] == 0xFF:
-                at -= 1  # bytes that fill up before a marker
+                at -= 1  # fill bytes before a marker
         yield marker, start, at
 
 # %% ../../nbs/api/data/00_image.ipynb #c009b-1
 def _check_scans(jpeg, pixels=0):
     "Refuse a JPEG that repeats its scans too often for its number of pixels."
     scans = 0
-    for marker, *_ in _segments(jpeg):  # of the picture: what a phone appends, a film for instance, has any bytes
+    for marker, *_ in _segments(jpeg):  # not of a video that a phone appended: that may contain any bytes
         scans += marker == 0xDA
         if scans > MAX_SCANS:
             break
     if scans > MAX_SCANS or (scans > 1 and scans * pixels > MAX_SCANNED):
         raise ImageError(
             f"the JPEG has {min(scans, MAX_SCANS):,}{' or more' * (scans > MAX_SCANS)} scans, too many for its size",
-            "Save it again as a plain JPEG.",
+            "Save it again as a baseline JPEG.",
             "too_large",
         )
 
 # %% ../../nbs/api/data/00_image.ipynb #c012
 @dataclass(frozen=True, eq=False)
 class Radiograph:
-    "A decoded radiograph and what the file said about itself."
+    "A decoded radiograph and the properties stored in its file."
 
     pixels: np.ndarray = field(repr=False)  # (H, W) uint8 grey, upright
     width: int  # of the stored picture, upright, pixels
     height: int  # of the stored picture, upright, pixels
     mode: str  # as stored: 'L', 'RGB', 'CMYK', 'I;16', 'P', 'MONOCHROME2', ...
     format: str  # 'JPEG', 'PNG', 'DICOM', 'array', ...
-    notes: tuple[str, ...] = ()  # what was done that a reader should know, for instance a stretch of 16 bits
-    colour: float = 0.0  # how coloured it is, see `colour`; 0 where it is grey or wasn't measured
+    notes: tuple[str, ...] = ()  # what a reader should know about the decoding, such as a stretch of 16 bits
+    colour: float = 0.0  # how coloured it is, see `colour`; 0 if grey or not measured
 
 # %% ../../nbs/api/data/00_image.ipynb #c015
 _NETWORK = "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ECONNRESET"
-# what this computer lacks, or the share that its files are on, whatever the file is
-_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, *(getattr(errno, n) for n in _NETWORK if hasattr(errno, n)))
+# faults of this computer or of its network share, not of the file
+_MACHINE_ERRORS = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    *(getattr(errno, n) for n in _NETWORK if hasattr(errno, n)),
+)
 
 
 _PIECE = 262_144  # bytes; a share that gives fewer in 10 s counts as one that doesn't answer
@@ -154,14 +161,14 @@ def _in_pieces(file, n: int, arrived) -> bytes:
 
 def _content(path, arrived=None) -> bytes:
     "Read a regular file, at most one byte more than allowed, even if it grows or claims to be empty as in /proc."
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # what isn't there yet never comes
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # don't wait for a pipe's writer
     with open(os.open(path, flags), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise ImageError("this is not a regular file", code="not_image")
         read = (lambda n: _in_pieces(file, n, arrived)) if arrived else (lambda n: file.read(n) or b"")
-        data = read(min(found.st_size, MAX_BYTES) + 1)
-        return data + read(MAX_BYTES + 1 - len(data)) if len(data) > found.st_size else data
+        data = read(min(status.st_size, MAX_BYTES) + 1)
+        return data + read(MAX_BYTES + 1 - len(data)) if len(data) > status.st_size else data
 
 # %% ../../nbs/api/data/00_image.ipynb #c015-1
 def read_bytes(
@@ -182,11 +189,11 @@ def read_bytes(
             raise ImageError(f"{size:,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large", name=name)
         data = _content(p, arrived)
         if len(data) > MAX_BYTES:
-            raise ImageError(f"more than the {MAX_BYTES:,} bytes allowed are in it", code="too_large")
+            raise ImageError(f"the file has more than the {MAX_BYTES:,} bytes allowed", code="too_large")
     except (OSError, ValueError) as error:
         if isinstance(error, ImageError):
             raise ImageError(error.what, error.hint, error.code, name) from None
-        code = "decoder" if getattr(error, "errno", None) in _OURS else "unreadable"
+        code = "decoder" if getattr(error, "errno", None) in _MACHINE_ERRORS else "unreadable"
         raise ImageError(
             f"the file can't be opened ({getattr(error, 'strerror', None) or 'bad path'})", code=code, name=name
         ) from None
@@ -205,8 +212,8 @@ _OTHER = {
     b"\x93NUMPY": "a NumPy file",
     b"\x89HDF": "an HDF5 file",
 }
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # of Pillow's fifty, those that radiographs come in
-_READS = "Readable are PNG, JPEG, TIFF, BMP, WebP and DICOM."
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # of Pillow's fifty formats, those used for radiographs
+_READS = "Supported formats are PNG, JPEG, TIFF, BMP, WebP and DICOM."
 
 # %% ../../nbs/api/data/00_image.ipynb #c018-1
 def _not_a_picture(data: bytes) -> ImageError:
@@ -218,17 +225,17 @@ def _not_a_picture(data: bytes) -> ImageError:
         return ImageError("this is a HEIF picture", _READS, "unsupported")
     if data.startswith((b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*", b"BM", b"RIFF")):
         return ImageError(
-            "the picture's header can't be read: it is damaged, or of a rare kind, as a TIFF of 64 bits",
+            "the picture's header can't be read: it is damaged or of a rare kind, such as a 64-bit TIFF",
             "Copy or download it again, or save it as PNG.",
         )
     text = not any(c < 32 and c not in b"\t\n\f\r" for c in data[:2000])
     return ImageError("this is a text file, not a picture" if text else "this is not a picture", _READS, "not_image")
 
 # %% ../../nbs/api/data/00_image.ipynb #c021
-_STRETCHED = "stretched linearly: the picture's own minimum became 0, its maximum 255"
+_STRETCHED = "stretched linearly: the picture's minimum became 0 and its maximum 255"
 
 
-_BAND = 1_000_000  # values that are scaled at a time
+_BAND = 1_000_000  # values scaled at a time
 
 
 def _scale(values, low, high) -> np.ndarray:  # uint8
@@ -252,7 +259,7 @@ def _stretch(values, inside=slice(None)) -> np.ndarray:  # uint8
 
 # %% ../../nbs/api/data/00_image.ipynb #c024
 def _deep(image: Image.Image) -> np.ndarray:  # (H, W) uint8
-    "A grey picture of more than 8 bits, stretched. Pillow forgets what a TIFF says of its sign and of its white."
+    "A grey picture of more than 8 bits, stretched. Pillow ignores whether a TIFF is unsigned and which value is white."
     tags, values = getattr(image, "tag_v2", None) or {}, np.asarray(image)
     kind, bits = (tuple(tags.get(t, default)) for t, default in ((_SAMPLE_FORMAT, (1,)), (_BITS, ())))
     if tags and image.mode == "I" and kind == (1,) and bits == (32,):
@@ -271,7 +278,7 @@ def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) u
     if image.mode.startswith("I") or image.mode == "F":
         return _deep(image), (_STRETCHED,)
     if image.mode == "YCbCr":
-        return np.array(image.getchannel("Y")), ()  # as a draft leaves it
+        return np.array(image.getchannel("Y")), ()  # the mode that `draft` leaves
     if image.has_transparency_data:
         if image.mode == "La":
             image = image.convert("LA")  # which has no direct way to RGBA
@@ -285,7 +292,7 @@ def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) u
     try:
         return np.array(image.convert("L")), ()
     except ValueError:
-        raise ImageError(f"colour mode {image.mode} can't be turned into grey", _READS, "unsupported") from None
+        raise ImageError(f"colour mode {image.mode} can't be converted to grey", _READS, "unsupported") from None
 
 # %% ../../nbs/api/data/00_image.ipynb #c027
 _TURN = {
@@ -312,7 +319,7 @@ _GREY_MODES = ("L", "1", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "MONOCH
 
 
 def _is_ycc(image: Image.Image) -> bool:
-    "Does libjpeg take this JPEG of three channels for YCbCr? Only such a one can be decoded to YCbCr."
+    "Does libjpeg treat this three-channel JPEG as YCbCr? Only then can it be decoded to YCbCr."
     if "jfif" in image.info:
         return True
     if "adobe_transform" in image.info:
@@ -345,22 +352,24 @@ def _draft(image: Image.Image, min_side: int | None, with_colour: bool):
 
 # %% ../../nbs/api/data/00_image.ipynb #c029a-1
 def _from_pillow(
-    image: Image.Image,  # opened or made
-    min_side: int | None = None,  # for pictures that are ours to change
+    image: Image.Image,  # opened from a file or created in memory
+    min_side: int | None = None,  # only for pictures opened here: `draft` changes them
     with_colour: bool = False,
 ) -> Radiograph:
     "A Pillow picture as a `Radiograph`."
     width, height = image.size
     _check_size(width, height)
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise ImageError("the file holds more than one picture", "Save the one that you mean by itself.", "multiframe")
+        raise ImageError(
+            "the file holds more than one picture", "Save the one you need as a separate file.", "multiframe"
+        )
     mode = image.mode
     _draft(image, min_side, with_colour)
-    image.load()  # before anything that could load it in passing and swallow the decoder's error
+    image.load()  # before anything else loads it and swallows the decoder's error
     turn = _orientation(image)
     pixels, notes = _grey(image)
     tint = _colour_of(image) if with_colour else 0.0
-    if turn > 1 and image.format != "TIFF":  # Pillow turns TIFF itself
+    if turn > 1 and image.format != "TIFF":  # Pillow rotates TIFF itself
         pixels = np.array(Image.fromarray(pixels).transpose(_TURN[turn]))
         if turn > 4:
             width, height = height, width
@@ -371,7 +380,7 @@ _CUT = "the file is cut off: part of the picture is missing", "Copy or download 
 
 
 def _cut_off(data: bytes) -> bool:
-    "Does a JPEG or PNG lack its end?"
+    "Does a JPEG or PNG lack its end marker?"
     if data.startswith(b"\xff\xd8\xff"):
         markers = {marker for marker, *_ in _segments(data)}
         return 0xDA in markers and 0xD9 not in markers
@@ -379,17 +388,17 @@ def _cut_off(data: bytes) -> bool:
 
 # %% ../../nbs/api/data/00_image.ipynb #c031-a
 def _too_short(data: bytes) -> bool:
-    "Is a BMP or WebP file shorter than it says itself?"
+    "Is a BMP or WebP file shorter than its header states?"
     if data.startswith(b"BM"):
         return int.from_bytes(data[2:6], "little") > len(data)
     return data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 # %% ../../nbs/api/data/00_image.ipynb #c032a
 def _check_tiff(image):
-    "Refuse a TIFF whose strips or tiles don't cover it, which would stay black, and one of signed bytes."
+    "Refuse a TIFF that Pillow would misread: with missing strips or tiles, signed bytes or reversed bits."
     tags = image.tag_v2
     if image.mode == "L" and 2 in tags.get(_SAMPLE_FORMAT, ()):
-        raise ImageError("the TIFF has signed 8-bit pixels", "Save it with unsigned ones.", "unsupported")
+        raise ImageError("the TIFF has signed 8-bit pixels", "Save it with unsigned pixels.", "unsupported")
     if tags.get(_FILL_ORDER) == 2 and image.mode != "1":
         raise ImageError(
             "the bits of the TIFF's bytes are reversed (FillOrder 2)", "Save it with FillOrder 1.", "unsupported"
@@ -404,18 +413,18 @@ def _check_tiff(image):
         image.tile = [_in_native_order(tile) for tile in image.tile]
     covered = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in image.tile)
     offsets = tags.get(_STRIPS) or tags.get(_TILES) or ()
-    if covered < image.width * image.height * planes or min(offsets, default=8) < 8:  # before 8 is the header
+    if covered < image.width * image.height * planes or min(offsets, default=8) < 8:  # bytes 0 to 7 are the header
         raise ImageError("the TIFF lacks part of its pixels", "Copy or download it again.", "truncated")
 
 # %% ../../nbs/api/data/00_image.ipynb #c032a-1
 def _in_native_order(tile):
-    "A tile of libtiff, which swaps the bytes itself: Pillow would swap those of signed, 32-bit and real ones again."
+    "A libtiff tile in native byte order. libtiff swaps bytes; Pillow would swap signed, 32-bit and float ones again."
     rawmode, *others = tile.args
     return tile._replace(args=(re.sub("(;(?:16|32|64))B(S|F|)$", r"\1N\2", rawmode), *others))
 
 # %% ../../nbs/api/data/00_image.ipynb #c032a-i
 def _inflated(png: bytes, most: int) -> int:  # bytes
-    "To how many bytes the pixels of a PNG inflate; the count stops beyond `most`."
+    "The number of bytes that a PNG's pixels inflate to; the count stops beyond `most`."
     stream, n, at = zlib.decompressobj(), 0, 8
     while at + 12 <= len(png) and n < most:
         length = int.from_bytes(png[at : at + 4], "big")
@@ -430,17 +439,17 @@ def _inflated(png: bytes, most: int) -> int:  # bytes
 
 # %% ../../nbs/api/data/00_image.ipynb #c032a-i-a
 def _lacks_rows(png: bytes) -> bool:
-    "Has a PNG that isn't interlaced fewer rows than it says? Pillow leaves the others black."
+    "Does a PNG that isn't interlaced have fewer rows than its header states? Pillow leaves the others black."
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", png[16:29])
     needed = height * (1 + (width * depth * {2: 3, 4: 2, 6: 4}.get(kind, 1) + 7) // 8)
     return not interlaced and _inflated(png, needed) < needed
 
 # %% ../../nbs/api/data/00_image.ipynb #c032b
 def _lost_restarts(jpeg: bytes) -> bool:
-    "Has a baseline JPEG of one scan fewer restart markers than its size asks for? libjpeg guesses what was between."
+    "Does a baseline JPEG of one scan have fewer restart markers than its size needs? libjpeg guesses the lost parts."
     segments = list(_segments(jpeg))
-    found = {marker: (start, end) for marker, start, end in segments}
-    frame, interval, scan = (found.get(kinds, (0, 0)) for kinds in (0xC0, 0xDD, 0xDA))
+    spans = {marker: (start, end) for marker, start, end in segments}
+    frame, interval, scan = (spans.get(kinds, (0, 0)) for kinds in (0xC0, 0xDD, 0xDA))
     each = int.from_bytes(jpeg[interval[0] : interval[0] + 2], "big") if interval[1] else 0
     if not each or not frame[1] or sum(marker == 0xDA for marker, *_ in segments) != 1:
         return False
@@ -452,21 +461,21 @@ def _lost_restarts(jpeg: bytes) -> bool:
     return len(re.findall(rb"\xff[\xd0-\xd7]", jpeg[slice(*scan)])) < -(-across * down // each) - 1
 
 # %% ../../nbs/api/data/00_image.ipynb #c032b-a
-_MORE = bytes((73 * i + i * i // 251) % 255 for i in range(65_536))  # coded data of no meaning, without a marker
+_MORE = bytes((73 * i + i * i // 251) % 255 for i in range(65_536))  # arbitrary coded data without a marker
 
 
-_ARITHMETIC = (0xC9, 0xCA)  # headers of a frame that isn't Huffman coded
+_ARITHMETIC = (0xC9, 0xCA)  # frame headers of arithmetic coding
 
 # %% ../../nbs/api/data/00_image.ipynb #c032b-1
 def _ends_early(jpeg: bytes, pixels: np.ndarray, read) -> bool:  # read: bytes to pixels
-    """Do the coded data of a JPEG end before its pixels do? libjpeg makes up the others, in one grey level, and says
-    nothing. Where an edge has one grey level, it decodes again with more data, which change no complete picture."""
+    """Does the coded data of a JPEG end before its pixels do? libjpeg silently fills the rest with one grey level. If
+    an edge has one grey level, this decodes again with extra data, which doesn't change a complete picture."""
     if b"\xff\xdd" in jpeg and _lost_restarts(jpeg):
         return True
     if all(np.ptp(edge) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])):
         return False
     if any(marker in _ARITHMETIC for marker, *_ in _segments(jpeg)):
-        return False  # it leaves out zeros at its end
+        return False  # arithmetic coding omits zeros at the end
     at = max((end for marker, _, end in _segments(jpeg) if marker == 0xDA), default=len(jpeg))
     return bool((read(jpeg) != read(jpeg[:at] + _MORE + jpeg[at:])).mean() > 1e-3)
 
@@ -477,17 +486,17 @@ def _upper_bytes_only(image: Image.Image) -> bool:
 
 
 def _check_range(r: Radiograph):
-    "Refuse a picture read by its upper bytes that uses less than half of its range: detail would be lost, unseen."
+    "Refuse a picture read by its upper bytes if it uses less than half of its range: detail would be lost silently."
     if r.pixels.max() < 128:
         raise ImageError(
-            "the picture has 16 bits a channel and its values end below half of them",
+            "the picture has 16 bits per channel, but its values use less than half of that range",
             "Save it as 16-bit grey, or with 8 bits.",
             "unsupported",
         )
 
 # %% ../../nbs/api/data/00_image.ipynb #c032b-c
 def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read):
-    "Refuse a decoded PNG or JPEG of which Pillow made up a part."
+    "Refuse a decoded PNG or JPEG if Pillow made up part of it."
     if image.format == "PNG":
         if data[12:16] != b"IHDR" or struct.unpack(">II", data[16:24]) != image.size:
             raise ImageError("the PNG has no header, or two", "Copy or download it again.")
@@ -499,7 +508,7 @@ def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read):
 
 # %% ../../nbs/api/data/00_image.ipynb #c033
 def _webp_size(data: bytes) -> tuple[int, int]:  # width, height; 0, 0 where the header doesn't say
-    "The size of the canvas, which the decoder allocates as soon as it is made."
+    "The size of the canvas, which the decoder allocates when it is created."
     kind, number = data[12:16], lambda at, n: int.from_bytes(data[at : at + n], "little")
     if kind == b"VP8X":
         return number(24, 3) + 1, number(27, 3) + 1
@@ -605,7 +614,7 @@ _CODECS = {"JPEG": "pylibjpeg pylibjpeg-libjpeg", "JPEG 2000": "pylibjpeg pylibj
 
 # %% ../../nbs/api/data/00_image.ipynb #c039
 def _transfer_syntax(data: bytes):
-    "The transfer syntax of a DICOM file; an `ImageError` if we can't or won't decode it."
+    "The transfer syntax of a DICOM file. Raises `ImageError` if it can't be decoded or is refused."
     from pydicom.filereader import read_dataset
     from pydicom.pixels import get_decoder
 
@@ -645,7 +654,7 @@ def _check_header(ds, uid):
         raise ImageError("the DICOM file holds no picture", code="empty")
     if frames > 1:
         raise ImageError(
-            f"the DICOM file holds {frames} frames", "Export the one that you mean by itself.", "multiframe"
+            f"the DICOM file holds {frames} frames", "Export the one you need as a separate file.", "multiframe"
         )
     _check_size(columns, rows)
     samples, bits = int(ds.get("SamplesPerPixel", 1)), int(ds.get("BitsAllocated") or 0)
@@ -653,26 +662,26 @@ def _check_header(ds, uid):
     if samples not in (1, 3) or bits not in (8, 16) or (samples == 3 and bits != 8):
         raise ImageError(
             f"DICOM pixels of {samples} x {bits} bits can't be read",
-            "Readable are 8 to 16 bits grey and 8 bits RGB.",
+            "Supported are 8 to 16 bits grey and 8 bits RGB.",
             "unsupported",
         )
     if (samples == 1) != kind.startswith("MONOCHROME"):
         raise ImageError(
             f"DICOM pixels of kind {printable(kind)} can't be read",
-            "Readable are MONOCHROME1, MONOCHROME2, RGB and YBR.",
+            "Supported are MONOCHROME1, MONOCHROME2, RGB and YBR.",
             "unsupported",
         )
     expected = rows * columns * samples * bits // 8
     if int(ds.get("HighBit") or ds.get("BitsStored") - 1) != int(ds.get("BitsStored")) - 1:
         raise ImageError(
-            "the DICOM pixels don't end at their lowest bit (High Bit is not Bits Stored - 1)",
+            "the DICOM pixels are not aligned to their lowest bit (High Bit is not Bits Stored - 1)",
             "Convert it to plain 16 bits.",
             "unsupported",
         )
     if uid.is_encapsulated:
         _check_frame(ds.PixelData, uid, (columns, rows, samples), expected)
     elif ds.PixelData.startswith(_ITEM):
-        raise ImageError("the DICOM file holds compressed pixels and says that they are not", "Copy it again.")
+        raise ImageError("the DICOM file holds compressed pixels, but its header says uncompressed", "Copy it again.")
     elif len(ds.PixelData) < expected:
         raise EOFError
     elif len(ds.PixelData) >= 2 * expected:
@@ -682,7 +691,9 @@ def _check_header(ds, uid):
 def _excess_frames() -> ImageError:
     "The error for pixel data that hold more than the one frame of the header."
     return ImageError(
-        "the DICOM file holds more frames than its header says", "Export the one that you mean by itself.", "multiframe"
+        "the DICOM file holds more frames than its header says",
+        "Export the one you need as a separate file.",
+        "multiframe",
     )
 
 # %% ../../nbs/api/data/00_image.ipynb #c041a
@@ -709,13 +720,13 @@ def _check_frame(pixel_data, uid, size, expected):  # size: columns, rows, sampl
         actual = ("too", "many")
     if actual != size[:2]:
         raise ImageError(
-            f"the header says {size[0]} x {size[1]} pixels, the picture in it has {actual[0]} x {actual[1]}",
+            f"the DICOM header says {size[0]} x {size[1]} pixels, but the picture has {actual[0]} x {actual[1]}",
             code="unreadable",
         )
 
 # %% ../../nbs/api/data/00_image.ipynb #c041b
 def _expands(rle: bytes, most: int) -> bool:
-    "Do run-length encoded pixels become more than `most` bytes? A few can't: each 2 bytes become 128 at most."
+    "Do run-length encoded pixels become more than `most` bytes? Short data can't: 2 bytes become 128 at most."
     if len(rle) <= MAX_RLE_BYTES:
         return False
     segments, *offsets = struct.unpack("<16I", rle[:64])
@@ -744,7 +755,7 @@ def _check_j2k(frame, size, bits):  # size: columns, rows, samples
     start = at + 8 if at else 0
     channels = int.from_bytes(frame[start + 40 : start + 42], "big")
     if frame[start : start + 4] != _J2K or channels != size[2] or (frame[start + 42] & 127) + 1 > bits:
-        raise ImageError("the JPEG 2000 picture in the DICOM file is not as the header says", code="unreadable")
+        raise ImageError("the JPEG 2000 picture in the DICOM file does not match the header", code="unreadable")
     if size[0] * size[1] * channels > MAX_J2K_SAMPLES:
         raise ImageError(
             f"{size[0]} x {size[1]} x {channels} samples are more than the {MAX_J2K_SAMPLES:,} allowed in JPEG 2000",
@@ -768,19 +779,19 @@ def _window(
 
 # %% ../../nbs/api/data/00_image.ipynb #c045b
 def _entries(item, order: str) -> tuple[np.ndarray, int]:  # order: "<" or ">"; entries, bits of each
-    "What a DICOM look-up table holds. Some writers pack two entries of 8 bits into a word, or count too few bits."
+    "The entries of a DICOM look-up table. Some writers pack two 8-bit entries into a word, or state too few bits."
     n, bits, data = (int(item.LUTDescriptor[0]) & 0xFFFF) or 65_536, int(item.LUTDescriptor[2]), item.LUTData
     if isinstance(data, bytes):
         packed = bits == 8 and order == "<" and len(data) < 2 * n
         data = np.frombuffer(data, np.uint8 if packed else f"{order}u2")
     entries = np.asarray(data, np.int64).reshape(-1)[:n].astype(np.uint16)
     if len(entries) < n or not 8 <= bits <= 16:
-        raise ImageError("a look-up table in the DICOM file is not as its descriptor says", "Export it again.")
+        raise ImageError("a look-up table in the DICOM file does not match its descriptor", "Export it again.")
     return entries, max(bits, int(entries.max()).bit_length())
 
 # %% ../../nbs/api/data/00_image.ipynb #c045b-1
 def _looked_up(values, item, order: str) -> tuple[np.ndarray, int]:  # uint8 or uint16, its bits
-    "Values by way of a DICOM look-up table; those before its first and after its last entry take that one."
+    "Map values through a DICOM look-up table; values outside it take its first or last entry."
     entries, bits = _entries(item, order)
     first = int(item.LUTDescriptor[1])
     # its VR follows the stored pixels' sign, not the values'
@@ -811,7 +822,7 @@ def _first(value) -> float:
 
 # %% ../../nbs/api/data/00_image.ipynb #c046-a
 def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
-    "Stored DICOM values as the grey that the file asks to be shown."
+    "Stored DICOM values as grey, displayed as the file specifies."
     order = "<" if ds.original_encoding[1] else ">"
     slope, intercept = _first(ds.get("RescaleSlope") or 1), _first(ds.get("RescaleIntercept") or 0)
     padding, shut = _outside(ds, stored)
@@ -824,7 +835,7 @@ def _shown(ds, stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H,
     center, width, notes = ds.get("WindowCenter"), ds.get("WindowWidth"), ()
     function = str(ds.get("VOILUTFunction") or "LINEAR")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ImageError("the DICOM file rescales its pixels to no finite numbers", code="unsupported")
+        raise ImageError("the DICOM file rescales some pixels to values that are not finite", code="unsupported")
     if ds.get("VOILUTSequence"):
         values, bits = _looked_up(values, ds.VOILUTSequence[0], order)
         grey = _scale(values, 0, 2**bits - 1)
@@ -862,7 +873,7 @@ def _padding(ds, stored):
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-s
 def _shutter(ds, kind: str, size: tuple) -> Image.Image:  # size: columns, rows
-    "What a DICOM display shutter of this shape leaves visible."
+    "Mask of what a DICOM display shutter of this shape leaves visible."
     shown = Image.new("1", size)
     draw = ImageDraw.Draw(shown)
     if kind == "RECTANGULAR":  # the first pixel is 1, 1
@@ -890,16 +901,16 @@ def _outside(ds, stored) -> tuple[np.ndarray | None, tuple[str, ...]]:  # mask o
     try:
         for kind in kinds:
             hidden |= ~np.asarray(_shutter(ds, kind, stored.shape[::-1]))
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, SystemError):  # no edges, or no good ones
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, SystemError):  # edges missing or invalid
         return padding, ("the file's display shutter can't be applied: other viewers may hide part of the picture",)
     if hidden.mean() > 0.9:
         return padding, ("the file's display shutter would hide nearly everything, and was not applied",)
-    notes = ("what the file's display shutter hides became black",) if hidden.any() else ()
+    notes = ("the area that the file's display shutter hides became black",) if hidden.any() else ()
     return hidden if padding is None else hidden | padding, notes
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-1
 def _take_groups(ds):
-    "What an enhanced file of one frame keeps in its functional groups: window, rescale, shutter."
+    "Copy window, rescale and shutter of an enhanced one-frame file from its functional groups."
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (ds.get(groups) or [])[:1]:
             for kind in ("PixelValueTransformationSequence", "FrameVOILUTSequence", "FrameDisplayShutterSequence"):
@@ -911,20 +922,23 @@ def _take_groups(ds):
 
 _IN_GROUPS = ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction", *_SHUTTER)
 
-_LIGHT = {"IDENTITY": "MONOCHROME2", "INVERSE": "MONOCHROME1"}  # what a Presentation LUT Shape goes with
+_LIGHT = {
+    "IDENTITY": "MONOCHROME2",
+    "INVERSE": "MONOCHROME1",
+}  # Photometric Interpretation that fits a Presentation LUT Shape
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-u
 _OTHER_PARTS = (
     "ABDOMEN ANKLE ARM BREAST CALCANEUS CLAVICLE COCCYX CSPINE ELBOW EXTREMITY FEMUR FINGER FOOT FOREARM HAND HEAD HIP "
     "HUMERUS JAW KNEE LEG LSPINE NECK PATELLA PELVIS SHOULDER SKULL SPINE SSPINE TOE TSPINE WRIST"
 )
-_NOT_FRONTAL = "the file says that it is no frontal view: the model was made for those alone"
+_NOT_FRONTAL = "the file says that it is not a frontal view: the model was trained on frontal views only"
 _NOT_FRONTAL_CODES = set(  # of the lateral and oblique views, SNOMED CT and the SNOMED RT of before
     "399067008 399173006 399198007 399182000 399184004 399236003 399135007 399356000 399006002 399038007 260427002 "
     "R-102CD R-10236 R-10232 R-102C1 R-10238 R-10234 R-10220 R-40985 R-10212 R-10210 R-40783".split()
 )
-_UNSUITED = (  # only values of the standard: what else stands there may name somebody
-    ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, "the file says that it is no plain radiograph"),
+_UNSUITED = (  # only values of the standard: any other text may name somebody
+    ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, "the file says that it is not a plain radiograph"),
     (
         "ViewPosition",
         {"LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"},
@@ -935,12 +949,12 @@ _UNSUITED = (  # only values of the standard: what else stands there may name so
         set(_OTHER_PARTS.split()),
         "the file says that it shows another part of the body",
     ),
-    ("PresentationIntentType", {"FOR PROCESSING"}, "the file says that it holds raw data, not meant to be looked at"),
+    ("PresentationIntentType", {"FOR PROCESSING"}, "the file says that it holds raw data, not meant for display"),
 )
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-r
 def _remarks(ds) -> tuple[str, ...]:
-    "What the header says that a reader should know."
+    "Notes on the header that a reader should know."
     kind, notes = str(ds.PhotometricInterpretation), ()
     if str(ds.get("BurnedInAnnotation", "")).upper() == "YES":
         notes += ("the file says that text is burned into the picture: it may name the patient",)
@@ -960,12 +974,12 @@ _MASKED = "overlay graphics in the pixels' upper bits were left out"
 
 
 def _check_bits(ds, uid, stored) -> tuple[str, ...]:  # notes
-    "Bits beyond Bits Stored may be overlays, as old devices stored them; otherwise the header counts too few."
+    "Bits beyond Bits Stored may be overlays, as old devices stored them; otherwise the header states too few."
     if not _is_masked(ds, uid, stored):
         return ()
     if not any(int(ds[tag].value or 0) >= int(ds.BitsStored) for tag in _OVERLAYS if tag in ds):
         raise ImageError(
-            "the DICOM pixels use more bits than the header counts (Bits Stored)",
+            "the DICOM pixels use more bits than the header states (Bits Stored)",
             "Export it again, or correct Bits Stored and High Bit.",
             "unsupported",
         )
@@ -973,12 +987,12 @@ def _check_bits(ds, uid, stored) -> tuple[str, ...]:  # notes
 
 # %% ../../nbs/api/data/00_image.ipynb #c046b-1
 def _is_masked(ds, uid, stored) -> bool:
-    "Were bits of uncompressed pixels left out that are more than their sign?"
+    "Were bits other than the sign left out of uncompressed pixels?"
     if uid.is_encapsulated or stored.ndim == 3:
         return False
     order = "<" if uid.is_little_endian else ">"
     raw = np.frombuffer(ds.PixelData, f"{order}{stored.dtype.kind}{stored.itemsize}", stored.size)
-    beyond = raw.view(f"{order}u{stored.itemsize}") >> int(ds.BitsStored)  # zeros there hide nothing, not even a sign
+    beyond = raw.view(f"{order}u{stored.itemsize}") >> int(ds.BitsStored)  # zeros there mean that nothing was left out
     return bool((beyond.astype(bool) & (raw != stored.ravel())).any())
 
 # %% ../../nbs/api/data/00_image.ipynb #c046b-j
@@ -1006,7 +1020,9 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
 
     if data.count(b"\xfe\xff\x00\xe0") + data.count(b"\xff\xfe\xe0\x00") > MAX_ITEMS:
         raise ImageError(
-            f"the DICOM file has more than {MAX_ITEMS:,} items", "Convert it to a plain one first.", "too_large"
+            f"the DICOM file has more than {MAX_ITEMS:,} items",
+            "Convert it to a file without nested items first.",
+            "too_large",
         )
     try:
         uid = _transfer_syntax(data)
@@ -1038,7 +1054,7 @@ def _decoded(ds, uid) -> np.ndarray:  # (H, W) or (H, W, 3)
 
     try:
         stored = get_decoder(uid).as_array(ds, index=0)[0]
-    except RuntimeError as error:  # every decoder that is installed gave up
+    except RuntimeError as error:  # every installed decoder failed
         deep = int(ds.get("BitsStored") or 0) > 8 and "JPEG" in uid.name and "2000" not in uid.name
         if deep and set(get_decoder(uid).available_plugins) <= {"pillow"}:
             raise _missing_codec(uid) from error
@@ -1053,8 +1069,8 @@ def _decoded(ds, uid) -> np.ndarray:  # (H, W) or (H, W, 3)
 def _from_array(a: np.ndarray, with_colour: bool = False) -> Radiograph:
     "A numpy array as a `Radiograph`."
     if np.ma.isMaskedArray(a):
-        raise ImageError("an array with a mask is ambiguous", "Fill what is masked: a.filled(0).", "unsupported")
-    a = np.asarray(a)  # no methods of the caller's
+        raise ImageError("an array with a mask is ambiguous", "Fill the masked pixels: a.filled(0).", "unsupported")
+    a = np.asarray(a)  # a subclass could bring methods of its own
     if not a.dtype.isnative:
         a = a.astype(a.dtype.newbyteorder("="))
     shape, kind = a.shape, a.dtype.kind
@@ -1092,16 +1108,16 @@ _BLOCK = 4096  # bytes; systems and shares write this many at a time, or a multi
 
 
 def _unfinished(data: bytes) -> tuple[str, ...]:  # notes
-    "A remark where a file ends in zeros from the border of a block on; the byte before may be zero too."
+    "A note if a file ends in zeros that begin at the boundary of a block; the byte before may be zero too."
     if any(data[-_BLOCK:]) or len(data) - (end := len(data.rstrip(b"\0"))) < _BLOCK or -end % _BLOCK > 1:
         return ()
-    return ("the file ends in zeros, as a copy does that is not complete: part of the picture may be missing",)
+    return ("the file ends in zeros, like an incomplete copy: part of the picture may be missing",)
 
 # %% ../../nbs/api/data/00_image.ipynb #c055
 def read_radiograph(
     source: "str | os.PathLike | bytes | np.ndarray | Image.Image",  # a file's path or content, or a picture in memory
     min_side: int | None = None,  # a JPEG may be decoded smaller, with both sides still >= this; faster
-    name: str | None = None,  # what errors call it; the file's name by default
+    name: str | None = None,  # shown in errors; the file's name by default
     with_colour: bool = False,  # measure `Radiograph.colour` too, in the same decode
 ) -> Radiograph:
     "Decode a radiograph into (H, W) `uint8` grey. Raises `ImageError` and nothing else. Safe in threads."
@@ -1121,7 +1137,7 @@ def read_radiograph(
                 "unsupported",
             )
         if not data:
-            raise ImageError("there are no bytes in it", "Copy or download it again.", "empty")
+            raise ImageError("the data is empty (0 bytes)", "Copy or download it again.", "empty")
         if len(data) > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
         is_dicom = data[128:132] == b"DICM"
@@ -1138,7 +1154,7 @@ def read_radiograph(
 
 # %% ../../nbs/api/data/00_image.ipynb #c055-1
 def _from_open(image: Image.Image, with_colour: bool) -> Radiograph:
-    "A Pillow image of the caller's, which may still have to be decoded."
+    "A Pillow image from the caller, which may not be decoded yet."
     try:
         return _from_pillow(image, with_colour=with_colour)
     except (ImageError, MemoryError):
@@ -1165,7 +1181,7 @@ def to_square(
 def colour(
     source,  # as `read_radiograph` takes it
     mode: str = "RGB",  # `Radiograph.mode` of the same picture: grey ones aren't opened again
-) -> float:  # standard deviation of the colour differences over the picture, grey levels; 0 of a grey picture
+) -> float:  # standard deviation of the colour differences over the picture, grey levels; 0 for a grey picture
     "Measure how much colour a picture has. Raises `ImageError` if it can't be read."
     if mode.startswith(_GREY_MODES):
         return 0.0

@@ -295,7 +295,7 @@ def _origin(facts):
         [
             "commit",
             _code(_hash(git.get("git_commit")))
-            + (", with changes that are not committed" if git.get("git_dirty") == "true" else ""),
+            + (", with uncommitted changes" if git.get("git_dirty") == "true" else ""),
         ],
     ]
     if info:

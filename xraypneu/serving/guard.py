@@ -64,7 +64,7 @@ def _proxies(text):
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c005-1
 def _number(kind, words):
-    "A reader of positive numbers of one kind, int or float; it raises `ValueError` with `words`."
+    "A parser of positive numbers of one kind, int or float; it raises `ValueError` with `words`."
 
     def read(text):
         try:
@@ -83,16 +83,16 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # %% ../../nbs/api/serving/04_guard.ipynb #c005-2
 @dataclass(frozen=True)
 class Limits:
-    "How much the server carries, and for whom."
+    "The server's limits, and the hosts and proxies that it accepts."
 
-    sessions: int = 50  # at once, in all
-    per_address: int = 10  # sessions at once, of one client address
-    hosts: frozenset = LOCAL_HOSTS  # names that are answered in the Host header; "*" is any
+    sessions: int = 50  # at once, in total
+    per_address: int = 10  # sessions at once, per client address
+    hosts: frozenset = LOCAL_HOSTS  # host names that the server answers to; "*" is any
     proxies: frozenset = frozenset()  # addresses of proxies whose X-Forwarded-For is trusted
     connect_s: float = 60  # seconds until a new session must be connected
     away_s: float = 300  # seconds until a session without a connection ends
-    busy_s: float = 120  # seconds that one request may occupy a session without a sign of life
-    max_mb: float = 25  # per uploaded file; the session's process reads the variable itself
+    busy_s: float = 120  # seconds that one request may occupy a session without any activity
+    max_mb: float = 25  # per uploaded file; the session's process reads the variable
 
     @classmethod
     def from_environment(cls, env=os.environ):
@@ -175,16 +175,16 @@ def cross_site(
 def refusal(
     method: str,  # GET, POST, ...
     headers,  # of the request: a mapping
-    hosts=LOCAL_HOSTS,  # names that are answered
+    hosts=LOCAL_HOSTS,  # names that the server answers to
 ):  # HTTP status, title and text of the answer; None: go on
-    "Why a request is refused, if it is; checked before the application sees it."
+    "Decide whether a request is refused, and why, before the application sees it."
     if not host_allowed(headers.get("Host", ""), hosts):
         return (
             403,
             "Unknown host name",
             (
                 "This server does not answer to the host name in the address. "
-                "Whoever runs it can allow the name in XRAYPNEU_HOSTS."
+                "Its administrator can allow the name in XRAYPNEU_HOSTS."
             ),
         )
     if cross_site(method, headers):
@@ -213,7 +213,7 @@ def message_page(
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c018
 def _page_headers(length):
-    "Headers of a refusal's page, `length` in bytes."
+    "Headers of the page for a refused request, `length` in bytes."
     return HTTPHeaders(
         {
             "Content-Type": "text/html; charset=utf-8",
@@ -264,7 +264,7 @@ class _Request(HTTPMessageDelegate):
 class _BoundedServer(HTTPServer):
     "tornado's server with timeouts in seconds and a limit on connections."
 
-    CONNECTIONS, PER_ADDRESS = 512, 96  # without websockets, which the sessions limit
+    CONNECTIONS, PER_ADDRESS = 512, 96  # without websockets, which are limited per session
 
     def initialize(self, request_callback, **kw):
         bounds = {"idle_connection_timeout": 30, "body_timeout": 20}  # seconds
@@ -315,9 +315,9 @@ PROTOCOL = "v1.kernel.websocket.jupyter.org"
 TYPES_IN = {"comm_open", "comm_close", "comm_msg", "comm_info_request", "kernel_info_request"}
 TYPES_OUT = {"comm_open", "comm_close", "comm_msg", "comm_info_reply", "kernel_info_reply", "status"}
 METHODS = ("update", "custom", "request_state", "request_states")  # of a widget's comm_msg
-MAX_PARTS = 6 + 1000  # offsets of channel, four JSON parts, buffers, and the end
+MAX_PARTS = 6 + 1000  # offsets: channel, four JSON parts, buffers, end
 MAX_JSON = {"header": 4096, "parent_header": 4096, "metadata": 4096, "content": 262_144}  # bytes
-MAX_CONTAINERS = 4096  # objects and lists in a part: two per buffer of a thousand, and some more
+MAX_CONTAINERS = 4096  # objects and lists in a part: two for each of a thousand buffers, and some more
 _WORD = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c023-1
@@ -339,12 +339,12 @@ def split_message(
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c025
 def _json_part(name, part):
-    "Decode a JSON part to a dict. Raises `ValueError` if it is none, or too large."
+    "Decode a JSON part to a dict. Raises `ValueError` if it isn't one, or is too large."
     if len(part) > MAX_JSON[name]:
         raise ValueError(f"{name} too large")
-    # a hundred thousand lists fit into 262 kB, and make Python's garbage collector visit every object of this process
+    # a hundred thousand lists fit into 262 kB, and make Python's garbage collector scan all objects of this process
     if part.count(b"[") + part.count(b"{") > MAX_CONTAINERS:
-        raise ValueError(f"{name} of too many parts")
+        raise ValueError(f"{name} has too many parts")
     try:
         value = json.loads(part)
     except (ValueError, RecursionError):
@@ -362,7 +362,7 @@ def _check_word(part, key):
 def read_message(
     data: bytes,  # a websocket message, untrusted
 ) -> tuple:  # header and content, dicts
-    "Check a message before it goes to a session's process. Raises `ValueError` with what is wrong."
+    "Check a message before it goes to a session's process. Raises `ValueError` with the reason."
     channel, *parts = split_message(data)
     if channel not in (b"shell", b"control"):
         raise ValueError("unknown channel")
@@ -374,7 +374,7 @@ def read_message(
     if header["msg_type"] not in TYPES_IN:
         raise ValueError("this type of message is not allowed")
     if channel == b"control" and header["msg_type"] != "kernel_info_request":
-        raise ValueError("not for control")
+        raise ValueError("not allowed on the control channel")
     if header.get("subshell_id"):
         raise ValueError("subshells are not allowed")
     if header["msg_type"] in ("comm_open", "comm_msg", "comm_close"):
@@ -382,7 +382,7 @@ def read_message(
         data = content.get("data", {})
         if not isinstance(data, dict):
             raise ValueError("bad data")
-        # the process would log any other method, whatever its length
+        # the process would log any other method in full
         if header["msg_type"] == "comm_msg" and data.get("method") not in METHODS:
             raise ValueError("unknown method")
     if header["msg_type"] == "comm_open" and content.get("target_name") != "jupyter.widget.control":
@@ -397,7 +397,7 @@ class Pace:
         self,
         rate: int,  # messages per second
         burst: int,  # messages at once
-        whose: str = "",  # for the error: whose messages they are
+        whose: str = "",  # for the error: who sends the messages
         clock=time.monotonic,  # seconds
     ):
         self.rate, self.burst, self.whose = rate, burst, whose
@@ -409,7 +409,7 @@ class Pace:
         self.seen = now
 
     def take(self):
-        "Count a message. Raises `ValueError` if it is one too many."
+        "Count a message. Raises `ValueError` if it exceeds the rate."
         self.refill()
         self.tokens -= 1
         if self.tokens < 0:
@@ -426,17 +426,19 @@ class _InFlight:
         self.waiting, self.bytes_in = {}, 0  # msg_id: (bytes, time)
 
     def _wait(self, msg_id, size, now):
-        "Add a message. Raises `ValueError` if it is more than the session can take."
+        "Add a message. Raises `ValueError` if the session can't take more."
         if msg_id in self.waiting:
             raise ValueError("msg_id used twice")
         self.waiting[msg_id] = size, now
         self.bytes_in += size
         if not self._full():
             return
-        for msg_id in [k for k, (_, at) in self.waiting.items() if now - at > 2 * LIMITS.busy_s]:  # of a lost socket
+        for msg_id in [
+            k for k, (_, at) in self.waiting.items() if now - at > 2 * LIMITS.busy_s
+        ]:  # sent by a lost socket
             self.done(msg_id)
         if self._full():
-            raise ValueError("more than the session can take")
+            raise ValueError("too many unprocessed messages")
 
     def _full(self):
         return len(self.waiting) > self.MESSAGES or self.bytes_in > self.IN_FLIGHT
@@ -447,7 +449,7 @@ class _InFlight:
 
 # %% ../../nbs/api/serving/04_guard.ipynb #82c06f86
 class Flow(_InFlight):
-    "Messages and bytes that one session has still to process."
+    "Limits on what one session receives: rate, unprocessed messages and bytes, opened channels."
 
     RATE, BURST = 300, 3000  # messages per second; messages at once
     OPENED = 64  # comm_open messages per session
@@ -458,7 +460,7 @@ class Flow(_InFlight):
         self.pace = pace  # of the client's address
 
     def take(self, header, size):
-        "Count a message to the session, `size` in bytes. Raises `ValueError` if it is one too many."
+        "Count a message to the session, `size` in bytes. Raises `ValueError` if it exceeds a limit."
         if self.pace:
             self.pace.take()
         self.opened += header["msg_type"] == "comm_open"
@@ -479,13 +481,13 @@ class _Session:
     connected: bool = False  # now, or at any time before
     left: float | None = None  # when its last connection closed
     activity: object = None  # Jupyter's time of day of the last activity
-    active: float = 0.0  # when it was seen first
+    active: float = 0.0  # when that activity was first seen
     flow: Flow = field(default_factory=Flow)
     sockets: set = field(default_factory=weakref.WeakSet)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c031-1
 class _Buffer(list):
-    "Messages for a page that has lost its connection; those over the bound are dropped."
+    "Messages for a page that has lost its connection; those beyond the limit are dropped."
 
     SPACE = 16_000_000  # bytes left
 
@@ -497,8 +499,8 @@ class _Buffer(list):
 # %% ../../nbs/api/serving/04_guard.ipynb #c031-2
 def turn_away(
     handler,  # tornado's, of the request
-    text: str,  # what the visitor should know; trusted, not escaped
-    retry_s: int = 120,  # seconds until a new try makes sense
+    text: str,  # message for the visitor; trusted, not escaped
+    retry_s: int = 120,  # seconds after which the visitor should try again
 ):
     "Answer 503 with a page that says why. Raises `Finish`, so that neither address nor query is logged."
     handler.clear()
@@ -514,11 +516,11 @@ RENDER_S = 120  # seconds that a page may take to render
 
 
 def _trim():
-    "Return freed memory to the system: glibc keeps what large messages took unless told."
+    "Return freed memory to the system: otherwise glibc keeps the memory of large messages."
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):
-        pass  # another C library
+        pass  # not glibc
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c033
 class _Records(AsyncMappingKernelManager):
@@ -547,7 +549,7 @@ class _Records(AsyncMappingKernelManager):
             raise HTTPError(404, "No such session")
 
     def start_buffering(self, kernel_id, session_key, channels):
-        "Bound the messages kept for a lost page; Jupyter's own list has no bound."
+        "Limit the messages stored for a lost page; Jupyter's list is unlimited."
         super().start_buffering(kernel_id, session_key, channels)
         if kernel_id in self._kernel_buffers:
             self._kernel_buffers[kernel_id]["buffer"] = _Buffer()
@@ -557,7 +559,7 @@ class _Endings(_Records):
     "Decide when a session must end."
 
     def _quiet(self, session, kernel):
-        "Seconds without activity. The time of day does not count: it may be set while people work."
+        "Seconds without activity, by the monotonic clock: the time of day may be changed while the server runs."
         if session.activity != kernel.last_activity:
             session.activity, session.active = kernel.last_activity, time.monotonic()
         return time.monotonic() - session.active
@@ -600,20 +602,20 @@ class _Sweeping(_Endings):
             _log.warning("Session ended: %s.", why)
             await ensure_async(self.shutdown_kernel(kernel_id, now=True))
         elif self._kernels[kernel_id].execution_state == "dead":
-            await super().cull_kernel_if_idle(kernel_id)  # which looks at the time of day for all others
+            await super().cull_kernel_if_idle(kernel_id)  # for others it would compare the time of day
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c035
 class _Foldered(_Sweeping):
-    "Systems clean their temporary folder of what nobody has touched for days: the connection files' folder goes too."
+    "Recreate the folder of the connection files if the system's cleanup of temporary files has deleted it."
 
     def _have_folder(self):
         try:
-            found = os.lstat(self.connection_dir)
+            info = os.lstat(self.connection_dir)
         except FileNotFoundError:
-            found = None
-        # somebody else may have made a folder of that name meanwhile
-        ours = found and stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
-        if ours:
+            info = None
+        # another user may have created a folder of that name meanwhile
+        is_ours = info and stat.S_ISDIR(info.st_mode) and (not hasattr(os, "getuid") or info.st_uid == os.getuid())
+        if is_ours:
             return
         self.connection_dir = tempfile.mkdtemp(prefix="voila_", dir=os.path.dirname(self.connection_dir))
         if self.parent is not None:
@@ -621,14 +623,14 @@ class _Foldered(_Sweeping):
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c035-1
 class _Turns(_Foldered):
-    "Start at most as many sessions at once as there are CPUs: new visitors must not slow down those who work."
+    "Start at most as many sessions at once as there are CPUs, so that new visitors don't slow down active ones."
 
     def __init__(self, **kw):
         super().__init__(**kw)
         self._turn = asyncio.Semaphore(max(2, os.cpu_count() or 1))
 
     async def _next_turn(self, session):
-        "Let the next session start when this one's page is complete, or after some seconds."
+        "Let the next session start when this one's page is complete, or after `TURN_S` seconds."
         until = time.monotonic() + TURN_S
         while not session.served and time.monotonic() < until:
             await asyncio.sleep(0.05)
@@ -636,15 +638,15 @@ class _Turns(_Foldered):
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c036
 def _process_environment(
-    env,  # variables that Voilà would give a session's process
+    env,  # variables that Voilà would pass to a session's process
 ):
     "Remove the query of the page's address, which may hold the token."
     address = env.get("VOILA_REQUEST_URL", "").partition("?")[0]
     return {**env, "QUERY_STRING": "", "VOILA_REQUEST_URL": address}
 
 
-# without these IPython records each cell of each session in a file, the process's log quotes what a page sends, and
-# its libraries write tracebacks to the server's log (tornado, when a process ends while it answers)
+# without these, IPython records each cell of each session in a file, the process's log quotes what a page sends, and
+# its libraries write tracebacks to the server's log (tornado does, when a process ends while answering)
 _ARGUMENTS = (
     "--HistoryManager.enabled=False",
     "--IPKernelApp.log_level=CRITICAL",
@@ -652,7 +654,7 @@ _ARGUMENTS = (
 )
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c036-1
-_SOCKET_PREFIX = 100  # bytes; macOS allows a socket's path 103 and Linux 107, with "-1" to "-5" at its end
+_SOCKET_PREFIX = 100  # bytes; macOS allows 103 for a socket's path and Linux 107, and "-1" to "-5" is appended
 
 
 class SessionProcess(ServerKernelManager):
@@ -669,13 +671,13 @@ class SessionProcess(ServerKernelManager):
 
     def _socket_prefix(self):
         folder, name = os.path.split(self.connection_file)
-        return os.path.join(folder, name[: len("kernel-1a2b3c4d")])  # short: systems bound a socket's path
+        return os.path.join(folder, name[: len("kernel-1a2b3c4d")])  # short: systems limit a socket's path
 
     def _ip_default(self):
         return self._socket_prefix() if self.transport == "ipc" else super()._ip_default()
 
     async def _async_interrupt_kernel(self):
-        "Nothing, or the end of one that would not hear any other message yet."
+        "Do nothing, but kill a process that is still starting and can't receive a message yet."
         if self.execution_state in (None, "starting"):
             await self._async_kill_kernel()
 
@@ -687,29 +689,31 @@ class _Admissions(_Turns):
         self,
         handler,  # of the request that asks for a session
     ) -> str:  # the client's address
-        "Raises `Finish`, status 503, if the server or the client's address has all its sessions."
+        "Check that another session may start. Raises `Finish`, status 503, at the limit of the server or the address."
         self.sessions = {k: s for k, s in self.sessions.items() if s.starting or k in self}
         if handler is None:
             return ""
         address = _address_of(handler.request.connection.context, handler.request.headers)
         if len(self.sessions) >= LIMITS.sessions:
-            turn_away(handler, "All sessions are in use. Come back in some minutes.")
+            turn_away(handler, "All sessions are in use. Please try again in a few minutes.")
         mine = sum(s.address == address for s in self.sessions.values())
         if mine >= LIMITS.per_address:
-            _log.warning("%s has all its %d sessions. If it is a proxy, name it in XRAYPNEU_PROXIES.", address, mine)
+            _log.warning(
+                "%s has reached its limit of %d sessions. If it is a proxy, add it to XRAYPNEU_PROXIES.", address, mine
+            )
             turn_away(
                 handler,
-                f"Your address has {mine} sessions open already. Close one of those pages, then reload this one.",
+                f"Your address already has {mine} open sessions. Close one of those pages, then reload this one.",
             )
         return address
 
     def _enter(self, address):
-        "What the server knows of a new session; a pace is kept until it is whole again, or reopening would reset it."
+        "The record of a new session. An address keeps its pace until that has refilled, or reopening would reset it."
         for pace in self.paces.values():
             pace.refill()
-        kept = {s.address for s in self.sessions.values()}
-        self.paces = {a: p for a, p in self.paces.items() if a in kept or p.tokens < p.burst}
-        rate = max(Flow.RATE, 30 * LIMITS.per_address)  # a second; a page that uploads sends some 40
+        addresses = {s.address for s in self.sessions.values()}
+        self.paces = {a: p for a, p in self.paces.items() if a in addresses or p.tokens < p.burst}
+        rate = max(Flow.RATE, 30 * LIMITS.per_address)  # per second; a page that uploads sends about 40
         pace = self.paces.setdefault(address, Pace(rate, 10 * rate, " from one address"))
         return _Session(address, flow=Flow(pace=pace))
 
@@ -722,7 +726,7 @@ class SessionManager(_Admissions):
         return f"{__name__}.SessionProcess"
 
     def _has_died(self, kernel_id):
-        "Whether a session that was up has no process any more."
+        "Whether the process of a session that was started no longer runs."
         kernel = self._kernels.get(kernel_id)
         process = getattr(getattr(kernel, "provisioner", None), "process", None)
         return process is None or process.poll() is not None
@@ -752,9 +756,9 @@ class SessionManager(_Admissions):
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c040
 class _BoundedSocket(ZMQChannelsWebsocketConnection):
-    "Send to the page not more than it reads."
+    "Limit what is sent to the page but not read by it."
 
-    UNREAD = 32_000_000  # bytes that the page has not read
+    UNREAD = 32_000_000  # bytes not yet read by the page
     unread, dropped = 0, False
 
     def drop(self, why, code=1008):
@@ -776,7 +780,7 @@ class _BoundedSocket(ZMQChannelsWebsocketConnection):
         if self.dropped:
             return
         if self.unread > self.UNREAD:
-            return self.drop("the page does not read what it asked for")
+            return self.drop("the page does not read its messages")
         try:
             written = self.websocket_handler.write_message(message, binary)
         except WebSocketClosedError:
@@ -789,7 +793,7 @@ class _BoundedSocket(ZMQChannelsWebsocketConnection):
     def _was_written(self, done, size):
         self.unread -= size
         if not done.cancelled():
-            done.exception()  # retrieved: a socket closed meanwhile is no error
+            done.exception()  # retrieved: that a socket closed meanwhile is no error
 
 # %% ../../nbs/api/serving/04_guard.ipynb #7dfdab21
 class _Outgoing(_BoundedSocket):
@@ -822,8 +826,8 @@ def _check_handshake(headers, session_id):
         raise HTTPError(400, reason="Not a websocket")
     if PROTOCOL not in offered:
         _log.warning(
-            "A websocket did not offer the subprotocol %s. If a proxy stands in front, "
-            "it must pass the header Sec-WebSocket-Protocol",
+            "A websocket did not offer the subprotocol %s. If there is a proxy in front, "
+            "it must forward the header Sec-WebSocket-Protocol",
             PROTOCOL,
         )
         raise HTTPError(400, reason="Websocket subprotocol missing")
@@ -832,7 +836,7 @@ def _check_handshake(headers, session_id):
 
 # %% ../../nbs/api/serving/04_guard.ipynb #e3c687a5
 class GuardedConnection(_Outgoing):
-    "A page's socket, with limits on what it sends and gets."
+    "A page's socket, with limits on what it sends and receives."
 
     SOCKETS = 2  # per session: a page that reconnects has two for a moment
 
@@ -845,7 +849,7 @@ class GuardedConnection(_Outgoing):
         if session is None:
             raise HTTPError(404, reason="No such session")
         if len(session.sockets) >= self.SOCKETS:
-            raise HTTPError(503, reason="This session has its connections already")
+            raise HTTPError(503, reason="This session has all its connections already")
         session.sockets.add(handler)
         self.flow = session.flow
         await super().prepare()
@@ -881,7 +885,7 @@ _SESSION = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):[\w.-]+", 
 
 
 def _known(path):
-    "The path if it is one of the page's own; whatever else a visitor asks for is not repeated."
+    "The path if it belongs to the page; any other path comes from a visitor and is not logged."
     if path.startswith(("/voila/static/", "/voila/labextensions/")):
         return "/".join(path.split("/", 3)[:3]) + "/..."
     return path if _ROUTES.fullmatch(path) else "(another path)"
@@ -900,15 +904,15 @@ def private_text(
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c044
 def _places(kind, error, trace, secrets):
-    "An exception's type and the places it passed, without its message."
+    "An exception's type and the lines it passed through, without its message."
     places = "".join(f"  {Path(p.filename).name}:{p.lineno} in {p.name}\n" for p in traceback.extract_tb(trace))
-    # of the notebook's own cells, before any upload: here the message helps, as when a package is missing
+    # raised by the notebook's cells before any upload: the message helps, for example if a package is missing
     words = private_text(str(error), secrets) if kind.__name__ == "CellExecutionError" else ""
     return f"{kind.__name__}\n{places}{words}"
 
 
-def _what_is_ours(made):
-    "Keep a foreign record's words and numbers; its other values come from a visitor."
+def _drop_foreign_values(made):
+    "Keep the text and numbers of another library's record; its other values may come from a visitor."
     made.args = tuple(
         a if isinstance(a, (int, float)) or isinstance(a, str) and _REQUEST.match(a) else "[...]" for a in made.args
     )
@@ -917,14 +921,14 @@ def _what_is_ours(made):
 def private_logging(
     *secrets: str,  # strings that must not appear, such as the token
 ):
-    "From now on no log record of this process shows a query, a secret or an exception's message."
+    "From now on, remove queries, secrets and messages of exceptions from all log records of this process."
     make = logging.getLogRecordFactory()
 
     def record(*args, **kw):
         made = make(*args, **kw)
         foreign = made.name.startswith("tornado") or made.name == "Voila" and made.levelno >= logging.WARNING
         if foreign and isinstance(made.args, tuple):
-            _what_is_ours(made)
+            _drop_foreign_values(made)
         try:
             made.msg, made.args = private_text(made.getMessage(), secrets), None
         except Exception:
@@ -951,7 +955,7 @@ def log_request(
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c048
 def _more_files(wanted=16_384):
-    "Raise the limit of open files: a session takes some 20 in the server, and the usual limit is 1,024."
+    "Raise the limit of open files: a session needs about 20 in the server, and the usual limit is 1,024."
     try:
         import resource
     except ImportError:
@@ -964,7 +968,7 @@ def _more_files(wanted=16_384):
 
 # %% ../../nbs/api/serving/04_guard.ipynb #25dd6c51
 def _no_core():
-    "Write no core files: one of a crashed session would hold a film."
+    "Disable core files: that of a crashed session would contain a film."
     try:
         import resource
     except ImportError:
@@ -973,7 +977,7 @@ def _no_core():
 
 
 def _steady_timers():
-    "A clock that is set back would stop tornado's timers for as long: no session would end, no dead line be noticed."
+    "Use the monotonic clock for tornado's timers: if the time of day were set back, they would stop."
     BaseAsyncIOLoop.time = lambda loop: loop.asyncio_loop.time()
 
 # %% ../../nbs/api/serving/04_guard.ipynb #25dd6c51-a
@@ -985,10 +989,10 @@ def _hang_up():
 
 # %% ../../nbs/api/serving/04_guard.ipynb #07ef08f4
 def be_init():
-    "Go on in a child of this process, which passes signals on and takes away what ended sessions leave behind."
+    "Continue in a child process; this process forwards signals to it and reaps orphaned processes."
     server = os.fork()
     if not server:
-        return os.setpgid(0, 0)  # a terminal's Ctrl-C comes once, from the parent
+        return os.setpgid(0, 0)  # so a terminal's Ctrl-C arrives once, from the parent
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(name, lambda number, _: os.kill(server, number))
     while True:
@@ -1001,11 +1005,11 @@ def be_init():
 # %% ../../nbs/api/serving/04_guard.ipynb #c048-2
 def install(
     c,  # Voilà's configuration, a traitlets `Config`; changed in place
-    token: str = "",  # that the page asks for; kept out of the log
+    token: str = "",  # the page's access token; removed from the log
 ):
     "Guard a Voilà server; also changes this process's limits, signals and logging."
     if os.getpid() == 1:
-        be_init()  # a container's first process inherits orphans, and a server never looks at them
+        be_init()  # a container's first process inherits orphans, and a server never reaps them
     _more_files()
     _no_core()
     _steady_timers()
@@ -1014,36 +1018,38 @@ def install(
     HTTPServer.configure(GuardedServer)
     c.VoilaConfiguration.multi_kernel_manager_class = SessionManager
     c.Voila.kernel_websocket_connection_class = GuardedConnection
-    # with the token a visitor could set a password: its hashing blocks all others, and it would go into a file
+    # with the token a visitor could set a password: hashing it blocks everybody, and it would be stored in a file
     c.PasswordIdentityProvider.allow_password_change = False
-    # where sessions talk over TCP ports, every user of this machine can reach them: unencrypted, they could read along
+    # if sessions use TCP ports, every user of this machine can reach them, and could read unencrypted messages
     c.MappingKernelManager.transport_encryption = "required"
     c.MappingKernelManager.cull_idle_timeout = 1800  # seconds; use of an open page counts
     c.MappingKernelManager.cull_interval = LIMITS.sweep_s
     c.MappingKernelManager.cull_connected = True
     c.MappingKernelManager.allow_tracebacks = False
-    # a user without a home has no place for the keys of trusted notebooks; nothing here depends on that trust
+    # without a home folder there is no place for the keys of trusted notebooks, which are not needed here
     c.NotebookNotary.db_file, c.NotebookNotary.secret = ":memory:", os.urandom(32)
-    # seconds between a page's signs of life while it is rendered; at each its process is looked for
+    # seconds between heartbeats of a page while it is rendered; each one checks for its process
     c.VoilaConfiguration.http_keep_alive_timeout = 3
-    # a session that died has lost its films: it must not come back empty and hold a slot
+    # a crashed session has lost its films: it must not restart empty and occupy a slot
     c.KernelRestarter.restart_limit = 0
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c048-3
-_DIED = '<script>window.xpSay("died")</script>'  # of the page's template
+_DIED = '<script>window.xpSay("died")</script>'  # a function of the page's template
 
 
 def _end_with_its_process(
     handler,  # of the request for the page, changed in place
 ):
-    "End a page whose process has died while it is rendered: Voilà would send signs of life for ever."
+    "End a page whose process dies while it is rendered: Voilà would send heartbeats for ever."
     write = handler.write
 
     def checked(chunk):
-        # elsewhere a script might come amid a tag
+        # elsewhere the script could end up inside a tag
         may_end = isinstance(chunk, str) and ("voila_heartbeat()" in chunk or "voila_finish()" in chunk)
         if may_end and hasattr(handler, "session_died") and handler.session_died():
-            _log.warning("A session's process has died before its page was complete. Is there memory for it?")
+            _log.warning(
+                "A session's process died before its page was complete. Check that the server has enough memory."
+            )
             raise Finish(_DIED)
         return write(chunk)
 
