@@ -455,7 +455,7 @@ def test_sessions_of_one_address_share_a_pace():
 
 
 def test_a_message_to_a_socket_that_is_closed_is_read_as_what_it_is():
-    "Voilà would take the form without subprotocol for a list of 2**60 numbers, and the server would never answer again."
+    "Voilà would take the form without subprotocol for a list of 2**60 numbers, and never answer anybody again."
     from jupyter_client.session import Session
     from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
     from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
