@@ -318,9 +318,7 @@ def _port(data: _Value) -> tuple[str, str | None, list[_Value | None] | None]:
     return name, kind, shape
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006g-3
-def _check_ports(
-    ports: dict[str, tuple[str | None, list[_Value | None] | None]], size: int, wanted: list[str]
-) -> None:
+def _check_ports(ports: dict[str, tuple[str | None, list[_Value | None] | None]], size: int, wanted: list[str]) -> None:
     "Raise `ValueError` where inputs or outputs are not those of this package."
     for name in wanted:
         if name not in ports:
