@@ -450,7 +450,7 @@ def test_names_that_begin_with_the_patient_are_said(tmp_path):
                 picture(tmp_path / "data" / label / f"{label[0]}{i}_IM-000{series}-0001.png")
     p = go(tmp_path / "data")
     text = messages(p)["patient_beginnings"]
-    assert text.startswith("12 beginnings of file names stand before more than one patient key each, for instance 'N0")
+    assert text.startswith("12 beginnings of file names come with more than one patient key each, for instance 'N0")
     person = p.manifest.path.str.split("/").str[1].str[:2]
     assert (p.manifest.groupby(person).split.nunique() > 1).any()
     p = go(tmp_path / "data", patient_patterns=["([NP]\\d+)_"])
@@ -472,7 +472,7 @@ def test_copies_of_a_film_in_other_formats_are_one_patient(tmp_path):
     p = go(tmp_path / "data")
     assert p.manifest.groupby("patient").size().tolist() == [3] * 24 and set(p.manifest.patient[:3]) == {"NORMAL/1.2.0"}
     assert (p.manifest[p.manifest.split != ""].groupby("patient").split.nunique() == 1).all()
-    assert messages(p)["formats"].startswith("72 files differ from another one in the ending of their names alone")
+    assert messages(p)["formats"].startswith("72 files differ from another one only in the extension")
 
 
 def test_what_network_storage_leaves_is_no_film(data):

@@ -285,6 +285,18 @@ def test_memory_is_limited(worker_with):
     assert (decode(PNG).pixels == GREY).all()
 
 
+def test_memory_that_ends_after_the_decoding_is_the_same_limit(monkeypatch):
+    def no_room(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(decoder, "to_square", no_room)
+    job = dict(kind="bytes", name="large.png", size=224, min_side=224, with_colour=False, keep_pixels=True)
+    reply, arrays = decoder._work(job, bytearray(PNG))
+    e = decoder._answer(reply, job)
+    assert (e.code, e.name, arrays) == ("limit", "large.png", [])
+    assert e.what.endswith("of memory allowed") and e.hint
+
+
 # --- death ------------------------------------------------------------------------------------------------------------
 
 

@@ -14,10 +14,11 @@ import json
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -108,7 +109,7 @@ _GIVE = "Give the folder that holds train/ and test/, or NORMAL/ and PNEUMONIA/.
 
 
 def find_layout(
-    path: str | os.PathLike,  # the data folder
+    path: str | os.PathLike[str],  # the data folder
 ) -> Layout:
     "Find the class folders, at most two levels down. Raises `DataError` if there are none, or not both classes."
     path = Path(path)
@@ -149,7 +150,7 @@ def find_layout(
 def _files(folder: Path) -> Iterator[Path]:
     "All visible files below a folder."
 
-    def fail(e):
+    def fail(e: OSError) -> None:
         raise DataError(f"the folder {e.filename} can't be opened: {e.strerror}.", code="unreadable")
 
     seen = set()
@@ -164,7 +165,7 @@ def _files(folder: Path) -> Iterator[Path]:
 PATIENT_PATTERNS = (r"(person\d+)", r"(NORMAL2-IM-\d+)", r"(IM-\d+)", r"(SYN\d+)")  # the first that matches wins
 
 
-def _compile(patterns: Iterable[str]) -> list[re.Pattern]:
+def _compile(patterns: Iterable[str | re.Pattern[str]]) -> list[re.Pattern[str]]:
     "Compile the patterns. Raises `DataError`, which names the invalid one."
     if isinstance(patterns, str):
         patterns = [patterns]
@@ -185,15 +186,16 @@ def _compile(patterns: Iterable[str]) -> list[re.Pattern]:
 # %% ../../nbs/api/data/03_dataset.ipynb #c015-1
 def patient_of(
     name: str,  # a file name
-    patterns: Iterable[str] = PATIENT_PATTERNS,  # regular expressions with one group
+    patterns: Iterable[str | re.Pattern[str]] = PATIENT_PATTERNS,  # regular expressions with one group
 ) -> str | None:  # the patient's key, or None
     "Read the patient's key from a file name. Raises `DataError` for a pattern that can't be used."
     for pattern in _compile(patterns):
         if (m := pattern.search(name)) and m[1]:
             return m[1]
+    return None
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c018-t
-def _patients_table(csv: str | os.PathLike) -> pd.DataFrame:
+def _patients_table(csv: str | os.PathLike[str]) -> pd.DataFrame:
     "Read a patient table and check its columns. Raises `DataError`."
     try:
         table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -217,12 +219,12 @@ def _patients_table(csv: str | os.PathLike) -> pd.DataFrame:
     return table
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c018-t-a
-def _patients_by_file(csv: str | os.PathLike) -> dict[str, str]:
+def _patients_by_file(csv: str | os.PathLike[str]) -> dict[str, str]:
     "The patient of each file that a table names. Raises `DataError`."
     table = _patients_table(csv)
     files = table["file"].str.strip().str.replace("\\", "/").str.removeprefix("./")
     patients = table["patient"].str.strip()
-    patient_by_file = {}
+    patient_by_file: dict[str, str] = {}
     for file, patient in zip(files, patients, strict=True):
         if not patient:
             raise DataError(f"the patient table {csv} has no patient for {file}.", code="bad_table")
@@ -234,7 +236,7 @@ def _patients_by_file(csv: str | os.PathLike) -> dict[str, str]:
     return patient_by_file
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c018
-def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str]) -> list[str]:
+def _patients_from_csv(csv: str | os.PathLike[str], paths: list[str], names: list[str]) -> list[str]:
     "The patient of each path; `names` are the paths below the layout's root."
     patient_by_file = _patients_by_file(csv)
     base_counts = Counter(p.rpartition("/")[2] for p in paths)
@@ -250,7 +252,7 @@ def _patients_from_csv(csv: str | os.PathLike, paths: list[str], names: list[str
                 "write its path below the data folder.",
                 "bad_table",
             )
-        out.append(patient_by_file.get(key, ""))
+        out.append("" if key is None else patient_by_file[key])
     if unlisted:
         raise DataError(
             f"the patient table {csv} has no row for {len(unlisted):,} of {len(paths):,} files, for "
@@ -269,10 +271,10 @@ def choose_patients(
     "Choose whole patients, class by class, until a fraction of the images is reached. File order doesn't matter."
     table = pd.DataFrame({"patient": list(patients), "label": list(labels)})
 
-    def order(patient):
+    def order(patient: str) -> bytes:
         return hashlib.sha256(f"{seed}:{patient}".encode()).digest()
 
-    chosen = set()
+    chosen: set[str] = set()
     for label in CLASSES:
         counts = table.loc[table.label == label, "patient"].value_counts()
         have, want = sum(n for p, n in counts.items() if p in chosen), fraction * counts.sum()
@@ -314,8 +316,11 @@ def _can_be_listed(folder: Path) -> bool:
     return True
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-a
-def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # columns of the manifest, (size, size) uint8
+def _read_one(
+    path: Path, size: int
+) -> tuple[dict[str, Any], np.ndarray | None]:  # columns of the manifest, (size, size) uint8
     "Read, hash and decode one file."
+    out: dict[str, Any]
     out, data = dict(sha256="", bytes=0, width=0, height=0, mode="", format="", error=""), None
     try:
         data = read_bytes(path)
@@ -336,10 +341,14 @@ def _read_one(path: Path, size: int) -> tuple[dict, np.ndarray | None]:  # colum
     return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format), d.square
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-1
-def _in_order(function, items: Iterable, workers: int) -> Iterator:
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def _in_order(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
     "`map` over threads: results in order, a bounded number in flight."
     with ThreadPoolExecutor(workers) as pool:
-        waiting = deque()
+        waiting: deque[Future[_Result]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
@@ -352,10 +361,10 @@ def _in_order(function, items: Iterable, workers: int) -> Iterator:
                 future.cancel()
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-2
-def _pack(files: list[Path], size: int, npy: Path, workers: int, progress: bool) -> list[dict]:
+def _pack(files: list[Path], size: int, npy: Path, workers: int, progress: bool) -> list[dict[str, Any]]:
     "Write the (N, size, size) array of all readable files. Returns the manifest's columns for all files."
 
-    def header(f, n):
+    def header(f: BinaryIO, n: int) -> None:
         spec = {"descr": "|u1", "fortran_order": False, "shape": (n, size, size)}
         np.lib.format.write_array_header_1_0(f, spec)
 
@@ -368,7 +377,7 @@ def _pack(files: list[Path], size: int, npy: Path, workers: int, progress: bool)
         ):
             records.append(record | {"row": -1 if tile is None else n})
             if tile is not None:
-                f.write(tile)
+                f.write(tile.data)
                 n += 1
         f.seek(0)
         header(f, n)
@@ -378,7 +387,7 @@ def _pack(files: list[Path], size: int, npy: Path, workers: int, progress: bool)
 _MADE = {"manifest.parquet", "images.npy", "dataset.json"}
 
 
-def _check_out(out: Path, data: Path):
+def _check_out(out: Path, data: Path) -> None:
     "Refuse an out folder if writing it could delete other files."
     o, d = out.resolve(), data.resolve()
     if o == d or d in o.parents:
@@ -410,7 +419,7 @@ class Prepared:
     folder: Path
     manifest: pd.DataFrame  # one row per file, sorted by path
     images: np.ndarray  # (N, S, S) uint8, memory-mapped; `manifest.row` points into it
-    info: dict  # title, synthetic, notice, source, layout, size, seed, counts, data_hash, findings
+    info: dict[str, Any]  # title, synthetic, notice, source, layout, size, seed, counts, data_hash, findings
 
     def rows(self, split: str) -> pd.DataFrame:  # split: 'train', 'validation' or 'test'
         "The usable rows of the manifest of one split. Raises `DataError` for an unknown split."
@@ -430,15 +439,15 @@ class Prepared:
     @property
     def banner(self) -> str:
         "The notice that every plot and table of this data must show; '' if none."
-        return self.info["notice"] if self.synthetic else ""
+        return cast(str, self.info["notice"]) if self.synthetic else ""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         n = ", ".join(f"{s} {(self.manifest.split == s).sum():,}" for s in SPLITS)
         return f"Prepared({self.info['title']!r}, {n}, size {self.info['size']})"
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c033
 def load_prepared(
-    folder: str | os.PathLike = "data/prepared",  # what `prepare` wrote
+    folder: str | os.PathLike[str] = "data/prepared",  # what `prepare` wrote
 ) -> Prepared:
     "Open a prepared data set; images are read from disk on access. Raises `DataError`."
     folder = Path(folder)
@@ -458,7 +467,7 @@ def load_prepared(
     return Prepared(folder, manifest, images, info)
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c035
-def _finding(code: str, message: str, files: Iterable[str] = ()) -> dict:
+def _finding(code: str, message: str, files: Iterable[str] = ()) -> dict[str, Any]:
     return {"code": code, "message": message, "files": list(files)}
 
 
@@ -472,7 +481,7 @@ def _groups(rows: pd.DataFrame) -> str:
     return _n(rows.sha256.nunique(), "group") + " of identical files"
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c035-1
-def _layout_findings(layout: Layout, path: Path, synthetic: bool, counts: Counter) -> list[dict]:
+def _layout_findings(layout: Layout, path: Path, synthetic: bool, counts: Counter[str]) -> list[dict[str, Any]]:
     "Findings about the folders."
     out, ignored = [], [n for n in layout.ignored if not (synthetic and n == "masks")]
     if layout.root != path:
@@ -492,11 +501,11 @@ def _layout_findings(layout: Layout, path: Path, synthetic: bool, counts: Counte
     return out
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c035-2
-def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict]:
+def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict[str, Any]]:
     "Findings about the images."
-    out = []
+    out: list[dict[str, Any]] = []
 
-    def add(code, rows, message):
+    def add(code: str, rows: pd.DataFrame | list[str], message: str) -> None:
         if len(rows):
             out.append(_finding(code, message, rows.path if isinstance(rows, pd.DataFrame) else rows))
 
@@ -534,7 +543,7 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict]:
     return out
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037
-def _check_fractions(validation: float, test: float, size: int):
+def _check_fractions(validation: float, test: float, size: int) -> None:
     for name, value in (("validation", validation), ("test", test)):
         if not 0 < value < 1:
             raise DataError(
@@ -546,12 +555,12 @@ def _check_fractions(validation: float, test: float, size: int):
         raise DataError(f"size = {size} must be an integer from 16 to 2048 pixels.", code="bad_setting")
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037-1
-def _encodable(value) -> str:
+def _encodable(value: object) -> str:
     "As text that can be written as UTF-8; the name of a folder may not be valid UTF-8."
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037-1-a
-def _read_meta(root: Path, path: Path) -> dict:
+def _read_meta(root: Path, path: Path) -> dict[str, Any]:
     "title, synthetic and notice of the data folder's dataset.json, if it has one."
     file = next((p for p in (path / "dataset.json", root / "dataset.json") if p.is_file()), None)
     try:
@@ -578,7 +587,7 @@ def _inside(file: Path, folder: Path) -> str:
 # %% ../../nbs/api/data/03_dataset.ipynb #c037-2-a
 def _list(layout: Layout, path: Path) -> tuple[list[Path], pd.DataFrame]:
     "All files, sorted by path, and a table of their official splits and labels."
-    files = []
+    files: list[tuple[str, str, str, str, Path]] = []
     for split, label, folder in layout.folders:
         listed = [(_relative(f, path), split, label, _inside(f, folder), f) for f in _files(folder)]
         if not listed and split != "val":
@@ -596,7 +605,7 @@ def _assign(m: pd.DataFrame, layout: Layout, validation: float, test: float, see
     m = m.assign(split=np.where(ours, "train", "test"))
     m.loc[m.excluded != "", "split"] = ""
 
-    def move(fraction, split):
+    def move(fraction: float, split: str) -> None:
         pool = m[(m.split == "train")]
         chosen = choose_patients(pool.patient, pool.label, fraction, seed)
         m.loc[pool.index[pool.patient.isin(chosen)], "split"] = split
@@ -608,7 +617,7 @@ def _assign(m: pd.DataFrame, layout: Layout, validation: float, test: float, see
     return m.assign(patient_in_other_split=m.patient.isin(both))
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c038-1
-def _check_splits(m: pd.DataFrame, path: Path):
+def _check_splits(m: pd.DataFrame, path: Path) -> None:
     "Check that no patient is in two splits made here, and that each split has both classes."
     ours = m[(m.split != "") & (m.official_split != "test")]
     assert (ours.groupby("patient").split.nunique() <= 1).all(), "a patient is in two splits"
@@ -636,7 +645,7 @@ def _check_splits(m: pd.DataFrame, path: Path):
             raise DataError(f"the {split} split of {path} has no {label} image: {why}.", code="split_without_class")
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h
-def _folder_findings(m: pd.DataFrame, patients: pd.Series) -> list[dict]:
+def _folder_findings(m: pd.DataFrame, patients: pd.Series) -> list[dict[str, Any]]:
     "Finding for folders inside the class folders that may be patients but contradict the patient keys."
     pairs = pd.DataFrame({"inside": m.inside, "patient": patients})[m.inside != ""].drop_duplicates()
     apart = pairs[pairs.inside.duplicated(keep=False) | pairs.patient.duplicated(keep=False)]
@@ -652,8 +661,8 @@ def _folder_findings(m: pd.DataFrame, patients: pd.Series) -> list[dict]:
     return [_finding("patient_folders", message, m.path[m.inside.isin(set(apart.inside))])]
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h-c
-def _beginning_findings(paths: pd.Series, names: pd.Series, keys: pd.Series) -> list[dict]:
-    "What is to be said where names begin with what may be the patient, and the key comes later: P07_IM-0002.png."
+def _beginning_findings(paths: pd.Series, names: pd.Series, keys: pd.Series) -> list[dict[str, Any]]:
+    "A finding if names begin with what may be the patient, and the key comes later: P07_IM-0002.png."
     found = keys.dropna()
     begin = pd.Series([names[i].partition(key)[0] for i, key in found.items()], found.index, dtype=object)
     pairs = pd.DataFrame({"begin": begin, "key": found})[begin != ""].drop_duplicates()
@@ -661,9 +670,9 @@ def _beginning_findings(paths: pd.Series, names: pd.Series, keys: pd.Series) -> 
     if len(several) < 2:  # what all films share is no patient
         return []
     message = (
-        f"{len(several):,} beginnings of file names stand before more than one patient key each, for instance "
-        f"{several[0]!r}. Where names begin with the patient, this person may stand in several splits: correct "
-        "data.patient_patterns, or name the patients in a table (data.patients_csv)."
+        f"{len(several):,} beginnings of file names come with more than one patient key each, for instance "
+        f"{several[0]!r}. If names begin with the patient, this patient may be in several splits: correct "
+        "data.patient_patterns, or list the patients in a table (data.patients_csv)."
     )
     return [_finding("patient_beginnings", message, paths[found.index][begin.isin(several)])]
 
@@ -671,20 +680,26 @@ def _beginning_findings(paths: pd.Series, names: pd.Series, keys: pd.Series) -> 
 _ENDINGS = r"(?i)(\.(dcm|dicom|png|jpe?g|tiff?|bmp|webp))+$"
 
 
-def _without_key(paths: pd.Series) -> tuple[pd.Series, list[dict]]:  # keys, findings
+def _without_key(paths: pd.Series) -> tuple[pd.Series, list[dict[str, Any]]]:  # keys, findings
     "Keys of films whose names no pattern matches: their paths, but one for a film and its copies in other formats."
     stems = paths.str.replace(_ENDINGS, "", regex=True)
     copies = stems.duplicated(keep=False)
     if not copies.any():
         return paths, []
     message = (
-        f"{copies.sum():,} files differ from another one in the ending of their names alone, like a film and its copy "
-        "in another format: those of one name count as one patient, and all are used."
+        f"{copies.sum():,} files differ from another one only in the extension, like a film and its copy in another "
+        "format: files of one name count as one patient, and all are used."
     )
     return paths.where(~copies, stems), [_finding("formats", message, paths[copies])]
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h-a
-def _patients(m: pd.DataFrame, files: list[Path], root: Path, patterns, patients_csv) -> tuple:  # patients, findings
+def _patients(
+    m: pd.DataFrame,
+    files: list[Path],
+    root: Path,
+    patterns: list[re.Pattern[str]],
+    patients_csv: str | os.PathLike[str] | None,
+) -> tuple[pd.Series | list[str], list[dict[str, Any]]]:  # patients, findings
     "The patient of each image, from the table if there is one, else by the patterns; and findings about them."
     if patients_csv:
         return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), []
@@ -710,7 +725,7 @@ def _threads(workers: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _write_prepared(new: Path, m: pd.DataFrame, info: dict):
+def _write_prepared(new: Path, m: pd.DataFrame, info: dict[str, Any]) -> None:
     "Write `manifest.parquet` and `dataset.json` next to the packed images."
     m["synthetic"] = info["synthetic"]
     _tidy(m).to_parquet(new / "manifest.parquet", index=False)
@@ -718,14 +733,14 @@ def _write_prepared(new: Path, m: pd.DataFrame, info: dict):
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040
 def prepare(
-    path: str | os.PathLike,  # the data folder, see the layouts above
-    out: str | os.PathLike,  # the folder to write; an earlier result in it is replaced
+    path: str | os.PathLike[str],  # the data folder, see the layouts above
+    out: str | os.PathLike[str],  # the folder to write; an earlier result in it is replaced
     size: int = 224,  # of each side of the packed images, pixels
     validation: float = 0.15,  # fraction of the training images, by patient
     test: float = 0.15,  # fraction of all images, by patient, where there is no official test split
     seed: int = 0,  # of the split
     patient_patterns: Iterable[str] = PATIENT_PATTERNS,  # with one group, tried in order on the file name
-    patients_csv: str | os.PathLike | None = None,  # a table with columns file, patient, instead of the patterns
+    patients_csv: str | os.PathLike[str] | None = None,  # a table with columns file, patient, instead of the patterns
     workers: int | None = None,  # threads; all cores by default
     progress: bool = True,  # a bar on stderr
 ) -> Prepared:
@@ -765,12 +780,12 @@ def _data_hash(m: pd.DataFrame, size: int) -> str:
     return h.hexdigest()
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c042-c
-def _count(rows: pd.DataFrame) -> dict:
+def _count(rows: pd.DataFrame) -> dict[str, int]:
     "The numbers of images and patients."
     return {"images": len(rows), "patients": int(rows.patient.nunique())}
 
 
-def _counts(m: pd.DataFrame) -> dict:
+def _counts(m: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
     "{split: {class: {images, patients}}}, and the same for excluded images."
     counts = {s: {c: _count(m[(m.split == s) & (m.label == c)]) for c in CLASSES} for s in SPLITS}
     return counts | {"excluded": {c: _count(m[(m.split == "") & (m.label == c)]) for c in CLASSES}}
@@ -824,7 +839,7 @@ def _shares(values: pd.Series) -> str:
     return ", ".join(f"{k} {n / len(values):.0%}" for k, n in ordered)
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c049-1-a
-def _stored(rows: pd.DataFrame) -> dict:
+def _stored(rows: pd.DataFrame) -> dict[str, str]:
     "The row of `stored_table` for the images of one class."
     return {
         "median width": f"{rows.width.median():.0f}",
@@ -842,7 +857,7 @@ def stored_table(p: Prepared) -> pd.DataFrame:
     return pd.DataFrame({c: _stored(m[m.label == c]) for c in CLASSES}).T
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c053
-def _printable_html(s) -> str:
+def _printable_html(s: object) -> str:
     "Escaped for HTML, without control characters."
     return html.escape(without_controls(str(s)))
 
@@ -853,7 +868,7 @@ def findings_html(
 ) -> str:
     "Render the findings as an HTML list, with file names escaped."
 
-    def item(f):
+    def item(f: dict[str, Any]) -> str:
         files = [f"<code>{_printable_html(n)}</code>" for n in f["files"][:limit]]
         if len(f["files"]) > limit:
             files.append(f"and {len(f['files']) - limit:,} more")

@@ -24,11 +24,12 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeGuard, cast
 
 import numpy as np
-from PIL import Image
 
-from .image import MAX_BYTES, MAX_PIXELS, ImageError, printable, read_bytes, read_radiograph, to_square
+from .image import MAX_BYTES, MAX_PIXELS, ImageError, Source, printable, to_square
+from .image import read_bytes, read_radiograph
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d006
 CPU_SECONDS = 2.0  # of CPU time for one file
@@ -55,7 +56,7 @@ def cpu_limit(
 _MAX_HEADER = 100_000  # bytes of JSON
 
 
-def _send(channel: socket.socket, header: dict, *parts):  # parts: bytes or arrays
+def _send(channel: socket.socket, header: dict[str, Any], *parts: Any) -> None:  # parts: bytes or arrays
     "Send a header and the raw bytes that it announces."
     text = json.dumps(header).encode()
     channel.sendall(struct.pack(">I", len(text)) + text)
@@ -63,7 +64,7 @@ def _send(channel: socket.socket, header: dict, *parts):  # parts: bytes or arra
         channel.sendall(memoryview(part).cast("B"))
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d009-f
-def _fill(channel: socket.socket, buffer, deadline: float | None = None):
+def _fill(channel: socket.socket, buffer: Any, deadline: float | None = None) -> None:
     "Receive exactly as many bytes as the buffer has; `EOFError` if the other side is gone."
     view, at = memoryview(buffer).cast("B"), 0
     while at < len(view):
@@ -74,7 +75,7 @@ def _fill(channel: socket.socket, buffer, deadline: float | None = None):
         at += n
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d009-1
-def _receive(channel: socket.socket, deadline: float | None = None) -> dict:
+def _receive(channel: socket.socket, deadline: float | None = None) -> dict[str, Any]:
     "Receive a header."
     length = bytearray(4)
     _fill(channel, length, deadline)
@@ -83,7 +84,7 @@ def _receive(channel: socket.socket, deadline: float | None = None) -> dict:
         raise ValueError("the header is too long")
     text = bytearray(n)
     _fill(channel, text, deadline)
-    return json.loads(text)
+    return cast(dict[str, Any], json.loads(text))
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d009a
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ class Decoded:
     colour: float = 0.0  # see `image.colour`; 0 where it wasn't measured
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012
-def _limit_process():
+def _limit_process() -> None:
     "Limits for all that this process decodes."
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which then ends this worker
     warnings.simplefilter("ignore")  # warnings quote values of the file
@@ -118,7 +119,7 @@ def _fetched(path: str, channel: socket.socket) -> bytes:
     "Read a file, and tell the caller now and then that it arrives."
     last = time.monotonic()
 
-    def arrived():
+    def arrived() -> None:
         nonlocal last
         if time.monotonic() >= last + BEAT_SECONDS:
             last = time.monotonic()
@@ -127,37 +128,43 @@ def _fetched(path: str, channel: socket.socket) -> bytes:
     return read_bytes(path, arrived)
 
 
-def _begin(source, channel: socket.socket):
+def _begin(source: str | bytes | bytearray, channel: socket.socket) -> bytes | bytearray:
     "What is to be decoded, read from its file; from here on its CPU time counts."
-    if is_path := isinstance(source, str):
-        source = _fetched(source, channel)
-    if source[128:132] == b"DICM":
+    data = _fetched(source, channel) if isinstance(source, str) else source
+    if data[128:132] == b"DICM":
         import pydicom.pixels  # noqa: F401 - where modules aren't compiled, this takes longer than a small file may
-    if is_path:
+    if isinstance(source, str):
         _send(channel, {"reading": False})
-    signal.setitimer(signal.ITIMER_PROF, cpu_limit(len(source)))  # SIGPROF ends the process, in C code too
-    return source
+    signal.setitimer(signal.ITIMER_PROF, cpu_limit(len(data)))  # SIGPROF ends the process, in C code too
+    return data
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-1
-def _work(job: dict, source, channel=None) -> tuple[dict, list]:  # reply, arrays
+def _refusal(e: ImageError) -> dict[str, Any]:
+    "The reply for a file that can't be used."
+    return {"error": [e.what, e.hint, e.code, e.name]}
+
+
+def _work(
+    job: dict[str, Any], source: str | bytearray, channel: Any = None
+) -> tuple[dict[str, Any], list[np.ndarray]]:  # reply, arrays
     "Decode one file."
     try:
-        source = _begin(source, channel) if channel else source
-        r = read_radiograph(source, job["min_side"], job["name"], job["with_colour"])
+        r = read_radiograph(
+            _begin(source, channel) if channel else source, job["min_side"], job["name"], job["with_colour"]
+        )
         arrays = [to_square(r.pixels, job["size"])] if job["size"] else []
     except ImageError as e:
-        if e.code == "limit":
-            e = _memory_error(e.name)  # the only limit that appears as an exception
-        return {"error": [e.what, e.hint, e.code, e.name]}, []
+        # the only limit that appears as an exception
+        return _refusal(_memory_error(e.name) if e.code == "limit" else e), []
     except MemoryError:
-        return {"error": _memory_error(job["name"]).args}, []
+        return _refusal(_memory_error(job["name"])), []
     if job["keep_pixels"]:
         arrays.append(np.ascontiguousarray(r.pixels))
     reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour")}
     return reply | {"shape": r.pixels.shape}, arrays
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-2
-def _memory_error(name):
+def _memory_error(name: str | None) -> ImageError:
     "The error for a file that needs too much memory."
     return ImageError(
         f"decoding it takes more than the {MEMORY_BYTES / 1e6:.0f} MB of memory allowed",
@@ -167,7 +174,7 @@ def _memory_error(name):
     )
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d013
-def _next_job(channel: socket.socket):  # job and its source, or None: end
+def _next_job(channel: socket.socket) -> tuple[dict[str, Any], str | bytearray] | None:  # job, source; None: end
     "Wait for a job."
     if not select.select([channel], [], [], IDLE_SECONDS)[0]:
         return None
@@ -180,7 +187,7 @@ def _next_job(channel: socket.socket):  # job and its source, or None: end
     return job, os.fsdecode(bytes(data)) if job["kind"] == "path" else data
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d013-s
-def _size_of(source) -> int:  # bytes; 0 where there is none
+def _size_of(source: str | bytes | bytearray | memoryview) -> int:  # bytes; 0 where there is none
     "The size of a file or of its content."
     if not isinstance(source, str):
         return len(source)
@@ -190,7 +197,7 @@ def _size_of(source) -> int:  # bytes; 0 where there is none
         return 0
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d013-1
-def serve():
+def serve() -> None:
     "Run a worker process: decode what comes through the socket on standard input, each in `cpu_limit` seconds."
     channel = socket.socket(fileno=0)
     _limit_process()
@@ -244,7 +251,7 @@ def _search_path() -> list[str]:
 class _Worker:
     "One worker process, used by one thread at a time."
 
-    def __init__(self):
+    def __init__(self) -> None:
         path = _search_path()
         self.channel, theirs = socket.socketpair()
         self.ready, self.jobs, self.reading = False, 0, False
@@ -253,7 +260,7 @@ class _Worker:
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-B", "-P", "-c", _MAIN, *path],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
@@ -278,7 +285,9 @@ class _Worker:
         except subprocess.TimeoutExpired:
             return None
 
-    def reply(self, deadline: float, seconds: float) -> tuple[dict, float]:  # and the deadline for the rest of it
+    def reply(
+        self, deadline: float, seconds: float
+    ) -> tuple[dict[str, Any], float]:  # and the deadline for the rest of it
         "Receive a reply. While a file arrives, each sign of it gives the worker its time anew."
         end = deadline + READ_SECONDS
         while True:
@@ -287,7 +296,7 @@ class _Worker:
                 return reply, deadline
             self.reading, deadline = bool(reply["reading"]), time.monotonic() + seconds
 
-    def run(self, job: dict, data, seconds: float) -> Decoded | ImageError:
+    def run(self, job: dict[str, Any], data: bytes | memoryview, seconds: float) -> Decoded | ImageError:
         "Send a job, receive the answer. `EOFError` or `ConnectionError`: it died; `TimeoutError`: it takes too long."
         if not self.ready:
             _fill(self.channel, bytearray(1), time.monotonic() + START_SECONDS)
@@ -306,7 +315,7 @@ class _Worker:
         return answer
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d015a
-def _answer(reply: dict, job: dict) -> Decoded | ImageError:  # arrays still to be filled
+def _answer(reply: dict[str, Any], job: dict[str, Any]) -> Decoded | ImageError:  # arrays still to be filled
     "What a worker replied, each value of its type, or a `ValueError`."
     try:
         if "error" in reply:
@@ -338,9 +347,9 @@ def _cores() -> int:
 class _Pool:
     "Workers for all threads of this process."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.room, self.lock = threading.BoundedSemaphore(_cores()), threading.Lock()
-        self.idle, self.all, self.stuck = [], set(), []
+        self.idle, self.all, self.stuck = list[_Worker](), set[_Worker](), list[subprocess.Popen[bytes]]()
 
     def take(self) -> _Worker:
         "An idle worker, or a new one."
@@ -358,7 +367,7 @@ class _Pool:
             self.all.add(worker)
             return worker
 
-    def give(self, worker: _Worker):
+    def give(self, worker: _Worker) -> None:
         "Put a worker back that has answered."
         if worker.jobs >= MAX_JOBS:
             self.drop(worker)
@@ -375,7 +384,7 @@ class _Pool:
                 self.stuck.append(worker.process)
         return status
 
-    def warm_up(self):
+    def warm_up(self) -> None:
         "Start the first worker without waiting for it."
         with self.lock:
             if self.all:
@@ -384,7 +393,7 @@ class _Pool:
             self.all.add(worker)
             self.idle.append(worker)
 
-    def close(self):
+    def close(self) -> None:
         "End all workers."
         with self.lock:
             workers, self.all, self.idle = self.all, set(), []
@@ -398,7 +407,7 @@ class _Pool:
 _pool = _Pool()
 
 
-def _after_fork():
+def _after_fork() -> None:
     "The workers are the parent's. The child keeps no end of their sockets, or they would outlive the parent."
     global _pool
     for worker in _pool.all:
@@ -412,16 +421,17 @@ os.register_at_fork(after_in_child=_after_fork)
 atexit.register(lambda: _pool.close())
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d018
-def _stopped(status: int, job: dict, data) -> ImageError | None:
+def _stopped(status: int, job: dict[str, Any], data: bytes | memoryview) -> ImageError | None:
     "The error for a worker that ended with this status; None if another one may try."
     if status == -signal.SIGPROF:
         # asked now that the worker has read the file: to ask for the size before may take for ever, and has no limit
-        seconds = cpu_limit(_size_of(os.fsdecode(data) if job["kind"] == "path" else data))
+        seconds = cpu_limit(_size_of(os.fsdecode(cast(bytes, data)) if job["kind"] == "path" else data))
         return ImageError(
             f"decoding it takes more than the {seconds:.1f} s of CPU time allowed",
             "Scale the picture down or save it in another format.",
             "limit",
         )
+    return None
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d018-1
 def _timeout(ready: bool, reading: bool, seconds: float) -> ImageError:
@@ -445,7 +455,7 @@ def _timeout(ready: bool, reading: bool, seconds: float) -> ImageError:
     )
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d018-1-a
-def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageError | int:
+def _run_once(pool: _Pool, job: dict[str, Any], data: bytes | memoryview, seconds: float) -> Decoded | ImageError | int:
     "The answer of one worker; raises an `ImageError` at a limit; the exit status of one that died."
     try:
         worker = pool.take()
@@ -473,7 +483,7 @@ def _run_once(pool: _Pool, job: dict, data, seconds: float) -> Decoded | ImageEr
     return answer
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d018a
-def _run(job: dict, data, seconds: float) -> Decoded | ImageError:
+def _run(job: dict[str, Any], data: bytes | memoryview, seconds: float) -> Decoded | ImageError:
     "The answer for a job, from the second worker if the first one was killed."
     pool = _pool
     with pool.room:
@@ -487,13 +497,14 @@ def _run(job: dict, data, seconds: float) -> Decoded | ImageError:
             failures += answer != 0  # 0: it had been idle for long, and ended when the job came
             if failures == 2:
                 break
-    if answer == -signal.SIGKILL:  # a file can't cause that
+    status = cast(int, answer)  # all others were returned
+    if status == -signal.SIGKILL:  # a file can't cause that
         raise ImageError(
             "the decoder process was killed twice (signal 9), by the system or a user",
             "Free memory, then try again.",
             "decoder",
         )
-    how = f"signal {-answer}" if answer < 0 else f"exit status {answer}"
+    how = f"signal {-status}" if status < 0 else f"exit status {status}"
     raise ImageError(
         f"the decoder process ended without an answer, twice ({how})",
         "The file may be damaged: copy or download it again.",
@@ -501,12 +512,12 @@ def _run(job: dict, data, seconds: float) -> Decoded | ImageError:
     )
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020
-def is_untrusted(source) -> bool:
+def is_untrusted(source: object) -> TypeGuard[str | os.PathLike[str] | bytes | bytearray | memoryview]:
     "Is this a file or its bytes, and so has to be decoded in a worker?"
     return isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview))
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020-w
-def warm_up():
+def warm_up() -> None:
     "Start a worker without waiting for it, while the caller loads something else; ready within `START_SECONDS`."
     try:
         _pool.warm_up()
@@ -514,7 +525,9 @@ def warm_up():
         pass  # `decode` tries again, and says why
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020-h
-def _here(source, size, min_side, name, with_colour, keep_pixels) -> Decoded:
+def _here(
+    source: Source, size: int | None, min_side: int | None, name: str | None, with_colour: bool, keep_pixels: bool
+) -> Decoded:
     "Read a picture in memory in this process."
     r = read_radiograph(source, min_side, name, with_colour)
     square = to_square(r.pixels, size) if size else None
@@ -522,7 +535,7 @@ def _here(source, size, min_side, name, with_colour, keep_pixels) -> Decoded:
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020a
 def decode(
-    source: "str | os.PathLike | bytes | np.ndarray | Image.Image",  # as `read_radiograph` takes it
+    source: Source,  # as `read_radiograph` takes it
     size: int | None = None,  # of each side of `Decoded.square`, pixels; None: no square
     name: str | None = None,  # shown in errors; the file's name by default
     with_colour: bool = False,  # measure the colour, in the same decode
@@ -534,8 +547,9 @@ def decode(
     min_side = min_side or size
     if not is_untrusted(source):
         return _here(source, size, min_side, name, with_colour, keep_pixels)
+    job: dict[str, Any]
     job = dict(kind="bytes", name=name, size=size, min_side=min_side, with_colour=with_colour, keep_pixels=keep_pixels)
-    data = source
+    data: bytes | memoryview
     try:
         if isinstance(source, (str, os.PathLike)):
             job["kind"], data, name = *_path(source), name or os.fspath(source)
@@ -554,7 +568,7 @@ def decode(
         raise
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020a-1
-def _path(source) -> tuple[str, bytes]:  # kind, what is sent
+def _path(source: str | os.PathLike[str]) -> tuple[str, bytes]:  # kind, what is sent
     "A file is read by the worker, except if its path means another file there."
     try:
         path = os.fsdecode(source)
@@ -569,7 +583,7 @@ def _path(source) -> tuple[str, bytes]:  # kind, what is sent
     return ("bytes", read_bytes(source)) if is_ours else ("path", sent)
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020a-b
-def _bytes_of(source) -> memoryview:
+def _bytes_of(source: bytes | bytearray | memoryview) -> memoryview:
     "What is sent of something in memory."
     try:
         view = memoryview(source)

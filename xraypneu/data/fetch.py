@@ -31,10 +31,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from ..errors import XraypneuError
 from ..files import DISK_FULL, replacing, write_file
+
+if TYPE_CHECKING:
+    import requests
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c005
 KAGGLE = "paultimothymooney/chest-xray-pneumonia"
@@ -73,16 +77,17 @@ def public_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "***" if parts.query else "", ""))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #x-say
-def _say(text: str):
+def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def _size(n: float) -> str:
     "A number of bytes as text, in a suitable unit."
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if n < 1000 or unit == "GB":
+    for unit in ("bytes", "kB", "MB"):
+        if n < 1000:
             return f"{n:,.0f} {unit}" if unit == "bytes" else f"{n:,.1f} {unit}"
         n /= 1000
+    return f"{n:,.1f} GB"
 
 
 def _show(name: str) -> str:
@@ -135,18 +140,18 @@ _BOMB = "decompression bomb"
 class _Meter:
     "Count what comes out of an archive. Raises `FetchError` at the limits."
 
-    def __init__(self, archive: Path, limits: Limits):
+    def __init__(self, archive: Path, limits: Limits) -> None:
         self.archive, self.limits, self.size = archive, limits, archive.stat().st_size
         self.members = self.bytes = self.folders = 0
 
-    def _stop(self, why):
+    def _stop(self, why: str) -> NoReturn:
         raise FetchError(
             f"{self.archive.name} is not unpacked: {why}",
             "if you trust its source, unpack it yourself and use the folder, or raise `limits`",
             code="too_large",
         )
 
-    def folder(self, path: Path):
+    def folder(self, path: Path) -> None:
         "Make a folder and count each missing parent: a name of a few bytes may be forty folders."
         if path.is_dir():
             return
@@ -157,23 +162,23 @@ class _Meter:
         self.wrote(0)
         path.mkdir()
 
-    def member(self, n=1):
+    def member(self, n: int = 1) -> None:
         self.members += n
         if self.members > self.limits.members:
             self._stop(f"it holds more than {self.limits.members:,} files")
 
-    def wrote(self, n):
+    def wrote(self, n: int) -> None:
         self.bytes += n
         self.check(self.bytes + _BLOCK * self.folders)
 
-    def check(self, total):
+    def check(self, total: int) -> None:
         if total > self.limits.bytes:
             self._stop(f"it unpacks to more than {_size(self.limits.bytes)}")
         if total > max(self.limits.small, self.limits.ratio * self.size):
             self._stop(f"{_size(self.size)} unpack to more than {self.limits.ratio:g} times as much, like a {_BOMB}")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c008-2
-def _refuse(archive: Path, name: str, why: str, hint=""):
+def _refuse(archive: Path, name: str, why: str, hint: str = "") -> NoReturn:
     raise FetchError(
         f"{archive.name} is not unpacked: its member {_show(name)} {why}",
         hint or "nothing was extracted; download the archive from its publisher again",
@@ -196,7 +201,7 @@ def _parts(archive: Path, name: str) -> tuple[str, ...]:  # () for the archive's
     return parts
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c008-2-b
-def _no_file(archive: Path, name: str, link: bool):
+def _no_file(archive: Path, name: str, link: bool) -> NoReturn:
     "Refuse a member that is neither a file nor a folder."
     if link:
         _refuse(
@@ -227,7 +232,7 @@ def _kind(archive: Path) -> str:  # zip, tar or gz
     raise FetchError(f"{archive.name} {what}", hint, code="not_archive")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010-1
-def _write(src, path: Path, meter: _Meter, bar):
+def _write(src: IO[bytes], path: Path, meter: _Meter, bar: Any) -> None:
     "Copy a member to a new file."
     meter.folder(path.parent)
     with open(path, "xb") as out:
@@ -237,14 +242,14 @@ def _write(src, path: Path, meter: _Meter, bar):
             bar.update(len(chunk))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010-4
-def _bar(total, what, progress: bool | None, initial=0):
+def _bar(total: int | None, what: str, progress: bool | None, initial: int = 0) -> Any:
     "A progress bar on stderr if `progress` says so; by default, if stderr is a terminal."
     hidden = not (sys.stderr.isatty() if progress is None else progress)
     more = dict(unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True, disable=hidden)
     return _needs("tqdm").tqdm(total=total, initial=initial, desc=what, **more)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010-4-a
-def _needs(module: str):
+def _needs(module: str) -> Any:
     "Import a module of an optional package. Raises `FetchError` if it is missing."
     try:
         return importlib.import_module(module)
@@ -256,14 +261,14 @@ def _needs(module: str):
         ) from None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010-5
-def _room(folder: Path, needed: int, what: str):
+def _room(folder: Path, needed: int, what: str) -> None:
     "Raises `FetchError` if `needed` bytes don't fit on the disk, before anything is written."
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise _full(f"the disk of {folder} has {_size(free)} free, and {what} needs {_size(needed)}")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c012
-def _count_entries(archive: Path, meter: _Meter):
+def _count_entries(archive: Path, meter: _Meter) -> None:
     "Count directory entries at the end of a zip without parsing them."
     with open(archive, "rb") as f:
         f.seek(max(0, meter.size - 512 * meter.limits.members))
@@ -283,7 +288,7 @@ def _is_folder(member: zipfile.ZipInfo) -> bool:
     return not member.file_size and bool(is_directory or member.filename.endswith("\\"))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c012-1
-def _unzip(archive: Path, folder: Path, meter: _Meter, progress):
+def _unzip(archive: Path, folder: Path, meter: _Meter, progress: bool | None) -> None:
     "Unpack a zip."
     _count_entries(archive, meter)
     with zipfile.ZipFile(archive) as z:
@@ -313,7 +318,7 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress):
         bar.close()
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c012-2
-def _unknown(archive):
+def _unknown(archive: Path) -> NoReturn:
     raise FetchError(
         f"{archive.name} is compressed with a method that is not supported",
         "unpack it with 7-Zip, unzip or tar and use the folder: make run DATA=folder",
@@ -324,15 +329,15 @@ def _unknown(archive):
 class _Forward(io.RawIOBase):
     "A stream that is read once, forward, in small steps, and whose bytes are counted."
 
-    def __init__(self, raw, meter: _Meter):
+    def __init__(self, raw: io.BufferedIOBase, meter: _Meter) -> None:
         self.raw, self.meter, self.at, self.last = raw, meter, 0, b""
         self.expect(0)
 
-    def expect(self, content):
+    def expect(self, content: int) -> None:
         "Allow the content of a member and headers of 8 MB, which tarfile holds in memory."
         self.most = self.at + content + 8 * _CHUNK
 
-    def read(self, n=-1):
+    def read(self, n: int = -1) -> bytes:
         if not 0 <= n <= 4 * _CHUNK or self.at + n > self.most:
             raise tarfile.ReadError("a header of an impossible size")
         self.last = self.raw.read(n)
@@ -340,10 +345,10 @@ class _Forward(io.RawIOBase):
         self.meter.check(self.at)
         return self.last
 
-    def tell(self):
+    def tell(self) -> int:
         return self.at
 
-    def seek(self, to, whence=0):
+    def seek(self, to: int, whence: int = 0) -> int:
         if whence or to < self.at:
             raise tarfile.ReadError("an impossible position")
         while self.at < to and self.read(min(_CHUNK, to - self.at)):
@@ -351,7 +356,7 @@ class _Forward(io.RawIOBase):
         return self.at
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-1
-def _copy_hard_link(archive: Path, folder: Path, m: tarfile.TarInfo, to: Path, meter: _Meter, bar):
+def _copy_hard_link(archive: Path, folder: Path, m: tarfile.TarInfo, to: Path, meter: _Meter, bar: Any) -> None:
     "Copy the file that a hard link names: an earlier member, as tar writes it."
     target = folder.joinpath(*_parts(archive, m.linkname))
     if not target.is_file():
@@ -360,7 +365,7 @@ def _copy_hard_link(archive: Path, folder: Path, m: tarfile.TarInfo, to: Path, m
         _write(src, to, meter, bar)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-2
-def _untar(archive: Path, folder: Path, meter: _Meter, progress, kind: str):
+def _untar(archive: Path, folder: Path, meter: _Meter, progress: bool | None, kind: str) -> None:
     "Unpack a tar."
     _room(folder, meter.size, f"unpacking {archive.name}")
     bar = _bar(None, "unpacking", progress)
@@ -369,7 +374,8 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress, kind: str):
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for m in tar:
                 meter.member()
-                tar.members, tar.pax_headers = [], {}  # else tarfile keeps every member in memory
+                # else tarfile keeps every member in memory
+                tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]  # no public name of it
                 stream.expect(m.size if m.isreg() else 0)
                 parts = _parts(archive, m.name)
                 path = folder.joinpath(*parts)
@@ -382,7 +388,7 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress, kind: str):
                 elif m.issparse():
                     _refuse(archive, m.name, "is a sparse file")
                 else:
-                    with tar.extractfile(m) as src:
+                    with cast(IO[bytes], tar.extractfile(m)) as src:
                         _write(src, path, meter, bar)
             if stream.last != bytes(512):
                 raise tarfile.ReadError("no end")
@@ -407,8 +413,8 @@ _DAMAGE = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)  # of an `OSError`
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-4
 def unpack(
-    archive: str | os.PathLike,  # .zip, .tar, .tar.gz or .tgz, recognised by content
-    folder: str | os.PathLike,  # created if missing; after an error, the files unpacked so far stay in it
+    archive: str | os.PathLike[str],  # .zip, .tar, .tar.gz or .tgz, recognised by content
+    folder: str | os.PathLike[str],  # created if missing; after an error, the files unpacked so far stay in it
     limits: Limits = Limits(),
     progress: bool | None = None,  # a bar on stderr; None: where that is a terminal
 ) -> tuple[int, int]:  # members and bytes written
@@ -445,7 +451,7 @@ def _unpack_error(e: Exception, archive: Path, folder: Path) -> FetchError:
     return FetchError(f"{archive.name} {what}", hint, code=code)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c017
-def _target(to: str | os.PathLike, force: bool) -> Path:
+def _target(to: str | os.PathLike[str], force: bool) -> Path:
     "The target folder, with links resolved. Raises `FetchError` if it is in use for something else."
     to = Path(os.path.expanduser(to)).resolve()  # ~ stays if there is no home folder
     if to.exists() and not to.is_dir():
@@ -479,7 +485,7 @@ def _alone(to: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:
-        fcntl = None
+        fcntl = None  # type: ignore[assignment]  # Windows
     lock = to.with_name(f".{to.name}.lock")
     try:
         while True:
@@ -521,13 +527,13 @@ def _is_copy(inner: Path, outer: Path) -> bool:
     return bool(twins) and all(twin.is_file() and filecmp.cmp(f, twin, shallow=False) for f, twin in twins)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c017-3
-def _remove(paths: list[Path]):
+def _remove(paths: list[Path]) -> None:
     "Remove files and folders, which may be nested."
     for p in paths:
         shutil.rmtree(p) if p.is_dir() else p.unlink(missing_ok=True)
 
 
-def _remove_executables(tree: Path, source: str):
+def _remove_executables(tree: Path, source: str) -> None:
     "Remove files that would make DVC or git run or fetch something: with HEAD, a folder may be a git repository."
     files = [p for p in tree.rglob("*") if p.name.lower() in ("dvc.yaml", "head") or p.name.lower().endswith(".dvc")]
     _remove(files)
@@ -557,7 +563,7 @@ def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
     )
 
 # %% ../../nbs/api/data/04_fetch.ipynb #f17afa7f
-def _settle(tree: Path, new: Path, source: str):
+def _settle(tree: Path, new: Path, source: str) -> None:
     "Move the data set in an unpacked `tree` to `new`, without unwanted files. Raises `FetchError`."
     from xraypneu.data.dataset import DataError, _hidden, find_layout
 
@@ -575,7 +581,9 @@ def _settle(tree: Path, new: Path, source: str):
         os.rename(p, new / p.name)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c017-4
-def _place(to: Path, force: bool, source: str, archive: Path, sha256: str, limits: Limits, progress=None) -> Fetched:
+def _place(
+    to: Path, force: bool, source: str, archive: Path, sha256: str, limits: Limits, progress: bool | None = None
+) -> Fetched:
     "Unpack an archive and move the data set to the target. Raises `FetchError`."
     try:
         with replacing(to) as new:
@@ -591,7 +599,7 @@ def _place(to: Path, force: bool, source: str, archive: Path, sha256: str, limit
     return done
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020
-def _why(e: BaseException, timeout: float) -> str:
+def _why(e: BaseException | None, timeout: float) -> str:
     "The reason for a failed connection, without addresses, which may be signed URLs."
     seen: list[BaseException] = []
     while e is not None and len(seen) < 12:
@@ -605,7 +613,7 @@ def _why(e: BaseException, timeout: float) -> str:
     # by exact names where a library's classes inherit from each other's: urllib3's refused connection is a timeout, too
     names, numbers = {type(s).__name__ for s in seen}, {getattr(s, "errno", None) for s in seen}
 
-    def of(kind) -> bool:
+    def of(kind: type[BaseException]) -> bool:
         return any(isinstance(s, kind) for s in seen)
 
     for holds, words in (
@@ -656,7 +664,7 @@ _TROUBLE = (
 )
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-2
-def _status_error(status: int, where: str, refusals=_REFUSALS) -> FetchError:
+def _status_error(status: int, where: str, refusals: dict[int, tuple[str, str, str]] = _REFUSALS) -> FetchError:
     "An HTTP status as a `FetchError`."
     other = _TROUBLE if status in _PASSING else ("{where} answered {status}", _LOOK, "")
     what, hint, code = refusals.get(status, other)
@@ -679,14 +687,14 @@ class TooSlow(XraypneuError, TimeoutError):
 class _Watched(io.RawIOBase):
     "The bytes of a connection. Raises `TooSlow` unless all headers come within one `window`, then enough in each."
 
-    def __init__(self, raw, window: float):  # seconds
+    def __init__(self, raw: io.RawIOBase, window: float) -> None:  # seconds
         self.raw, self.window, self.started = raw, window, False
-        self.born, self.waited, self.got = time.monotonic(), 0, 0
+        self.born, self.waited, self.got = time.monotonic(), 0.0, 0
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int | None:
         asked = time.monotonic()
         n = self.raw.readinto(buffer)
         self.got += n or 0
@@ -699,11 +707,11 @@ class _Watched(io.RawIOBase):
             self.waited = self.got = 0
         return n
 
-    def content(self):
+    def content(self) -> None:
         "The headers are complete; what follows may take as long as it needs."
         self.started, self.waited, self.got = True, 0, 0
 
-    def close(self):
+    def close(self) -> None:
         self.raw.close()
         super().close()
 
@@ -711,25 +719,25 @@ class _Watched(io.RawIOBase):
 class _Answer(http.client.HTTPResponse):
     "An HTTP response with the limits of `_Watched`."
 
-    def __init__(self, window, sock, *args, **kwargs):
+    def __init__(self, window: float, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.watched = _Watched(self.fp.detach(), window)
         self.fp = io.BufferedReader(self.watched)
 
-    def begin(self):
+    def begin(self) -> None:
         super().begin()
         self.watched.content()
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-6
 def patient(
-    session,  # of requests
+    session: "requests.Session",  # of requests
     timeout: float,  # seconds without a byte
-):  # the same session
+) -> "requests.Session":  # the same session
     "Make a session raise `TooSlow` when a host sends almost nothing."
     from requests.adapters import HTTPAdapter
 
     class Adapter(HTTPAdapter):
-        def get_connection_with_tls_context(self, *args, **kwargs):
+        def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
             pool = super().get_connection_with_tls_context(*args, **kwargs)
             if not hasattr(pool.ConnectionCls, "patient"):
                 answer = staticmethod(functools.partial(_Answer, 2 * timeout))
@@ -744,15 +752,15 @@ def patient(
     return session
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-7
-def _encoded_auth(auth):
+def _encoded_auth(auth: tuple[str, str] | None) -> tuple[str | bytes, ...] | None:
     "User and password as requests expects them: text in Latin-1, or bytes in UTF-8."
     try:
         return auth and tuple(s.encode("latin-1").decode("latin-1") for s in auth)
     except UnicodeEncodeError:
-        return tuple(s.encode() for s in auth)
+        return tuple(s.encode() for s in cast(tuple[str, str], auth))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-7-a
-def _netrc_auth(url: str):
+def _netrc_auth(url: str) -> tuple[str | bytes, ...] | None:
     "Credentials in ~/.netrc for an address, or None. Raises `FetchError` if it can't be read."
     from requests.utils import get_netrc_auth
 
@@ -764,7 +772,7 @@ def _netrc_auth(url: str):
         ) from None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-7-b
-def _redirect_auth(url: str, first: str):
+def _redirect_auth(url: str, first: str) -> Any:
     "Credentials for an address after a redirect: none, unless ~/.netrc has an entry for that host."
     downgraded = first.startswith("https:") and not url.startswith("https:")
     credentials = None if downgraded else _netrc_auth(url)
@@ -797,7 +805,7 @@ def _wrong_proxy() -> FetchError:  # without its address, which may contain a pa
     )
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-8
-def _range_of(r) -> tuple[int | None, int | None]:
+def _range_of(r: "requests.Response") -> tuple[int | None, int | None]:
     "Offset of the first byte and size of the whole file, from the answer's headers; None: not stated."
     if m := re.fullmatch(
         r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", r.headers.get("Content-Range", "")
@@ -807,20 +815,20 @@ def _range_of(r) -> tuple[int | None, int | None]:
     return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) and r.status_code == 200 else None
 
 
-def _is_other(r, known) -> bool:
+def _is_other(r: "requests.Response", known: dict[str, Any]) -> bool:
     "Does the answer belong to another file? Some servers ignore `If-Range` and send part of that file."
     same = known.get("same")
     tag = r.headers.get("ETag" if (same or "").startswith('"') else "Last-Modified")
-    return bool(same and tag) and tag.removeprefix("W/") != same
+    return bool(same and tag) and (tag or "").removeprefix("W/") != same
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-8-a
-def _is_rest(r, have: int, known: dict) -> bool:
+def _is_rest(r: "requests.Response", have: int, known: dict[str, Any]) -> bool:
     "Is a partial answer the rest of the file whose first `have` bytes are there?"
     first, total = _range_of(r)
     return first == have and total == known.get("total", total) and not _is_other(r, known)
 
 
-def _resume_headers(have: int, known: dict, checked: bool) -> dict:
+def _resume_headers(have: int, known: dict[str, Any], checked: bool) -> dict[str, str]:
     "Headers that request what follows the first `have` bytes, if these can be matched to the same file."
     headers = {"Accept-Encoding": "identity"}
     if have and (known.get("same") or checked):
@@ -838,7 +846,7 @@ class _Download:
     where: str  # its name in messages
     part: Path
     auth: object = None  # credentials as requests takes them
-    refusals: dict = field(default_factory=lambda: _REFUSALS)  # by HTTP status
+    refusals: dict[int, tuple[str, str, str]] = field(default_factory=lambda: _REFUSALS)  # by HTTP status
     checked: bool = False  # will a checksum be compared?
     timeout: float = 30  # seconds without a byte
     retries: int = 4  # failures in a row without progress
@@ -855,25 +863,27 @@ class _Download:
         return self.part.stat().st_size if self.part.is_file() else 0
 
     @property
-    def known(self) -> dict:
+    def known(self) -> dict[str, Any]:
         try:
-            return json.loads(self.note.read_text())
+            return cast(dict[str, Any], json.loads(self.note.read_text()))
         except (OSError, ValueError):
             return {}
 
-    def begin(self, known):
+    def begin(self, known: dict[str, Any]) -> None:
         self.part.write_bytes(b"")
         write_file(self.note, json.dumps(known))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #49746946
-def _hop(session, url: str, where: str, **how) -> tuple:  # the answer, and the address that it redirects to or `url`
+def _hop(
+    session: "requests.Session", url: str, where: str, **how: Any
+) -> tuple["requests.Response", str]:  # the answer, and the address that it redirects to or `url`
     "Request an address once, without following a redirect."
     import requests
 
     try:
         r = session.get(url, **how)
         if r.is_redirect:
-            url = urljoin(url, requests.utils.requote_uri(session.get_redirect_target(r)))
+            url = urljoin(url, requests.utils.requote_uri(cast(str, session.get_redirect_target(r))))
         _ = urlsplit(url).port  # raises if it is invalid
     except requests.RequestException:
         raise
@@ -886,7 +896,7 @@ def _hop(session, url: str, where: str, **how) -> tuple:  # the answer, and the 
     return r, url
 
 # %% ../../nbs/api/data/04_fetch.ipynb #49746946-a
-def _check_redirect(url: str, where: str, secure: bool):
+def _check_redirect(url: str, where: str, secure: bool) -> None:
     "Raises `FetchError` for a redirect to another scheme, and with `secure` for one to http."
     if not url.startswith(("https:", "http:")):
         raise FetchError(
@@ -903,7 +913,7 @@ def _check_redirect(url: str, where: str, secure: bool):
 
 # %% ../../nbs/api/data/04_fetch.ipynb #3e7d937a
 @contextmanager
-def _asked(d: _Download, headers: dict) -> Iterator:
+def _asked(d: _Download, headers: dict[str, str]) -> Iterator["requests.Response"]:
     "The answer after all redirects. https stays https, and credentials go to the first host only."
     import requests
 
@@ -939,11 +949,12 @@ def _failed_request(e: Exception, d: _Download) -> FetchError:
         ) from None
     if isinstance(e, (requests.RequestException, urllib3.exceptions.HTTPError)):
         return FetchError(f"{d.where} can't be downloaded: {_why(e, d.timeout)}", OFFLINE, code="unreachable")
-    if e.errno is None:  # requests raises it if its certificates are missing
+    error = cast(OSError, e)
+    if error.errno is None:  # requests raises it if its certificates are missing
         raise FetchError(
             f"{d.where} can't be downloaded: {e}", "fix the file or setting that it names", code="system"
         ) from None
-    raise _os_error(e, "downloading", d.part.parent) from None
+    raise _os_error(error, "downloading", d.part.parent) from None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #a0b08174
 def _too_long(d: _Download, why: str) -> FetchError:
@@ -955,7 +966,7 @@ def _too_long(d: _Download, why: str) -> FetchError:
     )
 
 # %% ../../nbs/api/data/04_fetch.ipynb #a0b08174-a
-def _receive(r, d: _Download, have: int, total: int | None):
+def _receive(r: "requests.Response", d: _Download, have: int, total: int | None) -> None:
     "Append an answer to the first `have` bytes, within the limits of size and disk."
     bar = _bar(total, "downloading", d.progress, have)
     try:
@@ -1007,6 +1018,7 @@ def _more(d: _Download) -> int | None:  # None: complete; else the HTTP status o
         _receive(r, d, have, total)
     if total and d.have != total:
         raise requests.ConnectionError("cut off")
+    return None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #36f80b5c
 def _attempt(d: _Download) -> FetchError | None:  # None: the download is complete
@@ -1021,7 +1033,7 @@ def _attempt(d: _Download) -> FetchError | None:  # None: the download is comple
     return None if status is None else _status_error(status, d.where, d.refusals)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #36f80b5c-a
-def _download(d: _Download):
+def _download(d: _Download) -> None:
     "Complete the file `part`. Raises `FetchError`."
     failures, best = 0, d.have
     while (error := _attempt(d)) is not None:
@@ -1032,7 +1044,7 @@ def _download(d: _Download):
         time.sleep(min(30, d.wait * 2 ** (failures - 1)))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-9
-def sha256_of(path: str | os.PathLike) -> str:  # 64 hexadecimal digits
+def sha256_of(path: str | os.PathLike[str]) -> str:  # 64 hexadecimal digits
     "The SHA-256 of the bytes of a file."
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
@@ -1071,7 +1083,7 @@ def _wanted(sha256: str | None) -> str | None:
     return wanted
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022-2
-def _compare(digest: str, wanted: str | None, source: str, then="get it again"):
+def _compare(digest: str, wanted: str | None, source: str, then: str = "get it again") -> None:
     "Raises `FetchError` for a wrong checksum."
     if wanted not in (None, digest):
         raise FetchError(
@@ -1081,21 +1093,21 @@ def _compare(digest: str, wanted: str | None, source: str, then="get it again"):
         )
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022-3
-def _from_file(archive: Path, to: Path, wanted, force, limits, progress) -> Fetched:
+def _from_file(file: Path, to: Path, wanted: str | None, force: bool, limits: Limits, progress: bool | None) -> Fetched:
     "Unpack an archive on disk, and leave it there. Raises `FetchError`."
-    if not archive.is_file():
+    if not file.is_file():
         raise FetchError(
-            f"there is no file {str(archive).rpartition('@')[2]}",
+            f"there is no file {str(file).rpartition('@')[2]}",
             "give the path of an archive, or an address that begins with https://",
             code="missing",
         )
     with _alone(to):
-        digest = sha256_of(archive)
-        _compare(digest, wanted, str(archive))
-        return _place(to, force, str(archive), archive, digest, limits, progress)
+        digest = sha256_of(file)
+        _compare(digest, wanted, str(file))
+        return _place(to, force, str(file), file, digest, limits, progress)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022-3-a
-def _from_web(url: str, to: Path, wanted, force, limits, where: str, **how) -> Fetched:
+def _from_web(url: str, to: Path, wanted: str | None, force: bool, limits: Limits, where: str, **how: Any) -> Fetched:
     "Download an archive and unpack it. Raises `FetchError`."
     _needs("requests")
     name = re.sub(r"[^\w.-]", "_", unquote(urlsplit(url).path).rpartition("/")[2]).lstrip(".")[-100:] or "archive"
@@ -1126,8 +1138,8 @@ def _nest(to: Path) -> Iterator[Path]:
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022-5
 def fetch_url(
-    url: str | os.PathLike,  # http, https, or the path of an archive; user:password@ is used and never shown
-    to: str | os.PathLike = "data/chest_xray",  # folder of the data set
+    url: str | os.PathLike[str],  # http, https, or the path of an archive; user:password@ is used and never shown
+    to: str | os.PathLike[str] = "data/chest_xray",  # folder of the data set
     sha256: str | None = None,  # of the archive; None: not checked
     force: bool = False,  # replace what is in `to`, once the new data set is complete
     timeout: float = 30,  # seconds without a byte
@@ -1193,7 +1205,7 @@ _KAGGLE = {  # HTTP status to message, hint and code
 }
 
 # %% ../../nbs/api/data/04_fetch.ipynb #1a87ca5b
-def _kaggle_auth():
+def _kaggle_auth() -> Any:
     "The credentials that Kaggle's client would send, as requests expects them, or None. Raises `FetchError`."
     config = _needs("kagglehub.config")
     try:
@@ -1205,7 +1217,7 @@ def _kaggle_auth():
             code="bad_credentials_file",
         ) from None
 
-    def bearer(request):
+    def bearer(request: Any) -> Any:
         request.headers["Authorization"] = f"Bearer {credentials.api_key.strip()}".encode()
         return request
 
@@ -1216,7 +1228,7 @@ def _kaggle_auth():
 # %% ../../nbs/api/data/04_fetch.ipynb #c025-4
 def fetch_kaggle(
     dataset: str = KAGGLE,  # owner/name or owner/name/versions/2
-    to: str | os.PathLike = "data/chest_xray",  # folder of the data set
+    to: str | os.PathLike[str] = "data/chest_xray",  # folder of the data set
     force: bool = False,  # replace what is in `to`, once the new data set is complete
     timeout: float = 30,  # seconds without a byte
     retries: int = 4,  # failures in a row without progress

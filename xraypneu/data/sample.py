@@ -11,10 +11,12 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -38,7 +40,7 @@ class SampleError(XraypneuError, ValueError):
 _ANATOMY, _LESION, _SHOT, _PLAN = range(4)  # what a random stream is for
 
 
-def _rng(seed, *address):
+def _rng(seed: int, *address: int) -> np.random.Generator:
     "Random generator of one address: patient, purpose, shot."
     return np.random.default_rng([seed, *address])
 
@@ -46,29 +48,29 @@ def _rng(seed, *address):
 _REACH = 1.35  # the anatomy spans -_REACH.._REACH
 
 
-def _axes(n: int):  # pixels per side of the anatomy's square
+def _axes(n: int) -> tuple[np.ndarray, np.ndarray]:  # pixels per side of the anatomy's square
     "Pixel centres as a row `x` (1, n) and a column `y` (n, 1), to be broadcast."
     a = (np.arange(n, dtype=np.float32) + 0.5) * (2 * _REACH / n) - _REACH
     return a[None, :], a[:, None]
 
 # %% ../../nbs/api/data/02_sample.ipynb #c011
-def _resize(a, n, filter=Image.Resampling.BICUBIC):
+def _resize(a: np.ndarray, n: int, filter: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
     "Resample a map to (n, n) float32."
     return np.asarray(Image.fromarray(np.asarray(a, np.float32)).resize((n, n), filter))
 
 
-def _noise(rng, n, cells):  # cells: independent values per side
+def _noise(rng: np.random.Generator, n: int, cells: int) -> np.ndarray:  # cells: independent values per side
     "(n, n) smooth noise, mean 0, standard deviation about 1."
     return _resize(rng.standard_normal((cells, cells), dtype=np.float32), n) * 1.3
 
 
-def _step(v, soft):
+def _step(v: np.ndarray, soft: float) -> np.ndarray:
     "0 below, 1 above, and a smooth ramp of width `soft` around v = 0."
     t = np.clip(v / soft + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c014
-def _blur(a, sigma):  # sigma in pixels, for small blurs
+def _blur(a: np.ndarray, sigma: float) -> np.ndarray:  # sigma in pixels, for small blurs
     "Gaussian blur, separable."
     if sigma < 0.15:
         return a
@@ -82,12 +84,14 @@ def _blur(a, sigma):  # sigma in pixels, for small blurs
     return a
 
 # %% ../../nbs/api/data/02_sample.ipynb #c014-g
-def _glow(a, cells=12):
+def _glow(a: np.ndarray, cells: int = 12) -> np.ndarray:
     "Blur `a` until only `cells` values per side remain, at its old size."
     return _resize(_blur(_resize(a, cells, Image.Resampling.BOX), 1.2), len(a))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c017
-def _splat(n, *clouds):  # each cloud: x, y and mass of its points, same shape
+def _splat(
+    n: int, *clouds: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> np.ndarray:  # each cloud: x, y and mass of its points, same shape
     "Drop points of some mass (attenuation times area) on the (n, n) square."
     px = 2 * _REACH / n
     x, y, m = (np.concatenate([np.ravel(c) for c in part]).astype(np.float32) for part in zip(*clouds, strict=True))
@@ -104,7 +108,9 @@ def _splat(n, *clouds):  # each cloud: x, y and mass of its points, same shape
     return out.astype(np.float32)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c020
-def _tube(x, y, radius, density, rim=0.0, across=9):
+def _tube(
+    x: np.ndarray, y: np.ndarray, radius: np.ndarray, density: np.ndarray | float, rim: float = 0.0, across: int = 9
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Cloud of tubes along polylines x, y (..., k), radius and density likewise; `rim` in 0..1 moves mass to the edges."
     dx, dy = np.gradient(x, axis=-1), np.gradient(y, axis=-1)
     ds = np.hypot(dx, dy) + 1e-9
@@ -143,13 +149,14 @@ class _Anatomy:
     dome_l: float
     gas: float
     # angle of each arm (rad below horizontal), its radius, lower edge of the head
-    arms: tuple
+    arms: tuple[float, float]
     arm: float
     chin: float
 
 # %% ../../nbs/api/data/02_sample.ipynb #c022-1
-def _anatomy(rng):
+def _anatomy(rng: np.random.Generator) -> _Anatomy:
     "Draw the numbers of one child's chest."
+    g: Callable[[float, float], float]
     u, g = rng.uniform, lambda s, m: float(np.clip(rng.normal(0, s), -m, m))
     arm = u(0.75, 1.3) if u(0, 1) < 0.6 else u(-1.1, -0.3)
     return _Anatomy(
@@ -176,26 +183,26 @@ def _anatomy(rng):
     )
 
 # %% ../../nbs/api/data/02_sample.ipynb #c025
-def _cage(a, y):
+def _cage(a: _Anatomy, y: np.ndarray) -> list[np.ndarray]:
     "Half width and half depth of the cage at height y; 0 above the apex."
     low = a.base + 0.12
     t = np.clip((low - y) / (low - a.top), 0, 1)
     taper = 1 - 0.10 * np.clip(y - low, 0, 1)
-    return [np.float32(v * taper * np.sqrt(1 - t**p)) for v, p in ((a.width, 2.5), (a.depth, 2.2))]
+    return [cast(np.ndarray, np.float32(v * taper * np.sqrt(1 - t**p))) for v, p in ((a.width, 2.5), (a.depth, 2.2))]
 
 # %% ../../nbs/api/data/02_sample.ipynb #c028
-def _profile(y, rows):
+def _profile(y: np.ndarray, rows: list[tuple[float, float, float]]) -> list[np.ndarray]:
     "The second and third column of `rows` at every height, rounded off."
     ys, *columns = np.array(rows).T
     k = np.hanning(2 * (len(y) // 18) + 1)
 
-    def at(v):
+    def at(v: np.ndarray) -> np.ndarray:
         return np.pad(np.interp(y[:, 0], ys, v), len(k) // 2, mode="edge")
 
     return [np.convolve(at(v), k / k.sum(), "valid")[:, None].astype(np.float32) for v in columns]
 
 # %% ../../nbs/api/data/02_sample.ipynb #c028-1
-def _torso(a, x, y):
+def _torso(a: _Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Thickness of neck and trunk along the ray."
     side = a.width + a.wall
     w, d = _profile(
@@ -214,43 +221,43 @@ def _torso(a, x, y):
         ],
     )
     u = np.abs(x / w)
-    return 2 * d * np.sqrt(np.clip(1 - u * u * np.sqrt(u), 0, 1))
+    return cast(np.ndarray, 2 * d * np.sqrt(np.clip(1 - u * u * np.sqrt(u), 0, 1)))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c028-2
-def _join(*parts):
+def _join(*parts: np.ndarray) -> np.ndarray:
     "Soft maximum."
     squares = [p * p for p in parts]
-    return np.sqrt(np.sqrt(sum(q * q for q in squares)))
+    return cast(np.ndarray, np.sqrt(np.sqrt(sum(q * q for q in squares))))
 
 
-def _oval(x, y, cx, cy, rx, ry, angle=0.0):
+def _oval(x: np.ndarray, y: np.ndarray, cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> np.ndarray:
     "Half thickness, 0..1, of an ellipsoid."
     c, s = math.cos(angle), math.sin(angle)
     u, v = (x * (c / rx) + (y * s - cx * c - cy * s) / rx), (x * (-s / ry) + (y * c + cx * s - cy * c) / ry)
     return np.sqrt(np.clip(1 - u * u - v * v, 0, 1))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c028-2-a
-def _capsule(x, y, x0, y0, x1, y1, r):
+def _capsule(x: np.ndarray, y: np.ndarray, x0: float, y0: float, x1: float, y1: float, r: float) -> np.ndarray:
     "Thickness of a round limb from one point to another."
     dx, dy = x1 - x0, y1 - y0
     t = np.clip(((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy), 0, 1)
     return 2 * np.sqrt(np.clip(r * r - (x - x0 - t * dx) ** 2 - (y - y0 - t * dy) ** 2, 0, None))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c029
-def _shoulder(a, side):  # side: -1 the child's right (left in the picture), +1 its left
-    "Where the arm hangs, and where it leaves the picture."
+def _shoulder(a: _Anatomy, side: int) -> tuple[float, float, float, float]:  # side: -1 the child's right, +1 its left
+    "Where the arm hangs, and where it leaves the picture, in which the child's right is at the left."
     angle = a.arms[(side + 1) // 2]
     x, y = side * (0.93 * a.width + 0.06), -0.60
     return x, y, x + side * 0.9 * math.cos(angle), y + 0.9 * math.sin(angle)
 
 
-def _body(a, x, y):
+def _body(a: _Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Thickness of soft tissue along the ray, as if the chest were solid."
     arms = [0.85 * _capsule(x, y, *_shoulder(a, side), a.arm) for side in (-1, 1)]
     return _join(_torso(a, x, y), *arms, 0.9 * _oval(x, y, 0, a.chin - 0.36, 0.36, 0.36))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c032
-def _heart(a, x, y):
+def _heart(a: _Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Thickness of heart and great vessels along the ray."
     h, shift, low = a.heart, a.turn * a.depth, a.base
     left = _oval(x, y, a.lean + shift, low - 0.29 * h, 0.27 * h, 0.43 * h, -0.38)
@@ -260,7 +267,7 @@ def _heart(a, x, y):
     return 1.7 * a.depth * _join(left, right, 0.85 * stem, 0.6 * thymus)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c034
-def _above_diaphragm(a, x, y):
+def _above_diaphragm(a: _Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Fraction of the lung's depth that lies above the diaphragm, 0..1."
     right, left = x < 0, x >= 0
     centre = np.where(right, np.float32(-0.42 * a.width), np.float32(0.46 * a.width))
@@ -271,27 +278,27 @@ def _above_diaphragm(a, x, y):
     return 0.87 * _step(edge - y, 0.022) + 0.13 * _step(edge + 0.13 - y, 0.16)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c034-l
-def _lungs(a, x, y):
+def _lungs(a: _Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Thickness of lung along the ray."
     w, d = _cage(a, y)
     mid = 0.4 * a.turn * a.depth
     u = np.abs(x / np.maximum(0.97 * w, 1e-3))
     cavity = 2 * 0.93 * d * np.sqrt(np.clip(1 - u * u * np.sqrt(u), 0, 1))
     spared = _step(np.abs(x - mid - 0.02 * np.sin(3 * y)) - 0.095, 0.10)
-    return np.clip(cavity * spared - 0.8 * _heart(a, x, y), 0, None) * _above_diaphragm(a, x, y)
+    return cast(np.ndarray, np.clip(cavity * spared - 0.8 * _heart(a, x, y), 0, None) * _above_diaphragm(a, x, y))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c037
-def _vertebrae(a):
+def _vertebrae(a: _Anatomy) -> np.ndarray:
     "Heights of the vertebrae, from the neck down; ribs start at the eighth."
     return a.top - 0.80 + np.cumsum(np.linspace(0.088, 0.150, 21)) * (a.base - a.top + 0.35) / 1.45
 
 
-def _spine_x(a, y):
+def _spine_x(a: _Anatomy, y: np.ndarray) -> np.ndarray:
     "Where the spine is at height y: scoliosis and rotation move it."
     return a.bend * np.sin(2.4 * y + 0.6) - 0.8 * a.turn * a.depth
 
 # %% ../../nbs/api/data/02_sample.ipynb #c037-1
-def _ribs(a, n, rng):
+def _ribs(a: _Anatomy, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Cloud of all ribs, for a map of n pixels per side."
     k = np.arange(12)[:, None, None]
     side = np.array([-1, 1])[None, :, None]
@@ -309,7 +316,9 @@ def _ribs(a, n, rng):
     return _bands(X, y, Z, half, a.turn, n, fade=_step(0.97 - along, 0.1) * (1 - 0.3 * along))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c038
-def _bands(x, y, z, half, turn, n, fade):
+def _bands(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, half: np.ndarray, turn: float, n: int, fade: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Cloud of flat bands (ribs) through points in space, seen from the front after a turn about y."
     T = np.stack(np.broadcast_arrays(*(np.gradient(v, axis=-1) for v in (x, y, z))))
     ds = np.sqrt((T**2).sum(0))
@@ -326,7 +335,7 @@ def _bands(x, y, z, half, turn, n, fade):
     return px * math.cos(turn) + pz * math.sin(turn), py + 0 * px, mass
 
 # %% ../../nbs/api/data/02_sample.ipynb #c041
-def _spine(a, x, y):
+def _spine(a: _Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Attenuation by the spine: blocks, end plates, pedicles, spinous and transverse processes."
     v = _vertebrae(a)
     s = np.interp(y, v, np.arange(len(v)), left=0.0).astype(np.float32)  # which vertebra, and how far down in it
@@ -338,10 +347,13 @@ def _spine(a, x, y):
     pedicles = np.exp(-(((np.abs(x) - 0.6 * half) / 0.016) ** 2) - ((f - 0.36) / 0.16) ** 2)
     process = np.exp(-((x / 0.014) ** 2) - ((f - 0.72) / 0.2) ** 2)
     wings = 0.35 * _step(1.75 * half - np.abs(x), 0.03) * np.exp(-(((f - 0.34) / 0.13) ** 2))
-    return np.float32(across * (0.01 + 0.055 * block + 0.03 * plate) + 0.05 * pedicles + 0.04 * process + 0.045 * wings)
+    return cast(
+        np.ndarray,
+        np.float32(across * (0.01 + 0.055 * block + 0.03 * plate) + 0.05 * pedicles + 0.04 * process + 0.045 * wings),
+    )
 
 # %% ../../nbs/api/data/02_sample.ipynb #c043
-def _shoulder_bones(a, n, rng):
+def _shoulder_bones(a: _Anatomy, n: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     "Clouds of clavicles, upper arms and the outer margins of the shoulder blades."
     t = np.linspace(0, 1, n // 2, dtype=np.float32)
     ends = np.sqrt(np.clip(np.minimum(t, 1 - t) / 0.03, 0.02, 1))
@@ -360,12 +372,12 @@ def _shoulder_bones(a, n, rng):
     return clouds
 
 # %% ../../nbs/api/data/02_sample.ipynb #c043-t
-def _blade_tip(a, side):
+def _blade_tip(a: _Anatomy, side: int) -> tuple[float, float]:
     "The lower tip of a shoulder blade."
     return side * (0.80 * a.width + 0.05), -0.12 + 0.05 * math.sin(a.arms[(side + 1) // 2])
 
 
-def _blades(a, n):
+def _blades(a: _Anatomy, n: int) -> np.ndarray:
     "The plates of the shoulder blades, faint and blurred."
     im, px = Image.new("L", (n, n)), n / (2 * _REACH)
     for side in (-1, 1):
@@ -375,7 +387,9 @@ def _blades(a, n):
     return np.asarray(im.filter(ImageFilter.GaussianBlur(0.02 * px)), np.float32) * (0.035 / 255)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c045
-def _tree(rng, x0, y0, side, first=11, forks=4, radius=0.017):
+def _tree(
+    rng: np.random.Generator, x0: float, y0: float, side: int, first: int = 11, forks: int = 4, radius: float = 0.017
+) -> list[np.ndarray]:
     "Curved branches from the hilum outwards: points (b, k) x and y, and a radius (b, k)."
     angle = np.linspace(-1.15, 1.4, first) + rng.normal(0, 0.15, first)
     x, r = x0 + rng.normal(0, 0.02, first), radius * rng.uniform(0.6, 1.1, first)
@@ -392,21 +406,21 @@ def _tree(rng, x0, y0, side, first=11, forks=4, radius=0.017):
     return [np.concatenate(v) for v in zip(*out, strict=True)]
 
 # %% ../../nbs/api/data/02_sample.ipynb #c045-h
-def _hila(a):
+def _hila(a: _Anatomy) -> list[tuple[int, float, float]]:
     "Side and place of both hila."
     return [(side, side * 0.16 + 0.03 + 0.3 * a.turn * a.depth, a.base - 0.50 - 0.03 * (side > 0)) for side in (-1, 1)]
 
 # %% ../../nbs/api/data/02_sample.ipynb #c046
-def _vessels(a, n, rng):
+def _vessels(a: _Anatomy, n: int, rng: np.random.Generator) -> np.ndarray:
     "Attenuation by the lungs' vessels."
     trees = [_tree(rng, x, y, side) for side, x, y in _hila(a)]
     return 0.11 * np.tanh(_splat(n, *(_tube(x, y, r, 4.5 * r, across=5) for x, y, r in trees)) / 0.11)
 
 
-def _bronchi(a, n, rng):
+def _bronchi(a: _Anatomy, n: int, rng: np.random.Generator) -> np.ndarray:
     "Where an open bronchus runs, 0..1."
     trees = [_tree(rng, x, y, side, first=8, forks=2, radius=0.016) for side, x, y in _hila(a)]
-    return np.clip(_splat(n, *(_tube(x, y, r, np.ones_like(r), across=7) for x, y, r in trees)), 0, 1)
+    return cast(np.ndarray, np.clip(_splat(n, *(_tube(x, y, r, np.ones_like(r), across=7) for x, y, r in trees)), 0, 1))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c048
 @dataclass(frozen=True)
@@ -418,7 +432,7 @@ class _Chest:
     lungs: np.ndarray
 
 # %% ../../nbs/api/data/02_sample.ipynb #c048-a
-def _airways(a, x, y):
+def _airways(a: _Anatomy, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Thickness of air in trachea and main bronchi."
     carina, cx = a.base - 0.60, 0.015 + 0.3 * a.turn * a.depth
     out = _capsule(x, y, cx, -1.3, cx + 0.01, carina, 0.036)
@@ -427,7 +441,7 @@ def _airways(a, x, y):
     return out
 
 # %% ../../nbs/api/data/02_sample.ipynb #c048-a-a
-def _belly_gas(a, n, rng, x, y):
+def _belly_gas(a: _Anatomy, n: int, rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Holes of gas under the left dome: the stomach's bubble and a few loops of bowel."
     wide, high = 0.13 + 0.05 * a.gas, 0.07 + 0.05 * a.gas
     out = a.gas * 0.42 * _oval(x, y, 0.56 * a.width, a.base + 0.11, wide, high, rng.uniform(-0.3, 0.5))
@@ -438,7 +452,7 @@ def _belly_gas(a, n, rng, x, y):
 
 # %% ../../nbs/api/data/02_sample.ipynb #c049
 @lru_cache(maxsize=8)
-def _chest(patient, seed, size):
+def _chest(patient: int, seed: int, size: int) -> _Chest:
     "Everything of a patient that is the same in all pictures, without the lesion."
     rng, n = _rng(seed, patient, _ANATOMY), round(_REACH * size)
     a, (x, y) = _anatomy(rng), _axes(n)
@@ -455,7 +469,9 @@ def _chest(patient, seed, size):
 KINDS = {"lobar": (0.48, 1.0), "patchy": (0.55, 1.0), "diffuse": (0.60, 1.0)}
 
 # %% ../../nbs/api/data/02_sample.ipynb #c052-b
-def _blob(rng, x, y, cx, cy, r, n, soft):
+def _blob(
+    rng: np.random.Generator, x: np.ndarray, y: np.ndarray, cx: float, cy: float, r: float, n: int, soft: float
+) -> np.ndarray:
     "A soft irregular patch, 0..1."
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(0.75, 1.35)
     c, s = np.cos(angle), np.sin(angle)
@@ -463,14 +479,14 @@ def _blob(rng, x, y, cx, cy, r, n, soft):
     return _step(1 - np.hypot(u, v) + 0.22 * _noise(rng, n, 10) + 0.12 * _noise(rng, n, 28), soft)
 
 
-def _focus(rng, chest, side, x, y):
+def _focus(rng: np.random.Generator, chest: _Chest, side: int, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     "A point well inside one lung."
     ok = np.flatnonzero((chest.lungs > 0.5 * chest.lungs.max()) & (side * x > 0) & (np.abs(y) < 0.8))
     i, j = divmod(int(rng.choice(ok)), len(chest.lungs))
     return float(x[0, j]), float(y[i, 0])
 
 # %% ../../nbs/api/data/02_sample.ipynb #c053
-def _lobar(rng, chest, side, x, y):
+def _lobar(rng: np.random.Generator, chest: _Chest, side: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "One large consolidation; half of them end at a fissure."
     n, (cx, cy) = len(chest.lungs), _focus(rng, chest, side, x, y)
     patch = _blob(rng, x, y, cx, cy, rng.uniform(0.24, 0.44), n, rng.uniform(0.3, 0.8))
@@ -480,25 +496,26 @@ def _lobar(rng, chest, side, x, y):
     return patch
 
 # %% ../../nbs/api/data/02_sample.ipynb #c053-p
-def _patchy(rng, chest, side, x, y):
+def _patchy(rng: np.random.Generator, chest: _Chest, side: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Several small patches around one focus."
+    clear: np.ndarray | float
     n, (cx, cy), clear = len(chest.lungs), _focus(rng, chest, side, x, y), 1.0
     for _ in range(rng.integers(4, 8)):
         px, py = cx + rng.normal(0, 0.11), cy + rng.normal(0, 0.15)
         clear = clear * (1 - rng.uniform(0.6, 1) * _blob(rng, x, y, px, py, rng.uniform(0.10, 0.20), n, 0.8))
-    return 1 - clear
+    return cast(np.ndarray, 1 - clear)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c053-d
-def _diffuse(rng, chest, side, x, y):
+def _diffuse(rng: np.random.Generator, chest: _Chest, side: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Haze and streaks around both hila."
     n, reach = len(chest.lungs), rng.uniform(0.38, 0.60)
     near = sum(np.exp(-((x - hx) ** 2 + 0.6 * (y - hy - 0.08) ** 2) / reach**2) for _, hx, hy in _hila(chest.anatomy))
     streaks = 1 - np.abs(_noise(rng, n, 44)) + 0.4 * _noise(rng, n, 80)
-    return np.clip(near * (0.55 + 0.22 * streaks + 0.25 * _noise(rng, n, 8)), 0, 1)
+    return cast(np.ndarray, np.clip(near * (0.55 + 0.22 * streaks + 0.25 * _noise(rng, n, 8)), 0, 1))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c054
 @lru_cache(maxsize=8)
-def _lesion(patient, seed, size):
+def _lesion(patient: int, seed: int, size: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     "A patient's opacity: (n, n) maps, 0 to 1, of airless lung with and without open bronchi, and its description."
     rng, chest = _rng(seed, patient, _LESION), _chest(patient, seed, size)
     x, y = _axes(len(chest.lungs))
@@ -512,12 +529,12 @@ def _lesion(patient, seed, size):
     return extent.astype(np.float32), solid.astype(np.float32), what
 
 # %% ../../nbs/api/data/02_sample.ipynb #c054-o
-def _opacity(chest, solid, density):
+def _opacity(chest: _Chest, solid: np.ndarray, density: float) -> np.ndarray:
     "Attenuation that an opacity adds: density 1 leaves no air but that in the bronchi."
-    return density * solid * chest.lungs * (1 - chest.anatomy.lung)
+    return cast(np.ndarray, density * solid * chest.lungs * (1 - chest.anatomy.lung))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c057
-def _view(rng, size):
+def _view(rng: np.random.Generator, size: int) -> tuple[float, ...]:
     "Affine map from picture pixels to anatomy pixels, as Pillow wants it."
     n, scale, squash = round(_REACH * size), rng.uniform(0.74, 0.92), rng.uniform(0.93, 1.08)
     angle, (sx, sy) = np.clip(rng.normal(0, 0.03), -0.08, 0.08), rng.uniform(-0.05, 0.05, 2)
@@ -527,13 +544,13 @@ def _view(rng, size):
     return *m[0], centre[0] - m[0].sum() * size / 2, *m[1], centre[1] - m[1].sum() * size / 2
 
 # %% ../../nbs/api/data/02_sample.ipynb #c057-l
-def _look(a, view, size):
+def _look(a: np.ndarray, view: tuple[float, ...], size: int) -> np.ndarray:
     "The part of an anatomy map that a view shows, (size, size)."
     im = Image.fromarray(a)
     return np.asarray(im.transform((size, size), Image.Transform.AFFINE, view, Image.Resampling.BICUBIC))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c060
-def _film(m, rng, size):
+def _film(m: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
     "Grey (size, size) in 0..255 float from attenuation."
     m = _blur(m, rng.uniform(0.2, 0.9) * size / 256)
     through = np.exp(-2.2 * m)
@@ -543,10 +560,10 @@ def _film(m, rng, size):
     contrast, middle = rng.uniform(4.4, 6.0), rng.uniform(0.38, 0.56)
     low, high = (1 / (1 + np.exp(contrast * (middle - v))) for v in (0.0, 1.2))
     grey = (1 / (1 + np.exp(contrast * (middle - dense))) - low) / (high - low)
-    return rng.uniform(0, 14) + rng.uniform(195, 240) * np.clip(grey, 0, 1.05)
+    return cast(np.ndarray, rng.uniform(0, 14) + rng.uniform(195, 240) * np.clip(grey, 0, 1.05))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c060-w
-def _wires(rng, n):
+def _wires(rng: np.random.Generator, n: int) -> np.ndarray:
     "A lead or tube that lies on some children."
     t = np.linspace(0, 1, 2 * n)
     p = rng.uniform(-1.0, 1.0, (4, 2)) * (0.9, 1.2)
@@ -554,7 +571,7 @@ def _wires(rng, n):
     return _splat(n, _tube(x, y, np.full_like(t, 0.008), 0.14, rim=0.3))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c061
-def _shutters(grey, rng):
+def _shutters(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "Collimator blades at some edges, nearly black or nearly white."
     size = len(grey)
     ramp = np.arange(size, dtype=np.float32)
@@ -571,12 +588,12 @@ _TEXTS = ("KV60", "AP", "AP SUPINE", "PORTABLE", "mAs 2.0", "SEMI-ERECT", "PED")
 
 
 @lru_cache(maxsize=64)
-def _font(pixels):
+def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     "Pillow's own font, so that every machine draws the same."
     return ImageFont.load_default(size=pixels)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c063-a
-def _marker(rng):
+def _marker(rng: np.random.Generator) -> tuple[str, str]:
     "Text of the markers: side letter, extra text; '' where there is none."
     letter = str(rng.choice(["R", "L", ""], p=[0.62, 0.23, 0.15]))
     extra = str(rng.choice(_TEXTS)) if rng.random() < 0.25 else ""
@@ -588,11 +605,11 @@ def _marker(rng):
 _SLOTS = [("l", 0.015), ("m", 0.5), ("r", 0.985)]  # where border text is anchored, across
 
 
-def _burn_in(grey, rng):
+def _burn_in(grey: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, str]:
     "Write the markers and the word SYNTHETIC into uint8 pixels; returns the pixels and the markers' text."
     im, size = Image.fromarray(grey), len(grey)
 
-    def put(x, y, text, height, **kw):
+    def put(x: float, y: float, text: str, height: float, **kw: Any) -> None:
         return ImageDraw.Draw(im).text((x * size, y * size), text, font=_font(max(8, round(height * size))), **kw)
 
     letter, extra = _marker(rng)
@@ -612,7 +629,7 @@ def _burn_in(grey, rng):
 _PNEUMONIA_SHARE, _TEST_SHARE = 0.55, 0.27
 
 
-def _plan(patient, seed):
+def _plan(patient: int, seed: int) -> tuple[bool, str, int]:
     "(pneumonia, split, number of pictures) of a patient."
     start = _rng(seed, _PLAN).random(2)
     ill, test = (start + patient * np.array([0.7548776662466927, 0.5698402909980532])) % 1
@@ -623,10 +640,12 @@ def _plan(patient, seed):
 def draw_radiograph(
     patient: int,  # number of the patient, >= 0; the same number is the same child
     shot: int = 0,  # which of the patient's pictures: exposure, framing, markers differ
-    pneumonia: bool = None,  # with an opacity or without; None: as the patient is in the sample
+    pneumonia: bool | None = None,  # with an opacity or without; None: as the patient is in the sample
     seed: int = 0,  # another seed, another population
     size: int = 256,  # pixels per side, 64 to 2048
-) -> tuple:  # pixels (size, size) uint8; mask of the opacity (size, size) bool; dict of what was drawn
+) -> tuple[
+    np.ndarray, np.ndarray, dict[str, Any]
+]:  # pixels (size, size) uint8; mask of the opacity (size, size) bool; dict of what was drawn
     "Draw one synthetic chest radiograph; `pneumonia` changes nothing but the opacity. Raises `SampleError`."
     if not 64 <= size <= 2048:
         raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
@@ -639,6 +658,7 @@ def draw_radiograph(
     m, n = chest.attenuation, len(chest.attenuation)
     if rng.random() < 0.15:
         m = m + _wires(rng, n)
+    drawn: dict[str, Any]
     drawn = {"patient": patient, "shot": shot, "pneumonia": bool(pneumonia), "kind": None, "side": None, "density": 0.0}
     mask = np.zeros((size, size), bool)
     if pneumonia:
@@ -651,7 +671,7 @@ def draw_radiograph(
     return pixels, mask, drawn
 
 # %% ../../nbs/api/data/02_sample.ipynb #c075
-def _save_png(pixels, path):
+def _save_png(pixels: np.ndarray, path: Path) -> None:
     "Write a PNG that carries the notice."
     info = PngInfo()
     info.add_text("Notice", NOTICE)
@@ -659,7 +679,7 @@ def _save_png(pixels, path):
     Image.fromarray(pixels).save(path, pnginfo=info, compress_level=4)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c075-p
-def _write_patient(folder, patient, seed, size):
+def _write_patient(folder: Path, patient: int, seed: int, size: int) -> int:
     "Write all pictures of one patient; returns how many."
     ill, split, shots = _plan(patient, seed)
     for shot in range(shots):
@@ -671,7 +691,7 @@ def _write_patient(folder, patient, seed, size):
     return shots
 
 # %% ../../nbs/api/data/02_sample.ipynb #c077
-def _check_target(folder):
+def _check_target(folder: Path) -> None:
     "Raise SampleError unless `folder` is absent, empty or a sample that holds nothing else."
     if not os.path.lexists(folder):
         return
@@ -694,11 +714,11 @@ def _check_target(folder):
 
 # %% ../../nbs/api/data/02_sample.ipynb #c078
 def make_sample(
-    folder,  # where; absent, empty, or an earlier sample, which is replaced
+    folder: str | os.PathLike[str],  # where; absent, empty, or an earlier sample, which is replaced
     patients: int = 246,  # how many 'patients'; each has 1 to 4 pictures, 2.5 on average
     seed: int = 0,  # another seed, other patients
     size: int = 256,  # pixels per side, 64 to 2048
-    workers: int = None,  # threads; None: one per core. The result does not depend on it
+    workers: int | None = None,  # threads; None: one per core. The result does not depend on it
     progress: bool = False,  # print a percentage line to stderr
 ) -> Path:  # the folder
     """Write a sample: `{train,test}/{NORMAL,PNEUMONIA}/SYN0001-1.png`, their `masks/` and `dataset.json`.
@@ -735,7 +755,7 @@ def make_sample(
     return folder
 
 # %% ../../nbs/api/data/02_sample.ipynb #c079
-def _write_patients(folder, people, seed, size, workers, progress):
+def _write_patients(folder: Path, people: range, seed: int, size: int, workers: int | None, progress: bool) -> int:
     "All patients, in threads (NumPy and Pillow let go of the interpreter lock); returns the number of pictures."
     pool, images = ThreadPoolExecutor(workers or os.cpu_count() or 1), 0
     try:
@@ -752,7 +772,7 @@ def _write_patients(folder, people, seed, size, workers, progress):
     return images
 
 # %% ../../nbs/api/data/02_sample.ipynb #c084
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     "Run `python -m xraypneu.data.sample data/sample`. Exits with a message where the sample can't be made."
     p = argparse.ArgumentParser(prog="python -m xraypneu.data.sample", description=f"Draw chest radiographs. {NOTICE}.")
     p.add_argument("folder", help="where; an earlier sample there is replaced, anything else is left alone")

@@ -12,6 +12,7 @@ import io
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -30,7 +31,7 @@ class AugmentConfig:
     text_markers: int = 2  # largest number of text markers
     flip: bool = True  # mirror left to right with probability 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.min_area <= 1:
             raise ValueError(f"min_area is {self.min_area}: give a fraction above 0 and up to 1")
         if min(self.aspect, self.gamma, self.text_markers) < 0 or not 0 <= self.jitter < 1:
@@ -41,7 +42,9 @@ class AugmentConfig:
             )
 
 # %% ../../nbs/api/model/00_augment.ipynb #c008
-def crop_box(rng, height, width, config=AugmentConfig()):
+def crop_box(
+    rng: np.random.Generator, height: int, width: int, config: AugmentConfig = AugmentConfig()
+) -> tuple[float, float, float, float]:
     "Draw the corners `(left, top, right, bottom)` of a random crop, in pixels, fractions included."
     for _ in range(10):
         area = rng.uniform(config.min_area, 1) * height * width
@@ -54,7 +57,7 @@ def crop_box(rng, height, width, config=AugmentConfig()):
 
 # %% ../../nbs/api/model/00_augment.ipynb #c011
 @lru_cache(maxsize=4)
-def render_markers(size=224, n=192, seed=0):
+def render_markers(size: int = 224, n: int = 192, seed: int = 0) -> list[np.ndarray]:
     "Render `n` text markers, each `(h, w)` float32 from 0 to 1, for images of `size` pixels."
     rng = np.random.default_rng(seed)
     words = ["R", "L", "R", "L", "KV60", "KV59", "AP", "PORTABLE", "SUPINE", "ERECT"]
@@ -77,7 +80,7 @@ def render_markers(size=224, n=192, seed=0):
     return out
 
 # %% ../../nbs/api/model/00_augment.ipynb #c011-1
-def draw_marker(image, rng, markers):
+def draw_marker(image: np.ndarray, rng: np.random.Generator, markers: list[np.ndarray]) -> None:
     "Draw one text marker near the border of `image`, `(S, S)` float32, 0 to 255, in place."
     s = markers[rng.integers(len(markers))]
     size, (h, w) = image.shape[0], s.shape
@@ -94,45 +97,45 @@ def draw_marker(image, rng, markers):
     patch += s * opacity * (grey - patch)
 
 # %% ../../nbs/api/model/00_augment.ipynb #c014
-def blur(a, radius):
+def blur(a: np.ndarray, radius: float) -> np.ndarray:
     "Gaussian blur of `(H, W)` uint8; `radius` is the standard deviation in pixels."
     return np.asarray(Image.fromarray(a).filter(ImageFilter.GaussianBlur(radius)))
 
 # %% ../../nbs/api/model/00_augment.ipynb #c014-s
-def sharpen(a, radius, percent):
+def sharpen(a: np.ndarray, radius: float, percent: float) -> np.ndarray:
     "Unsharp mask of `(H, W)` uint8; `radius` in pixels, strength `percent`."
     return np.asarray(Image.fromarray(a).filter(ImageFilter.UnsharpMask(radius, int(percent), 0)))
 
 # %% ../../nbs/api/model/00_augment.ipynb #c014-c
-def compress(a, quality):
+def compress(a: np.ndarray, quality: float) -> np.ndarray:
     "Save `(H, W)` uint8 as JPEG of `quality` 1 to 95 and read it again."
     file = io.BytesIO()
     Image.fromarray(a).save(file, "JPEG", quality=int(quality))
     return np.asarray(Image.open(file))
 
 # %% ../../nbs/api/model/00_augment.ipynb #c014-k
-def shrink(a, factor):
+def shrink(a: np.ndarray, factor: float) -> np.ndarray:
     "Lower the resolution of `(H, W)` uint8: to `factor` (0 to 1) of the size and back."
     h, w = a.shape
     small = Image.fromarray(a).resize((max(1, round(w * factor)), max(1, round(h * factor))), Image.Resampling.BILINEAR)
     return np.asarray(small.resize((w, h), Image.Resampling.BICUBIC))
 
 # %% ../../nbs/api/model/00_augment.ipynb #c014-1
-def gamma_contrast(a, gamma=1.0, contrast=1.0, brightness=1.0):
-    "Gamma (below 1 is lighter), contrast about the mean, then brightness; `(H, W)` 0 to 255 to float32, unclipped."
-    v = np.asarray(a, dtype=np.float32)
+def gamma_contrast(a: np.ndarray, gamma: float = 1.0, contrast: float = 1.0, brightness: float = 1.0) -> np.ndarray:
+    "Gamma (below 1 is lighter), contrast about the mean, then brightness; `(H, W)` 0 to 255 to floats, unclipped."
+    v: np.ndarray = np.asarray(a, dtype=np.float32)
     if gamma != 1:
         v = 255 * (v.clip(0, 255) / 255) ** gamma
     mean = v.mean()
-    return ((v - mean) * contrast + mean) * brightness
+    return cast(np.ndarray, ((v - mean) * contrast + mean) * brightness)
 
 # %% ../../nbs/api/model/00_augment.ipynb #c014-g
-def as_grey(v):
+def as_grey(v: np.ndarray) -> np.ndarray:
     "Clip float grey levels to 0 to 255 and truncate them to uint8."
-    return np.clip(v, 0, 255).astype(np.uint8)
+    return cast(np.ndarray, np.clip(v, 0, 255).astype(np.uint8))
 
 # %% ../../nbs/api/model/00_augment.ipynb #c016
-def change_quality(image, rng):
+def change_quality(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "Change the quality of `image`, `(S, S)` float32, at random: blur, sharpen, compress, shrink or add noise."
     kind = rng.integers(5)
     if kind == 4:
@@ -150,18 +153,18 @@ def change_quality(image, rng):
     return a.astype(np.float32)
 
 # %% ../../nbs/api/model/00_augment.ipynb #c018
-def replace_border(image, other, rng):
+def replace_border(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "Replace 4 to 25 % of `image` at each side by the border of `other`, blended; both `(S, S)` float32."
     size = image.shape[0]
     left, top, right, bottom = rng.uniform(0.04, 0.25, 4) * size
     soft = rng.uniform(1, 8) * size / 224
     at = np.arange(size, dtype=np.float32)
 
-    def inside(low, high):
-        return np.clip((at - low) / soft, 0, 1) * np.clip((size - high - at) / soft, 0, 1)
+    def inside(low: float, high: float) -> np.ndarray:
+        return cast(np.ndarray, np.clip((at - low) / soft, 0, 1) * np.clip((size - high - at) / soft, 0, 1))
 
     window = np.outer(inside(top, bottom), inside(left, right)).astype(np.float32)
-    return other + window * (image - other)
+    return cast(np.ndarray, other + window * (image - other))
 
 # %% ../../nbs/api/model/00_augment.ipynb #c021
 def augment_image(
@@ -173,12 +176,12 @@ def augment_image(
 ) -> np.ndarray:  # (size, size) uint8
     "Augment a radiograph at random."
     crop = Image.fromarray(pixels).resize(
-        (size, size), Image.Resampling.BILINEAR, box=crop_box(rng, *pixels.shape, config)
+        (size, size), Image.Resampling.BILINEAR, box=crop_box(rng, *cast(tuple[int, int], pixels.shape), config)
     )
     image = np.asarray(crop, dtype=np.float32)
     if other is not None and rng.random() < config.border_p:
         frame = Image.fromarray(other).resize(
-            (size, size), Image.Resampling.BILINEAR, box=crop_box(rng, *other.shape, config)
+            (size, size), Image.Resampling.BILINEAR, box=crop_box(rng, *cast(tuple[int, int], other.shape), config)
         )
         image = replace_border(image, np.asarray(frame, dtype=np.float32), rng)
     contrast, brightness = rng.uniform(1 - config.jitter, 1 + config.jitter, 2)
@@ -194,36 +197,47 @@ def augment_image(
     return as_grey(image)
 
 # %% ../../nbs/api/model/00_augment.ipynb #c026
-def balanced_order(y, rng, n):
+def balanced_order(y: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
     "Indices `(n,)` of images, n even: classes in turn, each shuffled and repeated as needed. Raises `ValueError`."
     y = np.asarray(y)
     half = [np.flatnonzero(y == c) for c in (0, 1)]
     if min(map(len, half)) == 0:
         raise ValueError("training needs images of both classes")
 
-    def rounds(idx):
+    def rounds(idx: np.ndarray) -> np.ndarray:
         return np.concatenate([rng.permutation(idx) for _ in range(-(-(n // 2) // len(idx)))])[: n // 2]
 
     return np.stack([rounds(idx) for idx in half], 1).ravel()
 
 # %% ../../nbs/api/model/00_augment.ipynb #c026-s
-def shuffled_order(y, rng, n):
+def shuffled_order(y: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
     "Indices `(n,)` of images in random order, repeated as needed; the classes keep their ratio."
     return np.concatenate([rng.permutation(len(y)) for _ in range(-(-n // len(y)))])[:n]
 
 # %% ../../nbs/api/model/00_augment.ipynb #c029
-def batch(images, order, epoch, step, size=224, batch_size=32, config=AugmentConfig(), seed=0):
+def batch(
+    images: np.ndarray,
+    order: np.ndarray,
+    epoch: int,
+    step: int,
+    size: int = 224,
+    batch_size: int = 32,
+    config: AugmentConfig = AugmentConfig(),
+    seed: int = 0,
+) -> np.ndarray:
     "Augment the images of one training step: `(N, S, S)` uint8 to `(batch_size, size, size, 1)` uint8."
     rng = np.random.default_rng([seed, epoch, step])
     idx = order[step * batch_size : (step + 1) * batch_size]
 
-    def other():
+    def other() -> np.ndarray | None:
         return images[order[rng.integers(len(order))]] if config.border_p else None
 
     return np.stack([augment_image(images[i], rng, size, config, other()) for i in idx])[..., None]
 
 # %% ../../nbs/api/model/00_augment.ipynb #c032
-def mixup(x, target, rng, alpha=0.2):
+def mixup(
+    x: np.ndarray, target: np.ndarray, rng: np.random.Generator, alpha: float = 0.2
+) -> tuple[np.ndarray, np.ndarray]:
     "Mix images `(n, S, S, 1)` uint8 and targets `(n, 1)` with others of the batch, which get at most half the weight."
     weight = rng.beta(alpha, alpha, len(x)).astype(np.float32)
     weight = np.maximum(weight, 1 - weight)[:, None]
@@ -240,7 +254,7 @@ def shifted(
     copy: int = 0,  # number of the random draw
 ) -> np.ndarray:  # (S, S) uint8
     "Alter an image to imitate another hospital; the same image and `copy` always give the same result."
-    size, rng = pixels.shape[0], np.random.default_rng([SHIFT, copy, zlib.crc32(np.ascontiguousarray(pixels))])
+    size, rng = pixels.shape[0], np.random.default_rng([SHIFT, copy, zlib.crc32(np.ascontiguousarray(pixels).data)])
     top, bottom, left, right = rng.uniform(0, (0.18, 0.12, 0.12, 0.12)) * size
     box = (left, top, size - right, size - bottom)
     image = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=box))
@@ -258,7 +272,7 @@ def shifted(
     return compress(as_grey(image), rng.uniform(30, 75))
 
 # %% ../../nbs/api/model/00_augment.ipynb #c035-2
-def draw_corner_marker(image, rng, markers, corner):
+def draw_corner_marker(image: np.ndarray, rng: np.random.Generator, markers: list[np.ndarray], corner: int) -> None:
     "Draw a text marker into a corner (0, 1 top left and right; 2, 3 below) of `image`, `(S, S)` float32, in place."
     s, size = markers[rng.integers(len(markers))], image.shape[0]
     h, w = min(s.shape[0], size), min(s.shape[1], size)
@@ -267,6 +281,6 @@ def draw_corner_marker(image, rng, markers, corner):
     image[y : y + h, x : x + w] += s[:h, :w] * (rng.uniform(180, 255) - image[y : y + h, x : x + w])
 
 # %% ../../nbs/api/model/00_augment.ipynb #c035-c
-def shifted_copies(images, copies=1):
+def shifted_copies(images: np.ndarray, copies: int = 1) -> np.ndarray:
     "Shift each of `(n, S, S)` uint8 images `copies` times, `(copies * n, S, S)`: all images once, then all again."
     return np.stack([shifted(np.asarray(a), c) for c in range(copies) for a in images])

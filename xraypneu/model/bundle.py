@@ -13,12 +13,12 @@ import math
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class BundleError(XraypneuError, ValueError):
     code = "bundle"
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c005-s
-def _sha256(data):
+def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006a
@@ -54,23 +54,23 @@ class _Rule(NamedTuple):
     holds: Callable[[object], bool]
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006a-n
-def _is_number(v):
+def _is_number(v: object) -> TypeGuard[float]:
     return isinstance(v, (int, float)) and not isinstance(v, bool)
 
 
-def _number(low, high):
+def _number(low: float, high: float) -> _Rule:
     return _Rule(f"a number from {low:g} to {high:g}", lambda v: _is_number(v) and low <= v <= high)
 
 
-def _between(low, high):
+def _between(low: float, high: float) -> _Rule:
     return _Rule(f"a number above {low:g} and below {high:g}", lambda v: _is_number(v) and low < v < high)
 
 
-def _whole(low, high):
+def _whole(low: int, high: int) -> _Rule:
     return _Rule(f"a whole number from {low} to {high}", lambda v: type(v) is int and low <= v <= high)
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006a-n-a
-def _exactly(value):
+def _exactly(value: object) -> _Rule:
     return _Rule(json.dumps(value), lambda v: type(v) is type(value) and v == value)
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006a-c
@@ -87,12 +87,12 @@ _TEXTS = _Rule("an object of texts", lambda v: isinstance(v, dict) and all(map(_
 _SIZE = _Rule("a multiple of 32 from 32 to 1024", lambda v: type(v) is int and 32 <= v <= 1024 and v % 32 == 0)
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006b
-def _table_holds(v):
+def _table_holds(v: object) -> bool:
     "Columns of numbers from 0 to 1, as long as each other, with rising thresholds."
     if not isinstance(v, dict) or not _TEXT_OR_NULL.holds(v.get("on")):
         return False
-    columns = [v.get(f"{k}{end}") for k in ("sensitivity", "specificity") for end in ("", "_low", "_high")]
-    columns.append(rows := v.get("threshold"))
+    columns: list[Any] = [v.get(f"{k}{end}") for k in ("sensitivity", "specificity") for end in ("", "_low", "_high")]
+    columns.append(rows := cast(Any, v.get("threshold")))
     if not all(isinstance(c, list) for c in columns):
         return False
     if {len(c) for c in columns} != {len(rows)} or not 1 <= len(rows) <= 10_000:
@@ -109,7 +109,7 @@ _TABLE = _Rule(
 )
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006b-d
-_DECISION = {  # a key that ends with ? may be absent
+_DECISION: dict[str, Any] = {  # a key that ends with ? may be absent
     "calibration": {"slope": _number(1e-6, 1e6), "intercept": _number(-1e6, 1e6), "fitted?": _TEXT},
     "threshold": _between(0, 1),
     "conformal?": {"low": _number(0, 1), "high": _number(0, 1), "coverage": _between(0.5, 1)},
@@ -143,7 +143,7 @@ _RULES = _DECISION | {
 _DEEPEST = 12  # objects within objects
 
 
-def _odd(value, at="", depth=0) -> Iterator[tuple[str, str, object]]:
+def _odd(value: object, at: str = "", depth: int = 0) -> Iterator[tuple[str, str, object]]:
     "Yield field, rule and value for what no field may hold."
     if isinstance(value, (dict, list)):
         if depth > _DEEPEST:
@@ -164,7 +164,7 @@ def _odd(value, at="", depth=0) -> Iterator[tuple[str, str, object]]:
 _PLAIN = re.compile("[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]*")
 
 
-def _faults(value, rule, at="") -> Iterator[tuple[str, str, object]]:
+def _faults(value: object, rule: _Rule | Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str, object]]:
     "Yield field, rule and value for each value that breaks a rule."
     if isinstance(rule, _Rule):
         if not rule.holds(value):
@@ -185,7 +185,7 @@ def _faults(value, rule, at="") -> Iterator[tuple[str, str, object]]:
             yield f"{at}.{name}", f"one of {', '.join(PARTS)}", "there"
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006f
-def _varint(data, at):
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
     "Read a number of protobuf; returns it and the position behind it."
     value = shift = 0
     while True:
@@ -199,9 +199,15 @@ def _varint(data, at):
             raise ValueError("a number is too long")
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006f-1
-def _fields(data: memoryview) -> Iterator[tuple[int, object]]:
-    "Number and value (bytes or a whole number) of each field of a message. Raises `ValueError` or `IndexError`."
+_Value = int | memoryview  # of a field of a message
+
+
+def _fields(data: _Value) -> Iterator[tuple[int, _Value]]:
+    "Number and value of each field of a message. Raises `ValueError`, `IndexError` or `TypeError`."
+    if isinstance(data, int):
+        raise TypeError("a number is no message")
     at = 0
+    value: _Value
     while at < len(data):
         tag, at = _varint(data, at)
         if tag >> 32:
@@ -220,7 +226,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, object]]:
         yield number, value
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006f-2
-def _name(value):
+def _name(value: _Value | bytes) -> str:
     "Read a text of a message."
     if isinstance(value, int):
         raise ValueError("a name is no text")  # bytes(5) would be five zeros
@@ -239,7 +245,7 @@ _INSIDE = {
 }
 
 
-def _tensors(data: memoryview, kind: str = "model", depth: int = 0) -> Iterator[dict]:
+def _tensors(data: memoryview, kind: str = "model", depth: int = 0) -> Iterator[dict[int, _Value]]:
     "Yield the fields of each tensor in a message, at any depth, without its content."
     if depth > 60:
         raise ValueError("its graphs are nested too deeply")
@@ -276,7 +282,7 @@ _OPERATORS = {
 }
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006g-1
-def _check_operators(data):
+def _check_operators(data: memoryview) -> None:
     "Raise `ValueError` where a model has any other operator."
     for number, value in _fields(data):
         if number in (20, 25):
@@ -290,12 +296,12 @@ def _check_operators(data):
                 raise ValueError(f"it has the operator {ascii(name[:60])}, which no network of this package has")
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006g-t
-_TYPES = {1: "float32", 2: "uint8"}
+_TYPES: dict[object, str] = {1: "float32", 2: "uint8"}
 # type and number of dimensions
 _NAMES = {"image": ("uint8", 3), "logit": ("float32", 1), "map": ("float32", 3), "features": ("float32", 2)}
 
 
-def _port(data):
+def _port(data: _Value) -> tuple[str, str | None, list[_Value | None] | None]:
     "Name, type and shape of an input or output; a side is a number, or None where it is open; no shape is None."
     name, kind, shape = "", None, None
     for number, value in _fields(data):
@@ -312,7 +318,7 @@ def _port(data):
     return name, kind, shape
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006g-3
-def _check_ports(ports, size, wanted):
+def _check_ports(ports: dict[str, tuple[str | None, list[_Value | None] | None]], size: int, wanted: list[str]) -> None:
     "Raise `ValueError` where inputs or outputs are not those of this package."
     for name in wanted:
         if name not in ports:
@@ -333,7 +339,7 @@ def _check_ports(ports, size, wanted):
 def _check_model(
     data: bytes,  # the ONNX file
     size: int,  # side of the input, pixels
-) -> int | None:  # the number of features; None where the file doesn't say
+) -> _Value | None:  # the number of features; None where the file doesn't say
     "Raise `ValueError` for a network that isn't complete in its file, or not of the kind that this package writes."
     if data[4:8] == b"ORTM":
         raise ValueError("it is no ONNX file")  # ONNX Runtime would take it for its own format
@@ -357,15 +363,15 @@ def _check_model(
     return (outs["features"][1] or [None])[-1]
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c007
-def _bundle_hash(info):
+def _bundle_hash(info: dict[str, Any]) -> str:
     return _sha256(_text({k: v for k, v in info.items() if k != "git_commit"}).encode())
 
 
-def _text(info):
+def _text(info: dict[str, Any]) -> str:
     return json.dumps(info, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c007-f
-def _finite(value):
+def _finite(value: Any) -> Any:
     "Replace numbers that are not finite by null."
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
@@ -375,10 +381,11 @@ def _finite(value):
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c007-1
 def write_bundle(
-    folder,  # where the bundle goes; one that is there is replaced
+    folder: str | os.PathLike[str],  # where the bundle goes; one that is there is replaced
     model: bytes,  # the ONNX file
-    info: dict,  # what `bundle.json` says, without the fields that are filled in here
-    extra: dict | None = None,  # further files, name to text or bytes; `PARTS` among them become part of the bundle
+    info: dict[str, Any],  # what `bundle.json` says, without the fields that are filled in here
+    # further files, name to text or bytes; `PARTS` among them become part of the bundle
+    extra: Mapping[str, str | bytes] | None = None,
 ) -> "Bundle":
     "Write a bundle and read it back. Raises `BundleError`, and leaves the old one in place."
     files = {name: content.encode() if isinstance(content, str) else content for name, content in (extra or {}).items()}
@@ -415,7 +422,7 @@ def open_session(
     model: bytes,  # an ONNX file
     is_int8: bool = False,
     folded: str | Path | None = None,  # file for the network with its batch norms folded, for the quantizer
-):  # an `onnxruntime.InferenceSession`
+) -> Any:  # an `onnxruntime.InferenceSession`
     "Load an ONNX network so that it computes the same on every processor. Raises what ONNX Runtime raises."
     import onnxruntime as ort
 
@@ -430,7 +437,7 @@ def open_session(
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-s-b
-def _session(model: bytes, file: Path):  # file: where the model was read from, for the message
+def _session(model: bytes, file: Path) -> Any:  # file: where the model was read from, for the message
     "An ONNX Runtime session of an ONNX file's bytes. Raises `BundleError`."
     import onnxruntime as ort
 
@@ -445,7 +452,7 @@ def _session(model: bytes, file: Path):  # file: where the model was read from, 
         ) from None
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-s-c
-def _checked_images(images, side: int) -> np.ndarray:
+def _checked_images(images: np.ndarray, side: int) -> np.ndarray:
     "As an array, if the shape and type are those of a batch. Raises `ValueError`."
     images = np.asarray(images)
     if images.ndim != 3 or images.dtype != np.uint8:
@@ -455,7 +462,7 @@ def _checked_images(images, side: int) -> np.ndarray:
     return images
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-r
-def _run(session, images: np.ndarray, file: Path) -> dict:  # as `Bundle.outputs`
+def _run(session: Any, images: np.ndarray, file: Path) -> dict[str, np.ndarray]:  # as `Bundle.outputs`
     "The outputs of a session. Raises `BundleError` unless each has a finite value for each image."
     names = ["logit", "map", "features"]
     outputs = dict(zip(names, session.run(names, {"image": images}), strict=True))
@@ -474,10 +481,10 @@ def _run(session, images: np.ndarray, file: Path) -> dict:  # as `Bundle.outputs
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-b
 def in_batches(
-    outputs: Callable[[np.ndarray], dict],  # of one batch: name to array, a row an image
+    outputs: Callable[[np.ndarray], dict[str, np.ndarray]],  # of one batch: name to array, a row an image
     images: np.ndarray,  # (n, S, S) uint8, n of any size
     batch_size: int = 32,
-) -> dict:  # name to array, a row an image
+) -> dict[str, np.ndarray]:  # name to array, a row an image
     "Outputs of a network for all images, computed a batch at a time."
     starts = range(0, max(len(images), 1), batch_size)  # of no image too, an empty batch has the shapes
     parts = [outputs(images[i : i + batch_size]) for i in starts]
@@ -487,24 +494,28 @@ def in_batches(
 class _BundleValues:
     "The values of a bundle that its folder, `bundle.json` and the chosen precision give."
 
-    def __getstate__(self) -> dict:
+    folder: Path
+    info: dict[str, Any]
+    precision: str
+
+    def __getstate__(self) -> dict[str, Any]:
         "What is copied, or sent to another process: all but the session, which can't be."
         return {k: v for k, v in self.__dict__.items() if k != "session"}
 
     @property
     def size(self) -> int:  # side of the square input, pixels
         "The input size of the network."
-        return self.info["input"]["size"]
+        return cast(int, self.info["input"]["size"])
 
     @property
-    def variant(self) -> dict:  # calibration, threshold and, where fitted, conformal
+    def variant(self) -> dict[str, Any]:  # calibration, threshold and, where fitted, conformal
         "The values that differ between the precisions."
-        return self.info if self.precision == "fp32" else self.info["int8"]
+        return self.info if self.precision == "fp32" else cast(dict[str, Any], self.info["int8"])
 
     @property
     def threshold(self) -> float:  # calibrated probability at and above which the label is PNEUMONIA
         "The operating point."
-        return self.variant["threshold"]
+        return cast(float, self.variant["threshold"])
 
     @property
     def model_file(self) -> Path:
@@ -517,7 +528,7 @@ class Bundle(_BundleValues):
     "A trained model, checked and ready to score."
 
     folder: Path  # where it was read from
-    info: dict = field(repr=False)  # what bundle.json says
+    info: dict[str, Any] = field(repr=False)  # what bundle.json says
     hash: str  # SHA-256 of what bundle.json says, the hashes of the other files included
     precision: str = "fp32"  # or int8: which of the two networks, with which calibration and operating point
     model: bytes = field(repr=False, default=b"")  # the network's file, as it was hashed: what is on disk may change
@@ -526,12 +537,12 @@ class Bundle(_BundleValues):
     )  # out-of-distribution detector, if it has one
 
     @cached_property
-    def session(self):
+    def session(self) -> Any:
         "The ONNX Runtime session, made when it is first needed. Raises `BundleError`."
         return _session(self.model, self.model_file)
 
-    def outputs(self, images: np.ndarray) -> dict:  # logit (n,), map (n, h, w), features (n, 1280), float32
-        "All outputs for one batch of `(n, S, S)` uint8 images. Raises `BundleError` where a number is not finite."
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:  # logit (n,), map (n, h, w), features (n, 1280)
+        "All float32 outputs for one batch of `(n, S, S)` uint8 images. Raises `BundleError` where one is not finite."
         images = _checked_images(images, self.size)  # before a session is made
         return _run(self.session, images, self.model_file)
 
@@ -548,12 +559,12 @@ class Bundle(_BundleValues):
         "Raw scores alone, as of `scores`."
         return self.scores(images, batch_size)[0]
 
-    def probability(self, logits) -> np.ndarray:  # (n,) float64, 0 to 1
+    def probability(self, logits: np.ndarray) -> np.ndarray:  # (n,) float64, 0 to 1
         "Calibrated probability of PNEUMONIA from raw scores."
         return platt(logits, self.variant["calibration"]["slope"], self.variant["calibration"]["intercept"])
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c0s0
-def _refuse_forgery(folder, read):
+def _refuse_forgery(folder: Path, read: Mapping[str, bytes]) -> None:
     "Check the signature by the policy of `xraypneu.model.signature`; the package's own bundle may do without one."
     try:
         check_signature(folder, optional=folder == SHIPPED, read=read)
@@ -561,7 +572,7 @@ def _refuse_forgery(folder, read):
         raise BundleError.of(e) from None
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011
-def _read(file):
+def _read(file: Path) -> bytes:
     "Read a file of a bundle once: the same bytes are hashed, checked and used. Raises `BundleError` beyond `LARGEST`."
     if not file.is_file():
         raise BundleError(
@@ -578,7 +589,7 @@ def _read(file):
         return f.read(size)
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011-u
-def _unique(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     "An object of JSON, unless it has a name twice."
     names = dict(pairs)
     if len(names) < len(pairs):
@@ -586,7 +597,7 @@ def _unique(pairs):
     return names
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011-1
-def _read_info(path, data):
+def _read_info(path: Path, data: bytes) -> dict[str, Any]:
     "Parse and check bundle.json."
     again = "Train again, or take another copy"
     try:
@@ -613,13 +624,13 @@ def _read_info(path, data):
     return info
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011-2
-def _shown(value):
+def _shown(value: object) -> str:
     "Print a value from a file, short and escaped."
     text = ascii(value) if not isinstance(value, int) or abs(value) < 10**30 else "a huge number"
     return text if len(text) <= 60 else text[:57] + "..."
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011a
-def _read_hashed(file, sha256, hint):
+def _read_hashed(file: Path, sha256: str, hint: str) -> bytes:
     "A file's bytes, if they have the hash that bundle.json names."
     data = _read(file)
     if _sha256(data) != sha256:
@@ -627,7 +638,7 @@ def _read_hashed(file, sha256, hint):
     return data
 
 
-def _read_detector(data, path, features):
+def _read_detector(data: bytes, path: Path, features: _Value | None) -> OODDetector:
     "Read the out-of-distribution detector of a network with `features` features; None: unknown."
     try:
         detector = read_detector(data)
@@ -640,11 +651,11 @@ def _read_detector(data, path, features):
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011a-1
 def load_bundle(
-    folder=None,  # None: the one that comes with the package
+    folder: str | os.PathLike[str] | None = None,  # None: the one that comes with the package
     precision: str = "fp32",  # or int8
 ) -> Bundle:
     "Read and check a bundle, at most `LARGEST` bytes of each file. Raises `BundleError`."
-    folder = Path(SHIPPED if folder is None else folder)
+    folder = Path(cast(Path, SHIPPED) if folder is None else folder)
     if not folder.exists() and previous(folder).exists():
         folder = previous(folder)  # a writer was killed while it put a new one in place
     for name in ("bundle.json", "model.onnx"):

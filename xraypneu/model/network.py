@@ -152,7 +152,7 @@ def _is_kernel(name):
     return name.endswith("kernel") and not name.startswith("head/")
 
 # %% ../../nbs/api/model/04_network.ipynb #c017-h
-def half_precision(model):
+def half_precision(model: keras.Model) -> keras.Model:
     "Round the convolution kernels to float16 precision, in place. Returns the model."
     return set_weights(
         model, {n: v.astype(np.float16).astype(np.float32) if _is_kernel(n) else v for n, v in weights(model).items()}

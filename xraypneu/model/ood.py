@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -43,14 +44,14 @@ class OODDetector:
         return np.column_stack([np.log(np.minimum(*distances) + 1e-9), f @ self.weights])
 
     @cached_property
-    def _directions(self):
+    def _directions(self) -> np.ndarray:
         "The basis, ready to multiply with: (1280, k) float32."
         return np.ascontiguousarray(self.basis.T, dtype=np.float32)
 
     def score(self, features: np.ndarray) -> np.ndarray:  # (n,) float64; 0 is typical, from 1 on out of distribution
         "Score how unlike the training images these `(n, 1280)` features are."
         median, limit = self.scaling.astype(np.float64)
-        return ((self.raw(features) - median) / (limit - median)).max(1)
+        return cast(np.ndarray, ((self.raw(features) - median) / (limit - median)).max(1))
 
     def to_bytes(self) -> bytes:
         "Encode as an .npz file; the same content gives the same bytes."
@@ -59,14 +60,14 @@ class OODDetector:
         return file.getvalue()
 
 # %% ../../nbs/api/model/01_ood.ipynb #c005-2
-def _log(features):
+def _log(features: np.ndarray) -> np.ndarray:
     "Take the logarithm: features are averages after a ReLU, many near zero and a few large."
     return np.log1p(np.maximum(np.asarray(features, dtype=np.float32), 0))
 
 # %% ../../nbs/api/model/01_ood.ipynb #c005b
 _LARGEST = 16 * 2**20  # bytes of one array, unpacked; the shipped ones have 0.3 MB together
 _BOUND = 1e6  # of every number: log features are below 100
-_SHAPES = {
+_SHAPES: dict[str, tuple[object, ...]] = {
     "means": (2, "features"),
     "basis": ("k", "features"),
     "variances": ("k + 1",),
@@ -75,7 +76,7 @@ _SHAPES = {
 }
 
 # %% ../../nbs/api/model/01_ood.ipynb #c005b-1
-def _read_array(z, name):
+def _read_array(z: zipfile.ZipFile, name: str) -> np.ndarray:
     "Read one array of an .npz, without pickle and without allocating more than the file holds."
     with z.open(f"{name}.npy") as f:
         version = np.lib.format.read_magic(f)
@@ -92,10 +93,10 @@ def _read_array(z, name):
     return np.frombuffer(data, kind).reshape(shape, order="F" if by_column else "C")
 
 # %% ../../nbs/api/model/01_ood.ipynb #c005b-2
-def _check_detector(arrays: dict):
+def _check_detector(arrays: dict[str, np.ndarray]) -> None:
     "Raise `ValueError` for numbers that scoring can't use."
     k, features = arrays["basis"].shape if arrays["basis"].ndim == 2 else (0, 0)
-    sizes = {"features": features, "k": k, "k + 1": k + 1}
+    sizes: dict[object, int] = {"features": features, "k": k, "k + 1": k + 1}
     for name, wanted in _SHAPES.items():
         shape = tuple(sizes.get(n, n) for n in wanted)
         if arrays[name].shape != shape:
@@ -153,7 +154,8 @@ def synthetic_outliers(
         elif kind == 6:  # noise, fine or coarse
             a = blur(rng.integers(0, 256, a.shape).astype(np.uint8), rng.uniform(0.1, 6))
         else:  # nothing, or a ramp
-            ramp = np.linspace(*rng.integers(0, 256, 2), size)
+            dark, light = rng.integers(0, 256, 2)
+            ramp = np.linspace(dark, light, size)
             a = np.tile(ramp, (size, 1)) if rng.random() < 0.5 else np.full(a.shape, rng.integers(256))
         out.append(np.ascontiguousarray(a, dtype=np.uint8))
     return np.stack(out)
@@ -211,7 +213,7 @@ _NOT_PHOTOGRAPHS = (
 )  # drawings, or medical images
 
 # %% ../../nbs/api/model/01_ood.ipynb #c012-1
-def _photographs(size):
+def _photographs(size: int) -> list[np.ndarray]:
     "Read the photographs that come with scikit-image and scikit-learn, whole and in quarters; nothing is downloaded."
     import skimage.data
     import sklearn.datasets
@@ -234,7 +236,7 @@ def _photographs(size):
     ]
 
 # %% ../../nbs/api/model/01_ood.ipynb #c012-2
-def _page(size, rng):
+def _page(size: int, rng: np.random.Generator) -> np.ndarray:
     "Draw a page of small text."
     from PIL import Image, ImageDraw, ImageFont
 
@@ -250,18 +252,19 @@ def _page(size, rng):
 def ood_images(
     images: np.ndarray,  # (n, S, S) uint8 test images, to rotate and invert
     seed: int = 0,
-) -> dict:  # kind to images (m, S, S) uint8
+) -> dict[str, np.ndarray]:  # kind to images (m, S, S) uint8
     "Collect images that are no upright frontal chest radiographs, per kind."
     from pydicom.data import get_testdata_file
 
     size, rng = images.shape[1], np.random.default_rng(seed)
     slices = [
-        to_square(read_radiograph(get_testdata_file(name)).pixels, size) for name in ("CT_small.dcm", "MR_small.dcm")
+        to_square(read_radiograph(cast(str, get_testdata_file(name))).pixels, size)
+        for name in ("CT_small.dcm", "MR_small.dcm")
     ]
     noise = [rng.integers(0, 256, (size, size)).astype(np.uint8) for _ in range(20)]
     even = [np.full((size, size), v, np.uint8) for v in range(0, 256, 15)]
 
-    def rotated(k):
+    def rotated(k: int) -> np.ndarray:
         return np.ascontiguousarray(np.rot90(images, k, (1, 2)))
 
     return {

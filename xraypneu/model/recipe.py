@@ -16,10 +16,11 @@ import inspect
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ class Targets:
     seeds: int = 1  # trainings, at least 1; the best becomes the bundle
     folds: int = 0  # of a cross-validation by patient, at least 2; 0: none
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.sensitivity <= 1:
             raise ValueError(f"sensitivity is {self.sensitivity}: give a number above 0 and at most 1")
         if not 0.5 < self.coverage < 1:
@@ -55,11 +56,11 @@ class Targets:
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c007
 def recipe_of(
-    **parameters,  # section `train` of params.yaml: fields of `Recipe`, `AugmentConfig` and `Targets`
+    **parameters: Any,  # section `train` of params.yaml: fields of `Recipe`, `AugmentConfig` and `Targets`
 ) -> tuple[training.Recipe, Targets]:
     "Sort flat parameters. Raises `TypeError` for an unknown name, `ValueError` for a value out of range."
 
-    def take(cls):
+    def take(cls: type[Any]) -> dict[str, Any]:
         return {f.name: parameters.pop(f.name) for f in fields(cls) if f.name in parameters}
 
     augmentation, targets, recipe = take(augment.AugmentConfig), take(Targets), take(training.Recipe)
@@ -99,9 +100,9 @@ class Validation:
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c010-2
 def validation_of(
-    images,  # (n, S, S) uint8
-    y,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
-    patients,  # (n,) patient of each image
+    images: np.ndarray,  # (n, S, S) uint8
+    y: np.ndarray,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
+    patients: np.ndarray,  # (n,) patient of each image
     copies: int = SHIFT_COPIES,  # shifted draws per image
 ) -> Validation:
     "A validation set with its shifted copies."
@@ -113,7 +114,7 @@ def decision_policy(
     shifted_logits: np.ndarray,  # (copies * n,) of the shifted images
     validation: Validation,
     targets: Targets = Targets(),
-) -> dict:  # calibration, threshold, conformal, operating; metrics on `validation` and `shifted`
+) -> dict[str, Any]:  # calibration, threshold, conformal, operating; metrics on `validation` and `shifted`
     "Choose calibration, operating point and conformal limits on the shifted validation. Raises `CalibrationError`."
     y, copies = validation.shifted_y, validation.copies
     slope, intercept = calibrate.fit_platt(shifted_logits, y)
@@ -132,7 +133,7 @@ def decision_policy(
     }
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c013-a
-def _defined(values: dict) -> dict:
+def _defined(values: dict[str, float]) -> dict[str, float]:
     "Metrics without the undefined ones: JSON has no NaN."
     return {k: v for k, v in values.items() if v == v}
 
@@ -143,10 +144,10 @@ class Candidate:
 
     seed: int  # of the training
     bundle: Bundle
-    history: list = field(repr=False)  # a dictionary per epoch
+    history: list[dict[str, Any]] = field(repr=False)  # a dictionary per epoch
     shifted_loss: float  # balanced, calibrated, on the shifted validation; the lowest is chosen
 
-    def row(self) -> dict:
+    def row(self) -> dict[str, Any]:
         "Row of the table of trainings: text and float values."
         info = self.bundle.info
         line = {
@@ -162,7 +163,7 @@ class Candidate:
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c018-1
 def chosen(
-    losses,  # (n,) balanced calibrated loss of each candidate on the shifted validation
+    losses: Sequence[float],  # (n,) balanced calibrated loss of each candidate on the shifted validation
 ) -> int:  # index of the best; the first of equals
     "Choose the training that becomes the bundle."
     return int(np.argmin(losses))
@@ -179,11 +180,11 @@ NAMED_WEIGHTS = {
 
 def initial_weights(
     weights: str | None,  # as `training.Recipe.weights`: a name, a file or a bundle's folder
-) -> dict:  # name and sha256 of a file or bundle; {} for named weights
+) -> dict[str, Any]:  # name and sha256 of a file or bundle; {} for named weights
     "Name and hash of the file that a training started from. Raises `OSError`, `BundleError`."
     if weights in NAMED_WEIGHTS:
         return {}
-    path = Path(weights)
+    path = Path(cast(str, weights))
     if path.is_dir():
         return {"initial_weights": {"name": path.resolve().name, "sha256": load_bundle(path).hash}}
     with open(path, "rb") as f:
@@ -194,10 +195,10 @@ def training_info(
     prepared: Prepared,
     recipe: training.Recipe,
     targets: Targets,
-    history: list,  # a dictionary per epoch
+    history: list[dict[str, Any]],  # a dictionary per epoch
     copies: int,  # shifted draws per validation image
     git_commit: str = "unknown",
-) -> dict:  # for `bundle.json`: text, numbers, lists
+) -> dict[str, Any]:  # for `bundle.json`: text, numbers, lists
     """Describe a training for its bundle, apart from what is measured after it.
 
     Raises `OSError` or `BundleError` if the initial weights can't be read."""
@@ -234,8 +235,8 @@ class ParityError(XraypneuError, RuntimeError):
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c021-a
 def candidate_of(
-    model,  # a trained Keras model, in half precision
-    info: dict,  # of `training_info`
+    model: Any,  # a trained Keras model, in half precision
+    info: dict[str, Any],  # of `training_info`
     validation: Validation,
     targets: Targets,
     folder: str | Path,  # where its bundle is written
@@ -270,7 +271,7 @@ def ood_detector(
     y: np.ndarray,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     validation: Validation,
     seed: int = 0,  # of the synthetic outliers
-) -> tuple[ood.OODDetector, dict]:  # the detector; refused fraction of `validation` and `shifted`, 0 to 1
+) -> tuple[ood.OODDetector, dict[str, float]]:  # the detector; refused fraction of `validation` and `shifted`, 0 to 1
     "Fit the outlier detector on features of the chosen network."
     quarter, half = evenly(len(images), len(images) // 4), evenly(len(images), len(images) // 2)
     ordinary = bundle.scores(np.concatenate([images, augment.shifted_copies(images[quarter])]))[1]
@@ -292,9 +293,11 @@ class Int8Variant:
     "The network in 8 bits, its decision policy, and how it compares with fp32."
 
     model: bytes = field(repr=False)  # ONNX
-    info: dict = field(repr=False)  # of `decision_policy`
-    gaps: dict  # ROC AUC minus that of fp32, on `validation` and `shifted`, -1 to 1
-    refused: dict = field(default_factory=dict)  # the same of the fraction that the outlier detector refuses
+    info: dict[str, Any] = field(repr=False)  # of `decision_policy`
+    gaps: dict[str, float]  # ROC AUC minus that of fp32, on `validation` and `shifted`, -1 to 1
+    refused: dict[str, float] = field(
+        default_factory=dict
+    )  # the same of the fraction that the outlier detector refuses
 
     @property
     def accepted(self) -> bool:
@@ -303,8 +306,8 @@ class Int8Variant:
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c026-a
 def int8_accepted(
-    gaps: dict,  # name of a validation to difference of the ROC AUC, -1 to 1
-    refused: dict,  # name of a validation to difference of the fraction refused, -1 to 1
+    gaps: dict[str, float],  # name of a validation to difference of the ROC AUC, -1 to 1
+    refused: dict[str, float],  # name of a validation to difference of the fraction refused, -1 to 1
 ) -> bool:
     "The gate of the int8 variant: differences of at most `INT8_LIMIT` and `INT8_REFUSED`."
     return max(map(abs, gaps.values())) <= INT8_LIMIT and max(map(abs, refused.values()), default=0) <= INT8_REFUSED
@@ -316,17 +319,19 @@ def int8_variant(
     validation: Validation,
     targets: Targets,
     detector: ood.OODDetector,
-    refused: dict,  # fraction that the detector refuses of `validation` and `shifted` with fp32, of `ood_detector`
+    refused: dict[
+        str, float
+    ],  # fraction that the detector refuses of `validation` and `shifted` with fp32, of `ood_detector`
 ) -> Int8Variant:
     "Quantise the network of a bundle, calibrate it and compare it. Raises `CalibrationError`."
     sample = images[evenly(len(images), QUANTISATION_IMAGES)]
     model = quantize.to_int8(fp32.model_file.read_bytes(), sample)
     parts = {"validation": validation.images, "shifted": validation.shifted}
-    found = {k: quantize.scores(model, a) for k, a in parts.items()}
-    info = decision_policy(*(logits for logits, _ in found.values()), validation, targets)
+    outputs = {k: quantize.scores(model, a) for k, a in parts.items()}
+    info = decision_policy(outputs["validation"][0], outputs["shifted"][0], validation, targets)
     gaps = {k: info[k]["roc_auc"] - fp32.info[k]["roc_auc"] for k in parts}
     n = len(validation.images)  # one shifted draw of each, as for fp32
-    now = {k: float((detector.score(features[:n]) >= 1).mean()) for k, (_, features) in found.items()}
+    now = {k: float((detector.score(features[:n]) >= 1).mean()) for k, (_, features) in outputs.items()}
     return Int8Variant(model, info, gaps, {k: now[k] - refused[k] for k in parts})
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c029
@@ -351,20 +356,22 @@ class Trained:
     "Result of a training stage."
 
     bundle: Bundle
-    candidates: list  # of `Candidate`, one per training
+    candidates: list[Candidate]  # one per training
     best: int  # index of the candidate in the bundle
-    refused: dict  # fraction of `validation` and `shifted` that the outlier detector refuses, 0 to 1
-    int8_gaps: dict  # ROC AUC of int8 minus that of fp32, on `validation` and `shifted`
-    folds: list  # rows of the cross-validation; empty without one
-    lines: list = field(default_factory=list, repr=False)  # reported text, a line per epoch
-    int8_refused: dict = field(default_factory=dict)  # as `int8_gaps`, of the fraction that the detector refuses
+    refused: dict[str, float]  # fraction of `validation` and `shifted` that the outlier detector refuses, 0 to 1
+    int8_gaps: dict[str, float]  # ROC AUC of int8 minus that of fp32, on `validation` and `shifted`
+    folds: list[dict[str, Any]]  # rows of the cross-validation; empty without one
+    lines: list[str] = field(default_factory=list, repr=False)  # reported text, a line per epoch
+    int8_refused: dict[str, float] = field(
+        default_factory=dict
+    )  # as `int8_gaps`, of the fraction that the detector refuses
 
     @property
     def history(self) -> pd.DataFrame:
         "History of the chosen training, a row per epoch."
         return pd.DataFrame(self.candidates[self.best].history)
 
-    def validation_metrics(self, names) -> pd.DataFrame:
+    def validation_metrics(self, names: Sequence[str]) -> pd.DataFrame:
         "Metrics of the chosen training on validation and shifted validation."
         info = self.bundle.info
         columns = {
@@ -378,7 +385,7 @@ FOLD_METRICS = ("val_loss", "val_roc_auc", "shifted_loss", "shifted_roc_auc")
 
 
 def fold_summary(
-    rows: list,  # of `training.cross_validate`, a dictionary per fold
+    rows: list[dict[str, Any]],  # of `training.cross_validate`, a dictionary per fold
 ) -> pd.DataFrame:  # (4, 3): metric, mean, sd
     "Mean and standard deviation (with n - 1) over the folds of a cross-validation."
     frame = pd.DataFrame(rows)[list(FOLD_METRICS)]
@@ -392,7 +399,7 @@ def new_model(
     size: int,  # side of the input, pixels
     weights: str | None,  # as `training.Recipe.weights`
     seed: int,
-):  # a Keras model: (n, S, S, 1) to logits (n, 1)
+) -> Any:  # a Keras model: (n, S, S, 1) to logits (n, 1)
     "Make the network that a training starts from. Raises `WeightsError`; `ValueError` for an unsupported size."
     if size % 32 or not 32 <= size <= MAX_SIZE:
         raise ValueError(
@@ -403,7 +410,7 @@ def new_model(
     return network.initialise(network.build(size), weights)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #model-of
-def model_of(bundle: Bundle):  # a Keras model: (n, S, S, 1) to logits (n, 1)
+def model_of(bundle: Bundle) -> Any:  # a Keras model: (n, S, S, 1) to logits (n, 1)
     "Rebuild the network of a bundle in Keras, to train it further or to store it."
     weights = network.read_onnx(bundle.model_file.read_bytes())
     return network.set_weights(network.build(bundle.size), weights)
@@ -421,7 +428,7 @@ def inputs_of(prepared: Prepared) -> str:  # SHA-256, 64 hex digits
     for split in ("train", "validation"):
         for array in prepared.arrays(split):
             digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).view(np.uint8))
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c032-2
@@ -429,7 +436,7 @@ def training_key(
     prepared: Prepared,
     recipe: training.Recipe,
     targets: Targets,
-    model,  # of `new_model`, with the recipe's seed
+    model: Any,  # of `new_model`, with the recipe's seed
     inputs: str = "",  # of `inputs_of`, which takes seconds; empty: computed here
 ) -> str:  # hashes in hex, and the targets
     "Identify a training: the same data, recipe, targets, initial weights and code give the same key."
@@ -446,7 +453,7 @@ def store_finished(
     trained: Trained,
     finished: str | Path,  # folder; its content is replaced
     key: str,  # of `training_key`
-):
+) -> None:
     "Store a finished training in place of the previous one. Raises `OSError`."
     facts = {
         "key": key,
@@ -469,10 +476,10 @@ def store_finished(
         (new / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 # %% ../../nbs/api/model/09_recipe.ipynb #f002-1
-def _facts(finished, key):
+def _facts(finished: Path, key: str) -> dict[str, Any] | None:
     "The stored facts of a training of this key; None if there is none or a file of it is damaged."
     try:
-        facts = json.loads((finished / "training.json").read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads((finished / "training.json").read_text(encoding="utf-8"))
         if facts["key"] != key:
             return None
         _check_stored(finished / "bundle", facts["bundle"])
@@ -483,7 +490,7 @@ def _facts(finished, key):
         return None
 
 # %% ../../nbs/api/model/09_recipe.ipynb #f002-1-a
-def _check_stored(folder, wanted):
+def _check_stored(folder: Path, wanted: str) -> None:
     "Raise `BundleError` unless the folder holds the bundle with this hash, undamaged."
     bundle = load_bundle(folder)
     if bundle.hash != wanted:
@@ -525,7 +532,7 @@ def restore_finished(
         return None
 
 # %% ../../nbs/api/model/09_recipe.ipynb #f002-4
-def _put_back(source, to, wanted):
+def _put_back(source: Path, to: Path, wanted: str) -> Bundle:
     "Copy a bundle and check that it has the expected hash."
     with replacing(to) as new:
         shutil.copytree(source, new, dirs_exist_ok=True)
@@ -534,10 +541,10 @@ def _put_back(source, to, wanted):
 
 # %% ../../nbs/api/model/09_recipe.ipynb #counted
 def counted(
-    row: dict,  # of a history
+    row: dict[str, Any],  # of a history
     i: int,  # which training, from 0
     recipe: training.Recipe,
-) -> dict:  # the row with a new `epoch` (1 to trainings * epochs, integer)
+) -> dict[str, Any]:  # the row with a new `epoch` (1 to trainings * epochs, integer)
     "Number the epoch of the i-th training of a recipe through all trainings."
     return {**row, "epoch": i * (recipe.head_epochs + recipe.epochs) + row["epoch"]}
 
@@ -545,12 +552,16 @@ def counted(
 def all_epochs(
     trained: Trained,
     recipe: training.Recipe,
-) -> list:  # of rows, a dictionary per epoch, `epoch` from 1
+) -> list[dict[str, Any]]:  # rows, a dictionary per epoch, `epoch` from 1
     "Concatenate the histories of all trainings."
     return [counted(row, i, recipe) for i, c in enumerate(trained.candidates) for row in c.history]
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-h
-def _replayed(trained, recipe, on_epoch, report):
+_OnEpoch = Callable[[dict[str, Any]], object]  # takes a row of a history
+_Report = Callable[[str], object]  # takes a line of text
+
+
+def _replayed(trained: Trained, recipe: training.Recipe, on_epoch: _OnEpoch, report: _Report) -> Trained:
     "Report the epochs and lines of a finished training; returns it."
     print("What the training depends on has not changed: the finished one is reused", file=sys.stderr)
     for row in all_epochs(trained, recipe):
@@ -560,7 +571,12 @@ def _replayed(trained, recipe, on_epoch, report):
     return trained
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-h-a
-def _candidates(networks, prepared, held, targets, folder, git_commit):  # networks: a list of what `_networks` yields
+_Network = tuple[training.Recipe, Any, list[dict[str, Any]]]  # recipe with the seed, Keras model, history
+
+
+def _candidates(
+    networks: list[_Network], prepared: Prepared, held: Validation, targets: Targets, folder: Path, git_commit: str
+) -> list[Candidate]:  # networks: a list of what `_networks` yields
     "Calibrate each network and write its bundle into a folder named after the seed; the old folders go."
     shutil.rmtree(folder, ignore_errors=True)
     return [
@@ -582,9 +598,9 @@ def train(
     folder: str | Path = "models",  # where `bundle` and `seeds` are written
     state: str | Path | None = None,  # folder from which a killed training resumes
     git_commit: str = "unknown",
-    first=None,  # the model of the first seed, if it exists already
-    on_epoch: Callable = lambda row: None,  # called with a row per epoch, `epoch` from 1 through all seeds
-    report: Callable = print,  # called with a line of text
+    first: Any = None,  # the model of the first seed, if it exists already
+    on_epoch: _OnEpoch = lambda row: None,  # called with a row per epoch, `epoch` from 1 through all seeds
+    report: _Report = print,  # called with a line of text
     finished: str | Path | None = None,  # folder of `store_finished`; a training of this key is reused
     key: str = "",  # of `training_key`
     inputs: str = "",  # of `inputs_of`; empty: computed here
@@ -594,9 +610,10 @@ def train(
     _check_folds(prepared, targets.folds)
     if finished and (trained := restore_finished(finished, key, folder)):
         return _replayed(trained, recipe, on_epoch, report)
+    lines: list[str]
     lines, inputs = [], inputs or inputs_of(prepared)
 
-    def note(line):
+    def note(line: str) -> None:
         lines.append(line)
         report(line)
 
@@ -614,7 +631,18 @@ def train(
     return trained
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-1
-def _networks(prepared, recipe, seeds, train_set, held, state, inputs, first, on_epoch, report):
+def _networks(
+    prepared: Prepared,
+    recipe: training.Recipe,
+    seeds: int,
+    train_set: tuple[np.ndarray, np.ndarray],
+    held: Validation,
+    state: str | Path | None,
+    inputs: str,
+    first: Any,
+    on_epoch: _OnEpoch,
+    report: _Report,
+) -> Iterator[_Network]:
     "Train one network per seed; yield its recipe, the network in half precision, its history."
     for i in range(seeds):
         seed_recipe = replace(recipe, seed=recipe.seed + i)
@@ -624,7 +652,7 @@ def _networks(prepared, recipe, seeds, train_set, held, state, inputs, first, on
             else new_model(prepared.info["size"], recipe.weights, seed_recipe.seed)
         )
 
-        def count(row, i=i):
+        def count(row: dict[str, Any], i: int = i) -> None:
             on_epoch(counted(row, i, recipe))
 
         history = training.fit(model, train_set, (held.images, held.y), seed_recipe, state, inputs, count, report)
@@ -632,7 +660,7 @@ def _networks(prepared, recipe, seeds, train_set, held, state, inputs, first, on
         yield seed_recipe, model, history
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-2
-def _check_folds(prepared, folds):
+def _check_folds(prepared: Prepared, folds: int) -> None:
     "Raise `ValueError` for too many folds now; `training.cross_validate` would raise it after the training."
     splits = [prepared.arrays(s) for s in ("train", "validation")]
     y, patients = (np.concatenate([s[i] for s in splits]) for i in (1, 2))
@@ -643,12 +671,14 @@ def _check_folds(prepared, folds):
         )
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-2-a
-def _cross_validate(prepared, recipe, folds, state, inputs, report):
+def _cross_validate(
+    prepared: Prepared, recipe: training.Recipe, folds: int, state: str | Path | None, inputs: str, report: _Report
+) -> list[dict[str, Any]]:
     "Train the recipe once per fold of the patients of train and validation."
     splits = prepared.arrays("train"), prepared.arrays("validation")
-    everyone = [np.concatenate(pair) for pair in zip(*splits, strict=True)]
+    images, y, patients = (np.concatenate(pair) for pair in zip(*splits, strict=True))
 
-    def start():
+    def start() -> Any:
         return new_model(prepared.info["size"], recipe.weights, recipe.seed)
 
-    return training.cross_validate(start, *everyone, recipe, folds, state, inputs, report)
+    return training.cross_validate(start, images, y, patients, recipe, folds, state, inputs, report)

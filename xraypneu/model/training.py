@@ -93,7 +93,7 @@ DIVERGED = (
 )
 
 
-def logits_of(model, images, batch_size=64):
+def logits_of(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
     "Compute logits `(n,)` float64 of `(n, S, S)` uint8 images. Raises `FloatingPointError` where one is not finite."
     logits = model.predict(images[..., None], batch_size=batch_size, verbose=0)[:, 0].astype(np.float64)
     if not np.isfinite(logits).all():
@@ -101,7 +101,7 @@ def logits_of(model, images, batch_size=64):
     return logits
 
 # %% ../../nbs/api/model/06_training.ipynb #c011-b
-def balanced_loss(y, logits):
+def balanced_loss(y: np.ndarray, logits: np.ndarray) -> float:
     "Compute the log loss of `(n,)` labels and logits with equal weight per class."
     y, logits = np.asarray(y), np.asarray(logits, dtype=np.float64)
     each = np.logaddexp(0, np.where(y == 1, -logits, logits))

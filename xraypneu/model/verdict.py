@@ -17,7 +17,7 @@ VERDICTS = NORMAL, PNEUMONIA, UNSURE, OUT_OF_SCOPE = ("NORMAL", "PNEUMONIA", "UN
 def decided(
     p: np.ndarray,  # (n,) calibrated probabilities
     threshold: float,  # operating point, 0 to 1
-    limits: dict | None,  # conformal `low` and `high`, 0 to 1; None: never UNSURE
+    limits: dict[str, float] | None,  # conformal `low` and `high`, 0 to 1; None: never UNSURE
 ) -> np.ndarray:  # (n,) NORMAL, PNEUMONIA or UNSURE
     "The label, or UNSURE where the conformal set is not just the label. Raises `ValueError` for another threshold."
     if not 0 <= threshold <= 1:  # nor is NaN, with which everything would be NORMAL

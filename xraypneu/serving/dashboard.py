@@ -15,9 +15,12 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any, cast
 
 import anywidget
 import ipywidgets
@@ -27,13 +30,13 @@ from PIL import Image
 
 from ..errors import XraypneuError, rendered
 from .. import __version__
-from ..model.bundle import SHIPPED, BundleError
+from ..model.bundle import SHIPPED, Bundle, BundleError
 from ..metrics.definitions import LABELS, METRICS, OPERATING, OVERVIEW, predictive_values
-from ..data.image import ImageError, printable
+from ..data.image import ImageError, Source, printable
 from ..markdown import markdown_table
-from .predict import Predictor
+from .predict import Prediction, Predictor
 from ..redact import without_controls
-from .session import MAX_MB, Session, shown_film
+from .session import MAX_MB, Film, Session, shown_film
 from .table import to_csv, to_html
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c005
@@ -54,18 +57,18 @@ _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.M)
 
 
 def joined(
-    folder,  # of JavaScript modules, each with its imports, `import {...} from "./other.js"`, at the top
+    folder: Traversable,  # of JavaScript modules, each with its imports, `import {...} from "./other.js"`, at the top
     main: str = "dashboard",  # the module that nothing imports
 ) -> str:  # JavaScript
     """The modules of a folder as one, each after those that it imports: a widget is one file. No name occurs in two.
 
     Raises `FileNotFoundError` for an import that is not in the folder."""
-    parts = {}
+    parts: dict[str, str] = {}
 
-    def add(name):
+    def add(name: str) -> None:
         if name in parts:
             return
-        parts[name] = None
+        parts[name] = ""
         text = (folder / f"{name}.js").read_text(encoding="utf-8")
         for other in _IMPORT.findall(text):
             add(other)
@@ -85,7 +88,7 @@ class App(anywidget.AnyWidget):
     config = traitlets.Dict().tag(sync=True)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c006-1
-def _jpeg(image, longest, quality):
+def _jpeg(image: Image.Image, longest: int, quality: int) -> tuple[bytes, tuple[int, int]]:
     "A picture as JPEG, its longest side at most `longest` pixels; the bytes and the new size (width, height)."
     image.thumbnail((longest, longest))
     file = io.BytesIO()
@@ -93,35 +96,37 @@ def _jpeg(image, longest, quality):
     return file.getvalue(), image.size
 
 
-def _map_png(prediction):
+def _map_png(prediction: Prediction) -> bytes:
     "The activation map in colours, a PNG of 224 x 224 pixels to lay over the picture."
     file = io.BytesIO()
     prediction.map_image((224, 224)).save(file, "PNG")
     return file.getvalue()
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c006-1-a
-def _data_uri(kind, data):
+def _data_uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #9490b5ac
 def operating_rows(
-    table: dict | None,  # `operating` of the bundle: equally long lists `threshold`, `sensitivity`, ...
+    table: dict[str, Any] | None,  # `operating` of the bundle: equally long lists `threshold`, `sensitivity`, ...
     threshold: float,  # probability, 0 to 1
     prevalence: float,  # assumed, of pneumonia, 0 to 1
-) -> list:  # dicts: name, words; value, low, high from 0 to 1, None where undefined; empty without a table
+) -> list[dict[str, Any]]:  # name, words; value, low, high from 0 to 1, None where undefined; empty without a table
     "Sensitivity, specificity, PPV and NPV at a threshold, each with its 95 % interval."
     if not table:
         return []
 
-    def at(column):
+    def at(column: str) -> float:
         return float(np.interp(threshold, table["threshold"], table[column]))
 
+    both: dict[str, list[float | None]]
     sens, spec = ({e: at(k + e) for e in ("", "_low", "_high")} for k in ("sensitivity", "specificity"))
     both = {e: [None if math.isnan(v) else v for v in predictive_values(sens[e], spec[e], prevalence)] for e in sens}
     ppv, npv = ({e: v[i] for e, v in both.items()} for i in (0, 1))
+    four: tuple[dict[str, Any], ...] = (sens, spec, ppv, npv)
     return [
         {"name": LABELS[k], "value": v[""], "low": v["_low"], "high": v["_high"], "words": METRICS[k].words}
-        for k, v in zip(OPERATING, (sens, spec, ppv, npv), strict=True)
+        for k, v in zip(OPERATING, four, strict=True)
     ]
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101
@@ -131,32 +136,32 @@ class MessageError(XraypneuError, ValueError):
     code = "message"
 
 
-def _id(value):
+def _id(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[\w-]{1,64}", value, re.ASCII):
         raise MessageError("id")
     return value
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101-a
-def _text(value):
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise MessageError("text")
     return without_controls(value[:1000])
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101-1
-def _count(value):
+def _count(value: Any) -> int:
     if type(value) is not int or not -(2**53) < value < 2**53:
         raise MessageError("whole number")
     return value
 
 
-def _number(value):
+def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e9:
         raise MessageError("number")
     return float(value)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101-1-a
-def _among(*words):
-    def check(value):
+def _among(*words: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
         if not isinstance(value, str) or value not in words:
             raise MessageError(" or ".join(words))
         return value
@@ -164,7 +169,7 @@ def _among(*words):
     return check
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101-2
-FIELDS = {
+FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "hello": {},
     "ping": {"n": _count},
     "default": {},
@@ -183,9 +188,9 @@ FIELDS = {
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101-3
 def read_page_message(
-    content,  # what arrived: untrusted, of any type
-    buffers=(),  # its binary parts, bytes: one with `chunk`, else none
-) -> tuple:  # kind, and a dict of arguments
+    content: Any,  # what arrived: untrusted, of any type
+    buffers: Sequence[Any] = (),  # its binary parts, bytes: one with `chunk`, else none
+) -> tuple[str, dict[str, Any]]:  # kind, and arguments
     "Check a message of the page. Raises `MessageError` if a field is missing, unknown or out of bounds."
     kind = content.get("kind") if isinstance(content, dict) else None
     if not isinstance(kind, str) or kind not in FIELDS:
@@ -198,7 +203,7 @@ def read_page_message(
     return kind, arguments | ({"buffer": buffers[0]} if kind == "chunk" else {})
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-token
-def _asked_for_token():
+def _asked_for_token() -> None:
     "Raise where a token is set that the server doesn't ask for: voila.py takes it out of the environment."
     if os.environ.get("XRAYPNEU_TOKEN") and os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
         raise RuntimeError(
@@ -211,7 +216,7 @@ def _asked_for_token():
 WENT_WRONG = "Something went wrong on the server; its log says what. Try again, or start a new session."
 
 
-def _load(predictor):
+def _load(predictor: Any) -> tuple[Predictor | None, str]:
     "The predictor of what `Dashboard` was given, and what is wrong with it; None if it can't be used."
     try:
         if not isinstance(predictor, Predictor):
@@ -225,7 +230,7 @@ def _load(predictor):
     return predictor, ""
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-1-a
-def _plain_upload(uploader):
+def _plain_upload(uploader: Any) -> Any:
     "The folded part of the page with the plain upload."
     hint = "<p>For browsers in which the drop zone above does not work. Ten megabytes in all at a time.</p>"
     box = ipywidgets.VBox([ipywidgets.HTML(hint), uploader])
@@ -235,7 +240,7 @@ def _plain_upload(uploader):
 KERMANY = "children aged 1 to 5 from one hospital in Guangzhou"  # what the shipped model was trained on
 
 
-def _trained_on(bundle):
+def _trained_on(bundle: Bundle) -> str:
     "A sentence about the training data of a bundle."
     data = bundle.info.get("data", {})
     train = data.get("counts", {}).get("train", {})
@@ -246,7 +251,7 @@ def _trained_on(bundle):
     return f"Trained on {films}, data set {data.get('title', 'unknown')}."
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #eb9dd69b-a
-def _page_config(bundle, threshold):
+def _page_config(bundle: Bundle, threshold: float) -> dict[str, Any]:
     "What the page must know of the model and of the limits, for `App`."
     info = bundle.info
     return {
@@ -266,15 +271,36 @@ def _page_config(bundle, threshold):
         ),
     }
 
+# %% ../../nbs/api/serving/03_dashboard.ipynb #page-parts
+class _Page:
+    "What the parts of the page share; `Dashboard` makes it."
+
+    app: App
+    uploader: Any  # the widget of the plain upload
+    predictor: Predictor | None
+    session: Session
+    counter: int  # of files that came without an id
+    file: tuple[str, str, bytes] | None  # that the page fetches: name, type, bytes
+    files: int  # that it fetched so far
+    send: Callable[..., None]
+    add: Callable[..., None]
+    _refuse: Callable[..., None]
+    _trouble: Callable[..., None]
+    _operating: Callable[[], None]
+
+    @property
+    def bundle(self) -> Bundle:
+        return cast(Predictor, self.predictor).bundle
+
 # %% ../../nbs/api/serving/03_dashboard.ipynb #2873aca1
-class _Messages:
+class _Messages(_Page):
     "The conversation with the page: each message calls the method of its kind, and no exception leaves it."
 
-    def send(self, kind, buffers=None, **content):
+    def send(self, kind: str, buffers: list[bytes] | None = None, **content: Any) -> None:
         "Send a message to the page."
         self.app.send({"kind": kind, **content}, buffers)
 
-    def _on_message(self, _, content, buffers):
+    def _on_message(self, _: object, content: object, buffers: list[Any] | None) -> None:
         "Handle a message of the page. Whatever fails, the page gets one sentence and never a traceback."
         id = None
         try:
@@ -285,32 +311,32 @@ class _Messages:
             self._trouble("The page sent something that the server does not understand. Reload the page.", id)
         except BaseException:
             _failed("answer the page")
-            self.session.uploads.pop(id, None)
+            self.session.uploads.pop(cast(str, id), None)
             self._trouble(WENT_WRONG, id)
 
-    def _trouble(self, message, id=None):
+    def _trouble(self, message: str, id: str | None = None) -> None:
         try:
             self.send("trouble", id=id, message=message)
         except Exception:
             _failed("tell the page")  # the page is closed
 
-    def _hello(self):
+    def _hello(self) -> None:
         self._operating()
 
-    def _ping(self, n):
+    def _ping(self, n: int) -> None:
         self.send("pong", n=n)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #f2c8b9ae
-class _Uploads:
+class _Uploads(_Page):
     "Uploads in pieces: begun, filled and refused."
 
-    def _begin(self, id, name, size):
+    def _begin(self, id: str, name: str, size: int) -> None:
         try:
             self.session.begin(id, name, size)
         except ImageError as e:
             self._refuse(id, name, e)
 
-    def _chunk(self, id, at, buffer):
+    def _chunk(self, id: str, at: int, buffer: Any) -> None:
         upload = self.session.uploads.get(id)
         if upload is None:  # refused, or forgotten: the page must not wait for it
             return self.send("gone", id=id)
@@ -322,24 +348,24 @@ class _Uploads:
         if self.session.finished(id):
             self.add(upload.name, bytes(upload.data), id)
 
-    def _refused(self, id, name, why):
+    def _refused(self, id: str, name: str, why: str) -> None:
         self._refuse(id, name, ImageError(why[:200], code="refused"))
 
-    def _refuse(self, id, name, error):
+    def _refuse(self, id: str, name: str, error: ImageError) -> None:
         "Show a file that can't be used as a row with its error."
         self.send("row", row=self.session.refuse(id, str(name), error).line())
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #0f7d6261
-class _Intake:
+class _Intake(_Page):
     "Predict a file, whichever way it came."
 
     def add(
         self,
         name: str,  # file name on the user's computer
-        data,  # what `Predictor.predict` takes: bytes, a uint8 array, ...
+        data: Source,  # what `Predictor.predict` takes: bytes, a uint8 array, ...
         id: str | None = None,  # that the page uses for the file; None: a new one
         notice: str = "",  # shown with the result, such as that it's synthetic
-    ):
+    ) -> None:
         "Predict a file and show its row. Raises nothing: an error becomes a row that says what is wrong."
         if id is None:
             self.counter += 1
@@ -357,17 +383,17 @@ class _Intake:
             return self._trouble(WENT_WRONG, id)
         self.send("row", row=film.line())
 
-    def _predicted(self, id, name, data, notice):
+    def _predicted(self, id: str, name: str, data: Source, notice: str) -> Film:
         "The film of a file, kept without its pixels."
-        prediction = self.predictor.predict(data, name=name)
-        preview, size = _jpeg(Image.fromarray(prediction.pixels), PREVIEW, 88)
+        prediction = cast(Predictor, self.predictor).predict(data, name=name)
+        preview, size = _jpeg(Image.fromarray(cast(np.ndarray, prediction.pixels)), PREVIEW, 88)
         return self.session.keep(id, name, replace(prediction, pixels=None), preview=preview, size=size, notice=notice)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #24ed6839
-class _OtherSources:
+class _OtherSources(_Page):
     "Files of the plain upload and synthetic samples."
 
-    def _uploaded(self, change):
+    def _uploaded(self, change: dict[str, Any]) -> None:
         "Predict the files of the plain upload."
         try:
             if change["new"]:
@@ -380,7 +406,7 @@ class _OtherSources:
             _failed("take a plain upload")
             self._trouble(WENT_WRONG)
 
-    def _sample(self, which):
+    def _sample(self, which: str) -> None:
         from xraypneu.data.sample import draw_radiograph
 
         label, patient, ill = SAMPLES[which]
@@ -390,10 +416,10 @@ class _OtherSources:
         self.add(f"SYNTHETIC {label}", pixels, notice=NOTICE)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #1f39b4ae
-class _Display:
+class _Display(_Page):
     "Show one film in full."
 
-    def _open(self, id):
+    def _open(self, id: str) -> None:
         film = self.session.films.get(id)
         if film is None:
             return self._trouble("This file was deleted. Upload it again.", id)
@@ -405,10 +431,10 @@ class _Display:
         self.send("show", pictures, shown=shown)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c0d0650a
-class _OperatingPoint:
+class _OperatingPoint(_Page):
     "Show the operating point, and what changes when it moves."
 
-    def _point_metrics(self):
+    def _point_metrics(self) -> dict[str, Any]:
         "What the page shows of the operating point."
         table, state = self.bundle.variant.get("operating"), self.session
         return {
@@ -419,32 +445,32 @@ class _OperatingPoint:
             "table": operating_rows(table, state.threshold, state.prevalence),
         }
 
-    def _operating(self):
+    def _operating(self) -> None:
         self.send("operating", operating=self._point_metrics())
 
-    def _threshold(self, value):
+    def _threshold(self, value: float) -> None:
         self.move(value)
 
-    def _default(self):
+    def _default(self) -> None:
         self.move(self.session.default)
 
-    def move(self, threshold: float):
+    def move(self, threshold: float) -> None:
         "Set the threshold (0 to 1); send the rows whose verdict changed, and the open film's new explanation."
         changed = self.session.move(threshold)
-        film = self.session.films.get(self.session.open)
+        film = self.session.films.get(cast(str, self.session.open))
         self.send(
             "moved",
             operating=self._point_metrics(),
-            rows=[{"id": f.id, "verdict": f.prediction.verdict} for f in changed],
+            rows=[{"id": f.id, "verdict": cast(Prediction, f.prediction).verdict} for f in changed],
             shown=shown_film(film) if film and film.prediction else None,
         )
 
-    def _prevalence(self, value):
+    def _prevalence(self, value: float) -> None:
         self.session.prevalence = min(1.0, max(0.0, value))
         self._operating()
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #38c784eb
-def _pictures(film):
+def _pictures(film: Film) -> list[tuple[str, str]]:
     "Radiograph and, where it means something, activation map for the HTML page: pairs of title and data URI."
     if film.prediction is None:
         return []
@@ -456,10 +482,10 @@ def _pictures(film):
     return pictures
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #f91ce0c2
-class _Downloads:
+class _Downloads(_Page):
     "The table as a file, and the model card."
 
-    def _download(self, what):
+    def _download(self, what: str) -> None:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         if what == "csv":
             text, kind = to_csv(f.row() for f in self.session.films.values()), "text/csv"
@@ -470,7 +496,7 @@ class _Downloads:
         self.file, self.files = (f"xraypneu-{stamp}.{what}", kind, text.encode()), self.files + 1
         self._part(self.files, 0)
 
-    def _part(self, file, number):
+    def _part(self, file: int, number: int) -> None:
         "Send a piece of a file; the page asks for the next: as one message it would hold up all others on a slow line."
         if self.file is None or file != self.files or not 0 <= number * CHUNK < len(self.file[2]):
             return self._trouble("This file was deleted. Download it again.")
@@ -481,7 +507,7 @@ class _Downloads:
         piece = data[number * CHUNK : (number + 1) * CHUNK]
         self.send("file", [piece], name=name, type=kind, file=file, number=number, size=len(data), last=last)
 
-    def _rows_with_pictures(self):
+    def _rows_with_pictures(self) -> list[dict[str, Any]]:
         "The rows of the HTML page; the page gets a sign of life while they are made."
         rows, last_sign = [], time.monotonic()
         for film in self.session.films.values():
@@ -491,7 +517,7 @@ class _Downloads:
             rows.append(film.row() | {"pictures": _pictures(film)})
         return rows
 
-    def _about(self):
+    def _about(self) -> None:
         import mistune
 
         card = self.bundle.folder / "README.md"
@@ -504,8 +530,12 @@ class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _Operatin
 
     def __init__(
         self,
-        predictor=None,  # a `Predictor`, a bundle, its folder or MLflow address; None: XRAYPNEU_MODEL, or shipped
-    ):
+        predictor: Predictor
+        | Bundle
+        | str
+        | Path
+        | None = None,  # a `Predictor`, a bundle, its folder or MLflow address; None: XRAYPNEU_MODEL, or shipped
+    ) -> None:
         _asked_for_token()
         self.predictor, problem = _load(predictor)
         self.session = Session(self.predictor.bundle.threshold if self.predictor else 0.5)
@@ -519,22 +549,18 @@ class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _Operatin
         plain = _plain_upload(self.uploader)
         self.widget = ipywidgets.VBox([self.app] if problem else [self.app, plain])
 
-    def _ipython_display_(self):
+    def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        display(self.widget)
+        display(self.widget)  # type: ignore[no-untyped-call]  # IPython's
 
-    @property
-    def bundle(self):
-        return self.predictor.bundle
-
-    def _clear(self):
+    def _clear(self) -> None:
         self.session.clear()
         self.file = None
         self.send("cleared")
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-2
-def _counts_table(counts, classes):
+def _counts_table(counts: dict[str, Any], classes: list[str]) -> str:
     "Images and patients of each split, of a bundle's `counts`."
     rows = [
         [
@@ -548,11 +574,11 @@ def _counts_table(counts, classes):
     return markdown_table(["", "NORMAL images", "PNEUMONIA images", "patients"], rows)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-2-a
-def _metrics_table(info):
+def _metrics_table(info: dict[str, Any]) -> str:
     "The metrics in a bundle's `info`."
     kinds = [("validation", "validation"), ("shifted", "shifted validation")]
 
-    def value_of(kind, name):
+    def value_of(kind: str, name: str) -> str:
         value = info.get(kind, {}).get(name)
         return f"{value:.3f}" if isinstance(value, float) else "–"
 
@@ -560,7 +586,7 @@ def _metrics_table(info):
     return markdown_table(["metric", *(name for _, name in kinds)], rows)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c58e38ac
-def _short_card(bundle):
+def _short_card(bundle: Bundle) -> str:
     "A short model card in Markdown, from `bundle.json` alone."
     i = bundle.info
     return "\n\n".join(
@@ -578,7 +604,7 @@ def _short_card(bundle):
     )
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-3
-def _failed(what):
+def _failed(what: str) -> None:
     """Log the current exception's type and place, without names and values of the user's.
 
     Written to `sys.__stderr__`, the server's log: a kernel's `sys.stderr` would go to the browser.
@@ -587,4 +613,5 @@ def _failed(what):
 
     kind, error, trace = sys.exc_info()
     where = "".join(f"  {Path(f.filename).name}:{f.lineno} in {f.name}\n" for f in traceback.extract_tb(trace))
-    print(f"xraypneu dashboard: could not {what}: {kind.__name__}\n{where}", end="", file=sys.__stderr__, flush=True)
+    name = cast(type, kind).__name__
+    print(f"xraypneu dashboard: could not {what}: {name}\n{where}", end="", file=sys.__stderr__, flush=True)

@@ -25,8 +25,10 @@ import time
 import traceback
 import uuid
 import weakref
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NoReturn, Self, cast
 from urllib.parse import quote, urlsplit
 
 from jupyter_core.utils import ensure_async
@@ -35,6 +37,7 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, ResponseStartLine
+from tornado.iostream import IOStream
 from tornado.netutil import is_valid_ip
 from tornado.platform.asyncio import BaseAsyncIOLoop
 from tornado.web import Finish, HTTPError
@@ -44,29 +47,29 @@ from traitlets import default
 _log = logging.getLogger("xraypneu.serving.guard")
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c005
-def _names(text):
+def _names(text: str) -> frozenset[str]:
     "Comma-separated words of a variable, as a set in lower case."
     return frozenset(word.strip().lower() for word in text.split(",") if word.strip())
 
 
-def _hosts(text):
+def _hosts(text: str) -> frozenset[str]:
     names = _names(text)
     if not all(re.fullmatch(r"\*|[a-z0-9._-]+|\[[0-9a-f:.]+\]", name) for name in names):
         raise ValueError("host names, comma-separated, without http://, port and path")
     return LOCAL_HOSTS | names
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c005-a
-def _proxies(text):
+def _proxies(text: str) -> frozenset[str]:
     try:
         return frozenset(str(ipaddress.ip_address(name)) for name in _names(text))
     except ValueError:
         raise ValueError("IP addresses, comma-separated, no names and no networks") from None
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c005-1
-def _number(kind, words):
+def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
     "A parser of positive numbers of one kind, int or float; it raises `ValueError` with `words`."
 
-    def read(text):
+    def read(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
@@ -87,20 +90,20 @@ class Limits:
 
     sessions: int = 50  # at once, in total
     per_address: int = 10  # sessions at once, per client address
-    hosts: frozenset = LOCAL_HOSTS  # host names that the server answers to; "*" is any
-    proxies: frozenset = frozenset()  # addresses of proxies whose X-Forwarded-For is trusted
+    hosts: frozenset[str] = LOCAL_HOSTS  # host names that the server answers to; "*" is any
+    proxies: frozenset[str] = frozenset()  # addresses of proxies whose X-Forwarded-For is trusted
     connect_s: float = 60  # seconds until a new session must be connected
     away_s: float = 300  # seconds until a session without a connection ends
     busy_s: float = 120  # seconds that one request may occupy a session without any activity
     max_mb: float = 25  # per uploaded file; the session's process reads the variable
 
     @classmethod
-    def from_environment(cls, env=os.environ):
+    def from_environment(cls, env: Mapping[str, str] = os.environ) -> Self:
         "Defaults, overridden by XRAYPNEU_SESSIONS, _HOSTS, ... of `env`. Raises `ValueError` naming a wrong variable."
         whole, number = _number(int, "a whole number, 1 or more"), _number(float, "a number above 0")
         read = {"sessions": whole, "per_address": whole, "max_mb": number, "proxies": _proxies, "hosts": _hosts}
         read |= dict.fromkeys(("connect_s", "away_s", "busy_s"), number)
-        values = {}
+        values: dict[str, Any] = {}
         for name, reader in read.items():
             text = env.get(f"XRAYPNEU_{name.upper()}", "").strip()
             try:
@@ -113,7 +116,7 @@ class Limits:
         return cls(**values)
 
     @property
-    def sweep_s(self):
+    def sweep_s(self) -> int:
         "Seconds between two sweeps over the sessions."
         return int(max(1, min(10, self.connect_s / 4, self.away_s / 4, self.busy_s / 4)))
 
@@ -124,7 +127,7 @@ LIMITS = Limits.from_environment()
 def client_address(
     peer: str,  # address at the other end of the connection
     forwarded: str = "",  # the header X-Forwarded-For, untrusted
-    proxies=frozenset(),  # addresses whose X-Forwarded-For is trusted
+    proxies: frozenset[str] = frozenset(),  # addresses whose X-Forwarded-For is trusted
 ) -> str:
     "The client's address, for limits and logs; an IPv6 address becomes its /64 network."
     address = peer
@@ -140,14 +143,14 @@ def client_address(
     return str(ipaddress.IPv6Network((ip, 64), strict=False)) if not ip.is_loopback else str(ip)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c008-a
-def _address_of(context, headers):
+def _address_of(context: Any, headers: Mapping[str, str]) -> str:
     "The client's address, from a connection's context and a request's headers."
     return client_address(context.remote_ip, headers.get("X-Forwarded-For", ""), LIMITS.proxies)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c011
 def host_allowed(
     host: str,  # the Host header, with or without port
-    allowed=LOCAL_HOSTS,  # names without port; "*" is any
+    allowed: frozenset[str] = LOCAL_HOSTS,  # names without port; "*" is any
 ) -> bool:
     "Whether the server answers to the name in the Host header."
     name = re.sub(r":\d+$", "", host.strip().lower()).rstrip(".")
@@ -156,7 +159,7 @@ def host_allowed(
 # %% ../../nbs/api/serving/04_guard.ipynb #c011-1
 def cross_site(
     method: str,  # GET, POST, ...
-    headers,  # of the request: a mapping
+    headers: Mapping[str, str],  # of the request: a mapping
 ) -> bool:
     "Whether another site's page makes this request other than by a top-level navigation."
     site = headers.get("Sec-Fetch-Site", "")
@@ -174,9 +177,9 @@ def cross_site(
 # %% ../../nbs/api/serving/04_guard.ipynb #c011-2
 def refusal(
     method: str,  # GET, POST, ...
-    headers,  # of the request: a mapping
-    hosts=LOCAL_HOSTS,  # names that the server answers to
-):  # HTTP status, title and text of the answer; None: go on
+    headers: Mapping[str, str],  # of the request: a mapping
+    hosts: frozenset[str] = LOCAL_HOSTS,  # names that the server answers to
+) -> tuple[int, str, str] | None:  # HTTP status, title and text of the answer; None: go on
     "Decide whether a request is refused, and why, before the application sees it."
     if not host_allowed(headers.get("Host", ""), hosts):
         return (
@@ -212,7 +215,7 @@ def message_page(
     return _PAGE.format(title=title, text=text)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c018
-def _page_headers(length):
+def _page_headers(length: int) -> HTTPHeaders:
     "Headers of the page for a refused request, `length` in bytes."
     return HTTPHeaders(
         {
@@ -229,11 +232,13 @@ def _page_headers(length):
 class _Request(HTTPMessageDelegate):
     "A request on its way to the application: answered here if it is refused, passed on otherwise."
 
-    def __init__(self, server, server_conn, request_conn, delegate):
+    def __init__(
+        self, server: "GuardedServer", server_conn: Any, request_conn: Any, delegate: HTTPMessageDelegate
+    ) -> None:
         self.server, self.server_conn, self.request_conn, self.delegate = server, server_conn, request_conn, delegate
         self.refused = False
 
-    def headers_received(self, start_line, headers):
+    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Awaitable[None] | None:
         why = refusal(start_line.method, headers, LIMITS.hosts)
         if why is None:
             return self.delegate.headers_received(start_line, headers)
@@ -247,16 +252,17 @@ class _Request(HTTPMessageDelegate):
             body = b""
         self.request_conn.write_headers(ResponseStartLine("HTTP/1.1", status, title), answer, body)
         self.request_conn.finish()
+        return None
 
-    def data_received(self, chunk):
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return None if self.refused else self.delegate.data_received(chunk)
 
-    def finish(self):
+    def finish(self) -> None:
         self.server.arrived(self.server_conn)
         if not self.refused:
             self.delegate.finish()
 
-    def on_connection_close(self):
+    def on_connection_close(self) -> None:
         if not self.refused:
             self.delegate.on_connection_close()
 
@@ -266,13 +272,14 @@ class _BoundedServer(HTTPServer):
 
     CONNECTIONS, PER_ADDRESS = 512, 96  # without websockets, which are limited per session
 
-    def initialize(self, request_callback, **kw):
+    def initialize(self, request_callback: Any, **kw: Any) -> None:  # type: ignore[override]  # `kw` is passed on
         bounds = {"idle_connection_timeout": 30, "body_timeout": 20}  # seconds
         bounds |= {"max_header_size": 32_768, "max_body_size": 1_000_000}  # bytes
         super().initialize(request_callback, **(kw | bounds))
-        self._open, self._incomplete = {}, {}  # stream: address, oldest first; incomplete: no request yet
+        # stream: address, oldest first; incomplete: no request yet
+        self._open, self._incomplete = dict[IOStream, str](), dict[IOStream, str]()
 
-    def handle_stream(self, stream, address):
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
         peer = address[0] if address else ""
         mine = [s for s, p in self._open.items() if p == peer]
         if len(mine) >= self.PER_ADDRESS and peer not in LIMITS.proxies:
@@ -282,13 +289,13 @@ class _BoundedServer(HTTPServer):
         self._open[stream] = self._incomplete[stream] = peer
         super().handle_stream(stream, address)
 
-    def _make_room(self, among):
+    def _make_room(self, among: list[IOStream]) -> None:
         "Close the connection that has waited longest for its request; if none waits, the oldest."
         oldest = next((s for s in among if s in self._incomplete), among[0])
         self._forget(oldest)
         oldest.close()
 
-    def _forget(self, stream):
+    def _forget(self, stream: IOStream) -> None:
         self._open.pop(stream, None)
         self._incomplete.pop(stream, None)
 
@@ -296,17 +303,17 @@ class _BoundedServer(HTTPServer):
 class GuardedServer(_BoundedServer):
     "tornado's server with timeouts in seconds, a limit on connections, and a check of each request's headers."
 
-    def start_request(self, server_conn, request_conn):
+    def start_request(self, server_conn: Any, request_conn: Any) -> HTTPMessageDelegate:
         stream = server_conn.stream
         if stream in self._open:
             self._incomplete[stream] = self._open[stream]
         return _Request(self, server_conn, request_conn, super().start_request(server_conn, request_conn))
 
-    def arrived(self, server_conn):
+    def arrived(self, server_conn: Any) -> None:
         "Note that a request is complete."
         self._incomplete.pop(server_conn.stream, None)
 
-    def on_close(self, server_conn):
+    def on_close(self, server_conn: Any) -> None:
         self._forget(server_conn.stream)
         super().on_close(server_conn)
 
@@ -323,7 +330,7 @@ _WORD = re.compile(r"[\w.-]{1,128}", re.ASCII)
 # %% ../../nbs/api/serving/04_guard.ipynb #c023-1
 def split_message(
     data: bytes,  # a websocket message, untrusted
-) -> list:  # channel and parts, each bytes
+) -> list[bytes]:  # channel and parts
     "Split a v1 message into its parts. Raises `ValueError` if its offsets don't fit it."
     if not isinstance(data, bytes) or len(data) < 8:
         raise ValueError("not a binary message")
@@ -338,7 +345,7 @@ def split_message(
     return [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c025
-def _json_part(name, part):
+def _json_part(name: str, part: bytes) -> dict[str, Any]:
     "Decode a JSON part to a dict. Raises `ValueError` if it isn't one, or is too large."
     if len(part) > MAX_JSON[name]:
         raise ValueError(f"{name} too large")
@@ -354,14 +361,14 @@ def _json_part(name, part):
     return value
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c025-a
-def _check_word(part, key):
+def _check_word(part: dict[str, Any], key: str) -> None:
     if not isinstance(part.get(key), str) or not _WORD.fullmatch(part[key]):
         raise ValueError(f"bad {key}")
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c025-1
 def read_message(
     data: bytes,  # a websocket message, untrusted
-) -> tuple:  # header and content, dicts
+) -> tuple[dict[str, Any], dict[str, Any]]:  # header and content
     "Check a message before it goes to a session's process. Raises `ValueError` with the reason."
     channel, *parts = split_message(data)
     if channel not in (b"shell", b"control"):
@@ -398,17 +405,17 @@ class Pace:
         rate: int,  # messages per second
         burst: int,  # messages at once
         whose: str = "",  # for the error: who sends the messages
-        clock=time.monotonic,  # seconds
-    ):
+        clock: Callable[[], float] = time.monotonic,  # seconds
+    ) -> None:
         self.rate, self.burst, self.whose = rate, burst, whose
-        self.clock, self.seen, self.tokens = clock, clock(), burst
+        self.clock, self.seen, self.tokens = clock, clock(), float(burst)
 
-    def refill(self):
+    def refill(self) -> None:
         now = self.clock()
         self.tokens = min(self.burst, self.tokens + self.rate * (now - self.seen))
         self.seen = now
 
-    def take(self):
+    def take(self) -> None:
         "Count a message. Raises `ValueError` if it exceeds the rate."
         self.refill()
         self.tokens -= 1
@@ -422,10 +429,10 @@ class _InFlight:
     IN_FLIGHT = 48_000_000  # bytes of unprocessed messages
     MESSAGES = 1500  # unprocessed messages
 
-    def __init__(self):
-        self.waiting, self.bytes_in = {}, 0  # msg_id: (bytes, time)
+    def __init__(self) -> None:
+        self.waiting, self.bytes_in = dict[str, tuple[int, float]](), 0  # msg_id: (bytes, time)
 
-    def _wait(self, msg_id, size, now):
+    def _wait(self, msg_id: str, size: int, now: float) -> None:
         "Add a message. Raises `ValueError` if the session can't take more."
         if msg_id in self.waiting:
             raise ValueError("msg_id used twice")
@@ -440,10 +447,10 @@ class _InFlight:
         if self._full():
             raise ValueError("too many unprocessed messages")
 
-    def _full(self):
+    def _full(self) -> bool:
         return len(self.waiting) > self.MESSAGES or self.bytes_in > self.IN_FLIGHT
 
-    def done(self, msg_id):
+    def done(self, msg_id: Any) -> None:
         "Forget a message that the session has processed."
         self.bytes_in -= self.waiting.pop(msg_id, (0, 0))[0]
 
@@ -454,12 +461,12 @@ class Flow(_InFlight):
     RATE, BURST = 300, 3000  # messages per second; messages at once
     OPENED = 64  # comm_open messages per session
 
-    def __init__(self, clock=time.monotonic, pace=None):
+    def __init__(self, clock: Callable[[], float] = time.monotonic, pace: Pace | None = None) -> None:
         super().__init__()
         self.clock, self.session_pace, self.opened = clock, Pace(self.RATE, self.BURST, clock=clock), 0
         self.pace = pace  # of the client's address
 
-    def take(self, header, size):
+    def take(self, header: dict[str, Any], size: int) -> None:
         "Count a message to the session, `size` in bytes. Raises `ValueError` if it exceeds a limit."
         if self.pace:
             self.pace.take()
@@ -483,25 +490,25 @@ class _Session:
     activity: object = None  # Jupyter's time of day of the last activity
     active: float = 0.0  # when that activity was first seen
     flow: Flow = field(default_factory=Flow)
-    sockets: set = field(default_factory=weakref.WeakSet)
+    sockets: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c031-1
-class _Buffer(list):
+class _Buffer(list[Any]):
     "Messages for a page that has lost its connection; those beyond the limit are dropped."
 
     SPACE = 16_000_000  # bytes left
 
-    def append(self, item):
+    def append(self, item: Any) -> None:
         self.SPACE -= sum(len(part) for part in item[1])
         if self.SPACE > 0:
             super().append(item)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c031-2
 def turn_away(
-    handler,  # tornado's, of the request
+    handler: Any,  # tornado's, of the request
     text: str,  # message for the visitor; trusted, not escaped
     retry_s: int = 120,  # seconds after which the visitor should try again
-):
+) -> NoReturn:
     "Answer 503 with a page that says why. Raises `Finish`, so that neither address nor query is logged."
     handler.clear()
     handler.set_status(503, "Too many sessions")
@@ -515,7 +522,7 @@ TURN_S = 3  # seconds until the next session may start although this one's page 
 RENDER_S = 120  # seconds that a page may take to render
 
 
-def _trim():
+def _trim() -> None:
     "Return freed memory to the system: otherwise glibc keeps the memory of large messages."
     try:
         ctypes.CDLL(None).malloc_trim(0)
@@ -526,29 +533,29 @@ def _trim():
 class _Records(AsyncMappingKernelManager):
     "Keep a record of each session."
 
-    def __init__(self, **kw):
+    def __init__(self, **kw: Any) -> None:
         super().__init__(**kw)
-        self.sessions = {}  # kernel id: _Session
-        self.paces = {}  # client address: Pace
+        self.sessions: dict[str, _Session] = {}  # by kernel id
+        self.paces: dict[str, Pace] = {}  # by client address
         self._tidied = 0.0
 
-    def notify_connect(self, kernel_id):
+    def notify_connect(self, kernel_id: str) -> None:
         super().notify_connect(kernel_id)
         session = self.sessions.get(kernel_id)
         if session:
             session.connected, session.left = True, None
 
-    def notify_disconnect(self, kernel_id):
+    def notify_disconnect(self, kernel_id: str) -> None:
         super().notify_disconnect(kernel_id)
         if kernel_id in self.sessions:
             self.sessions[kernel_id].left = time.monotonic()
 
-    def _check_kernel_id(self, kernel_id):
+    def _check_kernel_id(self, kernel_id: str) -> None:
         "Raises 404 without the id: Jupyter's message would quote it in the log."
         if kernel_id not in self:
             raise HTTPError(404, "No such session")
 
-    def start_buffering(self, kernel_id, session_key, channels):
+    def start_buffering(self, kernel_id: str, session_key: str, channels: Any) -> None:
         "Limit the messages stored for a lost page; Jupyter's list is unlimited."
         super().start_buffering(kernel_id, session_key, channels)
         if kernel_id in self._kernel_buffers:
@@ -558,13 +565,13 @@ class _Records(AsyncMappingKernelManager):
 class _Endings(_Records):
     "Decide when a session must end."
 
-    def _quiet(self, session, kernel):
+    def _quiet(self, session: _Session, kernel: Any) -> float:
         "Seconds without activity, by the monotonic clock: the time of day may be changed while the server runs."
         if session.activity != kernel.last_activity:
             session.activity, session.active = kernel.last_activity, time.monotonic()
         return time.monotonic() - session.active
 
-    def overdue(self, kernel_id):
+    def overdue(self, kernel_id: str) -> str:
         "Why a session must end now; empty if it may go on."
         kernel, session = self._kernels[kernel_id], self.sessions.get(kernel_id)
         if session is None or session.starting:
@@ -577,7 +584,7 @@ class _Endings(_Records):
         if not session.connected and now - expected > LIMITS.connect_s:
             return "nobody has connected to it"
         gone = session.left is not None and not connections
-        if gone and now - session.left > LIMITS.away_s:
+        if gone and now - cast(float, session.left) > LIMITS.away_s:
             return "its page is gone"
         if kernel.execution_state != "busy" and 0 < self.cull_idle_timeout < quiet:
             return "nobody has used it"
@@ -587,7 +594,7 @@ class _Endings(_Records):
 class _Sweeping(_Endings):
     "End the sessions that must end."
 
-    async def cull_kernels(self):
+    async def cull_kernels(self) -> None:
         "Called every `LIMITS.sweep_s` seconds. Returns the memory of ended sessions to the system."
         await super().cull_kernels()
         if time.monotonic() - self._tidied > 30:
@@ -595,7 +602,7 @@ class _Sweeping(_Endings):
             _trim()
             self._tidied = time.monotonic()
 
-    async def cull_kernel_if_idle(self, kernel_id):
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         "Called for each session every `LIMITS.sweep_s` seconds."
         why = self.overdue(kernel_id)
         if why:
@@ -608,7 +615,7 @@ class _Sweeping(_Endings):
 class _Foldered(_Sweeping):
     "Recreate the folder of the connection files if the system's cleanup of temporary files has deleted it."
 
-    def _have_folder(self):
+    def _have_folder(self) -> None:
         try:
             info = os.lstat(self.connection_dir)
         except FileNotFoundError:
@@ -625,11 +632,11 @@ class _Foldered(_Sweeping):
 class _Turns(_Foldered):
     "Start at most as many sessions at once as there are CPUs, so that new visitors don't slow down active ones."
 
-    def __init__(self, **kw):
+    def __init__(self, **kw: Any) -> None:
         super().__init__(**kw)
         self._turn = asyncio.Semaphore(max(2, os.cpu_count() or 1))
 
-    async def _next_turn(self, session):
+    async def _next_turn(self, session: _Session) -> None:
         "Let the next session start when this one's page is complete, or after `TURN_S` seconds."
         until = time.monotonic() + TURN_S
         while not session.served and time.monotonic() < until:
@@ -638,8 +645,8 @@ class _Turns(_Foldered):
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c036
 def _process_environment(
-    env,  # variables that Voilà would pass to a session's process
-):
+    env: Mapping[str, str],  # variables that Voilà would pass to a session's process
+) -> dict[str, str]:
     "Remove the query of the page's address, which may hold the token."
     address = env.get("VOILA_REQUEST_URL", "").partition("?")[0]
     return {**env, "QUERY_STRING": "", "VOILA_REQUEST_URL": address}
@@ -665,18 +672,18 @@ class SessionProcess(ServerKernelManager):
     """
 
     @default("transport")
-    def _default_transport(self):
+    def _default_transport(self) -> str:
         fits = len(os.fsencode(self._socket_prefix())) <= _SOCKET_PREFIX
         return "ipc" if os.name == "posix" and fits else "tcp"
 
-    def _socket_prefix(self):
+    def _socket_prefix(self) -> str:
         folder, name = os.path.split(self.connection_file)
         return os.path.join(folder, name[: len("kernel-1a2b3c4d")])  # short: systems limit a socket's path
 
-    def _ip_default(self):
+    def _ip_default(self) -> str:
         return self._socket_prefix() if self.transport == "ipc" else super()._ip_default()
 
-    async def _async_interrupt_kernel(self):
+    async def _async_interrupt_kernel(self) -> None:
         "Do nothing, but kill a process that is still starting and can't receive a message yet."
         if self.execution_state in (None, "starting"):
             await self._async_kill_kernel()
@@ -687,7 +694,7 @@ class _Admissions(_Turns):
 
     def admit(
         self,
-        handler,  # of the request that asks for a session
+        handler: Any,  # of the request that asks for a session
     ) -> str:  # the client's address
         "Check that another session may start. Raises `Finish`, status 503, at the limit of the server or the address."
         self.sessions = {k: s for k, s in self.sessions.items() if s.starting or k in self}
@@ -707,7 +714,7 @@ class _Admissions(_Turns):
             )
         return address
 
-    def _enter(self, address):
+    def _enter(self, address: str) -> _Session:
         "The record of a new session. An address keeps its pace until that has refilled, or reopening would reset it."
         for pace in self.paces.values():
             pace.refill()
@@ -722,16 +729,16 @@ class SessionManager(_Admissions):
     "Start and end the sessions' processes, within `LIMITS`."
 
     @default("kernel_manager_class")
-    def _default_kernel_manager_class(self):
+    def _default_kernel_manager_class(self) -> str:
         return f"{__name__}.SessionProcess"
 
-    def _has_died(self, kernel_id):
+    def _has_died(self, kernel_id: str) -> bool:
         "Whether the process of a session that was started no longer runs."
         kernel = self._kernels.get(kernel_id)
         process = getattr(getattr(kernel, "provisioner", None), "process", None)
         return process is None or process.poll() is not None
 
-    async def start_kernel(self, **kw):
+    async def start_kernel(self, **kw: Any) -> str:  # type: ignore[override]  # Jupyter's types say: no await
         "Start a session. No await stands between counting the sessions and adding this one."
         handler = CallContext.get(CallContext.JUPYTER_HANDLER)
         session = self._enter(self.admit(handler))
@@ -761,7 +768,7 @@ class _BoundedSocket(ZMQChannelsWebsocketConnection):
     UNREAD = 32_000_000  # bytes not yet read by the page
     unread, dropped = 0, False
 
-    def drop(self, why, code=1008):
+    def drop(self, why: str, code: int = 1008) -> None:
         "Close the socket; the page may connect again."
         if self.dropped:
             return
@@ -770,13 +777,13 @@ class _BoundedSocket(ZMQChannelsWebsocketConnection):
         socket = self.websocket_handler.ws_connection
         self.websocket_handler.close(code, why)
         if self.unread and socket:
-            socket.stream.close()  # the close frame would wait behind unread messages
+            cast(IOStream, socket.stream).close()  # the close frame would wait behind unread messages
 
     @property
-    def write_message(self):
+    def write_message(self) -> Any:
         return self._write
 
-    def _write(self, message, binary=False):
+    def _write(self, message: Any, binary: bool = False) -> None:
         if self.dropped:
             return
         if self.unread > self.UNREAD:
@@ -790,7 +797,7 @@ class _BoundedSocket(ZMQChannelsWebsocketConnection):
             self.unread += size
             written.add_done_callback(lambda done: self._was_written(done, size))
 
-    def _was_written(self, done, size):
+    def _was_written(self, done: Any, size: int) -> None:
         self.unread -= size
         if not done.cancelled():
             done.exception()  # retrieved: that a socket closed meanwhile is no error
@@ -799,10 +806,10 @@ class _BoundedSocket(ZMQChannelsWebsocketConnection):
 class _Outgoing(_BoundedSocket):
     "Send to the page only what widgets need."
 
-    flow = None
+    flow: Flow | None = None  # from `prepare` on
 
     @property
-    def subprotocol(self):
+    def subprotocol(self) -> str:
         """The one that each handshake must offer.
 
         Jupyter asks the socket, which knows none once it is closed: a message with buffers would then go out in an
@@ -810,16 +817,16 @@ class _Outgoing(_BoundedSocket):
         """
         return PROTOCOL
 
-    def handle_outgoing_message(self, stream, outgoing_msg):
-        _, parts = self.session.feed_identities(outgoing_msg)
+    def handle_outgoing_message(self, stream: Any, outgoing_msg: Any) -> None:
+        _, parts = cast(tuple[Any, list[Any]], self.session.feed_identities(outgoing_msg))
         kind = json.loads(bytes(parts[1])).get("msg_type")
         if kind == "status" and json.loads(bytes(parts[4])).get("execution_state") == "idle":
-            self.flow.done(json.loads(bytes(parts[2])).get("msg_id"))
+            cast(Flow, self.flow).done(json.loads(bytes(parts[2])).get("msg_id"))
         if kind in TYPES_OUT and not self.dropped:
             super().handle_outgoing_message(stream, outgoing_msg)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c041
-def _check_handshake(headers, session_id):
+def _check_handshake(headers: Mapping[str, str], session_id: str) -> None:
     "Raises `HTTPError` unless a request asks for a websocket with the protocol."
     offered = [p.strip() for p in headers.get("Sec-WebSocket-Protocol", "").split(",")]
     if headers.get("Upgrade", "").lower() != "websocket" or headers.get("Sec-WebSocket-Version") != "13":
@@ -840,7 +847,7 @@ class GuardedConnection(_Outgoing):
 
     SOCKETS = 2  # per session: a page that reconnects has two for a moment
 
-    async def prepare(self):
+    async def prepare(self) -> None:
         "Accept a handshake. Raises `HTTPError` for another protocol, an unknown session or a third socket."
         handler = self.websocket_handler
         headers, session_id = handler.request.headers, handler.get_argument("session_id", "")
@@ -854,18 +861,18 @@ class GuardedConnection(_Outgoing):
         self.flow = session.flow
         await super().prepare()
 
-    def disconnect(self):
+    def disconnect(self) -> Any:
         session = self.multi_kernel_manager.sessions.get(self.kernel_id)
         if session:
             session.sockets.discard(self.websocket_handler)
         return super().disconnect()
 
-    def handle_incoming_message(self, incoming_msg):
+    def handle_incoming_message(self, incoming_msg: Any) -> None:
         if self.dropped or not self.channels:
             return
         try:
             header, _ = read_message(incoming_msg)
-            self.flow.take(header, len(incoming_msg))
+            cast(Flow, self.flow).take(header, len(incoming_msg))
         except ValueError as e:
             return self.drop(str(e))
         super().handle_incoming_message(incoming_msg)
@@ -884,7 +891,7 @@ _QUOTED = re.compile(
 _SESSION = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):[\w.-]+", re.ASCII)  # kernel and session_id
 
 
-def _known(path):
+def _known(path: str) -> str:
     "The path if it belongs to the page; any other path comes from a visitor and is not logged."
     if path.startswith(("/voila/static/", "/voila/labextensions/")):
         return "/".join(path.split("/", 3)[:3]) + "/..."
@@ -893,7 +900,7 @@ def _known(path):
 # %% ../../nbs/api/serving/04_guard.ipynb #c043-1
 def private_text(
     text: str,  # a log line
-    secrets=(),  # strings that must not appear
+    secrets: Iterable[str] = (),  # strings that must not appear
 ) -> str:
     "Remove queries, secrets and paths that a visitor made up."
     for secret in secrets:
@@ -903,7 +910,7 @@ def private_text(
     return _REQUEST.sub(lambda m: f"{m[1]} {_known(m[2])}", _QUERY.sub("?[...]", text))
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c044
-def _places(kind, error, trace, secrets):
+def _places(kind: type[BaseException], error: Any, trace: Any, secrets: Iterable[str]) -> str:
     "An exception's type and the lines it passed through, without its message."
     places = "".join(f"  {Path(p.filename).name}:{p.lineno} in {p.name}\n" for p in traceback.extract_tb(trace))
     # raised by the notebook's cells before any upload: the message helps, for example if a package is missing
@@ -911,20 +918,21 @@ def _places(kind, error, trace, secrets):
     return f"{kind.__name__}\n{places}{words}"
 
 
-def _drop_foreign_values(made):
+def _drop_foreign_values(made: logging.LogRecord) -> None:
     "Keep the text and numbers of another library's record; its other values may come from a visitor."
     made.args = tuple(
-        a if isinstance(a, (int, float)) or isinstance(a, str) and _REQUEST.match(a) else "[...]" for a in made.args
+        a if isinstance(a, (int, float)) or isinstance(a, str) and _REQUEST.match(a) else "[...]"
+        for a in cast(tuple[object, ...], made.args)
     )
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c044-1
 def private_logging(
     *secrets: str,  # strings that must not appear, such as the token
-):
+) -> None:
     "From now on, remove queries, secrets and messages of exceptions from all log records of this process."
     make = logging.getLogRecordFactory()
 
-    def record(*args, **kw):
+    def record(*args: Any, **kw: Any) -> logging.LogRecord:
         made = make(*args, **kw)
         foreign = made.name.startswith("tornado") or made.name == "Voila" and made.levelno >= logging.WARNING
         if foreign and isinstance(made.args, tuple):
@@ -941,8 +949,8 @@ def private_logging(
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c044-2
 def log_request(
-    handler,  # tornado's, of a finished request
-):
+    handler: Any,  # tornado's, of a finished request
+) -> None:
     "tornado's `log_function`: one line per failed request (status 400 and above)."
     status, request = handler.get_status(), handler.request
     if hasattr(handler, "session_started"):
@@ -954,7 +962,7 @@ def log_request(
     _log.warning("%d %s %s from %s", status, method, _known(request.path), address)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c048
-def _more_files(wanted=16_384):
+def _more_files(wanted: int = 16_384) -> None:
     "Raise the limit of open files: a session needs about 20 in the server, and the usual limit is 1,024."
     try:
         import resource
@@ -967,7 +975,7 @@ def _more_files(wanted=16_384):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 # %% ../../nbs/api/serving/04_guard.ipynb #25dd6c51
-def _no_core():
+def _no_core() -> None:
     "Disable core files: that of a crashed session would contain a film."
     try:
         import resource
@@ -976,19 +984,19 @@ def _no_core():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _steady_timers():
+def _steady_timers() -> None:
     "Use the monotonic clock for tornado's timers: if the time of day were set back, they would stop."
-    BaseAsyncIOLoop.time = lambda loop: loop.asyncio_loop.time()
+    BaseAsyncIOLoop.time = lambda loop: loop.asyncio_loop.time()  # type: ignore[method-assign,assignment,attr-defined]
 
 # %% ../../nbs/api/serving/04_guard.ipynb #25dd6c51-a
-def _hang_up():
+def _hang_up() -> None:
     "End the server on SIGHUP as on SIGTERM, which deletes its connection files; nohup still holds."
     if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:
         return
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 # %% ../../nbs/api/serving/04_guard.ipynb #07ef08f4
-def be_init():
+def be_init() -> None:
     "Continue in a child process; this process forwards signals to it and reaps orphaned processes."
     server = os.fork()
     if not server:
@@ -1004,9 +1012,9 @@ def be_init():
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c048-2
 def install(
-    c,  # Voilà's configuration, a traitlets `Config`; changed in place
+    c: Any,  # Voilà's configuration, a traitlets `Config`; changed in place
     token: str = "",  # the page's access token; removed from the log
-):
+) -> None:
     "Guard a Voilà server; also changes this process's limits, signals and logging."
     if os.getpid() == 1:
         be_init()  # a container's first process inherits orphans, and a server never reaps them
@@ -1038,12 +1046,12 @@ _DIED = '<script>window.xpSay("died")</script>'  # a function of the page's temp
 
 
 def _end_with_its_process(
-    handler,  # of the request for the page, changed in place
-):
+    handler: Any,  # of the request for the page, changed in place
+) -> None:
     "End a page whose process dies while it is rendered: Voilà would send heartbeats for ever."
     write = handler.write
 
-    def checked(chunk):
+    def checked(chunk: Any) -> Any:
         # elsewhere the script could end up inside a tag
         may_end = isinstance(chunk, str) and ("voila_heartbeat()" in chunk or "voila_finish()" in chunk)
         if may_end and hasattr(handler, "session_died") and handler.session_died():
@@ -1057,10 +1065,10 @@ def _end_with_its_process(
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c048-3-a
 def before_a_session(
-    handler,  # of the request for the page
-    notebook,  # not used
-    cwd,  # not used
-):
+    handler: Any,  # of the request for the page
+    notebook: object,  # not used
+    cwd: object,  # not used
+) -> None:
     "Voilà's `prelaunch_hook`. Raises `Finish`, status 503, if there is no free session."
     handler.kernel_manager.admit(handler)
     _end_with_its_process(handler)

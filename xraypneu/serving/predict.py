@@ -14,16 +14,17 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
-from ..data.decoder import decode, is_untrusted, warm_up
-from ..data.image import MAX_BYTES, ImageError, to_square
+from ..data.decoder import Decoded, decode, is_untrusted, warm_up
+from ..data.image import MAX_BYTES, ImageError, Source, to_square
 from ..model.bundle import Bundle, BundleError, load_bundle
 from ..model.verdict import decided, NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, verdicts
 
@@ -61,7 +62,7 @@ def cividis(
 _BAND = 1_000_000  # pixels that are coloured at once
 
 
-def _png(image) -> str:
+def _png(image: Image.Image) -> str:
     "An image as a `data:` address."
     file = io.BytesIO()
     image.save(file, "PNG")
@@ -71,21 +72,25 @@ def _png(image) -> str:
 MAP_RANGE = 10.0  # logits at which the colours of the map end, above and below 0
 
 
-def _third(i, n, words):
+def _third(i: int | np.integer, n: int, words: tuple[str, str, str]) -> str:
     "The word for the third of `n` cells that cell `i` lies in."
     return words[min(2, 3 * int(i) // n)]
 
 
-def _band(values, size, top, rows):
+def _band(values: np.ndarray, size: tuple[int, int], top: int, rows: int) -> Image.Image:
     "Some rows of the image of a map: all at once would take gigabytes for a large one."
-    values = Image.fromarray(np.asarray(values, np.float32))
-    box = (0, top * values.height / size[1], values.width, (top + rows) * values.height / size[1])
-    values = np.asarray(values.resize((size[0], rows), Image.Resampling.BILINEAR, box))
-    return Image.fromarray(cividis(values / (2 * MAP_RANGE) + 0.5))
+    cells = Image.fromarray(np.asarray(values, np.float32))
+    box = (0, top * cells.height / size[1], cells.width, (top + rows) * cells.height / size[1])
+    band = np.asarray(cells.resize((size[0], rows), Image.Resampling.BILINEAR, box))
+    return Image.fromarray(cividis(band / (2 * MAP_RANGE) + 0.5))
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-p
 class _Pictures:
     "The pictures of a prediction: its map, alone and over the pixels."
+
+    name: str
+    map: np.ndarray
+    pixels: np.ndarray | None
 
     def overlay(
         self,
@@ -106,7 +111,7 @@ class _Pictures:
 
     def map_image(
         self,
-        size: tuple,  # width and height, pixels
+        size: tuple[int, int],  # width and height, pixels
     ) -> Image.Image:  # RGB
         "The map alone, in cividis from -10 to 10 logits, bilinear between its cells."
         out, rows = Image.new("RGB", size), max(1, _BAND // max(1, size[0]))
@@ -125,10 +130,10 @@ class Explanation:
     where: str | None  # where the map supports PNEUMONIA most, in words
     threshold: float  # operating point
     rationale: str  # why this verdict, in sentences
-    reasons: tuple  # why the verdict isn't the label, and notes on the file
+    reasons: tuple[str, ...]  # why the verdict isn't the label, and notes on the file
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-f
-def _unsure(p, threshold, limits) -> str:
+def _unsure(p: float, threshold: float, limits: dict[str, float]) -> str:
     "Why a verdict is UNSURE."
     normal, ill = p <= limits["high"], p >= limits["low"]
     if normal != ill:
@@ -142,7 +147,7 @@ def _unsure(p, threshold, limits) -> str:
     )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-f-a
-def _doubts(p, ood_score, verdict, threshold, limits) -> list:  # of texts
+def _doubts(p: float, ood_score: float, verdict: str, threshold: float, limits: dict[str, float] | None) -> list[str]:
     "Why the verdict is not the label, from features and probability."
     doubts = []
     if ood_score >= 1:
@@ -150,11 +155,11 @@ def _doubts(p, ood_score, verdict, threshold, limits) -> list:  # of texts
             f"its features are unlike those of the training images: dissimilarity {ood_score:.2f}, refused from 1.00"
         )
     if verdict == UNSURE:
-        doubts.append(_unsure(p, threshold, limits))
+        doubts.append(_unsure(p, threshold, cast(dict[str, float], limits)))
     return doubts
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-g
-def _explained(p):
+def _explained(p: "Prediction") -> Explanation:
     "The explanation of a prediction."
     dissimilarity = ""
     if p.ood_score < 1:  # neither unknown nor a reason
@@ -174,12 +179,12 @@ def _explained(p):
     return Explanation(p.verdict, p.label, p.probability, p.where, p.threshold, rationale, p.reasons)
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-h
-def _img(image, alt):
+def _img(image: Image.Image, alt: str) -> str:
     "An image of 224 x 224 pixels as an HTML element."
     return f'<img alt="{html.escape(alt)}" width="224" height="224" src="{_png(image)}">'
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-h-a
-def _as_html(p):
+def _as_html(p: "Prediction") -> str:
     "A prediction as HTML, with its pictures if the pixels were kept."
     e, pictures = p.explanation, ""
     if p.pixels is not None:
@@ -208,15 +213,15 @@ class Prediction(_Pictures):
     probability: float  # of PNEUMONIA, calibrated, 0 to 1, at 50 % prevalence
     label: str  # NORMAL or PNEUMONIA, at the operating point
     verdict: str  # one of `VERDICTS`
-    reasons: tuple  # sentences: why the verdict isn't the label, and notes on the file
+    reasons: tuple[str, ...]  # sentences: why the verdict isn't the label, and notes on the file
     threshold: float  # operating point: PNEUMONIA at or above this probability
     ood_score: float  # dissimilarity to the training images: refused from 1 on; NaN if the bundle has no detector
     map: np.ndarray = field(repr=False)  # (h, w) float32, class activation map: its mean is the logit
     bundle: str  # hash of the bundle
     pixels: np.ndarray | None = field(default=None, repr=False)  # (H, W) uint8 grey, as decoded; None if not kept
-    objections: tuple = field(default=(), repr=False)  # of `reasons`, those for which it is no chest radiograph
-    notes: tuple = field(default=(), repr=False)  # of `reasons`, those on the file alone
-    limits: dict | None = field(default=None, repr=False)  # the bundle's conformal `low`, `high`, `coverage`
+    objections: tuple[str, ...] = field(default=(), repr=False)  # of `reasons`, those why it is no chest radiograph
+    notes: tuple[str, ...] = field(default=(), repr=False)  # of `reasons`, those on the file alone
+    limits: dict[str, float] | None = field(default=None, repr=False)  # conformal `low`, `high`, `coverage`
 
     @property
     def explanation(self) -> Explanation:
@@ -236,7 +241,7 @@ class Prediction(_Pictures):
         reasons = (*self.objections, *doubts, *self.notes)
         return replace(self, label=label, verdict=verdict, reasons=reasons, threshold=threshold)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         "Plain values for JSON or a table; NaN becomes None."
         out = {
             k: getattr(self, k)
@@ -261,7 +266,7 @@ class Prediction(_Pictures):
         return _as_html(self)
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010
-def _bundle_of(source, precision):
+def _bundle_of(source: str | Path | Bundle | None, precision: str) -> Bundle:
     "The bundle of a folder, an MLflow address or the package. Raises `BundleError`."
     if isinstance(source, Bundle):
         return source
@@ -270,14 +275,14 @@ def _bundle_of(source, precision):
     try:
         from xraypneu.ops.tracking import TrackingError, registered_bundle
 
-        return load_bundle(registered_bundle(source), precision)
+        return load_bundle(registered_bundle(cast(str, source)), precision)
     except ImportError:
         raise BundleError(f"{source} needs MLflow", "pip install 'xraypneu[pipeline]'", "no_package") from None
     except TrackingError as e:
         raise BundleError.of(e) from None
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-c
-def _name_of(image) -> str:
+def _name_of(image: object) -> str:
     "Name of the file, or type of the image."
     try:
         return Path(os.fsdecode(image)).name if isinstance(image, (str, os.PathLike)) else type(image).__name__
@@ -285,7 +290,7 @@ def _name_of(image) -> str:
         return type(image).__name__
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-a
-def _as_of_now(image):
+def _as_of_now(image: Source) -> Source:
     "An untrusted image that stays what it is, whatever the caller does with its folder or its buffer meanwhile."
     try:
         if isinstance(image, (bytearray, memoryview)):
@@ -295,9 +300,13 @@ def _as_of_now(image):
         return image
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-a-a
-def _at_once(function, *args) -> Future:
+# pixels, square, reasons against a radiograph, notes on the file
+_Read = tuple[np.ndarray | None, np.ndarray, list[str], tuple[str, ...]]
+
+
+def _at_once(function: Callable[..., _Read], *args: Any) -> Future[_Read]:
     "A future of what is done already."
-    future = Future()
+    future: Future[_Read] = Future()
     try:
         future.set_result(function(*args))
     except Exception as e:
@@ -305,10 +314,10 @@ def _at_once(function, *args) -> Future:
     return future
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-b
-_reading = weakref.WeakSet()  # pools of batches under way
+_reading: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()  # pools of batches under way
 
 
-def _leave_the_rest():
+def _leave_the_rest() -> None:
     "At its end, the program would wait until all that is read ahead is decoded."
     for pool in list(_reading):
         pool.shutdown(wait=False, cancel_futures=True)
@@ -318,10 +327,10 @@ def _leave_the_rest():
 getattr(threading, "_register_atexit", lambda function: None)(_leave_the_rest)
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-r
-def _objections(d) -> list:  # of texts
+def _objections(d: Decoded) -> list[str]:
     "Why a decoded image is no radiograph."
     objections = []
-    if d.square.std() < LEAST_CONTRAST:
+    if cast(np.ndarray, d.square).std() < LEAST_CONTRAST:
         objections.append("the image is empty: it has almost no contrast")
     if max(d.width / d.height, d.height / d.width) > WIDEST:
         objections.append(f"no radiograph has a shape of {d.width} x {d.height} pixels")
@@ -330,14 +339,14 @@ def _objections(d) -> list:  # of texts
     return objections
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-s
-def _faint(square) -> tuple[str, ...]:  # notes
+def _faint(square: np.ndarray) -> tuple[str, ...]:  # notes
     "A remark on an image that uses few of its grey levels: the network takes normal lungs for ill in many of those."
     low, high = np.percentile(square, (0.5, 99.5))
     if high - low >= LEAST_RANGE or square.std() < LEAST_CONTRAST:
         return ()
     return (
-        f"the image uses only {high - low:.0f} of 256 grey levels, as one of 12 bits in 16 does: export it again with "
-        "its full range",
+        f"the image uses only {high - low:.0f} of 256 grey levels, like a 12-bit image saved as 16 bits: export it "
+        "again with its full range",
     )
 
 
@@ -346,12 +355,13 @@ class _Scorer:
 
     bundle: Bundle
 
-    def _read(self, image, name=None, keep_pixels=True):
+    def _read(self, image: Source, name: str | None = None, keep_pixels: bool = True) -> _Read:
         "Decode and resize; return pixels, square, reasons against a radiograph, notes on the file."
         d = decode(image, self.bundle.size, name, with_colour=True, keep_pixels=keep_pixels)
-        return d.pixels, d.square, _objections(d), d.notes + _faint(d.square)
+        square = cast(np.ndarray, d.square)
+        return d.pixels, square, _objections(d), d.notes + _faint(square)
 
-    def _score(self, names, read, keep_pixels):
+    def _score(self, names: list[str], read: list[_Read], keep_pixels: bool) -> Iterator[Prediction]:
         "Yield the predictions of a decoded batch."
         b = self.bundle
         out = b.outputs(np.stack([square for _, square, *_ in read]))
@@ -377,7 +387,7 @@ class _Scorer:
             )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-b
-def _check_batch(images, batch_size, workers, errors):
+def _check_batch(images: object, batch_size: int, workers: int, errors: str) -> None:
     "Raise `ValueError` for arguments of `predict_batch` that make no sense."
     if errors not in ("raise", "return"):
         raise ValueError(f"errors is {errors!r}: give 'raise' or 'return'")
@@ -387,11 +397,16 @@ def _check_batch(images, batch_size, workers, errors):
         raise ValueError(f"images is one {type(images).__name__}: give a list, or call predict")
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-b-a
-def _batches_ahead(images, submit, size, most):
-    "Yield lists of at most `size` results of `submit`, one per image; up to `most` images are taken in advance."
-    waiting = deque()
+_Submitted = tuple[str, Future[_Read]]  # the image's name
 
-    def fill():
+
+def _batches_ahead(
+    images: Iterable[Source], submit: Callable[[Source], _Submitted], size: int, most: int
+) -> Iterator[list[_Submitted]]:
+    "Yield lists of at most `size` results of `submit`, one per image; up to `most` images are taken in advance."
+    waiting: deque[_Submitted] = deque()
+
+    def fill() -> None:
         for image in images:
             waiting.append(submit(image))
             if len(waiting) >= most:
@@ -404,8 +419,9 @@ def _batches_ahead(images, submit, size, most):
         yield taken
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-d
-def _decoded(taken, errors):
+def _decoded(taken: list[_Submitted], errors: str) -> tuple[list[ImageError | None], list[str], list[_Read]]:
     "Per image None or its `ImageError`; names and decoded images of those without. Raises `ImageError`."
+    results: list[ImageError | None]
     results, names, read = [], [], []
     for name, future in taken:
         try:
@@ -419,18 +435,21 @@ def _decoded(taken, errors):
     return results, names, read
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-d-a
-def _stream(scorer, images, batch_size, workers, errors, keep_pixels):
+def _stream(
+    scorer: "Predictor", images: Iterable[Source], batch_size: int, workers: int, errors: str, keep_pixels: bool
+) -> Iterator[Prediction | ImageError]:
     "Yield the predictions of `predict_batch`, in order."
     _check_batch(images, batch_size, workers, errors)
     images, pool = iter(images), ThreadPoolExecutor(workers)
     _reading.add(pool)
 
-    def submit(image):
+    def submit(image: Source) -> _Submitted:
         return _name_of(image), scorer._begin(pool, image, keep_pixels)
 
     try:
         for taken in _batches_ahead(images, submit, batch_size, 2 * batch_size + workers):
             results, names, read = _decoded(taken, errors)
+            scored: Iterator[Prediction]
             scored = scorer._score(names, read, keep_pixels) if read else iter(())
             for r in results:
                 yield next(scored) if r is None else r
@@ -446,12 +465,12 @@ class Predictor(_Scorer):
         # a bundle, its folder, or an MLflow address such as models:/xraypneu@champion; None: the package's own
         bundle: str | Path | Bundle | None = None,
         precision: str = "fp32",  # or int8: with VNNI about twice as fast, with its own operating point
-    ):
+    ) -> None:
         self.bundle = _bundle_of(bundle, precision)
 
     def predict(
         self,
-        image,  # path, bytes, NumPy array or Pillow image, as `read_radiograph` takes
+        image: Source,  # path, bytes, NumPy array or Pillow image, as `read_radiograph` takes
         name: str | None = None,  # of the prediction; None: the file's name
     ) -> Prediction:
         "Predict one radiograph. Raises `ImageError`."
@@ -460,9 +479,9 @@ class Predictor(_Scorer):
         _ = self.bundle.session
         return next(self._score([name or _name_of(image)], [self._read(image, name)], True))
 
-    def _begin(self, pool, image, keep_pixels) -> Future:
+    def _begin(self, pool: ThreadPoolExecutor, image: Source, keep_pixels: bool) -> Future[_Read]:
         "Read an image in a thread; at once where it is in memory and may be changed, or where there is no thread."
-        args = self._read, _as_of_now(image), None, keep_pixels
+        args: tuple[Any, ...] = self._read, _as_of_now(image), None, keep_pixels
         if isinstance(image, (np.ndarray, Image.Image)):
             return _at_once(*args)
         try:
@@ -472,11 +491,11 @@ class Predictor(_Scorer):
 
     def predict_batch(
         self,
-        images: Iterable,  # of what `predict` takes, any number
+        images: Iterable[Source],  # of what `predict` takes, any number
         batch_size: int = 32,  # images per run of the network
         workers: int = 2,  # decoding threads, each with a process of its own: see `decoder.decode`
         errors: str = "raise",  # or return: yield the `ImageError` in the image's place and continue
         keep_pixels: bool = False,  # keep the decoded pixels: up to 64 MB for each of about 2 * batch_size images
-    ) -> Iterator[Prediction]:  # in order
+    ) -> Iterator[Prediction | ImageError]:  # in order
         "Predict a stream; images are decoded a few batches ahead. Raises `ImageError`, `ValueError`."
         return _stream(self, images, batch_size, workers, errors, keep_pixels)

@@ -10,6 +10,7 @@ __all__ = ['MAX_MB', 'MAX_FILES', 'MAX_UPLOADS', 'MAX_KEPT', 'DELETE_FIRST', 'LO
 import os
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any, cast
 
 from ..data.image import ImageError, printable
 from .predict import Prediction
@@ -33,16 +34,17 @@ class Film:
     prediction: Prediction | None = None  # at the session's operating point, without pixels
     error: ImageError | None = None
     preview: bytes = b""  # JPEG
-    size: tuple = (1, 1)  # of the preview, (width, height), pixels
+    size: tuple[int, int] = (1, 1)  # of the preview, (width, height), pixels
     notice: str = ""  # shown with the result, such as that it is synthetic
 
-    def row(self) -> dict:
+    def row(self) -> dict[str, Any]:
         "The row of this film in CSV and report, as `as_row` makes it."
         if self.prediction is None:
-            return as_row(self.name, self.error) | {"error": self.error.text}
+            error = cast(ImageError, self.error)
+            return as_row(self.name, error) | {"error": error.text}
         return as_row(self.name, self.prediction)
 
-    def line(self) -> dict:
+    def line(self) -> dict[str, Any]:
         "What the page's table shows of this film."
         row = self.row()
         keys = (
@@ -51,9 +53,10 @@ class Film:
         return {"id": self.id} | {k: row[k] for k in keys}
 
 # %% ../../nbs/api/serving/02_session.ipynb #s007a
-def shown_film(film: Film) -> dict:
+def shown_film(film: Film) -> dict[str, Any]:
     "What the page shows of a film beside its pictures: its explanation, in plain values."
-    e, (width, height) = film.prediction.explanation, film.size
+    prediction = cast(Prediction, film.prediction)
+    e, (width, height) = prediction.explanation, film.size
     return {
         "id": film.id,
         "name": film.name,
@@ -65,7 +68,7 @@ def shown_film(film: Film) -> dict:
         "where": e.where and e.where.removeprefix("strongest "),
         "width": width,
         "height": height,
-        "bundle": film.prediction.bundle,
+        "bundle": prediction.bundle,
         "notice": film.notice,
     }
 
@@ -88,7 +91,7 @@ class _Uploads:
     def check_room(
         self,
         size: int = 0,  # of a new file, bytes
-    ):
+    ) -> None:
         "Raises `ImageError` if the session is full or a file of this size is too large."
         if len(self.films) + len(self.uploads) >= MAX_FILES:
             raise ImageError(f"this session has {MAX_FILES} files already", DELETE_FIRST, "too_many")
@@ -97,7 +100,7 @@ class _Uploads:
         if size > 1e6 * MAX_MB:
             raise ImageError(f"{size:,} bytes are over the limit of {MAX_MB:g} MB", code="too_large")
 
-    def begin(self, id: str, name: str, size: int):
+    def begin(self, id: str, name: str, size: int) -> None:
         "Begin an upload of `size` bytes. Raises `ImageError` where there is no room for it."
         self.uploads.pop(id, None)
         self.check_room(size)
@@ -130,13 +133,13 @@ class Session(_Uploads):
     def __init__(
         self,
         default: float,  # the bundle's operating point, 0 to 1
-    ):
+    ) -> None:
         self.default = self.threshold = default
         self.prevalence = 0.3  # assumed, of pneumonia, 0 to 1
         self.films, self.uploads = {}, {}
         self.open: str | None = None  # the film that the page shows
 
-    def keep(self, id: str, name: str, prediction: Prediction, **pictures) -> Film:
+    def keep(self, id: str, name: str, prediction: Prediction, **pictures: Any) -> Film:
         "Keep a prediction, judged at the session's operating point; `pictures` are further fields of `Film`."
         film = Film(id, printable(name), prediction.at(self.threshold), **pictures)
         self.films[id] = film
@@ -151,21 +154,21 @@ class Session(_Uploads):
             self.films[id] = film
         return film
 
-    def move(self, threshold: float) -> list:  # of `Film`: those with another verdict than before
+    def move(self, threshold: float) -> list[Film]:  # those with another verdict than before
         "Set the operating point and judge all films again."
         self.threshold = min(HIGHEST, max(LOWEST, threshold)) if threshold != self.default else threshold
-        changed = []
+        changed: list[Film] = []
         for film in self.films.values():
             if film.prediction is not None:
                 before, film.prediction = film.prediction.verdict, film.prediction.at(self.threshold)
                 changed += [film] if film.prediction.verdict != before else []
         return changed
 
-    def counts(self) -> dict:
+    def counts(self) -> dict[str, int]:
         "Number of films of each verdict, and of those that were not read."
         return dict(Counter(f.prediction.verdict if f.prediction else "not read" for f in self.films.values()))
 
-    def clear(self):
+    def clear(self) -> None:
         "Forget everything but the operating point."
         self.films.clear()
         self.uploads.clear()
