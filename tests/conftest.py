@@ -77,8 +77,6 @@ ALONE = {
     "test_guard.py::test_load_leaves_nothing",
     "test_guard.py::test_the_log_holds_no_secret_and_no_name",  # of the attacks
 }
-# What several tests share and takes long to make comes first: else the second process would wait for it, too.
-SHARED = ("films", "project")
 
 
 def pytest_addoption(parser):
@@ -95,11 +93,16 @@ def listed(item):
     return f"{item.path.name}::{item.name.split('[')[0]}"
 
 
+def turn(item):
+    "What takes minutes to make comes first, so that the second process never waits for it: it begins at the middle."
+    return 2 - ("made_once" in item.fixturenames) * (1 + ("films" in item.fixturenames))
+
+
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if listed(item) in ALONE:
             item.add_marker(pytest.mark.alone)
-    items.sort(key=lambda i: next((n for n, name in enumerate(SHARED) if name in i.fixturenames), len(SHARED)))
+    items.sort(key=turn)
     if not config.getoption("fast"):
         return
     slow = [i for i in items if listed(i) in SLOW or SLOW_FIXTURES & set(i.fixturenames)]
