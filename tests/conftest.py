@@ -23,6 +23,8 @@ SMALL = {
     "train": {"epochs": 2, "batch_size": 16},
     "evaluate": {"bootstrap": 200},
 }
+# for trainings that only have to come to an end: one phase, of the last block alone, which TensorFlow traces sooner
+QUICK = {"head_epochs": 0, "first_block": 16}
 # the shared project runs with these; test_tracking.py looks for them in all that it leaves
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "aws+secret/0a1b2c3d",
@@ -69,8 +71,13 @@ SLOW = {
     "test_supply.py::test_the_sbom_lists_what_is_installed",
 }
 
-# `make test` runs two tests at a time (pytest -n 2), but not these: they ask how soon a server or a page answers.
-ALONE = {"test_app.py", "test_guard.py"}
+# `make test` runs two tests at a time (pytest -n 2), but not these: they measure time or memory of a server under load.
+ALONE = {
+    "test_app.py::test_two_hundred_large_files",
+    "test_guard.py::test_others_are_answered_during",
+    "test_guard.py::test_load_leaves_nothing",
+    "test_guard.py::test_the_log_holds_no_secret_and_no_name",  # of the attacks
+}
 
 
 def pytest_addoption(parser):
@@ -87,10 +94,16 @@ def listed(item):
     return f"{item.path.name}::{item.name.split('[')[0]}"
 
 
+def turn(item):
+    "What takes minutes to make comes first, so that the second process never waits for it: it begins at the middle."
+    return 2 - ("made_once" in item.fixturenames) * (1 + ("films" in item.fixturenames))
+
+
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if item.path.name in ALONE:
+        if listed(item) in ALONE:
             item.add_marker(pytest.mark.alone)
+    items.sort(key=turn)
     if not config.getoption("fast"):
         return
     slow = [i for i in items if listed(i) in SLOW or SLOW_FIXTURES & set(i.fixturenames)]
@@ -136,6 +149,8 @@ def environment():
         m.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         m.setenv("DVC_NO_ANALYTICS", "1")
         m.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # more would spin, and slow the test beside this one
+            m.setenv(name, "1")
         for who in ("AUTHOR", "COMMITTER"):
             m.setenv(f"GIT_{who}_NAME", "test")
             m.setenv(f"GIT_{who}_EMAIL", "test@example.invalid")

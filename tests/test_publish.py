@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, run, set_params
+from conftest import QUICK, ROOT, run, set_params
 
 from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.model.signature import SignatureError, Trust, check_signature
@@ -25,7 +25,7 @@ def films(project, made_once):
         shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
         for split in ("train", "test"):
             shutil.copytree(folder / "data/sample" / split, folder / "films" / split)
-        set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "folds": 2, "epochs": 1}})
+        set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "folds": 2, "epochs": 1, **QUICK}})
         for name in ("prepare", "train", "evaluate"):
             run([sys.executable, "-m", "xraypneu.ops.stage", name], folder)
 

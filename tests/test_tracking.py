@@ -21,7 +21,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import SECRETS, run, set_params
+from conftest import QUICK, SECRETS, run, set_params
 
 from xraypneu.cli import main
 from xraypneu.model.bundle import SHIPPED, load_bundle
@@ -572,7 +572,7 @@ def test_a_notebook_that_prints_the_environment_is_cleaned(ending, tmp_path, sql
 
 def start_pipeline(folder, server, seed):
     "Train and evaluate as DVC does, with credentials in the address."
-    set_params(folder, {"train": {"epochs": 1, "seed": seed}})
+    set_params(folder, {"train": {**QUICK, "seed": seed}})
     uri = server.uri.replace("//", f"//{WITH_PASSWORD}")
     with open(folder / "run.log", "w") as log:
         return subprocess.Popen(
@@ -608,7 +608,7 @@ def test_two_trainings_and_a_promotion_on_postgresql(project, postgres_server, t
         assert versions[r.info.run_id].tags["bundle_hash"] == load_bundle(folder / "models/bundle").hash
     promote_and_roll_back(folders[0], postgres_server, c, monkeypatch, capsys)
     assert not files_with(SECRETS.values(), tmp_path, postgres_server.folder)
-    load_the_keras_model(postgres_server, found[0].info.run_id, folders[0])
+    load_the_keras_model(postgres_server, found[0].info.run_id, folders[0], monkeypatch)
 
 
 def promote_and_roll_back(folder, server, c, monkeypatch, capsys):
@@ -627,21 +627,17 @@ def promote_and_roll_back(folder, server, c, monkeypatch, capsys):
     assert PASSWORD not in "".join(capsys.readouterr())
 
 
-def load_the_keras_model(server, run_id, folder):
+def load_the_keras_model(server, run_id, folder, monkeypatch):
     "As a colleague would, from another machine."
-    code = f"""
-import mlflow, numpy as np
-mlflow.set_tracking_uri({server.uri!r})
-model = mlflow.pyfunc.load_model("runs:/{run_id}/model")
-assert model.metadata.signature.inputs.inputs[0].type == np.dtype("uint8")
-assert np.isfinite(model.predict(np.load("data/prepared/images.npy")[:2][..., None])).all()
-"""
-    run([sys.executable, "-c", code], folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    assert model.metadata.signature.inputs.inputs[0].type == np.dtype("uint8")
+    assert np.isfinite(model.predict(np.load(folder / "data/prepared/images.npy")[:2][..., None])).all()
 
 
 def test_a_server_that_dies_during_a_training(copy, sqlite_server):
     "The training goes on and says what to do; the evaluation adds to the same run; sync sends all, once."
-    set_params(copy, {"train": {"epochs": 1, "seed": 5}})
+    set_params(copy, {"train": {**QUICK, "seed": 5}})
     log, env = copy / "train.log", {"MLFLOW_TRACKING_URI": sqlite_server.uri}
     with open(log, "w") as out:
         command = [sys.executable, "-m", "xraypneu.ops.stage", "train"]
