@@ -12,6 +12,7 @@ import types
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from served import ROOT, Server, film
@@ -284,6 +285,57 @@ def test_another_user_of_the_machine_cannot_read_along(server):
         await me.leave()
 
     asyncio.run(run())
+
+
+def test_a_session_is_opened_by_nothing_that_others_can_see(tmp_path):
+    "All users of the machine see a process's arguments, others read logs: with the id, films could be read along."
+    id = "53a676f6-f9f2-4c42-84e9-377ed3465b9c"
+    process = guard.SessionProcess(connection_file=str(tmp_path / f"kernel-{id}.json"))
+    assert Path(process.connection_file).parent == tmp_path and id[9:] not in process.connection_file
+    lines = (f"Kernel started: {id}", f"404 GET /api/kernels/{id}/channels?session_id=x", f"Connecting to kernel {id}.")
+    for line in lines:
+        said = guard.private_text(line)
+        assert id[9:] not in said and id[:8] in said or "(another path)" in said, said
+
+
+def test_nothing_is_sent_to_a_socket_that_another_has_replaced():
+    "Voilà took the first bytes of an older protocol's message for a length: the server never answered anybody again."
+    from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
+
+    handler, written = object.__new__(VoilaKernelWebsocketHandler), []
+    handler.ws_connection, handler.write_message = None, lambda *message: written.append(message)
+    socket = guard.GuardedConnection(parent=guard.SessionProcess(), websocket_handler=handler)
+    socket.flow = guard.Flow()
+    stream = types.SimpleNamespace(channel="iopub", closed=lambda: False)
+    message = socket.session.msg("comm_msg", {"comm_id": "a", "data": {"method": "custom", "content": {}}})
+    socket.handle_outgoing_message(stream, [*socket.session.serialize(message), b"a picture"])
+    assert written == []
+
+
+def test_a_page_that_is_still_loading_keeps_its_session(monkeypatch):
+    "On a slow line the page's scripts take longer than the minute within which it must connect."
+    now, manager = [1000.0], guard.SessionManager()
+    monkeypatch.setattr(guard, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    manager._kernels["k"] = types.SimpleNamespace(execution_state="idle", last_activity=datetime(2000, 1, 1, tzinfo=UTC))
+    manager.sessions["k"] = session = guard._Session("192.0.2.1", starting=False, served=1000.0)
+
+    def script(address):
+        context = types.SimpleNamespace(remote_ip=address)
+        connection = types.SimpleNamespace(context=context)
+        request = types.SimpleNamespace(connection=connection, headers={}, path="/voila/static/1.js", method="GET")
+        settings = {"kernel_manager": manager}
+        guard.log_request(types.SimpleNamespace(get_status=lambda: 200, request=request, settings=settings))
+
+    now[0] += guard.LIMITS.connect_s - 1
+    script("192.0.2.1")
+    now[0] += guard.LIMITS.connect_s - 1
+    script("192.0.2.9")  # somebody else's
+    assert not manager.overdue("k")
+    now[0] += 2
+    assert manager.overdue("k") == "nobody has connected to it"
+    now[0] = session.began + 10 * guard.LIMITS.connect_s + 1  # but nobody holds it by that for ever
+    script("192.0.2.1")
+    assert manager.overdue("k") == "nobody has connected to it"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
