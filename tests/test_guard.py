@@ -300,9 +300,9 @@ def test_a_session_is_opened_by_nothing_that_others_can_see(tmp_path):
 
 def test_nothing_is_sent_to_a_socket_that_another_has_replaced():
     "Voilà took the first bytes of an older protocol's message for a length: the server never answered anybody again."
-    from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
+    from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 
-    handler, written = object.__new__(VoilaKernelWebsocketHandler), []
+    handler, written = object.__new__(KernelWebsocketHandler), []
     handler.ws_connection, handler.write_message = None, lambda *message: written.append(message)
     socket = guard.GuardedConnection(parent=guard.SessionProcess(), websocket_handler=handler)
     socket.flow = guard.Flow()
@@ -531,7 +531,7 @@ def test_a_file_comes_in_pieces(monkeypatch):
     page(kind="download", what="html")
     whole = sent[-1][1][0]
     assert sent[-1][0]["last"] and b"SYNTHETIC No opacity" in whole
-    monkeypatch.setattr(dashboard, "CHUNK", 1000)
+    monkeypatch.setattr(dashboard, "PART", 1000)
     page(kind="download", what="html")
     pieces = sent[-1][1][0]
     while not (said := sent[-1][0])["last"]:
