@@ -302,9 +302,10 @@ def test_nothing_is_sent_to_a_socket_that_another_has_replaced():
     "Voilà took the first bytes of an older protocol's message for a length: the server never answered anybody again."
     from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 
+    process = guard.SessionProcess(parent=guard.SessionManager())
     handler, written = object.__new__(KernelWebsocketHandler), []
     handler.ws_connection, handler.write_message = None, lambda *message: written.append(message)
-    socket = guard.GuardedConnection(parent=guard.SessionProcess(), websocket_handler=handler)
+    socket = guard.GuardedConnection(parent=process, websocket_handler=handler)
     socket.flow = guard.Flow()
     stream = types.SimpleNamespace(channel="iopub", closed=lambda: False)
     message = socket.session.msg("comm_msg", {"comm_id": "a", "data": {"method": "custom", "content": {}}})
@@ -316,7 +317,8 @@ def test_a_page_that_is_still_loading_keeps_its_session(monkeypatch):
     "On a slow line the page's scripts take longer than the minute within which it must connect."
     now, manager = [1000.0], guard.SessionManager()
     monkeypatch.setattr(guard, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
-    manager._kernels["k"] = types.SimpleNamespace(execution_state="idle", last_activity=datetime(2000, 1, 1, tzinfo=UTC))
+    kernel = types.SimpleNamespace(execution_state="idle", last_activity=datetime(2000, 1, 1, tzinfo=UTC))
+    manager._kernels["k"] = kernel
     manager.sessions["k"] = session = guard._Session("192.0.2.1", starting=False, served=1000.0)
 
     def script(address):

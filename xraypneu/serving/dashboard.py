@@ -38,7 +38,7 @@ from .table import to_csv, to_html
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c005
 CHUNK = 524_288  # bytes of an upload per message, at most
-PART = 131_072  # bytes of a download per message: on a slow line half a megabyte takes longer than a session may be silent
+PART = 131_072  # bytes of a download per message: half a megabyte may take longer than a session may be silent
 ALIVE_S = 2  # seconds after which a long answer gives a sign of life: page and server take silence for a lost session
 PREVIEW = 1024  # longest side of the preview, pixels
 ENDINGS = ["png", "jpg", "jpeg", "dcm", "dicom", "tif", "tiff", "bmp", "webp"]
