@@ -921,13 +921,18 @@ def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
             except urllib.error.HTTPError as e:
                 return e.code
 
+        static = urllib.request.Request(url + "voila/static/voila.js", headers={"Accept-Encoding": "gzip"})
+        assert urllib.request.urlopen(static, timeout=10, context=context).headers["Content-Encoding"] == "gzip"
         cookies = page.context.cookies()
         assert cookies and all(c["secure"] and c["sameSite"] == "Lax" for c in cookies), cookies
         assert code("health", Host="10.0.0.5") == 200  # as balancers ask
         # no subprotocol: never passed on
         assert code("api/kernels/a-b-c-d-e/channels", Upgrade="websocket", Connection="Upgrade") == 400
         assert 429 in [code("?token=open-sesame") for _ in range(14)]
-    assert "open-sesame" not in "".join(p.read_text() for p in tmp_path.glob("*.log"))
+    logged = "".join(p.read_text() for p in tmp_path.glob("*.log"))
+    assert "open-sesame" not in logged
+    # the id of a session is all that one needs to read it along
+    assert "/api/kernels/" in logged and not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}", logged)
 
 
 @needs_nginx

@@ -13,6 +13,7 @@ import types
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from served import ROOT, Server, film
@@ -288,6 +289,59 @@ def test_another_user_of_the_machine_cannot_read_along(server):
     asyncio.run(run())
 
 
+def test_a_session_is_opened_by_nothing_that_others_can_see(tmp_path):
+    "All users of the machine see a process's arguments, others read logs: with the id, films could be read along."
+    id = "53a676f6-f9f2-4c42-84e9-377ed3465b9c"
+    process = guard.SessionProcess(connection_file=str(tmp_path / f"kernel-{id}.json"))
+    assert Path(process.connection_file).parent == tmp_path and id[9:] not in process.connection_file
+    lines = (f"Kernel started: {id}", f"404 GET /api/kernels/{id}/channels?session_id=x", f"Connecting to kernel {id}.")
+    for line in lines:
+        said = guard.private_text(line)
+        assert id[9:] not in said and id[:8] in said or "(another path)" in said, said
+
+
+def test_nothing_is_sent_to_a_socket_that_another_has_replaced():
+    "Voilà took the first bytes of an older protocol's message for a length: the server never answered anybody again."
+    from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
+
+    process = guard.SessionProcess(parent=guard.SessionManager())
+    handler, written = object.__new__(KernelWebsocketHandler), []
+    handler.ws_connection, handler.write_message = None, lambda *message: written.append(message)
+    socket = guard.GuardedConnection(parent=process, websocket_handler=handler)
+    socket.flow = guard.Flow()
+    stream = types.SimpleNamespace(channel="iopub", closed=lambda: False)
+    message = socket.session.msg("comm_msg", {"comm_id": "a", "data": {"method": "custom", "content": {}}})
+    socket.handle_outgoing_message(stream, [*socket.session.serialize(message), b"a picture"])
+    assert written == [] and socket.subprotocol == guard.PROTOCOL
+
+
+def test_a_page_that_is_still_loading_keeps_its_session(monkeypatch):
+    "On a slow line the page's scripts take longer than the minute within which it must connect."
+    now, manager = [1000.0], guard.SessionManager()
+    monkeypatch.setattr(guard, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    kernel = types.SimpleNamespace(execution_state="idle", last_activity=datetime(2000, 1, 1, tzinfo=UTC))
+    manager._kernels["k"] = kernel
+    manager.sessions["k"] = session = guard._Session("192.0.2.1", starting=False, served=1000.0)
+
+    def script(address):
+        context = types.SimpleNamespace(remote_ip=address)
+        connection = types.SimpleNamespace(context=context)
+        request = types.SimpleNamespace(connection=connection, headers={}, path="/voila/static/1.js", method="GET")
+        settings = {"kernel_manager": manager}
+        guard.log_request(types.SimpleNamespace(get_status=lambda: 200, request=request, settings=settings))
+
+    now[0] += guard.LIMITS.connect_s - 1
+    script("192.0.2.1")
+    now[0] += guard.LIMITS.connect_s - 1
+    script("192.0.2.9")  # somebody else's
+    assert not manager.overdue("k")
+    now[0] += 2
+    assert manager.overdue("k") == "nobody has connected to it"
+    now[0] = session.began + 10 * guard.LIMITS.connect_s + 1  # but nobody holds it by that for ever
+    script("192.0.2.1")
+    assert manager.overdue("k") == "nobody has connected to it"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_process_leaves_no_file_and_knows_no_token(tmp_path, monkeypatch):
     "No history, no core file, no event for anybody else; nothing in the temporary folder once the terminal is closed."
@@ -454,33 +508,6 @@ def test_sessions_of_one_address_share_a_pace():
     assert manager._enter("192.0.2.1").flow.pace is one.flow.pace
 
 
-def test_a_message_to_a_socket_that_is_closed_is_read_as_what_it_is():
-    "Voilà would take the form without subprotocol for a list of 2**60 numbers, and never answer anybody again."
-    from jupyter_client.session import Session
-    from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
-    from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
-
-    class Closed(KernelWebsocketHandler):
-        ws_connection = None  # as tornado leaves it between close() and the client's answer
-
-        def __init__(self):
-            self.sent = []
-
-        def write_message(self, message, binary=False):
-            self.sent.append(message)
-            return super().write_message(message, binary)
-
-    session, handler = Session(key=b""), Closed()
-    process = guard.SessionProcess(parent=guard.SessionManager())
-    connection = guard.GuardedConnection(parent=process, websocket_handler=handler, session=session)
-    parts = session.serialize(session.msg("comm_msg", {"data": {}}), ident=b"iopub") + [bytes(100)]
-    stream = types.SimpleNamespace(channel="iopub", closed=lambda: False)
-    assert connection.subprotocol == guard.PROTOCOL
-    connection.handle_outgoing_message(stream, parts)
-    channel, (header, *_, buffer) = deserialize_msg_from_ws_v1(handler.sent[0])
-    assert channel == "iopub" and json.loads(header)["msg_type"] == "comm_msg" and buffer == bytes(100)
-
-
 # --- the page's messages, in this process
 
 
@@ -508,7 +535,7 @@ def test_a_file_comes_in_pieces(monkeypatch):
     page(kind="download", what="html")
     whole = sent[-1][1][0]
     assert sent[-1][0]["last"] and b"SYNTHETIC No opacity" in whole
-    monkeypatch.setattr(dashboard, "CHUNK", 1000)
+    monkeypatch.setattr(dashboard, "PART", 1000)
     page(kind="download", what="html")
     pieces = sent[-1][1][0]
     while not (said := sent[-1][0])["last"]:

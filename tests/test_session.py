@@ -141,6 +141,31 @@ def test_a_move_sends_what_changed_and_no_picture(board):
     assert said["shown"]["id"] == "p2" and said["shown"]["threshold"] == 0.99
 
 
+def test_what_a_lost_answer_said_is_said_again(board):
+    "The line was cut amid a move: the table kept the verdict of before beside the new operating point."
+    board.page(kind="sample", which="plain")
+    film = board.session.films["p1"]
+    film.prediction = replace(film.prediction, probability=0.02)
+    board.page(kind="threshold", value=0.01)  # its answer is lost
+    board.page(kind="threshold", value=0.01)
+    assert board.sent[-1][0]["rows"] == []
+    board.page(kind="verdicts")
+    said = board.sent[-1][0]
+    assert said["kind"] == "moved" and said["all"] and said["rows"] == [{"id": "p1", "verdict": UNSURE}]
+
+
+def test_a_film_whose_row_was_lost_is_kept_once(board):
+    "The page said that it was not read, the server had it: chosen again it stood twice in CSV and report."
+    board.page(kind="sample", which="plain")
+    row = board.sent[-1][0]
+    board.page(kind="refused", id="p1", name="a.png", why="the connection was interrupted")
+    assert board.sent[-1][0] == row and board.session.films["p1"].prediction
+    for i in range(10):  # what never arrived whole leaves room for others
+        board.page(kind="begin", id=f"u{i}", name="a.png", size=100)
+        board.page(kind="refused", id=f"u{i}", name="a.png", why="the connection was interrupted")
+    assert not board.session.uploads and "interrupted" in board.sent[-1][0]["row"]["error"]
+
+
 def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_nothing(board):
     for which in ("opacity", "rotated"):
         board.page(kind="sample", which=which)

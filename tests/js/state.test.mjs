@@ -64,9 +64,9 @@ test("a question that was lost is asked again, as the newest one", () => {
   const early = ping();
   a.ask("open", { id: "u1" });
   a.ask("open", { id: "u2" });
-  a.pong(early); // sent before the question: says nothing about it
+  assert.deepEqual(a.pong(early), []); // sent before the question: says nothing about it
   assert.equal(sent.length, 1);
-  a.pong(ping());
+  assert.deepEqual(a.pong(ping()), ["open"]);
   assert.deepEqual(sent.at(-1), { id: "u2" });
   a.answered("open");
   a.pong(ping());

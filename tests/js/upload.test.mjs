@@ -87,15 +87,22 @@ test("a server that knows nothing of a file doesn't stop the queue", async () =>
 });
 
 test("pieces that never arrive are noticed by the ping after them", async () => {
-  const { u, notes, counts } = uploader();
+  const { u, sent, notes, counts } = uploader();
   counts.pings = 3;
   u.take([file("a.png", 15)]);
   await sleep(20);
-  assert.equal(u.pong(3), false); // asked before the last piece
-  assert.equal(u.pong(4), true);
+  u.pong(3); // asked before the last piece
+  assert.deepEqual(kinds(sent, "u1"), ["begin", "chunk", "chunk"]);
+  counts.pings = 4;
+  u.pong(4);
   await sleep(20);
-  assert.match(notes[0][1], /interrupted/);
-  assert.equal(u.pending, 0);
+  assert.equal(sent.at(-1).kind, "refused");
+  assert.match(sent.at(-1).why, /interrupted/);
+  assert.deepEqual([u.pending, u.busy], [1, false]); // the server says what became of it, the queue goes on
+  u.pong(5); // this was lost too
+  assert.deepEqual(kinds(sent, "u1").slice(3), ["refused", "refused"]);
+  u.end("u1", "read", false); // only its row was lost
+  assert.deepEqual([notes, u.pending], [[["a.png", "read", false]], 0]);
 });
 
 test("files that can't go are refused, and wait for their row like any other", async () => {
@@ -118,4 +125,30 @@ test("a file that the browser can't read is refused", async () => {
   u.take([broken]);
   await sleep(20);
   assert.deepEqual(sent.map((m) => m.kind), ["begin", "refused"]);
+});
+
+test("on a slow line pieces are small, on a fast one large", async () => {
+  const sizes = async (took) => {
+    const seen = [];
+    const view = { begin: () => ({}), progress: () => {}, end: () => {} };
+    const u = new Uploader({
+      send: (m, buffers) => {
+        if (m.kind !== "chunk") return;
+        seen.push(buffers[0].byteLength);
+        u.active.get(m.id).since.get = () => Date.now() - took;
+        queueMicrotask(() => u.ack(m.id, m.at + buffers[0].byteLength));
+      },
+      ping: () => 0,
+      chunk: 524288,
+      maxBytes: 1e9,
+      view,
+    });
+    u.take([file("a.png", 2e6)]);
+    await sleep(200);
+    u.forget();
+    return seen;
+  };
+  const [slow, fast] = [await sizes(10000), await sizes(10)];
+  assert.ok(slow[0] === 65536 && Math.max(...slow.slice(3)) <= 16384, slow.slice(0, 9));
+  assert.ok(fast[0] === 65536 && Math.max(...fast) === 524288, fast);
 });

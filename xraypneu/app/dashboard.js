@@ -39,7 +39,7 @@ class Page {
     this.asker = new Asker(send, ping);
     this.list = new UploadList();
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list });
-    this.downloader = new Downloader({ send, ping, say, chunk, save: saveFile });
+    this.downloader = new Downloader({ send, ping, say, save: saveFile });
     this.viewer = new Viewer();
     this.table = new Table(this.state, (row) => this.reopen(row));
     this.operating = new OperatingPanel(this.asker, config.threshold);
@@ -246,9 +246,11 @@ class Page {
   }
 
   on_pong({ n }) {
-    if (this.uploader.pong(n)) this.settle();
+    this.uploader.pong(n);
     this.downloader.pong(n);
-    this.asker.pong(n);
+    // the move may have been made, and what it changed been lost with its answer
+    if (this.asker.pong(n).includes("point")) this.state.doubtful = true;
+    if (this.state.doubtful) this.send({ kind: "verdicts" });
     if (this.state.forgetting && n > this.state.forgets[0]) {
       this.state.forgets.shift();
       this.complain(NOT_FORGOTTEN);
@@ -294,8 +296,9 @@ class Page {
     this.operating.show(operating, !this.asker.asked.has("point"));
   }
 
-  on_moved({ operating, rows, shown }) {
-    this.operating.show(operating, this.asker.answered("point"));
+  on_moved({ operating, rows, shown, all }) {
+    this.operating.show(operating, all ? !this.asker.asked.has("point") : this.asker.answered("point"));
+    if (all) this.state.doubtful = false;
     if (this.state.forgetting) return;
     this.state.move(operating.threshold, rows);
     this.table.changed();

@@ -2,8 +2,8 @@
 import { make, size } from "./dom.js";
 
 export class Downloader {
-  constructor({ send, ping, say, chunk, save }) {
-    Object.assign(this, { send, ping, say, chunk, save, fetching: null });
+  constructor({ send, ping, say, save }) {
+    Object.assign(this, { send, ping, say, save, fetching: null });
   }
 
   get(what) {
@@ -22,12 +22,13 @@ export class Downloader {
     if (!this.fetching) return;
     if (message.number === 0) this.fetching.pieces = [];
     if (message.number !== this.fetching.pieces.length) return; // of a request that was repeated
-    this.fetching.pieces.push(buffer);
+    const { pieces } = this.fetching;
+    pieces.push(buffer);
     if (!message.last) {
-      this.say(`${message.name}: ${size((message.number + 1) * this.chunk)} of ${size(message.size)}`);
+      const here = pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
+      this.say(`${message.name}: ${size(here)} of ${size(message.size)}`);
       return this.ask({ kind: "part", file: message.file, number: message.number + 1 });
     }
-    const { pieces } = this.fetching;
     this.fetching = null;
     this.save(message.name, new Blob(pieces, { type: message.type }));
     this.say(`${message.name} is downloaded.`);

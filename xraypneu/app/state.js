@@ -8,6 +8,7 @@ export class State {
     this.forgets = []; // orders to forget without an answer: the number of the last ping before each
     this.threshold = threshold;
     this.arrivals = 0;
+    this.doubtful = false; // whether verdicts may be of an earlier operating point
   }
 
   // New films are on their way, and the result of before must not be taken for theirs.
@@ -97,13 +98,16 @@ export class Asker {
     this.next.delete(key);
   }
 
-  // The server has answered a ping: a question of before it that has no answer was lost on the way.
+  // The server has answered a ping: a question of before it that has no answer was lost on the way. The keys of those.
   pong(n) {
+    const lost = [];
     for (const [key, { message, sealed }] of [...this.asked]) {
       if (n <= sealed) continue;
       this.asked.delete(key);
       this.ask(key, this.next.get(key) || message);
+      lost.push(key);
     }
+    return lost;
   }
 
   // A question led to an error, and which one is unknown: none is asked again.

@@ -2,10 +2,14 @@
 import { clean, make, size } from "./dom.js";
 
 const AHEAD = 4; // pieces
+const SMALLEST = 65536; // bytes of a piece
+const [FAST, SLOW] = [500, 4000]; // milliseconds until a piece is acknowledged: larger ones, smaller ones
+const CUT = "the connection was interrupted. Choose the file again.";
 
 export class Uploader {
   constructor({ send, ping, chunk, maxBytes, view }) {
     Object.assign(this, { send, ping, chunk, maxBytes, view, queue: [], active: new Map(), counter: 0, busy: false });
+    this.piece = Math.min(SMALLEST, chunk); // on a slow line large ones would keep every other message waiting
   }
 
   // Files of which it isn't known yet what becomes of them.
@@ -41,24 +45,26 @@ export class Uploader {
   refuse(job, why) {
     if (job.forgotten) return;
     this.view.end(job.item, why, true);
-    job.refused = true;
+    Object.assign(job, { refused: true, why });
     job.sealed = this.ping();
     this.send({ kind: "refused", id: job.id, name: job.file.name, why });
   }
 
   async put(job) {
     const { id, file } = job;
-    Object.assign(job, { taken: 0, sent: 0, ended: false, sealed: Infinity, wake: () => {} });
+    Object.assign(job, { taken: 0, sent: 0, since: new Map(), ended: false, sealed: Infinity, wake: () => {} });
     const finished = new Promise((done) => {
       job.done = done;
     });
     this.send({ kind: "begin", id, name: file.name, size: file.size });
-    for (let at = 0; at < file.size && !job.ended; at += this.chunk) {
-      const piece = await file.slice(at, at + this.chunk).arrayBuffer();
-      while (at - job.taken > AHEAD * this.chunk && !job.ended) await this.answer(job);
+    while (job.sent < file.size && !job.ended) {
+      const at = job.sent;
+      const piece = await file.slice(at, at + this.piece).arrayBuffer();
+      while (at - job.taken > AHEAD * this.piece && !job.ended) await this.answer(job);
       if (job.ended) break;
       this.send({ kind: "chunk", id, at }, [piece]);
       job.sent = at + piece.byteLength;
+      job.since.set(job.sent, Date.now());
       job.sealed = this.ping();
     }
     await finished;
@@ -78,8 +84,14 @@ export class Uploader {
     const job = this.active.get(id);
     if (!job) return;
     job.taken = received;
+    this.pace(Date.now() - job.since.get(received));
     this.view.progress(job.item, received);
     job.wake();
+  }
+
+  pace(took) {
+    if (took < FAST) this.piece = Math.min(this.chunk, 2 * this.piece);
+    if (took > SLOW) this.piece = Math.max(Math.min(SMALLEST, this.chunk) / 4, Math.floor(this.piece / 2));
   }
 
   // What became of a file: its row, an error, or nothing, where it was lost. True if it was one of this page's.
@@ -99,16 +111,20 @@ export class Uploader {
   }
 
   lost(id) {
-    return this.end(id, "not read: the connection was interrupted. Choose the file again.", true);
+    return this.end(id, `not read: ${CUT}`, true);
   }
 
-  // The server has answered a ping: what was sent before it and has no answer never arrived. True if that was so.
+  // The server has answered a ping: what was sent before it and has no answer was lost, on its way or on the way back.
+  // Only the server knows what became of the film: it answers with its row, or gives up the upload.
   pong(n) {
     const lost = [...this.active.values()].filter(
-      (job) => n > job.sealed && (job.refused || job.taken < job.sent || job.sent >= job.file.size),
+      (job) => n > job.sealed && (job.refused || job.ended || job.taken < job.sent || job.sent >= job.file.size),
     );
-    for (const job of lost) this.lost(job.id);
-    return lost.length > 0;
+    for (const job of lost) {
+      this.stop(job);
+      job.sealed = this.ping();
+      this.send({ kind: "refused", id: job.id, name: job.file.name, why: job.why || CUT });
+    }
   }
 
   // At once: a file begun after the order would be kept, one chosen after it dropped.

@@ -671,6 +671,12 @@ class SessionProcess(ServerKernelManager):
     interrupts a process before it ends it: one that is still starting then writes a traceback into the log.
     """
 
+    def __init__(self, **kw: Any) -> None:
+        # all users of the machine see a process's arguments, and the session's id alone opens its websocket
+        if "connection_file" in kw:
+            kw["connection_file"] = os.path.join(os.path.dirname(kw["connection_file"]), f"kernel-{uuid.uuid4()}.json")
+        super().__init__(**kw)
+
     @default("transport")
     def _default_transport(self) -> str:
         fits = len(os.fsencode(self._socket_prefix())) <= _SOCKET_PREFIX
@@ -822,7 +828,8 @@ class _Outgoing(_BoundedSocket):
         kind = json.loads(bytes(parts[1])).get("msg_type")
         if kind == "status" and json.loads(bytes(parts[4])).get("execution_state") == "idle":
             cast(Flow, self.flow).done(json.loads(bytes(parts[2])).get("msg_id"))
-        if kind in TYPES_OUT and not self.dropped:
+        is_open = self.websocket_handler.ws_connection is not None  # no newer socket of its page has replaced it
+        if kind in TYPES_OUT and is_open and not self.dropped:
             super().handle_outgoing_message(stream, outgoing_msg)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c041
@@ -888,7 +895,8 @@ _QUOTED = re.compile(
     re.DOTALL,
 )
 
-_SESSION = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):[\w.-]+", re.ASCII)  # kernel and session_id
+# a session's id, and the session_id of its page: whoever knows the first can read along
+_SESSION = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?::[\w.-]+)?", re.ASCII)
 
 
 def _known(path: str) -> str:
@@ -902,12 +910,12 @@ def private_text(
     text: str,  # a log line
     secrets: Iterable[str] = (),  # strings that must not appear
 ) -> str:
-    "Remove queries, secrets and paths that a visitor made up."
+    "Remove queries, secrets, paths that a visitor made up, and all but the beginning of sessions' ids."
     for secret in secrets:
         for form in {secret, quote(secret), quote(secret, safe="")}:
             text = text.replace(form, "[secret]")
-    text = _SESSION.sub(r"\1", _QUOTED.sub("", text))
-    return _REQUEST.sub(lambda m: f"{m[1]} {_known(m[2])}", _QUERY.sub("?[...]", text))
+    text = _QUERY.sub("?[...]", _QUOTED.sub("", text))
+    return _SESSION.sub(r"\1", _REQUEST.sub(lambda m: f"{m[1]} {_known(m[2])}", text))
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c044
 def _places(kind: type[BaseException], error: Any, trace: Any, secrets: Iterable[str]) -> str:
@@ -948,6 +956,17 @@ def private_logging(
     logging.setLogRecordFactory(record)
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c044-2
+def _still_loading(handler: Any, address: str) -> None:
+    "Give a page whose scripts still arrive, over a slow line, more time to connect: up to ten times the usual."
+    if not handler.request.path.startswith("/voila/"):
+        return
+    now = time.monotonic()
+    for session in getattr(handler.settings.get("kernel_manager"), "sessions", {}).values():
+        loads = session.address == address and session.served and not session.connected
+        if loads and now - session.began < 10 * LIMITS.connect_s:
+            session.served = now
+
+
 def log_request(
     handler: Any,  # tornado's, of a finished request
 ) -> None:
@@ -955,9 +974,10 @@ def log_request(
     status, request = handler.get_status(), handler.request
     if hasattr(handler, "session_started"):
         handler.session_started.served = time.monotonic()
-    if status < 400:
-        return
     address = _address_of(request.connection.context, request.headers)
+    if status < 400:
+        _still_loading(handler, address)
+        return
     method = request.method if re.fullmatch(_METHODS, request.method) else "(another method)"
     _log.warning("%d %s %s from %s", status, method, _known(request.path), address)
 
