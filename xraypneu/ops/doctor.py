@@ -283,7 +283,7 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
         fix += " ADDRESS   # without the password; then xraypneu remote --user USER"
     return Check("secrets", False, f"git publishes {', '.join(places)}; change the secret at the host too", fix)
 
-# %% ../../nbs/api/ops/08_doctor.ipynb #c015-2
+# %% ../../nbs/api/ops/08_doctor.ipynb #store-fix
 def _is_damaged(file: Path) -> bool:
     "Is a store's file no whole database? One that is busy, or that this user may not write, is."
     try:
@@ -305,7 +305,7 @@ def _fix_of_store(uri: str, file: Path) -> str:
         return f"chmod ug+w {quoted}   # by its owner; it is whole"
     return "xraypneu doctor   # again, when nothing else writes to it; it is whole"
 
-
+# %% ../../nbs/api/ops/08_doctor.ipynb #c015-2
 def check_tracking(
     root: str | os.PathLike = ".",
     timeout: float = 3,  # seconds for the server to answer

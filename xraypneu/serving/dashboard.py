@@ -495,7 +495,7 @@ def _pictures(film: Film) -> list[tuple[str, str]]:
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #f91ce0c2
 class _Downloads(_Page):
-    "The table as a file, and the model card."
+    "The table as a file."
 
     def _download(self, what: str) -> None:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -529,6 +529,10 @@ class _Downloads(_Page):
             rows.append(film.row() | {"pictures": _pictures(film)})
         return rows
 
+# %% ../../nbs/api/serving/03_dashboard.ipynb #about-card
+class _ModelCard(_Page):
+    "The model card."
+
     def _about(self) -> None:
         import mistune
 
@@ -537,7 +541,7 @@ class _Downloads(_Page):
         self.send("about", html=mistune.create_markdown(escape=True, plugins=["table"])(text))
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #151323e5
-class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _OperatingPoint, _Downloads):
+class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _OperatingPoint, _Downloads, _ModelCard):
     "The page of a session. Raises nothing: a model that can't be loaded becomes a page that says so."
 
     def __init__(

@@ -338,7 +338,7 @@ def _objections(d: Decoded) -> list[str]:
         objections.append("the image is coloured")
     return objections
 
-# %% ../../nbs/api/serving/00_predict.ipynb #c010-s
+# %% ../../nbs/api/serving/00_predict.ipynb #c010-faint
 def _faint(square: np.ndarray) -> tuple[str, ...]:  # notes
     "A remark on an image that uses few of its grey levels: the network takes normal lungs for ill in many of those."
     low, high = np.percentile(square, (0.5, 99.5))
@@ -349,7 +349,7 @@ def _faint(square: np.ndarray) -> tuple[str, ...]:  # notes
         "again with its full range",
     )
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #c010-s
 class _Scorer:
     "Decodes images and scores them with a bundle."
 
