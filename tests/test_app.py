@@ -735,8 +735,8 @@ def test_an_upload_that_is_cut_is_said(visit):
     page = visit()
     page.evaluate("""() => { const own = WebSocket.prototype.send; \
 window.whole = () => { WebSocket.prototype.send = own; };
-        WebSocket.prototype.send = function (d) { if ((d.byteLength || 0) < 3000) own.call(this, d); }; }""")
-    choose(page, ("cut.png", film()))
+        WebSocket.prototype.send = function (d) { if ((d.byteLength || 0) < 20000) own.call(this, d); }; }""")
+    choose(page, ("cut.png", film(size=300)))  # one piece
     page.wait_for_function("document.querySelector('.uploads').innerText.includes('interrupted')", timeout=30_000)
     assert page.query_selector(".busy:visible") is None
     page.evaluate("whole()")
