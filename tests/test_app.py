@@ -736,12 +736,13 @@ def test_an_upload_that_is_cut_is_said(visit):
     page.evaluate("""() => { const own = WebSocket.prototype.send; \
 window.whole = () => { WebSocket.prototype.send = own; };
         WebSocket.prototype.send = function (d) { if ((d.byteLength || 0) < 20000) own.call(this, d); }; }""")
-    choose(page, ("cut.png", film()))
+    choose(page, ("cut.png", film(size=300)))  # one piece
     page.wait_for_function("document.querySelector('.uploads').innerText.includes('interrupted')", timeout=30_000)
     assert page.query_selector(".busy:visible") is None
     page.evaluate("whole()")
     choose(page, ("cut.png", film()))
-    wait_rows(page, 1)
+    wait_rows(page, 2)
+    assert "interrupted" in rows(page)[0][2] and rows(page)[1][2] == "NORMAL"
 
 
 def test_a_file_that_cannot_be_read_leaves_nobody_waiting(visit):
