@@ -61,6 +61,7 @@ SLOW = {
     "test_recipe.py::test_an_int8_variant_that_refuses_more_is_left_out",
     "test_recipe.py::test_more_folds_than_patients_are_refused_before_the_training",
     "test_recipe.py::test_a_key_takes_the_hash_of_its_inputs",
+    "test_recipe.py::test_a_new_target_is_part_of_the_key",
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",
     "test_registry.py::test_no_server",
     "test_report.py::test_metrics_of_an_earlier_run_are_reported_as_such",

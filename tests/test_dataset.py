@@ -735,11 +735,11 @@ def test_what_this_computer_lacks_is_no_fault_of_a_file(data, run, monkeypatch):
 def test_a_share_that_fails_leaves_no_film_out(data, run, monkeypatch, number):
     real, n = image._content, []
 
-    def fail(path):
+    def fail(path, arrived=None):
         n.append(path)
         if len(n) > 20:
             raise OSError(number, os.strerror(number))
-        return real(path)
+        return real(path, arrived)
 
     before = content(run(data).folder)
     monkeypatch.setattr(image, "_content", fail)

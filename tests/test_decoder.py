@@ -244,7 +244,7 @@ def test_a_file_that_does_not_arrive_is_not_blamed_on_the_computer(worker_with, 
     (tmp_path / "x.png").write_bytes(PNG)
     worker_with(SLOW + "decoder.read_bytes = lambda *_: time.sleep(9)")
     monkeypatch.setattr(decoder, "WALL_SECONDS", 0.3)
-    refused(tmp_path / "x.png", "decoder", "reading it takes more than 0.3 s. The disk or the share")
+    refused(tmp_path / "x.png", "decoder", "reading it takes more than 0.3 s. Its disk or share does not answer")
 
 
 def test_only_a_file_that_is_being_read_gets_more_time(worker_with, monkeypatch):

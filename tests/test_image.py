@@ -709,7 +709,7 @@ def test_dicom_that_says_by_a_code_that_it_is_no_frontal_film(code, scheme, view
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, scheme, "view"
     tags = {"ViewCodeSequence": [item]} | ({} if view is None else {"ViewPosition": view})
     notes = read_radiograph(dicom(GREY, **tags)).notes
-    assert [("no frontal view" in n) for n in notes] == [True] * said
+    assert [("not a frontal view" in n) for n in notes] == [True] * said
 
 
 def test_a_copy_whose_end_is_not_written_yet_is_said():

@@ -4,6 +4,7 @@ import ast
 import html
 import json
 import shutil
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,6 +47,14 @@ def test_the_defaults_of_the_library_are_those_of_params_yaml():
 
     parameters = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
     assert recipe_of(**parameters) == recipe_of()
+
+
+def test_each_parameter_of_train_reaches_the_recipe():
+    "One that only stands in the parameters cell would change nothing."
+    tree = ast.parse("\n".join(source for _, source in cells("train")))
+    (call,) = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "recipe.recipe_of"]
+    passed = {k.arg: ast.unparse(k.value) for k in call.keywords}
+    assert passed == {name: name for name in defaults("train")}
 
 
 @pytest.mark.parametrize("stage", ["eda", "train", "evaluate"])
@@ -181,6 +190,19 @@ def test_a_key_takes_the_hash_of_its_inputs(monkeypatch):
     key = recipe.training_key(prepared(), settings, targets, model)
     monkeypatch.setattr(recipe, "inputs_of", lambda prepared: pytest.fail("hashed again"))
     assert recipe.training_key(prepared(), settings, targets, model, found) == key
+
+
+def test_a_new_target_is_part_of_the_key(monkeypatch):
+    "Else a finished training would be taken that followed another rule."
+    from xraypneu.model import recipe
+
+    @dataclass(frozen=True)
+    class More(recipe.Targets):
+        npv: float = 0.9
+
+    monkeypatch.setattr(recipe.training, "fingerprint", lambda *_: "")
+    one, other = (recipe.training_key(None, None, More(npv=n), None, "inputs") for n in (0.9, 0.8))
+    assert one != other
 
 
 def test_an_int8_variant_that_refuses_more_is_left_out():

@@ -445,7 +445,7 @@ def training_key(
         if getattr(module, "__file__", None):
             digest.update(inspect.getsource(module).encode())
     fingerprint = training.fingerprint(recipe, inputs or inputs_of(prepared), model)
-    wanted = f"{targets.sensitivity} {targets.coverage} {targets.seeds} {targets.folds}"
+    wanted = " ".join(map(str, asdict(targets).values()))
     return f"{fingerprint} {digest.hexdigest()[:16]} {wanted}"
 
 # %% ../../nbs/api/model/09_recipe.ipynb #f002
