@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import urllib.error
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,10 +43,10 @@ def build(
 
 # %% ../../nbs/api/model/04_network.ipynb #c006-1
 def freeze(
-    model,
+    model: keras.Model,
     what: str = "batch norms",  # what is frozen; or `'backbone'`: head only
     first: int = 0,  # first block (0 to 16) that is trained; earlier ones and the batch norms are frozen
-):
+) -> keras.Model:
     "Freeze a part of the network. Compile afterwards. Returns the model."
     backbone = model.get_layer("backbone")
     backbone.trainable = what != "backbone"
@@ -69,16 +70,16 @@ CHOICES = (
 )
 
 # %% ../../nbs/api/model/04_network.ipynb #c010-l
-def _layers(model):
+def _layers(model: keras.Model) -> list[keras.Layer]:
     return [*model.get_layer("backbone").layers, model.get_layer("head")]
 
 
-def weights(model) -> dict:  # name to float32 array
+def weights(model: keras.Model) -> dict[str, np.ndarray]:  # name to float32 array
     "Read all weights of the network."
     return {f"{la.name}/{v.name}": np.asarray(v) for la in _layers(model) for v in la.weights}
 
 # %% ../../nbs/api/model/04_network.ipynb #c010-1
-def set_weights(model, values: dict, head: bool = True):
+def set_weights(model: keras.Model, values: dict[str, np.ndarray], head: bool = True) -> keras.Model:
     "Set the weights by name; without `head`, the backbone's alone. Returns the model. Raises `WeightsError`."
     for layer in _layers(model):
         for v in layer.weights:
@@ -86,7 +87,7 @@ def set_weights(model, values: dict, head: bool = True):
             if layer.name == "head" and not head:
                 continue
             if name not in values or tuple(values[name].shape) != tuple(v.shape):
-                shape = values[name].shape if name in values else "nothing"
+                shape: tuple[int, ...] | str = values[name].shape if name in values else "nothing"
                 raise WeightsError(
                     f"weights don't fit: {name} should be {tuple(v.shape)}, found {shape}",
                     f"Take {CHOICES}",
@@ -96,7 +97,7 @@ def set_weights(model, values: dict, head: bool = True):
     return model
 
 # %% ../../nbs/api/model/04_network.ipynb #c013
-def _from_keras(source):
+def _from_keras(source: str) -> dict[str, np.ndarray]:
     "Backbone weights from `'imagenet'` or an .h5 file of `keras.applications.MobileNetV2(include_top=False)`."
     try:
         three = keras.applications.MobileNetV2(
@@ -124,7 +125,7 @@ def _from_keras(source):
 
 # %% ../../nbs/api/model/04_network.ipynb #c013-1
 def initialise(
-    model,  # from `build`
+    model: keras.Model,  # from `build`
     source: str | None = "shipped",  # `imagenet`, `shipped`, a path to an .h5 file or a bundle, or None
 ) -> keras.Model:  # the same model
     "Set the backbone's weights to where training starts. The head stays at random. Raises `WeightsError`."
@@ -148,7 +149,7 @@ def initialise(
     return set_weights(model, _from_keras(str(path)), head=False)
 
 # %% ../../nbs/api/model/04_network.ipynb #c017
-def _is_kernel(name):
+def _is_kernel(name: str) -> bool:
     return name.endswith("kernel") and not name.startswith("head/")
 
 # %% ../../nbs/api/model/04_network.ipynb #c017-h
@@ -159,7 +160,7 @@ def half_precision(model: keras.Model) -> keras.Model:
     )
 
 # %% ../../nbs/api/model/04_network.ipynb #c019
-def _pads(layer):
+def _pads(layer: keras.Layer) -> list[int]:
     "ONNX's `pads` for a Keras convolution: top, left, bottom, right."
     if layer.padding == "valid":
         return [0] * 4
@@ -174,27 +175,29 @@ def _pads(layer):
 _TO_ONNX = {"kernel": (3, 2, 0, 1), "depthwise": (2, 3, 0, 1)}
 
 
-def _layout(name, value):
+def _layout(name: str, value: np.ndarray) -> tuple[int, ...]:
     return _TO_ONNX["depthwise" if "depthwise" in name else "kernel"] if value.ndim == 4 else tuple(range(value.ndim))
 
 # %% ../../nbs/api/model/04_network.ipynb #c020-g
 class _Graph:
     "The nodes and tensors of an ONNX graph, in the order in which they are added."
 
-    def __init__(self, values):  # weights by name, of `weights`
-        self.values, self.nodes, self.tensors = values, [], []
+    def __init__(self, values: dict[str, np.ndarray]) -> None:  # weights by name, of `weights`
+        self.values = values
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: list[onnx.TensorProto] = []
 
-    def node(self, op, inputs, output, **kw):
+    def node(self, op: str, inputs: list[str], output: str, **kw: Any) -> str:
         "Add a node; returns the name of its output."
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **kw))
         return output
 
-    def tensor(self, name, value):
+    def tensor(self, name: str, value: np.ndarray) -> str:
         "Add an array; returns its name."
         self.tensors.append(numpy_helper.from_array(value, name))
         return name
 
-    def weight(self, name):
+    def weight(self, name: str) -> str:
         "Add a weight in ONNX's layout, kernels in half precision; returns the name of its float32 value."
         value = self.values[name]
         value = np.ascontiguousarray(value.transpose(_layout(name, value)))
@@ -203,7 +206,7 @@ class _Graph:
         return self.node("Cast", [self.tensor(name, value.astype(np.float16))], f"{name}:32", to=TensorProto.FLOAT)
 
 # %% ../../nbs/api/model/04_network.ipynb #c020-l
-def _add_input(graph):
+def _add_input(graph: _Graph) -> str:
     "Add what turns uint8 pixels into the backbone's input, -1 to 1; returns the name of the output."
     graph.tensor("axis", np.array([1], np.int64))
     for name, value in (("scale", 1 / 127.5), ("one", 1), ("zero", 0), ("six", 6)):
@@ -213,7 +216,7 @@ def _add_input(graph):
     return graph.node("Unsqueeze", [x, "axis"], "grey")
 
 # %% ../../nbs/api/model/04_network.ipynb #c020-l-a
-def _add_layer(graph, layer, ins):
+def _add_layer(graph: _Graph, layer: keras.Layer, ins: list[str]) -> str:
     "Add the node of a Keras layer; returns the name of the output. Raises `TypeError` for a kind it doesn't know."
     kind, n = type(layer).__name__, layer.name
     if kind in ("Conv2D", "DepthwiseConv2D"):
@@ -234,7 +237,7 @@ def _add_layer(graph, layer, ins):
     raise TypeError(f"no ONNX for layer {n} of kind {kind}")
 
 # %% ../../nbs/api/model/04_network.ipynb #c020-h
-def _add_head(graph, x):  # x: the name of the backbone's output
+def _add_head(graph: _Graph, x: str) -> None:  # x: the name of the backbone's output
     "Add the three outputs: the activation map, its mean (the logit) and the pooled features."
     kernel = np.ascontiguousarray(graph.values["head/kernel"].reshape(1, -1, 1, 1))
     head = [graph.tensor("head/kernel", kernel), graph.tensor("head/bias", graph.values["head/bias"])]
@@ -244,10 +247,10 @@ def _add_head(graph, x):  # x: the name of the backbone's output
     graph.node("ReduceMean", [x], "features", axes=[2, 3], keepdims=0)
 
 # %% ../../nbs/api/model/04_network.ipynb #c020-h-a
-def _serialised(graph):
+def _serialised(graph: _Graph) -> bytes:
     "Check the finished graph; returns the bytes of the ONNX file, the same for the same graph."
 
-    def value(name, kind, *dims):
+    def value(name: str, kind: int, *dims: str | int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, dims)
 
     image = value("image", TensorProto.UINT8, "n", "height", "width")
@@ -263,13 +266,17 @@ def _serialised(graph):
         producer_name="xraypneu",
     )
     onnx.checker.check_model(proto)
-    return proto.SerializeToString(deterministic=True)
+    serialised: bytes = proto.SerializeToString(deterministic=True)
+    return serialised
 
 # %% ../../nbs/api/model/04_network.ipynb #c020
-def to_onnx(model) -> bytes:  # the ONNX file: image (n, S, S) uint8 to logit (n,), map (n, h, w), features (n, 1280)
+def to_onnx(
+    model: keras.Model,
+) -> bytes:  # the ONNX file: image (n, S, S) uint8 to logit (n,), map (n, h, w), features (n, 1280)
     "Write the network as ONNX, with the weights under their Keras names. Raises `TypeError` for another layer."
     graph = _Graph(weights(model))
-    grey, done = _add_input(graph), {}
+    grey = x = _add_input(graph)
+    done: dict[str, str] = {}
     for layer in model.get_layer("backbone").layers:
         if type(layer).__name__ == "InputLayer":
             x = grey
@@ -281,7 +288,7 @@ def to_onnx(model) -> bytes:  # the ONNX file: image (n, S, S) uint8 to logit (n
     return _serialised(graph)
 
 # %% ../../nbs/api/model/04_network.ipynb #c021
-def read_onnx(data: bytes) -> dict:  # name to float32 array, in Keras's layout
+def read_onnx(data: bytes) -> dict[str, np.ndarray]:  # name to float32 array, in Keras's layout
     "Read the weights from a file that `to_onnx` wrote."
     out = {}
     for t in onnx.load_from_string(data).graph.initializer:

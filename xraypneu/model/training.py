@@ -15,10 +15,11 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xraypneu.model import (
     augment,
@@ -50,7 +51,9 @@ class Recipe:
     head_learning_rate: float = 1e-3  # rate of the first phase
     weight_decay: float = 1e-4  # of AdamW
     patience: int = 4  # epochs without a better loss on the shifted validation before training stops
-    image_sizes: tuple = ()  # sides of the augmented images, pixels, in turn over the second phase; empty: as prepared
+    image_sizes: tuple[
+        int, ...
+    ] = ()  # sides of the augmented images, pixels, in turn over the second phase; empty: as prepared
     first_block: int = 0  # blocks of the backbone before this one stay frozen, 0 to 16
     balanced: bool = True  # as many images of each class in a batch; False: as common as they are
     ema_momentum: float = 0.99  # maximum EMA decay of the weights per step; 0 disables
@@ -58,7 +61,7 @@ class Recipe:
     seed: int = 0  # of the augmentation and of the order of the images
     augmentation: AugmentConfig = field(default_factory=AugmentConfig)  # augmentation
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.epochs < 1 or self.head_epochs < 0:
             raise ValueError(f"epochs is {self.epochs} and head_epochs {self.head_epochs}: give at least 1 and 0")
         if self.batch_size < 2 or self.batch_size % 2:
@@ -80,7 +83,7 @@ class Recipe:
             )
 
 # %% ../../nbs/api/model/06_training.ipynb #c008
-def rate(step, steps, peak, warm_up=0.1):
+def rate(step: int, steps: int, peak: float, warm_up: float = 0.1) -> float:
     "Compute the learning rate at `step` (from 0) of `steps`: `peak` at most, after a `warm_up` of 0 to 1 of the steps."
     rise = max(1, round(warm_up * steps))
     if step < rise:
@@ -95,7 +98,7 @@ DIVERGED = (
 
 def logits_of(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
     "Compute logits `(n,)` float64 of `(n, S, S)` uint8 images. Raises `FloatingPointError` where one is not finite."
-    logits = model.predict(images[..., None], batch_size=batch_size, verbose=0)[:, 0].astype(np.float64)
+    logits: np.ndarray = model.predict(images[..., None], batch_size=batch_size, verbose=0)[:, 0].astype(np.float64)
     if not np.isfinite(logits).all():
         raise FloatingPointError(DIVERGED)
     return logits
@@ -108,15 +111,15 @@ def balanced_loss(y: np.ndarray, logits: np.ndarray) -> float:
     return float((each[y == 1].mean() + each[y == 0].mean()) / 2)
 
 # %% ../../nbs/api/model/06_training.ipynb #c011-1
-def calibrated_loss(y, logits):
+def calibrated_loss(y: np.ndarray, logits: np.ndarray) -> float:
     "Compute the balanced loss of `(n,)` labels and logits after the best calibration."
     slope, intercept = fit_platt(logits, y)
     return balanced_loss(y, slope * np.asarray(logits, dtype=np.float64) + intercept)
 
 # %% ../../nbs/api/model/06_training.ipynb #c011-v
-def validate(model, sets):
+def validate(model: keras.Model, sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     "Compute losses and ROC AUC per set; `sets`: name to images `(n, S, S)` uint8 and labels `(n,)`."
-    out = {}
+    out: dict[str, float] = {}
     for name, (images, y) in sets.items():
         logits = logits_of(model, images)
         out |= {
@@ -130,8 +133,8 @@ def validate(model, sets):
 def fingerprint(
     recipe: Recipe,
     data_hash: str,  # identifies the data set
-    model,  # with the initial weights
-    targets=None,  # (n,) labels to learn instead, of `fit`
+    model: keras.Model,  # with the initial weights
+    targets: np.ndarray | None = None,  # (n,) labels to learn instead, of `fit`
 ) -> str:
     "Hash what determines a training: data, targets, recipe, initial weights and code; 16 hexadecimal digits."
     digest = hashlib.sha256(
@@ -147,7 +150,7 @@ def fingerprint(
     return digest.hexdigest()[:16]
 
 # %% ../../nbs/api/model/06_training.ipynb #c014-1
-def _save(path, arrays, meta):
+def _save(path: Path, arrays: Mapping[str, Any], meta: dict[str, Any]) -> None:
     "Write a state file atomically."
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_suffix(".tmp")
@@ -156,7 +159,7 @@ def _save(path, arrays, meta):
     os.replace(tmp, path)
 
 # %% ../../nbs/api/model/06_training.ipynb #c014-1-a
-def _load(path):
+def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     "Read arrays and meta of a state file; None where there is none that can be used."
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as z:
@@ -171,12 +174,12 @@ def _load(path):
         return None
 
 # %% ../../nbs/api/model/06_training.ipynb #c016
-def momentum(maximum, steps):
+def momentum(maximum: float, steps: int) -> float:
     "Compute the EMA momentum, 0 to 1: `maximum`, or less in a phase of few `steps`, which averages a fifth of them."
     return min(maximum, max(0.0, 1 - 5 / steps))
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-m
-def _compile(model, phase, recipe, steps):
+def _compile(model: keras.Model, phase: str, recipe: Recipe, steps: int) -> keras.Optimizer:
     "Freeze what the phase doesn't train, and compile with a new optimizer."
     network.freeze(model, "backbone" if phase == "head" else "batch norms", recipe.first_block)
     averaged = {"use_ema": True, "ema_momentum": momentum(recipe.ema_momentum, steps)} if recipe.ema_momentum else {}
@@ -195,19 +198,28 @@ class _Phase(NamedTuple):
     peak: float  # the highest learning rate
 
 
-def _phase_of(recipe, epoch):  # epoch from 0
+def _phase_of(recipe: Recipe, epoch: int) -> _Phase:  # epoch from 0
     "The phase of an epoch."
     if epoch < recipe.head_epochs:
         return _Phase("head", 0, recipe.head_epochs, recipe.head_learning_rate)
     return _Phase("fine-tuning", recipe.head_epochs, recipe.epochs, recipe.learning_rate)
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-p-a
-def _side(sides, phase, epoch):
+def _side(sides: Sequence[int], phase: _Phase, epoch: int) -> int:
     "The side of an epoch's images, pixels: the first in the head phase, then all in turn."
     return sides[(epoch - phase.first) * len(sides) // phase.epochs] if phase.name != "head" else sides[0]
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-1
-def _epoch(model, optimizer, pool, data, recipe, size, epoch, phase):  # data: images, targets, labels
+def _epoch(
+    model: keras.Model,
+    optimizer: keras.Optimizer,
+    pool: ThreadPoolExecutor,
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],  # images, targets, labels
+    recipe: Recipe,
+    size: int,
+    epoch: int,
+    phase: _Phase,
+) -> float:
     "Train one epoch, from 1; returns the mean training loss."
     (images, targets, y), n = data, recipe.batch_size
     steps = max(1, len(y) // n)
@@ -215,7 +227,7 @@ def _epoch(model, optimizer, pool, data, recipe, size, epoch, phase):  # data: i
     choose = augment.balanced_order if recipe.balanced else augment.shuffled_order
     order = choose(y, np.random.default_rng([recipe.seed, epoch]), steps * n)
 
-    def make(step):
+    def make(step: int) -> tuple[np.ndarray, np.ndarray]:
         x = augment.batch(images, order, epoch, step, size, n, recipe.augmentation, recipe.seed)
         target = targets[order[step * n : (step + 1) * n], None]
         return (
@@ -237,12 +249,14 @@ def _epoch(model, optimizer, pool, data, recipe, size, epoch, phase):  # data: i
 MONITOR = "shifted_calibrated_loss"  # the metric that selects the best epoch
 
 
-def best_epoch(history: list) -> dict:
+def best_epoch(history: list[dict[str, Any]]) -> dict[str, Any]:
     "Select the best epoch of a history: the one with the least `MONITOR`."
     return min(history, key=lambda row: row[MONITOR])
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-a
-def _averaged(model, optimizer, recipe):
+def _averaged(
+    model: keras.Model, optimizer: keras.Optimizer, recipe: Recipe
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the current weights, and those that count: their EMA where the recipe asks for it.
 
     The model is left with the latter."""
@@ -253,7 +267,7 @@ def _averaged(model, optimizer, recipe):
     return now, network.weights(model)
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-a-a
-def _line(row, epochs):
+def _line(row: Mapping[str, Any], epochs: int) -> str:
     "Format an epoch for the log."
     return (
         f"epoch {row['epoch']}/{epochs} ({row['phase']}): loss {row['loss']:.4f}, "
@@ -262,14 +276,14 @@ def _line(row, epochs):
     )
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-v
-def _validation_sets(images, y):
+def _validation_sets(images: np.ndarray, y: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     "Validation and shifted validation, as for `validate`. Raises `ValueError` unless both classes are there."
     if min(np.bincount(y, minlength=2)) == 0:
         raise ValueError("validation needs images of both classes: raise prepare.validation in params.yaml")
     return {"val": (images, y), "shifted": (augment.shifted_copies(images), y)}
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-v-a
-def _sides(recipe, size):
+def _sides(recipe: Recipe, size: int) -> tuple[int, ...]:
     "The sides of the augmented images, pixels. Raises `ValueError` where images of this size don't allow others."
     sides = recipe.image_sizes or (size,)
     if set(sides) != {size} and size % 32:
@@ -280,7 +294,7 @@ def _sides(recipe, size):
     return sides
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-v-b
-def _learner(model, sides):
+def _learner(model: keras.Model, sides: Sequence[int]) -> keras.Model:
     "The network that is trained: the model, or a copy that takes images of any size if the sides differ."
     if set(sides) == {model.input_shape[1]}:
         return model
@@ -291,12 +305,12 @@ def _learner(model, sides):
 class _Run:
     "How far a training has come."
 
-    history: list = field(default_factory=list)  # a row per epoch
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row per epoch
     wait: int = 0  # epochs of fine-tuning since the best one
-    best: dict = field(default_factory=lambda: {MONITOR: math.inf})  # the row of the best epoch
-    best_weights: dict = field(default_factory=dict)  # and its weights
+    best: dict[str, Any] = field(default_factory=lambda: {MONITOR: math.inf})  # the row of the best epoch
+    best_weights: dict[str, np.ndarray] = field(default_factory=dict)  # and its weights
 
-    def add(self, row, weights):
+    def add(self, row: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
         "Count an epoch."
         self.history.append(row)
         if row[MONITOR] < self.best[MONITOR]:
@@ -304,7 +318,7 @@ class _Run:
         elif row["phase"] != "head":
             self.wait += 1
 
-    def save(self, path, now, optimizer):
+    def save(self, path: Path, now: dict[str, np.ndarray], optimizer: keras.Optimizer) -> None:
         "Write all that `_resumed` and `_optimizer` need, with the current weights."
         now = {f"now/{k}": v for k, v in now.items()}
         opt = {f"opt/{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
@@ -313,7 +327,13 @@ class _Run:
         _save(path, {**now, **opt, **best}, meta)
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-r
-def _resumed(saved, learner, epochs, on_epoch, report):
+def _resumed(
+    saved: tuple[dict[str, np.ndarray], dict[str, Any]],  # of `_load`
+    learner: keras.Model,
+    epochs: int,
+    on_epoch: Callable[[dict[str, Any]], object] | None,
+    report: Callable[[str], object],
+) -> _Run:
     "Go on from a saved state: set the learner's weights, and report the epochs that are done."
     arrays, meta = saved
     history = meta["history"]
@@ -321,12 +341,19 @@ def _resumed(saved, learner, epochs, on_epoch, report):
     network.set_weights(learner, {k[4:]: v for k, v in arrays.items() if k.startswith("now/")})
     print(f"resuming after epoch {len(history)} of {epochs}", file=sys.stderr)
     for row in history:
-        on_epoch(row)
+        if on_epoch:
+            on_epoch(row)
         report(_line(row, epochs))
     return _Run(history, meta["wait"], best_epoch(history), best_weights)
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-r-a
-def _optimizer(learner, phase, recipe, steps, saved):
+def _optimizer(
+    learner: keras.Model,
+    phase: _Phase,
+    recipe: Recipe,
+    steps: int,
+    saved: tuple[dict[str, np.ndarray], dict[str, Any]] | None,  # of `_load`
+) -> keras.Optimizer:
     "Start a phase, or go on with it where the saved state is of this phase."
     optimizer = _compile(learner, phase.name, recipe, phase.epochs * steps)
     if saved and saved[1]["phase"] == phase.name:
@@ -335,7 +362,9 @@ def _optimizer(learner, phase, recipe, steps, saved):
     return optimizer
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-r-b
-def _finished(model, run, recipe, epochs, report):
+def _finished(
+    model: keras.Model, run: _Run, recipe: Recipe, epochs: int, report: Callable[[str], object]
+) -> list[dict[str, Any]]:
     "Set the best weights and report why the training ended; returns the history."
     if run.wait >= recipe.patience and len(run.history) < epochs:
         report(f"stopped: {run.wait} epochs without a better loss on the shifted validation")
@@ -344,7 +373,13 @@ def _finished(model, run, recipe, epochs, report):
     return run.history
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-r-c
-def _measured(learner, optimizer, recipe, sets, facts):  # facts: epoch, phase, loss
+def _measured(
+    learner: keras.Model,
+    optimizer: keras.Optimizer,
+    recipe: Recipe,
+    sets: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    facts: dict[str, Any],  # epoch, phase, loss
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
     "Validate the weights that count; returns the epoch's row, these weights, and the current ones, set again."
     if not math.isfinite(facts["loss"]):
         raise FloatingPointError(DIVERGED)
@@ -355,16 +390,16 @@ def _measured(learner, optimizer, recipe, sets, facts):  # facts: epoch, phase, 
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-3
 def fit(
-    model,  # from `network.initialise`
-    train,  # images (n, S, S) uint8 and labels (n,) of 0 and 1
-    validation,  # images and labels, of both classes
+    model: keras.Model,  # from `network.initialise`
+    train: tuple[np.ndarray, np.ndarray],  # images (n, S, S) uint8 and labels (n,) of 0 and 1
+    validation: tuple[np.ndarray, np.ndarray],  # images and labels, of both classes
     recipe: Recipe = Recipe(),
     state: str | Path | None = None,  # folder of the files to resume from; None: can't be resumed
     data_hash: str = "",  # identifies the data set
-    on_epoch=lambda row: None,  # called with each row of the history, those before a resume included
-    report=print,  # takes one line per epoch
-    targets=None,  # (n,) soft labels, 0 to 1, such as another model's predictions; None: the labels themselves
-) -> list:  # the history: a dictionary per epoch
+    on_epoch: Callable[[dict[str, Any]], object] | None = None,  # takes each row, those before a resume included
+    report: Callable[[str], object] = print,  # takes one line per epoch
+    targets: np.ndarray | None = None,  # (n,) soft labels, 0 to 1, such as another model's predictions; None: `y`
+) -> list[dict[str, Any]]:  # the history: a dictionary per epoch
     "Train in two phases and set the weights of the best epoch. Raises `ValueError`, `FloatingPointError` (divergence)."
     images, y = train
     sets = _validation_sets(*validation)
@@ -379,7 +414,7 @@ def fit(
         for epoch in range(len(run.history), epochs):
             if run.wait >= recipe.patience:
                 break
-            if _phase_of(recipe, epoch) != phase:
+            if phase is None or _phase_of(recipe, epoch) != phase:
                 phase = _phase_of(recipe, epoch)
                 optimizer, saved = _optimizer(learner, phase, recipe, steps, saved), None
             began = time.perf_counter()
@@ -389,22 +424,23 @@ def fit(
             run.add(row, counted)
             if path:
                 run.save(path, now, optimizer)
-            on_epoch({**row, "seconds": time.perf_counter() - began})
+            if on_epoch:
+                on_epoch({**row, "seconds": time.perf_counter() - began})
             report(_line(row, epochs))
     return _finished(model, run, recipe, epochs, report)
 
 # %% ../../nbs/api/model/06_training.ipynb #c018
 def cross_validate(
-    start,  # function without arguments that returns a model with its initial weights
-    images,  # (n, S, S) uint8
-    y,  # (n,) 0 or 1
-    patients,  # (n,) patient of each image; no patient is in two folds
+    start: Callable[[], keras.Model],  # returns a model with its initial weights
+    images: np.ndarray,  # (n, S, S) uint8
+    y: np.ndarray,  # (n,) 0 or 1
+    patients: np.ndarray,  # (n,) patient of each image; no patient is in two folds
     recipe: Recipe = Recipe(),
     folds: int = 5,
     state: str | Path | None = None,  # as in `fit`
     data_hash: str = "",
-    report=print,
-) -> list:  # a dictionary per fold: fold, images, patients, and the metrics of the best epoch
+    report: Callable[[str], object] = print,
+) -> list[dict[str, Any]]:  # a dictionary per fold: fold, images, patients, and the metrics of the best epoch
     "Train once per fold and measure each model on patients that it hasn't seen. Raises `ValueError`."
     if not 2 <= folds <= min(len(set(patients[y == c])) for c in (0, 1)):
         raise ValueError(f"folds is {folds}: give 2 or more, and no more than there are patients of the rarer class")
@@ -435,15 +471,15 @@ def cross_validate(
 # %% ../../nbs/api/model/06_training.ipynb #c020
 def seed_everything(
     seed: int,  # 0 to 2**32 - 1
-):
+) -> None:
     "Seed Python, NumPy and TensorFlow, ask TensorFlow for deterministic kernels. Raises `ValueError` for another seed."
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
 # %% ../../nbs/api/model/06_training.ipynb #c020-c
 def clear_state(
-    state,  # folder, of `fit`; nothing happens if it is missing
-):
+    state: str | Path,  # folder, of `fit`; nothing happens if it is missing
+) -> None:
     "Delete the state files in a folder, once their trainings are finished. Raises `OSError` if one can't be deleted."
     for p in Path(state).glob("*.npz"):
         p.unlink()
