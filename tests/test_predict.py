@@ -28,7 +28,7 @@ from xraypneu.data.sample import draw_radiograph
 from xraypneu.model import network
 from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.model.ood import ood_images
-from xraypneu.model.verdict import VERDICTS
+from xraypneu.model.verdict import OUT_OF_SCOPE, VERDICTS
 from xraypneu.serving.predict import Predictor
 
 
@@ -174,7 +174,7 @@ def test_command_goes_on_over_odd_files(odd, tmp_path):
     for row, code in zip(rows, odd.values(), strict=True):
         assert bool(row["error"]) is (code is not None), row
     maps = list((tmp_path / "maps").iterdir())
-    assert len(maps) == sum(code is None for code in odd.values())
+    assert len(maps) == sum(row["verdict"] not in ("", OUT_OF_SCOPE) for row in rows)
     for m in maps:
         Image.open(m).verify()
     table = subprocess.run(
@@ -452,8 +452,8 @@ def test_a_closed_output_is_said(tmp_path, films):
 
 
 def test_overlays_of_large_pictures_stay_small(tmp_path):
-    picture = Image.fromarray(np.broadcast_to((np.arange(6000) % 256).astype(np.uint8), (6000, 6000)).copy())
-    picture.save(tmp_path / "0.png", compress_level=1)
+    radiograph = Image.fromarray(draw_radiograph(0, size=500)[0])
+    radiograph.resize((6000, 6000), Image.Resampling.BILINEAR).save(tmp_path / "0.png", compress_level=1)
     files = [f"{i}.png" for i in range(4)]
     for name in files[1:]:
         os.link(tmp_path / "0.png", tmp_path / name)
@@ -469,6 +469,15 @@ def test_overlays_of_large_pictures_stay_small(tmp_path):
     status, megabytes = done.stdout.split("\n")[-2].split()
     assert status == "0" and int(megabytes) < 700, done
     assert len(list((tmp_path / "maps").iterdir())) == 4
+
+
+def test_a_refused_image_gets_no_overlay(tmp_path, films):
+    "Its map has no meaning, and a picture looks as if it had one."
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    out = io.StringIO()
+    assert cli.main(["predict", "--overlay", str(tmp_path / "maps"), str(tmp_path / "noise.png")], out) == 0
+    assert "NOT A CHEST X-RAY" in out.getvalue() and not list((tmp_path / "maps").iterdir())
 
 
 def test_one_path_is_no_batch(predictor):

@@ -86,7 +86,7 @@ def _predict(args, out):
         writer.write(as_row(path, result))
         if isinstance(result, ImageError):
             failed += 1
-        elif args.overlay:
+        elif args.overlay and result.explanation.where:  # the map of a refused image has no meaning
             picture = io.BytesIO()
             result.overlay().save(picture, "PNG")
             write_file(_overlay_path(args.overlay, path, taken), picture.getvalue())
@@ -334,7 +334,7 @@ def _predict_arguments(commands):
     form = p.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one line of JSON per file")
     form.add_argument("--csv", action="store_true", help="a table for spreadsheets")
-    p.add_argument("--overlay", metavar="DIR", help="write each image with its activation map into this folder")
+    p.add_argument("--overlay", metavar="DIR", help="folder for images with their activation maps; none if refused")
     p.add_argument(
         "--precision",
         choices=("fp32", "int8"),
