@@ -65,7 +65,7 @@ class PlotError(XraypneuError, ValueError):
 
 
 class Figure(figure.Figure):
-    "A matplotlib figure (size in inches) that notebooks show by themselves."
+    "A matplotlib figure (size in inches) that notebooks display automatically."
 
     def _repr_png_(self):
         out = io.BytesIO()
@@ -90,7 +90,7 @@ def _styled(draw):
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c007-a
 def _stamp(fig, notice):
-    "Print the notice at the foot, and SYNTHETIC DATA across the figure."
+    "Print the notice at the bottom, and SYNTHETIC DATA across the figure."
     width = fig.get_figwidth()
     foot = textwrap.fill(notice, int(width * 12), break_on_hyphens=False)
     fig.supxlabel(foot, color=RED, fontsize=8.5, fontweight="bold")
@@ -116,7 +116,7 @@ def _figure(rows=1, cols=1, height=3.0, width=WIDTH, **kwargs):
 
 
 def _frame(frame, *columns):
-    "The table itself. Raises `PlotError` where it lacks a column or has no rows."
+    "The table itself. Raises `PlotError` if it lacks a column or has no rows."
     missing = [c for c in columns if c not in frame]
     if missing:
         raise PlotError(f"The table lacks {', '.join(missing)}.")
@@ -528,7 +528,7 @@ def randomisation_plot(
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #count-bars
 def _count_bars(ax, rows, splits, count, named):
-    "Horizontal bars, per class and split, of what `count` makes of the rows; `named`: in the legend."
+    "Horizontal bars, per class and split, of `count(rows)`; `named`: in the legend."
     for i, (name, colour) in enumerate(COLOURS.items()):
         n = [count(rows[(rows.split == s) & (rows.label == name)]) for s in splits]
         at = np.arange(len(splits)) + (i - 0.5) * 0.38
@@ -582,7 +582,7 @@ def images_per_patient_plot(
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #aspect-edges
 def _aspect_edges(aspect):
-    "31 edges of a histogram over all aspects, around them where they are all alike."
+    "31 histogram edges over all aspects, or around them if they are all equal."
     low, high = aspect.min(), aspect.max()
     return np.linspace(low, high, 31) if high - low > 1e-6 else np.linspace(low - 0.1, high + 0.1, 31)
 
