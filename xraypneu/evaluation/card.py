@@ -145,7 +145,7 @@ def _saliency(m):
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-5
 def _initial_file(weights):
-    "Name and hash of the file that the training started from; older bundles lack both."
+    "Name and hash of the file with the initial weights; older bundles have neither."
     if not isinstance(weights, dict):
         return "weights read from a file"
     return f"the weights in {markdown_text(weights.get('name'))} (SHA-256 {markdown_text(weights.get('sha256'))[:12]})"

@@ -223,7 +223,7 @@ def split_sentence(
     "Describe the largest difference between test and train."
     defined = probes[np.isfinite(probes.test)] if "test" in probes else probes[:0]
     if not len(defined):
-        return "There is no test split, or too few patients in it, to compare."
+        return "There is no test split, or too few patients in it for a comparison."
     defined = defined.assign(beyond=defined.test > defined.chance_test).sort_values(["beyond", "test"], kind="stable")
     worst = defined.iloc[-1]
     advice = {

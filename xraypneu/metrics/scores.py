@@ -278,7 +278,7 @@ def is_official_test(
     names: Iterable[str],  # (n,) their file names; folders and extensions don't matter
     synthetic: bool = False,  # computer-generated images are never the official ones
 ) -> bool:  # True: comparable with `definitions.REFERENCE`
-    "Whether these are the images of the official test folder, by number, balance and names."
+    "Whether these are the images of the official test folder, judged by number, balance and names."
     y = np.asarray(y)
     same_size = len(y) == sum(OFFICIAL_TEST.values()) and int((y == 1).sum()) == OFFICIAL_TEST["PNEUMONIA"]
     stems = sorted(PurePosixPath(name).stem for name in names)

@@ -48,7 +48,7 @@ def _sha256(data: bytes) -> str:
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006a
 class _Rule(NamedTuple):
-    "What a value must be: a description for the message, and the test."
+    "A rule for a value: a description for the message, and the test."
 
     wanted: str
     holds: Callable[[object], bool]
@@ -144,7 +144,7 @@ _DEEPEST = 12  # nesting of objects
 
 
 def _odd(value: object, at: str = "", depth: int = 0) -> Iterator[tuple[str, str, object]]:
-    "Yield field, rule and value for what no field may hold."
+    "Yield field, rule and value for values that are never allowed."
     if isinstance(value, (dict, list)):
         if depth > _DEEPEST:
             yield at, f"at most {_DEEPEST} levels deep", "deeper"
@@ -555,7 +555,7 @@ class Bundle(_BundleValues):
         return outputs["logit"], outputs["features"]
 
     def logits(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:  # (n,) float32
-        "Raw scores alone, as of `scores`."
+        "Only the raw scores of `scores`."
         return self.scores(images, batch_size)[0]
 
     def probability(self, logits: np.ndarray) -> np.ndarray:  # (n,) float64, 0 to 1

@@ -199,7 +199,7 @@ def training_info(
     copies: int,  # shifted draws per validation image
     git_commit: str = "unknown",
 ) -> dict[str, Any]:  # for `bundle.json`: text, numbers, lists
-    """Describe a training for its bundle, apart from what is measured after it.
+    """Describe a training for its bundle, without the metrics that are measured afterwards.
 
     Raises `OSError` or `BundleError` if the initial weights can't be read."""
     weights = recipe.weights if recipe.weights in NAMED_WEIGHTS else "file"

@@ -111,7 +111,7 @@ def sign(
 
 # %% ../../nbs/api/model/02_signature.ipynb #c008-2
 def _reason(error: BaseException) -> str:
-    "One line of what went wrong; cryptography's errors have no text."
+    "Describe an error in one line; some of cryptography's errors have no text."
     return " ".join(rendered(error).split())[:200]
 
 # %% ../../nbs/api/model/02_signature.ipynb #c011
@@ -161,7 +161,7 @@ def check_signature(
     if not signer:
         unset = f"{folder} is signed, but no signer is set: XRAYPNEU_SIGNER_KEY, or _IDENTITY and _ISSUER"
         if signer.required:
-            raise SignatureError(unset, "XRAYPNEU_SIGNATURE is required, so it is refused", "unsigned")
+            raise SignatureError(unset, "XRAYPNEU_SIGNATURE is required, so the bundle is refused", "unsigned")
         warnings.warn(f"{unset}. The signature was not checked", stacklevel=2)
         return "unchecked"
     if file.stat().st_size > MAX_BYTES:
