@@ -262,7 +262,7 @@ def test_a_value_that_is_wrong_is_named(written, folder, path, value, words):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ('{"threshold": 1, "threshold": 2}', "stands twice"),
+        ('{"threshold": 1, "threshold": 2}', "duplicate name"),
         ("[" * 100_000, "damaged"),
         ('{"a":' * 100_000, "damaged"),
         ("9" * 10_000, "damaged"),
@@ -339,7 +339,7 @@ def test_weights_in_another_file(folder, monkeypatch, name, precision, where):
     monkeypatch.chdir(folder)  # where ONNX Runtime looks for them
     np.float32([7]).tofile(folder / "weights.bin")
     put(folder, name, toy(change=where))
-    refused(folder, name, "weights lie in another file", precision=precision)
+    refused(folder, name, "weights are stored in another file", precision=precision)
 
 
 def test_what_onnx_writes_with_external_data(folder):
@@ -348,7 +348,7 @@ def test_what_onnx_writes_with_external_data(folder):
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones(1000, np.float32), "w"))
     onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     put(folder, "model.onnx", (folder / "model.onnx").read_bytes())
-    refused(folder, "weights lie in another file")
+    refused(folder, "weights are stored in another file")
 
 
 def varint(n) -> bytes:
@@ -389,7 +389,7 @@ def test_a_number_where_a_name_should_be(folder, size):
     "As bytes it would be so many zeros."
     for inner in (field(INPUT, varint(1 << 3) + varint(size)), field(INITIALIZER, varint(8 << 3) + varint(size))):
         put(folder, "model.onnx", with_fields(inner))
-        refused(folder, "a name is no text")
+        refused(folder, "a name is not text")
 
 
 def loop_for_ever(model):
@@ -434,7 +434,7 @@ def test_operators_that_no_network_of_ours_has(folder, change, words, name, prec
 def test_a_network_that_onnx_runtime_would_take_for_another_format(folder):
     "Protobuf to us, by its fifth to eighth byte a file of ONNX Runtime's own format to it."
     put(folder, "model.onnx", field(15 << 3 | 2, b"..ORTM" + bytes(4)) + toy())
-    refused(folder, "it is no ONNX file")
+    refused(folder, "it is not an ONNX file")
 
 
 def of_other_sides(model):
@@ -444,11 +444,11 @@ def of_other_sides(model):
 @pytest.mark.parametrize(
     "model, words",
     [
-        (toy(name="picture"), "it wants the input 'picture'"),
+        (toy(name="picture"), "it needs the unknown input 'picture'"),
         (toy(kind=TensorProto.FLOAT), "image is float32, not uint8"),
         (toy(features=["n"]), "features has 1 dimensions, not 2"),
-        (toy(features=[1, 32]), "features is for batches of 1 alone"),
-        (toy(features=["n", 31]), "it is about 32 features, and the network has 31"),
+        (toy(features=[1, 32]), "features accepts only batches of 1"),
+        (toy(features=["n", 31]), "it was fitted on 32 features, but the network has 31"),
         (toy(change=lambda m: m.graph.output.pop()), "it has no features"),
         (toy(change=of_other_sides), "image has the sides"),
         (b"", "it has no image"),
@@ -463,7 +463,7 @@ def test_another_network(folder, model, words):
 
 def test_a_network_that_computes_no_numbers(folder):
     put(folder, "model.onnx", toy(weight=float("nan")))
-    with pytest.raises(BundleError, match="logit is no finite number"):
+    with pytest.raises(BundleError, match="logit is not finite"):
         load_bundle(folder).logits(IMAGES)
 
 
@@ -499,8 +499,8 @@ def test_what_was_hashed_is_what_is_loaded(folder):
         (reference(variances=np.float32([1, 0])), "variances are not all above 0"),
         (reference(variances=np.ones(3, np.float32)), "variances has shape (3,)"),
         (reference(scaling=np.ones((2, 2), np.float32)), "limit that is not above the median"),
-        (reference(weights=np.array([print] * 32, object)), "weights is no array of decimal numbers"),
-        (reference(means=np.ones((2, 32), np.int64)), "means is no array of decimal numbers"),
+        (reference(weights=np.array([print] * 32, object)), "weights is not an array of floats"),
+        (reference(means=np.ones((2, 32), np.int64)), "means is not an array of floats"),
         (reference(31), "about 31 features, and the network has 32"),
         (b"", "BadZipFile"),
         (reference()[:-100], "BadZipFile"),

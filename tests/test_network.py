@@ -75,7 +75,7 @@ def test_imagenet_that_is_not_there_names_the_choices(server):
 
 def test_imagenet_that_came_damaged_is_downloaded_again(server, three):
     (server / FILE).write_bytes(b"half a file")
-    with pytest.raises(network.WeightsError, match="came damaged and were deleted"):
+    with pytest.raises(network.WeightsError, match="arrived damaged and were deleted"):
         network.initialise(network.build(64), "imagenet")
     save_as_keras_publishes(three, server / FILE)
     network.initialise(network.build(64), "imagenet")

@@ -94,8 +94,8 @@ def _robustness(m):
 # %% ../../nbs/api/evaluation/03_card.ipynb #ood-row
 def _ood_row(kind, v):
     "Row of one kind of input; all metrics but AUROC are percentages."
-    shares = [metric_text(v.get(f), True) for f in ("fpr95", "refused", "pneumonia")]
-    return [kind, v["images"], metric_text(v.get("auroc")), *shares]
+    percentages = [metric_text(v.get(f), True) for f in ("fpr95", "refused", "pneumonia")]
+    return [kind, v["images"], metric_text(v.get("auroc")), *percentages]
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-3
 def _ood(m):
@@ -145,14 +145,14 @@ def _saliency(m):
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-5
 def _initial_file(weights):
-    "Name and hash of the file that the training started from; older bundles lack both."
+    "Name and hash of the file with the initial weights; older bundles have neither."
     if not isinstance(weights, dict):
         return "weights read from a file"
     return f"the weights in {markdown_text(weights.get('name'))} (SHA-256 {markdown_text(weights.get('sha256'))[:12]})"
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #begun
 def _begun(info):
-    "What the weights were before the training."
+    "Initial weights of the training."
     named = {
         "imagenet": "ImageNet weights",
         "shipped": "the backbone that came with the package",
@@ -181,7 +181,7 @@ def _training(info):
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #source
 def _source(info, m):
-    "Whose images they are, as far as that is known."
+    "Source of the images, as far as it is known."
     data = info["data"]
     if data["synthetic"]:
         return f"**{markdown_text(data['notice'])}**. Nothing here says anything about real radiographs."
@@ -223,7 +223,7 @@ hospitals, machines and ages other than those below."""
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-r
 def _reference(m):
-    "What the earlier project reports, and how often the test split was looked at; empty for other data."
+    "Metrics that the earlier project reports, and the looks at the test split; empty for other data."
     if not m["data"].get("official_test"):
         return ""
     reported = ", ".join(f"{LABELS[k]} {metric_text(v, METRICS[k].percent)}" for k, v in REFERENCE.items())
@@ -254,7 +254,7 @@ def _abstention(m):
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-m
 def _measured(m):
-    "Test metrics, and what else was measured on the test split."
+    "Test metrics and the other measurements on the test split."
     line = m.get("calibration", {})
     return f"""{m["data"]["test_images"]:,} test images of {m["data"]["test_patients"]:,} patients.
 
@@ -277,7 +277,7 @@ Intervals of subgroups are in the evaluate report.
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-l
 def _seen(info, m):
-    "That the initial weights may have been trained on test images; '' where they were not."
+    "Warning that the initial weights may have been trained on test images; '' if they were not."
     weights = info["recipe"]["weights"]
     if weights == "file":
         return "- If the initial weights were trained on images of this test split, the metrics are too good.\n"
@@ -290,7 +290,7 @@ def _seen(info, m):
 
 
 def _limits(info, m):
-    "What must not be concluded."
+    "Limitations."
     return f"""{ELSEWHERE if not info["data"]["synthetic"] else "The model was trained on synthetic images only."}
 
 - Probabilities hold at 50 % prevalence. They are calibrated on images altered by a fixed transformation, which \

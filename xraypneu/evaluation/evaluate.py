@@ -67,10 +67,10 @@ def check_test(
     size: int,  # side of the prepared images, pixels
     wanted: int,  # side of the network's input, pixels
 ):
-    "Raise `EvaluationError` for a test split that the bundle can't be evaluated on."
+    "Raise `EvaluationError` if the bundle can't be evaluated on this test split."
     if size != wanted:
         raise EvaluationError(
-            f"the data are prepared at {size} pixels, the model wants {wanted}",
+            f"the data are prepared at {size} pixels, but the model needs {wanted}",
             "run the stages prepare and train again",
             "other_data",
         )
@@ -207,7 +207,7 @@ def fixed_points(
     sensitivities=(0.9, 0.95, 0.97),  # 0 to 1
 ) -> pd.DataFrame:  # constraint: 'specificity at least 90%'; metric: name of the other one; value: its maximum, 0 to 1
     "Best sensitivity at each specificity, and best specificity at each sensitivity."
-    # a plot can drop points on a straight line, but here such a point may be the one asked for
+    # a plot can drop points on a straight line, but here such a point may be the requested one
     fpr, tpr, _ = roc_curve(y, p, drop_intermediate=False)
     rows = [(f"specificity at least {s:.0%}", "sensitivity", tpr[1 - fpr >= s - 1e-12].max()) for s in specificities]
     rows += [(f"sensitivity at least {s:.0%}", "specificity", 1 - fpr[tpr >= s - 1e-12].min()) for s in sensitivities]
@@ -298,7 +298,7 @@ def ood_metrics(
     scores,  # (m,) dissimilarity of the out-of-distribution images
     verdict,  # (m,) their verdicts
 ) -> dict:  # images (m); auroc, fpr95, refused, pneumonia: 0 to 1
-    "Separation over all limits (AUROC, FPR95), and what happens at the limit."
+    "Separation over all limits (AUROC, FPR95), and fractions at the bundle's limit."
     test_scores, scores, verdict = np.asarray(test_scores), np.asarray(scores), np.asarray(verdict)
     labels = np.r_[np.zeros(len(test_scores)), np.ones(len(scores))]
     return {
@@ -315,7 +315,7 @@ def ood_benchmark(
     images: np.ndarray,  # (n, S, S) uint8, of the test split
     seed: int = 0,  # of the images that are drawn
 ) -> dict:  # kind of image to `ood_metrics`; 'test images' to images and refused; empty without a detector
-    "Metrics on images that are no upright frontal chest radiographs."
+    "Metrics on images that are not upright frontal chest radiographs."
     if bundle.detector is None:
         return {}
     test_scores, out = bundle.detector.score(bundle.scores(images)[1]), {}
@@ -404,7 +404,7 @@ class Saliency:
 
     @property
     def informative(self) -> bool:
-        "Do both deletion and insertion beat the random order?"
+        "Whether both deletion and insertion are better than the random order."
         area = self.curve.attrs["area"]
         return area["deletion"] < area["deletion_random"] and area["insertion"] > area["insertion_random"]
 
@@ -496,7 +496,7 @@ class Evaluation:
 
     @property
     def same_data(self) -> bool:
-        "Was the model trained on this data set?"
+        "Whether the model was trained on this data set."
         return self.bundle.info.get("data", {}).get("data_hash") == self.prepared.info["data_hash"]
 
     @cached_property
@@ -539,7 +539,7 @@ def evaluate(
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #data-section
 def _data_section(e):
-    "What was evaluated on: hash of the data, size of the test split."
+    "Evaluated data: hash, and size of the test split."
     return {
         "hash": e.prepared.info["data_hash"],
         "synthetic": e.prepared.synthetic,

@@ -65,7 +65,7 @@ class PlotError(XraypneuError, ValueError):
 
 
 class Figure(figure.Figure):
-    "A matplotlib figure (size in inches) that notebooks show by themselves."
+    "A matplotlib figure (size in inches) that notebooks display automatically."
 
     def _repr_png_(self):
         out = io.BytesIO()
@@ -74,7 +74,7 @@ class Figure(figure.Figure):
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c007
 def _styled(draw):
-    "Decorator: draw in the common style, whatever the caller's, then print the notice."
+    "Decorator: draw in the common style, independent of the caller's, then print the notice."
 
     @functools.wraps(draw)
     def wrapper(*args, notice="", **kwargs):
@@ -90,7 +90,7 @@ def _styled(draw):
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c007-a
 def _stamp(fig, notice):
-    "Print the notice at the foot, and SYNTHETIC DATA across the figure."
+    "Print the notice at the bottom, and SYNTHETIC DATA across the figure."
     width = fig.get_figwidth()
     foot = textwrap.fill(notice, int(width * 12), break_on_hyphens=False)
     fig.supxlabel(foot, color=RED, fontsize=8.5, fontweight="bold")
@@ -116,7 +116,7 @@ def _figure(rows=1, cols=1, height=3.0, width=WIDTH, **kwargs):
 
 
 def _frame(frame, *columns):
-    "The table itself. Raises `PlotError` where it lacks a column or has no rows."
+    "Return the table. Raises `PlotError` if it lacks a column or has no rows."
     missing = [c for c in columns if c not in frame]
     if missing:
         raise PlotError(f"The table lacks {', '.join(missing)}.")
@@ -263,7 +263,7 @@ def _class_histogram(ax, p, threshold, value, name):
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #name-threshold
 def _name_threshold(ax, threshold):
-    "Write the operating point beside its line, on the side that has room."
+    "Write the operating point next to its line, on the side that has room."
     side, ha = (-4, "right") if threshold > 0.5 else (4, "left")
     ax.annotate(
         _point_label(threshold),
@@ -353,7 +353,7 @@ def _panels(history):
 def history_plot(
     history: pd.DataFrame,  # a row per epoch: epoch, loss, val_loss; optional: phase, metrics such as val_roc_auc
     notice: str = "",  # printed in red
-) -> Figure:  # losses; beside them, if there are any, metrics from 0 to 1
+) -> Figure:  # losses and, if there are any, metrics from 0 to 1
     "Learning curves; dashed: a change of phase, ring: the best epoch. Raises `PlotError`."
     # the best epoch has the lowest calibrated loss on shifted validation or, without it, the lowest validation loss
     h = _frame(history, "epoch").reset_index(drop=True)
@@ -425,7 +425,7 @@ def decision_plot(
     threshold: float,  # the operating point, marked
     notice: str = "",  # printed in red
 ) -> Figure:
-    "Decision curve: net benefit of acting on the model, on everybody and on nobody, by threshold (0 to 1)."
+    "Decision curve: net benefit of acting on the model, of treating everybody and nobody, by threshold (0 to 1)."
     curve = decision_curve(y, p)
     fig, ax = _figure(height=3.0, width=4.4)
     ax.plot(curve.threshold, curve.everybody, color=GREY, ls="--", label="everybody")
@@ -528,7 +528,7 @@ def randomisation_plot(
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #count-bars
 def _count_bars(ax, rows, splits, count, named):
-    "Horizontal bars, per class and split, of what `count` makes of the rows; `named`: in the legend."
+    "Horizontal bars, per class and split, of `count(rows)`; `named`: in the legend."
     for i, (name, colour) in enumerate(COLOURS.items()):
         n = [count(rows[(rows.split == s) & (rows.label == name)]) for s in splits]
         at = np.arange(len(splits)) + (i - 0.5) * 0.38
@@ -582,7 +582,7 @@ def images_per_patient_plot(
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #aspect-edges
 def _aspect_edges(aspect):
-    "31 edges of a histogram over all aspects, around them where they are all alike."
+    "31 histogram edges over all aspects, or around them if they are all equal."
     low, high = aspect.min(), aspect.max()
     return np.linspace(low, high, 31) if high - low > 1e-6 else np.linspace(low - 0.1, high + 0.1, 31)
 
@@ -753,7 +753,7 @@ def mean_images_plot(
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #row-name
 def _row_name(ax, split, name):
-    "Write split and class beside the first image of a row."
+    "Write split and class next to the first image of a row."
     style = dict(rotation=90, ha="right", va="center", fontsize=8, color=COLOURS[name])
     ax.text(-0.05, 0.5, f"{split}\n{name}", transform=ax.transAxes, **style)
 

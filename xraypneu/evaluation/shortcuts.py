@@ -83,7 +83,7 @@ def with_statistics(
     rows: pd.DataFrame,  # of `used_rows`
     images: np.ndarray,  # (N, S, S) uint8; `rows.row` points into it
 ) -> tuple[pd.DataFrame, np.ndarray]:  # the rows with `STATISTICS`; (n, 144) grey cells of the outer 10 %
-    "Add exposure and sharpness of each image to its row, and cut out its border."
+    "Add exposure and sharpness of each image to its row, and extract its border."
     return (
         pd.concat([rows, image_statistics(images[r] for r in rows.row)], axis=1),
         border_strip([images[r] for r in rows.row]),
@@ -184,35 +184,35 @@ def split_probes(
     "AUC of telling another split from train within one class. Validation is the control: about 0.5 is expected."
     others, out = [s for s in SPLITS[1:] if (rows.split == s).any()], []
     for label in CLASSES:
-        found: dict[str, dict[str, float]] = {}
+        by_columns: dict[str, dict[str, float]] = {}
         for other in others:
             mask = ((rows.label == label) & rows.split.isin(["train", other])).to_numpy()
             pair = rows[mask].reset_index(drop=True)
             y, chance = pair.split == other, chance_auc(pair.split == other, pair.patient)
             for name, x in probe_columns(pair, border[mask]).items():
                 auc = grouped_auc(x, y, pair.patient, seed=seed)[0]
-                found.setdefault(name, {}).update({other: auc, f"chance_{other}": chance})
-        out += [{"class": label, "columns": name} | values for name, values in found.items()]
+                by_columns.setdefault(name, {}).update({other: auc, f"chance_{other}": chance})
+        out += [{"class": label, "columns": name} | values for name, values in by_columns.items()]
     return pd.DataFrame(out)
 
 # %% ../../nbs/api/evaluation/00_shortcuts.ipynb #c014
 def shortcut_sentence(
     probes: pd.DataFrame,  # of `shortcut_probes`: AUC 0 to 1; NaN is left out
 ) -> str:  # Markdown
-    "Interpret the strongest probe: what it means for the metrics of a model."
-    known = probes[np.isfinite(probes.auc)]
-    if not len(known):
+    "Describe the strongest probe, and what it means for the metrics of a model."
+    defined = probes[np.isfinite(probes.auc)]
+    if not len(defined):
         return "There are too few patients for a cross-validation."
-    best = known.loc[known.auc.idxmax()]
+    best = defined.loc[defined.auc.idxmax()]
     advice = {
-        "within chance": "Chance alone reaches that with so few patients: nothing is shown or ruled out.",
-        "weak": "These simple shortcuts don't give the class away; finer ones may exist.",
-        "moderate": "This is a moderate association; it doesn't rule out finer shortcuts.",
+        "within chance": "With so few patients, chance alone can reach that: it neither shows nor excludes a shortcut.",
+        "weak": "These simple features barely predict the class; subtler shortcuts may exist.",
+        "moderate": "This is a moderate association; it doesn't rule out subtler shortcuts.",
     }
-    strong = "Read a model's metrics on these data against that, and check where it looks."
+    strong = "Compare a model's metrics on these data with this AUC, and check its saliency maps."
     name = best["columns"].split(":")[0]
     return (
-        f"The strongest predictor is **{name}**: AUC {best.auc:.2f} without seeing a lung's structure. "
+        f"The strongest predictor is **{name}**: AUC {best.auc:.2f} without access to the structure of a lung. "
         + advice.get(best.association, strong)
     )
 
@@ -220,20 +220,20 @@ def shortcut_sentence(
 def split_sentence(
     probes: pd.DataFrame,  # of `split_probes`: AUC 0 to 1; NaN is left out
 ) -> str:  # Markdown
-    "Interpret the largest difference between test and train."
-    known = probes[np.isfinite(probes.test)] if "test" in probes else probes[:0]
-    if not len(known):
-        return "There is no test split, or too few patients in it, to compare."
-    known = known.assign(beyond=known.test > known.chance_test).sort_values(["beyond", "test"], kind="stable")
-    worst = known.iloc[-1]
+    "Describe the largest difference between test and train."
+    defined = probes[np.isfinite(probes.test)] if "test" in probes else probes[:0]
+    if not len(defined):
+        return "There is no test split, or too few patients in it for a comparison."
+    defined = defined.assign(beyond=defined.test > defined.chance_test).sort_values(["beyond", "test"], kind="stable")
+    worst = defined.iloc[-1]
     advice = {
-        "within chance": "Chance alone reaches that with so few patients: the splits may or may not differ.",
-        "weak": "By these simple columns the test images look like the train images.",
+        "within chance": "With so few patients, chance alone can reach that: the splits may or may not differ.",
+        "weak": "In these simple features, the test images resemble the train images.",
         "moderate": "There is some difference; expect a gap between validation and test.",
     }
     strong = (
-        "The test images are **recognisably another sample**: choose nothing by plain validation alone, and expect "
-        "the operating point to move."
+        "The test images are **recognisably a different sample**: choose nothing on plain validation alone, and expect "
+        "sensitivity and specificity to change."
     )
     name, label = worst["columns"].split(":")[0], worst["class"]
     return (

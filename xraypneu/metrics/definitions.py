@@ -19,12 +19,12 @@ class Metric:
     percent: bool = False  # shown as a percentage; otherwise with four decimals
     higher_is_better: bool = True
     in_card: bool = True  # model card, CI report and `xraypneu info`, besides the evaluate report
-    in_spread: bool = True  # compared between trainings
+    in_spread: bool = True  # compared across trainings
     in_overview: bool = False  # validation metrics of a training, and the short card of a bundle
     in_summary: bool = False  # closing lines of a run
     in_robustness: bool = False  # altered test images, and the decision on a champion
-    words: str = ""  # what it says of an operating point; metrics with words are shown beside the page's slider
-    in_brief: bool = False  # validation against test, single trainings, parts of the test split
+    words: str = ""  # meaning at an operating point; metrics that have it are shown next to the page's slider
+    in_brief: bool = False  # validation against test, single trainings, subgroups of the test split
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d005-1
 METRICS = {  # name -> `Metric`, in the order of all tables
@@ -69,7 +69,7 @@ METRICS = {  # name -> `Metric`, in the order of all tables
 LABELS = {name: metric.label for name, metric in METRICS.items()}
 CARD = tuple(name for name, metric in METRICS.items() if metric.in_card)
 SPREAD = tuple(name for name, metric in METRICS.items() if metric.in_spread)
-FLOOR = tuple(name for name, metric in METRICS.items() if metric.higher_is_better)  # a champion may need a least value
+FLOOR = tuple(name for name, metric in METRICS.items() if metric.higher_is_better)  # `promote` can require a minimum
 FOREST = tuple(name for name in FLOOR if METRICS[name].in_spread)  # for the forest plot, whose axis ends at 1
 OVERVIEW = tuple(name for name, metric in METRICS.items() if metric.in_overview)
 OPERATING = tuple(name for name, metric in METRICS.items() if metric.words)
@@ -89,14 +89,14 @@ def metric_text(
     return f"{100 * value:.1f} %" if percent else f"{value:.4f}"
 
 
-REFERENCE = {"accuracy": 0.8942, "sensitivity": 0.9333, "precision": 0.9143}  # sensitivity is its recall
+REFERENCE = {"accuracy": 0.8942, "sensitivity": 0.9333, "precision": 0.9143}  # it reports sensitivity as recall
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d008
 def predictive_values(
     sensitivity: float,  # 0 to 1
     specificity: float,  # 0 to 1
     prevalence: float,  # of PNEUMONIA, 0 to 1
-) -> tuple[float, float]:  # PPV, NPV, 0 to 1; NaN where no image would get that label
+) -> tuple[float, float]:  # PPV, NPV, 0 to 1; NaN if no image is predicted as that class
     "Positive and negative predictive value at a prevalence."
 
     def ratio(right: float, wrong: float) -> float:

@@ -31,7 +31,7 @@ from .definitions import SPREAD
 from ..files import write_file
 
 # %% ../../nbs/api/metrics/01_scores.ipynb #c005
-Column = Sequence[Any] | np.ndarray  # or a column of a DataFrame: a value an image
+Column = Sequence[Any] | np.ndarray  # or a column of a DataFrame: one value per image
 
 
 class MetricsError(XraypneuError, ValueError):
@@ -47,7 +47,7 @@ def _checked(
     "Labels and probabilities as flat arrays. Raises `MetricsError`."
     y, p = np.asarray(y), np.asarray(p, dtype=np.float64)
     if p.ndim != 1 or y.shape != p.shape:
-        raise MetricsError(f"{y.shape} labels but {p.shape} probabilities: pass one of each per image, both flat.")
+        raise MetricsError(f"{y.shape} labels but {p.shape} probabilities: pass one of each per image, in 1-D arrays.")
     if not p.size:
         raise MetricsError("No images: there's nothing to measure.", code="empty")
     if not np.isin(y, (0, 1)).all():
@@ -187,7 +187,7 @@ def _weighted(
 def _exact(
     value: float,  # a ratio of exactly 0 or 1
     patients: Column,  # (n,) patient of each image in the denominator
-) -> tuple[float, float]:  # Clopper and Pearson's 95 % interval
+) -> tuple[float, float]:  # 95 % Clopper-Pearson interval
     "Interval of a ratio when all patients, or none, were classified correctly."
     n = len(np.unique(patients))
     ci = binomtest(round(value * n), n).proportion_ci(method="exact")
@@ -203,7 +203,7 @@ def bootstrap(
     seed: int = 0,  # of the generator: same seed, same intervals
 ) -> dict[
     str, tuple[float, float]
-]:  # name -> (low, high), for every metric of `classification_metrics` but the four counts
+]:  # name -> (low, high), for every metric of `classification_metrics` except the four counts
     "95 % intervals by resampling patients; exact ones for ratios of 0 or 1. Raises `MetricsError`."
     y, p = _checked(y, p)
     if len(patients) != len(y):
@@ -215,7 +215,7 @@ def bootstrap(
     if len(np.unique(np.asarray(patients, dtype=str))) < 2:
         raise MetricsError("Intervals need at least two patients.")
     if n < 1:
-        raise MetricsError(f"n={n}: at least one draw.", code="bad_setting")
+        raise MetricsError(f"n={n}: must be at least 1.", code="bad_setting")
     step = max(1, 4_000_000 // len(y))  # keeps the weights under 32 MB
     blocks = [
         _weighted(y, p, threshold, _draws(y, patients, min(step, n - start), seed=[seed, start]))
@@ -244,8 +244,8 @@ def paired(
     patients: Column,  # (n,) patient of each image
     n: int = 2000,  # draws
     seed: int = 0,
-) -> dict[str, Any]:  # roc_auc with _low, _high (difference, 95 % by patient); won, lost (images); mcnemar_p
-    "First model minus the other; won, lost: images that only this one classifies correctly. Raises `MetricsError`."
+) -> dict[str, Any]:  # roc_auc, _low, _high: difference, 95 % by patient; won, lost: images; mcnemar_p
+    "First model minus the other; won, lost: images on which only one is correct. Raises `MetricsError`."
     (y, p), (_, other) = _both(y, p), _checked(y, other)
     if len(patients) != len(y):
         raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one per image.")
@@ -275,10 +275,10 @@ OFFICIAL_NAMES = "5640ec67692899f87969dfcf7e45e32812b433d3dd7109697b03bc55edbb41
 # %% ../../nbs/api/metrics/01_scores.ipynb #c040
 def is_official_test(
     y: npt.ArrayLike,  # (n,) labels of the test images
-    names: Iterable[str],  # (n,) their file names; folders and endings don't matter
+    names: Iterable[str],  # (n,) their file names; folders and extensions don't matter
     synthetic: bool = False,  # computer-generated images are never the official ones
 ) -> bool:  # True: comparable with `definitions.REFERENCE`
-    "Whether these are the images of the official test folder, by number, balance and names."
+    "Whether these are the images of the official test folder, judged by number, balance and names."
     y = np.asarray(y)
     same_size = len(y) == sum(OFFICIAL_TEST.values()) and int((y == 1).sum()) == OFFICIAL_TEST["PNEUMONIA"]
     stems = sorted(PurePosixPath(name).stem for name in names)
@@ -316,7 +316,7 @@ def pr_points(
 def reliability(
     y: npt.ArrayLike,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p: npt.ArrayLike,  # (n,) probability of PNEUMONIA
-    bins: int = BINS,  # equal-mass bins; fewer come back when probabilities are equal
+    bins: int = BINS,  # equal-mass bins; fewer are returned when probabilities are equal
 ) -> pd.DataFrame:  # low, high, predicted (mean of p); observed (0 to 1) with _low, _high; images
     "Predicted probability and observed frequency of PNEUMONIA, a row per bin. Raises `MetricsError`."
     y, p = _checked(y, p)
@@ -374,7 +374,7 @@ def decision_curve(
     p: npt.ArrayLike,  # (n,) probability of PNEUMONIA
     thresholds: npt.ArrayLike | None = None,  # (t,) above 0 and below 1; None: 0.02, 0.04, ... 0.98
 ) -> pd.DataFrame:  # threshold; model, everybody: net benefit per image
-    "Net benefit of acting on the model and on everybody; acting on nobody is 0. Raises `MetricsError`."
+    "Net benefit of acting on the model and of treating everybody; treating nobody is 0. Raises `MetricsError`."
     y, p = _both(y, p)
     t = np.round(np.arange(0.02, 0.99, 0.02), 2) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     price = t / (1 - t)
@@ -389,7 +389,7 @@ def decision_curve(
 # %% ../../nbs/api/metrics/01_scores.ipynb #c065
 def spread(
     rows: Iterable[Mapping[str, float]],  # a dictionary of metrics per training
-    names: Sequence[str] = SPREAD,  # metrics to summarise; those that are missing are left out
+    names: Sequence[str] = SPREAD,  # metrics to summarise; missing ones are skipped
 ) -> pd.DataFrame:  # metric, mean, sd (NaN for one training), lowest, highest
     "Mean, standard deviation and extremes of metrics over trainings."
     frame = pd.DataFrame(list(rows))[[k for k in names if k in list(rows)[0]]]
@@ -434,7 +434,7 @@ def border_strip(
 # %% ../../nbs/api/metrics/01_scores.ipynb #c074
 def grouped_auc(
     features: pd.DataFrame | np.ndarray,  # DataFrame or (n, k) array; text columns are one-hot encoded
-    y: npt.ArrayLike,  # (n,) 0 or 1, the groups to tell apart
+    y: npt.ArrayLike,  # (n,) 0 or 1, the groups to distinguish
     groups: Column,  # (n,) patient of each row
     folds: int = 5,  # fewer when a class has fewer patients
     seed: int = 0,  # of the folds and of the forest
@@ -463,7 +463,7 @@ def chance_auc(
     y: npt.ArrayLike,  # (n,) 0 or 1
     groups: Column,  # (n,) patient of each row
 ) -> float:  # above 0.5; NaN when a class is empty
-    "The AUC that uninformative scores exceed in 1 of 40 samples with so many patients per class."
+    "The AUC that uninformative scores exceed in 1 of 40 samples with as many patients per class."
     y, groups = np.asarray(y).astype(int), np.asarray(groups, dtype=str)
     a, b = (len(np.unique(groups[y == c])) for c in (0, 1))
     return min(1.0, 0.5 + 1.96 * math.sqrt((a + b + 1) / (12 * a * b))) if a and b else math.nan
@@ -477,7 +477,7 @@ def metadata_baseline(
     test: pd.DataFrame,  # the same columns
     seed: int = 0,  # of the forest
 ) -> tuple[np.ndarray, list[str]]:  # (n,) probability of PNEUMONIA for the test rows; the columns that vary
-    "Predict the class from size and kind of the files; 0.5 for all where no column varies."
+    "Predict the class from file size and type; 0.5 for all files if no column varies."
     both = pd.concat([train, test])
     both = both.assign(aspect=both.width / both.height.clip(lower=1))[FILE_COLUMNS]
     varying = [c for c in FILE_COLUMNS if both[c].nunique() > 1]
@@ -489,7 +489,7 @@ def metadata_baseline(
 
 # %% ../../nbs/api/metrics/01_scores.ipynb #c084
 def _plain(obj: Any) -> Any:
-    "Numbers of numpy as Python's, six decimals, NaN and infinities as None, at any depth."
+    "Convert NumPy numbers to Python's with six decimals, and NaN and infinities to None, at any depth."
     if isinstance(obj, dict):
         return {str(k): _plain(v) for k, v in obj.items()}
     if isinstance(obj, (list, tuple)):
@@ -504,7 +504,7 @@ def _plain(obj: Any) -> Any:
 
 # %% ../../nbs/api/metrics/01_scores.ipynb #c085
 def write_json(
-    path: str | Path,  # file to write; its folder is made
+    path: str | Path,  # file to write; its folder is created
     obj: object,  # dicts, lists, numbers, text, numpy arrays
 ) -> Path:  # the file
     "Write `obj` as JSON in one step: sorted keys, floats with six decimals, NaN as null."
@@ -513,7 +513,7 @@ def write_json(
 
 # %% ../../nbs/api/metrics/01_scores.ipynb #c086
 def write_csv(
-    path: str | Path,  # file to write; its folder is made
+    path: str | Path,  # file to write; its folder is created
     frame: pd.DataFrame,  # written without its index
 ) -> Path:  # the file
     "Write a table as CSV in one step: floats with six decimals, NaN as an empty field."

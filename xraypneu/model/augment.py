@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 # %% ../../nbs/api/model/00_augment.ipynb #c005
 @dataclass(frozen=True)
 class AugmentConfig:
-    "Augmentation settings; all draws are uniform unless said otherwise. Raises `ValueError` out of range."
+    "Augmentation settings; all draws are uniform unless stated otherwise. Raises `ValueError` out of range."
 
     min_area: float = 0.08  # smallest crop, as a fraction of the image's area, 0 to 1
     aspect: float = 0.4  # the crop is stretched by e^-aspect to e^aspect, log-uniform
@@ -172,7 +172,7 @@ def augment_image(
     rng: np.random.Generator,
     size: int = 224,  # side of the result, pixels
     config: AugmentConfig = AugmentConfig(),
-    other: np.ndarray | None = None,  # (H, W) uint8 grey, whose border may be taken
+    other: np.ndarray | None = None,  # (H, W) uint8 grey, whose border may be used
 ) -> np.ndarray:  # (size, size) uint8
     "Augment a radiograph at random."
     crop = Image.fromarray(pixels).resize(
@@ -198,7 +198,7 @@ def augment_image(
 
 # %% ../../nbs/api/model/00_augment.ipynb #c026
 def balanced_order(y: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
-    "Indices `(n,)` of images, n even: classes in turn, each shuffled and repeated as needed. Raises `ValueError`."
+    "Indices `(n,)` of images, n even: classes alternate, each shuffled and repeated as needed. Raises `ValueError`."
     y = np.asarray(y)
     half = [np.flatnonzero(y == c) for c in (0, 1)]
     if min(map(len, half)) == 0:
@@ -246,7 +246,7 @@ def mixup(
     return as_grey(a * x + (1 - a) * x[other]), weight * target + (1 - weight) * target[other]
 
 # %% ../../nbs/api/model/00_augment.ipynb #c035
-SHIFT = 1  # version of the transformation; a change of any number in it is a new version
+SHIFT = 1  # version of the transformation; increase it when any number in it changes
 
 
 def shifted(
@@ -282,5 +282,5 @@ def draw_corner_marker(image: np.ndarray, rng: np.random.Generator, markers: lis
 
 # %% ../../nbs/api/model/00_augment.ipynb #c035-c
 def shifted_copies(images: np.ndarray, copies: int = 1) -> np.ndarray:
-    "Shift each of `(n, S, S)` uint8 images `copies` times, `(copies * n, S, S)`: all images once, then all again."
+    "Shift `(n, S, S)` uint8 images `copies` times, `(copies * n, S, S)`: the first copies of all, then the second."
     return np.stack([shifted(np.asarray(a), c) for c in range(copies) for a in images])

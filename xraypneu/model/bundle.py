@@ -28,13 +28,13 @@ from .ood import OODDetector, read_detector
 from .signature import SignatureError, check_signature
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c005
-SCHEMA = 3  # 3: other names of fields; `convert` reads schema 2
+SCHEMA = 3  # 3: renamed fields; `convert` reads schema 2
 KIND = "xraypneu bundle"
 INT8, REFERENCE = PARTS = ("model.int8.onnx", "reference.npz")
 PRECISIONS = ("fp32", "int8")
 SHIPPED = Path(__file__).parent.parent / "shipped" if "__file__" in globals() else None
 REQUIRED = ("classes", "input", "calibration", "threshold", "threshold_rule", "model_sha256")
-LARGEST = {"bundle.json": 4 * 2**20, REFERENCE: 64 * 2**20, "model.onnx": 2**30, INT8: 2**30}  # bytes that are read
+LARGEST = {"bundle.json": 4 * 2**20, REFERENCE: 64 * 2**20, "model.onnx": 2**30, INT8: 2**30}  # bytes per file
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c005-e
 class BundleError(XraypneuError, ValueError):
@@ -48,7 +48,7 @@ def _sha256(data: bytes) -> str:
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006a
 class _Rule(NamedTuple):
-    "What a value must be: a description for the message, and the test."
+    "A rule for a value: a description for the message, and the test."
 
     wanted: str
     holds: Callable[[object], bool]
@@ -88,7 +88,7 @@ _SIZE = _Rule("a multiple of 32 from 32 to 1024", lambda v: type(v) is int and 3
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006b
 def _table_holds(v: object) -> bool:
-    "Columns of numbers from 0 to 1, as long as each other, with rising thresholds."
+    "Check for columns of equal length, with numbers from 0 to 1 and rising thresholds."
     if not isinstance(v, dict) or not _TEXT_OR_NULL.holds(v.get("on")):
         return False
     columns: list[Any] = [v.get(f"{k}{end}") for k in ("sensitivity", "specificity") for end in ("", "_low", "_high")]
@@ -140,11 +140,11 @@ _RULES = _DECISION | {
 }
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006c
-_DEEPEST = 12  # objects within objects
+_DEEPEST = 12  # nesting of objects
 
 
 def _odd(value: object, at: str = "", depth: int = 0) -> Iterator[tuple[str, str, object]]:
-    "Yield field, rule and value for what no field may hold."
+    "Yield field, rule and value for values that are never allowed."
     if isinstance(value, (dict, list)):
         if depth > _DEEPEST:
             yield at, f"at most {_DEEPEST} levels deep", "deeper"
@@ -182,11 +182,11 @@ def _faults(value: object, rule: _Rule | Mapping[str, Any], at: str = "") -> Ite
             yield field_at, inner.wanted if isinstance(inner, _Rule) else "an object", "missing"
     if at == "parts_sha256":
         for name in sorted(value.keys() - set(PARTS)):
-            yield f"{at}.{name}", f"one of {', '.join(PARTS)}", "there"
+            yield f"{at}.{name}", f"one of {', '.join(PARTS)}", "unknown"
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006f
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    "Read a number of protobuf; returns it and the position behind it."
+    "Read a protobuf number; returns it and the position after it."
     value = shift = 0
     while True:
         byte = data[at]
@@ -205,13 +205,13 @@ _Value = int | memoryview  # of a field of a message
 def _fields(data: _Value) -> Iterator[tuple[int, _Value]]:
     "Number and value of each field of a message. Raises `ValueError`, `IndexError` or `TypeError`."
     if isinstance(data, int):
-        raise TypeError("a number is no message")
+        raise TypeError("a message was expected, not a number")
     at = 0
     value: _Value
     while at < len(data):
         tag, at = _varint(data, at)
         if tag >> 32:
-            raise ValueError("a field's number is too large")  # protobuf would drop what is beyond 32 bits
+            raise ValueError("a field's number is too large")  # protobuf would drop the bits beyond 32
         number, kind = tag >> 3, tag & 7
         if kind == 0:
             value, at = _varint(data, at)
@@ -220,7 +220,7 @@ def _fields(data: _Value) -> Iterator[tuple[int, _Value]]:
             value = data[at : at + size]
             at += size
             if at > len(data):
-                raise ValueError("it is cut off")
+                raise ValueError("it is truncated")
         else:
             raise ValueError(f"field {number} has the unknown kind {kind}")
         yield number, value
@@ -229,11 +229,11 @@ def _fields(data: _Value) -> Iterator[tuple[int, _Value]]:
 def _name(value: _Value | bytes) -> str:
     "Read a text of a message."
     if isinstance(value, int):
-        raise ValueError("a name is no text")  # bytes(5) would be five zeros
+        raise ValueError("a name is not text")  # bytes(5) would be five zeros
     return bytes(value).decode()
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006f-i
-# field number of what can lead to a tensor: kind of message
+# fields that can contain a tensor: number to kind of message
 _INSIDE = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -254,15 +254,14 @@ def _tensors(data: memoryview, kind: str = "model", depth: int = 0) -> Iterator[
         if inner is None:
             continue
         if isinstance(value, int):
-            raise ValueError(f"field {number} of a {kind} is no message")
+            raise ValueError(f"field {number} of a {kind} is not a message")
         if inner == "tensor":
             yield {n: v for n, v in _fields(value) if n in (8, 13, 14)}
         else:
             yield from _tensors(value, inner, depth + 1)
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006g
-# what `network.to_onnx` and `quantize.to_int8` write: none of them repeats, branches, makes arrays of a size that the
-# file names, or runs code from elsewhere
+# all that `network.to_onnx` and `quantize.to_int8` write, and no others
 _OPERATORS = {
     "Add",
     "BatchNormalization",
@@ -283,17 +282,17 @@ _OPERATORS = {
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006g-1
 def _check_operators(data: memoryview) -> None:
-    "Raise `ValueError` where a model has any other operator."
+    "Raise `ValueError` if a model has any other operator."
     for number, value in _fields(data):
         if number in (20, 25):
-            raise ValueError("it brings functions of its own")
+            raise ValueError("it defines functions of its own")
         if number != 7:
             continue
         for node in (v for n, v in _fields(value) if n == 1):
             fields = {n: _name(v) for n, v in _fields(node) if n in (4, 7)}
             if fields.get(4) not in _OPERATORS or fields.get(7, "") not in ("", "ai.onnx"):
                 name = ".".join(filter(None, (fields.get(7), fields.get(4))))
-                raise ValueError(f"it has the operator {ascii(name[:60])}, which no network of this package has")
+                raise ValueError(f"it has the operator {ascii(name[:60])}, which this package's networks don't use")
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006g-t
 _TYPES: dict[object, str] = {1: "float32", 2: "uint8"}
@@ -302,7 +301,7 @@ _NAMES = {"image": ("uint8", 3), "logit": ("float32", 1), "map": ("float32", 3),
 
 
 def _port(data: _Value) -> tuple[str, str | None, list[_Value | None] | None]:
-    "Name, type and shape of an input or output; a side is a number, or None where it is open; no shape is None."
+    "Name, type and shape of an input or output; a dimension is None if dynamic, a shape if missing."
     name, kind, shape = "", None, None
     for number, value in _fields(data):
         if number == 1:
@@ -319,7 +318,7 @@ def _port(data: _Value) -> tuple[str, str | None, list[_Value | None] | None]:
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006g-3
 def _check_ports(ports: dict[str, tuple[str | None, list[_Value | None] | None]], size: int, wanted: list[str]) -> None:
-    "Raise `ValueError` where inputs or outputs are not those of this package."
+    "Raise `ValueError` if inputs or outputs are not those of this package's networks."
     for name in wanted:
         if name not in ports:
             raise ValueError(f"it has no {name}")
@@ -331,9 +330,9 @@ def _check_ports(ports: dict[str, tuple[str | None, list[_Value | None] | None]]
         if len(shape) != _NAMES[name][1]:
             raise ValueError(f"{name} has {len(shape)} dimensions, not {_NAMES[name][1]}")
         if shape[0] is not None:
-            raise ValueError(f"{name} is for batches of {shape[0]} alone")
+            raise ValueError(f"{name} accepts only batches of {shape[0]}")
         if name == "image" and not {*shape[1:]} <= {None, size}:
-            raise ValueError(f"image has the sides {shape[1:]}, and bundle.json says {size}")
+            raise ValueError(f"image has the sides {shape[1:]}, but bundle.json says {size}")
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006g-4
 def _check_model(
@@ -342,12 +341,12 @@ def _check_model(
 ) -> _Value | None:  # the number of features; None where the file doesn't say
     "Raise `ValueError` for a network that isn't complete in its file, or not of the kind that this package writes."
     if data[4:8] == b"ORTM":
-        raise ValueError("it is no ONNX file")  # ONNX Runtime would take it for its own format
+        raise ValueError("it is not an ONNX file")  # ONNX Runtime would take it for its own format
     try:
         names = set()
         for tensor in _tensors(memoryview(data)):
             if 13 in tensor or tensor.get(14):
-                raise ValueError("its weights lie in another file (external data)")
+                raise ValueError("its weights are stored in another file (external data)")
             names.add(_name(tensor.get(8, b"")))
         _check_operators(memoryview(data))
         graphs = [v for n, v in _fields(memoryview(data)) if n == 7]
@@ -355,9 +354,9 @@ def _check_model(
             {(p := _port(v))[0]: p[1:] for g in graphs for n, v in _fields(g) if n == number} for number in (11, 12)
         )
     except (IndexError, TypeError, UnicodeDecodeError):
-        raise ValueError("it is no ONNX file") from None
+        raise ValueError("it is not an ONNX file") from None
     if more := sorted(ins.keys() - names - {"image"}):
-        raise ValueError(f"it wants the input {more[0]!r}")
+        raise ValueError(f"it needs the unknown input {more[0]!r}")
     _check_ports(ins, size, ["image"])
     _check_ports(outs, size, ["logit", "map", "features"])
     return (outs["features"][1] or [None])[-1]
@@ -381,13 +380,13 @@ def _finite(value: Any) -> Any:
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c007-1
 def write_bundle(
-    folder: str | os.PathLike[str],  # where the bundle goes; one that is there is replaced
+    folder: str | os.PathLike[str],  # target; an existing bundle is replaced
     model: bytes,  # the ONNX file
-    info: dict[str, Any],  # what `bundle.json` says, without the fields that are filled in here
+    info: dict[str, Any],  # content of `bundle.json`, without the fields that are filled in here
     # further files, name to text or bytes; `PARTS` among them become part of the bundle
     extra: Mapping[str, str | bytes] | None = None,
 ) -> "Bundle":
-    "Write a bundle and read it back. Raises `BundleError`, and leaves the old one in place."
+    "Write a bundle and read it back. Raises `BundleError` and then leaves the old one in place."
     files = {name: content.encode() if isinstance(content, str) else content for name, content in (extra or {}).items()}
     parts = {name: _sha256(files[name]) for name in PARTS if name in files}
     info = _finite({**info, "kind": KIND, "schema": SCHEMA, "model_sha256": _sha256(model), "parts_sha256": parts})
@@ -415,7 +414,7 @@ def _overflows() -> bool:
     try:
         return "vnni" not in Path("/proc/cpuinfo").read_text()
     except OSError:
-        return True  # nobody says: slower and right
+        return True  # unknown: choose the slow, correct way
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-s-a
 def open_session(
@@ -423,12 +422,12 @@ def open_session(
     is_int8: bool = False,
     folded: str | Path | None = None,  # file for the network with its batch norms folded, for the quantizer
 ) -> Any:  # an `onnxruntime.InferenceSession`
-    "Load an ONNX network so that it computes the same on every processor. Raises what ONNX Runtime raises."
+    "Load an ONNX network so that every processor gives the same results. Raises ONNX Runtime's exceptions."
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was checked
     if folded:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(folded)
@@ -453,11 +452,11 @@ def _session(model: bytes, file: Path) -> Any:  # file: where the model was read
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-s-c
 def _checked_images(images: np.ndarray, side: int) -> np.ndarray:
-    "As an array, if the shape and type are those of a batch. Raises `ValueError`."
+    "Return the batch as an array of the right shape and type. Raises `ValueError`."
     images = np.asarray(images)
     if images.ndim != 3 or images.dtype != np.uint8:
         raise ValueError(f"expected images of shape (n, S, S) and type uint8, got {images.shape} {images.dtype}")
-    if images.shape[1:] != (side, side):  # the network takes any, and answers something
+    if images.shape[1:] != (side, side):  # the network accepts any, with meaningless results
         raise ValueError(f"expected images of side {side}, got {images.shape}: see `image.to_square`")
     return images
 
@@ -475,31 +474,31 @@ def _run(session: Any, images: np.ndarray, file: Path) -> dict[str, np.ndarray]:
             )
         if not np.isfinite(value).all():
             raise BundleError(
-                f"{file}: {name} is no finite number for some image", "Take another copy, or train again", "damaged"
+                f"{file}: {name} is not finite for some image", "Take another copy, or train again", "damaged"
             )
     return outputs
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-b
 def in_batches(
-    outputs: Callable[[np.ndarray], dict[str, np.ndarray]],  # of one batch: name to array, a row an image
+    outputs: Callable[[np.ndarray], dict[str, np.ndarray]],  # of one batch: name to array, one row per image
     images: np.ndarray,  # (n, S, S) uint8, n of any size
     batch_size: int = 32,
-) -> dict[str, np.ndarray]:  # name to array, a row an image
+) -> dict[str, np.ndarray]:  # name to array, one row per image
     "Outputs of a network for all images, computed a batch at a time."
-    starts = range(0, max(len(images), 1), batch_size)  # of no image too, an empty batch has the shapes
+    starts = range(0, max(len(images), 1), batch_size)  # also without images: an empty batch gives the shapes
     parts = [outputs(images[i : i + batch_size]) for i in starts]
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-v
 class _BundleValues:
-    "The values of a bundle that its folder, `bundle.json` and the chosen precision give."
+    "Values of a bundle that follow from its folder, `bundle.json` and precision."
 
     folder: Path
     info: dict[str, Any]
     precision: str
 
     def __getstate__(self) -> dict[str, Any]:
-        "What is copied, or sent to another process: all but the session, which can't be."
+        "State for copying and pickling: everything except the session, which can't be pickled."
         return {k: v for k, v in self.__dict__.items() if k != "session"}
 
     @property
@@ -528,17 +527,17 @@ class Bundle(_BundleValues):
     "A trained model, checked and ready to score."
 
     folder: Path  # where it was read from
-    info: dict[str, Any] = field(repr=False)  # what bundle.json says
-    hash: str  # SHA-256 of what bundle.json says, the hashes of the other files included
-    precision: str = "fp32"  # or int8: which of the two networks, with which calibration and operating point
-    model: bytes = field(repr=False, default=b"")  # the network's file, as it was hashed: what is on disk may change
+    info: dict[str, Any] = field(repr=False)  # content of bundle.json
+    hash: str  # SHA-256 of the content of bundle.json, which includes the hashes of the other files
+    precision: str = "fp32"  # or int8: selects network, calibration and operating point
+    model: bytes = field(repr=False, default=b"")  # the network's file as it was hashed; on disk it may change
     detector: OODDetector | None = field(
         repr=False, compare=False, default=None
-    )  # out-of-distribution detector, if it has one
+    )  # out-of-distribution detector, if the bundle has one
 
     @cached_property
     def session(self) -> Any:
-        "The ONNX Runtime session, made when it is first needed. Raises `BundleError`."
+        "The ONNX Runtime session, created on first use. Raises `BundleError`."
         return _session(self.model, self.model_file)
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:  # logit (n,), map (n, h, w), features (n, 1280)
@@ -551,12 +550,12 @@ class Bundle(_BundleValues):
         images: np.ndarray,  # (n, S, S) uint8, n of any size
         batch_size: int = 32,
     ) -> tuple[np.ndarray, np.ndarray]:  # (n,) and (n, 1280), float32
-        "Raw scores, positive leaning to PNEUMONIA, and features."
-        found = in_batches(self.outputs, images, batch_size)
-        return found["logit"], found["features"]
+        "Raw scores, which rise with the evidence for PNEUMONIA, and features."
+        outputs = in_batches(self.outputs, images, batch_size)
+        return outputs["logit"], outputs["features"]
 
     def logits(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:  # (n,) float32
-        "Raw scores alone, as of `scores`."
+        "Only the raw scores of `scores`."
         return self.scores(images, batch_size)[0]
 
     def probability(self, logits: np.ndarray) -> np.ndarray:  # (n,) float64, 0 to 1
@@ -565,7 +564,7 @@ class Bundle(_BundleValues):
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c0s0
 def _refuse_forgery(folder: Path, read: Mapping[str, bytes]) -> None:
-    "Check the signature by the policy of `xraypneu.model.signature`; the package's own bundle may do without one."
+    "Check the signature by the policy of `xraypneu.model.signature`; the package's bundle may be unsigned."
     try:
         check_signature(folder, optional=folder == SHIPPED, read=read)
     except SignatureError as e:
@@ -579,7 +578,7 @@ def _read(file: Path) -> bytes:
             f"{file.parent} is incomplete: {file.name} is missing", "Train again, or take another copy", "missing"
         )
     with open(file, "rb") as f:
-        size = os.fstat(f.fileno()).st_size  # a read of at most so much would take the memory at once
+        size = os.fstat(f.fileno()).st_size  # a read with a limit would allocate all of it at once
         if size > LARGEST[file.name]:
             raise BundleError(
                 f"{file} has more than {LARGEST[file.name]:,} bytes, which no bundle needs",
@@ -590,10 +589,10 @@ def _read(file: Path) -> bytes:
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011-u
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    "An object of JSON, unless it has a name twice."
+    "Return a JSON object. Raises `ValueError` for a duplicate name."
     names = dict(pairs)
     if len(names) < len(pairs):
-        raise ValueError("a name stands twice in an object")
+        raise ValueError("an object has a duplicate name")
     return names
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011-1
@@ -605,7 +604,7 @@ def _read_info(path: Path, data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as e:
         raise BundleError(f"{path} is damaged (not JSON: {e})", again, "damaged") from None
     if not isinstance(info, dict) or info.get("kind") != KIND:
-        raise BundleError(f"{path} was not written by xraypneu", "Name a folder that `make run` made", "foreign")
+        raise BundleError(f"{path} was not written by xraypneu", "Name a folder that `make run` wrote", "foreign")
     if type(info.get("schema")) is not int or info["schema"] > SCHEMA:
         newer = _shown(info.get("schema"))
         raise BundleError(
@@ -613,7 +612,7 @@ def _read_info(path: Path, data: bytes) -> dict[str, Any]:
         )
     if info["schema"] < SCHEMA:
         raise BundleError(
-            f"{path} has schema {info['schema']}, which this version doesn't read any more (it reads {SCHEMA})",
+            f"{path} has schema {info['schema']}, which this version no longer reads (it reads {SCHEMA})",
             f"Convert it: xraypneu convert {path.parent} NEW" if info["schema"] == 2 else "Train again with `make run`",
             "older_schema",
         )
@@ -631,7 +630,7 @@ def _shown(value: object) -> str:
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011a
 def _read_hashed(file: Path, sha256: str, hint: str) -> bytes:
-    "A file's bytes, if they have the hash that bundle.json names."
+    "Read a file and compare its hash with that in bundle.json."
     data = _read(file)
     if _sha256(data) != sha256:
         raise BundleError(f"{file} is damaged: its hash is not the one in bundle.json", hint, "wrong_hash")
@@ -644,26 +643,26 @@ def _read_detector(data: bytes, path: Path, features: _Value | None) -> OODDetec
         detector = read_detector(data)
         width = detector.means.shape[1]
         if features not in (None, width):
-            raise ValueError(f"it is about {width} features, and the network has {features}")
+            raise ValueError(f"it was fitted on {width} features, but the network has {features}")
     except ValueError as e:
         raise BundleError(f"{path} can't be used: {e}", "Train again, or take another copy", "damaged") from None
     return detector
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c011a-1
 def load_bundle(
-    folder: str | os.PathLike[str] | None = None,  # None: the one that comes with the package
+    folder: str | os.PathLike[str] | None = None,  # None: the bundle that comes with the package
     precision: str = "fp32",  # or int8
 ) -> Bundle:
     "Read and check a bundle, at most `LARGEST` bytes of each file. Raises `BundleError`."
     folder = Path(cast(Path, SHIPPED) if folder is None else folder)
     if not folder.exists() and previous(folder).exists():
-        folder = previous(folder)  # a writer was killed while it put a new one in place
+        folder = previous(folder)  # a writer was killed while replacing it
     for name in ("bundle.json", "model.onnx"):
         if not (folder / name).is_file():
             raise BundleError(
                 f"no bundle in {folder}: {name} is missing", "Train one with `make run`, or name another", "missing"
             )
-    data = _read(folder / "bundle.json")  # once: what is on disk may change between the signature's check and this
+    data = _read(folder / "bundle.json")  # once: the file may change after the signature is checked
     _refuse_forgery(folder, {"bundle.json": data})
     info = _read_info(folder / "bundle.json", data)
     if precision not in PRECISIONS:

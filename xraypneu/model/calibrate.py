@@ -60,13 +60,13 @@ def fit_platt(
 ) -> tuple[float, float]:  # slope within `SLOPES`, intercept within `INTERCEPTS`
     "Fit the calibration: least class-balanced negative log-likelihood. Raises `CalibrationError`."
     z, t = _checked(logits, y)
-    n = np.where(t, t.sum(), (~t).sum())  # images of one's own class
+    n = np.where(t, t.sum(), (~t).sum())  # images of the same class
     target = np.where(t, (n + 1) / (n + 2), 1 / (n + 2))
     spread = max(1.0, float(np.abs(z).max()))  # keeps the two parameters on one scale
 
     def loss(v: np.ndarray) -> tuple[float, np.ndarray]:
         s = v[0] * z / spread + v[1]
-        r = (expit(s) - target) / n  # not `bundle.platt`: where exp overflows, that would warn
+        r = (expit(s) - target) / n  # not `bundle.platt`, which warns where exp overflows
         return float(((np.logaddexp(0, s) - target * s) / n).sum()), np.array([(r * z / spread).sum(), r.sum()])
 
     bounds = [tuple(spread * s for s in SLOPES), INTERCEPTS]
@@ -94,7 +94,7 @@ def threshold_at_sensitivity(
     return float(middle if middle > lower else lowest)
 
 # %% ../../nbs/api/model/05_calibrate.ipynb #c024
-class _Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class _Prefit(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     "Adapter for MAPIE: a fitted classifier whose only feature is the probability of class 1."
 
     classes_ = np.array([0, 1])
@@ -115,7 +115,7 @@ class _Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
 def conformal_limits(
     p: npt.ArrayLike,  # (n,) calibrated probabilities of the validation images, 0 to 1
     y: npt.ArrayLike,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
-    coverage: float = 0.95,  # fraction of each class whose own class must stay possible, above 0.5 and below 1
+    coverage: float = 0.95,  # fraction of each class whose true class must stay possible, above 0.5 and below 1
 ) -> dict[str, float]:  # low: PNEUMONIA is possible from this p on; high: NORMAL up to this p; coverage
     """Compute the limits of class-conditional conformal sets. Raises `CalibrationError`.
 
@@ -127,23 +127,23 @@ def conformal_limits(
         raise CalibrationError(f"coverage={coverage}: must be above 0.5 and below 1.", code="bad_setting")
 
     def possible(probabilities: np.ndarray) -> np.ndarray | None:
-        "Which of the class's own probabilities leave it possible, or None when there are too few to exclude any."
+        "Mask of the class's images for which it stays possible; None if there are too few to exclude any."
         rank = math.ceil((len(probabilities) + 1) * coverage)
         if rank > len(probabilities):
             return None
         if rank == len(probabilities):
             return np.ones(len(probabilities), bool)  # MAPIE refuses some samples of this size
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one class at a time is what is wanted
-            mapie = SplitConformalClassifier(_Given(), confidence_level=coverage, conformity_score="lac", prefit=True)
+            warnings.simplefilter("ignore")  # it warns of a single class, which is intended
+            mapie = SplitConformalClassifier(_Prefit(), confidence_level=coverage, conformity_score="lac", prefit=True)
             mapie.conformalize(probabilities[:, None], np.ones(len(probabilities), int))
-            kept: np.ndarray = mapie.predict_set(probabilities[:, None])[1][:, 1, 0]
-            return kept
+            mask: np.ndarray = mapie.predict_set(probabilities[:, None])[1][:, 1, 0]
+            return mask
 
     ill, well = p[t], p[~t]
-    kept_ill, kept_well = possible(ill), possible(1 - well)
+    ill_mask, well_mask = possible(ill), possible(1 - well)
     return {
-        "low": 0.0 if kept_ill is None else float(ill[kept_ill].min()),
-        "high": 1.0 if kept_well is None else float(well[kept_well].max()),
+        "low": 0.0 if ill_mask is None else float(ill[ill_mask].min()),
+        "high": 1.0 if well_mask is None else float(well[well_mask].max()),
         "coverage": coverage,
     }

@@ -32,7 +32,7 @@ keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.j
 def build(
     size: int | None = 224,  # side of the input, pixels; None: any multiple of 32
 ) -> keras.Model:  # (n, size, size, 1) grey 0 to 255, to (n, 1) logit
-    "Build MobileNetV2 1.0 with average pooling and one unit, weights at random."
+    "Build MobileNetV2 1.0 with average pooling and one unit, with random weights."
     backbone = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(size, size, 1), name="backbone"
     )
@@ -44,7 +44,7 @@ def build(
 # %% ../../nbs/api/model/04_network.ipynb #c006-1
 def freeze(
     model: keras.Model,
-    what: str = "batch norms",  # what is frozen; or `'backbone'`: head only
+    what: str = "batch norms",  # what to freeze; or `'backbone'`, to train the head only
     first: int = 0,  # first block (0 to 16) that is trained; earlier ones and the batch norms are frozen
 ) -> keras.Model:
     "Freeze a part of the network. Compile afterwards. Returns the model."
@@ -80,7 +80,7 @@ def weights(model: keras.Model) -> dict[str, np.ndarray]:  # name to float32 arr
 
 # %% ../../nbs/api/model/04_network.ipynb #c010-1
 def set_weights(model: keras.Model, values: dict[str, np.ndarray], head: bool = True) -> keras.Model:
-    "Set the weights by name; without `head`, the backbone's alone. Returns the model. Raises `WeightsError`."
+    "Set the weights by name; without `head`, only the backbone's. Returns the model. Raises `WeightsError`."
     for layer in _layers(model):
         for v in layer.weights:
             name = f"{layer.name}/{v.name}"
@@ -108,16 +108,16 @@ def _from_keras(source: str) -> dict[str, np.ndarray]:
         )
         if source != "imagenet":
             three.load_weights(source)
-    except Exception as e:  # urllib, h5py and Keras each raise their own kinds
+    except Exception as e:  # urllib, h5py and Keras raise different exceptions
         what = "could not be read"
-        # Keras raises a plain `Exception` while it handles the one that tells the kind
+        # Keras raises a plain `Exception` while it handles the one with the cause
         if source == "imagenet" and isinstance(e.__context__, urllib.error.URLError):
             what = "could not be downloaded (no network?)"
-        elif source == "imagenet":  # a download that was cut short stays in Keras's cache and would be taken for good
+        elif source == "imagenet":  # a truncated download stays in Keras's cache and would be used
             for home in (os.environ.get("KERAS_HOME", Path.home() / ".keras"), "/tmp/.keras"):
                 for file in Path(home, "models").glob("mobilenet_v2_*_1.0_224_no_top.h5"):
                     file.unlink()
-            what = "came damaged and were deleted, so that the next try downloads them again"
+            what = "arrived damaged and were deleted; the next try downloads them again"
         why = rendered(e, 300, typed=False).rstrip(".")
         raise WeightsError(f"weights {source!r} {what}: {why}", f"Take {CHOICES}", "unreadable") from e
     out = {f"{la.name}/{v.name}": np.asarray(v) for la in three.layers for v in la.weights}
@@ -128,7 +128,7 @@ def initialise(
     model: keras.Model,  # from `build`
     source: str | None = "shipped",  # `imagenet`, `shipped`, a path to an .h5 file or a bundle, or None
 ) -> keras.Model:  # the same model
-    "Set the backbone's weights to where training starts. The head stays at random. Raises `WeightsError`."
+    "Set the backbone's weights to where training starts. The head stays random. Raises `WeightsError`."
     if source is None:
         return model
     if source == "imagenet":
@@ -144,7 +144,7 @@ def initialise(
         return set_weights(model, read_onnx(bundle.model), head=False)
     if not path.name.endswith((".h5", ".hdf5")):
         raise WeightsError(
-            f"weights {str(source)!r} are of a kind that is not known", f"Take imagenet, {CHOICES}", "unsupported"
+            f"weights {str(source)!r} are of an unknown kind", f"Take imagenet, {CHOICES}", "unsupported"
         )
     return set_weights(model, _from_keras(str(path)), head=False)
 
@@ -207,7 +207,7 @@ class _Graph:
 
 # %% ../../nbs/api/model/04_network.ipynb #c020-l
 def _add_input(graph: _Graph) -> str:
-    "Add what turns uint8 pixels into the backbone's input, -1 to 1; returns the name of the output."
+    "Add the nodes that turn uint8 pixels into the backbone's input, -1 to 1; returns the name of the output."
     graph.tensor("axis", np.array([1], np.int64))
     for name, value in (("scale", 1 / 127.5), ("one", 1), ("zero", 0), ("six", 6)):
         graph.tensor(name, np.array(value, np.float32))
@@ -217,7 +217,7 @@ def _add_input(graph: _Graph) -> str:
 
 # %% ../../nbs/api/model/04_network.ipynb #c020-l-a
 def _add_layer(graph: _Graph, layer: keras.Layer, ins: list[str]) -> str:
-    "Add the node of a Keras layer; returns the name of the output. Raises `TypeError` for a kind it doesn't know."
+    "Add the node of a Keras layer; returns the name of the output. Raises `TypeError` for another kind."
     kind, n = type(layer).__name__, layer.name
     if kind in ("Conv2D", "DepthwiseConv2D"):
         group = {"group": layer.input.shape[-1]} if kind == "DepthwiseConv2D" else {}
@@ -234,7 +234,7 @@ def _add_layer(graph: _Graph, layer: keras.Layer, ins: list[str]) -> str:
         return graph.node("Pad", [*ins, pads], n)
     if kind == "Add":
         return graph.node("Add", ins, n)
-    raise TypeError(f"no ONNX for layer {n} of kind {kind}")
+    raise TypeError(f"layer {n} can't be written as ONNX: its kind, {kind}, is not supported")
 
 # %% ../../nbs/api/model/04_network.ipynb #c020-h
 def _add_head(graph: _Graph, x: str) -> None:  # x: the name of the backbone's output

@@ -43,7 +43,7 @@ def to_int8(
         folded, prepared, out = (str(Path(folder) / f"{name}.onnx") for name in ("folded", "prepared", "int8"))
         open_session(model, folded=folded)
         try:
-            logging.root.setLevel(logging.ERROR)  # it warns of preparing what is prepared
+            logging.root.setLevel(logging.ERROR)  # it recommends the preparation that was just done
             quant_pre_process(folded, prepared, skip_symbolic_shape=True)
             quantize_static(
                 prepared,
@@ -68,10 +68,10 @@ def scores(
     batch_size: int = 32,  # images per run
 ) -> tuple[np.ndarray, np.ndarray]:  # logits (n,) float64, features (n, 1280) float32
     "Compute logits and features of a network that isn't in a bundle yet."
-    session, names = open_session(model, is_int8=True), ["logit", "features"]  # of one that isn't, nothing changes
+    session, names = open_session(model, is_int8=True), ["logit", "features"]  # no effect on fp32
 
     def outputs(batch: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(names, {"image": batch}), strict=True))
 
-    found: dict[str, np.ndarray] = in_batches(outputs, images, batch_size)
-    return found["logit"].astype(np.float64), found["features"]
+    values: dict[str, np.ndarray] = in_batches(outputs, images, batch_size)
+    return values["logit"].astype(np.float64), values["features"]

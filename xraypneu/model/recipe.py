@@ -181,7 +181,7 @@ NAMED_WEIGHTS = {
 def initial_weights(
     weights: str | None,  # as `training.Recipe.weights`: a name, a file or a bundle's folder
 ) -> dict[str, Any]:  # name and sha256 of a file or bundle; {} for named weights
-    "Name and hash of the file that a training started from. Raises `OSError`, `BundleError`."
+    "Name and hash of the file with the initial weights. Raises `OSError`, `BundleError`."
     if weights in NAMED_WEIGHTS:
         return {}
     path = Path(cast(str, weights))
@@ -199,7 +199,7 @@ def training_info(
     copies: int,  # shifted draws per validation image
     git_commit: str = "unknown",
 ) -> dict[str, Any]:  # for `bundle.json`: text, numbers, lists
-    """Describe a training for its bundle, apart from what is measured after it.
+    """Describe a training for its bundle, without the metrics that are measured afterwards.
 
     Raises `OSError` or `BundleError` if the initial weights can't be read."""
     weights = recipe.weights if recipe.weights in NAMED_WEIGHTS else "file"
@@ -258,8 +258,8 @@ def candidate_of(
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c023
 def evenly(
-    n: int,  # images
-    count: int,  # of them wanted
+    n: int,  # number of images
+    count: int,  # number to choose
 ) -> np.ndarray:  # (count,) indices or fewer, ascending, without repeats
     "Choose some of `n` images, spread evenly so that both classes are among them."
     return np.unique(np.linspace(0, n - 1, count).astype(int))
@@ -301,7 +301,7 @@ class Int8Variant:
 
     @property
     def accepted(self) -> bool:
-        "Does it pass the gate?"
+        "Whether the variant passes the gate."
         return int8_accepted(self.gaps, self.refused)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c026-a
@@ -335,7 +335,7 @@ def int8_variant(
     return Int8Variant(model, info, gaps, {k: now[k] - refused[k] for k in parts})
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c029
-STAMPED = ("kind", "schema", "model_sha256", "parts_sha256")  # what `write_bundle` fills in
+STAMPED = ("kind", "schema", "model_sha256", "parts_sha256")  # fields that `write_bundle` fills in
 
 
 def bundle_of(
@@ -421,8 +421,8 @@ CALCULATES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow",
 
 def inputs_of(prepared: Prepared) -> str:  # SHA-256, 64 hex digits
     "Hash what a training reads besides recipe and code: uint8 pixels, labels, patients, facts, package versions."
-    # `data_hash` covers the files alone: another decoder makes other pixels of them, and another list of patients
-    # may leave every file in its split
+    # `data_hash` covers only the files: another decoder gives other pixels, and another list of patients may leave
+    # every file in its split
     facts = [{k: prepared.info[k] for k in DATA_FACTS}, {package: version(package) for package in CALCULATES}]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for split in ("train", "validation"):
@@ -503,7 +503,7 @@ def is_finished(
     finished: str | Path,  # folder of `store_finished`
     key: str,  # of `training_key`
 ) -> bool:  # False also if a file of it is damaged
-    "Is there an undamaged finished training of this key?"
+    "Whether there is an undamaged finished training of this key."
     # a damaged one is trained again; that may give another bundle, which needs an MLflow run of its own
     return _facts(Path(finished), key) is not None
 
@@ -563,7 +563,7 @@ _Report = Callable[[str], object]  # takes a line of text
 
 def _replayed(trained: Trained, recipe: training.Recipe, on_epoch: _OnEpoch, report: _Report) -> Trained:
     "Report the epochs and lines of a finished training; returns it."
-    print("What the training depends on has not changed: the finished one is reused", file=sys.stderr)
+    print("Nothing that the training depends on has changed: reusing the finished training", file=sys.stderr)
     for row in all_epochs(trained, recipe):
         on_epoch(row)
     for line in trained.lines:
@@ -577,7 +577,7 @@ _Network = tuple[training.Recipe, Any, list[dict[str, Any]]]  # recipe with the 
 def _candidates(
     networks: list[_Network], prepared: Prepared, held: Validation, targets: Targets, folder: Path, git_commit: str
 ) -> list[Candidate]:  # networks: a list of what `_networks` yields
-    "Calibrate each network and write its bundle into a folder named after the seed; the old folders go."
+    "Calibrate each network and write its bundle into a folder named after the seed; old folders are deleted."
     shutil.rmtree(folder, ignore_errors=True)
     return [
         candidate_of(

@@ -23,8 +23,8 @@ from ..errors import XraypneuError, rendered
 
 # %% ../../nbs/api/model/02_signature.ipynb #c005
 SIGNATURE = "model.sig"  # in the bundle's folder
-MAX_BYTES = 1 << 20  # a signature of ours has some 3 kB; a larger file is not parsed
-WORKFLOW = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # set where a workflow may ask GitHub who it is
+MAX_BYTES = 1 << 20  # our signatures have about 3 kB; larger files are not parsed
+WORKFLOW = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # set where a workflow may request an identity token from GitHub
 INSTALL = "pip install 'xraypneu[sign]'"
 
 # %% ../../nbs/api/model/02_signature.ipynb #c005-e
@@ -36,7 +36,7 @@ class SignatureError(XraypneuError, ValueError):
 # %% ../../nbs/api/model/02_signature.ipynb #c005-t
 @dataclass(frozen=True)
 class Trust:
-    "The signer whose signature is accepted; false where none is set."
+    "The signer whose signature is accepted; false if none is set."
 
     key: str = ""  # file of the public key, PEM
     identity: str = ""  # or: who signed, as the certificate names them
@@ -70,7 +70,7 @@ def trust(
 def _model_signing(purpose: str) -> Any:  # the module
     try:
         import model_signing
-    except ImportError as e:  # or what it needs: it doesn't ask for pyOpenSSL itself
+    except ImportError as e:  # or a dependency: it doesn't declare pyOpenSSL
         raise SignatureError(
             f"model-signing is not installed ({e}), and {purpose}", f"Install it: {INSTALL}", "no_package"
         ) from None
@@ -81,29 +81,29 @@ def sign(
     folder: str | Path,  # the bundle
     key: str
     | Path
-    | None = None,  # file of the private key, PEM, unencrypted; None: by Sigstore, as the workflow that runs
+    | None = None,  # file of the private key, PEM, unencrypted; None: by Sigstore, as the running workflow
 ) -> Path:  # the signature
     "Sign every file of a bundle's folder; an earlier signature is replaced. Raises `SignatureError`."
     folder = Path(folder)
     tool = _model_signing("nothing can be signed without it")
     if not folder.is_dir():
         raise SignatureError(f"There is no folder {folder} to sign", code="missing")
-    target, real = folder / SIGNATURE, Path(os.path.realpath(folder))  # which has a name, and is no link
+    target, real = folder / SIGNATURE, Path(os.path.realpath(folder))  # resolved: it has a name and is not a link
     covered = tool.hashing.Config().set_ignored_paths(paths=[real / SIGNATURE], ignore_git_paths=False)
     config = tool.signing.Config().set_hashing_config(covered)
-    new = real.with_name(f".{real.name}.{SIGNATURE}")  # beside the folder: a half-written one is never in it
+    new = real.with_name(f".{real.name}.{SIGNATURE}")  # next to the folder, which never holds a partial one
     try:
         if key is None:
             if not os.environ.get(WORKFLOW):
                 raise PermissionError(
-                    "no key is given, and this is no GitHub workflow with the permission id-token: write"
+                    "no key is given, and this is not a GitHub workflow with the permission id-token: write"
                 )
             config.use_sigstore_signer(use_ambient_credentials=True)
         else:
             config.use_elliptic_key_signer(private_key=Path(key))
         config.sign(real, new)
         new.replace(target)
-    except Exception as e:  # each kind of key, token and host fails in its own way
+    except Exception as e:  # keys, tokens and hosts fail with different exceptions
         raise SignatureError(f"{folder} could not be signed: {_reason(e)}", code="unsigned") from e
     finally:
         new.unlink(missing_ok=True)
@@ -111,31 +111,31 @@ def sign(
 
 # %% ../../nbs/api/model/02_signature.ipynb #c008-2
 def _reason(error: BaseException) -> str:
-    "One line of what went wrong; cryptography's errors have no text."
+    "Describe an error in one line; some of cryptography's errors have no text."
     return " ".join(rendered(error).split())[:200]
 
 # %% ../../nbs/api/model/02_signature.ipynb #c011
 def _signed(signature: bytes) -> dict[str, str]:
-    "The hashes in a signature that was verified: name to SHA-256."
+    "Read the hashes from a verified signature: name to SHA-256."
     payload = json.loads(base64.b64decode(json.loads(signature)["dsseEnvelope"]["payload"]))
     files = payload["predicate"]["resources"]
     return {f["name"]: f["digest"] for f in files if f["algorithm"] == "sha256"}
 
 # %% ../../nbs/api/model/02_signature.ipynb #c011-1
 def _verified(folder: Path, signer: Trust, read: Mapping[str, bytes]) -> None:
-    "Raise where the signature is not one of all these files, and of those that were `read`, by `signer`."
-    tool = _model_signing("the signature that was asked for can't be checked")
-    folder = Path(os.path.realpath(folder))  # model-signing refuses links, and the bundle may be found by one
-    # its own guess would leave out .git, .gitignore and the like, where a file could hide
+    "Raise unless `signer` signed all files of the folder, with the bytes in `read`."
+    tool = _model_signing("the requested signature check can't be made")
+    folder = Path(os.path.realpath(folder))  # model-signing refuses links, and the path may contain one
+    # by default it ignores .git, .gitignore and the like, where a file could hide
     covered = tool.hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=False)
     config = tool.verifying.Config().set_hashing_config(covered)
     if signer.key:
         config.use_elliptic_key_verifier(public_key=Path(signer.key))
     else:
         config.use_sigstore_verifier(identity=signer.identity, oidc_issuer=signer.issuer)
-    with tempfile.TemporaryDirectory() as ours:  # the signature that is verified is the one whose hashes are compared
+    with tempfile.TemporaryDirectory() as temporary:  # the hashes compared are those of the verified signature
         signature = (folder / SIGNATURE).read_bytes()
-        copy = Path(ours) / SIGNATURE
+        copy = Path(temporary) / SIGNATURE
         copy.write_bytes(signature)
         config.verify(folder, copy)
     for name, data in read.items():
@@ -145,12 +145,12 @@ def _verified(folder: Path, signer: Trust, read: Mapping[str, bytes]) -> None:
 # %% ../../nbs/api/model/02_signature.ipynb #c011-2
 def check_signature(
     folder: str | Path,  # the bundle
-    signer: Trust | None = None,  # None: what the environment says
-    optional: bool = False,  # an unsigned one is accepted even where signatures are required
+    signer: Trust | None = None,  # None: from the environment
+    optional: bool = False,  # accept an unsigned bundle even if signatures are required
     read: Mapping[str, bytes]
-    | None = None,  # files as they were read, name to bytes: their like on disk may have changed since
+    | None = None,  # files that were read already, name to bytes: they may have changed on disk since
 ) -> str:  # verified, unchecked (no signer is set) or unsigned
-    "Check a bundle's signature by the policy above. Raises `SignatureError`; warns of an unchecked signature."
+    "Check a bundle's signature by the policy above. Raises `SignatureError`; warns if a signature is not checked."
     folder, signer = Path(folder), trust() if signer is None else signer
     file = folder / SIGNATURE
     if not file.is_file():
@@ -161,12 +161,12 @@ def check_signature(
     if not signer:
         unset = f"{folder} is signed, but no signer is set: XRAYPNEU_SIGNER_KEY, or _IDENTITY and _ISSUER"
         if signer.required:
-            raise SignatureError(unset, "XRAYPNEU_SIGNATURE is required, so it is refused", "unsigned")
+            raise SignatureError(unset, "XRAYPNEU_SIGNATURE is required, so the bundle is refused", "unsigned")
         warnings.warn(f"{unset}. The signature was not checked", stacklevel=2)
         return "unchecked"
     if file.stat().st_size > MAX_BYTES:
         raise SignatureError(
-            f"{file} has {file.stat().st_size} bytes and is no signature", "Take another copy", "forged"
+            f"{file} has {file.stat().st_size} bytes and is not a signature", "Take another copy", "forged"
         )
     try:
         _verified(folder, signer, read or {})
@@ -174,7 +174,7 @@ def check_signature(
         raise
     except Exception as e:  # forged files make the parser, the cryptography or the comparison raise; each is a refusal
         who = signer.key or signer.identity
-        problem = f"its signature could not be verified as one by {who} of these files ({_reason(e)})"
+        problem = f"its signature could not be verified as one by {who} for these files ({_reason(e)})"
         raise SignatureError(f"{folder} is refused: {problem}", "Take another copy", "forged") from e
     return "verified"
 
@@ -184,8 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m xraypneu.model.signature", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     signing = commands.add_parser("sign", help="sign every file of the folder")
-    signing.add_argument("--key", help="file of the private key; without one Sigstore signs as the workflow that runs")
-    verifying = commands.add_parser("verify", help="by XRAYPNEU_SIGNER_KEY, or XRAYPNEU_SIGNER_IDENTITY and _ISSUER")
+    signing.add_argument("--key", help="file of the private key; without one Sigstore signs as the running workflow")
+    verifying = commands.add_parser("verify", help="verify, by XRAYPNEU_SIGNER_KEY, or _IDENTITY and _ISSUER")
     for command in (signing, verifying):
         command.add_argument("folder")
     args = parser.parse_args(argv)

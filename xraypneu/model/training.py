@@ -25,7 +25,7 @@ from xraypneu.model import (
     augment,
     calibrate,
     network,
-)  # before TensorFlow: it sets what TensorFlow reads when it is imported
+)  # before TensorFlow, which reads the environment that `network` sets
 from .augment import AugmentConfig
 from .calibrate import fit_platt
 
@@ -36,7 +36,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-tf.get_logger().setLevel("ERROR")  # several trainings in one process are no mistake
+tf.get_logger().setLevel("ERROR")  # hides warnings of several trainings in one process
 
 # %% ../../nbs/api/model/06_training.ipynb #c005
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Recipe:
         int, ...
     ] = ()  # sides of the augmented images, pixels, in turn over the second phase; empty: as prepared
     first_block: int = 0  # blocks of the backbone before this one stay frozen, 0 to 16
-    balanced: bool = True  # as many images of each class in a batch; False: as common as they are
+    balanced: bool = True  # as many images of each class in a batch; False: in the ratio of the data
     ema_momentum: float = 0.99  # maximum EMA decay of the weights per step; 0 disables
     mixup: float = 0.0  # alpha of MixUp, whose weights come from Beta(mixup, mixup); 0 disables
     seed: int = 0  # of the augmentation and of the order of the images
-    augmentation: AugmentConfig = field(default_factory=AugmentConfig)  # augmentation
+    augmentation: AugmentConfig = field(default_factory=AugmentConfig)  # of the training images
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.head_epochs < 0:
@@ -92,7 +92,7 @@ def rate(step: int, steps: int, peak: float, warm_up: float = 0.1) -> float:
 
 # %% ../../nbs/api/model/06_training.ipynb #c011
 DIVERGED = (
-    "the training diverged: its loss or its answers are not numbers any more. Lower train.learning_rate in params.yaml"
+    "the training diverged: its loss or its logits are no longer finite. Lower train.learning_rate in params.yaml"
 )
 
 
@@ -134,7 +134,7 @@ def fingerprint(
     recipe: Recipe,
     data_hash: str,  # identifies the data set
     model: keras.Model,  # with the initial weights
-    targets: np.ndarray | None = None,  # (n,) labels to learn instead, of `fit`
+    targets: np.ndarray | None = None,  # (n,) soft labels, as in `fit`
 ) -> str:
     "Hash what determines a training: data, targets, recipe, initial weights and code; 16 hexadecimal digits."
     digest = hashlib.sha256(
@@ -160,14 +160,14 @@ def _save(path: Path, arrays: Mapping[str, Any], meta: dict[str, Any]) -> None:
 
 # %% ../../nbs/api/model/06_training.ipynb #c014-1-a
 def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    "Read arrays and meta of a state file; None where there is none that can be used."
+    "Read arrays and meta of a state file; None if there is no usable one."
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as z:
             arrays = {k: z[k] for k in z.files if k != "meta"}
             return arrays, json.loads(str(z["meta"]))
     except FileNotFoundError:
         return None
-    except Exception as e:  # a damaged file must not stop a training, which starts from the beginning
+    except Exception as e:  # a damaged file must not stop a training: it starts from the beginning
         print(
             f"saved state {path.name} can't be read ({type(e).__name__}): starting from the beginning", file=sys.stderr
         )
@@ -175,7 +175,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
 
 # %% ../../nbs/api/model/06_training.ipynb #c016
 def momentum(maximum: float, steps: int) -> float:
-    "Compute the EMA momentum, 0 to 1: `maximum`, or less in a phase of few `steps`, which averages a fifth of them."
+    "Compute the EMA momentum, 0 to 1: `maximum`, or less in a short phase, to average a fifth of its `steps`."
     return min(maximum, max(0.0, 1 - 5 / steps))
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-m
@@ -257,7 +257,7 @@ def best_epoch(history: list[dict[str, Any]]) -> dict[str, Any]:
 def _averaged(
     model: keras.Model, optimizer: keras.Optimizer, recipe: Recipe
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the current weights, and those that count: their EMA where the recipe asks for it.
+    """Return the current weights, and those to validate: their EMA if the recipe uses one.
 
     The model is left with the latter."""
     now = network.weights(model)
@@ -284,11 +284,11 @@ def _validation_sets(images: np.ndarray, y: np.ndarray) -> dict[str, tuple[np.nd
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-v-a
 def _sides(recipe: Recipe, size: int) -> tuple[int, ...]:
-    "The sides of the augmented images, pixels. Raises `ValueError` where images of this size don't allow others."
+    "The sides of the augmented images, pixels. Raises `ValueError` if images of this size don't allow others."
     sides = recipe.image_sizes or (size,)
     if set(sides) != {size} and size % 32:
         raise ValueError(
-            f"image_sizes is {list(sides)}: other sizes than the images' "
+            f"image_sizes is {list(sides)}: sizes other than that of the images "
             f"need images of a multiple of 32 pixels, not {size}"
         )
     return sides
@@ -303,7 +303,7 @@ def _learner(model: keras.Model, sides: Sequence[int]) -> keras.Model:
 # %% ../../nbs/api/model/06_training.ipynb #c016-s
 @dataclass
 class _Run:
-    "How far a training has come."
+    "Progress of a training."
 
     history: list[dict[str, Any]] = field(default_factory=list)  # a row per epoch
     wait: int = 0  # epochs of fine-tuning since the best one
@@ -311,7 +311,7 @@ class _Run:
     best_weights: dict[str, np.ndarray] = field(default_factory=dict)  # and its weights
 
     def add(self, row: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
-        "Count an epoch."
+        "Record an epoch."
         self.history.append(row)
         if row[MONITOR] < self.best[MONITOR]:
             self.best, self.wait, self.best_weights = row, 0, weights
@@ -334,7 +334,7 @@ def _resumed(
     on_epoch: Callable[[dict[str, Any]], object] | None,
     report: Callable[[str], object],
 ) -> _Run:
-    "Go on from a saved state: set the learner's weights, and report the epochs that are done."
+    "Continue from a saved state: set the learner's weights and report the finished epochs."
     arrays, meta = saved
     history = meta["history"]
     best_weights = {k[5:]: v for k, v in arrays.items() if k.startswith("best/")}
@@ -354,7 +354,7 @@ def _optimizer(
     steps: int,
     saved: tuple[dict[str, np.ndarray], dict[str, Any]] | None,  # of `_load`
 ) -> keras.Optimizer:
-    "Start a phase, or go on with it where the saved state is of this phase."
+    "Make the optimizer of a phase, restored if the saved state is of this phase."
     optimizer = _compile(learner, phase.name, recipe, phase.epochs * steps)
     if saved and saved[1]["phase"] == phase.name:
         for i, v in enumerate(optimizer.variables):
@@ -380,13 +380,13 @@ def _measured(
     sets: Mapping[str, tuple[np.ndarray, np.ndarray]],
     facts: dict[str, Any],  # epoch, phase, loss
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    "Validate the weights that count; returns the epoch's row, these weights, and the current ones, set again."
+    "Validate the averaged weights; returns the epoch's row, these weights and the current ones, which are set again."
     if not math.isfinite(facts["loss"]):
         raise FloatingPointError(DIVERGED)
-    now, counted = _averaged(learner, optimizer, recipe)
+    now, averaged = _averaged(learner, optimizer, recipe)
     row = {**facts, **validate(learner, sets)}
     network.set_weights(learner, now)
-    return row, counted, now
+    return row, averaged, now
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-3
 def fit(
@@ -396,7 +396,7 @@ def fit(
     recipe: Recipe = Recipe(),
     state: str | Path | None = None,  # folder of the files to resume from; None: can't be resumed
     data_hash: str = "",  # identifies the data set
-    on_epoch: Callable[[dict[str, Any]], object] | None = None,  # takes each row, those before a resume included
+    on_epoch: Callable[[dict[str, Any]], object] | None = None,  # takes each row, including those before a resume
     report: Callable[[str], object] = print,  # takes one line per epoch
     targets: np.ndarray | None = None,  # (n,) soft labels, 0 to 1, such as another model's predictions; None: `y`
 ) -> list[dict[str, Any]]:  # the history: a dictionary per epoch
@@ -420,8 +420,8 @@ def fit(
             began = time.perf_counter()
             loss = _epoch(learner, optimizer, pool, data, recipe, _side(sides, phase, epoch), epoch + 1, phase)
             facts = {"epoch": epoch + 1, "phase": phase.name, "loss": loss}
-            row, counted, now = _measured(learner, optimizer, recipe, sets, facts)
-            run.add(row, counted)
+            row, averaged, now = _measured(learner, optimizer, recipe, sets, facts)
+            run.add(row, averaged)
             if path:
                 run.save(path, now, optimizer)
             if on_epoch:
@@ -441,7 +441,7 @@ def cross_validate(
     data_hash: str = "",
     report: Callable[[str], object] = print,
 ) -> list[dict[str, Any]]:  # a dictionary per fold: fold, images, patients, and the metrics of the best epoch
-    "Train once per fold and measure each model on patients that it hasn't seen. Raises `ValueError`."
+    "Train once per fold and score each model on unseen patients. Raises `ValueError`."
     if not 2 <= folds <= min(len(set(patients[y == c])) for c in (0, 1)):
         raise ValueError(f"folds is {folds}: give 2 or more, and no more than there are patients of the rarer class")
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed).split(images, y, patients)
