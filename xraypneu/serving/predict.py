@@ -138,8 +138,9 @@ def _unsure(p: float, threshold: float, limits: dict[str, float]) -> str:
     normal, ill = p <= limits["high"], p >= limits["low"]
     if normal != ill:
         return (
-            f"only {NORMAL if normal else PNEUMONIA} meets the {limits['coverage']:.0%} criterion, but at the "
-            f"operating point {threshold:.3f} the probability {p:.3f} is classified as {PNEUMONIA if normal else NORMAL}"
+            f"only {NORMAL if normal else PNEUMONIA} meets the {limits['coverage']:.0%} criterion, but at "
+            f"the operating point {threshold:.3f} a probability of {p:.3f} is "
+            f"{PNEUMONIA if normal else NORMAL}"
         )
     return (
         f"{'both classes meet' if normal else 'neither class meets'} the {limits['coverage']:.0%} criterion: "
