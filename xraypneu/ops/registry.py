@@ -310,15 +310,15 @@ def promote(
     incumbent = _version(client, name, CHAMPION)
     if incumbent is not None and str(incumbent.version) == str(challenger.version):
         raise PromotionError(f"version {challenger.version} of {name} is the champion already", code="no_change")
-    mine, measured = _measured(client, challenger)
+    predictions, measured = _measured(client, challenger)
     _check_data(challenger, measured)
-    theirs, synthetic = None, (bool(measured["data"]["synthetic"]), False)
+    champion_predictions, synthetic = None, (bool(measured["data"]["synthetic"]), False)
     if incumbent is not None:
-        theirs, before = _measured(client, incumbent)
+        champion_predictions, before = _measured(client, incumbent)
         synthetic = (synthetic[0], bool(before["data"]["synthetic"]))
         if before["data"]["hash"] != measured["data"]["hash"] and synthetic != (True, False):
-            theirs = _rescored(root, name, incumbent, measured["data"]["hash"])
-    out = gate(mine, theirs, floor, margin, synthetic) | {
+            champion_predictions = _rescored(root, name, incumbent, measured["data"]["hash"])
+    out = gate(predictions, champion_predictions, floor, margin, synthetic) | {
         "name": name,
         "version": str(challenger.version),
         "champion": str(incumbent.version) if incumbent else None,
