@@ -361,7 +361,7 @@ def _convert_arguments(commands):
     p = commands.add_parser(
         "convert", help="convert a bundle of version 0.2.0; its networks and predictions stay the same"
     )
-    p.add_argument("folder", metavar="FOLDER", help="the old bundle, which is left as it is")
+    p.add_argument("folder", metavar="FOLDER", help="the old bundle, which is not changed")
     p.add_argument("to", metavar="NEW", help="folder for the converted bundle; must not exist")
 
 # %% ../nbs/api/99_cli.ipynb #776ea216-a

@@ -589,7 +589,7 @@ _TEXTS = ("KV60", "AP", "AP SUPINE", "PORTABLE", "mAs 2.0", "SEMI-ERECT", "PED")
 
 @lru_cache(maxsize=64)
 def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    "Pillow's own font, so that every machine draws the same."
+    "Pillow's built-in font, so that every machine draws the same text."
     return ImageFont.load_default(size=pixels)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c063-a
@@ -705,7 +705,11 @@ def _check_target(folder: Path) -> None:
     except (OSError, ValueError):
         info = None
     if not isinstance(info, dict) or info.get("synthetic") is not True or info.get("generator") != GENERATOR:
-        raise SampleError(f"{folder} is not a sample of {GENERATOR} (no dataset.json that says so)", advice, "occupied")
+        raise SampleError(
+            f"{folder} is not a sample of {GENERATOR} (its dataset.json is missing or of something else)",
+            advice,
+            "occupied",
+        )
     for p in folder.rglob("*"):
         if p.is_file() and p.name != "dataset.json" and not (p.name.startswith("SYN") and p.suffix == ".png"):
             raise SampleError(

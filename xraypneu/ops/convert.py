@@ -99,7 +99,7 @@ def _old_files(folder):
     for name, wanted in hashes.items():
         if name not in ("model.onnx", *bundle_module.PARTS):
             raise BundleError(
-                f"{folder / 'bundle.json'} names {ascii(name)[:60]}, which is not a file of a bundle", code="damaged"
+                f"{folder / 'bundle.json'} names the file {ascii(name)[:60]}, which no bundle has", code="damaged"
             )
         read[name] = bundle_module._read_hashed(folder / name, wanted, "Take another copy")
     for at, wanted, there in bundle_module._odd(info):
@@ -141,7 +141,7 @@ def convert_bundle(
     "Convert a bundle of version 0.2.0. Raises `BundleError`."
     folder, to = Path(folder), Path(to)
     if to.exists():
-        raise BundleError(f"{to} exists", "Give a folder that doesn't exist", "occupied")
+        raise BundleError(f"{to} exists", "Name a folder that doesn't exist", "occupied")
     info, read = _old_files(folder)
     try:
         signature = check_signature(folder, optional=True, read=read)

@@ -714,7 +714,7 @@ def _notebooks(root, new, prepared) -> list:  # what was left out
         # from an earlier run, perhaps on radiographs, whose names are unknown here
         if nb.metadata.get("data_hash") != prepared.info["data_hash"]:
             again = f"dvc repro --force --single-item {path.stem}"
-            left.append(f"{path.name}, which does not name the data in data/prepared as its own (run {again})")
+            left.append(f"{path.name}, which does not record the hash of data/prepared (run {again})")
             continue
         if not prepared.synthetic:
             nb = _nameless(nb, names)

@@ -125,7 +125,7 @@ class Explanation:
     "What page, CSV, command line and notebook show of a prediction; what would be meaningless is None."
 
     verdict: str  # one of `VERDICTS`
-    label: str | None  # NORMAL or PNEUMONIA; None for what is no chest radiograph, as are the next two
+    label: str | None  # NORMAL or PNEUMONIA; None if the image is no chest radiograph, like the next two
     probability: float | None  # of PNEUMONIA, calibrated, 0 to 1
     where: str | None  # where the map supports PNEUMONIA most, in words
     threshold: float  # operating point
