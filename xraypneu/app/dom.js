@@ -15,7 +15,10 @@ const ICONS = {
 };
 
 export function words(v, s) {
-  if (v === "OUT_OF_SCOPE") return "The model gives no answer for this image.";
+  if (v === "OUT_OF_SCOPE") {
+    const causes = "Adult, rotated, inverted or low-resolution films commonly cause this.";
+    return `The model gives no answer for this image. ${causes}`;
+  }
   if (v === "UNSURE") return "The model abstains: a reader should decide.";
   const side = s.probability >= s.threshold ? "above" : "below";
   return `Probability ${s.probability.toFixed(2)}, ${side} the threshold of ${s.threshold.toFixed(2)}`;

@@ -48,7 +48,7 @@ function explanationOf(s) {
 export const sentence = (s) =>
   s.probability == null
     ? `${s.name}: ${s.verdict}.`
-    : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}, map ${s.where}.`;
+    : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}, strongest support ${s.where}.`;
 
 export class Viewer {
   constructor() {
