@@ -1,19 +1,19 @@
-"""How the dashboard is served: `voila nbs/app/dashboard.ipynb` in this folder, or `make app`.
+"""Configuration of the dashboard's server: `voila nbs/app/dashboard.ipynb` in this folder, or `make app`.
 
-What differs from place to place comes from the environment:
+Settings come from the environment:
 
 XRAYPNEU_MODEL        a bundle's folder or an MLflow address; the shipped model by default
-XRAYPNEU_TOKEN        asked of whoever opens the page; without it, anybody who reaches the port may
+XRAYPNEU_TOKEN        password of the page; without it, anybody who reaches the port can open the page
 XRAYPNEU_HOSTS        host names in the address of the page, comma-separated; localhost is always one
-XRAYPNEU_PROXIES      addresses of the proxies in front, comma-separated: their X-Forwarded-For is believed
-XRAYPNEU_SESSIONS     sessions at once, 50; the next one is asked to come back
-XRAYPNEU_PER_ADDRESS  sessions of one client address at once, 10
-XRAYPNEU_MAX_MB       of an uploaded file, 25
+XRAYPNEU_PROXIES      addresses of reverse proxies, comma-separated, whose X-Forwarded-For is trusted
+XRAYPNEU_SESSIONS     concurrent sessions, 50; further visitors are asked to come back later
+XRAYPNEU_PER_ADDRESS  concurrent sessions of one client address, 10
+XRAYPNEU_MAX_MB       largest uploaded file, 25
 XRAYPNEU_CONNECT_S, XRAYPNEU_AWAY_S, XRAYPNEU_BUSY_S
-                      seconds until a session ends that nobody connects to (60), whose page is gone (300),
-                      that one request occupies (120)
+                      seconds after which a session is ended: without a connection (60), without its page (300),
+                      occupied by one request (120)
 
-`xraypneu.serving.guard` holds the limits and what is refused.
+`xraypneu.serving.guard` defines the limits and what is refused.
 """
 
 import os
@@ -40,17 +40,17 @@ def absolute_paths():
 
 
 def configure(c):
-    "All settings; an exception where one is wrong."
+    "Apply all settings. Raises an exception if one is wrong."
     from xraypneu.serving import guard
 
-    # our template asks no other host for anything
+    # our template loads nothing from other hosts
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
         filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")])
     )
     absolute_paths()
     token = os.environ.pop("XRAYPNEU_TOKEN", "")  # kernels need not know it
     if token != token.strip():
-        raise ValueError("XRAYPNEU_TOKEN begins or ends with a blank. Set it without, or unset it to ask for none")
+        raise ValueError("XRAYPNEU_TOKEN begins or ends with white space. Remove that, or unset it to ask for no token")
     if token:
         c.Voila.token = token
     guard.install(c, token)
@@ -88,5 +88,5 @@ def configure(c):
 
 try:
     configure(get_config())  # noqa: F821
-except Exception as e:  # Jupyter would log it and serve the page without token, limits and all else that stands above
-    sys.exit(f"The dashboard does not start, since its settings can't be read. {type(e).__name__}: {e}")
+except Exception as e:  # Jupyter would log it and serve the page without token and limits
+    sys.exit(f"The dashboard was not started: its settings can't be applied. {type(e).__name__}: {e}")

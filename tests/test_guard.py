@@ -688,15 +688,15 @@ def test_a_session_has_bounds(monkeypatch):
             ]
         }
     )
-    assert len(board.session.films) <= 5 and "has 5 files already" in last()
+    assert len(board.session.films) <= 5 and "already has 5 files" in last()
     assert max(len(m["row"]["file"]) for m in sent if m["kind"] == "row") <= 120
     page(kind="clear")
     monkeypatch.setattr(state, "MAX_KEPT", 1)
     page(kind="sample", which="plain")
     page(kind="sample", which="plain")
-    assert "pictures take" in last()
+    assert "images already take" in last()
     page(kind="clear")
     monkeypatch.setattr(state, "MAX_FILES", 100)
     for i in range(20):
         page(kind="begin", id=f"u{i}", name="a.png", size=1000)
-    assert len(board.session.uploads) == state.MAX_UPLOADS and "on their way" in last()
+    assert len(board.session.uploads) == state.MAX_UPLOADS and "already being uploaded" in last()

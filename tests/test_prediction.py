@@ -365,16 +365,16 @@ def test_an_unsure_film_with_its_numbers(predictor, film):
     p = predictor.predict(film).probability
     nothing = SimpleNamespace(score=lambda features: np.zeros(len(features)))
     for low, high, words in (
-        (p, 1.0, "both classes are"),
-        (0.0, p, "both classes are"),
-        (p + 0.01, p - 0.01, "not only the label is"),
+        (p, 1.0, "both classes meet"),
+        (0.0, p, "both classes meet"),
+        (p + 0.01, p - 0.01, "neither class meets"),
     ):
         got = changed(
             predictor, nothing, threshold=0.5, conformal={"low": low, "high": high, "coverage": 0.95}
         ).predict(film)
         assert got.verdict == UNSURE
         assert got.reasons == (
-            f"at 95% coverage {words} possible: the probability {p:.3f} lies too near the operating point 0.500",
+            f"{words} the 95% criterion: the probability {p:.3f} is too near the operating point 0.500",
         )
 
 
@@ -384,7 +384,7 @@ def test_each_reason_against_a_picture_stands_first_and_once(predictor):
         got = predictor.predict(pixels)
         assert got.verdict == OUT_OF_SCOPE and got.reasons[:2] == (
             "the image is empty: it has almost no contrast",
-            f"no radiograph has a shape of {size} pixels",
+            f"{size} pixels is not the shape of a radiograph",
         )
         assert len(set(got.reasons)) == len(got.reasons)
 

@@ -107,7 +107,7 @@ def test_ship_and_verify(shipped, capsys):
     assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip())
     assert (bundle.folder / "README.md").read_text() == (folder / "reports/model_card.md").read_text()
     assert publish.verify(folder / "films", bundle.folder, folder)
-    assert "every metric is as published" in capsys.readouterr().out
+    assert "all metrics are as published" in capsys.readouterr().out
 
     metrics = bundle.folder / "metrics.json"
     m = json.loads(metrics.read_text())

@@ -319,7 +319,7 @@ def test_films_that_are_gone_or_others_make_no_decision(films):
         return registry._rescored(films, "name", SimpleNamespace(version="1"), wanted)
 
     next((films / "films/test/NORMAL").iterdir()).unlink()
-    with pytest.raises(registry.PromotionError, match="does not hold the test images"):
+    with pytest.raises(registry.PromotionError, match="no longer holds the test images"):
         again()
     shutil.rmtree(films / "films")
     with pytest.raises(registry.PromotionError, match="224 pixels, and they can't be made: there is no data folder"):

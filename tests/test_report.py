@@ -243,7 +243,7 @@ def test_a_push_to_main_is_compared_with_what_was_before(copy):
     change(copy, 0.02)
     commit(copy, "better")
     page = report.write_report(copy).read_text()
-    assert "difference to the commit before" in page and cells(page, "accuracy")[3] == "+2.0 points"
+    assert "difference to the parent commit" in page and cells(page, "accuracy")[3] == "+2.0 points"
     change(copy, 0.01)  # trained again: the metrics are no longer the committed ones
     page = report.write_report(copy).read_text()
     assert "difference to main" in page and cells(page, "accuracy")[3] == "+1.0 points"
@@ -258,7 +258,11 @@ def test_other_data_in_main(copy):
 
 @pytest.mark.parametrize(
     "base, why",
-    [("nowhere", "git knows no nowhere"), ("--output=x", "--output=x is no revision"), (None, "not asked for")],
+    [
+        ("nowhere", "nowhere is not in this clone"),
+        ("--output=x", "--output=x is not a revision"),
+        (None, "not asked for"),
+    ],
 )
 def test_no_base(copy, base, why):
     page = report.write_report(copy, base).read_text()
@@ -278,7 +282,7 @@ def test_main_without_metrics(copy):
 def test_no_git(committed, monkeypatch):
     monkeypatch.setenv("PATH", str(committed))  # not even the program
     page = report.write_report(committed).read_text()
-    assert "no git repository" in page and "| commit | unknown |" in page
+    assert "not a git repository" in page and "| commit | unknown |" in page
 
 
 # --- a fork's run
@@ -333,10 +337,10 @@ def test_a_stranger_s_number_that_is_larger_than_any_float(committed):
 def test_a_strangers_artefact_that_is_something_else(tmp_path):
     (tmp_path / "a/reports").mkdir(parents=True)
     (tmp_path / "a/metrics.json").symlink_to(ROOT / "reports/metrics.json")  # leads out of the artefact
-    with pytest.raises(report.ReportError, match="no metrics.json"):
+    with pytest.raises(report.ReportError, match="no readable metrics.json"):
         report.rebuild(tmp_path / "a", tmp_path)
     (tmp_path / "a/reports/metrics.json").write_text('{"x": "' + "y" * 3_000_000 + '"}')
-    with pytest.raises(report.ReportError, match="no metrics.json"):
+    with pytest.raises(report.ReportError, match="no readable metrics.json"):
         report.rebuild(tmp_path / "a", tmp_path)
 
 
@@ -488,4 +492,4 @@ def test_command(copy, tmp_path):
     summary = (tmp_path / "summary.md").read_text()
     assert "no credentials: sample data" in summary and "[log](https://host/a/b/actions/runs/7)" in summary
     done = run([sys.executable, "-m", "xraypneu.ops.report", "rebuild", str(tmp_path)], copy, check=False)
-    assert done.returncode == 1 and "no metrics.json" in done.out and "Traceback" not in done.out
+    assert done.returncode == 1 and "no readable metrics.json" in done.out and "Traceback" not in done.out

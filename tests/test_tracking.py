@@ -377,7 +377,7 @@ def test_what_the_server_refuses_is_named_and_kept(place, sqlite_server, capsys)
     run.add("status", status="NONSENSE")
     run.end()
     assert "rejected the entry status" in capsys.readouterr().err
-    assert main(["sync"]) == 1 and "not taken: status" in capsys.readouterr().out
+    assert main(["sync"]) == 1 and "refused: status" in capsys.readouterr().out
     assert client(sqlite_server).get_run(run.run_id).info.status == "FINISHED" and len(waiting(root)) == 1
 
 

@@ -305,7 +305,7 @@ def test_comment_that_is_not_permitted_is_a_warning(tmp_path, status):
         done = comment(api, FORK, tmp_path)
     assert (
         done.returncode == 0
-        and "warning: The report could not be a comment: " in done.out
+        and "warning: The report could not be posted as a comment: " in done.out
         and f"HTTP {status}" in done.out
     )
     assert f"(HTTP {status})" in (tmp_path / "summary.md").read_text()
@@ -469,7 +469,7 @@ def test_rehearsal_is_red_where_the_job_would_be(mini):
 
 def test_rehearsal_says_what_it_can_t_do(mini):
     done = mini(steps="      - uses: someone/else@x\n")
-    assert done.returncode == 2 and "nothing stands for someone/else" in done.out and "Traceback" not in done.out
+    assert done.returncode == 2 and "no stand-in for someone/else" in done.out and "Traceback" not in done.out
 
 
 @pytest.mark.parametrize(
@@ -685,7 +685,7 @@ def test_pull_brings_what_git_names(tmp_path):
     run(["git", "clone", "-q", str(mine), str(tmp_path / "theirs")], tmp_path)
     out = run(["bash", str(pull)], tmp_path / "theirs", **where).out
     assert (
-        "data that git names are not there" in (tmp_path / "theirs/.cache/ci/notice").read_text()
+        "data that git tracks are missing on it" in (tmp_path / "theirs/.cache/ci/notice").read_text()
         and (tmp_path / "theirs/.cache/ci/refused").exists()
     ), out
 

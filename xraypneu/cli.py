@@ -145,7 +145,7 @@ def _info_text(bundle):
         f"threshold  {bundle.threshold:.4f}, {i['threshold_rule']}\n"
         f"networks   fp32{', int8' if 'int8' in i else ''}\n"
         "refuses    "
-        f"{'what is unlike its training images' if bundle.detector else 'nothing: it has no detector'}\n"
+        f"{'images unlike its training images' if bundle.detector else 'nothing: it has no detector'}\n"
         f"data       {i['data']['title']}, hash "
         f"{i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\n"
         f"commit     {i.get('git_commit')}\n"
@@ -211,7 +211,7 @@ def _fetch(args, out):
 
 # %% ../nbs/api/99_cli.ipynb #c007-1
 def _is_to_configure(args):
-    "Do the arguments or the environment say anything about a remote?"
+    "Do the arguments or the environment configure a remote?"
     settings = (args.address, args.user, args.method, args.endpoint, args.region, args.keyfile)
     return any(settings) or bool(os.environ.get("XRAYPNEU_REMOTE_URL"))
 
@@ -231,7 +231,7 @@ def _remote(args, out):
             "no remote is configured. Give its address: xraypneu remote s3://bucket/path, "
             "https://host/path --user NAME, ssh://host/path, or a folder"
         )
-    # never an argument, which every user of the machine can read
+    # never an argument: every user of the machine can read those
     ask = args.user and not os.environ.get("XRAYPNEU_REMOTE_PASSWORD") and sys.stdin.isatty()
     configured = configure(
         args.address,
@@ -246,7 +246,7 @@ def _remote(args, out):
     result = probe(configured.name, most=None if args.deep else 1000, deep=args.deep)
     out.write(
         f"remote {configured.name}: {_shown(configured.url)} ({configured.kind}), in .dvc/config.local, "
-        f"which git does not take\n{result.message}\n" + (f"    {result.fix}\n" if result.fix else "")
+        f"which git ignores\n{result.message}\n" + (f"    {result.fix}\n" if result.fix else "")
     )
     return 0  # it is configured; `xraypneu doctor` judges whether it works
 
@@ -273,7 +273,7 @@ def _promote(args, out):
 
 # %% ../nbs/api/99_cli.ipynb #x-rollback
 def _rollback(args, out):
-    "Make the previous champion champion again."
+    "Restore the previous champion."
     from xraypneu.ops.registry import rollback
 
     champion = rollback(args.name, args.reason)
@@ -286,16 +286,16 @@ def _sync(args, out):
     from xraypneu.ops.tracking import damaged, forget, sync
 
     if args.forget:
-        out.write(f"{forget(args.forget)} entries of the run {args.forget} are given up\n")
+        out.write(f"{forget(args.forget)} entries of the run {args.forget} were discarded\n")
         return 0
     runs = sync(any_store=args.here)
     for run in runs:
         sent = ", ".join(f"{n} {kind}" for kind, n in run["sent"].items()) or "nothing"
         out.write(f"{run['name']} {run['run_id'] or run['record']}: {sent} sent\n")
-        out.write("".join(f"    not taken: {why}\n" for why in run["refused"]))
+        out.write("".join(f"    refused: {why}\n" for why in run["refused"]))
         if run["waiting"]:
             out.write(
-                f"    {run['waiting']} entries wait: the store does not answer any more. Run this again when it does\n"
+                f"    {run['waiting']} entries are unsent: the store stopped answering. Run this again when it does\n"
             )
     wrong = damaged()
     out.write("".join(f"{line}\n" for line in wrong))
@@ -345,7 +345,7 @@ def _predict_arguments(commands):
 
 # %% ../nbs/api/99_cli.ipynb #c009-1-a
 def _bundle_argument(parser):
-    "`--bundle`, of the commands that load one."
+    "Add `--bundle`, for commands that load a bundle."
     parser.add_argument(
         "--bundle", metavar="BUNDLE", help="a bundle's folder or an MLflow address; the shipped one by default"
     )
@@ -361,7 +361,7 @@ def _convert_arguments(commands):
     p = commands.add_parser(
         "convert", help="convert a bundle of version 0.2.0; its networks and predictions stay the same"
     )
-    p.add_argument("folder", metavar="FOLDER", help="the old bundle, which is left as it is")
+    p.add_argument("folder", metavar="FOLDER", help="the old bundle, which is not changed")
     p.add_argument("to", metavar="NEW", help="folder for the converted bundle; must not exist")
 
 # %% ../nbs/api/99_cli.ipynb #776ea216-a
@@ -397,17 +397,17 @@ def _remote_arguments(commands):
     p.add_argument(
         "--restore",
         action="store_true",
-        help="copy to the remote what it lost, or has damaged, and this machine still has",
+        help="copy files to the remote that it lost or damaged and this machine still has",
     )
     p.add_argument(
         "--deep",
         action="store_true",
-        help="read all that is there and compare the hashes, not the sizes alone; with --restore too",
+        help="compare the hashes of all files, not only their sizes; also with --restore",
     )
 
 # %% ../nbs/api/99_cli.ipynb #6deb7fdf
 def _doctor_arguments(commands):
-    p = commands.add_parser("doctor", help="what is wrong here, and the command that fixes it")
+    p = commands.add_parser("doctor", help="check this installation; name the command that fixes each problem")
     p.add_argument("--quick", action="store_true", help="skip checks that take seconds")
     p.add_argument(
         "--deep",
@@ -436,20 +436,20 @@ def _rollback_arguments(commands):
 
 
 def _model_argument(parser):
-    "`--name`, of the commands that change the registry."
+    "Add `--name`, for commands that change the registry."
     parser.add_argument("--name", default="xraypneu", help="of the registered model")
 
 # %% ../nbs/api/99_cli.ipynb #c22a9c1b-b
 def _sync_arguments(commands):
     p = commands.add_parser(
         "sync",
-        help="send to MLflow what was recorded locally while its server was away",
-        epilog="Exit status: 0 all sent, 1 the store did not take some of it, 2 it does not answer\n",
+        help="send runs to MLflow that were recorded locally while its server was unreachable",
+        epilog="Exit status: 0 all sent, 1 the store refused some entries, 2 it does not answer\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--forget", metavar="RUN", help="discard the unsent entries of a run")
     p.add_argument(
-        "--here", action="store_true", help="send to the store that is set now, also what was recorded for another"
+        "--here", action="store_true", help="send to the store that is set now, including runs recorded for another"
     )
 
 # %% ../nbs/api/99_cli.ipynb #e6bddf7b
@@ -494,7 +494,7 @@ def _run(args, out):
 
 # %% ../nbs/api/99_cli.ipynb #c009-2-a
 def _lacking(command, package):
-    "The message if a command needs a package that is not installed."
+    "The message for a command that needs a package that is not installed."
     extra = "team" if command == "remote" else "pipeline"
     return f"xraypneu: {command} needs the package {package}, which is not installed: pip install 'xraypneu[{extra}]'"
 
@@ -518,7 +518,7 @@ def main(
         if args.command != "predict":
             raise
         print(
-            "xraypneu: interrupted. The rows up to here are whole, the files after them were not predicted",
+            "xraypneu: interrupted. The rows so far are complete; the remaining files were not predicted",
             file=sys.stderr,
         )
         return 130

@@ -41,7 +41,7 @@ function heart() {
     patience: 15_000,
     rest: 100_000,
     lost: () => seen.push("lost"),
-    found: () => seen.push("found"),
+    recovered: () => seen.push("recovered"),
     now: () => clock.t,
   });
   const beat = (n, every = 3000) => {
@@ -58,7 +58,7 @@ test("a server that is silent for too long is lost, once, until it answers", () 
   beat(20);
   assert.equal(seen.filter((s) => s === "lost").length, 1);
   h.hear();
-  assert.equal(seen.at(-1), "found");
+  assert.equal(seen.at(-1), "recovered");
 });
 
 test("a page that slept doesn't take its session for lost", () => {

@@ -1,4 +1,4 @@
-// The dashboard's page. Python decides, this shows: names are only ever set as text, pictures come as bytes.
+// The dashboard's page, which shows what Python decides. File names are only ever set as text; images arrive as bytes.
 import { button, clean, make, notice, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
 import { Heartbeat } from "./heartbeat.js";
@@ -9,21 +9,21 @@ import { Uploader, UploadList } from "./upload.js";
 import { sentence, Viewer } from "./viewer.js";
 
 const TOO_LARGE =
-  "The plain upload takes ten megabytes in all at a time, so none of these files was read. Use the drop zone, or " +
-  "its button. The plain upload works again once the page is reloaded, which deletes its films.";
-const NOT_FORGOTTEN =
-  "The films may not be deleted: the connection was interrupted. Press Delete all again.";
+  "The plain upload takes at most ten megabytes in total, so none of these files was read. Use the drop zone or its " +
+  "button. To use the plain upload again, reload the page, which deletes its films.";
+const NOT_DELETED =
+  "The films may not have been deleted: the connection was interrupted. Press Delete all again.";
 const LOST =
-  "Its process has ended or does not answer. What is on this page can still be read, but nothing new can be " +
-  "computed, and uploaded radiographs are gone from the server.";
+  "Its process has ended or does not answer. The results on this page can still be read, but nothing new can be " +
+  "computed, and the uploaded radiographs are no longer on the server.";
 
 function broken(problem) {
   return make(
     "div",
     { class: "xp-broken", role: "alert" },
-    make("h1", {}, "There is no model"),
+    make("h1", {}, "No model"),
     make("p", {}, problem),
-    make("p", {}, "The page can be reloaded once that is fixed."),
+    make("p", {}, "Reload the page once this is fixed."),
   );
 }
 
@@ -35,7 +35,8 @@ class Page {
     const say = (text) => this.say(text);
     const { chunk, patience, rest, max_bytes: maxBytes } = config;
     this.state = new State(config.threshold);
-    this.heartbeat = new Heartbeat({ send, patience, rest, lost: () => this.lost(), found: () => this.found() });
+    const [lost, recovered] = [() => this.lost(), () => this.recovered()];
+    this.heartbeat = new Heartbeat({ send, patience, rest, lost, recovered });
     this.asker = new Asker(send, ping);
     this.list = new UploadList();
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list });
@@ -50,7 +51,7 @@ class Page {
     try {
       this.model.send(content, undefined, buffers);
     } catch (e) {
-      console.warn(e); // the line is cut: the heartbeat will say so
+      console.warn(e); // the connection is interrupted: the heartbeat reports it
     }
   }
 
@@ -97,7 +98,7 @@ class Page {
       make(
         "div",
         { class: "row samples" },
-        make("span", {}, "Or try a synthetic one, drawn by the computer, no patient:"),
+        make("span", {}, "Or try a synthetic radiograph (computer-generated, no patient):"),
         ...this.config.samples.map(([which, label]) =>
           button(label, () => this.sample(which, label), { class: "sample" }),
         ),
@@ -174,7 +175,7 @@ class Page {
     return details;
   }
 
-  // --- what a person does
+  // --- the user's actions
 
   take(files) {
     const added = [...files];
@@ -191,8 +192,8 @@ class Page {
   }
 
   reopen(row) {
-    // without a server nothing would come: what is shown stays
-    if (this.heartbeat.isLost) return this.say("The server has lost this session: no other film can be opened.");
+    // without a server there would be no answer: keep what is shown
+    if (this.heartbeat.isLost) return this.say("The server has lost this session, so no other film can be opened.");
     this.busy(`Opening ${row.file}`);
     this.ask(row.id);
   }
@@ -218,7 +219,7 @@ class Page {
 
   // --- the result
 
-  // New films are on their way, `others` of them no uploads: the old result must not be taken for theirs.
+  // New films are coming, `others` of them not uploads: clear the old result, which must not be taken for theirs.
   blank(text, others = 0) {
     this.state.expect(others);
     this.table.markOpen();
@@ -232,7 +233,7 @@ class Page {
     this.say(text);
   }
 
-  // Nothing is coming any more, and nothing was opened.
+  // Hide the result if nothing is pending and nothing was opened.
   settle() {
     if (this.state.open === null && this.uploader.pending + this.state.others === 0) this.result.hidden = true;
   }
@@ -248,12 +249,12 @@ class Page {
   on_pong({ n }) {
     this.uploader.pong(n);
     this.downloader.pong(n);
-    // the move may have been made, and what it changed been lost with its answer
+    // the server may have made the move, and its changes were lost with the answer
     if (this.asker.pong(n).includes("point")) this.state.doubtful = true;
     if (this.state.doubtful) this.send({ kind: "verdicts" });
     if (this.state.forgetting && n > this.state.forgets[0]) {
       this.state.forgets.shift();
-      this.complain(NOT_FORGOTTEN);
+      this.complain(NOT_DELETED);
     }
   }
 
@@ -323,14 +324,14 @@ class Page {
   }
 
   on_about({ html }) {
-    this.about.innerHTML = html; // made by Python of the model's own card, raw HTML in it escaped
+    this.about.innerHTML = html; // rendered by Python from the model's card, with raw HTML escaped
   }
 
   on_file(message, buffers) {
     this.downloader.piece(message, buffers[0]);
   }
 
-  // --- trouble
+  // --- errors and lost connections
 
   complain(words) {
     this.trouble.replaceChildren(make("p", {}, words));
@@ -349,14 +350,14 @@ class Page {
     this.say("The server has lost this session. Start a new one.");
   }
 
-  found() {
+  recovered() {
     this.gone.hidden = true;
     this.say("The server answers again.");
   }
 
   start() {
     const tooLarge = () => this.complain(TOO_LARGE); // the plain upload sends all its files in one message
-    const near = (e) => e.preventDefault(); // a near miss must not replace the page
+    const near = (e) => e.preventDefault(); // a file dropped beside the zone must not replace the page
     window.addEventListener("xp-too-large", tooLarge);
     for (const name of ["dragover", "drop"]) window.addEventListener(name, near);
     const stop = this.heartbeat.start(window);

@@ -1,4 +1,4 @@
-// Elements, and the words and pictures of the verdicts. Names are only ever set as text.
+// Creates elements; texts and icons of the verdicts. File names are only ever set as text.
 const ICONS = {
   NORMAL:
     '<circle cx="24" cy="24" r="20" fill="none" stroke="currentColor" stroke-width="4"/>' +
@@ -15,7 +15,10 @@ const ICONS = {
 };
 
 export function words(v, s) {
-  if (v === "OUT_OF_SCOPE") return "The model gives no answer for this image.";
+  if (v === "OUT_OF_SCOPE") {
+    const causes = "Adult, rotated, inverted or low-resolution films commonly cause this.";
+    return `The model gives no answer for this image. ${causes}`;
+  }
   if (v === "UNSURE") return "The model abstains: a reader should decide.";
   const side = s.probability >= s.threshold ? "above" : "below";
   return `Probability ${s.probability.toFixed(2)}, ${side} the threshold of ${s.threshold.toFixed(2)}`;
@@ -25,7 +28,7 @@ export const kind = (verdict) => (verdict === "NOT A CHEST X-RAY" ? "OUT_OF_SCOP
 export const percent = (v) => (v == null ? "–" : (100 * v).toFixed(1) + " %");
 export const size = (n) => (n < 1e6 ? Math.max(1, Math.round(n / 1e3)) + " kB" : (n / 1e6).toFixed(1) + " MB");
 
-// as Python's `printable` does: no control or direction characters, no endless names
+// like Python's `printable`: no control or direction characters, limited length
 export const clean = (name) => {
   const shown = name.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "\ufffd");
   return shown.length > 120 ? shown.slice(0, 80) + "…" + shown.slice(-39) : shown;

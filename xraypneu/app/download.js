@@ -1,4 +1,4 @@
-// A file comes in pieces, each asked for when the one before is here: a slow line still brings signs of life.
+// Downloads a file in pieces, each requested once the previous one has arrived, so that pongs get through a slow line.
 import { make, size } from "./dom.js";
 
 export class Downloader {
@@ -7,9 +7,9 @@ export class Downloader {
   }
 
   get(what) {
-    // the pieces of the file before would be taken for this one's
-    if (this.fetching) return this.say("Wait until the file before is here.");
-    this.say("The file is being made.");
+    // pieces of the previous file would be taken for this one's
+    if (this.fetching) return this.say("Wait until the previous download has ended.");
+    this.say("Preparing the file.");
     this.ask({ kind: "download", what });
   }
 
@@ -21,7 +21,7 @@ export class Downloader {
   piece(message, buffer) {
     if (!this.fetching) return;
     if (message.number === 0) this.fetching.pieces = [];
-    if (message.number !== this.fetching.pieces.length) return; // of a request that was repeated
+    if (message.number !== this.fetching.pieces.length) return; // from a repeated request
     const { pieces } = this.fetching;
     pieces.push(buffer);
     if (!message.last) {
@@ -31,10 +31,10 @@ export class Downloader {
     }
     this.fetching = null;
     this.save(message.name, new Blob(pieces, { type: message.type }));
-    this.say(`${message.name} is downloaded.`);
+    this.say(`${message.name} downloaded.`);
   }
 
-  // The server has answered a ping: a request of before it that has no answer was lost on the way.
+  // The server answered ping n: an earlier request without an answer was lost and is repeated.
   pong(n) {
     if (this.fetching && n > this.fetching.sealed) this.ask(this.fetching.request);
   }
@@ -44,7 +44,7 @@ export class Downloader {
   }
 }
 
-// As the browser saves a file.
+// Save a file through the browser.
 export function saveFile(name, blob) {
   const url = URL.createObjectURL(blob);
   make("a", { href: url, download: name }).click();

@@ -1,10 +1,10 @@
-// Is there anybody? An open page that nobody uses stops asking, so that the server may end its session in time.
+// Detects a lost server by pings. A page that nobody uses stops pinging, so that the server can end its session.
 const EVERY = 3000; // milliseconds between two pings
-const SLEPT = 6000; // a later beat means that it was this page that slept, hidden or with its machine
+const SLEPT = 6000; // a longer gap means that this page was suspended, hidden or with its machine
 
 export class Heartbeat {
-  constructor({ send, patience, rest, lost, found, now = () => Date.now() }) {
-    Object.assign(this, { send, patience, rest, found, now, pings: 0, isLost: false });
+  constructor({ send, patience, rest, lost, recovered, now = () => Date.now() }) {
+    Object.assign(this, { send, patience, rest, recovered, now, pings: 0, isLost: false });
     this.onlost = lost;
     this.used = this.beaten = this.heard = now();
   }
@@ -25,18 +25,18 @@ export class Heartbeat {
     this.used = this.now();
   }
 
-  // Something came from the server.
+  // A message came from the server.
   hear() {
     this.heard = this.now();
     if (!this.isLost) return;
     this.isLost = false;
-    this.found();
+    this.recovered();
   }
 
   beat() {
     const late = this.now() - this.beaten > SLEPT;
     this.beaten = this.now();
-    if (late) this.heard = this.beaten; // nobody was asked
+    if (late) this.heard = this.beaten; // no ping was sent meanwhile
     if (this.now() - this.used > this.rest) return;
     this.send({ kind: "ping", n: ++this.pings });
     if (this.now() - this.heard <= this.patience || this.isLost) return;

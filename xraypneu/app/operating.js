@@ -1,4 +1,4 @@
-// The operating point: the slider, the assumed prevalence, and what the two are worth.
+// The operating point: slider, assumed prevalence, and the metrics that follow from them.
 import { button, make, percent } from "./dom.js";
 
 function metricsOf(o) {
@@ -52,7 +52,7 @@ export class OperatingPanel {
       },
     });
     this.shown = make("output", { for: "xp-threshold" });
-    this.reset = button("Back to the default", () => asker.ask("point", { kind: "default" }), { class: "reset" });
+    this.reset = button("Reset to default", () => asker.ask("point", { kind: "default" }), { class: "reset" });
     this.metrics = make("div", { class: "metrics" });
     this.box = this.section();
   }
@@ -72,7 +72,7 @@ export class OperatingPanel {
     );
   }
 
-  // What the server says; the slider follows only where nothing newer was asked, or it would move under the hand.
+  // Show the server's answer. The slider moves only if no newer request is pending, or it would jump while dragged.
   show(o, follow) {
     if (follow) this.slider.value = o.threshold;
     this.shown.textContent = o.threshold.toFixed(3) + (o.is_default ? " (default)" : "");

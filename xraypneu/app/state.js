@@ -1,28 +1,28 @@
-// What the page knows, without its elements: rows, the film that is open, questions to the server.
+// State of the page, without its elements: rows, the open film, requests to the server.
 
 export class State {
   constructor(threshold) {
     this.rows = new Map(); // by id, in the order of their arrival
     this.open = null; // id of the film that is shown or was asked for
-    this.others = 0; // films on their way that are no uploads of this page: samples, plain uploads
-    this.forgets = []; // orders to forget without an answer: the number of the last ping before each
+    this.others = 0; // pending films that are not uploads of this page: samples, plain uploads
+    this.forgets = []; // unanswered delete requests: the number of the last ping before each
     this.threshold = threshold;
     this.arrivals = 0;
     this.doubtful = false; // whether verdicts may be of an earlier operating point
   }
 
-  // New films are on their way, and the result of before must not be taken for theirs.
+  // New films are coming: close the previous result, which must not be taken for theirs.
   expect(others = 0) {
     this.open = null;
     this.others += others;
   }
 
-  // Whether what the server sends is of films that are to be forgotten: answers come in the order of the questions.
+  // Whether the server's messages are still about deleted films: answers come in the order of the requests.
   get forgetting() {
     return this.forgets.length > 0;
   }
 
-  // A row; true if it is to be opened: the first that can be read while nothing is open, and no later one.
+  // Add a row; true if it is to be opened: only the first that can be read while nothing is open.
   arrive(row, mine) {
     if (!mine) this.others = Math.max(0, this.others - 1);
     const before = this.rows.get(row.id);
@@ -32,7 +32,7 @@ export class State {
     return true;
   }
 
-  // Another operating point: the rows whose verdict changed.
+  // Set another operating point, and the new verdicts of the rows that changed.
   move(threshold, changed) {
     this.threshold = threshold;
     for (const row of this.rows.values()) if (!row.error) row.threshold = threshold;
@@ -42,7 +42,7 @@ export class State {
     }
   }
 
-  // Everything is forgotten here at once; until the server has answered, what arrives is of before.
+  // Delete everything here at once. Until the server has answered, what arrives is about deleted films.
   forget(ping) {
     this.rows.clear();
     this.open = null;
@@ -51,22 +51,22 @@ export class State {
     this.forgets.push(ping);
   }
 
-  // How many files got which verdict.
+  // Number of files of each verdict.
   counts() {
     const counts = new Map();
     for (const row of this.rows.values()) {
-      const said = row.verdict || "not read";
-      counts.set(said, (counts.get(said) || 0) + 1);
+      const outcome = row.verdict || "not read";
+      counts.set(outcome, (counts.get(outcome) || 0) + 1);
     }
     return counts;
   }
 }
 
-// Questions, of each kind one at a time: while it is open only the newest of those asked since is kept.
+// Requests, one at a time of each kind: while one is pending, only the newest of the later ones is kept.
 export class Asker {
   constructor(send, ping) {
     this.send = send;
-    this.ping = ping; // gives the number of the last ping
+    this.ping = ping; // returns the number of the last ping
     this.asked = new Map(); // by key: the message, and the number of the last ping before it
     this.next = new Map();
   }
@@ -84,7 +84,7 @@ export class Asker {
     this.send(message);
   }
 
-  // An answer came; true if nothing newer was asked meanwhile, so that it may be shown.
+  // An answer came; true if no newer request is pending, so that it may be shown.
   answered(key) {
     this.asked.delete(key);
     const newest = !this.next.has(key);
@@ -92,13 +92,13 @@ export class Asker {
     return newest;
   }
 
-  // The answer is of no interest any more.
+  // The answer is no longer needed.
   drop(key) {
     this.asked.delete(key);
     this.next.delete(key);
   }
 
-  // The server has answered a ping: a question of before it that has no answer was lost on the way. The keys of those.
+  // The server answered ping n: earlier requests without an answer were lost and are repeated. Returns their keys.
   pong(n) {
     const lost = [];
     for (const [key, { message, sealed }] of [...this.asked]) {
@@ -110,7 +110,7 @@ export class Asker {
     return lost;
   }
 
-  // A question led to an error, and which one is unknown: none is asked again.
+  // A request led to an error, and it is unknown which: none is repeated.
   failed() {
     const keys = [...this.asked.keys()];
     this.asked.clear();

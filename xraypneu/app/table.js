@@ -1,4 +1,4 @@
-// The table of all files: a row is appended or changed, never are all of them made anew.
+// The table of all files. Rows are appended or changed one by one; the table is never rebuilt.
 import { button, kind, make } from "./dom.js";
 
 const COLUMNS = [
@@ -12,24 +12,24 @@ const COLUMNS = [
 const NUMBERS = ["probability", "threshold"];
 const VERDICTS = ["NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY", "not read"];
 
-export const said = (row) => row.verdict || "not read";
+export const outcome = (row) => row.verdict || "not read";
 const three = (v) => (v == null ? "" : v.toFixed(3));
 
 function value(row, key) {
-  if (key === "verdict") return said(row);
+  if (key === "verdict") return outcome(row);
   return row[key] == null ? (NUMBERS.includes(key) ? -1 : "") : row[key];
 }
 
-// Which of two rows stands first; equal ones as they came.
+// Compares two rows; equal ones are ordered by arrival.
 export const compare = (order) => (a, b) => {
   const [x, y] = [value(a, order.key), value(b, order.key)];
   return (x > y ? 1 : x < y ? -1 : a.n - b.n) * (order.down ? -1 : 1);
 };
 
 export const matches = (row, text, verdict) =>
-  row.file.toLowerCase().includes(text.toLowerCase()) && (!verdict || said(row) === verdict);
+  row.file.toLowerCase().includes(text.toLowerCase()) && (!verdict || outcome(row) === verdict);
 
-// Where a row belongs among sorted ones.
+// Index at which a row belongs among sorted ones.
 export function place(sorted, row, before) {
   let [low, high] = [0, sorted.length];
   while (low < high) {
@@ -85,7 +85,7 @@ export class Table {
     return { label, press, cell: make("th", { scope: "col" }, press) };
   }
 
-  // The sorted column.
+  // Mark the sorted column.
   mark() {
     for (const [key, { label, press, cell }] of this.heads) {
       const mine = key === this.order.key;
@@ -98,7 +98,7 @@ export class Table {
     return matches(row, this.filter.value, this.only.value);
   }
 
-  // A row arrived, or arrived again.
+  // Add a row, or replace it.
   put(id) {
     const row = this.state.rows.get(id);
     const before = this.lines.get(id);
@@ -126,7 +126,7 @@ export class Table {
     }
     const named = { type: "button", "data-key": `open-${row.id}`, "aria-label": `Open ${row.file}` };
     const open = make("button", named, "Open");
-    // the button in the row has no handler of its own: its click, a key's too, arrives here
+    // the button in the row needs no handler: its click, by mouse or key, bubbles up to here
     const line = make(
       "tr",
       { class: "can-open", onclick: () => this.onopen(this.state.rows.get(row.id)) },
@@ -142,7 +142,7 @@ export class Table {
     return line;
   }
 
-  // What an operating point changes in a row.
+  // Update what depends on the operating point in a row.
   fill(line, row) {
     const verdict = line.children[2].firstChild;
     verdict.className = `t-${kind(row.verdict)}`;
@@ -158,14 +158,14 @@ export class Table {
     else this.count();
   }
 
-  // The film that is open.
+  // Mark the film that is open.
   markOpen() {
     for (const line of this.body.querySelectorAll("tr.open")) line.classList.remove("open");
     const line = this.lines.get(this.state.open);
     if (line) line.classList.add("open");
   }
 
-  // Another order or filter: the same lines in other places.
+  // Apply another order or filter: the same lines are moved.
   arrange() {
     const focus = this.body.contains(document.activeElement) ? document.activeElement : null;
     this.shown = [...this.state.rows.values()].filter((row) => this.matches(row)).sort(compare(this.order));

@@ -1,18 +1,18 @@
-// Uploads: one file after the other, in pieces, a few pieces ahead of what the server has taken.
+// Uploads one file after the other, in pieces, a few pieces ahead of the server's acknowledgements.
 import { clean, make, size } from "./dom.js";
 
 const AHEAD = 4; // pieces
 const SMALLEST = 65536; // bytes of a piece
-const [FAST, SLOW] = [500, 4000]; // milliseconds until a piece is acknowledged: larger ones, smaller ones
+const [FAST, SLOW] = [500, 4000]; // milliseconds to an acknowledgement: below, pieces grow; above, they shrink
 const CUT = "the connection was interrupted. Choose the file again.";
 
 export class Uploader {
   constructor({ send, ping, chunk, maxBytes, view }) {
     Object.assign(this, { send, ping, chunk, maxBytes, view, queue: [], active: new Map(), counter: 0, busy: false });
-    this.piece = Math.min(SMALLEST, chunk); // on a slow line large ones would keep every other message waiting
+    this.piece = Math.min(SMALLEST, chunk); // on a slow line large ones would delay all other messages
   }
 
-  // Files of which it isn't known yet what becomes of them.
+  // Number of files without a result yet.
   get pending() {
     return this.queue.length + this.active.size;
   }
@@ -41,7 +41,7 @@ export class Uploader {
     return "";
   }
 
-  // The server makes a row of it, which the page waits for as for any other.
+  // The server answers with a row, for which the page waits as for any other file.
   refuse(job, why) {
     if (job.forgotten) return;
     this.view.end(job.item, why, true);
@@ -94,7 +94,7 @@ export class Uploader {
     if (took > SLOW) this.piece = Math.max(Math.min(SMALLEST, this.chunk) / 4, Math.floor(this.piece / 2));
   }
 
-  // What became of a file: its row, an error, or nothing, where it was lost. True if it was one of this page's.
+  // End an upload: it has a row or an error, or it was lost. True if it was one of this page's.
   end(id, text, bad) {
     const job = this.active.get(id);
     if (!job) return false;
@@ -114,8 +114,8 @@ export class Uploader {
     return this.end(id, `not read: ${CUT}`, true);
   }
 
-  // The server has answered a ping: what was sent before it and has no answer was lost, on its way or on the way back.
-  // Only the server knows what became of the film: it answers with its row, or gives up the upload.
+  // The server answered ping n: earlier pieces without an answer were lost, or their answers were.
+  // Only the server knows whether it has the film: it answers with the film's row, or ends the upload.
   pong(n) {
     const lost = [...this.active.values()].filter(
       (job) => n > job.sealed && (job.refused || job.ended || job.taken < job.sent || job.sent >= job.file.size),
@@ -127,7 +127,7 @@ export class Uploader {
     }
   }
 
-  // At once: a file begun after the order would be kept, one chosen after it dropped.
+  // Stop all uploads now: a file begun after the delete request would be kept, one chosen after it dropped.
   forget() {
     this.queue.splice(0);
     for (const job of this.active.values()) {
@@ -138,7 +138,7 @@ export class Uploader {
   }
 }
 
-// The list of the files on their way.
+// The list of uploads.
 export class UploadList {
   constructor() {
     this.box = make("ul", { class: "uploads", "aria-label": "Files" });

@@ -1,5 +1,5 @@
-// One film: its verdict and the reasons, its images, and how they are looked at.
-// Zoom, opacity and inversion are the reader's: they stay when the operating point moves and when another film opens.
+// One film: verdict, reasons, images and the controls of the images.
+// Zoom, opacity and inversion stay as they are when the operating point moves and when another film opens.
 import { button, icon, kind, make, words } from "./dom.js";
 
 const UNDER_MAP =
@@ -24,7 +24,7 @@ function scaleOf(s) {
   );
 }
 
-// What is said of a film. A film without a probability has no map either: both would mean nothing.
+// The explanation of a film. A film without a probability has no map either: both would be meaningless.
 function explanationOf(s) {
   const v = kind(s.verdict);
   const text = make("div", {}, make("strong", {}, s.verdict), make("span", {}, words(v, s)));
@@ -44,11 +44,11 @@ function explanationOf(s) {
   return parts;
 }
 
-// For those who hear the page.
+// The announcement for screen readers.
 export const sentence = (s) =>
   s.probability == null
     ? `${s.name}: ${s.verdict}.`
-    : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}, map ${s.where}.`;
+    : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}, strongest support ${s.where}.`;
 
 export class Viewer {
   constructor() {
@@ -114,7 +114,7 @@ export class Viewer {
     for (const picture of [this.plain, this.under]) picture.style.filter = this.inverted ? "invert(1)" : "";
   }
 
-  // Another film: radiograph and, where it means something, map.
+  // Show another film: radiograph and, if there is one, map.
   show(shown, buffers) {
     this.release();
     this.explain(shown);
@@ -135,13 +135,13 @@ export class Viewer {
     for (const stack of this.stacks) stack.style.aspectRatio = `${shown.width}/${shown.height}`;
   }
 
-  // The same film, explained anew.
+  // Update the explanation of the same film.
   explain(shown) {
     this.verdict = shown.verdict;
     this.text.replaceChildren(...explanationOf(shown));
   }
 
-  // The pictures of before are no longer needed.
+  // Release the previous images.
   release() {
     for (const picture of [this.plain, this.under, this.over]) picture.removeAttribute("src");
     for (const url of this.urls.splice(0)) URL.revokeObjectURL(url);

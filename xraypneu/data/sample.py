@@ -28,11 +28,11 @@ from ..files import replacing
 # %% ../../nbs/api/data/02_sample.ipynb #c004
 NOTICE = "SYNTHETIC: computer-generated images, no patient, no diagnostic meaning"
 GENERATOR = "xraypneu.sample"
-GENERATOR_VERSION = 1  # raise it when the same seed draws other pictures
+GENERATOR_VERSION = 1  # increase it when the same seed draws other pictures
 
 # %% ../../nbs/api/data/02_sample.ipynb #c004-e
 class SampleError(XraypneuError, ValueError):
-    "The sample can't be drawn or written; the message says what to do."
+    "A sample can't be drawn or written; the message says what to do."
 
     code = "sample"
 
@@ -85,7 +85,7 @@ def _blur(a: np.ndarray, sigma: float) -> np.ndarray:  # sigma in pixels, for sm
 
 # %% ../../nbs/api/data/02_sample.ipynb #c014-g
 def _glow(a: np.ndarray, cells: int = 12) -> np.ndarray:
-    "Blur `a` until only `cells` values per side remain, at its old size."
+    "Blur `a` as if it had only `cells` values per side; its size stays."
     return _resize(_blur(_resize(a, cells, Image.Resampling.BOX), 1.2), len(a))
 
 # %% ../../nbs/api/data/02_sample.ipynb #c017
@@ -124,7 +124,7 @@ def _tube(
 # %% ../../nbs/api/data/02_sample.ipynb #c022
 @dataclass(frozen=True)
 class _Anatomy:
-    "A chest in a few numbers; lengths in half views."
+    "Parameters of a chest; lengths in units of half the view."
 
     # thoracic cage: half width, height of apex and of diaphragm, half depth
     width: float
@@ -155,7 +155,7 @@ class _Anatomy:
 
 # %% ../../nbs/api/data/02_sample.ipynb #c022-1
 def _anatomy(rng: np.random.Generator) -> _Anatomy:
-    "Draw the numbers of one child's chest."
+    "Draw the parameters of one child's chest."
     g: Callable[[float, float], float]
     u, g = rng.uniform, lambda s, m: float(np.clip(rng.normal(0, s), -m, m))
     arm = u(0.75, 1.3) if u(0, 1) < 0.6 else u(-1.1, -0.3)
@@ -453,7 +453,7 @@ def _belly_gas(a: _Anatomy, n: int, rng: np.random.Generator, x: np.ndarray, y: 
 # %% ../../nbs/api/data/02_sample.ipynb #c049
 @lru_cache(maxsize=8)
 def _chest(patient: int, seed: int, size: int) -> _Chest:
-    "Everything of a patient that is the same in all pictures, without the lesion."
+    "The maps of a patient that are the same in all pictures, without the lesion."
     rng, n = _rng(seed, patient, _ANATOMY), round(_REACH * size)
     a, (x, y) = _anatomy(rng), _axes(n)
     body, lungs = _body(a, x, y), _lungs(a, x, y)
@@ -589,7 +589,7 @@ _TEXTS = ("KV60", "AP", "AP SUPINE", "PORTABLE", "mAs 2.0", "SEMI-ERECT", "PED")
 
 @lru_cache(maxsize=64)
 def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    "Pillow's own font, so that every machine draws the same."
+    "Pillow's built-in font, so that every machine draws the same text."
     return ImageFont.load_default(size=pixels)
 
 # %% ../../nbs/api/data/02_sample.ipynb #c063-a
@@ -705,11 +705,15 @@ def _check_target(folder: Path) -> None:
     except (OSError, ValueError):
         info = None
     if not isinstance(info, dict) or info.get("synthetic") is not True or info.get("generator") != GENERATOR:
-        raise SampleError(f"{folder} is not a sample of {GENERATOR} (no dataset.json that says so)", advice, "occupied")
+        raise SampleError(
+            f"{folder} is not a sample of {GENERATOR} (its dataset.json is missing or of something else)",
+            advice,
+            "occupied",
+        )
     for p in folder.rglob("*"):
         if p.is_file() and p.name != "dataset.json" and not (p.name.startswith("SYN") and p.suffix == ".png"):
             raise SampleError(
-                f"{folder} is a sample, but {p.relative_to(folder)} in it is somebody's own", advice, "occupied"
+                f"{folder} is a sample, but {p.relative_to(folder)} is not part of it", advice, "occupied"
             )
 
 # %% ../../nbs/api/data/02_sample.ipynb #c078
@@ -756,7 +760,7 @@ def make_sample(
 
 # %% ../../nbs/api/data/02_sample.ipynb #c079
 def _write_patients(folder: Path, people: range, seed: int, size: int, workers: int | None, progress: bool) -> int:
-    "All patients, in threads (NumPy and Pillow let go of the interpreter lock); returns the number of pictures."
+    "Write all patients, in threads (NumPy and Pillow release the GIL); returns the number of pictures."
     pool, images = ThreadPoolExecutor(workers or os.cpu_count() or 1), 0
     try:
         for i, n in enumerate(pool.map(lambda p: _write_patient(folder, p, seed, size), people), 1):

@@ -18,7 +18,7 @@ from ..errors import XraypneuError
 
 # %% ../../nbs/api/ops/00_journal.ipynb #c005
 class JournalError(XraypneuError, RuntimeError):
-    "A journal that can't be read; the message says which line, and what to do. Raised by `Entries.load`."
+    "A journal can't be read; the message names the line and what to do. Raised by `Entries.load`."
 
     code = "journal"
 
@@ -41,8 +41,8 @@ class Entries:
                 _take(self, json.loads(text))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise JournalError(
-                    f"line {i} of {self.file} is damaged, so that what waits there can't be sent",
-                    f"Correct the line, or give the run up by deleting {self.folder}",
+                    f"line {i} of {self.file} is damaged, so the entries of this run can't be sent",
+                    f"Correct the line, or discard the run by deleting {self.folder}",
                     "damaged",
                 ) from None
 
@@ -52,7 +52,7 @@ class Entries:
 
     @contextmanager
     def locked(self):
-        "Keep other processes from changing the journal meanwhile. May be nested."
+        "Lock the journal against changes by other processes. May be nested."
         if not self._depth:
             self._lock = _lock(self.lock_file)
             self.load()
@@ -66,7 +66,7 @@ class Entries:
 
 # %% ../../nbs/api/ops/00_journal.ipynb #c005-2
 def _take(log, line):
-    "Take one line over into the entries, answers or refusals of a log."
+    "Add one line to the entries, answers or refusals of a log."
     if "lost" in line:
         log.answers, log.refusals = {}, {}
     elif "sent" in line:
@@ -79,7 +79,7 @@ def _take(log, line):
 
 # %% ../../nbs/api/ops/00_journal.ipynb #c005-2-a
 def _lock(path):
-    "Open and lock a file; another process may have deleted it meanwhile, then the new one is locked."
+    "Open and lock a file. If another process deletes it meanwhile, lock the new one instead."
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
@@ -100,7 +100,7 @@ def _sync_folder(folder):
 
 # %% ../../nbs/api/ops/00_journal.ipynb #c007-a
 def _append(file, line):
-    "Append one line and flush it; what a crash left behind the last whole line is cut off."
+    "Append one line and flush it, after removing an incomplete last line that a crash left."
     new = not file.is_file()
     with open(file, "ab") as f:
         text = file.read_bytes()
@@ -128,7 +128,7 @@ def _copy(source, target):
 
 # %% ../../nbs/api/ops/00_journal.ipynb #c007-2
 class Journal(Entries):
-    "Entries that wait to be sent, in a folder per run. Raises `OSError`, for instance when the disk is full."
+    "Entries to be sent, in one folder per run. Raises `OSError`, for instance when the disk is full."
 
     def add(self, kind: str, files=None, **values) -> dict:  # the entry
         "Append an entry, with its time in milliseconds. `files` is a file or folder to copy into the journal."
@@ -147,7 +147,7 @@ class Journal(Entries):
         return self.folder / "files" / entry["files"]
 
     def sent(self, entry: dict, answer: dict):
-        "Record that the store has an entry, and what it answered; its copied files are deleted."
+        "Record that the store has an entry, with its answer, and delete the entry's copied files."
         _append(self.file, {"sent": entry["n"], "answer": answer})
         self.answers[entry["n"]] = answer
         self.refusals.pop(entry["n"], None)
@@ -159,7 +159,7 @@ class Journal(Entries):
         self.refusals[entry["n"]] = why
 
     def again(self) -> bool:
-        "Have all entries sent once more, to a store that lost them; False if copied files were deleted after sending."
+        "Mark all entries as unsent, for a store that lost them; False if copied files were deleted after sending."
         if not all(self.path(e).exists() for e in self.entries if "files" in e):
             return False
         _append(self.file, {"lost": True})

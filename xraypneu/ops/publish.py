@@ -31,7 +31,7 @@ def folder_name(
     "A title as the name of one folder, at most 80 characters. Raises `BundleError` if nothing is left of it."
     name = re.sub(r"[^\w-]+", "-", title).strip("-")[:80]
     if not name:
-        raise BundleError(f"the title of the data, {title!r}, names no folder: give them one in dataset.json")
+        raise BundleError(f"the title of the data, {title!r}, can't be a folder name: set another in dataset.json")
     return name
 
 # %% ../../nbs/api/ops/04_publish.ipynb #x-published
@@ -48,8 +48,8 @@ def _published(root, bundle):
     return out | {"evaluate.ipynb": (nbformat.writes(nb) + "\n").encode()}
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005-1
-def _given(file):
-    "The parameters that an executed notebook was given; {} where there is no notebook."
+def _notebook_params(file):
+    "The parameters that an executed notebook ran with; {} without a notebook."
     if not file.is_file():
         return {}
     cells = [c for c in nbformat.read(file, as_version=4).cells if "injected-parameters" in c.metadata.get("tags", [])]
@@ -58,14 +58,14 @@ def _given(file):
 
 
 def _check_params(root):
-    "Raise `BundleError` where params.yaml has other values than those that the stages ran with."
+    "Raise `BundleError` if params.yaml differs from the values that the stages ran with."
     for stage in ("prepare", "train", "evaluate"):
         now = stage_params(root, stage)
-        other = [k for k, v in _given(root / f"reports/{stage}.ipynb").items() if k in now and now[k] != v]
-        if other:
+        changed = [k for k, v in _notebook_params(root / f"reports/{stage}.ipynb").items() if k in now and now[k] != v]
+        if changed:
             raise BundleError(
-                f"{', '.join(other)} in params.yaml changed since the stage {stage} ran, and params.yaml is published "
-                "with models/bundle: put the old values back, or run `dvc repro`"
+                f"{', '.join(changed)} in params.yaml changed since the stage {stage} ran. It is published with "
+                "models/bundle: restore the old values, or run `dvc repro`"
             )
 
 
@@ -78,13 +78,13 @@ def _check_record(root, bundle, measured):
     _check_params(root)
     recipe, params = bundle.info["recipe"], stage_params(root, "train")
     trained_with = recipe | recipe.get("augmentation", {})
-    # the seed is that of the best training, and a file of weights isn't named
+    # the bundle has the best training's seed, and names no file of weights
     names = (trained_with.keys() & params.keys()) - {"seed", "weights", "augmentation"}
-    other = [k for k in sorted(names) if (trained_with[k] or None) != (params[k] or None)]
-    if other:
+    changed = [k for k in sorted(names) if (trained_with[k] or None) != (params[k] or None)]
+    if changed:
         raise BundleError(
-            f"{', '.join(other)} in params.yaml changed since models/bundle was trained, and params.yaml is published "
-            "with it: put the old values back, or run `dvc repro`"
+            f"{', '.join(changed)} in params.yaml changed since models/bundle was trained. It is published with "
+            "the bundle: restore the old values, or run `dvc repro`"
         )
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005-1-a
@@ -115,7 +115,7 @@ def ship(
     shipped = write_bundle(
         SHIPPED if target is None else target, (bundle.folder / "model.onnx").read_bytes(), info, extra
     )
-    assert shipped.hash == bundle.hash, "what was shipped is not what was evaluated"
+    assert shipped.hash == bundle.hash, "the shipped bundle differs from the evaluated one"
     if key is not None:
         sign(shipped.folder, key)
     return shipped
@@ -179,7 +179,7 @@ def verify(
     if data_hash != published["data"]["hash"]:
         report(
             f"These are not the images that the metrics were published for: data hash "
-            f"{data_hash[:12]}, published {published['data']['hash'][:12]}. Compared all the same:"
+            f"{data_hash[:12]}, published {published['data']['hash'][:12]}. Compared anyway:"
         )
     rows = compare(values, published["test"], images)
     for k, was, now, same in rows:
@@ -190,7 +190,7 @@ def verify(
     good = all(same for *_, same in rows)
     report(
         f"bundle {bundle.hash[:12]}, {images} test images: "
-        + (f"every metric is as published, to {CLOSE}" if good else "NOT as published")
+        + (f"all metrics are as published, within {CLOSE}" if good else "NOT as published")
     )
     return good
 

@@ -33,7 +33,7 @@ LIMIT = 60_000  # characters; a comment on a pull request may hold 65,536
 
 
 class ReportError(XraypneuError, RuntimeError):
-    "A page can't be written or files not be collected; the message says what to do."
+    "The page can't be written, or files can't be collected; the message says what to do."
 
     code = "report"
 
@@ -103,7 +103,7 @@ def _chart(title, x, y, *lines):
 
 # %% ../../nbs/api/ops/07_report.ipynb #x-folded
 def _folded(title, body):
-    "Markdown that opens on a click."
+    "A collapsed section in Markdown."
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 # %% ../../nbs/api/ops/07_report.ipynb #c008-2
@@ -173,7 +173,7 @@ def _headline_row(k, m, before, several):
 
 # %% ../../nbs/api/ops/07_report.ipynb #c011-a-a
 def _data_hash(m):
-    "Hash of the data that metrics are of, or None."
+    "Hash of the data that the metrics were measured on, or None."
     return _hash(m["data"].get("hash")) if isinstance(m.get("data"), dict) else None
 
 # %% ../../nbs/api/ops/07_report.ipynb #c011-b
@@ -195,7 +195,7 @@ def _comparable(m, before, name):
             "no comparison."
         )
     if before and _data_hash(before) != _data_hash(m):
-        note += f" **{name} was measured on other data**, so that the difference is not of the model alone."
+        note += f" **{name} was measured on other data**, so the difference is not due to the model alone."
     return note
 
 # %% ../../nbs/api/ops/07_report.ipynb #c011-b-b
@@ -330,7 +330,7 @@ def _stale(facts):
 
 # %% ../../nbs/api/ops/07_report.ipynb #c011-5-a
 def _model_hash(m):
-    "Hash of the bundle that metrics are of, or None."
+    "Hash of the bundle that the metrics were measured for, or None."
     return _hash(m["model"].get("hash")) if isinstance(m.get("model"), dict) else None
 
 # %% ../../nbs/api/ops/07_report.ipynb #c011-6a
@@ -341,7 +341,7 @@ _NO_EVIDENCE = (
 
 
 def _changed(what, table):
-    "What DVC says about changes: a table, an empty text if nothing changed, None if it can't tell."
+    "Markdown about the changes that DVC reports; `table` is empty without changes, None if DVC can't tell."
     if table is None:
         return f"DVC can't tell which {what}s changed."
     if not table:
@@ -360,7 +360,7 @@ def _cut(text):
     "A page of at most about `LIMIT` characters."
     if len(text) <= LIMIT:
         return text
-    return text[:LIMIT].rsplit("\n", 1)[0] + "\n\n(cut: the page is longer than a comment may be)\n"
+    return text[:LIMIT].rsplit("\n", 1)[0] + "\n\n(truncated: the page is too long for a comment)\n"
 
 # %% ../../nbs/api/ops/07_report.ipynb #c011-6
 def page(
@@ -415,20 +415,20 @@ def _revision(root, base):
     if not base:
         return None, "not asked for"
     if base.startswith("-"):
-        return None, f"{base} is no revision"
+        return None, f"{base} is not a revision"
     if _run(root, "git", "rev-parse", "HEAD") is None:
-        return None, "this is no git repository with a commit"
+        return None, "this folder is not a git repository with a commit"
     for ref in (base, f"origin/{base}"):
-        found = _run(root, "git", "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-        if found:
-            commit, head = found.strip(), _run(root, "git", "rev-parse", "HEAD").strip()
+        resolved = _run(root, "git", "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        if resolved:
+            commit, head = resolved.strip(), _run(root, "git", "rev-parse", "HEAD").strip()
             same = (
                 commit == head
                 and _run(root, "git", "diff", "--quiet", "HEAD", "--", "reports/metrics.json") is not None
             )
             parent = _run(root, "git", "rev-parse", "--verify", "--quiet", "HEAD^^{commit}") if same else None
-            return (parent.strip(), "the commit before") if parent else (commit, base)
-    return None, f"git knows no {base} here; a checkout with the whole history does"
+            return (parent.strip(), "the parent commit") if parent else (commit, base)
+    return None, f"{base} is not in this clone; fetch the whole history"
 
 # %% ../../nbs/api/ops/07_report.ipynb #c014-2
 def _versus(root, base):
@@ -466,17 +466,17 @@ def _bundle(folder):
     try:
         from xraypneu.model.bundle import load_bundle
 
-        found = load_bundle(folder)
+        bundle = load_bundle(folder)
     except (ImportError, ValueError, OSError) as e:
         return {"error": f"models/bundle can't be read: {rendered(e, 300)}"}
-    return {"hash": found.hash, "info": found.info}
+    return {"hash": bundle.hash, "info": bundle.info}
 
 # %% ../../nbs/api/ops/07_report.ipynb #c014-5
 def _outdated(root):
-    "Which stages were not run with the files that are here, as DVC says; empty if all were, or DVC can't tell."
+    "A sentence about the stages that DVC finds outdated; empty if there are none, or if DVC can't tell."
     if not (root / "dvc.lock").is_file():
         return ""
-    # a run that failed early leaves the metrics of the commit before, and perhaps their model, in their places
+    # a run that failed early leaves the metrics of the previous commit, and perhaps its model, in place
     status = _run(root, sys.executable, "-m", "dvc", "status", "--json", "prepare", "train", "evaluate")
     try:
         stages = [str(s) for s, changes in json.loads(status or "{}").items() if changes]
@@ -484,7 +484,7 @@ def _outdated(root):
         return ""
     if not stages:
         return ""
-    return f"code, parameters, data or results of {', '.join(stages)} changed since `dvc repro` finished the last time"
+    return f"code, parameters, data or results of {', '.join(stages)} changed since the last complete `dvc repro`"
 
 # %% ../../nbs/api/ops/07_report.ipynb #c014-5-a
 def gather(
@@ -534,8 +534,7 @@ def trusted(
     untrusted = next((j for f in files if f.is_file() and not f.is_symlink() and (j := _json(f))), None)
     if untrusted is None:
         raise ReportError(
-            f"no metrics.json that could be read in {folder}: the run did not come as far, "
-            "or its artefact is something else",
+            f"no readable metrics.json in {folder}: the run ended before the evaluation, or this is not its artefact",
             code="missing",
         )
     counts = ("tp", "tn", "fp", "fn")
@@ -562,7 +561,7 @@ def _doubted(folder):
         if file.is_file() and not file.is_symlink():
             with open(file, "rb") as f:
                 if CAUTION.encode() in f.read(LIMIT):
-                    return "its own report says so; the log of the job has the reason"
+                    return "its own report says so; the job's log has the reason"
     return ""
 
 # %% ../../nbs/api/ops/07_report.ipynb #c017-1-a
@@ -573,7 +572,7 @@ def rebuild(
     commit: str = "",  # that the job ran on, as the host of the repository says
     run_url: str = "",  # address of the job
 ) -> Path:  # of the page
-    "Write the page about a fork's run from its numbers alone. Raises `ReportError`."
+    "Write the page about a fork's run from its metrics alone. Raises `ReportError`."
     before = _json(Path(root) / "reports/metrics.json")
     facts = {
         "metrics": trusted(folder),
@@ -601,7 +600,7 @@ def refuse_secrets(folder):
         if name := find_secret(path.read_bytes()):
             raise ReportError(
                 f"{path.relative_to(folder)} holds the value of {name}: nothing was collected",
-                f"Take it out of what the notebook prints, run its stage again, and change {name}",
+                f"Keep it out of the notebook's output, run its stage again, and replace the secret {name}",
                 "exposed",
             )
 
@@ -631,7 +630,7 @@ def _names(prepared):
 
 
 def _spelled(name):
-    "A name as it is, as a list of findings shows it, and as Python's messages, JSON and addresses do."
+    "The spellings of a name: plain, as in findings, and as in Python's messages, JSON and addresses."
     return {name, without_controls(name), repr(name)[1:-1], ascii(name)[1:-1], json.dumps(name)[1:-1], quote(name)}
 
 # %% ../../nbs/api/ops/07_report.ipynb #c020-1
@@ -685,12 +684,12 @@ def collect(
 
             prepared = load_prepared(root / "data/prepared")
         except (ImportError, ValueError, OSError) as e:
-            prepared, left = None, [f"notebooks, because it is not known of what images they are: {rendered(e)}"]
+            prepared, left = None, [f"notebooks, because it is unknown which images they show: {rendered(e)}"]
         if prepared:
             left = _notebooks(root, new, prepared)
         if prepared and not prepared.synthetic:
-            left.append("pictures of radiographs, predictions by file, and what shows a file's name")
-        write_file(new / "README.txt", "What a run of xraypneu made.\n" + "".join(f"Left out: {x}.\n" for x in left))
+            left.append("images of radiographs, predictions per file, and outputs with file names")
+        write_file(new / "README.txt", "Output of a run of xraypneu.\n" + "".join(f"Left out: {x}.\n" for x in left))
         refuse_secrets(new)
     return sorted(p for p in Path(folder).rglob("*") if p.is_file())
 
@@ -712,10 +711,10 @@ def _notebooks(root, new, prepared) -> list:  # what was left out
     names, left = set() if prepared.synthetic else _names(prepared), []
     for path in sorted((root / "reports").glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
-        # of a run before this one, perhaps on radiographs, whose names nobody knows here
+        # from an earlier run, perhaps on radiographs, whose names are unknown here
         if nb.metadata.get("data_hash") != prepared.info["data_hash"]:
             again = f"dvc repro --force --single-item {path.stem}"
-            left.append(f"{path.name}, which doesn't say that it shows the data in data/prepared ({again})")
+            left.append(f"{path.name}, which does not record the hash of data/prepared (run {again})")
             continue
         if not prepared.synthetic:
             nb = _nameless(nb, names)
@@ -735,7 +734,7 @@ def _job_url():
 # %% ../../nbs/api/ops/07_report.ipynb #c023-1a
 def _parser():
     "The parser of the command line."
-    parser = argparse.ArgumentParser(prog="python -m xraypneu.ops.report", description="One Markdown page of a run.")
+    parser = argparse.ArgumentParser(prog="python -m xraypneu.ops.report", description="Write a page about a run.")
     commands = parser.add_subparsers(dest="command", required=True)
     w = commands.add_parser("write", help="write the page of this project's run")
     c = commands.add_parser("collect", help="gather what may be uploaded")

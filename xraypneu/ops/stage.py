@@ -45,7 +45,7 @@ class StageError(XraypneuError, RuntimeError):
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005-a
 def read_yaml(path) -> dict:
-    "The sections of a YAML file. Raises `StageError` if it is missing, no YAML, or no mapping."
+    "The sections of a YAML file. Raises `StageError` if it is missing, not YAML or not a mapping."
     # YAML 1.2, as DVC reads it: 3e-4 is a number
     from ruamel.yaml import YAML, YAMLError
 
@@ -56,7 +56,7 @@ def read_yaml(path) -> dict:
     except (YAMLError, UnicodeDecodeError) as e:
         raise StageError(f"{path} is not YAML: {e}", code="unreadable") from None
     if not isinstance(sections, dict):
-        raise StageError(f"{path} holds no sections, but {str(sections)[:40]!r}", code="unreadable")
+        raise StageError(f"{path} must consist of sections; it is {str(sections)[:40]!r}", code="unreadable")
     return sections
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005-1
@@ -68,7 +68,7 @@ def stage_params(root, name: str) -> dict:  # parameter name to value
         raise StageError(f"dvc.yaml has no stage {name!r}; it has {', '.join(stages)}", code="bad_setting")
     out = {}
     for section in stages[name].get("params", []):
-        if "." in section:  # a part of a section that is named, too
+        if "." in section:  # part of a section that is listed as well
             continue
         if not isinstance(params.get(section), dict):
             raise StageError(
@@ -98,7 +98,7 @@ def declared_params(path) -> dict:  # name to (default, may it be null)
         )
         if not isinstance(target, ast.Name) or node.value is None:
             raise StageError(
-                f"{path}: the parameters cell may hold lines `name = value` alone, not {ast.unparse(node)!r}",
+                f"{path}: the parameters cell may contain only lines `name = value`, not {ast.unparse(node)!r}",
                 code="bad_setting",
             )
         try:
@@ -114,9 +114,9 @@ def declared_params(path) -> dict:  # name to (default, may it be null)
 # %% ../../nbs/api/ops/03_stage.ipynb #c007-1
 def unknown_parameter(
     name: str,  # as in `params.yaml`, with or without its section
-    names: list,  # of the parameters that there are
+    names: list,  # of all parameters
 ) -> tuple:  # two texts
-    "Message and hint for an unknown parameter: its present name if it is a former one, a similar one, or all."
+    "Message and hint for an unknown parameter: the current name of a former one, a similar name, or all names."
     section, dot, plain = name.rpartition(".")
     within = [n.removeprefix(section + dot) for n in names if n.startswith(section + dot)]
     short = [n for n in within if "".join(word[:1] for word in n.split("_")) == plain]  # lr: learning_rate
@@ -196,7 +196,7 @@ def html_page(
 ) -> str:
     "A notebook as an HTML page that loads nothing from the network."
     page = exporter.from_notebook_node(nb, resources={"metadata": {"name": title}})[0]
-    # nbconvert's template asks for scripts that only widgets and formulas need
+    # nbconvert's template loads scripts that only widgets and formulas need
     page = re.sub(r"<script[^>]*\bsrc=\"[^\"]*\"[^>]*>\s*</script>", "", page)
     page = re.sub(r"<script type=\"module\">.*?</script>", "", page, flags=re.S)
     return page.replace("</head>", style + "</head>", 1)
@@ -254,7 +254,7 @@ class Echo:
         try:
             self.out.write(text)
             self.out.flush()
-        except OSError:  # the reader is closed, or the disk of the log full: that must not end a training
+        except OSError:  # the reader is closed or the log's disk is full, which must not end a training
             self.out = _nowhere(self.out)
 
     def flush(self):
@@ -262,7 +262,7 @@ class Echo:
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c014-2
 def _nowhere(stream):
-    "A stream that discards everything, as does what the broken one still holds: else that fails at exit."
+    "A stream that discards everything. The broken one is redirected too, since flushing it would fail at exit."
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -270,7 +270,7 @@ def _nowhere(stream):
     return open(os.devnull, "w")
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c029
-_CLEANED = "cleaned:"  # in front of a path: Papermill then writes by `_Cleaned`
+_CLEANED = "cleaned:"  # prefix of a path: Papermill then writes with `_Cleaned`
 
 
 def _data_hash(root) -> str:
@@ -284,7 +284,7 @@ def _data_hash(root) -> str:
 class _Cleaned:
     "Writes the notebook after each cell without secrets of the environment, so that a killed stage leaves none."
 
-    def __init__(self, data_hash=""):  # of the data that the notebook shows: what may be uploaded depends on them
+    def __init__(self, data_hash=""):  # of the notebook's data; `report.collect` checks it
         self.data_hash = data_hash
 
     def write(self, text, path):
@@ -297,7 +297,7 @@ class _Cleaned:
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c029-b
 def _for_papermill(path) -> str:
-    "A path in which Papermill finds no names to fill in."
+    "A path with escaped braces, since Papermill would fill in names there."
     return str(path).replace("{", "{{").replace("}", "}}")
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c16b
@@ -324,7 +324,7 @@ def _alone(name, root):
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c16b-1
 def _first_line(name, root) -> str:
-    "The argument that makes a kernel take its lock first and end with its stage."
+    "Argument of a kernel that makes it take its lock first and end with its stage."
     arguments = os.getpid(), str(_lock(name, root, "kernel")), f"Stage {name}"
     line = f"__import__('xraypneu.process').process.join_stage(*{arguments!r})"
     return f"--IPKernelApp.exec_lines={line}"
@@ -349,7 +349,7 @@ def _forced(root) -> bool:
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c16d-1
 def _completed(name, root):
-    "Note the MD5 of the run file, by which dvc.lock will name a training."
+    "Record the MD5 of the run file, by which dvc.lock identifies a training."
     note, file = root / tracking.STATE / "run.json", root / tracking.RUN_FILE
     if name == "train" and note.is_file() and file.is_file():
         md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
@@ -361,16 +361,16 @@ def _take_up(name, root):
     note = root / tracking.STATE / "run.json"
     if not _by_dvc() or not note.is_file():
         return
-    said = json.loads(note.read_text())
-    recorded = said.get("recorded", False) or _recorded(root, said.get("run_file"))
+    content = json.loads(note.read_text())
+    recorded = content.get("recorded", False) or _recorded(root, content.get("run_file"))
     if recorded:
         for state in note.parent.glob("*.npz"):
             state.unlink()
         if name == "train" and _forced(root):
             shutil.rmtree(root / tracking.FINISHED, ignore_errors=True)
-    # whether it is the same training is for `tracking.start` to say: the dvc.lock that is here may be another branch's
+    # `tracking.start` decides whether it is the same training: this dvc.lock may be another branch's
     if name == "train" or recorded:
-        write_file(note, json.dumps(said | {"recorded": recorded}, indent=1, sort_keys=True) + "\n")
+        write_file(note, json.dumps(content | {"recorded": recorded}, indent=1, sort_keys=True) + "\n")
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017
 def without_radiographs(nb):
@@ -400,7 +400,7 @@ def _record(name, root):
                 )
 
 # %% ../../nbs/api/ops/03_stage.ipynb #x-tracked
-# the stages that record in MLflow; importing it takes seconds, which the others save
+# the stages that record in MLflow; the others don't import it, which would take seconds
 TRACKED = ("train", "evaluate")
 
 
@@ -457,18 +457,18 @@ def _options(name, root) -> dict:
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3b
 def _names_films(name, root) -> bool:
-    "May what a stage says name films, in the log of a job of GitHub, which others read? The sample's are nobody's."
+    "Can the output of a stage name patients' films in a GitHub log, which others read? Not the sample's."
     if name != "prepare" or not os.environ.get("GITHUB_ACTIONS"):
         return False
     return (read_yaml(root / "params.yaml").get("data") or {}).get("path") != "data/sample"
 
 
 def _cell_error(e, name, where, nameless=False) -> str:
-    "The message about a cell that failed, with its traceback; `nameless` without what may name films."
+    "The message about a failed cell, with its traceback; `nameless` leaves out what may name films."
     if nameless:
         return (
-            f"{name} failed in cell {e.exec_count} with {e.ename}. Its message may name films, and others read "
-            f"this log. Run this where the data are, to read it there: dvc repro {name}"
+            f"{name} failed in cell {e.exec_count} with {e.ename}. Its message is not shown: it may name films, "
+            f"and others read this log. To see it, run this where the data are: dvc repro {name}"
         )
     text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
     return scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")
@@ -518,20 +518,20 @@ _LITTLE = 64 * 10**6  # bytes free on the disk; a file of a stage may need as mu
 
 
 def _circumstances(error, root) -> list:  # of lines
-    "Likely causes of a failure outside the code, each with what to do."
+    "Likely causes of a failure outside the code, each with its remedy."
     out = []
-    # tempfile takes another folder where this one is full
+    # `tempfile` would choose another folder if this one is full
     temporary = next((p for p in (os.environ.get("TMPDIR"), "/tmp") if p and os.path.isdir(p)), root)
     free = {place: shutil.disk_usage(place).free for place in (root, temporary)}
     if free[root] < _LITTLE:
         out.append(
             f"The disk of {root} has {free[root] / 1e6:.1f} MB free. Make room and start again: "
-            "nothing that was complete is lost, and a training goes on after its last saved epoch"
+            "completed results are kept, and a training resumes after its last saved epoch"
         )
     elif free[temporary] < _LITTLE:  # libraries write there, and not all say what failed
         out.append(
             f"{temporary}, where temporary files go, has {free[temporary] / 1e6:.1f} MB free. Make room, or set TMPDIR "
-            "to a folder on another disk, and start again: a training goes on after its last saved epoch"
+            "to a folder on another disk, and start again: a training resumes after its last saved epoch"
         )
     if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
         out.append(f"Let this user write there (chown, chmod, or mount it writable) and start again: {root}")
@@ -557,14 +557,14 @@ def sources(
 def _listing(place):
     "Path to (size in bytes, time of change) for the files of a folder, or for one file. Hidden files don't count."
     folders = os.walk(place) if place.is_dir() else [(place.parent, [], [place.name])]
-    found = {}
+    listing = {}
     for folder, below, names in folders:
         below[:] = [b for b in below if not b.startswith(".")]
         for path in (Path(folder) / n for n in names if not n.startswith(".")):
             with contextlib.suppress(FileNotFoundError):
                 s = path.stat()
-                found[str(path)] = s.st_size, s.st_mtime_ns
-    return found
+                listing[str(path)] = s.st_size, s.st_mtime_ns
+    return listing
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c17f-1-a
 def _data(name, root):
@@ -579,21 +579,20 @@ def _data(name, root):
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c17f-1-b
 def _no_links(name, root):
-    "Refuse folders that are links inside the data: DVC records none of their files, so that a change stays unseen."
+    "Refuse links to folders inside the data: DVC records none of their files and would miss changes."
     for place in (root / d for d in _data(name, root)):
         for folder, below, _ in os.walk(place):
             below[:] = [b for b in below if not b.startswith(".")]
             if link := next((p for p in (Path(folder) / b for b in sorted(below)) if p.is_symlink()), None):
                 raise StageError(
-                    f"{link} is a link to a folder. DVC doesn't look behind it, and would not notice when its films "
-                    "change",
+                    f"{link} is a link to a folder. DVC doesn't follow it and would not notice changes to its films",
                     f"Link its files instead (rm {shlex.quote(str(link))}; cp -rs "
                     f"{shlex.quote(os.path.realpath(link))} {shlex.quote(str(link))}), or copy them",
                     "link",
                 )
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c17f-2
-def _given(name, root):
+def _param_values(name, root):
     "Parameter to its value as text, so that NaN equals NaN."
     has = (root / "dvc.yaml").is_file() and (root / "params.yaml").is_file()
     return {f"{k} in params.yaml": repr(v) for k, v in stage_params(root, name).items()} if has else {}
@@ -604,7 +603,7 @@ def unchanged(name: str, root: Path):
     "Context that raises `StageError` if a source, a parameter or the data of the stage change within the block."
 
     def look():
-        return sources(name, root) | _given(name, root) | _data(name, root)
+        return sources(name, root) | _param_values(name, root) | _data(name, root)
 
     before = look()
     yield
@@ -612,7 +611,7 @@ def unchanged(name: str, root: Path):
     changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
     if changed:
         raise StageError(
-            f"{', '.join(changed)} changed while {name} ran, so its result may be of neither version",
+            f"{', '.join(changed)} changed while {name} ran, so its result may match neither version",
             "Run it again",
             "changed",
         )
@@ -661,7 +660,7 @@ def _runs(root) -> str:
     return f"{shlex.join([mlflow, 'ui', '--backend-store-uri', store])}   then open http://127.0.0.1:5000"
 
 # %% ../../nbs/api/ops/03_stage.ipynb #changed
-RECORDED = ("dvc.lock", "reports/metrics.json")  # of a run's results, those that are in git
+RECORDED = ("dvc.lock", "reports/metrics.json")  # the results of a run that are in git
 
 
 def _changed(root) -> list:  # of text; empty outside a repository
@@ -671,7 +670,7 @@ def _changed(root) -> list:  # of text; empty outside a repository
         names = subprocess.run(ask, cwd=root, capture_output=True, text=True, timeout=30, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):  # no git, no repository, one of another user, or no commit yet
         return []
-    restore = f"`git checkout {' '.join(names)}` restores what is committed"
+    restore = f"restore the committed ones with `git checkout {' '.join(names)}`"
     return [f"Changed   {' and '.join(names)}: commit the new results, or {restore}"] if names else []
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025
@@ -753,7 +752,7 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
         elif args.name == "set":
             set_params(project_root(), args.change)
         else:
-            if _by_dvc():  # by hand it may outlive its shell
+            if _by_dvc():  # a stage started by hand may outlive its shell
                 process.end_with_parent()
             run_stage(args.name)
     except (StageError, tracking.TrackingError, FileNotFoundError) as e:
@@ -761,7 +760,7 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
         return 1
     except KeyboardInterrupt:
         print(
-            f"\n{args.name} was interrupted. Run it again: a training goes on after its last saved epoch",
+            f"\n{args.name} was interrupted. Run it again: a training resumes after its last saved epoch",
             file=sys.stderr,
         )
         return 130

@@ -42,7 +42,7 @@ from .table import to_csv, to_html
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c005
 CHUNK = 524_288  # bytes of an upload per message, at most
 PART = 131_072  # bytes of a download per message: half a megabyte may take longer than a session may be silent
-ALIVE_S = 2  # seconds after which a long answer gives a sign of life: page and server take silence for a lost session
+ALIVE_S = 2  # seconds between keep-alive messages of a long answer; page and server take silence for a lost session
 PREVIEW = 1024  # longest side of the preview, pixels
 ENDINGS = ["png", "jpg", "jpeg", "dcm", "dicom", "tif", "tiff", "bmp", "webp"]
 SAMPLES = {
@@ -61,7 +61,7 @@ def joined(
     folder: Traversable,  # of JavaScript modules, each with its imports, `import {...} from "./other.js"`, at the top
     main: str = "dashboard",  # the module that nothing imports
 ) -> str:  # JavaScript
-    """The modules of a folder as one, each after those that it imports: a widget is one file. No name occurs in two.
+    """The modules of a folder as one file, which a widget needs, each after its imports. No name occurs in two.
 
     Raises `FileNotFoundError` for an import that is not in the folder."""
     parts: dict[str, str] = {}
@@ -73,7 +73,7 @@ def joined(
         text = (folder / f"{name}.js").read_text(encoding="utf-8")
         for other in _IMPORT.findall(text):
             add(other)
-        del parts[name]  # to the end
+        del parts[name]  # and move it to the end
         text = _IMPORT.sub("", text)
         parts[name] = text if name == main else re.sub(r"^export ", "", text, flags=re.M)
 
@@ -206,11 +206,11 @@ def read_page_message(
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-token
 def _asked_for_token() -> None:
-    "Raise where a token is set that the server doesn't ask for: voila.py takes it out of the environment."
+    "Raise if a token is set that the server doesn't ask for: voila.py removes it from the environment."
     if os.environ.get("XRAYPNEU_TOKEN") and os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
         raise RuntimeError(
-            "XRAYPNEU_TOKEN is set, and this server does not ask for it: it has not read voila.py, which "
-            "holds all its limits. Start it in the folder of voila.py, as a user who may read that: "
+            "XRAYPNEU_TOKEN is set, but this server does not ask for it: it has not read voila.py, which "
+            "sets token and limits. Start it in the folder of voila.py, as a user who may read that file: "
             "voila nbs/app/dashboard.ipynb"
         )
 
@@ -219,14 +219,14 @@ WENT_WRONG = "Something went wrong on the server; its log says what. Try again, 
 
 
 def _load(predictor: Any) -> tuple[Predictor | None, str]:
-    "The predictor of what `Dashboard` was given, and what is wrong with it; None if it can't be used."
+    "The predictor for the argument of `Dashboard`; if it can't be used, None and the problem."
     try:
         if not isinstance(predictor, Predictor):
             predictor = Predictor(predictor or os.environ.get("XRAYPNEU_MODEL") or None)
         _ = predictor.bundle.session  # load the network now, so that a broken one is found here
     except BundleError as e:
         return None, rendered(e)
-    except Exception:  # whatever is wrong with the model, the page must come up and say so
+    except Exception:  # whatever is wrong with the model, the page must open and report it
         _failed("load the model")
         return None, "The model can't be loaded; the server's log says why."
     return predictor, ""
@@ -234,7 +234,7 @@ def _load(predictor: Any) -> tuple[Predictor | None, str]:
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-1-a
 def _plain_upload(uploader: Any) -> Any:
     "The folded part of the page with the plain upload."
-    hint = "<p>For browsers in which the drop zone above does not work. Ten megabytes in all at a time.</p>"
+    hint = "<p>For browsers in which the drop zone above does not work. At most ten megabytes in total at a time.</p>"
     box = ipywidgets.VBox([ipywidgets.HTML(hint), uploader])
     return ipywidgets.Accordion([box], titles=("Plain upload",), selected_index=None)
 
@@ -254,7 +254,7 @@ def _trained_on(bundle: Bundle) -> str:
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #eb9dd69b-a
 def _page_config(bundle: Bundle, threshold: float) -> dict[str, Any]:
-    "What the page must know of the model and of the limits, for `App`."
+    "Facts about the model and the limits, as the `config` of `App`."
     info = bundle.info
     return {
         "problem": "",
@@ -275,15 +275,15 @@ def _page_config(bundle: Bundle, threshold: float) -> dict[str, Any]:
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #page-parts
 class _Page:
-    "What the parts of the page share; `Dashboard` makes it."
+    "Attributes that the parts of the page share; `Dashboard` sets them."
 
     app: App
     uploader: Any  # the widget of the plain upload
     predictor: Predictor | None
     session: Session
     counter: int  # of files that came without an id
-    file: tuple[str, str, bytes] | None  # that the page fetches: name, type, bytes
-    files: int  # that it fetched so far
+    file: tuple[str, str, bytes] | None  # that the page downloads: name, type, bytes
+    files: int  # that it has downloaded so far
     send: Callable[..., None]
     add: Callable[..., None]
     _refuse: Callable[..., None]
@@ -296,7 +296,7 @@ class _Page:
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #2873aca1
 class _Messages(_Page):
-    "The conversation with the page: each message calls the method of its kind, and no exception leaves it."
+    "Messages to and from the page: each message calls the method of its kind, and no exception escapes."
 
     def send(self, kind: str, buffers: list[bytes] | None = None, **content: Any) -> None:
         "Send a message to the page."
@@ -340,7 +340,7 @@ class _Uploads(_Page):
 
     def _chunk(self, id: str, at: int, buffer: Any) -> None:
         upload = self.session.uploads.get(id)
-        if upload is None:  # refused, or forgotten: the page must not wait for it
+        if upload is None:  # refused or deleted: the page must not wait for it
             return self.send("gone", id=id)
         try:
             received = self.session.add_piece(id, at, buffer)
@@ -352,7 +352,7 @@ class _Uploads(_Page):
 
     def _refused(self, id: str, name: str, why: str) -> None:
         film = self.session.films.get(id)
-        if film is not None and film.prediction is not None:  # the page has not heard that it was read
+        if film is not None and film.prediction is not None:  # the page missed the answer that it was read
             return self.send("row", row=film.line())
         self._refuse(id, name, ImageError(why[:200], code="refused"))
 
@@ -362,7 +362,7 @@ class _Uploads(_Page):
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #0f7d6261
 class _Intake(_Page):
-    "Predict a file, whichever way it came."
+    "Predict a file from any source."
 
     def add(
         self,
@@ -406,7 +406,7 @@ class _OtherSources(_Page):
             for file in change["new"]:
                 self.add(str(file["name"])[:1000], bytes(file["content"]))
             if change["new"]:
-                self.uploader.value = ()  # or uploading the same file again would be no event
+                self.uploader.value = ()  # or uploading the same file again would cause no event
         except BaseException:
             _failed("take a plain upload")
             self._trouble(WENT_WRONG)
@@ -437,7 +437,7 @@ class _Display(_Page):
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c0d0650a
 class _OperatingPoint(_Page):
-    "Show the operating point, and what changes when it moves."
+    "Show the operating point, and the changes when it moves."
 
     def _point_metrics(self) -> dict[str, Any]:
         "What the page shows of the operating point."
@@ -464,7 +464,7 @@ class _OperatingPoint(_Page):
         self._moved(self.session.move(threshold))
 
     def _verdicts(self) -> None:
-        "Send all verdicts: the page lost the answer to a move, and with it what had changed."
+        "Send all verdicts, to a page that missed the answer to a move."
         self._moved([f for f in self.session.films.values() if f.prediction], all=True)
 
     def _moved(self, films: Sequence[Film], **more: Any) -> None:
@@ -483,7 +483,7 @@ class _OperatingPoint(_Page):
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #38c784eb
 def _pictures(film: Film) -> list[tuple[str, str]]:
-    "Radiograph and, where it means something, activation map for the HTML page: pairs of title and data URI."
+    "Radiograph and, if there is one to show, activation map for the HTML page: pairs of title and data URI."
     if film.prediction is None:
         return []
     where = film.prediction.explanation.where
@@ -509,7 +509,7 @@ class _Downloads(_Page):
         self._part(self.files, 0)
 
     def _part(self, file: int, number: int) -> None:
-        "Send a piece of a file; the page asks for the next: as one message it would hold up all others on a slow line."
+        "Send a piece of a file; the page asks for the next. One large message would delay all others on a slow line."
         if self.file is None or file != self.files or not 0 <= number * PART < len(self.file[2]):
             return self._trouble("This file was deleted. Download it again.")
         name, kind, data = self.file
@@ -520,7 +520,7 @@ class _Downloads(_Page):
         self.send("file", [piece], name=name, type=kind, file=file, number=number, size=len(data), last=last)
 
     def _rows_with_pictures(self) -> list[dict[str, Any]]:
-        "The rows of the HTML page; the page gets a sign of life while they are made."
+        "The rows of the HTML page; keep-alive messages go to the browser meanwhile."
         rows, last_sign = [], time.monotonic()
         for film in self.session.films.values():
             if time.monotonic() - last_sign > ALIVE_S:
@@ -555,7 +555,7 @@ class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _Operatin
         _asked_for_token()
         self.predictor, problem = _load(predictor)
         self.session = Session(self.predictor.bundle.threshold if self.predictor else 0.5)
-        self.counter, self.file, self.files = 0, None, 0  # what the page fetches: name, type, bytes; how many so far
+        self.counter, self.file, self.files = 0, None, 0  # download: name, type, bytes; number of downloads so far
         self.app = App(config={"problem": problem} if problem else _page_config(self.bundle, self.session.threshold))
         self.app.on_msg(self._on_message)
         self.uploader = ipywidgets.FileUpload(
@@ -607,8 +607,8 @@ def _short_card(bundle: Bundle) -> str:
     i = bundle.info
     return "\n\n".join(
         [
-            "**Not a medical device.** This bundle came without a model card; "
-            "the evaluation of its training writes one, `reports/model_card.html`. Its own data:",
+            "**Not a medical device.** This bundle has no model card; "
+            "the evaluation of its training writes one, `reports/model_card.html`. From its `bundle.json`:",
             f"Trained on {i['data']['title']}{', SYNTHETIC images' if i['data']['synthetic'] else ''}. "
             f"Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
             _counts_table(i["data"].get("counts", {}), i["classes"]),

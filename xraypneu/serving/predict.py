@@ -36,7 +36,7 @@ LEAST_RANGE = 100  # grey levels that all but 1 % of the pixels span; 126 to 252
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c007
 # every fifth colour of cividis (Nunez, Anderton & Renslow 2018), 52 of them, interpolated linearly: matplotlib, which
-# has them all, is not installed where films are only read
+# has them all, is not needed to predict
 _CIVIDIS = np.frombuffer(
     base64.b64decode(
         "ACJOACZWACpfAC1oADBwCDNwFjdwIDpvJz5uLkFtNEVsOkhsP0xsRE9sSVNsTlZsU1ptV11tXGFuYGRvZWhwaWtxbW9ycnJ0dnZ2enp4"
@@ -122,10 +122,10 @@ class _Pictures:
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-e
 @dataclass(frozen=True)
 class Explanation:
-    "What page, CSV, command line and notebook show of a prediction: nothing that would mean nothing."
+    "What page, CSV, command line and notebook show of a prediction; what would be meaningless is None."
 
     verdict: str  # one of `VERDICTS`
-    label: str | None  # NORMAL or PNEUMONIA; None for what is no chest radiograph, as are the next two
+    label: str | None  # NORMAL or PNEUMONIA; None if the image is no chest radiograph, like the next two
     probability: float | None  # of PNEUMONIA, calibrated, 0 to 1
     where: str | None  # where the map supports PNEUMONIA most, in words
     threshold: float  # operating point
@@ -138,12 +138,13 @@ def _unsure(p: float, threshold: float, limits: dict[str, float]) -> str:
     normal, ill = p <= limits["high"], p >= limits["low"]
     if normal != ill:
         return (
-            f"at {limits['coverage']:.0%} coverage {NORMAL if normal else PNEUMONIA} alone is possible, but at the "
-            f"operating point {threshold:.3f} the probability {p:.3f} means {PNEUMONIA if normal else NORMAL}"
+            f"only {NORMAL if normal else PNEUMONIA} meets the {limits['coverage']:.0%} criterion, but at "
+            f"the operating point {threshold:.3f} a probability of {p:.3f} is "
+            f"{PNEUMONIA if normal else NORMAL}"
         )
     return (
-        f"at {limits['coverage']:.0%} coverage {'both classes are' if normal else 'not only the label is'} "
-        f"possible: the probability {p:.3f} lies too near the operating point {threshold:.3f}"
+        f"{'both classes meet' if normal else 'neither class meets'} the {limits['coverage']:.0%} criterion: "
+        f"the probability {p:.3f} is too near the operating point {threshold:.3f}"
     )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-f-a
@@ -162,7 +163,7 @@ def _doubts(p: float, ood_score: float, verdict: str, threshold: float, limits: 
 def _explained(p: "Prediction") -> Explanation:
     "The explanation of a prediction."
     dissimilarity = ""
-    if p.ood_score < 1:  # neither unknown nor a reason
+    if p.ood_score < 1:  # not NaN, and not among the reasons
         dissimilarity = f" Dissimilarity {p.ood_score:.2f}; refused from 1.00."
     if p.verdict == OUT_OF_SCOPE:
         rationale = "No probability is shown: it has no meaning for this image." + dissimilarity
@@ -225,7 +226,7 @@ class Prediction(_Pictures):
 
     @property
     def explanation(self) -> Explanation:
-        "What may be shown of this prediction, and why it says what it says."
+        "What may be shown of this prediction, with its rationale."
         return _explained(self)
 
     def at(
@@ -291,12 +292,12 @@ def _name_of(image: object) -> str:
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-a
 def _as_of_now(image: Source) -> Source:
-    "An untrusted image that stays what it is, whatever the caller does with its folder or its buffer meanwhile."
+    "An untrusted image as it is now: later changes of the working folder or of its buffer don't affect it."
     try:
         if isinstance(image, (bytearray, memoryview)):
             return bytes(image) if memoryview(image).nbytes <= MAX_BYTES else image
         return os.path.join(os.getcwd(), os.fsdecode(image)) if isinstance(image, (str, os.PathLike)) else image
-    except (OSError, TypeError, ValueError):  # no folder to begin from, no path, no bytes: `decode` says so
+    except (OSError, TypeError, ValueError):  # no working folder, no path or no bytes: `decode` reports it
         return image
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-a-a
@@ -305,7 +306,7 @@ _Read = tuple[np.ndarray | None, np.ndarray, list[str], tuple[str, ...]]
 
 
 def _at_once(function: Callable[..., _Read], *args: Any) -> Future[_Read]:
-    "A future of what is done already."
+    "Call a function now; return its result or exception as a future."
     future: Future[_Read] = Future()
     try:
         future.set_result(function(*args))
@@ -314,16 +315,16 @@ def _at_once(function: Callable[..., _Read], *args: Any) -> Future[_Read]:
     return future
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-b
-_reading: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()  # pools of batches under way
+_reading: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()  # pools of batches in progress
 
 
 def _leave_the_rest() -> None:
-    "At its end, the program would wait until all that is read ahead is decoded."
+    "Cancel the decoding of images read ahead, for which the program would wait at its end."
     for pool in list(_reading):
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-# before the pools' own, which waits; `atexit` comes after that
+# runs before the pools' own exit handler, which waits; `atexit` would run after it
 getattr(threading, "_register_atexit", lambda function: None)(_leave_the_rest)
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-r
@@ -333,14 +334,14 @@ def _objections(d: Decoded) -> list[str]:
     if cast(np.ndarray, d.square).std() < LEAST_CONTRAST:
         objections.append("the image is empty: it has almost no contrast")
     if max(d.width / d.height, d.height / d.width) > WIDEST:
-        objections.append(f"no radiograph has a shape of {d.width} x {d.height} pixels")
+        objections.append(f"{d.width} x {d.height} pixels is not the shape of a radiograph")
     if d.colour > MOST_COLOUR:
         objections.append("the image is coloured")
     return objections
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-faint
 def _faint(square: np.ndarray) -> tuple[str, ...]:  # notes
-    "A remark on an image that uses few of its grey levels: the network takes normal lungs for ill in many of those."
+    "A note on an image that uses few grey levels: in many of those the network takes normal lungs for ill."
     low, high = np.percentile(square, (0.5, 99.5))
     if high - low >= LEAST_RANGE or square.std() < LEAST_CONTRAST:
         return ()
@@ -480,13 +481,13 @@ class Predictor(_Scorer):
         return next(self._score([name or _name_of(image)], [self._read(image, name)], True))
 
     def _begin(self, pool: ThreadPoolExecutor, image: Source, keep_pixels: bool) -> Future[_Read]:
-        "Read an image in a thread; at once where it is in memory and may be changed, or where there is no thread."
+        "Read an image in a thread; read it now if the caller could change it, or if there is no thread."
         args: tuple[Any, ...] = self._read, _as_of_now(image), None, keep_pixels
         if isinstance(image, (np.ndarray, Image.Image)):
             return _at_once(*args)
         try:
             return pool.submit(*args)
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system has no more threads
             return _at_once(*args)
 
     def predict_batch(

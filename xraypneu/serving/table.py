@@ -27,7 +27,7 @@ def as_row(
     file: str,  # name of the row
     result: Prediction | ImageError,
 ) -> dict[str, Any]:  # file; `COLUMNS` (probability 0 to 1), or error and code
-    "Row of a prediction or of an error; nothing that would mean nothing, see `Prediction.explanation`."
+    "Row of a prediction or of an error; what would be meaningless is None, see `Prediction.explanation`."
     if isinstance(result, ImageError):
         return {"file": file, "error": str(result), "code": result.code}
     row, shown = result.to_dict(), result.explanation
@@ -135,8 +135,8 @@ def to_html(
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{e(title)}</title><style>{_STYLE}</style></head><body><h1>{e(title)}</h1>\
 <p class="notice">Not a medical device. For research and teaching.</p>{warning}
-<p>{summary}. xraypneu {e(__version__)}. Probability of PNEUMONIA is calibrated, at \
-50 % prevalence; {UNSURE} and {OUT_OF_SCOPE} are no labels.</p>
+<p>{summary}. xraypneu {e(__version__)}. Probabilities of PNEUMONIA are calibrated for \
+50 % prevalence. {UNSURE} and {OUT_OF_SCOPE} are not classes.</p>
 <table><thead><tr><th>file</th><th>verdict</th><th>probability</th><th>operating point</th>\
 <th>image and map</th><th>model</th></tr></thead><tbody>
 {chr(10).join(lines)}
