@@ -96,8 +96,11 @@ def listed(item):
 
 
 def turn(item):
-    "What takes minutes to make comes first, so that the second process never waits for it: it begins at the middle."
-    return 2 - ("made_once" in item.fixturenames) * (1 + ("films" in item.fixturenames))
+    """What takes minutes comes first: the second process, which begins at the middle, never waits for it, and neither is
+    left alone with it in the end."""
+    if "made_once" in item.fixturenames:
+        return "films" not in item.fixturenames
+    return 2 if item.path.name == "test_workflows.py" else 3
 
 
 def pytest_collection_modifyitems(config, items):
