@@ -96,7 +96,7 @@ def listed(item):
 
 
 def turn(item):
-    """What takes minutes comes first: the second process, which begins at the middle, never waits for it, and neither is
+    """What takes minutes comes first: the second process, which begins at the middle, never waits for it, and none is
     left alone with it in the end."""
     if "made_once" in item.fixturenames:
         return "films" not in item.fixturenames
