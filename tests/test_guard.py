@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import types
 import urllib.error
@@ -392,13 +393,14 @@ def test_sessions_open_no_port_that_another_program_could_take_first(tmp_path):
     "But where the folder's path is too long for sockets, they use ports, and the page works all the same."
     long = tmp_path / ("long" * 25)
     long.mkdir()
-    for folder, ports in ((tmp_path, 1), (long, 6)):  # one is IPython's own, for what child processes print
-        with Server(tmp_path, TMPDIR=str(folder)) as s:
-            assert b"data-ready" in urllib.request.urlopen(s.url, timeout=60).read()
-            (session,) = s.kernels()
-            assert sum(c.status == "LISTEN" for c in session.net_connections("tcp")) == ports
-            assert bool(list(folder.glob("voila_*/kernel-*-[1-5]"))) == (folder == tmp_path)
-    assert not list(tmp_path.glob("voila_*"))
+    with tempfile.TemporaryDirectory() as short:  # tmp_path is too long where pytest runs several processes
+        for folder, ports in ((Path(short), 1), (long, 6)):  # one is IPython's own, for what child processes print
+            with Server(tmp_path, TMPDIR=str(folder)) as s:
+                assert b"data-ready" in urllib.request.urlopen(s.url, timeout=60).read()
+                (session,) = s.kernels()
+                assert sum(c.status == "LISTEN" for c in session.net_connections("tcp")) == ports
+                assert bool(list(folder.glob("voila_*/kernel-*-[1-5]"))) == (folder != long)
+            assert not list(folder.glob("voila_*"))
 
 
 def test_a_cleaned_temporary_folder_stops_nobody(tmp_path):

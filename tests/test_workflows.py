@@ -523,6 +523,7 @@ def show(project, tmp_path_factory):
                 "make types",
                 "make sync",
                 "make test",
+                "make coverage",
                 "make check-sample",
                 "make audit",
             )

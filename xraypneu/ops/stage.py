@@ -534,7 +534,7 @@ def _circumstances(error, root) -> list:  # of lines
             "to a folder on another disk, and start again: a training resumes after its last saved epoch"
         )
     if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
-        out.append(f"Let this user write there (chown, chmod, or mount it writable) and start again: {root}")
+        out.append(f"Give this user write permission (chown, chmod, or mount it writable) and start again: {root}")
     return out
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c17f
