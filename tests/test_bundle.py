@@ -501,7 +501,7 @@ def test_what_was_hashed_is_what_is_loaded(folder):
         (reference(scaling=np.ones((2, 2), np.float32)), "limit that is not above the median"),
         (reference(weights=np.array([print] * 32, object)), "weights is not an array of floats"),
         (reference(means=np.ones((2, 32), np.int64)), "means is not an array of floats"),
-        (reference(31), "about 31 features, and the network has 32"),
+        (reference(31), "fitted on 31 features, but the network has 32"),
         (b"", "BadZipFile"),
         (reference()[:-100], "BadZipFile"),
     ],
