@@ -463,7 +463,7 @@ def test_what_a_run_before_left_of_other_data_is_not_collected(tmp_path, monkeyp
     predictions.write_text(f"path,label\n{paths[0]},NORMAL\ntest/NORMAL/Meier-7.png,NORMAL\n")
     files = report.collect(tmp_path / "out", tmp_path)
     assert {f.name for f in files} == {"eda.ipynb", "eda.html", "README.txt"}
-    assert "evaluate.ipynb, which doesn't say" in (tmp_path / "out/README.txt").read_text()
+    assert "evaluate.ipynb, which does not record" in (tmp_path / "out/README.txt").read_text()
     predictions.write_text(f"path,label\n{paths[0]},NORMAL\n")
     assert ("predictions.csv" in {f.name for f in report.collect(tmp_path / "out", tmp_path)}) is synthetic
 
