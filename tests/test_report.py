@@ -403,7 +403,7 @@ def test_of_radiographs_no_picture_and_no_name_is_collected(copy, tmp_path):
         assert not re.search(r"SYN\d{4}", f.read_text()), f
     kept = nbformat.read(tmp_path / "out/reports/evaluate.ipynb", as_version=4)
     assert sum("image/png" in o.get("data", {}) for c in kept.cells for o in c.get("outputs", [])) > 3  # curves stay
-    assert "Left out: pictures of radiographs" in (tmp_path / "out/README.txt").read_text()
+    assert "Left out: images of radiographs" in (tmp_path / "out/README.txt").read_text()
 
 
 @pytest.mark.parametrize("name", ["O'Brien", "Meier & Sohn", "Hall <left>", 'Say "x"', "Grün", "Mei\u202eer"])
