@@ -89,4 +89,4 @@ def configure(c):
 try:
     configure(get_config())  # noqa: F821
 except Exception as e:  # Jupyter would log it and serve the page without token and limits
-    sys.exit(f"The dashboard was not started: its settings can't be applied. {type(e).__name__}: {e}")
+    sys.exit(f"The dashboard does not start: its settings can't be applied. {type(e).__name__}: {e}")

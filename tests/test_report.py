@@ -403,7 +403,7 @@ def test_of_radiographs_no_picture_and_no_name_is_collected(copy, tmp_path):
         assert not re.search(r"SYN\d{4}", f.read_text()), f
     kept = nbformat.read(tmp_path / "out/reports/evaluate.ipynb", as_version=4)
     assert sum("image/png" in o.get("data", {}) for c in kept.cells for o in c.get("outputs", [])) > 3  # curves stay
-    assert "Left out: pictures of radiographs" in (tmp_path / "out/README.txt").read_text()
+    assert "Left out: images of radiographs" in (tmp_path / "out/README.txt").read_text()
 
 
 @pytest.mark.parametrize("name", ["O'Brien", "Meier & Sohn", "Hall <left>", 'Say "x"', "Grün", "Mei\u202eer"])
@@ -463,7 +463,7 @@ def test_what_a_run_before_left_of_other_data_is_not_collected(tmp_path, monkeyp
     predictions.write_text(f"path,label\n{paths[0]},NORMAL\ntest/NORMAL/Meier-7.png,NORMAL\n")
     files = report.collect(tmp_path / "out", tmp_path)
     assert {f.name for f in files} == {"eda.ipynb", "eda.html", "README.txt"}
-    assert "evaluate.ipynb, which doesn't say" in (tmp_path / "out/README.txt").read_text()
+    assert "evaluate.ipynb, which does not record" in (tmp_path / "out/README.txt").read_text()
     predictions.write_text(f"path,label\n{paths[0]},NORMAL\n")
     assert ("predictions.csv" in {f.name for f in report.collect(tmp_path / "out", tmp_path)}) is synthetic
 
