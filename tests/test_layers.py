@@ -94,7 +94,7 @@ def test_contributing_names_what_exists():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     notebooks = set(re.findall(r"`(?:nbs/api/)?((?:[a-z]+/)?\d\d_\w+)(?:\.ipynb)?`", text))
     assert len(notebooks) > 10 and all((ROOT / f"nbs/api/{n}.ipynb").exists() for n in notebooks)
-    package = "".join(p.read_text() for p in (ROOT / "xraypneu").rglob("*.py"))
+    package = "".join(p.read_text() for folder in ("xraypneu", "tests") for p in (ROOT / folder).rglob("*.py"))
     rows = re.findall(r"^\| [A-Z].+\? \| (.+) \|$", text, re.M)
     steps = re.findall(r"^\d\. `(?:model|metrics|evaluation)/.+(?:\n   .+)*", text, re.M)
     words = {n for part in rows + steps for n in re.findall(r"`(\w+)`", part)}
