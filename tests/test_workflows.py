@@ -646,7 +646,7 @@ def test_release(show):
     (wheel,), (_,) = (list((done.folder / "artefacts/dist").glob(p)) for p in ("*.whl", "*.tar.gz"))
     assert f"would publish {wheel.name}" in done.out and f"would attest {wheel.name}" in done.out
     assert re.search(rf"would run: gh release create v[\d.]+ --verify-tag .*dist/{re.escape(wheel.name)}", done.out)
-    assert re.search(r"release/sign +make sign .*GitHub alone", (done.folder / "table.txt").read_text())
+    assert re.search(r"release/sign +make sign .*only GitHub", (done.folder / "table.txt").read_text())
     with zipfile.ZipFile(wheel) as z:
         names = set(z.namelist())
     assert {

@@ -118,7 +118,7 @@ def _stored_metrics(bundle):
         known = [k for k in CARD if k in metrics["test"]]  # a metric may be newer than the bundle
         numbers = [metrics[part][k] for part in ("test", "test_low", "test_high") for k in known] + means
         numbers += [metrics["data"][k] for k in ("test_images", "test_patients")]
-        if not all(type(v) in (int, float) for v in numbers):
+        if not known or not all(type(v) in (int, float) for v in numbers):
             raise ValueError("no numbers")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}, "they can't be read"
