@@ -365,7 +365,7 @@ async def burst(server, seconds):
     answers = await gather(*[http(server.port, f"/?token={TOKEN}", source=ATTACKER) for _ in range(40)])
     assert sum(a[0] == 200 for a in answers) <= 4, tally(answers)
     refused = next(a for a in answers if a[0] == 503)
-    assert b"Retry-After: 120" in refused[1] and b"Your address has 4 sessions" in refused[2], refused
+    assert b"Retry-After: 120" in refused[1] and b"Your address already has 4 open sessions" in refused[2], refused
     return tally(answers)
 
 
