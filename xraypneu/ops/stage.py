@@ -665,7 +665,7 @@ RECORDED = ("dvc.lock", "reports/metrics.json")  # the results of a run that are
 
 def _changed(root) -> list:  # of text; empty outside a repository
     "A line about results in git that differ from the commit, and the command that restores them."
-    ask = ["git", "diff", "--name-only", "--relative", "HEAD", "--", *RECORDED]
+    ask = [*tracking.GIT, "diff", "--name-only", "--relative", "HEAD", "--", *RECORDED]
     try:
         names = subprocess.run(ask, cwd=root, capture_output=True, text=True, timeout=30, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):  # no git, no repository, one of another user, or no commit yet
