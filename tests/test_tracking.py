@@ -482,6 +482,20 @@ def test_a_new_store_is_made_by_one_process_at_a_time(tmp_path):
         assert process.returncode == 0, said
 
 
+def test_a_store_that_another_process_is_making_is_writable(tmp_path, monkeypatch):
+    "It appears between two questions of this process about it."
+    file, access = tmp_path / "mlflow.db", os.access
+
+    def and_then_it_is_there(path, mode):
+        allowed = access(path, mode)
+        if path == file:
+            file.touch()
+        return allowed
+
+    monkeypatch.setattr(os, "access", and_then_it_is_there)
+    tracking.reach(f"sqlite:///{file}")
+
+
 @pytest.mark.parametrize("kind", ["new sqlite file", "sqlite", "postgres"])
 def test_two_trainings_at_once_lose_nothing(kind, tmp_path, request):
     "Both make store, experiment, model, versions and alias at the same moment."

@@ -184,14 +184,14 @@ def _is_server(uri):
 def _writable(file: Path):
     "Raise `TrackingError` if a store in a file can't be written; MLflow alone would retry for minutes."
     for path in (file.parent, file):  # SQLite also writes files next to the store
-        if os.access(path, os.W_OK):
-            continue
         try:
-            os.stat(path)
+            os.stat(path)  # before os.access, which says no of a file that another process is only making
         except FileNotFoundError:
             continue
         except OSError:
             pass  # no permission for a parent folder
+        if os.access(path, os.W_OK):
+            continue
         raise TrackingError(
             f"runs can't be recorded in {file}: no permission to write {path}",
             "Give this user write permission (chown, chmod, or mount it writable)",
