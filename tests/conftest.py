@@ -74,7 +74,7 @@ SLOW = {
 
 # `make test` runs two tests at a time (pytest -n 2), but not these: they measure time or memory of a server under load.
 ALONE = {
-    "test_app.py::test_two_hundred_large_files",
+    "test_app.py::test_a_hundred_large_files",
     "test_guard.py::test_others_are_answered_during",
     "test_guard.py::test_load_leaves_nothing",
     "test_guard.py::test_the_log_holds_no_secret_and_no_name",  # of the attacks

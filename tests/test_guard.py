@@ -28,7 +28,8 @@ import load  # noqa: E402
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("voila"), XRAYPNEU_TOKEN=load.TOKEN, **load.LIMITS) as s:
+    limits = load.LIMITS | {"XRAYPNEU_AWAY_S": "4"}  # each attack ends with a wait until its sessions are gone
+    with Server(tmp_path_factory.mktemp("voila"), XRAYPNEU_TOKEN=load.TOKEN, **limits) as s:
         yield s
 
 

@@ -165,8 +165,8 @@ print(digest.hexdigest())
 
 
 def test_a_training_on_a_busy_machine_is_the_same_to_the_bit():
-    "At full size, three at once, so that threads finish in any order."
+    "At full size, two at once and beside other tests, so that threads finish in any order."
     start = [sys.executable, "-c", REPEATED]
-    running = [subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    running = [subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     found = {process.communicate(timeout=300)[0] for process in running}
     assert len(found) == 1 and len(found.pop()) == 65
