@@ -603,6 +603,7 @@ _TAGS: list[Any] = [  # names; pydicom takes numbers beside them
     "BodyPartExamined",
     "ViewPosition",
     "ViewCodeSequence",
+    "PatientOrientation",
     "PresentationIntentType",
     "Rows",
     "Columns",
@@ -891,6 +892,9 @@ def _padding(ds: "Dataset", stored: np.ndarray) -> np.ndarray | None:
         return None
     limit = ds.get("PixelPaddingRangeLimit", value)
     low, high = sorted((int(value), int(limit)))
+    kind = stored.dtype.kind
+    if (kind == "u" and low < 0) or (kind == "i" and high > np.iinfo(stored.dtype).max):  # written with the other sign
+        stored = stored.view(f"{'i' if kind == 'u' else 'u'}{stored.itemsize}")
     return (stored >= low) & (stored <= high)
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-s
@@ -975,6 +979,12 @@ _UNSUITED = (  # only values of the standard: any other text may name somebody
 )
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-r
+def _is_from_the_side(ds: "Dataset") -> bool:
+    "Do rows run from front to back (Patient Orientation), and nothing else names the view?"
+    across = ds.get("PatientOrientation") or ""
+    return str(across if isinstance(across, str) else across[0])[:1] in ("A", "P") and not ds.get("ViewPosition")
+
+
 def _remarks(ds: "Dataset") -> tuple[str, ...]:
     "Notes on the header that a reader should know."
     notes: tuple[str, ...]
@@ -985,7 +995,7 @@ def _remarks(ds: "Dataset") -> tuple[str, ...]:
         if str(ds.get(tag, "")).strip().upper() in values:
             notes += (note,)
     views = {str(getattr(view, "CodeValue", "")).strip() for view in ds.get("ViewCodeSequence") or []}
-    if views & _NOT_FRONTAL_CODES and _NOT_FRONTAL not in notes:
+    if (views & _NOT_FRONTAL_CODES or _is_from_the_side(ds)) and _NOT_FRONTAL not in notes:
         notes += (_NOT_FRONTAL,)
     if kind in _LIGHT.values() and _LIGHT.get(str(ds.get("PresentationLUTShape")), kind) != kind:
         notes += ("the file contradicts itself about what is white: other viewers may show its negative",)
