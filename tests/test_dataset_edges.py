@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import threading
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -539,6 +540,28 @@ def test_remarks_on_used_files_are_findings(data):
             [f"train/PNEUMONIA/person9{side}.png" for side in (20, 21)],
         ),
     ]
+
+
+def test_accents_in_one_or_two_characters_are_the_same_patient(tmp_path):
+    "Names from a Mac may be decomposed (NFD), those from elsewhere are not, and both look the same."
+    data, rows = tmp_path / "data", ["file,patient"]
+    for label in CLASSES:
+        for i in range(12):
+            for n, form in enumerate(("NFC", "NFD")):
+                path = picture(data / label / f"{unicodedata.normalize(form, f'Zoé{label[0]}{i}')}_{n}.png")
+                rows.append(f"{unicodedata.normalize('NFC', path.name)},{unicodedata.normalize(form, f'é{label}{i}')}")
+    (tmp_path / "patients.csv").write_text("\n".join(rows), "utf-8")
+    for settings in ({"patient_patterns": ["^(.+)_"]}, {"patients_csv": tmp_path / "patients.csv"}):
+        p = go(data, **settings)
+        assert p.manifest.patient.nunique() == 24 and set(messages(p)) == {"test_made"}
+        assert (p.manifest.groupby("patient").split.nunique() == 1).all()
+
+
+def test_films_that_are_only_in_a_cloud_are_not_passed_over(data):
+    (data / "train/NORMAL/.IM-7.png.icloud").write_bytes(b"bplist00")
+    with pytest.raises(DataError, match=r"NORMAL lacks 1 of its files, .* iCloud .*Download the folder first") as e:
+        go(data)
+    assert e.value.code == "missing"
 
 
 def test_the_same_picture_in_other_bytes_is_said(data):

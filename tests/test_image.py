@@ -738,6 +738,13 @@ def test_dicom_whose_rows_run_from_front_to_back_is_no_frontal_film(across, view
     assert read_radiograph(dicom(GREY, PatientOrientation="")).notes == ()
 
 
+@pytest.mark.filterwarnings("ignore:End of file reached")
+def test_compressed_dicom_that_is_cut_off_is_said_to_be():
+    data = dicom(GREY, JPEGBaseline8Bit, pixel_data=encapsulate([encode(GREY, "JPEG")]))
+    refused(data[:-60], "truncated", "cut off")
+    refused(data[:-60] + bytes(60), "truncated", "cut off")
+
+
 def test_a_copy_whose_end_is_not_written_yet_is_said():
     "Programs that copy may give a file its size first."
     rng = np.random.default_rng(0)

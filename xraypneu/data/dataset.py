@@ -13,6 +13,7 @@ import html
 import json
 import os
 import re
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -147,6 +148,16 @@ def find_layout(
     return layout
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c013
+def _check_downloaded(folder: str, names: list[str]) -> None:
+    "Refuse a folder whose films are in iCloud alone: hidden files stand for them, and the data would be a part of it."
+    if missing := [n for n in names if n.startswith(".") and n.endswith(".icloud")]:
+        raise DataError(
+            f"{folder} lacks {len(missing):,} of its files, which are in iCloud alone, for instance {missing[0]}",
+            "Download the folder first (Finder: Download Now).",
+            "missing",
+        )
+
+
 def _files(folder: Path) -> Iterator[Path]:
     "All visible files below a folder."
 
@@ -158,6 +169,7 @@ def _files(folder: Path) -> Iterator[Path]:
         real = os.path.realpath(here)
         folders[:] = [] if real in seen else [n for n in folders if not _hidden(n)]
         if real not in seen:
+            _check_downloaded(here, names)
             yield from (Path(here, n) for n in names if not _hidden(n))
         seen.add(real)
 
@@ -184,13 +196,18 @@ def _compile(patterns: Iterable[str | re.Pattern[str]]) -> list[re.Pattern[str]]
     return out
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c015-1
+def _composed(text: str) -> str:
+    "Letters with accents as one character each: a Mac may write two (NFD) where others write one."
+    return unicodedata.normalize("NFC", text)
+
+
 def patient_of(
     name: str,  # a file name
     patterns: Iterable[str | re.Pattern[str]] = PATIENT_PATTERNS,  # regular expressions with one group
 ) -> str | None:  # the patient's key, or None
     "Read the patient's key from a file name. Raises `DataError` for a pattern that can't be used."
     for pattern in _compile(patterns):
-        if (m := pattern.search(name)) and m[1]:
+        if (m := pattern.search(_composed(name))) and m[1]:
             return m[1]
     return None
 
@@ -222,8 +239,8 @@ def _patients_table(csv: str | os.PathLike[str]) -> pd.DataFrame:
 def _patients_by_file(csv: str | os.PathLike[str]) -> dict[str, str]:
     "The patient of each file that a table names. Raises `DataError`."
     table = _patients_table(csv)
-    files = table["file"].str.strip().str.replace("\\", "/").str.removeprefix("./")
-    patients = table["patient"].str.strip()
+    files = table["file"].str.strip().str.replace("\\", "/").str.removeprefix("./").map(_composed)
+    patients = table["patient"].str.strip().map(_composed)
     patient_by_file: dict[str, str] = {}
     for file, patient in zip(files, patients, strict=True):
         if not patient:
@@ -243,10 +260,10 @@ def _patients_from_csv(csv: str | os.PathLike[str], paths: list[str], names: lis
     out, unlisted = [], []
     for path, name in zip(paths, names, strict=True):
         base = path.rpartition("/")[2]
-        key = next((k for k in (path, name, base) if k in patient_by_file), None)
+        key = next((k for k in map(_composed, (path, name, base)) if k in patient_by_file), None)
         if key is None:
             unlisted.append(path)
-        elif key == base and "/" in path and base_counts[base] > 1:
+        elif key == _composed(base) and "/" in path and base_counts[base] > 1:
             raise DataError(
                 f"{base} in the patient table {csv} could be any of {base_counts[base]} files",
                 "write its path below the data folder.",
@@ -739,7 +756,7 @@ def _patients(
     "The patient of each image, from the table if there is one, else by the patterns; and findings about them."
     if patients_csv:
         return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), []
-    names = m.path.str.rpartition("/")[2]
+    names = m.path.str.rpartition("/")[2].map(_composed)
     keys = names.map(lambda name: patient_of(name, patterns))
     rest = m.path[keys.isna()]
     alone, formats = _without_key(rest)

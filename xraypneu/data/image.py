@@ -665,12 +665,15 @@ def _missing_codec(uid: "UID") -> ImageError:
 
 
 _ITEM = b"\xfe\xff\x00\xe0"  # how an item of compressed pixels begins
+_PIXELS = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff"  # how compressed pixels begin
 
 # %% ../../nbs/api/data/00_image.ipynb #c041-1
-def _check_header(ds: "Dataset", uid: "UID") -> None:
+def _check_header(ds: "Dataset", uid: "UID", data: bytes) -> None:
     "Refuse a DICOM data set whose pixels should not be decoded."
     rows, columns, frames = (int(ds.get(k) or d) for k, d in (("Rows", 0), ("Columns", 0), ("NumberOfFrames", 1)))
     if not ds.get("PixelData"):
+        if uid.is_encapsulated and _PIXELS in data:
+            raise EOFError  # pydicom leaves out compressed pixels that have no end
         raise ImageError("the DICOM file holds no picture", code="empty")
     if frames > 1:
         raise ImageError(
@@ -1060,7 +1063,7 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
     try:
         uid = _transfer_syntax(data)
         ds = dcmread(BytesIO(data), specific_tags=_TAGS + _OVERLAYS)
-        _check_header(ds, uid)
+        _check_header(ds, uid, data)
         _take_groups(ds)
         stored = _decoded(ds, uid)
         pixels, notes = _grey(Image.fromarray(stored)) if stored.ndim == 3 else _shown(ds, stored)
