@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import threading
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -510,6 +511,73 @@ def test_findings_say_how_many(data):
     got = messages(go(data))
     assert got["copies"] == "2 groups of identical files: the first of each stays, 3 copies excluded."
     assert got["both_classes"] == ("1 group of identical files in both classes: all copies excluded from training.")
+
+
+def test_remarks_on_used_files_are_findings(data):
+    "What a prediction would say of a file must not stay silent where it trains or tests a model."
+    rng, masks = np.random.default_rng(0), np.zeros((3, 64, 64), np.uint8)
+    film = Image.fromarray(rng.integers(1, 255, (150, 150), dtype=np.uint8))
+    film.save(data / "test/NORMAL/IM-101.bmp")
+    whole = (data / "test/NORMAL/IM-101.bmp").read_bytes()
+    (data / "test/NORMAL/IM-101.bmp").write_bytes(whole[:12_288] + bytes(len(whole) - 12_288))
+    for i, mask in enumerate(masks):
+        mask[10:50, 5 : 25 + i] = mask[12:50, 38:58] = 255
+        Image.fromarray(mask).save(data / f"train/NORMAL/IM-5{i}.png")
+    for side in (20, 21):
+        Image.new("L", (side, side), 3).save(data / f"train/PNEUMONIA/person9{side}.png")
+    Image.fromarray(rng.integers(0, 65_535, (9, 9), dtype=np.uint16)).save(data / "train/NORMAL/IM-60.png")
+    found = [(f["message"], sorted(f["files"])) for f in go(data).info["findings"]]
+    says = "with a remark: the {}. Nothing is excluded: remove what does not belong."
+    incomplete = "file ends in zeros, like an incomplete copy: part of the picture may be missing"
+    assert found == [
+        ("1 file " + says.format(incomplete), ["test/NORMAL/IM-101.bmp"]),
+        (
+            "3 files " + says.format("image has hardly more than two grey levels, like a mask"),
+            [f"train/NORMAL/IM-5{i}.png" for i in range(3)],
+        ),
+        (
+            "2 files " + says.format("image is empty: it has almost no contrast"),
+            [f"train/PNEUMONIA/person9{side}.png" for side in (20, 21)],
+        ),
+    ]
+
+
+def test_accents_in_one_or_two_characters_are_the_same_patient(tmp_path):
+    "Names from a Mac may be decomposed (NFD), those from elsewhere are not, and both look the same."
+    data, rows = tmp_path / "data", ["file,patient"]
+    for label in CLASSES:
+        for i in range(12):
+            for n, form in enumerate(("NFC", "NFD")):
+                path = picture(data / label / f"{unicodedata.normalize(form, f'Zoé{label[0]}{i}')}_{n}.png")
+                rows.append(f"{unicodedata.normalize('NFC', path.name)},{unicodedata.normalize(form, f'é{label}{i}')}")
+    (tmp_path / "patients.csv").write_text("\n".join(rows), "utf-8")
+    for settings in ({"patient_patterns": ["^(.+)_"]}, {"patients_csv": tmp_path / "patients.csv"}):
+        p = go(data, **settings)
+        assert p.manifest.patient.nunique() == 24 and set(messages(p)) == {"test_made"}
+        assert (p.manifest.groupby("patient").split.nunique() == 1).all()
+
+
+def test_films_that_are_only_in_a_cloud_are_not_passed_over(data):
+    (data / "train/NORMAL/.IM-7.png.icloud").write_bytes(b"bplist00")
+    with pytest.raises(DataError, match=r"NORMAL lacks 1 of its files, .* iCloud .*Download the folder first") as e:
+        go(data)
+    assert e.value.code == "missing"
+
+
+def test_the_same_picture_in_other_bytes_is_said(data):
+    "A film that is exported twice gets other dates and numbers in its header, and so other bytes."
+    for source, copy_of in (
+        ("test/NORMAL/IM-100.png", "train/NORMAL/IM-8.bmp"),
+        ("train/NORMAL/IM-0.png", "train/PNEUMONIA/person8.bmp"),
+        ("train/NORMAL/IM-1.png", "train/NORMAL/IM-1-1.bmp"),  # of one patient, so in one split
+    ):
+        Image.open(data / source).save(data / copy_of)
+    p = go(data)
+    assert messages(p) == {
+        "same_picture": "2 pictures in several splits or classes, in files of different bytes, like a film that was "
+        "exported twice. Nothing is excluded: remove the copies, or the metrics will be too good."
+    }
+    assert len(p.info["findings"][0]["files"]) == 4
 
 
 def test_unreadable_files_of_the_same_bytes_are_no_copies(data):

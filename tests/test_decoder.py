@@ -570,6 +570,24 @@ def test_a_long_name_is_no_fault_of_the_file():
     assert e.value.code == "not_image" and len(e.value.name) <= 120
 
 
+def test_modules_in_a_folder_of_films_are_not_run(tmp_path):
+    "In a notebook, `%cd films` puts the folder first where modules are looked for."
+    code = """
+import os, sys
+from xraypneu.data import decoder
+os.chdir(sys.argv[1])
+print(decoder.decode("a.png", 16).pixels.shape, sorted(os.listdir()))
+"""
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / "a.png")
+    for name in ("json.py", "numpy.py", "PIL.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, env=env
+    )
+    assert done.stdout == "(30, 40) ['PIL.py', 'a.png', 'json.py', 'numpy.py']\n", done
+
+
 def test_a_working_folder_that_was_deleted(tmp_path):
     code = """
 import os, sys

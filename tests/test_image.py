@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 from pydicom import dcmread
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_windowing, get_decoder
@@ -392,7 +393,10 @@ def dicom(pixels, syntax=ExplicitVRLittleEndian, photometric="MONOCHROME2", bits
     )
     ds["PixelData"].VR = "OW" if ds.BitsAllocated > 8 else "OB"
     for k, v in tags.items():
-        setattr(ds, k, v)
+        if isinstance(v, DataElement):  # of a VR that pydicom wouldn't choose
+            ds.add(v)
+        else:
+            setattr(ds, k, v)
     b = BytesIO()
     ds.save_as(b, enforce_file_format=True)
     return b.getvalue()
@@ -620,6 +624,18 @@ def test_dicom_padding_is_black_and_outside_the_stretch(photometric, padding):
     assert (r.pixels[:, :5] == 0).all() and (r.pixels[:, 5:].min(), r.pixels[:, 5:].max()) == (0, 255)
 
 
+@pytest.mark.parametrize("limit", [None, 2])
+@pytest.mark.parametrize("vr, value, kind", [("SS", -2000, np.uint16), ("US", 63536, np.int16)])
+def test_dicom_padding_may_be_written_with_the_other_sign(vr, value, kind, limit):
+    padded = (TWELVE + 5000).astype(np.uint16)
+    padded[:, :3], padded[:, 3:5] = 63536, 63536 + (limit or 0)
+    tags = {"PixelPaddingValue": DataElement(0x00280120, vr, value)}
+    if limit:
+        tags["PixelPaddingRangeLimit"] = DataElement(0x00280121, vr, value + limit)
+    r = read_radiograph(dicom(padded.view(kind), **tags))
+    assert (r.pixels[:, :5] == 0).all() and (r.pixels[:, 5:].min(), r.pixels[:, 5:].max()) == (0, 255)
+
+
 SHUTTERS = {
     "RECTANGULAR": {
         "ShutterLeftVerticalEdge": 11,
@@ -710,6 +726,23 @@ def test_dicom_that_says_by_a_code_that_it_is_no_frontal_film(code, scheme, view
     tags = {"ViewCodeSequence": [item]} | ({} if view is None else {"ViewPosition": view})
     notes = read_radiograph(dicom(GREY, **tags)).notes
     assert [("not a frontal view" in n) for n in notes] == [True] * said
+
+
+@pytest.mark.parametrize(
+    "across, view, said",
+    [("A", "", True), ("P", None, True), ("PL", None, True), ("L", None, False), ("R", "", False), ("A", "PA", False)],
+)
+def test_dicom_whose_rows_run_from_front_to_back_is_no_frontal_film(across, view, said):
+    tags = {"PatientOrientation": [across, "F"]} | ({} if view is None else {"ViewPosition": view})
+    assert [("not a frontal view" in n) for n in read_radiograph(dicom(GREY, **tags)).notes] == [True] * said
+    assert read_radiograph(dicom(GREY, PatientOrientation="")).notes == ()
+
+
+@pytest.mark.filterwarnings("ignore:End of file reached")
+def test_compressed_dicom_that_is_cut_off_is_said_to_be():
+    data = dicom(GREY, JPEGBaseline8Bit, pixel_data=encapsulate([encode(GREY, "JPEG")]))
+    refused(data[:-60], "truncated", "cut off")
+    refused(data[:-60] + bytes(60), "truncated", "cut off")
 
 
 def test_a_copy_whose_end_is_not_written_yet_is_said():

@@ -21,7 +21,7 @@ from conftest import ROOT
 from PIL import Image
 
 from xraypneu.data.decoder import decode
-from xraypneu.data.image import ImageError
+from xraypneu.data.image import ImageError, to_square
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import BundleError
 from xraypneu.model.verdict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, verdicts
@@ -226,6 +226,13 @@ def test_few_grey_levels_are_said(predictor, film):
     for p in predictor.predict_batch(faint):
         assert [n for n in p.notes if "of 256 grey levels" in n] == list(p.notes) and p.notes[0] in p.reasons
     assert not any(p.notes for p in predictor.predict_batch([film, film // 2 + 60, np.zeros_like(film)]))
+
+
+def test_thumbnails_are_said(predictor, film):
+    "At 28 pixels, the side of a public copy of the training data, 8 of 40 normal films get PNEUMONIA."
+    small = [to_square(film, side) for side in (28, 63, 64)]
+    notes = [p.notes for p in predictor.predict_batch([*small, small[2][:, :63]])]
+    assert [len(n) for n in notes] == [1, 1, 0, 1] and "28 x 28 pixels" in notes[0][0] and "63 x 64" in notes[3][0]
 
 
 def test_colour_is_refused_at_its_limit(predictor):

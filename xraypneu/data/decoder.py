@@ -239,13 +239,21 @@ _ALLOCATE = {
 }
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d015b
-def _search_path() -> list[str]:
-    "Where the worker finds its modules; without the folder that the program is in, if that was deleted."
+def _working_folder() -> str | None:
+    "The working folder, or None if it was deleted."
     try:
-        here = os.getcwd()
+        return os.getcwd()
     except OSError:
-        return [p for p in sys.path if os.path.isabs(p)]
-    return [os.path.join(here, p) for p in sys.path]
+        return None
+
+
+# of the import: a program may change to a folder of somebody's films, which may hold a numpy.py
+_HERE = _working_folder()
+
+
+def _search_path() -> list[str]:
+    "Where the worker finds its modules. Relative folders, such as '' of a notebook, are below that of the import."
+    return [os.path.join(_HERE or "", p) for p in sys.path if _HERE or os.path.isabs(p)]
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d015b-1
 class _Worker:

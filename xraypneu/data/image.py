@@ -603,6 +603,7 @@ _TAGS: list[Any] = [  # names; pydicom takes numbers beside them
     "BodyPartExamined",
     "ViewPosition",
     "ViewCodeSequence",
+    "PatientOrientation",
     "PresentationIntentType",
     "Rows",
     "Columns",
@@ -664,12 +665,15 @@ def _missing_codec(uid: "UID") -> ImageError:
 
 
 _ITEM = b"\xfe\xff\x00\xe0"  # how an item of compressed pixels begins
+_PIXELS = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff"  # how compressed pixels begin
 
 # %% ../../nbs/api/data/00_image.ipynb #c041-1
-def _check_header(ds: "Dataset", uid: "UID") -> None:
+def _check_header(ds: "Dataset", uid: "UID", data: bytes) -> None:
     "Refuse a DICOM data set whose pixels should not be decoded."
     rows, columns, frames = (int(ds.get(k) or d) for k, d in (("Rows", 0), ("Columns", 0), ("NumberOfFrames", 1)))
     if not ds.get("PixelData"):
+        if uid.is_encapsulated and _PIXELS in data:
+            raise EOFError  # pydicom leaves out compressed pixels that have no end
         raise ImageError("the DICOM file holds no picture", code="empty")
     if frames > 1:
         raise ImageError(
@@ -891,6 +895,9 @@ def _padding(ds: "Dataset", stored: np.ndarray) -> np.ndarray | None:
         return None
     limit = ds.get("PixelPaddingRangeLimit", value)
     low, high = sorted((int(value), int(limit)))
+    kind = stored.dtype.kind
+    if (kind == "u" and low < 0) or (kind == "i" and high > np.iinfo(stored.dtype).max):  # written with the other sign
+        stored = stored.view(f"{'i' if kind == 'u' else 'u'}{stored.itemsize}")
     return (stored >= low) & (stored <= high)
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-s
@@ -975,6 +982,12 @@ _UNSUITED = (  # only values of the standard: any other text may name somebody
 )
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-r
+def _is_from_the_side(ds: "Dataset") -> bool:
+    "Do rows run from front to back (Patient Orientation), and nothing else names the view?"
+    across = ds.get("PatientOrientation") or ""
+    return str(across if isinstance(across, str) else across[0])[:1] in ("A", "P") and not ds.get("ViewPosition")
+
+
 def _remarks(ds: "Dataset") -> tuple[str, ...]:
     "Notes on the header that a reader should know."
     notes: tuple[str, ...]
@@ -985,7 +998,7 @@ def _remarks(ds: "Dataset") -> tuple[str, ...]:
         if str(ds.get(tag, "")).strip().upper() in values:
             notes += (note,)
     views = {str(getattr(view, "CodeValue", "")).strip() for view in ds.get("ViewCodeSequence") or []}
-    if views & _NOT_FRONTAL_CODES and _NOT_FRONTAL not in notes:
+    if (views & _NOT_FRONTAL_CODES or _is_from_the_side(ds)) and _NOT_FRONTAL not in notes:
         notes += (_NOT_FRONTAL,)
     if kind in _LIGHT.values() and _LIGHT.get(str(ds.get("PresentationLUTShape")), kind) != kind:
         notes += ("the file contradicts itself about what is white: other viewers may show its negative",)
@@ -1050,7 +1063,7 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
     try:
         uid = _transfer_syntax(data)
         ds = dcmread(BytesIO(data), specific_tags=_TAGS + _OVERLAYS)
-        _check_header(ds, uid)
+        _check_header(ds, uid, data)
         _take_groups(ds)
         stored = _decoded(ds, uid)
         pixels, notes = _grey(Image.fromarray(stored)) if stored.ndim == 3 else _shown(ds, stored)
