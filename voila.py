@@ -86,6 +86,12 @@ def configure(c):
     }
 
 
+if "get_config" not in globals():  # Jupyter gives it to a configuration: this was imported for the package of its name
+    sys.exit(
+        "The dashboard does not start: this folder is on Python's path, so Python takes voila.py, its settings, for "
+        "the package voila. Start it by the command voila, not by python -m voila. If PYTHONPATH is set, remove from "
+        "it this folder, `.` and empty entries (at its ends, or ::), or start without it: env -u PYTHONPATH make app"
+    )
 try:
     configure(get_config())  # noqa: F821
 except Exception as e:  # Jupyter would log it and serve the page without token and limits

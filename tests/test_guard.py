@@ -142,6 +142,20 @@ def test_a_wrong_setting_stops_the_server(tmp_path, name, value):
     assert f"XRAYPNEU_{name}" in str(e.value) and "does not start" in str(e.value) and "Traceback" not in str(e.value)
 
 
+@pytest.mark.parametrize(
+    "command, path",
+    [
+        ([str(Path(sys.executable).with_name("voila"))], f"{os.sep}nowhere{os.pathsep}"),
+        ([sys.executable, "-m", "voila"], ""),
+    ],
+)
+def test_settings_that_are_taken_for_the_package_say_so(command, path):
+    "An empty entry of PYTHONPATH, as `/lib:$PYTHONPATH` leaves it, is this folder: a NameError was all that was said."
+    env = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run([*command, "nbs/app/dashboard.ipynb"], cwd=ROOT, env=env, capture_output=True, timeout=60)
+    assert done.returncode == 1 and b"env -u PYTHONPATH" in done.stderr and b"Error" not in done.stderr
+
+
 SETTINGS = """
 import asyncio, json, os, runpy, time
 from tornado.ioloop import PeriodicCallback

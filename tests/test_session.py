@@ -14,6 +14,7 @@ from conftest import ROOT
 from xraypneu.data.image import ImageError
 from xraypneu.model.verdict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE
 from xraypneu.serving import dashboard
+from xraypneu.serving import session as state
 from xraypneu.serving.predict import Prediction
 from xraypneu.serving.session import Film, Session, shown_film
 
@@ -180,6 +181,24 @@ def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_not
     report = board.sent[-1][1][0].decode()
     assert report.count("data:image/jpeg") == 2 and report.count("data:image/png") == 1
     assert f"{board.session.films['p2'].prediction.probability:.3f}" not in report
+
+
+def test_csv_and_report_count_the_files_that_a_full_session_did_not_keep(board, monkeypatch):
+    "The page listed them as not read; the files that are passed on said nothing of them."
+    monkeypatch.setattr(state, "MAX_FILES", 2)
+    for _ in range(4):
+        board.page(kind="sample", which="plain")
+    board.page(kind="refused", id="u9", name="a.png", why="the file is empty")
+    board.page(kind="refused", id="u9", name="a.png", why="the file is empty")  # its answer was lost
+    board.page(kind="download", what="csv")
+    *kept, rest = csv.DictReader(io.StringIO(board.sent[-1][1][0].decode()))
+    assert len(kept) == 2 and rest["file"] == "(3 more)" and "a session keeps 2 files" in rest["error"]
+    board.page(kind="download", what="html")
+    report = board.sent[-1][1][0].decode()
+    assert "3 not read" in report and "(3 more)" in report
+    board.page(kind="clear")
+    board.page(kind="download", what="csv")
+    assert b"more" not in board.sent[-1][1][0]
 
 
 def test_what_is_no_chest_radiograph_has_no_map(board):

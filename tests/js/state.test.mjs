@@ -42,6 +42,21 @@ test("forgetting empties the page at once, and what was on its way stays out", (
   assert.deepEqual([state.rows.size, state.open, state.forgetting, state.forgets], [0, null, true, [7]]);
 });
 
+test("a delete request that was lost is repeated, unless that would delete films that came since", () => {
+  const state = new State(0.3);
+  state.forget(7);
+  assert.equal(state.lostForget(7, 0), false); // its answer may still come
+  assert.deepEqual([state.lostForget(8, 0), state.undeleted, state.forgetting], [true, false, false]);
+  state.forget(8);
+  assert.deepEqual([state.lostForget(9, 1), state.undeleted], [true, true]);
+  state.forget(9); // pressed again
+  assert.equal(state.undeleted, false);
+  state.forget(10); // and once more
+  assert.deepEqual([state.lostForget(11, 0), state.forgets], [false, [10]]);
+  state.expect(1);
+  assert.deepEqual([state.lostForget(12, 0), state.undeleted], [true, true]);
+});
+
 const asker = () => {
   const sent = [];
   let pings = 0;

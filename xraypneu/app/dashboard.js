@@ -180,7 +180,7 @@ class Page {
   take(files) {
     const added = [...files];
     if (!added.length) return;
-    this.trouble.hidden = true;
+    this.trouble.hidden = !this.state.undeleted;
     this.blank(added.length === 1 ? `Reading ${clean(added[0].name)}` : `Reading ${added.length} files`);
     this.uploader.take(added);
     this.list.showLast();
@@ -209,6 +209,7 @@ class Page {
     this.list.clear();
     this.downloader.stop();
     this.asker.drop("open");
+    if (this.state.undeleted) this.trouble.hidden = true;
     this.state.forget(this.heartbeat.pings);
     this.viewer.release();
     this.body.replaceChildren();
@@ -252,10 +253,9 @@ class Page {
     // the server may have made the move, and its changes were lost with the answer
     if (this.asker.pong(n).includes("point")) this.state.doubtful = true;
     if (this.state.doubtful) this.send({ kind: "verdicts" });
-    if (this.state.forgetting && n > this.state.forgets[0]) {
-      this.state.forgets.shift();
-      this.complain(NOT_DELETED);
-    }
+    if (!this.state.lostForget(n, this.uploader.pending)) return;
+    if (this.state.undeleted) this.complain(NOT_DELETED);
+    else this.forget();
   }
 
   on_ack({ id, received }) {

@@ -9,6 +9,7 @@ export class State {
     this.threshold = threshold;
     this.arrivals = 0;
     this.doubtful = false; // whether verdicts may be of an earlier operating point
+    this.undeleted = false; // whether the server may still have films that were to be deleted
   }
 
   // New films are coming: close the previous result, which must not be taken for theirs.
@@ -48,7 +49,18 @@ export class State {
     this.open = null;
     this.others = 0;
     this.arrivals = 0;
+    this.undeleted = false;
     this.forgets.push(ping);
+  }
+
+  // The server answered ping n: whether an earlier delete request was lost with its answer, and none came after it.
+  // It may be repeated unless films came since then, `pending` uploads too: these would be deleted.
+  lostForget(n, pending) {
+    if (!this.forgetting || n <= this.forgets[0]) return false;
+    this.forgets.shift();
+    if (this.forgetting) return false;
+    this.undeleted = this.rows.size + this.others + pending > 0;
+    return true;
   }
 
   // Number of files of each verdict.

@@ -500,11 +500,12 @@ class _Downloads(_Page):
     def _download(self, what: str) -> None:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         if what == "csv":
-            text, kind = to_csv(f.row() for f in self.session.films.values()), "text/csv"
+            rows = [f.row() for f in self.session.films.values()]
+            text, kind = to_csv(rows + self.session.rest()), "text/csv"
         else:
             rows = self._rows_with_pictures()
             notice = NOTICE if any(f.notice for f in self.session.films.values()) else ""
-            text, kind = to_html(rows, f"Predictions of {stamp}", notice), "text/html"
+            text, kind = to_html(rows + self.session.rest(), f"Predictions of {stamp}", notice), "text/html"
         self.file, self.files = (f"xraypneu-{stamp}.{what}", kind, text.encode()), self.files + 1
         self._part(self.files, 0)
 

@@ -245,7 +245,7 @@ class _Request(HTTPMessageDelegate):
         self.refused = True
         status, title, text = why
         address = _address_of(self.request_conn.context, headers)
-        _log.warning("%d %s: %s from %s", status, title, start_line.method[:10], address)
+        _log.warning("%d %s (%s) from %s", status, title, start_line.method[:10], address)
         body = message_page(title, text).encode()
         answer = _page_headers(len(body))
         if start_line.method == "HEAD":

@@ -21,7 +21,7 @@ MAX_MB = float(os.environ.get("XRAYPNEU_MAX_MB", "").strip() or 25)  # per file;
 MAX_FILES = 1000  # rows per session
 MAX_UPLOADS = 8  # unfinished uploads at once; the page sends one after the other
 MAX_KEPT = 300_000_000  # bytes of pictures that a session keeps
-DELETE_FIRST = "Delete some first."  # the remedy for each limit
+DELETE_FIRST = "Download the results, then press Delete all."  # the remedy for each limit
 LOWEST, HIGHEST = 0.01, 0.99  # operating points that the page can ask for
 
 # %% ../../nbs/api/serving/02_session.ipynb #s007
@@ -137,6 +137,7 @@ class Session(_Uploads):
         self.default = self.threshold = default
         self.prevalence = 0.3  # assumed, of pneumonia, 0 to 1
         self.films, self.uploads = {}, {}
+        self.beyond: set[str] = set()  # ids of files that a full session did not keep
         self.open: str | None = None  # the film that the page shows
 
     def keep(self, id: str, name: str, prediction: Prediction, **pictures: Any) -> Film:
@@ -152,6 +153,8 @@ class Session(_Uploads):
         film = Film(id, name, error=error)
         if id in self.films or len(self.films) < MAX_FILES:
             self.films[id] = film
+        elif len(self.beyond) < 100 * MAX_FILES:
+            self.beyond.add(id)
         return film
 
     def move(self, threshold: float) -> list[Film]:  # those with another verdict than before
@@ -164,6 +167,12 @@ class Session(_Uploads):
                 changed += [film] if film.prediction.verdict != before else []
         return changed
 
+    def rest(self) -> list[dict[str, Any]]:
+        "The last row of CSV and report if the page showed more files than a session keeps; else none."
+        n = len(self.beyond)
+        error = f"a session keeps {MAX_FILES} files. Upload the others in a new one."
+        return [{"file": f"({n} more)", "error": error, "code": "too_many", "files": n}] if n else []
+
     def counts(self) -> dict[str, int]:
         "Number of films of each verdict, and of those that were not read."
         return dict(Counter(f.prediction.verdict if f.prediction else "not read" for f in self.films.values()))
@@ -172,4 +181,5 @@ class Session(_Uploads):
         "Delete everything but the operating point."
         self.films.clear()
         self.uploads.clear()
+        self.beyond.clear()
         self.open = None

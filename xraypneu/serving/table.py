@@ -117,7 +117,8 @@ def _html_row(row: dict[str, Any], outcome: str) -> str:
 
 # %% ../../nbs/api/serving/01_table.ipynb #c008-1-a
 def to_html(
-    rows: Iterable[dict[str, Any]],  # of `as_row`; optional: `pictures`, pairs of alt text and data: address
+    # of `as_row`; optional: `pictures`, pairs of alt text and data: address; `files`, if the row is about several
+    rows: Iterable[dict[str, Any]],
     title: str = "Predictions",
     notice: str = "",  # at the top, for instance that images are synthetic
 ) -> str:  # HTML; probabilities (0 to 1) with three decimals
@@ -126,7 +127,7 @@ def to_html(
     counts: dict[str, int] = {}
     for row in rows:
         outcome = row.get("verdict") or "not read"
-        counts[outcome] = counts.get(outcome, 0) + 1
+        counts[outcome] = counts.get(outcome, 0) + row.get("files", 1)
         lines.append(_html_row(row, outcome))
     summary = ", ".join(f"{n} {e(k)}" for k, n in counts.items()) or "no files"
     warning = f'<p class="notice">{e(notice)}</p>' if notice else ""
