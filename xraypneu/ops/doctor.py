@@ -217,7 +217,8 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
         from jupyter_client.manager import start_new_kernel
     except ImportError:
         needed = (Path(root) / "dvc.yaml").is_file()
-        return Check("kernel", False if needed else None, "Jupyter is not installed", _pip(root, ["ipykernel>=6.29"]))
+        fix = _pip(root, ["ipykernel>=7.4", "jupyter_client>=8.10"])
+        return Check("kernel", False if needed else None, "Jupyter is not installed", fix)
     try:
         where = KernelSpecManager().get_kernel_spec("python3").resource_dir
     except NoSuchKernel:

@@ -441,8 +441,12 @@ def _arranged(name, root):
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a-a
 def _options(name, root) -> dict:
     "Options of `papermill.execute_notebook`; what the notebook prints goes to the terminal."
+    from traitlets.config import Config
+
     tty = sys.stderr.isatty()
     return {
+        # else every user of this machine could read along at the kernel's ports: names of films, and films
+        "config": Config({"KernelManager": {"transport_encryption": "required"}}),
         "kernel_name": "python3",
         "language": "python",
         "cwd": root,
