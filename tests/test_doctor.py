@@ -134,7 +134,8 @@ def test_a_run_that_waits_for_its_store_is_named(tmp_path):
 def test_kernel_of_another_environment(tmp_path, monkeypatch, argv, words):
     folder = tmp_path / "kernels/python3"
     folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
+    spec = {"argv": argv, "display_name": "x", "language": "python", "metadata": {"supported_encryption": ["curve"]}}
+    (folder / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     check = doctor.check_kernel(tmp_path)
     assert (
@@ -142,6 +143,17 @@ def test_kernel_of_another_environment(tmp_path, monkeypatch, argv, words):
         and words in check.found
         and check.fix == "python -m ipykernel install --sys-prefix --name python3"
     )
+
+
+def test_a_kernel_that_does_not_encrypt_is_said(tmp_path, monkeypatch):
+    "As an earlier ipykernel installed it; the stages refuse it."
+    folder = tmp_path / "kernels/python3"
+    folder.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    check = doctor.check_kernel(tmp_path)
+    assert check.ok is False and "encryption" in check.found and "ipykernel install" in check.fix
 
 
 def test_disk_and_git(tmp_path):

@@ -225,9 +225,8 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
         return Check("kernel", False, "there is no Jupyter kernel named python3", fix)
     try:
         # not in this folder: the kernel could import its files
-        manager, client = start_new_kernel(
-            startup_timeout=timeout, kernel_name="python3", stderr=subprocess.DEVNULL, cwd=sys.prefix
-        )
+        how = {"stderr": subprocess.DEVNULL, "cwd": sys.prefix, "transport_encryption": "required"}  # as a stage's
+        manager, client = start_new_kernel(startup_timeout=timeout, kernel_name="python3", **how)
     except Exception as e:  # each way to fail has a different exception
         return Check(
             "kernel",
