@@ -95,6 +95,13 @@ def test_closing_lines_name_results_that_differ_from_the_commit(copy):
     assert "dvc.lock: commit" in line and "`git checkout dvc.lock`" in line and "metrics.json" not in line
 
 
+def test_closing_lines_say_who_sees_the_runs(tmp_path, monkeypatch):
+    "MLflow's server asks nobody who they are."
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").touch()
+    assert "as all users of this machine can: end it after use" in stage_module._runs(tmp_path)
+
+
 # --- parameters
 
 

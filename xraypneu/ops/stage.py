@@ -661,7 +661,9 @@ def _runs(root) -> str:
     if not Path(store[10:]).is_file():
         return "not recorded"
     mlflow = str(Path(sys.executable).with_name("mlflow"))
-    return f"{shlex.join([mlflow, 'ui', '--backend-store-uri', store])}   then open http://127.0.0.1:5000"
+    command = shlex.join([mlflow, "ui", "--backend-store-uri", store])
+    # it asks nobody who they are, and predictions.csv has names of films
+    return f"{command}   then open http://127.0.0.1:5000, as all users of this machine can: end it after use"
 
 # %% ../../nbs/api/ops/03_stage.ipynb #changed
 RECORDED = ("dvc.lock", "reports/metrics.json")  # the results of a run that are in git
