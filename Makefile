@@ -34,10 +34,19 @@ $(READY): settings.ini setup.py locks/build.txt locks/env.txt
 	$(BIN)/python $(LOCKED) locks/build.txt
 	$(BIN)/python $(LOCKED) locks/env.txt
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	$(private_state)
 	@rm $(VENV)/.unfinished
 	@touch $@
 
+# DVC's default for the names and hashes of files, and for objects that it unpickles, is a folder in /var/tmp that anybody may write to
+STATE_PTH := import os, sys; s = os.path.join(sys.prefix, "var", "dvc"); os.access(s, os.W_OK) and os.environ.setdefault("DVC_SITE_CACHE_DIR", s)
+define private_state
+@mkdir -p $(VENV)/var/dvc && chmod o-rwx $(VENV)/var/dvc
+@$(BIN)/python -c 'import sys, sysconfig; open(sysconfig.get_path("purelib") + "/dvc_state.pth", "w").write(sys.argv[1])' '$(STATE_PTH)'
+endef
+
 env: $(READY) ## the environment alone, in .venv
+	$(private_state)
 
 # Variables count only on make's command line, not in the environment. DATA and SET are written to params.yaml and stay there.
 cli_value = $(if $(findstring command,$(origin $(1))),$(value $(1)))

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -83,6 +84,13 @@ ALONE = {
 
 def pytest_addoption(parser):
     parser.addoption("--fast", action="store_true", help="only the tests that need no training, server or browser")
+
+
+def pytest_configure(config):
+    "What DVC keeps of hundreds of small projects goes away with the tests, and doesn't fill the environment."
+    state = tempfile.mkdtemp(prefix="dvc-state-")
+    os.environ["DVC_SITE_CACHE_DIR"] = state
+    config.add_cleanup(lambda: shutil.rmtree(state, ignore_errors=True))
 
 
 def pytest_ignore_collect(collection_path, config):

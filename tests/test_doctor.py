@@ -40,7 +40,9 @@ def project(well, tmp_path):
     return shutil.copytree(well, tmp_path / "project", symlinks=True)
 
 
-def test_all_is_well(well):
+def test_all_is_well(well, tmp_path, monkeypatch):
+    (tmp_path / "state").mkdir(mode=0o700)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "state"))
     checks = doctor.examine(well / "models")  # from inside the project
     found = {c.name: c for c in checks}
     assert {n for n, c in found.items() if c.ok is None} == {"dvc remote", "tracking"}, doctor.report(checks)
@@ -61,7 +63,7 @@ def test_what_is_wrong_has_a_command(project, monkeypatch):
     assert wrong.keys() == {"model", "tracking", "secrets", "dvc remote"} and doctor.status(checks) == 1
     text = doctor.report(checks)
     assert all(c.fix in text for c in wrong.values()) and PASSWORD not in text
-    assert "4 of 10" in text and text.count("fix:") == 4
+    assert "4 of 11" in text and text.count("fix:") == 4
     run(["sh", "-c", wrong["secrets"].fix], project)
     assert doctor.check_secrets(project).ok and PASSWORD not in (project / ".dvc/config").read_text()
 
@@ -132,7 +134,8 @@ def test_a_run_that_waits_for_its_store_is_named(tmp_path):
 def test_kernel_of_another_environment(tmp_path, monkeypatch, argv, words):
     folder = tmp_path / "kernels/python3"
     folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
+    spec = {"argv": argv, "display_name": "x", "language": "python", "metadata": {"supported_encryption": ["curve"]}}
+    (folder / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     check = doctor.check_kernel(tmp_path)
     assert (
@@ -140,6 +143,17 @@ def test_kernel_of_another_environment(tmp_path, monkeypatch, argv, words):
         and words in check.found
         and check.fix == "python -m ipykernel install --sys-prefix --name python3"
     )
+
+
+def test_a_kernel_that_does_not_encrypt_is_said(tmp_path, monkeypatch):
+    "As an earlier ipykernel installed it; the stages refuse it."
+    folder = tmp_path / "kernels/python3"
+    folder.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    check = doctor.check_kernel(tmp_path)
+    assert check.ok is False and "encryption" in check.found and "ipykernel install" in check.fix
 
 
 def test_disk_and_git(tmp_path):
@@ -219,3 +233,49 @@ def test_modules_beside_the_data_are_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert doctor.check_imports(".", {"numpy": "numpy", "pillow": "PIL"}).ok and doctor.check_kernel(".").ok
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_repository_that_came_with_a_folder_runs_nothing(tmp_path):
+    "Of an unpacked copy of a project: its settings name programs for git, and doctor asks git of it."
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    run(["git", "init", "-q"], folder)
+    run(["dvc", "init", "-q"], folder)
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    run(["git", "add", "-A"], folder)
+    run(["git", "commit", "-q", "-m", "x"], folder)
+    ran, hook = tmp_path / "ran", folder / ".git/hooks/post-index-change"
+    (folder / ".git/info/attributes").write_text("* filter=x\n")
+    for setting in ("core.fsmonitor", "filter.x.clean"):
+        run(["git", "config", setting, f"touch {ran}; cat"], folder)
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    hook.chmod(0o755)
+    os.utime(folder / "dvc.yaml", (1, 1))  # git compares the content of what looks changed
+    found = [c(folder) for c in (doctor.check_git, doctor.check_secrets, doctor.check_remote)]
+    assert [c.ok for c in found] == [True, True, None] and not ran.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_others_don_t_reach_dvc_s_state(project, tmp_path, monkeypatch):
+    "DVC makes its folder writable for all, its files readable, and unpickles what it finds there."
+    (tmp_path / "public").mkdir()
+    (tmp_path / "private").mkdir(mode=0o750)
+    monkeypatch.setattr(doctor, "_others_reach", lambda p: tmp_path / "private" not in p.parents)  # pytest's is 0700
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "public"))
+    check = doctor.check_state(project)
+    assert check.ok is None and f"rm -rf {tmp_path}/public/repo/" in check.fix and "core.site_cache_dir" in check.fix
+    (project / "Makefile").touch()
+    assert doctor.check_state(project).fix.startswith("make env && rm -rf ")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "private"))
+    assert doctor.check_state(project).ok
+
+
+def test_whom_a_folder_s_mode_lets_in(tmp_path, monkeypatch):
+    "One folder on the way that others may not enter is enough."
+    (tmp_path / "a/b").mkdir(parents=True)
+    monkeypatch.setattr(type(tmp_path), "parents", property(lambda p: [tmp_path / "a"]))  # pytest's own is 0700
+    (tmp_path / "a").chmod(0o755)
+    assert doctor._others_reach(tmp_path / "a/b")
+    (tmp_path / "a").chmod(0o750)
+    assert not doctor._others_reach(tmp_path / "a/b")

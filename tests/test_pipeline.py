@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 
 import mlflow
@@ -93,6 +94,13 @@ def test_closing_lines_name_results_that_differ_from_the_commit(copy):
     (copy / "dvc.lock").write_text((copy / "dvc.lock").read_text() + "\n")
     line = next(line for line in stage("summary", copy).out.splitlines() if line.startswith("Changed"))
     assert "dvc.lock: commit" in line and "`git checkout dvc.lock`" in line and "metrics.json" not in line
+
+
+def test_closing_lines_say_who_sees_the_runs(tmp_path, monkeypatch):
+    "MLflow's server asks nobody who they are."
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").touch()
+    assert "as all users of this machine can: end it after use" in stage_module._runs(tmp_path)
 
 
 # --- parameters
@@ -231,6 +239,29 @@ def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
         out = dvc.communicate(timeout=120)[0]
     assert dvc.returncode and "seed in params.yaml changed while prepare ran" in out, out
     assert YAML(typ="safe").load(copy / "dvc.lock")["stages"]["prepare"] == was
+
+
+def test_nobody_reads_along_at_the_ports_of_a_stage(tmp_path):
+    "Every user of the machine can connect to them; what the kernel publishes are names of films, and films."
+    import papermill
+
+    listen = """
+        import json, threading, time, zmq
+        from ipykernel.connect import get_connection_file
+        port = json.load(open(get_connection_file()))["iopub_port"]
+        heard, socket = [], zmq.Context().socket(zmq.SUB)
+        socket.subscribe(b"")
+        socket.connect(f"tcp://127.0.0.1:{port}")
+        threading.Thread(target=lambda: heard.append(socket.poll(3000)), daemon=True).start()
+        time.sleep(1)
+    """
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "", "language": ""}})
+    for code in (dedent(listen), "print('Mustermann.png')\ntime.sleep(3)", "heard"):
+        book.cells.append(nbformat.v4.new_code_cell(code))
+    nbformat.write(book, tmp_path / "in.ipynb")
+    papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", **stage_module._options("eda", tmp_path))
+    done = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert done.cells[-1].outputs[0].data["text/plain"] == "[0]"
 
 
 def test_a_job_s_log_has_no_message_of_prepare(tmp_path, monkeypatch):

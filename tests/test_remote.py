@@ -130,7 +130,7 @@ def round_trip(project, clone, *args, **kw):
 def private(folder, *said, secret=SECRET):
     "The secret is in config.local, which its owner alone may read, and nowhere else."
     file = folder / ".dvc/config.local"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 or secret not in file.read_text()
     assert run(["git", "status", "--porcelain"], folder).out == ""
     tracked = run(["git", "ls-files", "-z"], folder).out.split("\0")
     texts = [*said, *((folder / t).read_text(errors="replace") for t in tracked if t)]
@@ -948,3 +948,59 @@ def test_a_list_that_unpacks_to_gigabytes(clone, monkeypatch):
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert answer.code == "damaged_files" and most < 40 << 20, (answer, most)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_settings_without_a_password_are_for_the_group_too(project, tmp_path):
+    "Two people work in one clone: DVC, which reads them at each command, would stop for the other one."
+    before = os.umask(0o002)
+    try:
+        configure(tmp_path / "store", root=project)
+        file = project / ".dvc/config.local"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o664
+        configure("https://127.0.0.1:9/x", root=project, user="ann", password=SECRET)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_settings_of_another_user_are_said_to_be_his(project, tmp_path, monkeypatch):
+    "A clone is shared, and a colleague's password is in a file that he alone may read."
+    configure("https://127.0.0.1:9/x", root=project, user="ann", password=SECRET)
+    file = project / ".dvc/config.local"
+
+    def refused(name, *args, opened=open, **kw):
+        if os.fspath(name) == str(file):  # root, who may run this, is never refused
+            raise PermissionError(13, "Permission denied", str(name))
+        return opened(name, *args, **kw)
+
+    monkeypatch.setattr("builtins.open", refused)
+    check = doctor.check_remote(project)
+    assert check.ok is False and str(file) in check.found and "another user's" in check.found
+    assert "clone of your own" in check.fix and f"chmod g+rw {file}" in check.fix
+    with pytest.raises(RemoteError, match="clone of your own"):
+        configure(tmp_path / "store", root=project)
+
+
+def test_settings_that_came_with_a_folder_name_no_program(project, tmp_path, monkeypatch):
+    "AWS's client would run it for its credentials, and doctor asks the remote."
+    from xraypneu.ops.remote import _check_programs, _Refused
+
+    home = tmp_path / "home"
+    (home / ".aws").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    program = f"[default]\ncredential_process = touch {tmp_path}/ran\n"
+    for file in (project / "aws.ini", home / ".aws/config"):
+        file.write_text(program)
+    (project / ".dvc/config").write_text(
+        f"[core]\n    remote = o\n['remote \"o\"']\n    url = s3://bucket/x\n    configpath = {project}/aws.ini\n"
+    )
+    answer = probe(root=project)
+    assert (
+        answer.code == "bad_config"
+        and f"{project}/aws.ini names a program" in answer.message
+        and not (tmp_path / "ran").exists()
+    )
+    _check_programs({"configpath": str(home / ".aws/config"), "profile": "default"})
+    with pytest.raises(_Refused, match="bearer_token_command"):
+        _check_programs({"bearer_token_command": "touch ran"})

@@ -410,3 +410,15 @@ def test_a_bundle_that_is_exchanged_after_its_signature_was_checked(tmp_path, mo
     monkeypatch.setattr(model_signing.verifying.Config, "verify", mending)
     with pytest.raises(BundleError, match="was changed while it was read"):
         load_bundle(signed.folder)
+
+
+def test_a_signature_is_checked_by_no_code_that_came_with_the_bundle(tmp_path):
+    "As SECURITY.md has it, in the folder where an archive was unpacked that brings an xraypneu of its own."
+    theirs = tmp_path / "xraypneu/model"
+    theirs.mkdir(parents=True)
+    (tmp_path / "bundle").mkdir()
+    for name in ("xraypneu/__init__.py", "xraypneu/model/__init__.py", "xraypneu/model/signature.py"):
+        (tmp_path / name).write_text("print('bundle: verified')\n")
+    said = re.search(r"python .*model\.signature verify bundle", (ROOT / "SECURITY.md").read_text())[0]
+    done = run([sys.executable, *said.split()[1:]], tmp_path, check=False, PYTHONPATH=str(ROOT))
+    assert done.returncode == 1 and "bundle: verified" not in done.out

@@ -803,6 +803,16 @@ def test_a_store_lock_follows_no_link(tmp_path, monkeypatch):
     assert mine.read_text() == "precious"
 
 
+def test_a_lock_that_another_user_made_is_not_waited_for(tmp_path, monkeypatch):
+    "Anybody may make it first, and hold it for ever."
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    somebody = os.getuid() + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.os, "getuid", lambda: somebody)
+        with pytest.raises(TrackingError, match=r"xraypneu-.*\.lock, a lock of this user, belongs to another.*TMPDIR"):
+            tracking._client(f"sqlite:///{tmp_path}/mlflow.db")
+
+
 def test_without_git_nothing_is_said_to_be_clean(tmp_path):
     assert tracking.git_state(tmp_path) == {"git_commit": "unknown", "git_dirty": "unknown"}
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import zipfile
 from contextlib import contextmanager
@@ -846,3 +847,19 @@ def test_an_environment_that_pip_was_killed_in_is_made_anew(tmp_path):
     (tmp_path / "venv/kept").touch()
     run(make, tmp_path)
     assert (tmp_path / "venv/kept").exists()
+
+
+def test_dvc_s_state_is_out_of_others_reach(tmp_path):
+    "Its default is a folder that all users of the machine may read and write, with names of films."
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    run([sys.executable, "-m", "venv", "--without-pip", "venv"], tmp_path)
+    (tmp_path / "venv/.ready").touch()
+    run(["make", "env", "VENV=venv", "--assume-old=venv/.ready"], tmp_path)
+    state = tmp_path / "venv/var/dvc"
+    assert not state.stat().st_mode & 0o007
+    ask = [str(tmp_path / "venv/bin/python"), "-c", "import os; print(os.environ['DVC_SITE_CACHE_DIR'])"]
+    assert run(ask, tmp_path, DVC_SITE_CACHE_DIR="/mine").out.strip() == "/mine"  # who has chosen one keeps it
+    env = {k: v for k, v in os.environ.items() if k != "DVC_SITE_CACHE_DIR"}
+    assert subprocess.run(ask, env=env, capture_output=True, text=True).stdout.strip() == str(state)
+    made = (ROOT / "Makefile").read_text().split("\n$(READY):", 1)[1].split("\n\n", 1)[0]
+    assert "$(private_state)" in made  # make run makes the environment, too

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMPORTS', 'Check', 'report', 'status', 'requirements', 'check_python', 'check_packages', 'check_imports',
-           'check_kernel', 'check_remote', 'check_secrets', 'check_tracking', 'check_journals', 'check_model',
-           'check_cache', 'check_disk', 'check_git', 'examine']
+           'check_kernel', 'check_remote', 'check_secrets', 'check_state', 'check_tracking', 'check_journals',
+           'check_model', 'check_cache', 'check_disk', 'check_git', 'examine']
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c003
 import configparser
@@ -16,6 +16,7 @@ import re
 import shlex
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -216,16 +217,16 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
         from jupyter_client.manager import start_new_kernel
     except ImportError:
         needed = (Path(root) / "dvc.yaml").is_file()
-        return Check("kernel", False if needed else None, "Jupyter is not installed", _pip(root, ["ipykernel>=6.29"]))
+        fix = _pip(root, ["ipykernel>=7.4", "jupyter_client>=8.10"])
+        return Check("kernel", False if needed else None, "Jupyter is not installed", fix)
     try:
         where = KernelSpecManager().get_kernel_spec("python3").resource_dir
     except NoSuchKernel:
         return Check("kernel", False, "there is no Jupyter kernel named python3", fix)
     try:
         # not in this folder: the kernel could import its files
-        manager, client = start_new_kernel(
-            startup_timeout=timeout, kernel_name="python3", stderr=subprocess.DEVNULL, cwd=sys.prefix
-        )
+        how = {"stderr": subprocess.DEVNULL, "cwd": sys.prefix, "transport_encryption": "required"}  # as a stage's
+        manager, client = start_new_kernel(startup_timeout=timeout, kernel_name="python3", **how)
     except Exception as e:  # each way to fail has a different exception
         return Check(
             "kernel",
@@ -282,6 +283,32 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
         fix = shlex.join(["dvc", "remote", "modify", name, "url"])
         fix += " ADDRESS   # without the password; then xraypneu remote --user USER"
     return Check("secrets", False, f"git publishes {', '.join(places)}; change the secret at the host too", fix)
+
+# %% ../../nbs/api/ops/08_doctor.ipynb #c015-2s
+def _others_reach(folder: Path) -> bool:
+    "Can users besides the owner and the group get to a folder?"
+    return all(p.stat().st_mode & stat.S_IXOTH for p in (folder, *folder.parents))
+
+
+def check_state(root: str | os.PathLike = ".") -> Check:
+    "Is DVC's state, with the names of all files, out of reach of other users of this machine?"
+    if not _version("dvc"):
+        return Check("dvc state", None, "DVC is not installed")
+    try:
+        with remote._repo(root) as repo:
+            state = Path(repo.site_cache_dir).resolve()
+    except (remote.RemoteError, remote._Refused) as e:
+        return Check("dvc state", None, f"not checked: {rendered(e, 300)}")
+    if not _others_reach(state):
+        return Check("dvc state", True, f"in {state}, out of reach of other users")
+    private = "mkdir -p -m 700 ~/.dvc-state && dvc config --global core.site_cache_dir ~/.dvc-state"
+    command = "make env" if (remote._project(root) / "Makefile").is_file() else private
+    return Check(
+        "dvc state",
+        None,
+        f"other users of this machine can read names of files in {state}, and exchange what DVC runs",
+        f"{command} && rm -rf {shlex.quote(str(state))}",
+    )
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #store-fix
 def _is_damaged(file: Path) -> bool:
@@ -417,8 +444,8 @@ def check_git(root: str | os.PathLike = ".") -> Check:
     except (OSError, subprocess.TimeoutExpired) as e:
         return Check("git", False, f"git doesn't run: {rendered(e)}", "sudo apt-get install git")
     if not done.returncode:
-        dirty = tracking.git_state(root)["git_dirty"] == "true"
-        return Check("git", True, f"commit {done.stdout.strip()}" + (", with uncommitted changes" if dirty else ""))
+        # no word about uncommitted changes: git compares files through programs that the folder's attributes name
+        return Check("git", True, f"commit {done.stdout.strip()}")
     if "dubious ownership" in done.stderr:
         return Check(
             "git",
@@ -449,9 +476,10 @@ def examine(
         data = [partial(check_remote, deep=True), check_cache] if deep else [check_remote]
         rest = [
             _safely(c, root)
-            for c in (check_git, check_disk, check_secrets, *data, check_tracking, check_journals, check_model)
+            for c in (check_git, check_disk, check_secrets, check_state, *data, check_tracking, check_journals)
         ]
-        return [*first, *(s.result() for s in slow), *rest, _safely(check_model, root, "models/bundle")]
+        rest += [_safely(check_model, root), _safely(check_model, root, "models/bundle")]
+        return [*first, *(s.result() for s in slow), *rest]
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c021-2-a
 def _safely(check, *args):

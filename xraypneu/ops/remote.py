@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from ..errors import XraypneuError, rendered
 from ..data.fetch import patient
 from ..files import write_file
+from .tracking import GIT
 from ..redact import TOKEN, forms_of, public_url, scrub, without_controls
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c005
@@ -113,12 +114,24 @@ def _config_fault(e):
     return f"syntax error in line {line}" if line else str(e)
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c005-3-a
+def _not_ours(e):
+    "The error for settings that another user of a shared clone keeps to himself: they may hold his password."
+    return RemoteError(
+        f"{e.filename} is another user's: {e.strerror}. It is private because it holds, or held, a password",
+        "Work in a clone of your own. Or, if your group may know what is in it, its owner runs: "
+        f"chmod g+rw {shlex.quote(str(e.filename))}",
+        "unreadable",
+    )
+
+
 def _config(root):
     "DVC's merged configuration. Raises `RemoteError`."
     from dvc.config import Config, ConfigError
 
     try:
         return Config(str(_project(root) / ".dvc"))
+    except PermissionError as e:
+        raise _not_ours(e) from None
     except ConfigError as e:
         raise RemoteError(
             f"DVC can't read its configuration in {_project(root) / '.dvc'}: {_config_fault(e)}",
@@ -153,7 +166,7 @@ def _guard(file):
         return
 
     def ask(*arguments):
-        command = ["git", *arguments, file.name]
+        command = [*GIT, *arguments, file.name]
         return subprocess.run(command, cwd=file.parent, capture_output=True, text=True, timeout=30)
 
     try:
@@ -346,8 +359,9 @@ def _write(root, name, settings):
     _guard(file)
     before = file.read_bytes() if file.is_file() else None
     try:
-        os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # make it private before writing a secret
-        os.chmod(file, 0o600)
+        if any(settings.get(k) for k in SECRETS):
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # make it private before writing a secret
+            os.chmod(file, 0o600)
         with _files(folder).edit("local") as local:
             local["remote"][name] = {
                 k: "true" if v is True else "false" if v is False else str(v) for k, v in settings.items()
@@ -358,6 +372,8 @@ def _write(root, name, settings):
             raise ConfigError(f"{', '.join(unwritable)} contains characters that DVC's configuration files can't store")
     except BaseException as e:
         file.unlink(missing_ok=True) if before is None else write_file(file, before)
+        if isinstance(e, PermissionError):
+            raise _not_ours(e) from None
         # the text of this error contains the secret
         if isinstance(e, ConfigObjError):
             e = ConfigError("a value contains line breaks or quotes that DVC's configuration files can't store")
@@ -980,8 +996,8 @@ def _no_config(error):
     no_project = error.code == "no_project"
     return Probe(
         "no_remote" if no_project else "bad_config",
-        rendered(error),
-        "dvc init" if no_project else "dvc config --list --show-origin",
+        error.message if error.code == "unreadable" else rendered(error),
+        {"no_project": "dvc init", "unreadable": error.hint}.get(error.code, "dvc config --list --show-origin"),
     )
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c026-2-a
@@ -1067,6 +1083,17 @@ def _repo(root):
         raise _Refused("bad_config", _cause(e)) from None
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c026-4-a
+def _check_programs(settings):
+    "Raise `_Refused` if the settings name a program to run: they may have come with the folder."
+    own = Path("~/.aws").expanduser()  # AWS's clients read it without being told
+    files = [Path(f) for k in ("credentialpath", "configpath") if (f := settings.get(k))]
+    for file in (f for f in files if f.is_file() and not f.resolve().is_relative_to(own.resolve())):
+        if b"credential_process" in file.read_bytes():
+            raise _Refused("bad_config", f"{file} names a program for the credentials; only {own}/config may")
+    if settings.get("bearer_token_command"):
+        raise _Refused("bad_config", "bearer_token_command names a program, which is run by DVC alone")
+
+
 @contextmanager
 def _opened(name, root, timeout):
     "The project, access to its remote, the settings, and the expected files. Raises `_Refused`."
@@ -1078,6 +1105,7 @@ def _opened(name, root, timeout):
             cls, settings, base = get_cloud_fs(repo.config, name=name)
             # nobody can answer a prompt
             settings = {k: v for k, v in settings.items() if k not in ("ask_password", "ask_passphrase")}
+            _check_programs(settings)
             door, wanted = _DOORS.get(cls.protocol, _Store)(base, settings, timeout, cls), _wanted(repo, name)
         except (RemoteMissingDepsError, ImportError) as e:
             raise _Refused("missing_plugin", _cause(e)) from None

@@ -441,8 +441,12 @@ def _arranged(name, root):
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a-a
 def _options(name, root) -> dict:
     "Options of `papermill.execute_notebook`; what the notebook prints goes to the terminal."
+    from traitlets.config import Config
+
     tty = sys.stderr.isatty()
     return {
+        # else every user of this machine could read along at the kernel's ports: names of films, and films
+        "config": Config({"KernelManager": {"transport_encryption": "required"}}),
         "kernel_name": "python3",
         "language": "python",
         "cwd": root,
@@ -657,7 +661,9 @@ def _runs(root) -> str:
     if not Path(store[10:]).is_file():
         return "not recorded"
     mlflow = str(Path(sys.executable).with_name("mlflow"))
-    return f"{shlex.join([mlflow, 'ui', '--backend-store-uri', store])}   then open http://127.0.0.1:5000"
+    command = shlex.join([mlflow, "ui", "--backend-store-uri", store])
+    # it asks nobody who they are, and predictions.csv has names of films
+    return f"{command}   then open http://127.0.0.1:5000, as all users of this machine can: end it after use"
 
 # %% ../../nbs/api/ops/03_stage.ipynb #changed
 RECORDED = ("dvc.lock", "reports/metrics.json")  # the results of a run that are in git

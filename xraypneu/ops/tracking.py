@@ -114,13 +114,27 @@ def _client(uri):
     name = f"xraypneu-{os.getuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
     # other users can write to that folder: don't follow links or truncate files
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(Path(tempfile.gettempdir()) / name, flags, 0o600)) as lock:
+    with open(_own(Path(tempfile.gettempdir()) / name, flags)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         file = Path(uri.removeprefix("sqlite:///"))
         _begin(file)
         new_client = client(uri)
         _update_artifact_paths(file)
         return new_client
+
+
+def _own(file: Path, flags: int) -> int:  # a file descriptor
+    "Open a lock of this user in a folder that others can write to. Raises `TrackingError` where it is another's."
+    with contextlib.suppress(PermissionError):
+        fd = os.open(file, flags, 0o600)
+        if os.fstat(fd).st_uid == os.getuid():
+            return fd
+        os.close(fd)  # who holds it would keep us waiting for ever
+    raise TrackingError(
+        f"{file}, a lock of this user, belongs to another one",
+        "Ask its owner or an administrator to delete it, or use a folder of your own: export TMPDIR=FOLDER",
+        "busy",
+    )
 
 
 def _begin(file: Path):
@@ -378,7 +392,10 @@ def environment(
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c015-2
 # no program that the settings of a repository name, which came with data perhaps
-GIT = ("git", "-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false")
+GIT = (
+    *("git", "-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false"),
+    *("-c", f"core.hooksPath={os.devnull}"),
+)
 
 
 def git_state(root=".") -> dict:
