@@ -80,6 +80,7 @@ def test_a_training_whose_dvc_is_killed_ends_with_it_and_goes_on_once(project, t
     note = json.loads((copy / ".cache/train/run.json").read_text())
     assert not (copy / "models/bundle").exists()
 
+    shutil.copy(project / "reports/evaluate.ipynb", copy / "reports")  # of an earlier training, for this run not to store
     done = run(command, copy)
     assert done.returncode == 0 and "resuming after epoch" in done.stdout, done.stdout
     assert lock(copy)["train"] == lock(project)["train"]
@@ -90,6 +91,8 @@ def test_a_training_whose_dvc_is_killed_ends_with_it_and_goes_on_once(project, t
     assert found["run"] == {("FINISHED",): 1} and list(found["model version"].values()) == [1]
     client = mlflow.MlflowClient(f"sqlite:///{copy}/mlflow.db")
     assert [m.step for m in client.get_metric_history(note["run_id"], "val_loss")] == [1, 2, 3]
+    stored = {f.path for f in client.list_artifacts(note["run_id"], "reports")}
+    assert "reports/train.ipynb" in stored and "reports/evaluate.ipynb" not in stored
     assert len(found["Keras model"]) == 1 and all(n == 1 for n in found["metric point"].values())
 
     # DVC has recorded it, so the state has served; the next stage clears it away
