@@ -316,12 +316,15 @@ def _can_be_listed(folder: Path) -> bool:
     return True
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-a
+_ASIDE = ("error", "notes", "person", "picture")  # what findings are made of, and the manifest doesn't keep
+
+
 def _read_one(
     path: Path, size: int
-) -> tuple[dict[str, Any], np.ndarray | None]:  # columns of the manifest, (size, size) uint8
+) -> tuple[dict[str, Any], np.ndarray | None]:  # columns of the manifest and `_ASIDE`, (size, size) uint8
     "Read, hash and decode one file."
     out: dict[str, Any]
-    out, data = dict(sha256="", bytes=0, width=0, height=0, mode="", format="", error=""), None
+    out, data = dict(sha256="", bytes=0, width=0, height=0, mode="", format="") | dict.fromkeys(_ASIDE, ""), None
     try:
         data = read_bytes(path)
         out.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
@@ -338,7 +341,9 @@ def _read_one(
                 "decoder",
             ) from None
         return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None
-    return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format), d.square
+    square = cast(np.ndarray, d.square)
+    aside = dict(notes=d.notes, person=d.patient, picture=hashlib.sha256(square.tobytes()).hexdigest())
+    return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format) | aside, square
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-1
 _Item = TypeVar("_Item")
@@ -541,6 +546,53 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict[str,
         "excluded; the column patient_in_other_split marks these images.",
     )
     return out
+
+# %% ../../nbs/api/data/03_dataset.ipynb #c035-3
+def _patient_findings(m: pd.DataFrame, person: pd.Series) -> list[dict[str, Any]]:
+    "A finding if DICOM files of one patient ID have several patient keys."
+    films = pd.DataFrame({"path": m.path, "patient": m.patient, "person": person})[person != ""]
+    apart = films[films.groupby("person").patient.transform("nunique") > 1]
+    if films.person.nunique() < 2 or not len(apart):  # an ID that all films share is no patient's
+        return []
+    people = apart.person.nunique()
+    message = (
+        f"{_n(people, 'patient ID')} in DICOM files ({_n(len(apart), 'file')}) {'has' if people == 1 else 'have'} more "
+        "than one patient key each, so these patients may be in several splits: list the patients in a table "
+        "(data.patients_csv)."
+    )
+    return [_finding("dicom_patients", message, apart.path)]
+
+
+def _picture_findings(m: pd.DataFrame, picture: pd.Series) -> list[dict[str, Any]]:
+    "A finding if several patients have the same picture in files of different bytes."
+    films = m[["path", "patient", "sha256"]].assign(picture=picture)[m.excluded == ""]
+    same = films.groupby("picture")
+    copies = films[(same.sha256.transform("nunique") > 1) & (same.patient.transform("nunique") > 1)]
+    if not len(copies):
+        return []
+    n = copies.picture.nunique()
+    message = (
+        f"{_n(n, 'picture')} {'is' if n == 1 else 'are'} in several files that differ in other bytes "
+        f"({_n(len(copies), 'file')}), under more than one patient key each. Nothing is excluded, so a picture may be "
+        "in several splits: remove the copies, or give them one patient."
+    )
+    return [_finding("same_picture", message, copies.path)]
+
+
+def _reading_findings(
+    m: pd.DataFrame,
+    aside: pd.DataFrame,  # `_ASIDE`, in the same order
+    patients_csv: object,  # whoever lists the patients knows them better than the files
+) -> list[dict[str, Any]]:
+    "Findings from what was read beside the pixels."
+    notes = pd.DataFrame({"path": m.path, "note": aside.notes}).explode("note").dropna()
+    notes = notes[notes.note != ""]
+    remarks = [
+        _finding("notes", f"{_n(len(o), 'file')} used with a remark: {note}.", o.path)
+        for note, o in notes.groupby("note", sort=False)
+    ]
+    people = [] if patients_csv else _patient_findings(m, aside.person)
+    return people + _picture_findings(m, aside.picture) + remarks
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037
 def _check_fractions(validation: float, test: float, size: int) -> None:
@@ -756,8 +808,10 @@ def prepare(
     m["patient"], unmatched = _patients(m, files, layout.root, patterns, patients_csv)
     with replacing(out) as new:
         records = pd.DataFrame(_pack(files, size, new / "images.npy", _threads(workers), progress))
-        errors = {p: e for p, e in zip(m.path, records.pop("error"), strict=True) if e}
-        m = _assign(_exclude(pd.concat([m, records], axis=1)), layout, validation, test, seed)
+        aside = records[list(_ASIDE)]
+        errors = {p: e for p, e in zip(m.path, aside.error, strict=True) if e}
+        columns = records.drop(columns=list(_ASIDE))
+        m = _assign(_exclude(pd.concat([m, columns], axis=1)), layout, validation, test, seed)
         _check_splits(m, path)
         info = meta | {
             "layout": layout.kind,
@@ -765,7 +819,7 @@ def prepare(
             "seed": seed,
             "counts": _counts(m),
             "data_hash": _data_hash(m, size),
-            "findings": findings + unmatched + _content_findings(m, errors),
+            "findings": findings + unmatched + _content_findings(m, errors) + _reading_findings(m, aside, patients_csv),
         }
         _write_prepared(new, m, info)
     return load_prepared(out)
