@@ -207,6 +207,19 @@ def test_params_that_are_none_are_named(tmp_path, text):
             ask()
 
 
+@pytest.mark.parametrize("weights", ["models/bundle", "./models/seeds/0", "models/bundle/model.onnx"])
+def test_weights_that_dvc_deletes_before_it_trains_are_refused(tmp_path, weights):
+    "To go on from the last model: DVC deleted it, and then it was not found."
+    (tmp_path / "params.yaml").write_text("train: {weights: shipped}\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {params: [train], outs: [models/bundle, models/seeds]}}")
+    with pytest.raises(StageError, match=r"DVC deletes before it trains. Copy it .*train.weights=start"):
+        set_params_of(tmp_path, [f"train.weights={weights}"])
+    with pytest.raises(StageError, match="DVC deletes"):  # of `dvc exp run -S`
+        stage_module._check_weights(weights, tmp_path)
+    set_params_of(tmp_path, ["train.weights=models/start"])
+    assert stage_params(tmp_path, "train") == {"weights": "models/start"}
+
+
 def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
     "DVC reads params.yaml again after the command: the new value would stand in dvc.lock beside the old result."
     set_params(copy, {"prepare": {"seed": 3}})

@@ -423,6 +423,21 @@ def _tracking_settings(root):
             raise StageError(f"tracking.{key} is {value!r} in params.yaml", f"give {what}", "bad_setting")
     return section
 
+# %% ../../nbs/api/ops/03_stage.ipynb #c017-3a-w
+def _check_weights(weights, root):
+    "Raise `StageError` if the initial weights are what DVC deletes before it trains: results of the training itself."
+    if not isinstance(weights, str) or not (root / "dvc.yaml").is_file():
+        return
+    outs = read_yaml(root / "dvc.yaml").get("stages", {}).get("train", {}).get("outs", [])
+    place = Path(os.path.abspath(root / weights))
+    if any(out in (place, *place.parents) for out in (Path(os.path.abspath(root / str(o))) for o in outs)):
+        raise StageError(
+            f"train.weights is {weights}, which DVC deletes before it trains",
+            f"Copy it (`dvc checkout {shlex.quote(weights)}` brings it back where it is gone already): "
+            f"cp -r {shlex.quote(weights)} start, and give train.weights=start",
+            "bad_setting",
+        )
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a
 def _arranged(name, root):
     "Check a stage and set up its environment; return its notebook and parameters. Raises `StageError`."
@@ -431,6 +446,8 @@ def _arranged(name, root):
         raise StageError(f"{source} is missing", code="missing")
     params = stage_params(root, name)
     check_params(source, params)
+    if name == "train":
+        _check_weights(params["weights"], root)
     settings = _tracking_settings(root)
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
@@ -730,6 +747,7 @@ def set_params(
             raise StageError(
                 f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting"
             ) from None
+    _check_weights((params.get("train") or {}).get("weights"), Path(root))
     out = io.StringIO()
     yaml.dump(params, out)
     write_file(path, out.getvalue())
