@@ -494,7 +494,8 @@ def test_dicom_films_of_one_patient_id_under_several_keys_are_said(tmp_path):
     assert text.startswith("16 patient IDs in DICOM files (32 files) have more than one patient key each")
     assert "Secret" not in json.dumps(p.info) and "NORMAL-" not in json.dumps(p.info)
     pd.DataFrame({"file": p.manifest.path, "patient": person}).to_csv(tmp_path / "people.csv", index=False)
-    assert messages(go(tmp_path / "data", patients_csv=tmp_path / "people.csv")).keys() == {"test_made"}
+    p = go(tmp_path / "data", patients_csv=tmp_path / "people.csv")
+    assert messages(p).keys() == {"test_made"} and len(p.info["patients_csv"]) == 64  # `replaced_files` compares it
     films = pd.DataFrame({"path": list("abcd"), "patient": list("wxyz")})
     assert not module._patient_findings(films, pd.Series(["anonymous"] * 3 + [""]))  # one ID for all is nobody's
     assert module._patient_findings(films, pd.Series(["i", "i", "k", ""]))[0]["files"] == ["a", "b"]

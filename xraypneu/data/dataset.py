@@ -261,6 +261,11 @@ def _patients_from_csv(csv: str | os.PathLike[str], paths: list[str], names: lis
         )
     return out
 
+# %% ../../nbs/api/data/03_dataset.ipynb #c018-h
+def _table_hash(csv: str | os.PathLike[str] | None) -> dict[str, str]:
+    "The SHA-256 of a patient table, by which a later change is noticed; {} without one."
+    return {"patients_csv": hashlib.sha256(Path(csv).read_bytes()).hexdigest()} if csv and Path(csv).is_file() else {}
+
 # %% ../../nbs/api/data/03_dataset.ipynb #c021
 def choose_patients(
     patients: Iterable[str],  # of each image
@@ -802,7 +807,7 @@ def prepare(
     patterns = _compile(patient_patterns)
     layout = find_layout(path)
     _check_out(out, path)
-    meta = _read_meta(layout.root, path)
+    meta = _read_meta(layout.root, path) | _table_hash(patients_csv)
     files, m = _list(layout, path)
     findings = _layout_findings(layout, path, meta["synthetic"], Counter(m.official_split))
     m["patient"], unmatched = _patients(m, files, layout.root, patterns, patients_csv)
