@@ -447,7 +447,7 @@ def _arranged(name, root):
     params = stage_params(root, name)
     check_params(source, params)
     if name == "train":
-        _check_weights(params["weights"], root)
+        _check_weights(params.get("weights"), root)
     settings = _tracking_settings(root)
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
