@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_image import dicom
 
 from xraypneu.data import dataset as module
 from xraypneu.data.dataset import (
@@ -474,6 +475,41 @@ def test_copies_of_a_film_in_other_formats_are_one_patient(tmp_path):
     assert p.manifest.groupby("patient").size().tolist() == [3] * 24 and set(p.manifest.patient[:3]) == {"NORMAL/1.2.0"}
     assert (p.manifest[p.manifest.split != ""].groupby("patient").split.nunique() == 1).all()
     assert messages(p)["formats"].startswith("72 files differ from another one only in the extension")
+
+
+def test_dicom_films_of_one_patient_id_under_several_keys_are_said(tmp_path):
+    "Films numbered through, as a workstation writes them: each number was taken for a patient, and nothing was said."
+    n = 0
+    for label in CLASSES:
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for person in range(8):
+            for _ in range(2):
+                n += 1
+                pixels = np.random.default_rng(n).integers(0, 256, (5, 4), dtype=np.uint8)
+                film = dicom(pixels, PatientID=f"{label}-{person}", PatientName="Secret^Patient")
+                (tmp_path / "data" / label / f"IM-{n:04}.dcm").write_bytes(film)
+    p = go(tmp_path / "data")
+    person = p.manifest.label + ((p.manifest.path.str[-8:-4].astype(int) - 1) // 2).astype(str)
+    assert (p.manifest.groupby(person).split.nunique() > 1).any()
+    text = messages(p)["dicom_patients"]
+    assert text.startswith("16 patient IDs in DICOM files (32 files) have more than one patient key each")
+    assert "Secret" not in json.dumps(p.info) and "NORMAL-" not in json.dumps(p.info)
+    pd.DataFrame({"file": p.manifest.path, "patient": person}).to_csv(tmp_path / "people.csv", index=False)
+    p = go(tmp_path / "data", patients_csv=tmp_path / "people.csv")
+    assert messages(p).keys() == {"test_made"} and len(p.info["patients_csv"]) == 64  # `replaced_files` compares it
+    films = pd.DataFrame({"path": list("abcd"), "patient": list("wxyz")})
+    assert not module._patient_findings(films, pd.Series(["anonymous"] * 3 + [""]))  # one ID for all is nobody's
+    assert module._patient_findings(films, pd.Series(["i", "i", "k", ""]))[0]["files"] == ["a", "b"]
+
+
+def test_remarks_of_the_reader_are_findings(data):
+    "A prediction remarks on a lateral film; `prepare` trained and tested on it without a word."
+    for i, view in enumerate(("LL", "PA", "LL")):
+        pixels = np.random.default_rng(i).integers(0, 256, (5, 4), dtype=np.uint8)
+        (data / f"train/NORMAL/IM-9{i}.dcm").write_bytes(dicom(pixels, ViewPosition=view, PatientID=str(i)))
+    (found,) = go(data).info["findings"]
+    assert found["code"] == "remarks" and found["message"].startswith("2 files with a remark: the file says that it")
+    assert found["files"] == ["train/NORMAL/IM-90.dcm", "train/NORMAL/IM-92.dcm"]
 
 
 def test_what_network_storage_leaves_is_no_film(data):

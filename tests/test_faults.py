@@ -80,7 +80,7 @@ def test_a_training_whose_dvc_is_killed_ends_with_it_and_goes_on_once(project, t
     note = json.loads((copy / ".cache/train/run.json").read_text())
     assert not (copy / "models/bundle").exists()
 
-    shutil.copy(project / "reports/evaluate.ipynb", copy / "reports")  # of an earlier training, for this run not to store
+    shutil.copy(project / "reports/evaluate.ipynb", copy / "reports")  # of an earlier training: not to be stored
     done = run(command, copy)
     assert done.returncode == 0 and "resuming after epoch" in done.stdout, done.stdout
     assert lock(copy)["train"] == lock(project)["train"]

@@ -33,6 +33,7 @@ from pydicom.uid import (
 )
 
 from xraypneu.data import image as module
+from xraypneu.data.decoder import decode
 from xraypneu.data.image import ImageError, Radiograph, colour, read_bytes, read_radiograph, to_square
 
 H, W = 48, 64
@@ -579,6 +580,17 @@ def test_dicom_numbers_with_a_decimal_comma(center, width, slope):
 @pytest.mark.parametrize("center", ["20 48", "1,024", "2.048,0", "CENTER", "2048;0"])
 def test_dicom_numbers_that_are_none_or_ambiguous(center):
     refused(with_numbers(center, "4096"), "unsupported", "window or rescale in the DICOM file is no number")
+
+
+def test_dicom_patients_are_told_apart_and_not_named():
+    "By a hash, which `prepare` compares; an ID that can't be read is no reason to refuse the picture."
+    pixels = np.arange(30, dtype=np.uint8).reshape(5, 6)
+    one, two, again, none = (read_radiograph(dicom(pixels, PatientID=i)).patient for i in ("Secret77", "78", "78 ", ""))
+    assert len({one, two, none}) == 3 and two == again and none == "" and len(one) == 16
+    assert "Secret" not in repr(read_radiograph(dicom(pixels)))
+    data = dicom(pixels, PatientID="Secret77").replace(b"Secret77", b"\xff\xfeecre\x1b(")
+    assert (read_radiograph(data).pixels == pixels).all()
+    assert decode(data).patient == read_radiograph(data).patient != ""
 
 
 def test_dicom_bits_that_hold_nothing_are_no_reason_to_refuse():

@@ -121,6 +121,18 @@ def test_shipped_weights_are_where_training_starts():
     assert not np.array_equal(network.weights(model)["head/kernel"], shipped["head/kernel"])  # the head starts anew
 
 
+def test_random_weights_pass_the_signal_on():
+    "Keras's initial weights count on the batch norms, which are frozen: features were 5e-12, nothing was learned."
+    keras.utils.set_random_seed(0)
+    model = network.initialise(network.build(64), None)
+    features = keras.Model(model.input, model.get_layer("pool").output)
+    out = np.asarray(features(np.random.default_rng(0).integers(0, 256, (8, 64, 64, 1)).astype("float32")))
+    assert 0.05 < out.mean() < 20 and out.std(0).mean() > 1e-4
+    keras.utils.set_random_seed(0)
+    again = network.weights(network.initialise(network.build(64), None))
+    assert all((v == again[k]).all() for k, v in network.weights(model).items())
+
+
 def test_predicting_needs_the_base_install_alone(tmp_path, radiographs):
     "Every package of the extras is hidden, as in an environment made by `pip install xraypneu`."
     from PIL import Image

@@ -1,5 +1,6 @@
 """The pipeline as DVC runs it: stages, caching, parameters, determinism, failures, tracking."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -220,6 +221,41 @@ def test_params_that_are_none_are_named(tmp_path, text):
     for ask in (lambda: stage_params(tmp_path, "eda"), lambda: set_params_of(tmp_path, ["eda.seed=1"])):
         with pytest.raises(StageError, match="params.yaml"):
             ask()
+
+
+@pytest.mark.parametrize("weights", ["models/bundle", "./models/seeds/0", "models/bundle/model.onnx"])
+def test_weights_that_dvc_deletes_before_it_trains_are_refused(tmp_path, weights):
+    "To go on from the last model: DVC deleted it, and then it was not found."
+    (tmp_path / "params.yaml").write_text("train: {weights: shipped}\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {params: [train], outs: [models/bundle, models/seeds]}}")
+    with pytest.raises(StageError, match=r"DVC deletes before it trains. Copy it .*train.weights=start"):
+        set_params_of(tmp_path, [f"train.weights={weights}"])
+    with pytest.raises(StageError, match="DVC deletes"):  # of `dvc exp run -S`
+        stage_module._check_weights(weights, tmp_path)
+    set_params_of(tmp_path, ["train.weights=models/start"])
+    assert stage_params(tmp_path, "train") == {"weights": "models/start"}
+
+
+def test_files_that_params_yaml_names_and_that_changed_are_said(tmp_path):
+    "DVC sees the name alone: the table was corrected, nothing ran, and the old metrics were shown without a word."
+    (tmp_path / "params.yaml").write_text("data: {patients_csv: people.csv}\ntrain: {weights: start.h5}\n")
+    records = {
+        "people.csv": ("data/prepared/dataset.json", lambda h: {"patients_csv": h}),
+        "start.h5": ("models/bundle/bundle.json", lambda h: {"initial_weights": {"name": "start.h5", "sha256": h}}),
+    }
+    assert stage_module.replaced_files(tmp_path) == []
+    for name, (record, facts) in records.items():
+        (tmp_path / name).write_text("file,patient\na,b\n")
+        (tmp_path / record).parent.mkdir(parents=True)
+        (tmp_path / record).write_text(json.dumps(facts(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())))
+    assert stage_module.replaced_files(tmp_path) == []
+    for name, who in (("people.csv", "prepare"), ("start.h5", "train")):
+        (tmp_path / name).write_text("file,patient\na,c\n")
+        assert stage_module.replaced_files(tmp_path)[-1].startswith(f"{name} changed since {who} ran")
+    (tmp_path / "people.csv").unlink()
+    assert len(stage_module.replaced_files(tmp_path)) == 1
+    set_params_of(tmp_path, ["train.weights=shipped"])
+    assert stage_module.replaced_files(tmp_path) == []
 
 
 def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):

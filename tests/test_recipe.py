@@ -13,6 +13,7 @@ import yaml
 from conftest import ROOT
 from test_layers import FILES, closure, imported
 
+from xraypneu.model import ood
 from xraypneu.model.bundle import SHIPPED, load_bundle
 
 STAGES = ("prepare", "eda", "train", "evaluate")
@@ -212,3 +213,13 @@ def test_an_int8_variant_that_refuses_more_is_left_out():
     same = {"validation": 0.0, "shifted": 0.0}
     assert recipe.Int8Variant(b"", {}, same, {"validation": 0.03, "shifted": -0.01}).accepted
     assert not recipe.Int8Variant(b"", {}, same, {"validation": 0.12, "shifted": 0.07}).accepted
+
+
+def test_features_that_are_practically_constant_weigh_nothing_in_the_detector():
+    "Else their weights are beyond what a bundle may hold, and the training fails after its last epoch."
+    rng = np.random.default_rng(0)
+    features = rng.random((60, 40)).astype(np.float32)
+    features[:, :30] *= np.float32(1e-12)
+    detector = ood.fit_detector(features, np.arange(60) % 2, features[::-1] * 2, features)
+    assert not detector.weights[:30].any() and detector.weights[30:].any()
+    assert ood.read_detector(detector.to_bytes()).weights.shape == (40,)

@@ -784,6 +784,24 @@ def test_a_damaged_journal_is_named_and_holds_nothing_up(line, place, sqlite_ser
     assert main(["sync"]) == 0 and not local_note(root)
 
 
+def test_a_relative_store_is_the_project_s(tmp_path, monkeypatch):
+    "DVC runs `dvc exp run --temp` in a copy that it deletes, with its mlflow.db; a command may run in a subfolder."
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    wanted = f"sqlite:///{tmp_path.resolve()}/mlflow.db"
+    copy = tmp_path / ".dvc/tmp/exps/standalone/tmpabc"
+    copy.mkdir(parents=True)
+    (tmp_path / "nbs").mkdir()
+    monkeypatch.chdir(tmp_path / "nbs")
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path))
+    assert {tracking.store_uri(r) for r in (tmp_path, copy, None)} == {wanted}
+    assert tracking._same_store("sqlite:///mlflow.db", wanted, tmp_path)  # of a run that waits since an earlier version
+    for kept in (wanted, "sqlite:///:memory:", "sqlite:///a.db?timeout=9", "http://localhost:5000", "mlruns"):
+        assert tracking.absolute_uri(kept, tmp_path) == kept
+    monkeypatch.delenv("XRAYPNEU_ROOT")
+    monkeypatch.chdir("/")
+    assert tracking.store_uri() == "sqlite:///mlflow.db"
+
+
 @pytest.mark.parametrize("name", ["what?", "it's", "chest%20xray"])
 def test_a_path_that_mlflow_cuts_off_is_refused(name, tmp_path):
     "The store would lie beside the project, in a file of another name."

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from ..errors import XraypneuError
 from ..files import previous, replacing
 from .decoder import decode
-from .image import _STRETCHED, ImageError, read_bytes
+from .image import STRETCHED, ImageError, read_bytes
 from ..redact import without_controls
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c005
@@ -278,6 +278,11 @@ def _patients_from_csv(csv: str | os.PathLike[str], paths: list[str], names: lis
         )
     return out
 
+# %% ../../nbs/api/data/03_dataset.ipynb #c018-h
+def _table_hash(csv: str | os.PathLike[str] | None) -> dict[str, str]:
+    "The SHA-256 of a patient table, by which a later change is noticed; {} without one."
+    return {"patients_csv": hashlib.sha256(Path(csv).read_bytes()).hexdigest()} if csv and Path(csv).is_file() else {}
+
 # %% ../../nbs/api/data/03_dataset.ipynb #c021
 def choose_patients(
     patients: Iterable[str],  # of each image
@@ -326,7 +331,7 @@ def _exclude(m: pd.DataFrame) -> pd.DataFrame:
 # %% ../../nbs/api/data/03_dataset.ipynb #c027
 def _remarks(notes: tuple[str, ...], tile: np.ndarray) -> tuple[str, ...]:
     "What the report should say about a file that is used."
-    notes, low, high = tuple(n for n in notes if n != _STRETCHED), int(tile.min()), int(tile.max())
+    notes, low, high = tuple(n for n in notes if n != STRETCHED), int(tile.min()), int(tile.max())
     if high - low < LEAST_LEVELS:
         return (*notes, "the image is empty: it has almost no contrast")
     if ((tile == low) | (tile == high)).mean() > MOST_OF_TWO:
@@ -347,12 +352,15 @@ def _can_be_listed(folder: Path) -> bool:
     return True
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-a
+_ASIDE = ("error", "notes", "person", "look")  # what findings are made of, and the manifest doesn't keep
+
+
 def _read_one(
     path: Path, size: int
-) -> tuple[dict[str, Any], np.ndarray | None]:  # columns of the manifest, (size, size) uint8
+) -> tuple[dict[str, Any], np.ndarray | None]:  # columns of the manifest and `_ASIDE`, (size, size) uint8
     "Read, hash and decode one file."
     out: dict[str, Any]
-    out, data = dict(sha256="", bytes=0, width=0, height=0, mode="", format="", error="", notes=(), look=""), None
+    out, data = dict(sha256="", bytes=0, width=0, height=0, mode="", format="") | dict.fromkeys(_ASIDE, ""), None
     try:
         data = read_bytes(path)
         out.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
@@ -370,9 +378,9 @@ def _read_one(
             ) from None
         return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None
     tile = cast(np.ndarray, d.square)
-    out["notes"] = _remarks(d.notes, tile)
-    out["look"] = hashlib.sha256(tile.tobytes()).hexdigest() if np.ptp(tile) >= LEAST_LEVELS else ""
-    return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format), tile
+    look = hashlib.sha256(tile.tobytes()).hexdigest() if np.ptp(tile) >= LEAST_LEVELS else ""
+    aside = dict(notes=_remarks(d.notes, tile), person=d.patient, look=look)
+    return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format) | aside, tile
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-1
 _Item = TypeVar("_Item")
@@ -595,6 +603,32 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict[str,
     )
     return out
 
+# %% ../../nbs/api/data/03_dataset.ipynb #c035-3
+def _patient_findings(m: pd.DataFrame, person: pd.Series) -> list[dict[str, Any]]:
+    "A finding if DICOM files of one patient ID have several patient keys."
+    films = pd.DataFrame({"path": m.path, "patient": m.patient, "person": person})[person != ""]
+    apart = films[films.groupby("person").patient.transform("nunique") > 1]
+    if films.person.nunique() < 2 or not len(apart):  # an ID that all films share is no patient's
+        return []
+    people = apart.person.nunique()
+    message = (
+        f"{_n(people, 'patient ID')} in DICOM files ({_n(len(apart), 'file')}) {'has' if people == 1 else 'have'} more "
+        "than one patient key each, so these patients may be in several splits: list the patients in a table "
+        "(data.patients_csv)."
+    )
+    return [_finding("dicom_patients", message, apart.path)]
+
+
+def _reading_findings(
+    m: pd.DataFrame,
+    aside: pd.DataFrame,  # `_ASIDE`, in the same order
+    patients_csv: object,  # whoever lists the patients knows them better than the files
+) -> list[dict[str, Any]]:
+    "Findings from what was read beside the pixels."
+    used = m.assign(notes=list(aside.notes), look=list(aside["look"]))
+    people = [] if patients_csv else _patient_findings(m, aside.person)
+    return people + _picture_findings(used)
+
 # %% ../../nbs/api/data/03_dataset.ipynb #c037
 def _check_fractions(validation: float, test: float, size: int) -> None:
     for name, value in (("validation", validation), ("test", test)):
@@ -803,14 +837,16 @@ def prepare(
     patterns = _compile(patient_patterns)
     layout = find_layout(path)
     _check_out(out, path)
-    meta = _read_meta(layout.root, path)
+    meta = _read_meta(layout.root, path) | _table_hash(patients_csv)
     files, m = _list(layout, path)
     findings = _layout_findings(layout, path, meta["synthetic"], Counter(m.official_split))
     m["patient"], unmatched = _patients(m, files, layout.root, patterns, patients_csv)
     with replacing(out) as new:
         records = pd.DataFrame(_pack(files, size, new / "images.npy", _threads(workers), progress))
-        errors = {p: e for p, e in zip(m.path, records.pop("error"), strict=True) if e}
-        m = _assign(_exclude(pd.concat([m, records], axis=1)), layout, validation, test, seed)
+        aside = records[list(_ASIDE)]
+        errors = {p: e for p, e in zip(m.path, aside.error, strict=True) if e}
+        columns = records.drop(columns=list(_ASIDE))
+        m = _assign(_exclude(pd.concat([m, columns], axis=1)), layout, validation, test, seed)
         _check_splits(m, path)
         info = meta | {
             "layout": layout.kind,
@@ -818,7 +854,7 @@ def prepare(
             "seed": seed,
             "counts": _counts(m),
             "data_hash": _data_hash(m, size),
-            "findings": findings + unmatched + _content_findings(m, errors) + _picture_findings(m),
+            "findings": findings + unmatched + _content_findings(m, errors) + _reading_findings(m, aside, patients_csv),
         }
         _write_prepared(new, m, info)
     return load_prepared(out)

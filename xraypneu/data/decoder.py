@@ -99,6 +99,7 @@ class Decoded:
     format: str  # 'JPEG', 'DICOM', ...
     notes: tuple[str, ...] = ()  # what a reader should know about the decoding
     colour: float = 0.0  # see `image.colour`; 0 where it wasn't measured
+    patient: str = ""  # see `Radiograph`
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012
 def _limit_process() -> None:
@@ -160,7 +161,7 @@ def _work(
         return _refusal(_memory_error(job["name"])), []
     if job["keep_pixels"]:
         arrays.append(np.ascontiguousarray(r.pixels))
-    reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour")}
+    reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour", "patient")}
     return reply | {"shape": r.pixels.shape}, arrays
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-2
@@ -342,6 +343,7 @@ def _answer(reply: dict[str, Any], job: dict[str, Any]) -> Decoded | ImageError:
             str(reply["format"]),
             tuple(map(str, reply["notes"])),
             float(reply["colour"]),
+            str(reply["patient"]),
         )
     except (KeyError, TypeError, OverflowError) as e:
         raise ValueError(f"no reply of a worker: {e}") from None
@@ -539,7 +541,8 @@ def _here(
     "Read a picture in memory in this process."
     r = read_radiograph(source, min_side, name, with_colour)
     square = to_square(r.pixels, size) if size else None
-    return Decoded(square, r.pixels if keep_pixels else None, r.width, r.height, r.mode, r.format, r.notes, r.colour)
+    pixels = r.pixels if keep_pixels else None
+    return Decoded(square, pixels, r.width, r.height, r.mode, r.format, r.notes, r.colour, r.patient)
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020a
 def decode(

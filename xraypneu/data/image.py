@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Source', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'MAX_SCANS', 'MAX_SCANNED', 'MAX_WEBP_PIXELS', 'MAX_J2K_SAMPLES',
-           'MAX_RLE_BYTES', 'MAX_ITEMS', 'MAX_SQUARE', 'printable', 'ImageError', 'Radiograph', 'read_bytes',
-           'read_radiograph', 'to_square', 'colour']
+           'MAX_RLE_BYTES', 'MAX_ITEMS', 'STRETCHED', 'MAX_SQUARE', 'printable', 'ImageError', 'Radiograph',
+           'read_bytes', 'read_radiograph', 'to_square', 'colour']
 
 # %% ../../nbs/api/data/00_image.ipynb #c004
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -148,6 +149,7 @@ class Radiograph:
     format: str  # 'JPEG', 'PNG', 'DICOM', 'array', ...
     notes: tuple[str, ...] = ()  # what a reader should know about the decoding, such as a stretch of 16 bits
     colour: float = 0.0  # how coloured it is, see `colour`; 0 if grey or not measured
+    patient: str = ""  # hash of the patient ID that a DICOM file holds: equal for the films of one patient
 
 # %% ../../nbs/api/data/00_image.ipynb #c015
 _NETWORK = "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ECONNRESET"
@@ -250,7 +252,7 @@ def _not_a_picture(data: bytes) -> ImageError:
     return ImageError("this is a text file, not a picture" if text else "this is not a picture", _READS, "not_image")
 
 # %% ../../nbs/api/data/00_image.ipynb #c021
-_STRETCHED = "stretched linearly: the picture's minimum became 0 and its maximum 255"
+STRETCHED = "stretched linearly: the picture's minimum became 0 and its maximum 255"
 
 
 _BAND = 1_000_000  # values scaled at a time
@@ -294,7 +296,7 @@ def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) u
     if image.mode == "L" and "transparency" not in image.info:
         return np.array(image), ()
     if image.mode.startswith("I") or image.mode == "F":
-        return _deep(image), (_STRETCHED,)
+        return _deep(image), (STRETCHED,)
     if image.mode == "YCbCr":
         return np.array(image.getchannel("Y")), ()  # the mode that `draft` leaves
     if image.has_transparency_data:
@@ -599,6 +601,7 @@ _SHUTTER = [
 # %% ../../nbs/api/data/00_image.ipynb #c037-t
 _TAGS: list[Any] = [  # names; pydicom takes numbers beside them
     *_SHUTTER,
+    "PatientID",
     "Modality",
     "BodyPartExamined",
     "ViewPosition",
@@ -872,7 +875,7 @@ def _shown(ds: "Dataset", stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ..
     elif values.dtype == np.uint8 and (values is not stored or int(ds.BitsStored) == 8):
         grey = values.copy()
     else:
-        grey, notes = _stretch(values, slice(None) if padding is None or padding.all() else ~padding), (_STRETCHED,)
+        grey, notes = _stretch(values, slice(None) if padding is None or padding.all() else ~padding), (STRETCHED,)
     if ds.PhotometricInterpretation == "MONOCHROME1":
         grey = 255 - grey
     if padding is not None:
@@ -1049,6 +1052,13 @@ def _check_jpeg_frame(ds: "Dataset", uid: "UID", stored: np.ndarray) -> None:
     if _ends_early(frame, stored if stored.ndim == 2 else stored[..., 1], _jpeg_pixels):
         raise EOFError
 
+# %% ../../nbs/api/data/00_image.ipynb #c046-patient
+def _patient(ds: "Dataset") -> str:
+    "A hash of the patient ID, which tells patients apart and names nobody; '' without one."
+    value = getattr(ds.get_item("PatientID"), "value", None)  # as stored: its encoding may be damaged
+    number = (value if isinstance(value, bytes) else str(value or "").encode()).strip(b" \0")
+    return hashlib.sha256(number).hexdigest()[:16] if number else ""
+
 # %% ../../nbs/api/data/00_image.ipynb #c047
 def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
     "The bytes of a DICOM file as a `Radiograph`."
@@ -1081,7 +1091,8 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
         raise ImageError(
             f"the DICOM file is damaged and can't be decoded ({type(error).__name__})", "Copy it again."
         ) from None
-    return Radiograph(pixels, int(ds.Columns), int(ds.Rows), str(ds.PhotometricInterpretation), "DICOM", notes, tint)
+    kind = str(ds.PhotometricInterpretation)
+    return Radiograph(pixels, int(ds.Columns), int(ds.Rows), kind, "DICOM", notes, tint, _patient(ds))
 
 # %% ../../nbs/api/data/00_image.ipynb #c047-1
 def _decoded(ds: "Dataset", uid: "UID") -> np.ndarray:  # (H, W) or (H, W, 3)
@@ -1124,7 +1135,7 @@ def _from_array(a: np.ndarray, with_colour: bool = False) -> Radiograph:
     if a.ndim == 3:
         mode = "RGB"
     if a.dtype == np.uint16:
-        a, notes = _stretch(a), (_STRETCHED,)
+        a, notes = _stretch(a), (STRETCHED,)
     elif kind == "f":
         if not (a.min() >= 0 and a.max() <= 1):
             raise ImageError(

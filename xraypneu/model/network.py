@@ -123,6 +123,18 @@ def _from_keras(source: str) -> dict[str, np.ndarray]:
     out = {f"{la.name}/{v.name}": np.asarray(v) for la in three.layers for v in la.weights}
     return {**out, "Conv1/kernel": out["Conv1/kernel"].sum(2, keepdims=True)}
 
+# %% ../../nbs/api/model/04_network.ipynb #c013-0
+def _scaled(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    "Random weights under which a signal keeps its size although the batch norms are frozen and correct nothing (He)."
+    out = dict(values)
+    for name, kernel in values.items():
+        if not _is_kernel(name):
+            continue
+        inputs = kernel[..., 0].size if "depthwise" not in name else kernel[..., 0, 0].size
+        gain = 1 if "project" in name else 2  # no activation follows a projection; half of the rest become 0
+        out[name] = kernel * np.float32(np.sqrt(gain / inputs / kernel.var()))
+    return out
+
 # %% ../../nbs/api/model/04_network.ipynb #c013-1
 def initialise(
     model: keras.Model,  # from `build`
@@ -130,7 +142,7 @@ def initialise(
 ) -> keras.Model:  # the same model
     "Set the backbone's weights to where training starts. The head stays random. Raises `WeightsError`."
     if source is None:
-        return model
+        return set_weights(model, _scaled(weights(model)))
     if source == "imagenet":
         return set_weights(model, _from_keras(source), head=False)
     path = Path(source)

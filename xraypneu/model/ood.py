@@ -67,6 +67,7 @@ def _log(features: np.ndarray) -> np.ndarray:
 # %% ../../nbs/api/model/01_ood.ipynb #c005b
 _LARGEST = 16 * 2**20  # bytes of one array, unpacked; all shipped arrays together have 0.3 MB
 _BOUND = 1e6  # magnitude of every number; log features are below 100
+_CONSTANT = 1e-6  # standard deviation of a log feature
 _SHAPES: dict[str, tuple[object, ...]] = {
     "means": (2, "features"),
     "basis": ("k", "features"),
@@ -182,7 +183,8 @@ def fit_detector(
     variances = np.append(values[::-1][:k], max(values[::-1][k:].mean(), 1e-12))
     fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
     fit.fit(np.concatenate([f, _log(others)]), np.r_[np.zeros(len(f)), np.ones(len(others))])
-    weights = fit[1].coef_[0] / fit[0].scale_  # the scaling removes the intercept
+    # the scaling removes the intercept; a feature that is practically constant tells nothing
+    weights = np.where(fit[0].scale_ < _CONSTANT, 0, fit[1].coef_[0] / fit[0].scale_)
     detector = OODDetector(
         means.astype(np.float32),
         vectors[:, ::-1][:, :k].T.astype(np.float16),

@@ -339,7 +339,7 @@ def check_tracking(
 ) -> Check:
     "Can runs be recorded?"
     uri_set = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = uri_set or tracking.default_uri(root)
+    uri = tracking.absolute_uri(uri_set, root) if uri_set else tracking.default_uri(root)
     shown = tracking.public_url(uri)
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:") and not file.is_file():

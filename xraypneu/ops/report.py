@@ -483,7 +483,9 @@ def _outdated(root):
     except (ValueError, AttributeError):
         return ""
     if not stages:
-        return ""
+        from xraypneu.ops.stage import replaced_files
+
+        return "; ".join(replaced_files(root))
     return f"code, parameters, data or results of {', '.join(stages)} changed since the last complete `dvc repro`"
 
 # %% ../../nbs/api/ops/07_report.ipynb #c014-5-a

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
            'check_params', 'normalise', 'title_of', 'html_page', 'to_html', 'Echo', 'without_radiographs', 'sources',
-           'unchanged', 'run_stage', 'summary', 'set_params', 'main']
+           'unchanged', 'run_stage', 'replaced_files', 'summary', 'set_params', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -423,6 +423,21 @@ def _tracking_settings(root):
             raise StageError(f"tracking.{key} is {value!r} in params.yaml", f"give {what}", "bad_setting")
     return section
 
+# %% ../../nbs/api/ops/03_stage.ipynb #c017-3a-w
+def _check_weights(weights, root):
+    "Raise `StageError` if the initial weights are what DVC deletes before it trains: results of the training itself."
+    if not isinstance(weights, str) or not (root / "dvc.yaml").is_file():
+        return
+    outs = read_yaml(root / "dvc.yaml").get("stages", {}).get("train", {}).get("outs", [])
+    place = Path(os.path.abspath(root / weights))
+    if any(out in (place, *place.parents) for out in (Path(os.path.abspath(root / str(o))) for o in outs)):
+        raise StageError(
+            f"train.weights is {weights}, which DVC deletes before it trains",
+            f"Copy it (`dvc checkout {shlex.quote(weights)}` brings it back where it is gone already): "
+            f"cp -r {shlex.quote(weights)} start, and give train.weights=start",
+            "bad_setting",
+        )
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a
 def _arranged(name, root):
     "Check a stage and set up its environment; return its notebook and parameters. Raises `StageError`."
@@ -431,6 +446,8 @@ def _arranged(name, root):
         raise StageError(f"{source} is missing", code="missing")
     params = stage_params(root, name)
     check_params(source, params)
+    if name == "train":
+        _check_weights(params.get("weights"), root)
     settings = _tracking_settings(root)
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
@@ -679,6 +696,38 @@ def _changed(root) -> list:  # of text; empty outside a repository
     restore = f"restore the committed ones with `git checkout {' '.join(names)}`"
     return [f"Changed   {' and '.join(names)}: commit the new results, or {restore}"] if names else []
 
+# %% ../../nbs/api/ops/03_stage.ipynb #replaced
+def _hash_of(path) -> str:
+    "The SHA-256 of a file, or the hash of the bundle in a folder; '' if it can't be read."
+    from ..model.bundle import BundleError, load_bundle
+
+    try:
+        return load_bundle(path).hash if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, BundleError):
+        return ""
+
+
+def replaced_files(
+    root,  # the project
+) -> list:  # of text
+    "A line for each file that params.yaml names and that changed since its stage ran: DVC sees the name alone."
+    params, out = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}, []
+    places = (
+        ("data", "patients_csv", "prepare", "data/prepared/dataset.json", ("patients_csv",)),
+        ("train", "weights", "train", "models/bundle/bundle.json", ("initial_weights", "sha256")),
+    )
+    for section, name, stage, record, keys in places:
+        file, was = (params.get(section) or {}).get(name), root / record
+        noted = json.loads(was.read_text(encoding="utf-8")) if was.is_file() else {}
+        for key in keys:
+            noted = noted.get(key) or {}
+        if noted and isinstance(file, str) and (now := _hash_of(root / file)) and now != noted:
+            out.append(
+                f"{file} changed since {stage} ran, and DVC sees its name alone: give it a new name in params.yaml, or "
+                f"run `dvc repro --force --single-item {stage}`; then `make run`"
+            )
+    return out
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c025
 def summary(root=None) -> str:
     "Test metrics in percent, and where reports, model and runs are. Raises `StageError` before the first run."
@@ -694,6 +743,7 @@ def summary(root=None) -> str:
         f"Model     {root / 'models' / 'bundle'}",
         f"Runs      {_runs(root)}",
         *_changed(root),
+        *(f"Outdated  {line}" for line in replaced_files(root)),
         "",
         "Not a medical device.",
     ]
@@ -736,6 +786,7 @@ def set_params(
             raise StageError(
                 f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting"
             ) from None
+    _check_weights((params.get("train") or {}).get("weights"), Path(root))
     out = io.StringIO()
     yaml.dump(params, out)
     write_file(path, out.getvalue())

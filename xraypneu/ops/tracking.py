@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'FINISHED', 'PATIENCE', 'GIT', 'LONGEST', 'PAUSES', 'RECORD', 'CANDIDATE', 'REGISTERED',
-           'CLOCKS', 'SENDERS', 'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'store', 'reach', 'answers',
-           'other_schema', 'check', 'environment', 'git_state', 'as_text', 'as_name', 'as_texts', 'as_numbers',
-           'Breaker', 'Spool', 'Sender', 'Run', 'keras_model', 'register', 'set_alias', 'start', 'save', 'resume',
-           'interrupted', 'waiting', 'damaged', 'local_note', 'forget', 'sync', 'registered_bundle']
+           'CLOCKS', 'SENDERS', 'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'absolute_uri', 'store',
+           'reach', 'answers', 'other_schema', 'check', 'environment', 'git_state', 'as_text', 'as_name', 'as_texts',
+           'as_numbers', 'Breaker', 'Spool', 'Sender', 'Run', 'keras_model', 'register', 'set_alias', 'start', 'save',
+           'resume', 'interrupted', 'waiting', 'damaged', 'local_note', 'forget', 'sync', 'registered_bundle']
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c003
 import contextlib
@@ -63,7 +63,11 @@ def default_uri(
     root,  # the project; for one of DVC's temporary copies, the project itself is used
 ) -> str:
     "Address of the project's sqlite store. Raises `TrackingError` for a path that MLflow can't use."
-    file = _home(root) / "mlflow.db"
+    return _sqlite(_home(root) / "mlflow.db")
+
+
+def _sqlite(file: Path) -> str:
+    "Address of a sqlite store. Raises `TrackingError` for a path that MLflow can't use."
     wrong = {"?", "'"} & set(str(file))  # `?` ends an SQLite address, `'` a string in MLflow's SQL
     if urllib.parse.unquote(str(file)) != str(file):  # MLflow would decode it: a%20b becomes another folder
         wrong.add("%")
@@ -86,7 +90,22 @@ def store_uri(
 ) -> str:  # without user name and password
     "Address of the store. Raises `FileNotFoundError` outside a project, unless MLFLOW_TRACKING_URI is set."
     split_credentials()
-    return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(root or _root())
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    return absolute_uri(uri, root) if uri else default_uri(root or _root())
+
+
+def absolute_uri(
+    uri: str,  # of a store
+    root=None,  # the project; None: found from the working folder
+) -> str:
+    "The address with a sqlite file relative to the project, not to a subfolder or to a copy that DVC deletes."
+    name = uri.removeprefix("sqlite:///")
+    if name == uri or name.startswith(("/", ":memory:", "file:")) or "?" in name:
+        return uri
+    try:
+        return _sqlite(_home(root or _root()) / name)
+    except FileNotFoundError:  # outside a project
+        return uri
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c005-1-a
 def _root():
@@ -995,7 +1014,7 @@ def _stored_run(run, run_id):
 # %% ../../nbs/api/ops/01_tracking.ipynb #c036-1-a
 def _same_store(noted, uri, root) -> bool:
     "Whether a store is the noted one, even if the project was moved since."
-    if noted == public_url(uri):
+    if noted and absolute_uri(noted, root) == public_url(uri):
         return True
     was = Path(str(noted).removeprefix("sqlite:///"))
     moved = str(noted).startswith("sqlite:///") and was.name == "mlflow.db" and not os.path.exists(was)
