@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from served import ARGS, CHROMIUM, READY, ROOT, TRANSFER, Server, film, free_port
@@ -25,6 +26,7 @@ from test_image import dicom
 
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED, load_bundle
+from xraypneu.model.verdict import decided
 
 SHOTS = Path(os.environ.get("XRAYPNEU_SCREENSHOTS") or ROOT / "reports/screenshots")
 # asked now: conftest takes our variables out of the environment
@@ -175,6 +177,30 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
     assert page.is_visible("img.map") and page.is_visible(".opacity")
 
 
+def test_what_is_refused_has_no_map_and_no_number_on_page_and_in_files(visit):
+    "Not after another film was open either, nor after the operating point moved."
+    page = visit()
+    for which, name in ((1, "PNEUMONIA"), (3, "OUT_OF_SCOPE")):
+        page.click(f"button.sample >> nth={which}")
+        page.wait_for_selector(f".verdict.v-{name}")
+    page.fill("#xp-threshold", "0.99")
+    page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent === '0.990'")
+    shown = page.inner_text(".result")
+    assert "NOT A CHEST X-RAY" in shown and "activation map" not in shown.lower() and "support" not in shown
+    assert page.query_selector(".scale") is None and not page.is_visible("img.map")
+    files = {}
+    for what in ("csv", "html"):
+        with page.expect_download() as got:
+            page.click(f"button.{what}")
+        files[what] = Path(got.value.path()).read_text()
+    read, refused = csv.DictReader(io.StringIO(files["csv"]))
+    assert refused["verdict"] == "NOT A CHEST X-RAY" and refused["probability"] == refused["label"] == ""
+    assert read["probability"] and read["label"]
+    line = next(row for row in files["html"].split("<tr>") if "NOT A CHEST X-RAY</b>" in row)
+    assert "<td></td><td>0.990</td>" in line and "map" not in line and line.count("<img") == 1
+    shot(page, "refused")
+
+
 def test_dicom(visit):
     "A chest named by its UID, an MR slice without an ending, and a file that was cut."
     from pydicom.data import get_testdata_file
@@ -319,7 +345,7 @@ def test_operating_point(visit):
     choose(page, ("chest.png", film(12, True)))
     page.wait_for_selector(".verdict")
     before = page.inner_text(".metrics")
-    assert all(w in before for w in ("sensitivity", "specificity", "PPV", "NPV", "95 % interval"))
+    assert all(w in before for w in ("predicted PNEUMONIA", "UNSURE", "PPV", "NPV", "95 % interval"))
     page.fill("#xp-prevalence", "5")
     page.wait_for_function("t => document.querySelector('.metrics').innerText !== t", arg=before)
     page.focus("#xp-threshold")
@@ -343,6 +369,40 @@ def test_operating_point(visit):
     page.wait_for_selector(".verdict.v-UNSURE")
     assert "UNSURE" in page.inner_text(".status") and "operating point 0.314" in page.inner_text(".reasons")
     shot(page, "operating-point")
+
+
+def shares(page):
+    "The table of verdicts beside the slider: of each verdict, the percentages of the NORMAL and PNEUMONIA films."
+    lines = page.query_selector_all(".shares tbody tr")
+    cells = {line.get_attribute("data-verdict"): line.query_selector_all("td") for line in lines}
+    return {v: [float(c.inner_text().split(" %")[0]) for c in two] for v, two in cells.items()}
+
+
+def test_the_panel_says_what_the_slider_does_to_the_films(visit):
+    "It promised the labels' specificity and that a lower point misses less, while films became UNSURE."
+    films = pd.read_csv(ROOT / "results/chest_xray/predictions.csv")
+    limits = load_bundle().variant["conformal"]
+    page = visit()
+    page.wait_for_selector(".shares")
+    for point in ("0.314", "0.02", "0.45", "0.99"):
+        if point != "0.314":  # the default
+            page.fill("#xp-threshold", point)
+        text = f"{float(point):.3f}"
+        page.wait_for_function(
+            "t => document.querySelector('output[for=xp-threshold]').textContent.startsWith(t)", arg=text
+        )
+        given = decided(films.probability.to_numpy(), float(point), limits)
+        expected = {
+            v: [round(100 * float(np.mean(given[films.label == c] == v)), 1) for c in ("NORMAL", "PNEUMONIA")]
+            for v in ("PNEUMONIA", "NORMAL", "UNSURE")
+        }
+        assert shares(page) == expected, point
+        rule = page.inner_text(".rule")
+        low, high = min(float(point), limits["high"]), max(float(point), limits["low"])
+        assert f"from {high:.3f} on is PNEUMONIA" in rule and f"below {low:.3f} NORMAL" in rule
+        assert "misses fewer" not in page.inner_text("section[aria-labelledby=xp-operating]")
+        shot(page, f"panel-{point}")
+    assert "(234)" in page.inner_text(".shares") and "(390)" in page.inner_text(".shares")
 
 
 def looked(page):

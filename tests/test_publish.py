@@ -106,6 +106,8 @@ def test_ship_and_verify(shipped, capsys):
     nb = nbformat.read(results / "evaluate.ipynb", as_version=4)
     assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip())
     assert (bundle.folder / "README.md").read_text() == (folder / "reports/model_card.md").read_text()
+    films = policy.stored_predictions(bundle)
+    assert len(films.ill) == len(pd.read_csv(results / "predictions.csv"))
     assert publish.verify(folder / "films", bundle.folder, folder)
     assert "all metrics are as published" in capsys.readouterr().out
 
@@ -210,6 +212,9 @@ def test_published_metrics_belong_to_the_shipped_bundle():
     assert (
         f"Bundle `{bundle.hash}` (converted from `{published['model']['hash']}`" in (SHIPPED / "README.md").read_text()
     )
+    films = publish._scored((folder / "predictions.csv").read_bytes(), m)
+    assert (SHIPPED / policy.TEST_PREDICTIONS).read_text() == policy.predictions_text(bundle.hash, films)
+    assert policy.stored_predictions(bundle).refused == m["ood"]["test images"]["refused"]
     predicted = pd.read_csv(folder / "predictions.csv")
     y = (predicted.label == "PNEUMONIA").to_numpy()
     assert np.mean((predicted.probability >= bundle.threshold) == y) == pytest.approx(m["test"]["accuracy"], abs=1e-6)

@@ -8,11 +8,13 @@ import subprocess
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 
 from xraypneu.data.image import ImageError
-from xraypneu.model.verdict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE
+from xraypneu.model.bundle import SHIPPED
+from xraypneu.model.verdict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, decided
 from xraypneu.serving import dashboard
 from xraypneu.serving import session as state
 from xraypneu.serving.predict import Prediction
@@ -140,6 +142,51 @@ def test_a_move_sends_what_changed_and_no_picture(board):
     assert said["kind"] == "moved" and not buffers and said["operating"]["threshold"] == 0.99
     assert all(set(r) == {"id", "verdict"} for r in said["rows"]) and "p3" not in [r["id"] for r in said["rows"]]
     assert said["shown"]["id"] == "p2" and said["shown"]["threshold"] == 0.99
+
+
+def test_the_table_says_what_happens_to_the_films(board):
+    "It had the labels' specificity, 71 % at 0.02, where films became UNSURE and none further PNEUMONIA."
+    films = pd.read_csv(ROOT / "results/chest_xray/predictions.csv")
+    limits = board.bundle.variant["conformal"]
+    for point in (board.session.default, *np.round(np.arange(0.01, 1, 0.01), 2)):
+        board.page(kind="threshold", value=float(point))
+        said = board.sent[-1][0]["operating"]
+        given = decided(films.probability.to_numpy(), said["threshold"], limits)
+        for name in (NORMAL, PNEUMONIA):
+            mine = given[films.label == name]
+            assert said["counts"][name] == len(mine) and said["threshold"] == point
+            assert sum(row[name]["value"] for row in said["shares"]) == pytest.approx(1)
+            for row in said["shares"]:
+                share = row[name]
+                assert share["value"] == np.mean(mine == row["verdict"]), (point, name, row)
+                assert 0 <= share["low"] <= share["value"] <= share["high"] <= 1 and share["low"] < share["high"]
+        assert [row["verdict"] for row in said["shares"]] == [PNEUMONIA, NORMAL, UNSURE]
+
+
+def test_the_table_of_a_bundle_without_test_films_is_of_verdicts_too(tmp_path):
+    "The table is the bundle's own, on its shifted validation; without limits no film is UNSURE."
+    folder = shutil.copytree(SHIPPED, tmp_path / "bundle")
+    (folder / "test_predictions.json").unlink()
+    board = dashboard.Dashboard(folder)
+    table, limits = (board.bundle.info[k] for k in ("operating", "conformal"))
+    board.move(0.02)
+    said = board._point_metrics()
+    rows = {row["verdict"]: row for row in said["shares"]}
+    low, high = (np.interp(at, table["threshold"], table["sensitivity"]) for at in (0.02, limits["low"]))
+    ill = [rows[v][PNEUMONIA]["value"] for v in (PNEUMONIA, NORMAL, UNSURE)]
+    assert ill == pytest.approx([high, 1 - low, low - high])
+    assert said["on"] == "shifted validation" and said["counts"] is None
+    del board.bundle.info["conformal"]
+    said = board._point_metrics()
+    assert [row["verdict"] for row in said["shares"]] == [PNEUMONIA, NORMAL] and said["limits"] is None
+
+
+@pytest.mark.parametrize("limits", [LIMITS, {"low": 0.553, "high": 0.338, "coverage": 0.9}])
+def test_the_rationale_names_the_band_in_which_the_film_is_unsure(limits):
+    "At 0.99 a film of 0.979 was UNSURE, and it said that the model abstains between 0.338 and 0.553."
+    said = prediction(0.979, limits=limits).at(0.99).explanation
+    assert said.verdict == UNSURE and "Between 0.338 and 0.990 the model abstains" in said.rationale
+    assert "Between 0.338 and 0.553" in prediction(0.979, limits=limits).at(0.4).explanation.rationale
 
 
 def test_what_a_lost_answer_said_is_said_again(board):

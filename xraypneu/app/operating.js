@@ -1,30 +1,75 @@
-// The operating point: slider, assumed prevalence, and the metrics that follow from them.
+// The operating point: slider, assumed prevalence, and the verdicts per class that follow from them.
 import { button, make, percent } from "./dom.js";
 
-function metricsOf(o) {
-  if (!o.table.length) {
-    return [make("p", { class: "soft" }, "This model has no metrics for other operating points.")];
-  }
+const CLASSES = ["NORMAL", "PNEUMONIA"];
+const ROWS = { PNEUMONIA: "predicted PNEUMONIA", NORMAL: "predicted NORMAL", UNSURE: "UNSURE, left to a reader" };
+
+// What the operating point does to the verdicts.
+export function ruleOf({ band, limits }) {
+  const [low, high] = band.map((v) => v.toFixed(3));
+  const verdicts = `A film from ${high} on is PNEUMONIA, one below ${low} NORMAL`;
+  if (!limits) return `${verdicts}. A lower point misses fewer pneumonias but raises more false alarms.`;
+  const [first, last] = limits.map((v) => v.toFixed(3));
+  return (
+    `${verdicts}, one between UNSURE. Below ${first} a lower point makes NORMAL films UNSURE and finds no further ` +
+    `PNEUMONIA; above ${last} a higher one makes PNEUMONIA films UNSURE; between the two it changes nothing.`
+  );
+}
+
+// Which films the percentages are of.
+export function noteOf(o) {
   const shifted = "validation films altered to imitate another hospital";
-  const films = o.on === "shifted validation" ? shifted : o.on;
-  const note =
-    `At ${o.threshold.toFixed(3)}, on ${films}; 95 % intervals by patient. PPV and NPV at ` +
-    `${(100 * o.prevalence).toFixed(0)} % prevalence. Expect worse elsewhere: ` +
-    "a similar model's AUC fell from .95 to .54.";
-  const head = make("tr", {}, ...["metric", "value", "95 % interval"].map((h) => make("th", { scope: "col" }, h)));
+  const films = o.counts ? "the test films" : o.on === "shifted validation" ? shifted : o.on;
+  const refused = o.refused
+    ? ` ${percent(o.refused)} of them were refused as NOT A CHEST X-RAY at any point; they are counted here by their ` +
+      "probability."
+    : "";
+  return (
+    `At ${o.threshold.toFixed(3)}, on ${films}; 95 % intervals by patient.${refused} PPV and NPV at ` +
+    `${(100 * o.prevalence).toFixed(0)} % prevalence, without the UNSURE films. Expect worse elsewhere: ` +
+    "a similar model's AUC fell from .95 to .54."
+  );
+}
+
+const headOf = (...names) => make("thead", {}, make("tr", {}, ...names.map((h) => make("th", { scope: "col" }, h))));
+const interval = (s) => `${percent(s.low)} to ${percent(s.high)}`;
+
+// Of the films of each class, the percentage that gets each verdict.
+function sharesOf(o) {
+  const films = (c) => `${c} films` + (o.counts ? ` (${o.counts[c]})` : "");
+  const cell = (s) => make("td", {}, percent(s.value), make("span", { class: "words" }, interval(s)));
+  const lines = o.shares.map((s) =>
+    make(
+      "tr",
+      { "data-verdict": s.verdict },
+      make("th", { scope: "row" }, ROWS[s.verdict]),
+      ...CLASSES.map((c) => cell(s[c])),
+    ),
+  );
+  const attributes = { class: "shares", "aria-label": "Verdicts at this operating point, per class" };
+  return make("table", attributes, headOf("verdict", ...CLASSES.map(films)), make("tbody", {}, ...lines));
+}
+
+function metricsOf(o) {
+  const rule = make("p", { class: "rule" }, ruleOf(o));
+  if (!o.shares.length) {
+    return [rule, make("p", { class: "soft" }, "This model has no metrics for other operating points.")];
+  }
   const lines = o.table.map((t) =>
     make(
       "tr",
       {},
       make("th", { scope: "row" }, t.name, make("span", { class: "words" }, t.words)),
       make("td", {}, percent(t.value)),
-      make("td", {}, `${percent(t.low)} to ${percent(t.high)}`),
+      make("td", {}, interval(t)),
     ),
   );
-  const attributes = { "aria-label": "Metrics at this operating point" };
+  const attributes = { "aria-label": "Predictive values at this operating point" };
   return [
-    make("p", { class: "soft" }, note),
-    make("table", attributes, make("thead", {}, head), make("tbody", {}, ...lines)),
+    rule,
+    sharesOf(o),
+    make("table", attributes, headOf("metric", "value", "95 % interval"), make("tbody", {}, ...lines)),
+    make("p", { class: "soft" }, noteOf(o)),
   ];
 }
 
@@ -64,8 +109,6 @@ export class OperatingPanel {
       "section",
       { class: "card", "aria-labelledby": "xp-operating" },
       make("h2", { id: "xp-operating" }, "Operating point"),
-      make("p", {}, "Films at or above this probability are classified as PNEUMONIA. A lower threshold misses fewer " +
-        "pneumonias but raises more false alarms."),
       make("div", { class: "row" }, point, this.slider, this.shown, this.reset),
       make("div", { class: "row" }, make("label", { for: "xp-prevalence" }, ask), this.prevalence),
       this.metrics,

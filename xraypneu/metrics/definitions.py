@@ -32,7 +32,6 @@ METRICS = {  # name -> `Metric`, in the order of all tables
     "sensitivity": Metric(
         "sensitivity (recall)",
         percent=True,
-        words="percentage of pneumonias classified as PNEUMONIA",
         in_overview=True,
         in_summary=True,
         in_robustness=True,
@@ -41,7 +40,6 @@ METRICS = {  # name -> `Metric`, in the order of all tables
     "specificity": Metric(
         "specificity",
         percent=True,
-        words="percentage of normal films classified as NORMAL",
         in_overview=True,
         in_summary=True,
         in_robustness=True,

@@ -8,6 +8,7 @@ __all__ = ['CLOSE', 'COUNTS', 'folder_name', 'ship', 'compare', 'verify', 'main'
 # %% ../../nbs/api/ops/04_publish.ipynb #c003
 import argparse
 import ast
+import io
 import json
 import re
 import sys
@@ -15,12 +16,15 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 
 from ..errors import rendered
 from ..metrics import scores as metrics
 from ..model.bundle import SHIPPED, Bundle, BundleError, load_bundle, write_bundle
 from ..data.dataset import DataError, prepare
 from ..files import project_root, replacing, write_file
+from ..model.policy import TEST_PREDICTIONS, ScoredFilms, predictions_text
 from ..model.signature import SignatureError, sign
 from .stage import StageError, stage_params, without_radiographs
 
@@ -88,6 +92,17 @@ def _check_record(root, bundle, measured):
         )
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005-1-a
+def _scored(
+    table,  # content of predictions.csv, bytes
+    measured,  # content of metrics.json
+):
+    "The test films of an evaluation, without their names."
+    films = pd.read_csv(io.BytesIO(table), dtype={"patient": str})
+    patient = np.unique(films.patient, return_inverse=True)[1]
+    refused = measured.get("ood", {}).get("test images", {}).get("refused")
+    return ScoredFilms((films.label == "PNEUMONIA").to_numpy(), patient, films.probability.to_numpy(), refused)
+
+
 def ship(
     root=None,  # of the project; None: the project around the working folder
     target=None,  # folder for the bundle, replaced; None: the folder in the package
@@ -112,6 +127,7 @@ def ship(
     info = {k: v for k, v in bundle.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256")}
     extra = {name: (bundle.folder / name).read_bytes() for name in bundle.info["parts_sha256"]}
     extra |= {"README.md": files["model_card.md"].decode(), "metrics.json": files["metrics.json"].decode()}
+    extra |= {TEST_PREDICTIONS: predictions_text(bundle.hash, _scored(files["predictions.csv"], measured))}
     shipped = write_bundle(
         SHIPPED if target is None else target, (bundle.folder / "model.onnx").read_bytes(), info, extra
     )

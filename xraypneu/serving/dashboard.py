@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'PART', 'ALIVE_S', 'PREVIEW', 'ENDINGS', 'SAMPLES', 'NOTICE', 'FIELDS', 'WENT_WRONG', 'KERMANY', 'joined',
-           'App', 'operating_rows', 'MessageError', 'read_page_message', 'Dashboard']
+           'App', 'predictive_rows', 'MessageError', 'read_page_message', 'Dashboard']
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c003
 import base64
@@ -32,6 +32,15 @@ from ..errors import XraypneuError, rendered
 from .. import __version__
 from ..model.bundle import SHIPPED, Bundle, BundleError
 from ..metrics.definitions import LABELS, METRICS, OPERATING, OVERVIEW, predictive_values
+from xraypneu.model.policy import (
+    ScoredFilms,
+    Shares,
+    abstention_band,
+    stored_predictions,
+    table_shares,
+    verdict_shares,
+)
+from ..model.verdict import NORMAL, PNEUMONIA
 from ..data.image import ImageError, Source, printable
 from ..markdown import markdown_table
 from .predict import Prediction, Predictor
@@ -108,26 +117,23 @@ def _data_uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #9490b5ac
-def operating_rows(
-    table: dict[str, Any] | None,  # `operating` of the bundle: equally long lists `threshold`, `sensitivity`, ...
-    threshold: float,  # probability, 0 to 1
+def predictive_rows(
+    shares: Shares,  # of each class, the verdicts
     prevalence: float,  # assumed, of pneumonia, 0 to 1
-) -> list[dict[str, Any]]:  # name, words; value, low, high from 0 to 1, None where undefined; empty without a table
-    "Sensitivity, specificity, PPV and NPV at a threshold, each with its 95 % interval."
-    if not table:
-        return []
-
-    def at(column: str) -> float:
-        return float(np.interp(threshold, table["threshold"], table[column]))
-
-    both: dict[str, list[float | None]]
-    sens, spec = ({e: at(k + e) for e in ("", "_low", "_high")} for k in ("sensitivity", "specificity"))
-    both = {e: [None if math.isnan(v) else v for v in predictive_values(sens[e], spec[e], prevalence)] for e in sens}
-    ppv, npv = ({e: v[i] for e, v in both.items()} for i in (0, 1))
-    four: tuple[dict[str, Any], ...] = (sens, spec, ppv, npv)
+) -> list[dict[str, Any]]:  # name, words; value, low, high from 0 to 1, None where undefined
+    "PPV and NPV of the verdicts PNEUMONIA and NORMAL at a prevalence, each with its 95 % interval."
+    normal, ill = shares[NORMAL], shares[PNEUMONIA]
+    opposite = {"value": "value", "low": "high", "high": "low"}
+    both: dict[str, dict[str, float]] = {k: {} for k in OPERATING}
+    for k, other in opposite.items():
+        right, wrong = ill[PNEUMONIA][k], normal[PNEUMONIA][other]
+        both["precision"][k] = predictive_values(right, 1 - wrong, prevalence)[0]
+        right, wrong = normal[NORMAL][k], ill[NORMAL][other]
+        both["npv"][k] = predictive_values(1 - wrong, right, prevalence)[1]
     return [
-        {"name": LABELS[k], "value": v[""], "low": v["_low"], "high": v["_high"], "words": METRICS[k].words}
-        for k, v in zip(OPERATING, four, strict=True)
+        {"name": LABELS[name], "words": METRICS[name].words}
+        | {k: None if math.isnan(v) else v for k, v in values.items()}
+        for name, values in both.items()
     ]
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101
@@ -281,6 +287,7 @@ class _Page:
     uploader: Any  # the widget of the plain upload
     predictor: Predictor | None
     session: Session
+    test_films: ScoredFilms | None  # of the bundle, for the operating point's table
     counter: int  # of files that came without an id
     file: tuple[str, str, bytes] | None  # that the page downloads: name, type, bytes
     files: int  # that it has downloaded so far
@@ -436,18 +443,35 @@ class _Display(_Page):
         self.send("show", pictures, shown=shown)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c0d0650a
+def _counts_of(films: ScoredFilms | None, table: dict[str, Any] | None) -> dict[str, Any]:
+    "The films that the page's percentages are of; `counts` by class, None if unknown."
+    if films is None:
+        return {"on": (table or {}).get("on", ""), "counts": None, "refused": None}
+    ill = int(films.ill.sum())
+    return {"on": "test", "counts": {NORMAL: len(films.ill) - ill, PNEUMONIA: ill}, "refused": films.refused}
+
+
 class _OperatingPoint(_Page):
     "Show the operating point, and the changes when it moves."
 
     def _point_metrics(self) -> dict[str, Any]:
         "What the page shows of the operating point."
-        table, state = self.bundle.variant.get("operating"), self.session
+        table, limits = (self.bundle.variant.get(k) for k in ("operating", "conformal"))
+        state, films = self.session, self.test_films
+        shares: Shares = {}
+        if films is not None:
+            shares = verdict_shares(films, state.threshold, limits)
+        elif table:
+            shares = table_shares(table, state.threshold, limits)
         return {
             "threshold": state.threshold,
             "is_default": state.threshold == state.default,
             "prevalence": state.prevalence,
-            "on": (table or {}).get("on", ""),
-            "table": operating_rows(table, state.threshold, state.prevalence),
+            "band": abstention_band(state.threshold, limits),
+            "limits": sorted((limits["low"], limits["high"])) if limits else None,
+            **_counts_of(films, table),
+            "shares": [{"verdict": v} | {c: shares[c][v] for c in shares} for v in (shares[NORMAL] if shares else ())],
+            "table": predictive_rows(shares, state.prevalence) if shares else [],
         }
 
     def _operating(self) -> None:
@@ -556,6 +580,7 @@ class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _Operatin
         _asked_for_token()
         self.predictor, problem = _load(predictor)
         self.session = Session(self.predictor.bundle.threshold if self.predictor else 0.5)
+        self.test_films = stored_predictions(self.bundle) if self.predictor else None
         self.counter, self.file, self.files = 0, None, 0  # download: name, type, bytes; number of downloads so far
         self.app = App(config={"problem": problem} if problem else _page_config(self.bundle, self.session.threshold))
         self.app.on_msg(self._on_message)

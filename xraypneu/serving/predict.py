@@ -26,6 +26,7 @@ from PIL import Image
 from ..data.decoder import Decoded, decode, is_untrusted, warm_up
 from ..data.image import MAX_BYTES, ImageError, Source, to_square
 from ..model.bundle import Bundle, BundleError, load_bundle
+from ..model.policy import abstention_band
 from ..model.verdict import decided, NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, verdicts
 
 # %% ../../nbs/api/serving/00_predict.ipynb #limits-1
@@ -161,6 +162,17 @@ def _doubts(p: float, ood_score: float, verdict: str, threshold: float, limits: 
     return doubts
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-g
+def _band_sentence(threshold: float, limits: dict[str, float]) -> str:
+    "Where the model abstains at an operating point, and why."
+    low, high = abstention_band(threshold, limits)
+    criterion = f"the {100 * limits['coverage']:.0f} % criterion"
+    if low < min(limits["low"], limits["high"]) or high > max(limits["low"], limits["high"]):
+        why = f"operating point and {criterion} do not single out one class"
+    else:
+        why = f"{'both classes meet' if limits['low'] <= limits['high'] else 'neither class meets'} {criterion}"
+    return f" Between {low:.3f} and {high:.3f} the model abstains: {why}."
+
+
 def _explained(p: "Prediction") -> Explanation:
     "The explanation of a prediction."
     dissimilarity = ""
@@ -172,12 +184,7 @@ def _explained(p: "Prediction") -> Explanation:
     side = "at or above" if p.label == PNEUMONIA else "below"
     rationale = f"Probability {p.probability:.3f}, {side} the operating point of {p.threshold:.3f}.{dissimilarity}"
     if p.limits:
-        low, high = sorted((p.limits["low"], p.limits["high"]))
-        which = "both classes meet" if p.limits["low"] <= p.limits["high"] else "neither class meets"
-        rationale += (
-            f" Between {low:.3f} and {high:.3f} the model abstains: {which} "
-            f"the {100 * p.limits['coverage']:.0f} % criterion."
-        )
+        rationale += _band_sentence(p.threshold, p.limits)
     return Explanation(p.verdict, p.label, p.probability, p.where, p.threshold, rationale, p.reasons)
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-h
