@@ -384,24 +384,23 @@ def test_the_panel_says_what_the_slider_does_to_the_films(visit):
     limits = load_bundle().variant["conformal"]
     page = visit()
     page.wait_for_selector(".shares")
-    for point in ("0.314", "0.02", "0.45", "0.99"):
-        if point != "0.314":  # the default
-            page.fill("#xp-threshold", point)
-        text = f"{float(point):.3f}"
+    for point in (load_bundle().threshold, 0.02, 0.45, 0.99):
+        if point != load_bundle().threshold:
+            page.fill("#xp-threshold", str(point))
         page.wait_for_function(
-            "t => document.querySelector('output[for=xp-threshold]').textContent.startsWith(t)", arg=text
+            "t => document.querySelector('output[for=xp-threshold]').textContent.startsWith(t)", arg=f"{point:.3f}"
         )
-        given = decided(films.probability.to_numpy(), float(point), limits)
+        given = decided(films.probability.to_numpy(), point, limits)
         expected = {
             v: [round(100 * float(np.mean(given[films.label == c] == v)), 1) for c in ("NORMAL", "PNEUMONIA")]
             for v in ("PNEUMONIA", "NORMAL", "UNSURE")
         }
         assert shares(page) == expected, point
         rule = page.inner_text(".rule")
-        low, high = min(float(point), limits["high"]), max(float(point), limits["low"])
-        assert f"from {high:.3f} on is PNEUMONIA" in rule and f"below {low:.3f} NORMAL" in rule
+        low, high = min(point, limits["high"]), max(point, limits["low"])
+        assert f"at or above {high:.3f} is PNEUMONIA" in rule and f"below {low:.3f} NORMAL" in rule
         assert "misses fewer" not in page.inner_text("section[aria-labelledby=xp-operating]")
-        shot(page, f"panel-{point}")
+        shot(page, f"panel-{point:.2f}")
     assert "(234)" in page.inner_text(".shares") and "(390)" in page.inner_text(".shares")
 
 

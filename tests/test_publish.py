@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import QUICK, ROOT, run, set_params
 
+from xraypneu.model import policy
 from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.model.signature import SignatureError, Trust, check_signature
 from xraypneu.ops import publish

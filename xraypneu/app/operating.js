@@ -7,7 +7,7 @@ const ROWS = { PNEUMONIA: "predicted PNEUMONIA", NORMAL: "predicted NORMAL", UNS
 // What the operating point does to the verdicts.
 export function ruleOf({ band, limits }) {
   const [low, high] = band.map((v) => v.toFixed(3));
-  const verdicts = `A film from ${high} on is PNEUMONIA, one below ${low} NORMAL`;
+  const verdicts = `A film at or above ${high} is PNEUMONIA, one below ${low} NORMAL`;
   if (!limits) return `${verdicts}. A lower point misses fewer pneumonias but raises more false alarms.`;
   const [first, last] = limits.map((v) => v.toFixed(3));
   return (
@@ -17,15 +17,18 @@ export function ruleOf({ band, limits }) {
 }
 
 // Which films the percentages are of.
+function filmsOf(o) {
+  if (o.counts) return "the test films";
+  return o.on === "shifted validation" ? "validation films altered to imitate another hospital" : o.on;
+}
+
 export function noteOf(o) {
-  const shifted = "validation films altered to imitate another hospital";
-  const films = o.counts ? "the test films" : o.on === "shifted validation" ? shifted : o.on;
   const refused = o.refused
     ? ` ${percent(o.refused)} of them were refused as NOT A CHEST X-RAY at any point; they are counted here by their ` +
       "probability."
     : "";
   return (
-    `At ${o.threshold.toFixed(3)}, on ${films}; 95 % intervals by patient.${refused} PPV and NPV at ` +
+    `At ${o.threshold.toFixed(3)}, on ${filmsOf(o)}; 95 % intervals by patient.${refused} PPV and NPV at ` +
     `${(100 * o.prevalence).toFixed(0)} % prevalence, without the UNSURE films. Expect worse elsewhere: ` +
     "a similar model's AUC fell from .95 to .54."
   );
@@ -47,7 +50,8 @@ function sharesOf(o) {
     ),
   );
   const attributes = { class: "shares", "aria-label": "Verdicts at this operating point, per class" };
-  return make("table", attributes, headOf("verdict", ...CLASSES.map(films)), make("tbody", {}, ...lines));
+  const caption = make("caption", {}, `Verdicts on ${filmsOf(o)}, percentage of each class with 95 % interval`);
+  return make("table", attributes, caption, headOf("verdict", ...CLASSES.map(films)), make("tbody", {}, ...lines));
 }
 
 function metricsOf(o) {

@@ -1,0 +1,25 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { noteOf, ruleOf } from "../../xraypneu/app/operating.js";
+
+test("the rule says what a lower and a higher point do to the verdicts", () => {
+  const rule = ruleOf({ band: [0.02, 0.553], limits: [0.338, 0.553] });
+  assert.match(rule, /at or above 0\.553 is PNEUMONIA, one below 0\.020 NORMAL, one between UNSURE/);
+  assert.match(rule, /Below 0\.338 .* finds no further PNEUMONIA; above 0\.553 /);
+  assert.doesNotMatch(rule, /misses fewer/);
+});
+
+test("without limits nothing is UNSURE, and a lower point does miss fewer", () => {
+  const rule = ruleOf({ band: [0.4, 0.4], limits: null });
+  assert.match(rule, /misses fewer/);
+  assert.doesNotMatch(rule, /UNSURE/);
+});
+
+test("the note names the films, and those that were refused", () => {
+  const o = { threshold: 0.314, prevalence: 0.3, on: "test", counts: { NORMAL: 234, PNEUMONIA: 390 }, refused: 0.0176 };
+  assert.match(noteOf(o), /on the test films; .* 1\.8 % of them were refused as NOT A CHEST X-RAY/);
+  const other = noteOf({ ...o, on: "shifted validation", counts: null, refused: null });
+  assert.match(other, /altered to imitate another hospital/);
+  assert.doesNotMatch(other, /refused/);
+});
