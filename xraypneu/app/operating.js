@@ -35,7 +35,8 @@ export function noteOf(o) {
 }
 
 const headOf = (...names) => make("thead", {}, make("tr", {}, ...names.map((h) => make("th", { scope: "col" }, h))));
-const interval = (s) => `${percent(s.low)} to ${percent(s.high)}`;
+const whole = (v) => percent(v).replace(" ", "\u00a0"); // not parted on a narrow screen
+const interval = (s) => `${whole(s.low)} to ${whole(s.high)}`;
 
 // Of the films of each class, the percentage that gets each verdict.
 function sharesOf(o) {

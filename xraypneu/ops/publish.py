@@ -91,7 +91,7 @@ def _check_record(root, bundle, measured):
             "the bundle: restore the old values, or run `dvc repro`"
         )
 
-# %% ../../nbs/api/ops/04_publish.ipynb #c005-1-a
+# %% ../../nbs/api/ops/04_publish.ipynb #x-scored
 def _scored(
     table,  # content of predictions.csv, bytes
     measured,  # content of metrics.json
@@ -102,7 +102,7 @@ def _scored(
     refused = measured.get("ood", {}).get("test images", {}).get("refused")
     return ScoredFilms((films.label == "PNEUMONIA").to_numpy(), patient, films.probability.to_numpy(), refused)
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #c005-1-a
 def ship(
     root=None,  # of the project; None: the project around the working folder
     target=None,  # folder for the bundle, replaced; None: the folder in the package

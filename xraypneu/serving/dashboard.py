@@ -32,14 +32,7 @@ from ..errors import XraypneuError, rendered
 from .. import __version__
 from ..model.bundle import SHIPPED, Bundle, BundleError
 from ..metrics.definitions import LABELS, METRICS, OPERATING, OVERVIEW, predictive_values
-from xraypneu.model.policy import (
-    ScoredFilms,
-    Shares,
-    abstention_band,
-    stored_predictions,
-    table_shares,
-    verdict_shares,
-)
+from ..model import policy
 from ..model.verdict import NORMAL, PNEUMONIA
 from ..data.image import ImageError, Source, printable
 from ..markdown import markdown_table
@@ -118,7 +111,7 @@ def _data_uri(kind: str, data: bytes) -> str:
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #9490b5ac
 def predictive_rows(
-    shares: Shares,  # of each class, the verdicts
+    shares: policy.Shares,  # of each class, the verdicts
     prevalence: float,  # assumed, of pneumonia, 0 to 1
 ) -> list[dict[str, Any]]:  # name, words; value, low, high from 0 to 1, None where undefined
     "PPV and NPV of the verdicts PNEUMONIA and NORMAL at a prevalence, each with its 95 % interval."
@@ -287,7 +280,7 @@ class _Page:
     uploader: Any  # the widget of the plain upload
     predictor: Predictor | None
     session: Session
-    test_films: ScoredFilms | None  # of the bundle, for the operating point's table
+    test_films: policy.ScoredFilms | None  # of the bundle, for the operating point's table
     counter: int  # of files that came without an id
     file: tuple[str, str, bytes] | None  # that the page downloads: name, type, bytes
     files: int  # that it has downloaded so far
@@ -442,15 +435,15 @@ class _Display(_Page):
         pictures = [film.preview] + ([_map_png(film.prediction)] if shown["where"] else [])
         self.send("show", pictures, shown=shown)
 
-# %% ../../nbs/api/serving/03_dashboard.ipynb #c0d0650a
-def _counts_of(films: ScoredFilms | None, table: dict[str, Any] | None) -> dict[str, Any]:
+# %% ../../nbs/api/serving/03_dashboard.ipynb #op-counts
+def _counts_of(films: policy.ScoredFilms | None, table: dict[str, Any] | None) -> dict[str, Any]:
     "The films that the page's percentages are of; `counts` by class, None if unknown."
     if films is None:
         return {"on": (table or {}).get("on", ""), "counts": None, "refused": None}
     ill = int(films.ill.sum())
     return {"on": "test", "counts": {NORMAL: len(films.ill) - ill, PNEUMONIA: ill}, "refused": films.refused}
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #c0d0650a
 class _OperatingPoint(_Page):
     "Show the operating point, and the changes when it moves."
 
@@ -458,16 +451,16 @@ class _OperatingPoint(_Page):
         "What the page shows of the operating point."
         table, limits = (self.bundle.variant.get(k) for k in ("operating", "conformal"))
         state, films = self.session, self.test_films
-        shares: Shares = {}
+        shares: policy.Shares = {}
         if films is not None:
-            shares = verdict_shares(films, state.threshold, limits)
+            shares = policy.verdict_shares(films, state.threshold, limits)
         elif table:
-            shares = table_shares(table, state.threshold, limits)
+            shares = policy.table_shares(table, state.threshold, limits)
         return {
             "threshold": state.threshold,
             "is_default": state.threshold == state.default,
             "prevalence": state.prevalence,
-            "band": abstention_band(state.threshold, limits),
+            "band": policy.abstention_band(state.threshold, limits),
             "limits": sorted((limits["low"], limits["high"])) if limits else None,
             **_counts_of(films, table),
             "shares": [{"verdict": v} | {c: shares[c][v] for c in shares} for v in (shares[NORMAL] if shares else ())],
@@ -580,7 +573,7 @@ class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _Operatin
         _asked_for_token()
         self.predictor, problem = _load(predictor)
         self.session = Session(self.predictor.bundle.threshold if self.predictor else 0.5)
-        self.test_films = stored_predictions(self.bundle) if self.predictor else None
+        self.test_films = policy.stored_predictions(self.bundle) if self.predictor else None
         self.counter, self.file, self.files = 0, None, 0  # download: name, type, bytes; number of downloads so far
         self.app = App(config={"problem": problem} if problem else _page_config(self.bundle, self.session.threshold))
         self.app.on_msg(self._on_message)

@@ -161,7 +161,7 @@ def _doubts(p: float, ood_score: float, verdict: str, threshold: float, limits: 
         doubts.append(_unsure(p, threshold, cast(dict[str, float], limits)))
     return doubts
 
-# %% ../../nbs/api/serving/00_predict.ipynb #c008-g
+# %% ../../nbs/api/serving/00_predict.ipynb #c008-band
 def _band_sentence(threshold: float, limits: dict[str, float]) -> str:
     "Where the model abstains at an operating point, and why."
     low, high = abstention_band(threshold, limits)
@@ -172,7 +172,7 @@ def _band_sentence(threshold: float, limits: dict[str, float]) -> str:
         why = f"{'both classes meet' if limits['low'] <= limits['high'] else 'neither class meets'} {criterion}"
     return f" Between {low:.3f} and {high:.3f} the model abstains: {why}."
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #c008-g
 def _explained(p: "Prediction") -> Explanation:
     "The explanation of a prediction."
     dissimilarity = ""
