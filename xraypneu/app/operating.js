@@ -23,12 +23,13 @@ function filmsOf(o) {
 }
 
 export function noteOf(o) {
+  const chosen = o.counts ? " The default point was chosen on validation films, not on these." : "";
   const refused = o.refused
     ? ` ${percent(o.refused)} of them were refused as NOT A CHEST X-RAY at any point; they are counted here by their ` +
       "probability."
     : "";
   return (
-    `At ${o.threshold.toFixed(3)}, on ${filmsOf(o)}; 95 % intervals by patient.${refused} PPV and NPV at ` +
+    `At ${o.threshold.toFixed(3)}, on ${filmsOf(o)}; 95 % intervals by patient.${chosen}${refused} PPV and NPV at ` +
     `${(100 * o.prevalence).toFixed(0)} % prevalence, without the UNSURE films. Expect worse elsewhere: ` +
     "a similar model's AUC fell from .95 to .54."
   );
