@@ -704,8 +704,13 @@ def _check_header(ds: "Dataset", uid: "UID", data: bytes) -> None:
             "Convert it to plain 16 bits.",
             "unsupported",
         )
+    _check_length(ds, uid, (columns, rows, samples), expected)
+
+# %% ../../nbs/api/data/00_image.ipynb #c041-1-l
+def _check_length(ds: "Dataset", uid: "UID", shape: tuple[int, int, int], expected: int) -> None:
+    "Refuse pixel data that are not as long as the header says."
     if uid.is_encapsulated:
-        _check_frame(ds.PixelData, uid, (columns, rows, samples), expected)
+        _check_frame(ds.PixelData, uid, shape, expected)
     elif ds.PixelData.startswith(_ITEM):
         raise ImageError("the DICOM file holds compressed pixels, but its header says uncompressed", "Copy it again.")
     elif len(ds.PixelData) < expected:
