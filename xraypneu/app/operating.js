@@ -1,6 +1,9 @@
 // The operating point: slider, assumed prevalence, and the metrics that follow from them.
 import { button, make, percent } from "./dom.js";
 
+const OUT_OF_RANGE =
+  "Prevalence must be a number from 0 to 100 %. PPV and NPV below still use the last valid one. Correct it here.";
+
 function metricsOf(o) {
   if (!o.table.length) {
     return [make("p", { class: "soft" }, "This model has no metrics for other operating points.")];
@@ -9,7 +12,7 @@ function metricsOf(o) {
   const films = o.on === "shifted validation" ? shifted : o.on;
   const note =
     `At ${o.threshold.toFixed(3)}, on ${films}; 95 % intervals by patient. PPV and NPV at ` +
-    `${(100 * o.prevalence).toFixed(0)} % prevalence. Expect worse elsewhere: ` +
+    `${+(100 * o.prevalence).toPrecision(6)} % prevalence. Expect worse elsewhere: ` +
     "a similar model's AUC fell from .95 to .54.";
   const head = make("tr", {}, ...["metric", "value", "95 % interval"].map((h) => make("th", { scope: "col" }, h)));
   const lines = o.table.map((t) =>
@@ -43,14 +46,13 @@ export class OperatingPanel {
       type: "number",
       min: "0",
       max: "100",
-      step: "1",
+      step: "any",
       value: "30",
       id: "xp-prevalence",
-      oninput: () => {
-        const value = +this.prevalence.value / 100;
-        if (this.prevalence.value !== "") asker.ask("metrics", { kind: "prevalence", value });
-      },
+      "aria-describedby": "xp-prevalence-error",
+      oninput: () => this.assume(asker),
     });
+    this.wrong = make("p", { id: "xp-prevalence-error", class: "error", role: "alert" });
     this.shown = make("output", { for: "xp-threshold" });
     this.reset = button("Reset to default", () => asker.ask("point", { kind: "default" }), { class: "reset" });
     this.metrics = make("div", { class: "metrics" });
@@ -68,8 +70,18 @@ export class OperatingPanel {
         "pneumonias but raises more false alarms."),
       make("div", { class: "row" }, point, this.slider, this.shown, this.reset),
       make("div", { class: "row" }, make("label", { for: "xp-prevalence" }, ask), this.prevalence),
+      this.wrong,
       this.metrics,
     );
+  }
+
+  // Ask for the metrics at the prevalence in the field, or say why it can't be used.
+  assume(asker) {
+    const text = this.prevalence.value; // empty, too, if it is no number
+    const good = text !== "" && +text >= 0 && +text <= 100;
+    this.prevalence.setAttribute("aria-invalid", !good);
+    this.wrong.textContent = good ? "" : OUT_OF_RANGE;
+    if (good) asker.ask("metrics", { kind: "prevalence", value: +text / 100 });
   }
 
   // Show the server's answer. The slider moves only if no newer request is pending, or it would jump while dragged.
