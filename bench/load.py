@@ -597,7 +597,7 @@ async def person(server, i, until, rng, counts):
                 counts["films"] += 1
                 await me.say(kind="threshold", value=rng.random())
                 if rng.random() < 0.2:
-                    await me.say(kind="download", what=rng.choice(["csv", "html"]))
+                    await me.say(kind="download")
                 counts["slowest_ping_s"] = max(counts["slowest_ping_s"], await me.ping(k))
                 await asyncio.sleep(rng.random() * 2)
             assert all(r["file"].startswith(f"{CANARY}-{i}-") for r in me.rows), "a film of somebody else"

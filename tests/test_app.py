@@ -286,7 +286,7 @@ def test_hostile_names(visit):
         "=cmd|' C calc'!A0.png",
         "'; DROP TABLE films;.png",
     ]
-    page.on("dialog", lambda d: pytest.fail("a name was run"))
+    page.on("dialog", lambda d: d.accept() if d.type == "beforeunload" else pytest.fail("a name was run"))
     choose(page, *[(n, film()) for n in names])
     wait_rows(page, len(names), 60_000)
     shown = [r[1] for r in rows(page)]
@@ -294,7 +294,7 @@ def test_hostile_names(visit):
     assert page.query_selector("main img[src='x']") is None and "\u202e" not in page.inner_text(".uploads")
     with page.expect_download() as d:
         page.click("button.csv")
-    table = list(csv.reader(io.StringIO(Path(d.value.path()).read_text())))
+    table = list(csv.reader(io.StringIO(Path(d.value.path()).read_text("utf-8-sig"))))
     assert len(table) == len(names) + 1 and not any(c[:1] in ("=", "+", "-", "@") for line in table for c in line)
     with page.expect_download() as d:
         page.click("button.html")
@@ -479,6 +479,130 @@ def test_forgetting_in_the_middle_of_a_large_file(server, visit):
     assert [r[1] for r in rows(page)] == ["new.png"] and "old" not in page.inner_text(".uploads")
 
 
+def test_deleting_many_results_asks_first(visit):
+    "It could be hit by mistake, and nothing said that films and results are gone for good."
+    page = visit()
+    drop(page, *[(f"{i}.png", film(i)) for i in range(4)])
+    wait_rows(page, 4)
+    asked = "dialog.confirm[open]"
+    page.focus("button.clear")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(asked)
+    assert "cannot be undone" in page.inner_text(asked) and "Delete all 4 results?" in page.inner_text(asked)
+    assert "Not saved as CSV or report yet: 4." in page.inner_text(asked)
+    assert page.evaluate("document.activeElement.textContent") == "Cancel"
+    shot(page, "delete-all")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog.confirm", state="hidden")
+    assert len(rows(page)) == 4 and page.evaluate("document.activeElement.matches('button.clear')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(asked)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.status').textContent === 'All films deleted.'")
+    assert rows(page) == [] and page.evaluate("document.activeElement.matches('button.choose')")
+    page.click(".samples button")
+    page.wait_for_selector(".verdict")
+    page.click("button.clear")  # a few are drawn again in no time: no question
+    page.wait_for_selector(".batch", state="hidden")
+
+
+def saved(page):
+    "Press the button for the CSV; its bytes and its rows by column."
+    with page.expect_download() as d:
+        page.click("button.csv")
+    data = Path(d.value.path()).read_bytes()
+    return data, list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+
+
+def test_the_csv_has_what_the_filter_shows_and_whole_names(visit):
+    "It had all rows under any filter, no byte order mark for Excel, and two long names could become one."
+    page = visit()
+    long = [f"{'Müller-' * 12}{i}{'-thorax' * 12}.png" for i in range(2)]
+    choose(page, (long[0], film(0)), (long[1], film(28, True, size=512)), ("c.txt.png", b"text"))
+    wait_rows(page, 3)
+    data, table = saved(page)
+    assert data.startswith(b"\xef\xbb\xbffile,verdict,") and [r["file"] for r in table] == [*long, "c.txt.png"]
+    assert [r["verdict"] for r in table] == ["NORMAL", "UNSURE", ""] and "text file" in table[2]["error"]
+    page.click("button[data-key=sort-n]")  # descending
+    page.fill("input[type=search]", "müller")
+    assert page.inner_text("button.csv") == "Download CSV (2 of 3)"
+    assert page.inner_text("button.html") == "Download report (all 3)"
+    page.focus("#xp-threshold")
+    page.keyboard.press("ArrowRight")  # so little that no verdict changes
+    page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent === '0.320'")
+    table = saved(page)[1]
+    assert [r["file"] for r in table] == long[::-1] and {r["threshold"] for r in table} == {"0.320000"}
+    assert "operating point 0.320" in table[0]["reasons"] and "2 of 3" in page.inner_text(".status")
+
+
+@pytest.mark.parametrize("way", ["reload", "back", "close"])
+def test_results_that_are_not_saved_are_not_left_without_a_question(server, visit, way):
+    "One wrong key, and an hour's results were gone. Who then stays has a session that still answers."
+    page = visit()
+    asked = []
+    page.on("dialog", lambda d: (asked.append(d.type), d.dismiss()))
+    kernel = max(server.kernels(), key=lambda k: k.create_time())
+    leave = {"reload": "location.reload()", "back": "location.href = 'about:blank'"}
+
+    def go():
+        if way == "close":
+            page.close(run_before_unload=True)
+        else:
+            page.evaluate(f"setTimeout(() => {leave[way]})")
+
+    page.click(".samples button")
+    page.wait_for_selector(".verdict")
+    go()
+    deadline = time.monotonic() + 10
+    while not asked and time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+    assert asked == ["beforeunload"]
+    page.click(".samples button >> nth=1")  # after "Stay"
+    wait_rows(page, 2)
+    saved(page)
+    go()
+    deadline = time.monotonic() + 20
+    while kernel.is_running():
+        assert time.monotonic() < deadline, "the process outlives its page"
+        time.sleep(0.2) if way == "close" else page.wait_for_timeout(200)
+    assert asked == ["beforeunload"]
+
+
+def test_a_page_that_is_left_with_unsaved_results_ends_its_process(server, visit):
+    "The question must not keep the films: what is left is deleted."
+    page = visit()
+    page.on("dialog", lambda d: d.accept())
+    kernel = max(server.kernels(), key=lambda k: k.create_time())
+    page.click(".samples button")
+    page.wait_for_selector(".verdict")
+    page.goto("about:blank")
+    kernel.wait(20)
+
+
+def test_a_prevalence_that_can_not_be_is_said(visit):
+    "150 was taken as 100, 0.4 was shown as 0 %."
+    page = visit()
+    for typed, shown in (("0.4", "0.4 %"), ("0.5", "0.5 %"), ("12.25", "12.25 %"), ("100", "100 %")):
+        page.fill("#xp-prevalence", typed)
+        page.wait_for_function(
+            "t => document.querySelector('.metrics').innerText.includes(`at ${t} prevalence`)", arg=shown
+        )
+        assert page.inner_text("#xp-prevalence-error") == ""
+    page.fill("#xp-prevalence", "20")
+    page.wait_for_function("document.querySelector('.metrics').innerText.includes('at 20 % prevalence')")
+    for typed in ("150", "-1", ""):
+        page.fill("#xp-prevalence", typed)
+        assert "from 0 to 100 %" in page.inner_text("#xp-prevalence-error")
+        assert page.get_attribute("#xp-prevalence", "aria-invalid") == "true"
+        page.wait_for_timeout(300)
+        assert "at 20 % prevalence" in page.inner_text(".metrics")
+    shot(page, "prevalence")
+    page.fill("#xp-prevalence", "30")
+    assert page.inner_text("#xp-prevalence-error") == ""
+    page.wait_for_function("document.querySelector('.metrics').innerText.includes('at 30 % prevalence')")
+
+
 def test_picture_controls(visit):
     page = visit()
     choose(page, ("chest.png", film(12, True)))
@@ -630,15 +754,26 @@ def test_axe_finds_no_serious_violation(visit, axe):
 
 
 def test_a_killed_process_is_noticed(tmp_path, visit):
+    'A click replaced the result by "Opening" for ever, and the CSV could not be saved.'
     with Server(tmp_path) as s:
         page = visit(s.url)
-        choose(page, ("chest.png", film()))
+        choose(page, ("chest.png", film()), ("other.png", film(12, True)))
+        wait_rows(page, 2)
         page.wait_for_selector(".verdict")
+        before = saved(page)[0]
         for k in s.kernels():
             k.kill()
+        page.click("button[aria-label='Open other.png']")  # nobody knows yet
         page.wait_for_selector(".gone:not([hidden]) button", timeout=40_000)
         # what is there can still be read
         assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")
+        assert page.inner_text(".result h3.name") == "chest.png" and page.query_selector(".busy") is None
+        assert [r[6] for r in rows(page)] == ["shown", "can't be opened"] and page.is_disabled("button.html")
+        page.click("td.name:text-is('other.png')")
+        page.click(".samples button")
+        choose(page, ("late.png", film()))
+        assert page.inner_text(".result h3.name") == "chest.png" and "lost this session" in page.inner_text(".status")
+        assert saved(page)[0] == before
         shot(page, "session-lost")
         page.click(".gone button")
         page.wait_for_selector(READY, timeout=60_000)
@@ -851,10 +986,10 @@ def test_of_two_downloads_at_once_none_is_lost_silently(visit):
     page.click(".samples button")
     page.wait_for_selector(".verdict")
     with page.expect_download():
-        page.evaluate("['html', 'csv'].forEach(k => document.querySelector(`button.${k}`).click())")
+        page.evaluate("['html', 'html'].forEach(k => document.querySelector(`button.${k}`).click())")
         assert "Wait until" in page.inner_text(".status") or "downloaded" in page.inner_text(".status")
     with page.expect_download() as download:
-        page.click("button.csv")
+        page.click("button.csv")  # made by the page: waits for nothing
     assert download.value.suggested_filename.endswith(".csv")
 
 

@@ -536,7 +536,7 @@ def test_a_long_report_gives_signs_of_life(monkeypatch):
         board._on_message(None, {"kind": "sample", "which": which}, [])
     monkeypatch.setattr(dashboard, "ALIVE_S", 0)
     sent.clear()
-    board._on_message(None, {"kind": "download", "what": "html"}, [])
+    board._on_message(None, {"kind": "download"}, [])
     assert sent == ["working", "working", "file"]
 
 
@@ -549,18 +549,18 @@ def test_a_file_comes_in_pieces(monkeypatch):
         return board._on_message(None, content, [])
 
     page(kind="sample", which="plain")
-    page(kind="download", what="html")
+    page(kind="download")
     whole = sent[-1][1][0]
     assert sent[-1][0]["last"] and b"SYNTHETIC No opacity" in whole
     monkeypatch.setattr(dashboard, "PART", 1000)
-    page(kind="download", what="html")
+    page(kind="download")
     pieces = sent[-1][1][0]
     while not (said := sent[-1][0])["last"]:
         page(kind="part", file=said["file"], number=said["number"] + 1)
         pieces += sent[-1][1][0]
     assert len(pieces) == len(whole) == said["size"] and said["number"] > 10 and pieces.endswith(b"</html>\n")
     assert board.file is None
-    page(kind="download", what="csv")
+    page(kind="download")
     for file, number in ((board.files, -1), (board.files, 10**6), (board.files - 1, 0)):
         page(kind="part", file=file, number=number)
         assert sent[-1][0]["kind"] == "trouble" and "was deleted" in sent[-1][0]["message"]
@@ -608,7 +608,6 @@ def any_message(rng):
         "why": "no",
         "value": rng.random(),
         "which": "plain",
-        "what": rng.choice(["csv", "html"]),
         "n": 1,
     }
     message = {"kind": kind} | {f: near.get(f, 0) if rng.random() < 0.7 else any_value(rng) for f in fields}

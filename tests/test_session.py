@@ -1,7 +1,6 @@
 """A visitor's session and the page's messages, without a browser and without a server; the page's own code, in node."""
 
-import csv
-import io
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from xraypneu.serving import dashboard
 from xraypneu.serving import session as state
 from xraypneu.serving.predict import Prediction
 from xraypneu.serving.session import Film, Session, shown_film
+from xraypneu.serving.table import COLUMNS, to_csv
 
 LIMITS = {"low": 0.338, "high": 0.553, "coverage": 0.9}
 
@@ -67,9 +67,10 @@ def test_reasons_follow_the_operating_point(session):
 
 
 def test_a_move_returns_what_changed(session):
-    assert session.move(0.32) == []
-    assert [f.id for f in session.move(0.99)] == ["u3"]
-    assert [f.id for f in session.move(session.default)] == ["u3"] and session.threshold == 0.314
+    assert [f.id for f in session.move(0.32)] == ["u2"]  # its reason names the operating point
+    assert [f.id for f in session.move(0.99)] == ["u2", "u3"]
+    assert [f.id for f in session.move(session.default)] == ["u2", "u3"] and session.threshold == 0.314
+    assert session.move(session.default) == []
     session.move(7.0)
     assert session.threshold == 0.99  # as far as the slider goes
 
@@ -140,7 +141,9 @@ def test_a_move_sends_what_changed_and_no_picture(board):
     board.page(kind="threshold", value=0.99)
     said, buffers = board.sent[-1]
     assert said["kind"] == "moved" and not buffers and said["operating"]["threshold"] == 0.99
-    assert all(set(r) == {"id", "verdict"} for r in said["rows"]) and "p3" not in [r["id"] for r in said["rows"]]
+    assert all(set(r) == {"id", "verdict", "cells"} for r in said["rows"]) and "p3" not in [
+        r["id"] for r in said["rows"]
+    ]
     assert said["shown"]["id"] == "p2" and said["shown"]["threshold"] == 0.99
 
 
@@ -199,7 +202,8 @@ def test_what_a_lost_answer_said_is_said_again(board):
     assert board.sent[-1][0]["rows"] == []
     board.page(kind="verdicts")
     said = board.sent[-1][0]
-    assert said["kind"] == "moved" and said["all"] and said["rows"] == [{"id": "p1", "verdict": UNSURE}]
+    assert said["kind"] == "moved" and said["all"]
+    assert [(r["id"], r["verdict"]) for r in said["rows"]] == [("p1", UNSURE)]
 
 
 def test_a_film_whose_row_was_lost_is_kept_once(board):
@@ -214,17 +218,22 @@ def test_a_film_whose_row_was_lost_is_kept_once(board):
     assert not board.session.uploads and "interrupted" in board.sent[-1][0]["row"]["error"]
 
 
+def cells(board, row):
+    "The cells of a row that the page was sent, by column."
+    return dict(zip(board.app.config["columns"], row["cells"], strict=True))
+
+
 def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_nothing(board):
     for which in ("opacity", "rotated"):
         board.page(kind="sample", which=which)
     film = board.session.films["p1"]
     film.prediction = replace(film.prediction, probability=0.9)
+    refused = cells(board, next(c["row"] for c, _ in reversed(board.sent) if c["kind"] == "row"))
     board.page(kind="threshold", value=0.99)
-    board.page(kind="download", what="csv")
-    unsure, refused = csv.DictReader(io.StringIO(board.sent[-1][1][0].decode()))
+    unsure = cells(board, board.sent[-1][0]["rows"][0])
     assert "operating point 0.990" in unsure["reasons"] and unsure["threshold"] == "0.990000"
     assert refused["verdict"] == OUT_OF_SCOPE and refused["probability"] == refused["label"] == ""
-    board.page(kind="download", what="html")
+    board.page(kind="download")
     report = board.sent[-1][1][0].decode()
     assert report.count("data:image/jpeg") == 2 and report.count("data:image/png") == 1
     assert f"{board.session.films['p2'].prediction.probability:.3f}" not in report
@@ -237,15 +246,26 @@ def test_csv_and_report_count_the_files_that_a_full_session_did_not_keep(board, 
         board.page(kind="sample", which="plain")
     board.page(kind="refused", id="u9", name="a.png", why="the file is empty")
     board.page(kind="refused", id="u9", name="a.png", why="the file is empty")  # its answer was lost
-    board.page(kind="download", what="csv")
-    *kept, rest = csv.DictReader(io.StringIO(board.sent[-1][1][0].decode()))
-    assert len(kept) == 2 and rest["file"] == "(3 more)" and "a session keeps 2 files" in rest["error"]
-    board.page(kind="download", what="html")
+    sent = {c["row"]["id"]: cells(board, c["row"]) for c, _ in board.sent if c["kind"] == "row"}
+    assert len(sent) == 5 and "already has 2 files" in sent["p3"]["error"]
+    board.page(kind="download")
     report = board.sent[-1][1][0].decode()
     assert "3 not read" in report and "(3 more)" in report
     board.page(kind="clear")
-    board.page(kind="download", what="csv")
+    board.page(kind="download")
     assert b"more" not in board.sent[-1][1][0]
+
+
+def test_long_names_that_differ_in_the_middle_stay_two(session):
+    "Cut at 120 characters, they were one film in CSV and report."
+    names = [f"/films/{'a' * 100}{i}{'b' * 100}.png" for i in range(2)]
+    films = [session.keep(f"v{i}", n, prediction()) for i, n in enumerate(names)]
+    films += [session.refuse(f"w{i}", n, ImageError("empty")) for i, n in enumerate(names)]
+    assert all(len(f.name) == 120 for f in films)
+    for one, two in (films[:2], films[2:]):
+        assert one.row()["file"] != two.row()["file"] and one.line()["cells"][0] != two.line()["cells"][0]
+        assert one.row()["file"] == names[0].removeprefix("/films/")
+    assert session.keep("x", "a\u202e\n" + "c" * 5000, prediction()).row()["file"][:4] == "a\ufffd\ufffdc"
 
 
 def test_what_is_no_chest_radiograph_has_no_map(board):
@@ -275,6 +295,26 @@ def test_the_modules_of_the_page():
     tests = sorted(map(str, (ROOT / "tests/js").glob("*.test.mjs")))
     done = subprocess.run([NODE, "--test", *tests], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and len(tests) > 3, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+@pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")
+def test_the_page_saves_the_csv_that_the_library_writes(session):
+    "But for the byte order mark; with umlauts, quotes, line ends and formulas, at another operating point."
+    for i, name in enumerate(('Müller, "A".png', "=cmd|' /C calc'!A0", "a\nb", "@x;=1", "")):
+        session.keep(f"v{i}", name, prediction(0.4))
+        session.refuse(f"w{i}", name, ImageError("empty"))
+    lines = {id: film.line() for id, film in session.films.items()}
+    changed = {film.id: film.line()["cells"] for film in session.move(0.42)}
+    rows = [
+        line | {"cells": changed.get(id, line["cells"])} | ({} if "error" in line else {"threshold": 0.42})
+        for id, line in lines.items()
+    ]
+    module = (ROOT / "xraypneu/app/csv.js").as_uri()
+    code = (
+        f"import {{ csvOf }} from {json.dumps(module)}; process.stdout.write(csvOf(...{json.dumps([COLUMNS, rows])}));"
+    )
+    done = subprocess.run([NODE, "--input-type=module", "-e", code], capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode() == "\ufeff" + to_csv(film.row() for film in session.films.values())
 
 
 @pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")

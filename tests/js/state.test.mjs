@@ -35,6 +35,20 @@ test("another operating point changes what it must", () => {
   assert.deepEqual([...state.counts()], [["NORMAL", 1], ["PNEUMONIA", 1], ["not read", 1]]);
 });
 
+test("results are unsaved from their arrival until a file has them; files that can't be read are none", () => {
+  const state = new State(0.3);
+  for (const id of ["u1", "u2"]) state.arrive(row(id), true);
+  state.arrive({ id: "u3", file: "c", error: "empty" }, true);
+  assert.deepEqual([...state.unsaved], ["u1", "u2"]);
+  state.saved(["u1", "u3"]);
+  state.arrive(row("u1"), true); // its answer came twice
+  assert.deepEqual([...state.unsaved], ["u2"]);
+  state.arrive(row("u3"), true); // the server had read it after all
+  assert.deepEqual([...state.unsaved], ["u2", "u3"]);
+  state.forget(0);
+  assert.equal(state.unsaved.size, 0);
+});
+
 test("forgetting empties the page at once, and what was on its way stays out", () => {
   const state = new State(0.3);
   state.arrive(row("u1"), true);

@@ -1,7 +1,10 @@
 // The dashboard's page, which shows what Python decides. File names are only ever set as text; images arrive as bytes.
+import { Confirm } from "./confirm.js";
+import { csvName, csvOf } from "./csv.js";
 import { button, clean, make, notice, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
 import { Heartbeat } from "./heartbeat.js";
+import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
 import { Asker, State } from "./state.js";
 import { Table } from "./table.js";
@@ -14,8 +17,10 @@ const TOO_LARGE =
 const NOT_DELETED =
   "The films may not have been deleted: the connection was interrupted. Press Delete all again.";
 const LOST =
-  "Its process has ended or does not answer. The results on this page can still be read, but nothing new can be " +
-  "computed, and the uploaded radiographs are no longer on the server.";
+  "Its process has ended or does not answer. The results on this page can still be read and saved: Download CSV works " +
+  "without the server. Nothing new can be computed or opened, and the uploaded radiographs are no longer on the server.";
+const NO_SERVER = "The server has lost this session, so";
+const FEW = 3; // results that are deleted without a question
 
 function broken(problem) {
   return make(
@@ -40,9 +45,10 @@ class Page {
     this.asker = new Asker(send, ping);
     this.list = new UploadList();
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list });
-    this.downloader = new Downloader({ send, ping, say, save: saveFile });
+    this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
     this.viewer = new Viewer();
-    this.table = new Table(this.state, (row) => this.reopen(row));
+    this.confirm = new Confirm();
+    this.table = new Table(this.state, (row) => this.reopen(row), (shown, all) => this.labelDownloads(shown, all));
     this.operating = new OperatingPanel(this.asker, config.threshold);
     this.lay();
   }
@@ -86,6 +92,7 @@ class Page {
       this.operating.box,
       this.layBatch(),
       this.layAbout(),
+      this.confirm.box,
     );
   }
 
@@ -142,7 +149,8 @@ class Page {
   }
 
   layBatch() {
-    const get = (what) => () => this.downloader.get(what);
+    this.csv = button("Download CSV", () => this.saveCsv(), { class: "csv" });
+    this.report = button("Download report", () => this.getReport(), { class: "html" });
     this.batch = make(
       "section",
       { class: "card batch", "aria-labelledby": "xp-batch", hidden: true },
@@ -152,9 +160,9 @@ class Page {
         { class: "row" },
         this.table.filter,
         this.table.only,
-        button("Download CSV", get("csv"), { class: "csv" }),
-        button("Download report", get("html"), { class: "html" }),
-        button("Delete all", () => this.forget(), { class: "clear" }),
+        this.csv,
+        this.report,
+        button("Delete all", () => this.askForget(), { class: "clear" }),
       ),
       this.table.counted,
       this.table.box,
@@ -180,6 +188,7 @@ class Page {
   take(files) {
     const added = [...files];
     if (!added.length) return;
+    if (this.heartbeat.isLost) return this.say(`${NO_SERVER} no file can be read. Start a new session.`);
     this.trouble.hidden = !this.state.undeleted;
     this.blank(added.length === 1 ? `Reading ${clean(added[0].name)}` : `Reading ${added.length} files`);
     this.uploader.take(added);
@@ -187,13 +196,14 @@ class Page {
   }
 
   sample(which, label) {
+    if (this.heartbeat.isLost) return this.say(`${NO_SERVER} no film can be drawn. Start a new session.`);
     this.blank(`Drawing: ${label}`, 1);
     this.send({ kind: "sample", which });
   }
 
   reopen(row) {
     // without a server there would be no answer: keep what is shown
-    if (this.heartbeat.isLost) return this.say("The server has lost this session, so no other film can be opened.");
+    if (this.heartbeat.isLost) return this.say(`${NO_SERVER} ${row.file} can't be opened. Its row can be saved as CSV.`);
     this.busy(`Opening ${row.file}`);
     this.ask(row.id);
   }
@@ -202,6 +212,44 @@ class Page {
     this.state.open = id;
     this.table.markOpen();
     this.asker.ask("open", { kind: "open", id });
+  }
+
+  // The CSV has the rows that the filter shows, in their order. It is made here, so that it needs no server.
+  saveCsv() {
+    const { shown } = this.table;
+    if (!shown.length) return this.say("No file matches the filter, so there is nothing to save.");
+    const name = csvName(new Date());
+    saveFile(name, new Blob([csvOf(this.config.columns, shown)], { type: "text/csv" }));
+    this.state.saved(shown.map((row) => row.id));
+    this.say(`${name} downloaded: ${shown.length} of ${this.state.rows.size} files.`);
+  }
+
+  // The report has all films, also those that the filter hides.
+  getReport() {
+    if (!this.downloader.fetching) this.reported = [...this.state.rows.keys()];
+    this.downloader.get();
+  }
+
+  saveReport(name, blob) {
+    saveFile(name, blob);
+    this.state.saved(this.reported);
+  }
+
+  labelDownloads(shown, all) {
+    this.csv.textContent = "Download CSV" + (shown < all ? ` (${shown} of ${all})` : "");
+    this.report.textContent = "Download report" + (shown < all ? ` (all ${all})` : "");
+  }
+
+  askForget() {
+    const count = this.state.rows.size;
+    if (count <= FEW) return this.forget();
+    const unsaved = this.state.unsaved.size;
+    const also = unsaved ? ` Not saved as CSV or report yet: ${unsaved}.` : "";
+    const consequence = `This cannot be undone: the server deletes the films and their results at once.${also}`;
+    this.confirm.ask(`Delete all ${count} results?`, consequence, `Delete all ${count}`, () => {
+      this.forget();
+      this.main.querySelector("button.choose").focus(); // the pressed button is gone
+    });
   }
 
   forget() {
@@ -227,11 +275,23 @@ class Page {
     this.busy(text);
   }
 
+  // The viewer keeps its film, for which `restore` has a use.
   busy(text) {
-    this.viewer.release();
     this.body.replaceChildren(make("p", { class: "busy" }, text));
     this.result.hidden = false;
     this.say(text);
+  }
+
+  // No answer will come to what the page waits for: show again the film that was shown before.
+  restore() {
+    if (!this.body.querySelector(".busy")) return;
+    this.asker.drop("open");
+    this.awaiting = this.state.open === null; // new films, of which the first is to be opened should the server recover
+    const kept = this.state.rows.has(this.viewer.id) && this.viewer.threshold === this.state.threshold;
+    this.state.open = kept ? this.viewer.id : null;
+    this.body.replaceChildren(...(kept ? [this.viewer.box] : []));
+    this.result.hidden = !kept;
+    this.table.markOpen();
   }
 
   // Hide the result if nothing is pending and nothing was opened.
@@ -303,8 +363,9 @@ class Page {
     if (this.state.forgetting) return;
     this.state.move(operating.threshold, rows);
     this.table.changed();
-    if (!shown || shown.id !== this.state.open || !this.viewer.box.isConnected) return;
-    if (shown.verdict !== this.viewer.verdict) this.say(sentence(shown));
+    if (!shown || shown.id !== this.viewer.id) return;
+    const seen = shown.id === this.state.open && this.viewer.box.isConnected;
+    if (seen && shown.verdict !== this.viewer.verdict) this.say(sentence(shown));
     this.viewer.explain(shown);
   }
 
@@ -347,11 +408,22 @@ class Page {
       make("p", {}, again),
     );
     this.gone.hidden = false;
-    this.say("The server has lost this session. Start a new one.");
+    this.restore();
+    this.downloader.stop();
+    this.setLost(true);
+    this.say("The server has lost this session. Save the CSV, then start a new one.");
+  }
+
+  setLost(lost) {
+    this.report.disabled = lost;
+    this.table.setLost(lost);
   }
 
   recovered() {
     this.gone.hidden = true;
+    if (this.awaiting) this.state.expect();
+    this.awaiting = false;
+    this.setLost(false);
     this.say("The server answers again.");
   }
 
@@ -361,12 +433,15 @@ class Page {
     window.addEventListener("xp-too-large", tooLarge);
     for (const name of ["dragover", "drop"]) window.addEventListener(name, near);
     const stop = this.heartbeat.start(window);
+    const waiting = () => !this.heartbeat.isLost && this.uploader.pending > 0;
+    const stay = askBeforeLeaving(window, () => this.state.unsaved.size > 0 || waiting());
     this.model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
     this.asker.ask("metrics", { kind: "hello" });
     this.say("Ready.");
     this.main.dataset.ready = "1";
     return () => {
       stop();
+      stay();
       window.removeEventListener("xp-too-large", tooLarge);
       for (const name of ["dragover", "drop"]) window.removeEventListener(name, near);
     };

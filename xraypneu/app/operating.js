@@ -1,6 +1,9 @@
 // The operating point: slider, assumed prevalence, and the verdicts per class that follow from them.
 import { button, make, percent } from "./dom.js";
 
+const OUT_OF_RANGE =
+  "Prevalence must be a number from 0 to 100 %. PPV and NPV below still use the last valid one. Correct it here.";
+
 const CLASSES = ["NORMAL", "PNEUMONIA"];
 const ROWS = { PNEUMONIA: "predicted PNEUMONIA", NORMAL: "predicted NORMAL", UNSURE: "UNSURE, left to a reader" };
 
@@ -30,7 +33,7 @@ export function noteOf(o) {
     : "";
   return (
     `At ${o.threshold.toFixed(3)}, on ${filmsOf(o)}; 95 % intervals by patient.${chosen}${refused} PPV and NPV at ` +
-    `${(100 * o.prevalence).toFixed(0)} % prevalence, without the UNSURE films. Expect worse elsewhere: ` +
+    `${+(100 * o.prevalence).toPrecision(6)} % prevalence, without the UNSURE films. Expect worse elsewhere: ` +
     "a similar model's AUC fell from .95 to .54."
   );
 }
@@ -94,14 +97,13 @@ export class OperatingPanel {
       type: "number",
       min: "0",
       max: "100",
-      step: "1",
+      step: "any",
       value: "30",
       id: "xp-prevalence",
-      oninput: () => {
-        const value = +this.prevalence.value / 100;
-        if (this.prevalence.value !== "") asker.ask("metrics", { kind: "prevalence", value });
-      },
+      "aria-describedby": "xp-prevalence-error",
+      oninput: () => this.assume(asker),
     });
+    this.wrong = make("p", { id: "xp-prevalence-error", class: "error", role: "alert" });
     this.shown = make("output", { for: "xp-threshold" });
     this.reset = button("Reset to default", () => asker.ask("point", { kind: "default" }), { class: "reset" });
     this.metrics = make("div", { class: "metrics" });
@@ -117,8 +119,18 @@ export class OperatingPanel {
       make("h2", { id: "xp-operating" }, "Operating point"),
       make("div", { class: "row" }, point, this.slider, this.shown, this.reset),
       make("div", { class: "row" }, make("label", { for: "xp-prevalence" }, ask), this.prevalence),
+      this.wrong,
       this.metrics,
     );
+  }
+
+  // Ask for the metrics at the prevalence in the field, or say why it can't be used.
+  assume(asker) {
+    const text = this.prevalence.value; // empty, too, if it is no number
+    const good = text !== "" && +text >= 0 && +text <= 100;
+    this.prevalence.setAttribute("aria-invalid", !good);
+    this.wrong.textContent = good ? "" : OUT_OF_RANGE;
+    if (good) asker.ask("metrics", { kind: "prevalence", value: +text / 100 });
   }
 
   // Show the server's answer. The slider moves only if no newer request is pending, or it would jump while dragged.

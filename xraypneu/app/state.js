@@ -10,6 +10,7 @@ export class State {
     this.arrivals = 0;
     this.doubtful = false; // whether verdicts may be of an earlier operating point
     this.undeleted = false; // whether the server may still have films that were to be deleted
+    this.unsaved = new Set(); // ids of results that neither a CSV nor a report has saved
   }
 
   // New films are coming: close the previous result, which must not be taken for theirs.
@@ -27,6 +28,7 @@ export class State {
   arrive(row, mine) {
     if (!mine) this.others = Math.max(0, this.others - 1);
     const before = this.rows.get(row.id);
+    if (!row.error && !(before && !before.error)) this.unsaved.add(row.id);
     this.rows.set(row.id, { n: before ? before.n : ++this.arrivals, ...row });
     if (row.error || this.open !== null) return false;
     this.open = row.id;
@@ -43,9 +45,15 @@ export class State {
     }
   }
 
+  // A file with these rows was saved.
+  saved(ids) {
+    for (const id of ids) this.unsaved.delete(id);
+  }
+
   // Delete everything here at once. Until the server has answered, what arrives is about deleted films.
   forget(ping) {
     this.rows.clear();
+    this.unsaved.clear();
     this.open = null;
     this.others = 0;
     this.arrivals = 0;

@@ -48,8 +48,8 @@ export const summary = (shown, total, counts) =>
     .join(", ");
 
 export class Table {
-  constructor(state, onopen) {
-    Object.assign(this, { state, onopen, order: { key: "n", down: false }, lines: new Map(), shown: [] });
+  constructor(state, onopen, oncount) {
+    Object.assign(this, { state, onopen, oncount, order: { key: "n", down: false }, lines: new Map(), shown: [] });
     const again = () => this.arrange();
     this.filter = make("input", {
       type: "search",
@@ -165,6 +165,18 @@ export class Table {
     if (line) line.classList.add("open");
   }
 
+  // Without a server no other film can be opened: the rows say so until it answers again.
+  setLost(lost) {
+    for (const row of this.state.rows.values()) {
+      if (row.error) continue;
+      const press = this.lines.get(row.id).querySelector("button");
+      const label = !lost ? "Open" : row.id === this.state.open ? "shown" : "can't be opened";
+      press.textContent = label;
+      press.disabled = lost;
+      press.setAttribute("aria-label", lost ? `${row.file}: ${label}` : `Open ${row.file}`);
+    }
+  }
+
   // Apply another order or filter: the same lines are moved.
   arrange() {
     const focus = this.body.contains(document.activeElement) ? document.activeElement : null;
@@ -176,6 +188,7 @@ export class Table {
 
   count() {
     this.counted.textContent = summary(this.shown.length, this.state.rows.size, this.state.counts());
+    this.oncount(this.shown.length, this.state.rows.size);
   }
 
   clear() {

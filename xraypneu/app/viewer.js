@@ -52,7 +52,7 @@ export const sentence = (s) =>
 
 export class Viewer {
   constructor() {
-    Object.assign(this, { zoom: 1, inverted: false, urls: [] });
+    Object.assign(this, { id: null, zoom: 1, inverted: false, urls: [] });
     [this.plain, this.under] = [make("img", {}), make("img", { alt: "" })];
     this.over = make("img", { class: "map" });
     this.stacks = [
@@ -117,6 +117,7 @@ export class Viewer {
   // Show another film: radiograph and, if there is one, map.
   show(shown, buffers) {
     this.release();
+    this.id = shown.id;
     this.explain(shown);
     const [picture, map] = buffers.map((b, i) => {
       const url = URL.createObjectURL(new Blob([b], { type: i ? "image/png" : "image/jpeg" }));
@@ -138,11 +139,13 @@ export class Viewer {
   // Update the explanation of the same film.
   explain(shown) {
     this.verdict = shown.verdict;
+    this.threshold = shown.threshold;
     this.text.replaceChildren(...explanationOf(shown));
   }
 
   // Release the previous images.
   release() {
+    this.id = null;
     for (const picture of [this.plain, this.under, this.over]) picture.removeAttribute("src");
     for (const url of this.urls.splice(0)) URL.revokeObjectURL(url);
   }

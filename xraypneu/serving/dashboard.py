@@ -39,7 +39,7 @@ from ..markdown import markdown_table
 from .predict import Prediction, Predictor
 from ..redact import without_controls
 from .session import MAX_MB, Film, Session, shown_film
-from .table import to_csv, to_html
+from .table import COLUMNS, to_html
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c005
 CHUNK = 524_288  # bytes of an upload per message, at most
@@ -183,7 +183,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "threshold": {"value": _number},
     "prevalence": {"value": _number},
     "sample": {"which": _among(*SAMPLES)},
-    "download": {"what": _among("csv", "html")},
+    "download": {},
     "part": {"file": _count, "number": _count},
 }
 
@@ -261,6 +261,7 @@ def _page_config(bundle: Bundle, threshold: float) -> dict[str, Any]:
         "chunk": CHUNK,
         "accept": ",".join(f".{e}" for e in ENDINGS),
         "samples": [[k, v[0]] for k, v in SAMPLES.items()],
+        "columns": list(COLUMNS),
         "threshold": threshold,
         "patience": 15_000,
         "rest": 1_200_000,
@@ -375,7 +376,7 @@ class _Intake(_Page):
         if id is None:
             self.counter += 1
             id = f"p{self.counter}"
-        name = printable(str(name))
+        name = str(name)
         try:
             self.session.check_room(len(data) if isinstance(data, bytes) else 0)
             film = self._predicted(id, name, data, notice)
@@ -390,7 +391,7 @@ class _Intake(_Page):
 
     def _predicted(self, id: str, name: str, data: Source, notice: str) -> Film:
         "The film of a file, kept without its pixels."
-        prediction = cast(Predictor, self.predictor).predict(data, name=name)
+        prediction = cast(Predictor, self.predictor).predict(data, name=printable(name))
         preview, size = _jpeg(Image.fromarray(cast(np.ndarray, prediction.pixels)), PREVIEW, 88)
         return self.session.keep(id, name, replace(prediction, pixels=None), preview=preview, size=size, notice=notice)
 
@@ -477,7 +478,7 @@ class _OperatingPoint(_Page):
         self.move(self.session.default)
 
     def move(self, threshold: float) -> None:
-        "Set the threshold (0 to 1); send the rows whose verdict changed, and the open film's new explanation."
+        "Set the threshold (0 to 1); send the rows that changed, and the open film's new explanation."
         self._moved(self.session.move(threshold))
 
     def _verdicts(self) -> None:
@@ -489,7 +490,7 @@ class _OperatingPoint(_Page):
         self.send(
             "moved",
             operating=self._point_metrics(),
-            rows=[{"id": f.id, "verdict": cast(Prediction, f.prediction).verdict} for f in films],
+            rows=[{k: line[k] for k in ("id", "verdict", "cells")} for line in (f.line() for f in films)],
             shown=shown_film(film) if film and film.prediction else None,
             **more,
         )
@@ -512,18 +513,14 @@ def _pictures(film: Film) -> list[tuple[str, str]]:
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #f91ce0c2
 class _Downloads(_Page):
-    "The table as a file."
+    "The report as a file. The page makes the CSV from its rows, so that it needs no server."
 
-    def _download(self, what: str) -> None:
+    def _download(self) -> None:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        if what == "csv":
-            rows = [f.row() for f in self.session.films.values()]
-            text, kind = to_csv(rows + self.session.rest()), "text/csv"
-        else:
-            rows = self._rows_with_pictures()
-            notice = NOTICE if any(f.notice for f in self.session.films.values()) else ""
-            text, kind = to_html(rows + self.session.rest(), f"Predictions of {stamp}", notice), "text/html"
-        self.file, self.files = (f"xraypneu-{stamp}.{what}", kind, text.encode()), self.files + 1
+        rows = self._rows_with_pictures()
+        notice = NOTICE if any(f.notice for f in self.session.films.values()) else ""
+        text = to_html(rows + self.session.rest(), f"Predictions of {stamp}", notice)
+        self.file, self.files = (f"xraypneu-{stamp}.html", "text/html", text.encode()), self.files + 1
         self._part(self.files, 0)
 
     def _part(self, file: int, number: int) -> None:

@@ -14,7 +14,8 @@ from typing import Any, cast
 
 from ..data.image import ImageError, printable
 from .predict import Prediction
-from .table import as_row
+from ..redact import without_controls
+from .table import as_row, csv_cells
 
 # %% ../../nbs/api/serving/02_session.ipynb #s005
 MAX_MB = float(os.environ.get("XRAYPNEU_MAX_MB", "").strip() or 25)  # per file; compose files set it to an empty text
@@ -36,21 +37,31 @@ class Film:
     preview: bytes = b""  # JPEG
     size: tuple[int, int] = (1, 1)  # of the preview, (width, height), pixels
     notice: str = ""  # shown with the result, such as that it is synthetic
+    file: str = ""  # the whole file name, for CSV and report; empty: `name`
 
     def row(self) -> dict[str, Any]:
         "The row of this film in CSV and report, as `as_row` makes it."
         if self.prediction is None:
             error = cast(ImageError, self.error)
-            return as_row(self.name, error) | {"error": error.text}
-        return as_row(self.name, self.prediction)
+            return as_row(self.file or self.name, error) | {"error": error.text}
+        return as_row(self.file or self.name, self.prediction)
 
     def line(self) -> dict[str, Any]:
-        "What the page's table shows of this film."
+        "What the page's table shows of this film, and the cells of its CSV, which the page saves."
         row = self.row()
-        keys = (
-            ("file", "error") if self.prediction is None else ("file", "verdict", "probability", "threshold", "bundle")
-        )
-        return {"id": self.id} | {k: row[k] for k in keys}
+        keys = ("error",) if self.prediction is None else ("verdict", "probability", "threshold", "bundle")
+        return {"id": self.id, "file": self.name} | {k: row[k] for k in keys} | {"cells": csv_cells(row)}
+
+
+def _told(prediction: Prediction) -> tuple[Any, ...]:
+    "What users see of a prediction that may depend on the operating point, beside the point."
+    e = prediction.explanation
+    return e.verdict, e.label, tuple(e.reasons)
+
+
+def _whole(name: str) -> str:
+    "A file name without its folder, safe to print, and not shortened: two long names must not become one."
+    return without_controls(name.rstrip("/\\").rpartition("/")[2])[:1000]
 
 # %% ../../nbs/api/serving/02_session.ipynb #s007a
 def shown_film(film: Film) -> dict[str, Any]:
@@ -142,33 +153,33 @@ class Session(_Uploads):
 
     def keep(self, id: str, name: str, prediction: Prediction, **pictures: Any) -> Film:
         "Keep a prediction, at the session's operating point; `pictures` are further fields of `Film`."
-        film = Film(id, printable(name), prediction.at(self.threshold), **pictures)
+        film = Film(id, printable(name), prediction.at(self.threshold), file=_whole(name), **pictures)
         self.films[id] = film
         return film
 
     def refuse(self, id: str, name: str, error: ImageError) -> Film:
         "A film for a file that can't be used; a full session doesn't keep it."
         self.uploads.pop(id, None)
-        error.name = name = printable(name)
-        film = Film(id, name, error=error)
+        error.name = printable(name)
+        film = Film(id, error.name, error=error, file=_whole(name))
         if id in self.films or len(self.films) < MAX_FILES:
             self.films[id] = film
         elif len(self.beyond) < 100 * MAX_FILES:
             self.beyond.add(id)
         return film
 
-    def move(self, threshold: float) -> list[Film]:  # those with another verdict than before
+    def move(self, threshold: float) -> list[Film]:  # those with another verdict, label or reasons than before
         "Set the operating point and classify all films again."
         self.threshold = min(HIGHEST, max(LOWEST, threshold)) if threshold != self.default else threshold
         changed: list[Film] = []
         for film in self.films.values():
             if film.prediction is not None:
-                before, film.prediction = film.prediction.verdict, film.prediction.at(self.threshold)
-                changed += [film] if film.prediction.verdict != before else []
+                before, film.prediction = film.prediction, film.prediction.at(self.threshold)
+                changed += [film] if _told(film.prediction) != _told(before) else []
         return changed
 
     def rest(self) -> list[dict[str, Any]]:
-        "The last row of CSV and report if the page showed more files than a session keeps; else none."
+        "The last row of the report if the page showed more files than a session keeps; else none."
         n = len(self.beyond)
         error = f"a session keeps {MAX_FILES} files. Upload the others in a new one."
         return [{"file": f"({n} more)", "error": error, "code": "too_many", "files": n}] if n else []

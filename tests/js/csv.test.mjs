@@ -1,0 +1,20 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { csvName, csvOf } from "../../xraypneu/app/csv.js";
+
+const columns = ["file", "threshold", "error"];
+
+test("the CSV begins with a byte order mark, quotes what must be, and has the threshold that is set now", () => {
+  const rows = [
+    { threshold: 0.99, cells: ['Müller, "A".png', "0.314000", ""] },
+    { error: "a text", cells: ["b\nc.txt", "", "a text"] },
+  ];
+  const text = '\ufefffile,threshold,error\n"Müller, ""A"".png",0.990000,\n"b\nc.txt",,a text\n';
+  assert.equal(csvOf(columns, rows), text);
+  assert.equal(csvOf(columns, []), "\ufefffile,threshold,error\n");
+});
+
+test("the name of the file tells when it was saved", () => {
+  assert.equal(csvName(new Date(2026, 0, 2, 3, 4, 5)), "xraypneu-20260102-030405.csv");
+});

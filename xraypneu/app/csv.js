@@ -1,0 +1,21 @@
+// The table as CSV. Python makes the cells of each row, so it alone decides on columns and escapes formulas.
+// A move of the operating point sends only the rows with other reasons, so the threshold is set here in all of them.
+const quoted = (cell) => (/[",\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+
+function cellsOf(row, at) {
+  return row.cells.map((cell, i) => (i === at && !row.error ? row.threshold.toFixed(6) : cell));
+}
+
+// A header and a line per row, with the byte order mark without which Excel shows umlauts wrong.
+export function csvOf(columns, rows) {
+  const at = columns.indexOf("threshold");
+  const lines = [columns, ...rows.map((row) => cellsOf(row, at))];
+  return "\ufeff" + lines.map((cells) => cells.map(quoted).join(",") + "\n").join("");
+}
+
+// Name of a CSV file saved now, in local time.
+export function csvName(now) {
+  const two = (n) => String(n).padStart(2, "0");
+  const day = `${now.getFullYear()}${two(now.getMonth() + 1)}${two(now.getDate())}`;
+  return `xraypneu-${day}-${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}.csv`;
+}
