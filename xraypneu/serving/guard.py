@@ -214,8 +214,9 @@ padding:.5rem 1rem;color:var(--ink);background:var(--ground)}
 font-weight:600}
 .card{border:1px solid var(--line);border-radius:8px;padding:1rem;margin:8vh 0;background:var(--panel)}
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 .6rem}p{margin:.6rem 0}.soft{color:var(--soft)}.error{color:var(--ill)}
-input{font:inherit;display:block;width:100%;box-sizing:border-box;min-height:2.4rem;padding:.3rem .5rem;color:var(--ink);
-background:var(--ground);border:1px solid var(--edge);border-radius:6px}
+label{display:block;margin-bottom:.4rem}
+input{font:inherit;display:block;width:100%;box-sizing:border-box;min-height:2.4rem;padding:.3rem .5rem;
+color:var(--ink);background:var(--ground);border:1px solid var(--edge);border-radius:6px}
 .button{font:inherit;font-weight:600;display:inline-block;min-height:2.4rem;box-sizing:border-box;padding:.4rem .9rem;
 color:var(--on);background:var(--accent);border:1px solid var(--accent);border-radius:6px;text-decoration:none}
 :focus-visible{outline:3px solid var(--focus);outline-offset:2px}"""  # the look of dashboard.css, light or dark
@@ -768,8 +769,8 @@ class _Admissions(_Turns):
         if len(self.sessions) >= LIMITS.sessions:
             turn_away(
                 handler,
-                "All sessions are in use. Please try again in a few minutes: a session ends when its visitor closes the "
-                "page. If that does not help, tell whoever runs this server.",
+                "All sessions are in use. Please try again in a few minutes: a session ends when its visitor closes "
+                "the page. If that does not help, tell whoever runs this server.",
             )
         mine = sum(s.address == address for s in self.sessions.values())
         if mine >= LIMITS.per_address:
