@@ -188,6 +188,13 @@ def test_dicom(visit):
     assert said[:2] == ["PNEUMONIA", "NOT A CHEST X-RAY"] and said[2].startswith("not read")
 
 
+def test_an_image_of_few_pixels_gets_a_remark(visit):
+    page = visit()
+    choose(page, ("small.png", film(12, True, size=64)))
+    page.wait_for_selector(".verdict")
+    assert "only 64 x 64 pixels" in page.inner_text(".reasons")
+
+
 def test_wrong_kinds_and_sizes_are_named_and_the_rest_go_on(visit):
     page = visit()
     choose(
