@@ -214,6 +214,13 @@ def test_dicom(visit):
     assert said[:2] == ["PNEUMONIA", "NOT A CHEST X-RAY"] and said[2].startswith("not read")
 
 
+def test_an_image_of_few_pixels_gets_a_remark(visit):
+    page = visit()
+    choose(page, ("small.png", film(12, True, size=64)))
+    page.wait_for_selector(".verdict")
+    assert "only 64 x 64 pixels" in page.inner_text(".reasons")
+
+
 def test_wrong_kinds_and_sizes_are_named_and_the_rest_go_on(visit):
     page = visit()
     choose(
@@ -734,20 +741,126 @@ def axe(tmp_path_factory):
     return (folder / "node_modules/axe-core/axe.min.js").read_text()
 
 
-def test_axe_finds_no_serious_violation(visit, axe):
-    page = visit()
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_violation(visit, axe, width):
+    page = visit(viewport={"width": width, "height": 844})
     choose(page, ("a.png", film(12, True)), ("b.txt.png", b"text"))
     wait_rows(page, 2)
     page.click("summary")
     page.wait_for_selector(".about table")
     page.evaluate(axe)
-    found = page.evaluate("axe.run('main', { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")
+    found = page.evaluate("axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")
     bad = [
         (v["id"], v["impact"], [n["target"] for n in v["nodes"]][:3])
         for v in found["violations"]
-        if v["impact"] in ("serious", "critical")
+        if v["impact"] != "minor"  # an empty head of a column in the model card's tables
     ]
     assert bad == [] and len(found["passes"]) > 15
+
+
+def test_titles_and_names_of_buttons_are_unique(visit):
+    page = visit()
+    choose(page, ("same.png", film(12, True)), ("same.png", film(0)), ("other.png", film(0)))
+    wait_rows(page, 3)
+    page.click("summary")
+    page.wait_for_selector(".about table")
+    assert page.locator("h1").all_inner_texts() == ["Chest radiographs: NORMAL or PNEUMONIA"]
+    shown = "e => !e.closest('[hidden]')"
+    names = page.evaluate(
+        f"[...document.querySelectorAll('button, input[type=file]')].filter({shown})"
+        ".map(e => (e.getAttribute('aria-label') || e.innerText).trim())"
+    )
+    assert len(names) == len(set(names)) and "Open same.png, number 2" in names
+
+
+def test_the_disclaimer_stays_in_sight(visit):
+    for width in (1280, 390):
+        page = visit(viewport={"width": width, "height": 844})
+        choose(page, ("chest.png", film(12, True)))
+        page.wait_for_selector(".verdict")
+        page.click("summary")
+        page.wait_for_selector(".about table")
+        page.wait_for_function("document.querySelector('.about').getBoundingClientRect().height > 1000")
+        page.evaluate("document.querySelector('.about').scrollIntoView({ block: 'end' })")
+        page.wait_for_function("document.querySelector('main h1').getBoundingClientRect().bottom < 0")
+        box = page.locator(".notice").bounding_box()
+        assert 0 <= box["y"] < 20 and box["height"] < 100
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        assert page.evaluate("([x, y]) => document.elementFromPoint(x, y).matches('.notice')", [x, y])
+
+
+UID = "1.2.840.113619.2.5.1762583153.215519.978957063.78.1.3.6.1.4.1.14519.5.2.1.6279.6001.29880613728863345324"
+
+
+def test_a_long_name_lies_over_nothing(visit):
+    page = visit()
+    choose(page, (UID, film(12, True)), (f"{UID}1", film(0)), ("x" * 100 + ".png", b"text"))
+    wait_rows(page, 3)
+    page.wait_for_selector(".verdict")
+    over = """() => [...document.querySelectorAll('main *')].filter(e => e.offsetWidth)
+        .filter(e => !e.closest('.scroll, .view, .drop input'))
+        .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && getComputedStyle(e).display !== 'inline')
+        .map(e => [e.tagName, e.className, e.scrollWidth, e.clientWidth])"""
+    for width in (1280, 1000, 700, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        name, slider = (page.locator(s).bounding_box() for s in (".result h3.name", "input.opacity"))
+        assert name["x"] + name["width"] <= slider["x"] or name["y"] + name["height"] <= slider["y"]
+        assert page.evaluate(over) == [], width
+    page.evaluate(
+        "document.querySelector('.result-body').replaceChildren(Object.assign(document.createElement('p'), "
+        f"{{ className: 'busy', textContent: 'Reading {UID}' }}))"
+    )
+    assert page.evaluate(over) == []
+
+
+def test_forced_colours_show_probability_and_threshold(visit):
+    "As Windows' high contrast: backgrounds are taken away, borders are not."
+    page = visit(forced_colors="active")
+    choose(page, ("chest.png", film(12, True)))
+    page.wait_for_selector(".verdict")
+    for mark in (".point", ".cut"):
+        style = "e => { const s = getComputedStyle(e); return [s.borderLeftStyle, parseFloat(s.borderLeftWidth)]; }"
+        kind, width = page.eval_on_selector(f".scale {mark}", style)
+        assert kind != "none" and width >= 3
+    shot(page, "forced-colours")
+
+
+def test_the_plain_upload_by_keyboard(visit):
+    page = visit()
+    page.focus("summary")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.innerText") == "Plain upload"
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".widget-upload")
+    page.keyboard.press("Tab")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([{"name": "plain.png", "mimeType": "image/png", "buffer": film()}])
+    wait_rows(page, 1)
+
+
+def test_paper_has_the_film_the_table_and_the_disclaimer(visit, tmp_path):
+    page = visit()
+    choose(page, *[(f"film{i}.png", film(12, True)) for i in range(30)])
+    wait_rows(page, 30, 90_000)
+    page.wait_for_selector(".verdict")
+    page.click(".zoom-in")
+    pdf = page.pdf(format="A4")
+    sheets = len(re.findall(rb"/Type\s*/Page\b", pdf))
+    assert 2 <= sheets <= 3  # the film on one, the table on the others; cropped, it was one
+    page.set_viewport_size({"width": 700, "height": 990})  # about A4 without its margins
+    page.emulate_media(media="print")
+    for part in (".notice", ".verdict", ".rationale", ".view img.map", ".batch tbody tr:last-child td"):
+        assert page.is_visible(part), part
+    for part in (".choose", ".opacity", ".zoom-in", "#xp-threshold", "button.csv", ".batch tbody button", ".xp-plain"):
+        assert not page.is_visible(part), part
+    for stack in page.locator(".view .stack").all():  # whole, side by side, whatever the zoom
+        box = stack.bounding_box()
+        assert 200 < box["width"] < 350 and box["y"] + box["height"] < 990
+    clipped = (
+        "[...document.querySelectorAll('*:has(main.xp)')].filter(e => getComputedStyle(e).overflowY !== 'visible')"
+    )
+    assert page.evaluate(f"{clipped}.length") == 0
 
 
 # --- when things fail
@@ -905,6 +1018,29 @@ def test_sessions_are_capped(tmp_path):
             urllib.request.urlopen(s.url, timeout=60)
         assert e.value.code == 503 and "Too many sessions" in str(e.value) and e.value.headers["Retry-After"] == "120"
         assert "All sessions are in use" in e.value.read().decode()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_full_server_and_the_login_look_like_the_page(tmp_path, visit, axe, scheme):
+    "Readable, in the look of the page, and with what to do next."
+    with Server(tmp_path, XRAYPNEU_SESSIONS="1", XRAYPNEU_TOKEN="open-sesame") as s:
+        form = visit(s.url, wait=False, color_scheme=scheme, viewport={"width": 390, "height": 844})
+        assert "Token of this dashboard" in form.inner_text("label") and "Jupyter" not in form.inner_text("body")
+        form.fill("input[type=password]", "wrong")
+        form.keyboard.press("Enter")
+        assert "wrong" in form.inner_text("[role=alert]")
+        shot(form, f"login-{scheme}")
+        full = visit(s.url + "?token=open-sesame", base=s.url)
+        full = visit(s.url + "?token=open-sesame", base=s.url, wait=False, color_scheme=scheme)
+        assert "All sessions are in use" in full.inner_text("[role=alert]")
+        assert full.inner_text("a.button") == "Try again" and full.get_attribute("a.button", "href") == ""
+        shot(full, f"full-{scheme}")
+        for page in (form, full):
+            assert "Not a medical device" in page.inner_text(".notice")
+            page.evaluate(axe)
+            assert [v["id"] for v in page.evaluate("axe.run()")["violations"]] == []
+            ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(13, 17, 23)")
 
 
 def test_a_token_is_asked_for(tmp_path, visit):

@@ -230,9 +230,9 @@ def test_few_grey_levels_are_said(predictor, film):
 
 def test_thumbnails_are_said(predictor, film):
     "At 28 pixels, the side of a public copy of the training data, 8 of 40 normal films get PNEUMONIA."
-    small = [to_square(film, side) for side in (28, 63, 64)]
-    notes = [p.notes for p in predictor.predict_batch([*small, small[2][:, :63]])]
-    assert [len(n) for n in notes] == [1, 1, 0, 1] and "28 x 28 pixels" in notes[0][0] and "63 x 64" in notes[3][0]
+    small = [to_square(film, side) for side in (28, 64, 111, 112)]
+    notes = [p.notes for p in predictor.predict_batch([*small, small[3][:, :111]])]
+    assert [len(n) for n in notes] == [1, 1, 1, 0, 1] and "28 x 28 pixels" in notes[0][0] and "111 x 112" in notes[4][0]
 
 
 def test_colour_is_refused_at_its_limit(predictor):

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { compare, matches, place, summary } from "../../xraypneu/app/table.js";
+import { compare, matches, opens, place, summary } from "../../xraypneu/app/table.js";
 
 const rows = [
   { n: 1, file: "b.png", verdict: "NORMAL", probability: 0.2 },
@@ -35,4 +35,9 @@ test("a new row finds its place as sorting would put it", () => {
 
 test("the counts name what there is", () => {
   assert.equal(summary(1, 3, new Map([["not read", 1], ["UNSURE", 2]])), "1 of 3 files: 2 UNSURE, 1 not read");
+});
+
+test("buttons of files with one name have different names", () => {
+  const same = [1, 2].map((n) => ({ n, file: "a.png" }));
+  assert.deepEqual(same.map((row) => opens(row, same)), ["Open a.png", "Open a.png, number 2"]);
 });

@@ -32,6 +32,19 @@ function broken(problem) {
   );
 }
 
+// Make the plain upload, ipywidgets' own and outside of this widget, a landmark once it is there. Returns how to stop.
+function namePlainUpload() {
+  const look = () => {
+    const part = document.querySelector(".xp-plain");
+    if (!part) return;
+    clearInterval(timer);
+    part.setAttribute("role", "region");
+    part.setAttribute("aria-label", "Plain upload");
+  };
+  const timer = setInterval(look, 200);
+  return () => clearInterval(timer);
+}
+
 class Page {
   constructor(model, config) {
     Object.assign(this, { model, config });
@@ -127,8 +140,7 @@ class Page {
       type: "file",
       multiple: true,
       accept: this.config.accept,
-      "aria-label": "Choose radiographs",
-      tabindex: "-1",
+      hidden: true, // the button opens it: a second control of that name would only be in the way
       onchange: () => {
         this.take(input.files);
         input.value = "";
@@ -171,7 +183,9 @@ class Page {
   }
 
   layAbout() {
-    this.about = make("div", { class: "about" }, make("p", { class: "soft" }, "…"));
+    // wide tables scroll, also by keyboard
+    const region = { class: "about", tabindex: "0", role: "region", "aria-label": "Model card" };
+    this.about = make("div", region, make("p", { class: "soft" }, "…"));
     const ask = () => {
       if (!details.open || details.dataset.asked) return;
       details.dataset.asked = "1";
@@ -439,9 +453,11 @@ class Page {
     this.asker.ask("metrics", { kind: "hello" });
     this.say("Ready.");
     this.main.dataset.ready = "1";
+    const named = namePlainUpload();
     return () => {
       stop();
       stay();
+      named();
       window.removeEventListener("xp-too-large", tooLarge);
       for (const name of ["dragover", "drop"]) window.removeEventListener(name, near);
     };

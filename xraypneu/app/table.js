@@ -47,6 +47,12 @@ export const summary = (shown, total, counts) =>
     .map((v) => `${counts.get(v)} ${v}`)
     .join(", ");
 
+// Name of the button that opens a row: of files with one name, the later ones have their number in it.
+export function opens(row, rows) {
+  const again = [...rows].some((r) => r.file === row.file && r.n < row.n);
+  return `Open ${row.file}${again ? `, number ${row.n}` : ""}`;
+}
+
 export class Table {
   constructor(state, onopen, oncount) {
     Object.assign(this, { state, onopen, oncount, order: { key: "n", down: false }, lines: new Map(), shown: [] });
@@ -124,7 +130,7 @@ export class Table {
       cells[1].className = "name";
       return make("tr", {}, ...cells);
     }
-    const named = { type: "button", "data-key": `open-${row.id}`, "aria-label": `Open ${row.file}` };
+    const named = { type: "button", "data-key": `open-${row.id}`, "aria-label": opens(row, this.state.rows.values()) };
     const open = make("button", named, "Open");
     // the button in the row needs no handler: its click, by mouse or key, bubbles up to here
     const line = make(

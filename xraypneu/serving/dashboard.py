@@ -232,10 +232,18 @@ def _load(predictor: Any) -> tuple[Predictor | None, str]:
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-1-a
 def _plain_upload(uploader: Any) -> Any:
-    "The folded part of the page with the plain upload."
+    "The part of the page with the plain upload, folded behind a button: an accordion can't be opened by keyboard."
     hint = "<p>For browsers in which the drop zone above does not work. At most ten megabytes in total at a time.</p>"
-    box = ipywidgets.VBox([ipywidgets.HTML(hint), uploader])
-    return ipywidgets.Accordion([box], titles=("Plain upload",), selected_index=None)
+    box = ipywidgets.VBox([ipywidgets.HTML(hint), uploader], layout={"display": "none"})
+    opener = ipywidgets.ToggleButton(description="Plain upload", tooltip="Show or hide the plain upload")
+
+    def fold(change: dict[str, Any]) -> None:
+        box.layout.display = None if change["new"] else "none"
+
+    opener.observe(fold, "value")
+    part = ipywidgets.VBox([opener, box])
+    part.add_class("xp-plain")
+    return part
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #eb9dd69b
 KERMANY = "children aged 1 to 5 from one hospital in Guangzhou"  # what the shipped model was trained on
@@ -545,15 +553,24 @@ class _Downloads(_Page):
         return rows
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #about-card
+def _as_part(text: str) -> str:  # HTML
+    "Markdown as a part of the page, whose own title is the one heading of level 1. HTML in it is escaped."
+    import mistune
+
+    class Part(mistune.HTMLRenderer):
+        def heading(self, text: str, level: int, **attrs: Any) -> str:
+            return super().heading(text, min(6, level + 1), **attrs)
+
+    return cast(str, mistune.create_markdown(renderer=Part(escape=True), plugins=["table"])(text))
+
+
 class _ModelCard(_Page):
     "The model card."
 
     def _about(self) -> None:
-        import mistune
-
         card = self.bundle.folder / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else _short_card(self.bundle)
-        self.send("about", html=mistune.create_markdown(escape=True, plugins=["table"])(text))
+        self.send("about", html=_as_part(text))
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #151323e5
 class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _OperatingPoint, _Downloads, _ModelCard):
@@ -575,7 +592,10 @@ class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _Operatin
         self.app = App(config={"problem": problem} if problem else _page_config(self.bundle, self.session.threshold))
         self.app.on_msg(self._on_message)
         self.uploader = ipywidgets.FileUpload(
-            multiple=True, accept=",".join(f".{e}" for e in ENDINGS), description="Upload"
+            multiple=True,
+            accept=",".join(f".{e}" for e in ENDINGS),
+            description="Upload",
+            tooltip="Choose radiographs for the plain upload",
         )
         self.uploader.observe(self._uploaded, "value")
         plain = _plain_upload(self.uploader)

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['LOCAL_HOSTS', 'LIMITS', 'PROTOCOL', 'TYPES_IN', 'TYPES_OUT', 'METHODS', 'MAX_PARTS', 'MAX_JSON', 'MAX_CONTAINERS',
            'TURN_S', 'RENDER_S', 'Limits', 'client_address', 'host_allowed', 'cross_site', 'refusal', 'message_page',
-           'GuardedServer', 'split_message', 'read_message', 'Pace', 'Flow', 'turn_away', 'SessionProcess',
-           'SessionManager', 'GuardedConnection', 'private_text', 'private_logging', 'log_request', 'be_init',
-           'install', 'before_a_session']
+           'GuardedServer', 'split_message', 'read_message', 'Pace', 'Flow', 'turn_away', 'login_page', 'Identity',
+           'SessionProcess', 'SessionManager', 'GuardedConnection', 'private_text', 'private_logging', 'log_request',
+           'be_init', 'install', 'before_a_session']
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c003
 import asyncio
 import ctypes
 import gc
+import html
 import ipaddress
 import json
 import logging
@@ -32,6 +33,8 @@ from typing import Any, NoReturn, Self, cast
 from urllib.parse import quote, urlsplit
 
 from jupyter_core.utils import ensure_async
+from jupyter_server.auth.identity import PasswordIdentityProvider
+from jupyter_server.auth.login import LoginFormHandler
 from jupyter_server.base.call_context import CallContext
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
@@ -201,18 +204,42 @@ def refusal(
     return None
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c015
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1rem;
-color:#1b1f24;background:#fff}}h1{{font-size:1.5rem}}</style><main><h1>{title}</h1>
-<p role="alert">{text}</p></main></html>"""
+_STYLE = """:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#c9d1d9;--ground:#fff;--panel:#f6f8fa;
+--edge:#8c959f;--accent:#0b5cad;--on:#fff;--ill:#a1260d;--focus:#0969da}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9da7b1;--line:#3d444d;--ground:#0d1117;--panel:#161b22;
+--edge:#7d8590;--accent:#6cb6ff;--on:#0d1117;--ill:#ff9d8a;--focus:#6cb6ff}}
+body{font:1rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;max-width:40rem;margin:0 auto;
+padding:.5rem 1rem;color:var(--ink);background:var(--ground)}
+.notice{background:#fff4ce;color:#5a3b00;border:1px solid #d4a72c;border-radius:6px;padding:.35rem .8rem;margin:0;
+font-weight:600}
+.card{border:1px solid var(--line);border-radius:8px;padding:1rem;margin:8vh 0;background:var(--panel)}
+h1{font-size:1.5rem;line-height:1.25;margin:0 0 .6rem}p{margin:.6rem 0}.soft{color:var(--soft)}.error{color:var(--ill)}
+label{display:block;margin-bottom:.4rem}
+input{font:inherit;display:block;width:100%;box-sizing:border-box;min-height:2.4rem;padding:.3rem .5rem;
+color:var(--ink);background:var(--ground);border:1px solid var(--edge);border-radius:6px}
+.button{font:inherit;font-weight:600;display:inline-block;min-height:2.4rem;box-sizing:border-box;padding:.4rem .9rem;
+color:var(--on);background:var(--accent);border:1px solid var(--accent);border-radius:6px;text-decoration:none}
+:focus-visible{outline:3px solid var(--focus);outline-offset:2px}"""  # the look of dashboard.css, light or dark
+_NOTICE = "Not a medical device. For research and teaching; not for decisions about patients."
+
+
+def _plain_page(title: str, body: str) -> str:
+    "A page without scripts in the look of the dashboard; its arguments are trusted HTML."
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{title}</title><style>{_STYLE}</style>"
+        f'<main><p class="notice" role="note">{_NOTICE}</p><div class="card"><h1>{title}</h1>{body}</div></main></html>'
+    )
 
 
 def message_page(
     title: str,  # trusted, as `text` is
     text: str,  # trusted: constants and numbers, nothing that a client sent
+    again: bool = False,  # with a button that opens the same address again
 ) -> str:
     "A complete HTML page with one message; its arguments are not escaped."
-    return _PAGE.format(title=title, text=text)
+    button = '<p><a class="button" href="">Try again</a></p>' if again else ""
+    return _plain_page(title, f'<p role="alert">{text}</p>{button}')
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c018
 def _page_headers(length: int) -> HTTPHeaders:
@@ -515,7 +542,39 @@ def turn_away(
     handler.set_header("Retry-After", str(retry_s))
     handler.set_header("Cache-Control", "no-store")
     handler.set_header("Content-Type", "text/html; charset=utf-8")
-    raise Finish(message_page("Too many sessions", text))
+    raise Finish(message_page("Too many sessions", text, again=True))
+
+# %% ../../nbs/api/serving/04_guard.ipynb #login-page
+def login_page(
+    address: str,  # that the form is sent to; untrusted, escaped here
+    xsrf: str,  # hidden field against forged requests, trusted HTML
+    wrong: bool = False,  # whether the token that was sent is wrong
+) -> str:
+    "A complete HTML page with the form that asks for the token."
+    error = '<p class="error" role="alert">This token is wrong. Check it and enter it again.</p>' if wrong else ""
+    return _plain_page(
+        "Token needed",
+        f'{error}<form method="post" action="{html.escape(address)}">{xsrf}'
+        '<p><label for="token">Token of this dashboard</label>'
+        '<input type="password" name="password" id="token" autocomplete="current-password" required autofocus></p>'
+        '<p><button class="button" type="submit">Open the dashboard</button></p></form>'
+        '<p class="soft">Whoever runs this server has set the token: ask them for it. '
+        "The login keeps a cookie in this browser.</p>",
+    )
+
+
+class _Login(LoginFormHandler):
+    def _render(self, message: dict[str, str] | None = None) -> None:
+        target = quote(self.get_argument("next", default=self.base_url), safe="")
+        self.set_header("Cache-Control", "no-store")
+        self.write(login_page(f"{self.base_url}login?next={target}", self.xsrf_form_html(), wrong=bool(message)))
+
+
+class Identity(PasswordIdentityProvider):
+    "Ask for the token with our own form."
+
+    def get_handlers(self) -> list[tuple[str, object]]:
+        return [(path, _Login if path == "/login" else handler) for path, handler in super().get_handlers()]
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c032
 TURN_S = 3  # seconds until the next session may start although this one's page is incomplete
@@ -708,7 +767,11 @@ class _Admissions(_Turns):
             return ""
         address = _address_of(handler.request.connection.context, handler.request.headers)
         if len(self.sessions) >= LIMITS.sessions:
-            turn_away(handler, "All sessions are in use. Please try again in a few minutes.")
+            turn_away(
+                handler,
+                "All sessions are in use. Please try again in a few minutes: a session ends when its visitor closes "
+                "the page. If that does not help, tell whoever runs this server.",
+            )
         mine = sum(s.address == address for s in self.sessions.values())
         if mine >= LIMITS.per_address:
             _log.warning(
@@ -1045,6 +1108,7 @@ def install(
     private_logging(*filter(None, [token]))
     HTTPServer.configure(GuardedServer)
     c.VoilaConfiguration.multi_kernel_manager_class = SessionManager
+    c.Voila.identity_provider_class = Identity
     c.Voila.kernel_websocket_connection_class = GuardedConnection
     # with the token a visitor could set a password: hashing it blocks everybody, and it would be stored in a file
     c.PasswordIdentityProvider.allow_password_change = False
