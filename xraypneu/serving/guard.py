@@ -562,7 +562,7 @@ def login_page(
         "The login keeps a cookie in this browser.</p>",
     )
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #login-page-s
 class _Login(LoginFormHandler):
     def _render(self, message: dict[str, str] | None = None) -> None:
         target = quote(self.get_argument("next", default=self.base_url), safe="")
@@ -961,7 +961,7 @@ _QUOTED = re.compile(
 # a session's id, and the session_id of its page: whoever knows the first can read along
 _SESSION = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?::[\w.-]+)?", re.ASCII)
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #c043-s
 def _known(path: str) -> str:
     "The path if it belongs to the page; any other path comes from a visitor and is not logged."
     if path.startswith(("/voila/static/", "/voila/labextensions/")):
@@ -1029,7 +1029,7 @@ def _still_loading(handler: Any, address: str) -> None:
         if loads and now - session.began < 10 * LIMITS.connect_s:
             session.served = now
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #c044-2-s
 def log_request(
     handler: Any,  # tornado's, of a finished request
 ) -> None:
