@@ -126,14 +126,17 @@ def test_evaluate_parameter_runs_evaluate_alone(copy):
 
 
 BRIEF = """
+import json
 from pathlib import Path
 from xraypneu.ops import tracking
+data = {"synthetic": True, "test_images": 0, "test_patients": 0}
+metrics = {"test": {"roc_auc": 0.5}, "test_low": {}, "test_high": {}, "data": data}
 run = tracking.resume()
 run.metrics({"roc_auc": 0.5}, "test_")
 run.end()
 for name in ("metrics.json", "predictions.csv", "plots/roc.csv", "model_card.md", "model_card.html"):
     Path("reports", name).parent.mkdir(exist_ok=True)
-    Path("reports", name).write_text('{"test": {"roc_auc": 0.5}}')
+    Path("reports", name).write_text(json.dumps(metrics))
 """
 
 
