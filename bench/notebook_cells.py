@@ -5,7 +5,9 @@ neither measures the module's coverage nor notices a change in the file; this do
 """
 
 import ast
+import asyncio
 import importlib
+import inspect
 import json
 import os
 import re
@@ -26,14 +28,20 @@ def test_cells(notebook: Path) -> tuple[str, list[str]]:
     return target, [s for s in sources if not EXPORTED.search(s) and not SKIPPED.search(s)]
 
 
-def run_cell(source: str, where: str, names: dict):
+def run_code(tree: ast.AST, where: str, kind: str, names: dict, loop: asyncio.AbstractEventLoop):
+    "The value of an expression or of a cell's statements, which may `await`."
+    value = eval(compile(tree, where, kind, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+    return loop.run_until_complete(value) if inspect.iscoroutine(value) else value
+
+
+def run_cell(source: str, where: str, names: dict, loop: asyncio.AbstractEventLoop):
     "Execute one cell; show what its last line evaluates to, as Jupyter would."
     tree = ast.parse(source, where)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, where, "exec"), names)
+    run_code(tree, where, "exec", names, loop)
     if last is None or source.rstrip().endswith(";"):
         return
-    value = eval(compile(ast.Expression(last.value), where, "eval"), names)
+    value = run_code(ast.Expression(last.value), where, "eval", names, loop)
     show = getattr(value, "_repr_html_", None)
     repr(value) if show is None or isinstance(value, type) else show()
 
@@ -42,12 +50,13 @@ class NotebookItem(pytest.Item):
     def runtest(self):
         target, cells = test_cells(self.path)
         names = vars(importlib.import_module(f"xraypneu.{target}"))
-        before, folder = dict(names), os.getcwd()
+        before, folder, loop = dict(names), os.getcwd(), asyncio.new_event_loop()
         os.chdir(self.path.parent)
         try:
             for i, source in enumerate(cells):
-                run_cell(source, f"{self.path.name}, test cell {i}", names)
+                run_cell(source, f"{self.path.name}, test cell {i}", names, loop)
         finally:
+            loop.close()
             os.chdir(folder)
             names.clear()
             names.update(before)
