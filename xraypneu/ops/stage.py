@@ -699,10 +699,11 @@ def _changed(root) -> list:  # of text; empty outside a repository
 # %% ../../nbs/api/ops/03_stage.ipynb #replaced
 def _hash_of(path) -> str:
     "The SHA-256 of a file, or the hash of the bundle in a folder; '' if it can't be read."
+    from ..data.fetch import sha256_of
     from ..model.bundle import BundleError, load_bundle
 
     try:
-        return load_bundle(path).hash if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+        return load_bundle(path).hash if path.is_dir() else sha256_of(path)
     except (OSError, BundleError):
         return ""
 
