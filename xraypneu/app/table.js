@@ -179,7 +179,7 @@ export class Table {
       const label = !lost ? "Open" : row.id === this.state.open ? "shown" : "can't be opened";
       press.textContent = label;
       press.disabled = lost;
-      press.setAttribute("aria-label", lost ? `${row.file}: ${label}` : `Open ${row.file}`);
+      press.setAttribute("aria-label", lost ? `${row.file}: ${label}` : opens(row, this.state.rows.values()));
     }
   }
 
