@@ -404,6 +404,27 @@ def test_what_a_process_logs_is_not_in_the_log(tmp_path):
     assert load.leaks(s) == [] and (tmp_path / "ran").exists()
 
 
+def test_a_process_warns_of_nothing():
+    "A message not yet awaited when the process ends is warned of after its output is closed: a traceback in the log."
+    from jupyter_client import KernelManager
+
+    from xraypneu.serving.guard import _ARGUMENTS
+
+    process, outputs = KernelManager(), []
+    process.start_kernel(extra_arguments=list(_ARGUMENTS))
+    client = process.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(60)
+        code = "async def message(): pass\nwaiting = message()\ndel waiting"
+        reply = client.execute_interactive(code, output_hook=outputs.append, timeout=20)
+    finally:
+        client.stop_channels()
+        process.shutdown_kernel(now=True)
+    assert reply["content"]["status"] == "ok"
+    assert [m["msg_type"] for m in outputs if m["msg_type"] == "stream"] == []
+
+
 def test_sessions_open_no_port_that_another_program_could_take_first(tmp_path):
     "But where the folder's path is too long for sockets, they use ports, and the page works all the same."
     long = tmp_path / ("long" * 25)

@@ -712,11 +712,12 @@ def _process_environment(
 
 
 # without these, IPython records each cell of each session in a file, the process's log quotes what a page sends, and
-# its libraries write tracebacks to the server's log (tornado does, when a process ends while answering)
+# its libraries write tracebacks to the server's log (tornado does when a process ends while answering, and Python of
+# what was not awaited then)
 _ARGUMENTS = (
     "--HistoryManager.enabled=False",
     "--IPKernelApp.log_level=CRITICAL",
-    "--IPKernelApp.exec_lines=import logging; logging.disable()",
+    "--IPKernelApp.exec_lines=import logging, warnings; logging.disable(); warnings.simplefilter('ignore')",
 )
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c036-1
