@@ -27,6 +27,9 @@ import tempfile
 import time
 from pathlib import Path
 
+# nbformat's jsonschema would import it and compile its grammar, for longer than the rest of the import takes, to check
+# IRIs, which notebooks don't have
+sys.modules.setdefault("rfc3987_syntax", None)
 import nbformat
 
 from ..errors import XraypneuError, rendered
