@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import os
 import re
 import subprocess
 import sys
@@ -119,6 +120,17 @@ def test_shipped_weights_are_where_training_starts():
     shipped = network.read_onnx((SHIPPED / "model.onnx").read_bytes())
     np.testing.assert_array_equal(network.weights(model)["Conv1/kernel"], shipped["Conv1/kernel"])
     assert not np.array_equal(network.weights(model)["head/kernel"], shipped["head/kernel"])  # the head starts anew
+
+
+def test_settings_of_keras_in_the_home_folder_are_not_those_of_a_training(tmp_path):
+    "With float16, the first epoch ended in NaN, and the message blamed the learning rate."
+    settings = {"floatx": "float16", "epsilon": 1e-3, "backend": "tensorflow", "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    code = "import keras; from xraypneu.model import network as n; print(n.build(32).dtype_policy.name, "
+    code += "keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())"
+    env = {**os.environ, "KERAS_HOME": str(tmp_path)}
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert out.stdout.split() == ["float32", "float32", "1e-07", "channels_last"], out.stderr
 
 
 def test_random_weights_pass_the_signal_on():

@@ -239,6 +239,22 @@ def test_weights_that_dvc_deletes_before_it_trains_are_refused(tmp_path, weights
     assert stage_params(tmp_path, "train") == {"weights": "models/start"}
 
 
+def test_a_training_under_required_signatures_is_refused_before_it_begins(monkeypatch):
+    "It failed after its last epoch, since its model had no signature: `Ask for a signed copy`."
+    stage_module._check_signature()
+    monkeypatch.setenv("XRAYPNEU_SIGNATURE", "required")
+    with pytest.raises(StageError, match="XRAYPNEU_SIGNATURE is required.* Unset it for this command"):
+        stage_module._check_signature()
+    monkeypatch.setenv("XRAYPNEU_SIGNATURE", "yes")
+    with pytest.raises(StageError, match="Set it to required"):
+        stage_module._check_signature()
+
+
+def test_a_training_of_days_is_not_ended(tmp_path):
+    "All trainings of a stage run in one cell, which was ended after 24 hours."
+    assert stage_module._options("train", tmp_path)["execution_timeout"] is None
+
+
 def test_files_that_params_yaml_names_and_that_changed_are_said(tmp_path):
     "DVC sees the name alone: the table was corrected, nothing ran, and the old metrics were shown without a word."
     (tmp_path / "params.yaml").write_text("data: {patients_csv: people.csv}\ntrain: {weights: start.h5}\n")

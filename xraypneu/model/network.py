@@ -27,6 +27,8 @@ from ..errors import XraypneuError, rendered
 from .bundle import BundleError, load_bundle
 
 keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
+keras.config.set_floatx("float32")  # in 16 bits, trainings diverge
+keras.config.set_epsilon(1e-7)
 
 # %% ../../nbs/api/model/04_network.ipynb #c006
 def build(

@@ -221,6 +221,8 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
         return Check("kernel", False if needed else None, "Jupyter is not installed", fix)
     try:
         where = KernelSpecManager().get_kernel_spec("python3").resource_dir
+        if any(p and Path(where).is_relative_to(p) for p in os.environ.get("JUPYTER_PATH", "").split(os.pathsep)):
+            fix = "unset JUPYTER_PATH"  # it goes before this environment
     except NoSuchKernel:
         return Check("kernel", False, "there is no Jupyter kernel named python3", fix)
     try:

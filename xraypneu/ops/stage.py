@@ -37,6 +37,7 @@ from .. import process
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
+from ..model.signature import SignatureError, trust
 from ..files import project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
@@ -442,6 +443,20 @@ def _check_weights(weights, root):
         )
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a
+def _check_signature():
+    "Raise `StageError` if signatures are required: else the training would fail after its last epoch, unsigned."
+    try:
+        required = trust().required
+    except SignatureError as e:
+        raise StageError.of(e) from None
+    if required:
+        raise StageError(
+            "XRAYPNEU_SIGNATURE is required, and a model that is only being trained is unsigned",
+            "Unset it for this command (env -u XRAYPNEU_SIGNATURE make run), then sign the model",
+            "unsigned",
+        )
+
+
 def _arranged(name, root):
     "Check a stage and set up its environment; return its notebook and parameters. Raises `StageError`."
     source = root / f"nbs/pipeline/{name}.ipynb"
@@ -451,10 +466,13 @@ def _arranged(name, root):
     check_params(source, params)
     if name == "train":
         _check_weights(params.get("weights"), root)
+        _check_signature()
     settings = _tracking_settings(root)
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ.pop("PYTHONOPTIMIZE", None)  # without its asserts, pandas adds 0.5 to 1 and gets 1
+    os.environ.pop("JUPYTER_PATH", None)  # a python3 kernel there would be another environment's
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # and so would one in the home folder
     _take_up(name, root)
     return source, params
 
@@ -475,7 +493,7 @@ def _options(name, root) -> dict:
         "stdout_file": Echo(name, sys.stdout),
         "stderr_file": Echo(name, sys.stderr, bars=tty),
         "start_timeout": 180,
-        "execution_timeout": 24 * 3600,
+        "execution_timeout": None,  # a training may take days; a kernel that dies is noticed
         "extra_arguments": ["--IPKernelApp.log_level=CRITICAL", _first_line(name, root)],
     }
 
