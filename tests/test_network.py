@@ -3,11 +3,13 @@
 import functools
 import http.server
 import json
+import os
 import re
 import subprocess
 import sys
 import threading
 from importlib.metadata import packages_distributions, requires
+from pathlib import Path
 
 import h5py
 import keras
@@ -159,6 +161,33 @@ print(Predictor().predict({str(tmp_path / "chest.png")!r}).probability)
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert float(out.stdout) == pytest.approx(Predictor().predict(radiographs[0]).probability, abs=1e-6)
+
+
+KERAS = """
+from xraypneu.model import network
+import keras
+from keras.src.backend import config
+print(config.keras_home(), keras.config.floatx(), keras.config.epsilon())
+"""
+
+
+def keras_of(**env):
+    "Where Keras looks for settings and weights, its kind of number and its epsilon, in a new process."
+    left = {k: v for k, v in os.environ.items() if k != "KERAS_HOME"}
+    done = subprocess.run([sys.executable, "-c", KERAS], capture_output=True, text=True, env=left | env, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_keras_takes_nothing_from_where_others_may_write():
+    "For a user without a home, as services are, it would read settings and weights of anybody in /tmp/.keras."
+    home, *settings = keras_of(HOME="/proc/none")
+    assert home != "/tmp/.keras" and not Path(home).exists()  # removed at the end
+
+
+def test_keras_s_settings_change_no_training(tmp_path):
+    (tmp_path / "keras.json").write_text('{"floatx": "float16", "epsilon": 0.5}')
+    assert keras_of(KERAS_HOME=str(tmp_path)) == [str(tmp_path), "float32", "1e-07"]
 
 
 REPEATED = """

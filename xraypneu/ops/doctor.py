@@ -16,7 +16,6 @@ import re
 import shlex
 import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from pathlib import Path
 from ..errors import rendered
 from ..model import bundle
 from . import remote, tracking
-from ..files import project_root
+from ..files import others_reach, project_root
 from ..redact import without_controls
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c005
@@ -265,9 +264,12 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
     if not _version("dvc"):
         return Check("secrets", None, "DVC is not installed")
     try:
-        places = remote.exposed(root)
+        places, file = remote.exposed(root), remote.readable_by_others(root)
     except Exception as e:  # the check of the remote reports a file that DVC can't read
         return Check("secrets", None, f"not checked: {rendered(e, 300)}")
+    if not places and file:
+        found = f"all users of this machine can read the secrets in {file}"
+        return Check("secrets", False, found, f"chmod o-rwx {shlex.quote(str(file))}")
     if not places:
         return Check("secrets", True, "none in DVC's tracked configuration")
     if places[0].endswith("config.local"):
@@ -285,11 +287,6 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
     return Check("secrets", False, f"git publishes {', '.join(places)}; change the secret at the host too", fix)
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c015-2s
-def _others_reach(folder: Path) -> bool:
-    "Can users besides the owner and the group get to a folder?"
-    return all(p.stat().st_mode & stat.S_IXOTH for p in (folder, *folder.parents))
-
-
 def check_state(root: str | os.PathLike = ".") -> Check:
     "Is DVC's state, with the names of all files, out of reach of other users of this machine?"
     if not _version("dvc"):
@@ -299,7 +296,7 @@ def check_state(root: str | os.PathLike = ".") -> Check:
             state = Path(repo.site_cache_dir).resolve()
     except (remote.RemoteError, remote._Refused) as e:
         return Check("dvc state", None, f"not checked: {rendered(e, 300)}")
-    if not _others_reach(state):
+    if not others_reach(state):
         return Check("dvc state", True, f"in {state}, out of reach of other users")
     private = "mkdir -p -m 700 ~/.dvc-state && dvc config --global core.site_cache_dir ~/.dvc-state"
     command = "make env" if (remote._project(root) / "Makefile").is_file() else private

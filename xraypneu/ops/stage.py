@@ -34,7 +34,7 @@ from .. import process
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
-from ..files import project_root, write_file
+from ..files import others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -645,6 +645,8 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
         with _alone(name, root):
             if name == "prepare" and _by_dvc():
                 _no_links(name, root)
+            for line in _open_copies(root) if name == "prepare" else ():
+                print(f"{name} | {line}", file=sys.stderr)  # before the films are copied
             with unchanged(name, root):
                 report = _execute(name, root)
             _completed(name, root)
@@ -729,6 +731,18 @@ def replaced_files(
             )
     return out
 
+# %% ../../nbs/api/ops/03_stage.ipynb #copies
+def _open_copies(root) -> list:  # of text
+    "A line if other users of this machine can't get to the films, but to what this project makes of them."
+    given = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}
+    films = root / str((given.get("data") or {}).get("path") or ".")
+    if not films.is_dir() or others_reach(films) or not others_reach(root):
+        return []
+    return [
+        f"users of this machine who can't get to {films} can read its films and their names in what this project "
+        f"makes of them. To keep them out: chmod o-rwx {shlex.quote(str(root))}"
+    ]
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c025
 def summary(root=None) -> str:
     "Test metrics in percent, and where reports, model and runs are. Raises `StageError` before the first run."
@@ -745,6 +759,7 @@ def summary(root=None) -> str:
         f"Runs      {_runs(root)}",
         *_changed(root),
         *(f"Outdated  {line}" for line in replaced_files(root)),
+        *(f"Others    {line}" for line in _open_copies(root)),
         "",
         "Not a medical device.",
     ]
