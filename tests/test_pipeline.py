@@ -118,6 +118,17 @@ def test_copies_of_films_that_others_could_not_read_are_said(tmp_path, monkeypat
         assert stage_module._open_copies(project) == []
 
 
+def test_parameters_that_cannot_be_written_are_said(tmp_path, monkeypatch, capsys):
+    def refused(*args):
+        raise PermissionError(13, "this user can't write there", "params.yaml")
+
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage_module, "set_params", refused)
+    assert stage_module.main(["set", "train.epochs=3"]) == 1
+    assert "can't write there" in capsys.readouterr().err
+
+
 # --- parameters
 
 

@@ -1008,6 +1008,35 @@ def test_git_that_cannot_tell_is_no_published_password(project, monkeypatch, env
     assert found.ok is None and "not checked" in found.found and "git" in found.found and not found.fix
 
 
+def test_a_user_without_a_name(project, tmp_path, monkeypatch):
+    "A container runs as a bare number, for which DVC finds no name."
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    configure(tmp_path / "store", root=project)
+    assert probe(root=project).code == "not_found"
+    assert os.environ["LOGNAME"] == str(os.getuid())
+
+
+def test_a_project_that_this_user_may_not_write_to(project, tmp_path, monkeypatch):
+    "A colleague's: nobody is told to take it from him."
+    configure(tmp_path / "store", root=project)
+
+    def refused(*args, **kw):
+        raise PermissionError(13, "Permission denied", str(project / ".dvc/tmp"))
+
+    monkeypatch.setattr("dvc.repo.Repo.__init__", refused)
+    check = doctor.check_remote(project)
+    assert check.ok is False and "clone of your own" in check.found
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "sudo chown" in doctor.check_disk(project).fix
+    monkeypatch.setattr(os, "getuid", lambda: project.stat().st_uid + 1)
+    monkeypatch.setattr(doctor, "_ROOT", -1)  # who may run this
+    check = doctor.check_disk(project)
+    assert "chown" not in check.fix and check.fix.startswith("git clone") and "another user's" in check.found
+
+
 def test_settings_of_another_user_are_said_to_be_his(project, tmp_path, monkeypatch):
     "A clone is shared, and a colleague's password is in a file that he alone may read."
     configure("https://127.0.0.1:9/x", root=project, user="ann", password=SECRET)

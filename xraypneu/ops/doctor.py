@@ -414,6 +414,16 @@ def check_cache(root: str | os.PathLike = ".") -> Check:
     return Check("dvc cache", False, f"{len(damaged)} of {looked} files are damaged: {some}", fix)
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c021
+_ROOT = 0  # the number of the system's administrator
+
+
+def _not_writable(root: Path) -> tuple[str, str]:  # what was found, and the command that fixes it
+    "A colleague's project is not to be taken from him; one that root left behind, as a container does, may be."
+    if root.stat().st_uid in (_ROOT, os.getuid()):
+        return f"{root} is not writable", f"sudo chown -R $USER {shlex.quote(str(root))}"
+    return f"{root} is another user's, and this one may not write to it", f"git clone {shlex.quote(str(root))} FOLDER"
+
+
 def check_disk(
     root: str | os.PathLike = ".",
     least: float = 2e9,  # free bytes that a training and its caches need
@@ -421,7 +431,7 @@ def check_disk(
     "Is there enough free disk space, and is the folder writable?"
     root = Path(root).resolve()
     if not os.access(root, os.W_OK):
-        return Check("disk", False, f"{root} is not writable", f"sudo chown -R $USER {shlex.quote(str(root))}")
+        return Check("disk", False, *_not_writable(root))
     free = shutil.disk_usage(root).free
     return Check(
         "disk",

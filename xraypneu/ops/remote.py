@@ -7,6 +7,7 @@ __all__ = ['KINDS', 'PLUGINS', 'SECRETS', 'CODES', 'RemoteError', 'Remote', 'cur
            'exposed', 'Probe', 'probe', 'restore', 'verifies', 'damaged_cache']
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c003
+import getpass
 import io
 import json
 import os
@@ -134,6 +135,8 @@ def _config_fault(e):
 # %% ../../nbs/api/ops/05_remote.ipynb #c005-3-a
 def _not_ours(e):
     "The error for settings that another user of a shared clone keeps to himself: they may hold his password."
+    if not os.path.exists(e.filename):
+        return RemoteError(f"{e.filename} can't be written: {e.strerror}", "Work in a clone of your own", "unreadable")
     return RemoteError(
         f"{e.filename} is another user's: {e.strerror}. It is private because it holds, or held, a password",
         "Work in a clone of your own. Or, if your group may know what is in it, its owner runs: "
@@ -1115,8 +1118,15 @@ def _repo(root):
     from dvc.repo import Repo
 
     try:
+        getpass.getuser()
+    except (KeyError, OSError):  # DVC wants a name, and a container's user may have none
+        os.environ["LOGNAME"] = str(os.getuid())
+    try:
         with Repo(str(_project(root))) as repo:
             yield repo
+    except PermissionError as e:
+        why = f"this user may not write to {e.filename}, as DVC must: work in a clone of your own"
+        raise _Refused("bad_config", why) from None
     except DvcException as e:
         raise _Refused("bad_config", _cause(e)) from None
 

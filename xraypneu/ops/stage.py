@@ -828,7 +828,7 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
             if _by_dvc():  # a stage started by hand may outlive its shell
                 process.end_with_parent()
             run_stage(args.name)
-    except (StageError, tracking.TrackingError, FileNotFoundError) as e:
+    except (StageError, tracking.TrackingError, OSError) as e:
         print(f"\n{rendered(e)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
