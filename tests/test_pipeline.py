@@ -116,6 +116,10 @@ def test_copies_of_films_that_others_could_not_read_are_said(tmp_path, monkeypat
     assert str(films) in line and line.endswith(f"chmod o-rwx '{project}'")
     for reached[films], reached[project] in ((True, True), (False, False)):
         assert stage_module._open_copies(project) == []
+    monkeypatch.setattr(stage_module, "others_reach", lambda folder: folder.joinpath("no/folder").stat())
+    assert stage_module._open_copies(project) == []  # the stage says what is wrong with the folder
+    (project / "params.yaml").write_text("data: 5\n")
+    assert stage_module._open_copies(project) == []
 
 
 def test_parameters_that_cannot_be_written_are_said(tmp_path, monkeypatch, capsys):

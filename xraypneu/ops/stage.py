@@ -735,8 +735,12 @@ def replaced_files(
 def _open_copies(root) -> list:  # of text
     "A line if other users of this machine can't get to the films, but to what this project makes of them."
     given = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}
-    films = root / str((given.get("data") or {}).get("path") or ".")
-    if not films.is_dir() or others_reach(films) or not others_reach(root):
+    section = given.get("data")
+    films = root / str((section.get("path") if isinstance(section, dict) else None) or ".")
+    try:
+        if not films.is_dir() or others_reach(films) or not others_reach(root):
+            return []
+    except OSError:  # the stage says what is wrong with the folder
         return []
     return [
         f"users of this machine who can't get to {films} can read its films and their names in what this project "
