@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from importlib.metadata import packages_distributions, requires
+from pathlib import Path
 
 import h5py
 import keras
@@ -171,6 +172,28 @@ print(Predictor().predict({str(tmp_path / "chest.png")!r}).probability)
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert float(out.stdout) == pytest.approx(Predictor().predict(radiographs[0]).probability, abs=1e-6)
+
+
+KERAS = """
+from xraypneu.model import network
+import keras
+from keras.src.backend import config
+print(config.keras_home(), keras.config.floatx(), keras.config.epsilon())
+"""
+
+
+def keras_of(**env):
+    "Where Keras looks for settings and weights, its kind of number and its epsilon, in a new process."
+    left = {k: v for k, v in os.environ.items() if k != "KERAS_HOME"}
+    done = subprocess.run([sys.executable, "-c", KERAS], capture_output=True, text=True, env=left | env, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_keras_takes_nothing_from_where_others_may_write():
+    "For a user without a home, as services are, it would read settings and weights of anybody in /tmp/.keras."
+    home, *settings = keras_of(HOME="/proc/none")
+    assert home != "/tmp/.keras" and not Path(home).exists()  # removed at the end
 
 
 REPEATED = """

@@ -104,6 +104,35 @@ def test_closing_lines_say_who_sees_the_runs(tmp_path, monkeypatch):
     assert "as all users of this machine can: end it after use" in stage_module._runs(tmp_path)
 
 
+def test_copies_of_films_that_others_could_not_read_are_said(tmp_path, monkeypatch):
+    "The films are for their owner alone; what the project makes of them would be for all users of the machine."
+    films, project = tmp_path / "films", tmp_path / "a project"
+    films.mkdir()
+    project.mkdir()
+    (project / "params.yaml").write_text(f"data:\n  path: {films}\n")
+    reached = {films: False, project: True}
+    monkeypatch.setattr(stage_module, "others_reach", reached.get)
+    (line,) = stage_module._open_copies(project)
+    assert str(films) in line and line.endswith(f"chmod o-rwx '{project}'")
+    for reached[films], reached[project] in ((True, True), (False, False)):
+        assert stage_module._open_copies(project) == []
+    monkeypatch.setattr(stage_module, "others_reach", lambda folder: folder.joinpath("no/folder").stat())
+    assert stage_module._open_copies(project) == []  # the stage says what is wrong with the folder
+    (project / "params.yaml").write_text("data: 5\n")
+    assert stage_module._open_copies(project) == []
+
+
+def test_parameters_that_cannot_be_written_are_said(tmp_path, monkeypatch, capsys):
+    def refused(*args):
+        raise PermissionError(13, "this user can't write there", "params.yaml")
+
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage_module, "set_params", refused)
+    assert stage_module.main(["set", "train.epochs=3"]) == 1
+    assert "can't write there" in capsys.readouterr().err
+
+
 # --- parameters
 
 

@@ -188,13 +188,15 @@ def test_command_goes_on_over_odd_files(odd, tmp_path):
     assert "\u202e" not in table.stdout and all(line.isprintable() for line in table.stdout.splitlines())
 
 
-def test_ctrl_c_ends_the_command_with_a_sentence(monkeypatch, capsys):
+@pytest.mark.parametrize("command, word", [("predict", "rows"), ("fetch", "goes on"), ("doctor", "again")])
+def test_ctrl_c_ends_the_command_with_a_sentence(monkeypatch, capsys, command, word):
     def interrupted(args, out):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_predict", interrupted)
-    assert cli.main(["predict", "a.png"]) == 130
-    assert "interrupted" in capsys.readouterr().err
+    monkeypatch.setattr(cli, f"_{command}", interrupted)
+    assert cli.main([command, *(["a.png"] if command != "doctor" else [])]) == 130
+    error = capsys.readouterr().err
+    assert "interrupted" in error and word in error
 
 
 def test_command_exit_status_and_words(tmp_path, films):

@@ -500,6 +500,12 @@ def _lacking(command, package):
     return f"xraypneu: {command} needs the package {package}, which is not installed: pip install 'xraypneu[{extra}]'"
 
 # %% ../nbs/api/99_cli.ipynb #58b0dcbd
+_INTERRUPTED = {
+    "predict": "The rows so far are complete; the remaining files were not predicted",
+    "fetch": "Run it again: a download goes on where it stopped",
+}
+
+
 def main(
     argv=None,  # None: the arguments of the process
     out=None,  # text stream; None: standard output
@@ -516,12 +522,7 @@ def main(
     try:
         return _run(args, out)
     except KeyboardInterrupt:
-        if args.command != "predict":
-            raise
-        print(
-            "xraypneu: interrupted. The rows so far are complete; the remaining files were not predicted",
-            file=sys.stderr,
-        )
+        print(f"xraypneu: interrupted. {_INTERRUPTED.get(args.command, 'Run it again')}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -38,7 +38,7 @@ from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
 from ..model.signature import SignatureError, trust
-from ..files import project_root, write_file
+from ..files import others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -666,6 +666,8 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
         with _alone(name, root):
             if name == "prepare" and _by_dvc():
                 _no_links(name, root)
+            for line in _open_copies(root) if name == "prepare" else ():
+                print(f"{name} | {line}", file=sys.stderr)  # before the films are copied
             with unchanged(name, root):
                 report = _execute(name, root)
             _completed(name, root)
@@ -750,6 +752,22 @@ def replaced_files(
             )
     return out
 
+# %% ../../nbs/api/ops/03_stage.ipynb #copies
+def _open_copies(root) -> list:  # of text
+    "A line if other users of this machine can't get to the films, but to what this project makes of them."
+    given = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}
+    section = given.get("data")
+    films = root / str((section.get("path") if isinstance(section, dict) else None) or ".")
+    try:
+        if not films.is_dir() or others_reach(films) or not others_reach(root):
+            return []
+    except OSError:  # the stage says what is wrong with the folder
+        return []
+    return [
+        f"users of this machine who can't get to {films} can read its films and their names in what this project "
+        f"makes of them. To keep them out: chmod o-rwx {shlex.quote(str(root))}"
+    ]
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c025
 def summary(root=None) -> str:
     "Test metrics in percent, and where reports, model and runs are. Raises `StageError` before the first run."
@@ -766,6 +784,7 @@ def summary(root=None) -> str:
         f"Runs      {_runs(root)}",
         *_changed(root),
         *(f"Outdated  {line}" for line in replaced_files(root)),
+        *(f"Others    {line}" for line in _open_copies(root)),
         "",
         "Not a medical device.",
     ]
@@ -834,7 +853,7 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
             if _by_dvc():  # a stage started by hand may outlive its shell
                 process.end_with_parent()
             run_stage(args.name)
-    except (StageError, tracking.TrackingError, FileNotFoundError) as e:
+    except (StageError, tracking.TrackingError, OSError) as e:
         print(f"\n{rendered(e)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
