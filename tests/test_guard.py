@@ -358,6 +358,28 @@ def test_a_page_that_is_still_loading_keeps_its_session(monkeypatch):
     assert manager.overdue("k") == "nobody has connected to it"
 
 
+def test_a_page_that_is_reloaded_while_it_loads_frees_its_session(monkeypatch):
+    "Somebody who pressed F5 ten times was refused for a minute, and told to close pages that he did not have."
+    manager, closes = guard.SessionManager(), []
+    manager._kernels["k"] = types.SimpleNamespace(
+        execution_state="busy", last_activity=datetime(2000, 1, 1, tzinfo=UTC)
+    )
+    monkeypatch.setattr(manager, "admit", lambda handler: "192.0.2.1")
+    connection = types.SimpleNamespace(set_close_callback=closes.append)
+    page = types.SimpleNamespace(kernel_manager=manager, xsrf_token="", write=None, on_connection_close=lambda: None)
+    page.request = types.SimpleNamespace(connection=connection)
+    guard.before_a_session(page, None, None)
+    closes[0]()  # before there is a session
+    page.session_started = manager.sessions["k"] = session = guard._Session("192.0.2.1", starting=False)
+    closes[0]()
+    assert session.deserted and not manager.overdue("k")  # Voilà still runs the notebook's cells
+    session.served = time.monotonic()
+    assert manager.overdue("k") == "nobody has connected to it"
+    session.deserted = False
+    closes[0]()  # the connection of a page that is complete
+    assert not manager.overdue("k")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_process_leaves_no_file_and_knows_no_token(tmp_path, monkeypatch):
     "No history, no core file, no event for anybody else; nothing in the temporary folder once the terminal is closed."
