@@ -447,6 +447,13 @@ def test_overlays_of_long_names(tmp_path, films, letter, n):
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
 
+def test_overlays_on_disks_that_know_no_case_and_few_characters():
+    "exFAT, a Mac, a share of Windows: the map of one film must not replace that of another, nor a name end the batch."
+    taken = set()
+    made = [cli._overlay_path("maps", f, taken).name for f in ("a/IMG1.png", "b/img1.png", "c/x 12:30?.png")]
+    assert made == ["IMG1.overlay.png", "img1.2.overlay.png", "x 12_30_.overlay.png"]
+
+
 def test_a_closed_output_is_said(tmp_path, films):
     Image.fromarray(films[0]).save(tmp_path / "a.png")
     done = command(tmp_path, "a.png", stderr=subprocess.PIPE, text=True, preexec_fn=lambda: os.close(1))
