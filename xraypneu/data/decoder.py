@@ -32,8 +32,8 @@ from .image import MAX_BYTES, MAX_PIXELS, ImageError, Source, printable, to_squa
 from .image import read_bytes, read_radiograph
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d006
-CPU_SECONDS = 4.0  # of CPU time for one file
-CPU_SECONDS_PER_MB = 0.4  # more for each MB of the file
+CPU_SECONDS = 2.0  # of CPU time for one file
+CPU_SECONDS_PER_MB = 0.6  # more for each MB of the file
 MAX_CPU_SECONDS = 9.0  # at most, whatever the size
 WALL_SECONDS = 10.0  # from the file to the complete answer; `decode` can set another limit, and more CPU time with it
 READ_SECONDS = 300.0  # to read a file of a slow share, of which a piece arrives within each `WALL_SECONDS`
