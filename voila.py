@@ -12,8 +12,10 @@ XRAYPNEU_MAX_MB       largest uploaded file, 25
 XRAYPNEU_CONNECT_S, XRAYPNEU_AWAY_S, XRAYPNEU_BUSY_S
                       seconds after which a session is ended: without a connection (60), without its page (300),
                       occupied by one request (120)
+XRAYPNEU_WARM         0: each session starts a process of its own, as elsewhere than on Linux; 1, the default, forks one
+                      that has imported and loaded what all sessions need, which is faster and takes less memory
 
-`xraypneu.serving.guard` defines the limits and what is refused.
+`xraypneu.serving.guard` defines the limits and what is refused, `xraypneu.serving.warm` the start of a session.
 """
 
 import os
@@ -41,7 +43,7 @@ def absolute_paths():
 
 def configure(c):
     "Apply all settings. Raises an exception if one is wrong."
-    from xraypneu.serving import guard
+    from xraypneu.serving import guard, warm
 
     # our template loads nothing from other hosts
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
@@ -54,6 +56,7 @@ def configure(c):
     if token:
         c.Voila.token = token
     guard.install(c, token)
+    warm.install(c)
 
     c.VoilaConfiguration.prelaunch_hook = guard.before_a_session
     c.VoilaConfiguration.template = "xraypneu"
