@@ -43,7 +43,7 @@ def absolute_paths():
 
 def configure(c):
     "Apply all settings. Raises an exception if one is wrong."
-    from xraypneu.serving import guard, warm
+    from xraypneu.serving import guard, page, warm
 
     # our template loads nothing from other hosts
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
@@ -71,11 +71,14 @@ def configure(c):
     c.VoilaConfiguration.show_tracebacks = False
     c.VoilaConfiguration.http_header_envs = []
     c.VoilaExecutor.timeout = 120
+    # its lines for debugging, which the log leaves out, would quote whole messages: 70 ms of each page
+    c.Voila.logging_config = {"loggers": {"Voila": {"level": "INFO"}}}
     c.Voila.port_retries = 0  # a port in use is an error, not another port
     c.Voila.open_browser = False
     # unsafe-inline and blob: are what Voilà and its widgets need; nothing comes from, or goes to, another host
     c.Voila.tornado_settings = {
         "websocket_max_message_size": 16 * 1024 * 1024,
+        "static_immutable_cache": ["/voila/labextensions/"],  # names of these files contain a hash
         "headers": {
             "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
             "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -87,6 +90,7 @@ def configure(c):
         },
         "log_function": guard.log_request,
     }
+    page.install(c)
 
 
 if "get_config" not in globals():  # Jupyter gives it to a configuration: this was imported for the package of its name

@@ -26,6 +26,7 @@ from typing import Any
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets import default
 
 from .guard import SessionManager, SessionProcess
 from .template import _MAIN, send_settings
@@ -215,6 +216,7 @@ class WarmSessions(SessionManager):
         except OSError:
             pass  # the first session tries again, and says why
 
+    @default("kernel_manager_class")
     def _default_kernel_manager_class(self) -> str:
         return f"{__name__}.WarmProcess"
 
