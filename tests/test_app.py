@@ -1157,7 +1157,7 @@ def test_a_page_that_does_not_come_up_says_so(server, browser, what):
     if what == "a websocket that hangs":
         page.add_init_script(SILENT)
     else:
-        page.route("**/voila/static/voila.js", lambda route: route.abort())
+        page.route("**/voila/page/*.js", lambda route: route.abort())
     page.goto(server.url)
     page.wait_for_selector("#xp-unreachable", timeout=30_000)
     assert "not complete yet" in page.inner_text("#xp-unreachable")

@@ -214,7 +214,9 @@ def _asked_for_token() -> None:
         )
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-pre
-_ready: tuple[Predictor, str | None, object] | None = None  # the model that `preload` has loaded, its address, its files
+_ready: tuple[Predictor, str | None, object] | None = (
+    None  # the model that `preload` has loaded, its address, its files
+)
 
 
 def _files(folder: Path) -> object:

@@ -8,15 +8,16 @@ __all__ = ['PageFile', 'page_file', 'find_parts', 'page_files', 'PageFileHandler
 # %% ../../nbs/api/serving/07_page.ipynb #p003
 import gzip
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from jupyter_core.paths import jupyter_path
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import RequestHandler
 
 from .guard import Identity, _address_of, _still_loading
 
@@ -44,7 +45,7 @@ def page_file(
 # %% ../../nbs/api/serving/07_page.ipynb #p007
 def find_parts(
     names: Iterable[str],  # such as static/voila.js, labextensions/anywidget/static/2.js
-    roots: dict[str, Sequence[str | Path]],  # of each first folder: where it may be
+    roots: Mapping[str, Sequence[str | Path]],  # of each first folder: where it may be
 ) -> list[bytes]:
     "Read those of the files that exist, each from the first folder that has it."
     paths = [[Path(root, rest) for root in roots[top]] for top, _, rest in (n.partition("/") for n in names)]
@@ -55,11 +56,11 @@ def find_parts(
 @cache
 def page_files() -> dict[str, PageFile]:  # by kind: js, css
     "The page's two files. Takes half a second, once."
-    from voila.paths import collect_static_paths
-    from voila.utils import get_voila_labextensions_path
-
     names = (files("xraypneu") / "app/voila/templates/xraypneu/files.txt").read_text().split()
-    roots = {"static": collect_static_paths(["voila", "nbconvert"], "lab"), "labextensions": get_voila_labextensions_path()}
+    roots = {
+        "static": [*jupyter_path("voila", "templates/base/static"), *jupyter_path("nbconvert", "templates/lab/static")],
+        "labextensions": [*jupyter_path("labextensions"), *jupyter_path("voila", "labextensions")],
+    }
     parts = {kind: find_parts([n for n in names if n.endswith(f".{kind}")], roots) for kind in ("js", "css")}
     return {kind: page_file(those, kind) for kind, those in parts.items()}
 

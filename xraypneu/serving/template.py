@@ -22,6 +22,13 @@ from . import dashboard
 
 # %% ../../nbs/api/serving/05_template.ipynb #t005
 _MAIN = "from xraypneu.serving.template import serve; serve()"  # for `python -P -c`
+_ENVIRONMENT = {
+    # numpy's threads would make the template unfit for a fork
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",  # each thread's own arena is memory of each session
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger, which ipykernel imports, writes a warning into the log
+}
 PROCESS_NAME = "xraypneu-page"  # of a session's process, in lists of processes; at most 15 bytes
 # what a kernel and a page import at their start, some of it within functions
 _IMPORTS = (
@@ -105,7 +112,7 @@ def wait_for_sessions(
 ) -> socket.socket | None:  # in a child: its connection to the server; None in the template, at the server's end
     """Fork a child for each connection that the server sends.
 
-    Raises `RuntimeError` if this process has a second thread: a lock that it holds would never be released in a child."""
+    Raises `RuntimeError` if this process has a second thread: a lock that it holds would stay locked in a child."""
     while True:
         _, fds, _, _ = socket.recv_fds(control, 1, 1)
         if not fds:

@@ -29,7 +29,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import default
 
 from .guard import SessionManager, SessionProcess
-from .template import _MAIN, send_settings
+from .template import _ENVIRONMENT, _MAIN, send_settings
 
 _log = logging.getLogger("xraypneu.serving.warm")
 
@@ -37,13 +37,6 @@ _log = logging.getLogger("xraypneu.serving.warm")
 START_S = 20  # seconds that a template may take to fork, its own start included
 RETRY_S = 30  # seconds after a failure until another template is started; until then, sessions start the ordinary way
 _LAUNCHER = "ipykernel_launcher"  # the module in the command of an ordinary start; its arguments follow
-_ENVIRONMENT = {
-    # numpy's threads would make the template unfit for a fork
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",  # each thread's own arena is memory of each session
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger, which ipykernel imports, writes a warning into the log
-}
 
 # %% ../../nbs/api/serving/06_warm.ipynb #w007
 class ForkedProcess:
@@ -130,7 +123,8 @@ class Template:
                 if self.process is None or self.process.poll() is not None:
                     self.start()
                 return self._forked(settings)
-            except OSError:
+            except OSError as e:
+                _log.warning("Sessions start the slow way: the process to fork them from can't be used (%s).", e)
                 self.not_before = time.monotonic() + RETRY_S
                 self.stop()
                 raise
@@ -160,8 +154,7 @@ class ForkedProvisioner(LocalProvisioner):
         settings = {"argv": argv, "env": dict(kw["env"]), "cwd": os.path.abspath(kw.get("cwd") or ".")}
         try:
             self.process = await asyncio.to_thread(template.fork, settings)
-        except OSError as e:
-            _log.warning("A session starts the slow way: the process that it would be forked from can't be used (%s).", e)
+        except OSError:
             return await super().launch_kernel(cmd, **kw)
         self.pid = self.pgid = self.process.pid
         self.cwd = settings["cwd"]
@@ -230,7 +223,7 @@ def install(
     c: Any,  # Voilà's configuration after `guard.install`, a traitlets `Config`; changed in place
     env: Mapping[str, str] = os.environ,
 ) -> None:
-    "Have sessions forked. XRAYPNEU_WARM=0 keeps the ordinary start. Raises `ValueError` for another value than 0 and 1."
+    "Have sessions forked, unless XRAYPNEU_WARM is 0. Raises `ValueError` for another value than 0 and 1."
     wanted = env.get("XRAYPNEU_WARM", "").strip() or "1"
     if wanted not in ("0", "1"):
         raise ValueError(f"XRAYPNEU_WARM is {wanted!r}, but must be 0 or 1. Correct it, or unset it for the default, 1")
