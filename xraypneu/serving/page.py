@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jupyter_core.paths import jupyter_path
 from tornado.iostream import StreamClosedError
@@ -91,7 +91,7 @@ class PageFileHandler(RequestHandler):
     async def get(self) -> None:
         data = self.body()
         self.set_header("Content-Length", str(len(data)))
-        address = _address_of(self.request.connection.context, self.request.headers)
+        address = _address_of(cast(Any, self.request.connection).context, self.request.headers)
         try:
             for at in range(0, len(data), self.PIECE):
                 self.write(data[at : at + self.PIECE])
@@ -108,7 +108,7 @@ class PageIdentity(Identity):
     "`Identity`, which Voilà also asks for addresses to serve: those of the page's files are among them."
 
     def get_handlers(self) -> list[tuple[str, object]]:
-        ours = [(f"/voila/page/{f.name}", PageFileHandler, {"file": f}) for f in page_files().values()]
+        ours: list[Any] = [(f"/voila/page/{f.name}", PageFileHandler, {"file": f}) for f in page_files().values()]
         return [*super().get_handlers(), *ours]
 
 # %% ../../nbs/api/serving/07_page.ipynb #p015

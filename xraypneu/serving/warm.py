@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Mapping
 from queue import Empty
-from typing import Any
+from typing import Any, cast
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.connect import KernelConnectionInfo
@@ -50,7 +50,8 @@ class ForkedProcess:
         pidfd: int,  # stands for this process, even when another has its number; owned
         lifeline: socket.socket,  # the process ends when this is closed; owned
     ) -> None:
-        self.pid, self.pidfd, self.lifeline, self.returncode = pid, pidfd, lifeline, None
+        self.pid, self.pidfd, self.lifeline = pid, pidfd, lifeline
+        self.returncode: int | None = None
 
     def poll(self) -> int | None:
         "None while it runs, then 1: its exit status is only known to the template."
@@ -99,7 +100,7 @@ class Template:
         with theirs:
             command = [sys.executable, "-P", "-c", _MAIN]
             env = os.environ | _ENVIRONMENT
-            self.process = subprocess.Popen(command, stdin=theirs, env=env, start_new_session=True)
+            self.process = subprocess.Popen(command, stdin=theirs.fileno(), env=env, start_new_session=True)
         self.control = ours
 
     def stop(self) -> None:
@@ -146,18 +147,20 @@ class Template:
 class ForkedProvisioner(LocalProvisioner):
     "Jupyter's way to start and end a session's process: by the template or, where that fails, the ordinary one."
 
+    process: Any = None  # a `ForkedProcess` or, of the ordinary start, a `Popen`
+
     async def launch_kernel(self, cmd: list[str], **kw: Any) -> KernelConnectionInfo:
-        template: Template | None = self.parent.parent.template
-        if template is None or cmd[0] != sys.executable or _LAUNCHER not in cmd:
+        if cmd[0] != sys.executable or _LAUNCHER not in cmd:
             return await super().launch_kernel(cmd, **kw)
+        template: Template = cast(Any, self.parent).parent.template
         argv = cmd[cmd.index(_LAUNCHER) + 1 :]
         settings = {"argv": argv, "env": dict(kw["env"]), "cwd": os.path.abspath(kw.get("cwd") or ".")}
         try:
-            self.process = await asyncio.to_thread(template.fork, settings)
+            forked = await asyncio.to_thread(template.fork, settings)
         except OSError:
             return await super().launch_kernel(cmd, **kw)
-        self.pid = self.pgid = self.process.pid
-        self.cwd = settings["cwd"]
+        self.process, self.cwd = forked, settings["cwd"]
+        self.pid = self.pgid = forked.pid
         return self.connection_info
 
     async def send_signal(self, signum: int) -> None:
@@ -203,7 +206,7 @@ class WarmSessions(SessionManager):
 
     def __init__(self, **kw: Any) -> None:
         super().__init__(**kw)
-        self.template: Template | None = Template()
+        self.template = Template()
         try:
             self.template.start()
         except OSError:
