@@ -60,6 +60,7 @@ def prepare() -> None:
         except ImportError:
             pass  # of another version of its package
     dashboard.preload()
+    importlib.import_module("IPython.core.inputtransformer2").TransformerManager().transform_cell("x")  # its patterns
     gc.collect()
     gc.freeze()  # the garbage collector would write to all objects, and so copy their memory into each session
 
