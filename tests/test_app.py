@@ -1279,7 +1279,7 @@ def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
         assert packed("voila/static/voila.js")[0] == "gzip"
         squeezed, kept = packed(re.search(r"voila/page/\w+\.js", page.content())[0])
         assert squeezed == "gzip" and "immutable" in kept
-        assert packed("login")[0] is None  # with the secret of its form
+        assert packed("")[0] is None  # with the id of its session
         cookies = page.context.cookies()
         assert cookies and all(c["secure"] and c["sameSite"] == "Lax" for c in cookies), cookies
         assert code("health", Host="10.0.0.5") == 200  # as balancers ask

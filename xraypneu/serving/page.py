@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from jupyter_core.paths import jupyter_path
 from tornado.iostream import StreamClosedError
-from tornado.web import RequestHandler
+from tornado.web import RedirectHandler, RequestHandler
 
 from .guard import Identity, _address_of, _still_loading
 
@@ -109,7 +109,9 @@ class PageIdentity(Identity):
 
     def get_handlers(self) -> list[tuple[str, object]]:
         ours: list[Any] = [(f"/voila/page/{f.name}", PageFileHandler, {"file": f}) for f in page_files().values()]
-        return [*super().get_handlers(), *ours]
+        # a script takes its fonts from where it lies; their names, shorter than ours, are hashes too
+        fonts: Any = (r"/voila/page/([0-9a-f]{20}\.\w+)", RedirectHandler, {"url": "/voila/static/{0}"})
+        return [*super().get_handlers(), *ours, fonts]
 
 # %% ../../nbs/api/serving/07_page.ipynb #p015
 def install(

@@ -230,5 +230,9 @@ def install(
     wanted = env.get("XRAYPNEU_WARM", "").strip() or "1"
     if wanted not in ("0", "1"):
         raise ValueError(f"XRAYPNEU_WARM is {wanted!r}, but must be 0 or 1. Correct it, or unset it for the default, 1")
-    if wanted == "1" and is_possible():
+    if wanted == "0":
+        return
+    if is_possible():
         c.VoilaConfiguration.multi_kernel_manager_class = WarmSessions
+    else:
+        _log.warning("Sessions start the slow way: they can only be forked on Linux.")
