@@ -100,7 +100,7 @@ def _fork(control: socket.socket, connection: socket.socket) -> bool:
         control.close()  # a session can't ask for others
         return True
     connection.close()
-    pidfd = os.pidfd_open(pid)
+    pidfd = os.pidfd_open(pid)  # the child waits for its settings, which the server sends when it has this
     try:
         socket.send_fds(control, [struct.pack(">I", pid)], [pidfd])
     finally:
@@ -165,7 +165,8 @@ def run_session(
 def serve() -> None:
     "Run the template, whose standard input is the connection to the server; in its children, run a session."
     control = socket.socket(fileno=os.dup(0))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
     prepare()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no child becomes a zombie
     connection = wait_for_sessions(control)

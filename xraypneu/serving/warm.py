@@ -136,12 +136,14 @@ class Template:
         lifeline.settimeout(START_S)
         with theirs:
             socket.send_fds(self.control, [b"\1"], [theirs.fileno()])
-        send_settings(lifeline, settings)
         number, fds, _, _ = socket.recv_fds(self.control, 4, 1)
         if not fds:
             lifeline.close()
             raise OSError("it has ended")
-        return ForkedProcess(struct.unpack(">I", number)[0], fds[0], lifeline)
+        process = ForkedProcess(struct.unpack(">I", number)[0], fds[0], lifeline)
+        with contextlib.suppress(OSError):  # one that has died: its page will say so
+            send_settings(lifeline, settings)
+        return process
 
 # %% ../../nbs/api/serving/06_warm.ipynb #w014
 class ForkedProvisioner(LocalProvisioner):
