@@ -73,7 +73,7 @@ def send_settings(
     text = json.dumps(settings).encode()
     connection.sendall(struct.pack(">I", len(text)) + text)
 
-# %% ../../nbs/api/serving/05_template.ipynb #t008
+
 def read_settings(
     connection: socket.socket,
 ) -> dict[str, Any]:  # argv, env, cwd
