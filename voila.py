@@ -12,8 +12,10 @@ XRAYPNEU_MAX_MB       largest uploaded file, 25
 XRAYPNEU_CONNECT_S, XRAYPNEU_AWAY_S, XRAYPNEU_BUSY_S
                       seconds after which a session is ended: without a connection (60), without its page (300),
                       occupied by one request (120)
+XRAYPNEU_WARM         0: each session starts a process of its own, as elsewhere than on Linux; 1, the default, forks one
+                      that has imported and loaded what all sessions need, which is faster and takes less memory
 
-`xraypneu.serving.guard` defines the limits and what is refused.
+`xraypneu.serving.guard` defines the limits and what is refused, `xraypneu.serving.warm` the start of a session.
 """
 
 import os
@@ -41,7 +43,7 @@ def absolute_paths():
 
 def configure(c):
     "Apply all settings. Raises an exception if one is wrong."
-    from xraypneu.serving import guard
+    from xraypneu.serving import guard, page, warm
 
     # our template loads nothing from other hosts
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
@@ -54,6 +56,7 @@ def configure(c):
     if token:
         c.Voila.token = token
     guard.install(c, token)
+    warm.install(c)
 
     c.VoilaConfiguration.prelaunch_hook = guard.before_a_session
     c.VoilaConfiguration.template = "xraypneu"
@@ -68,11 +71,14 @@ def configure(c):
     c.VoilaConfiguration.show_tracebacks = False
     c.VoilaConfiguration.http_header_envs = []
     c.VoilaExecutor.timeout = 120
+    # its lines for debugging, which the log leaves out, would quote whole messages: 70 ms of each page
+    c.Voila.logging_config = {"loggers": {"Voila": {"level": "INFO"}}}
     c.Voila.port_retries = 0  # a port in use is an error, not another port
     c.Voila.open_browser = False
     # unsafe-inline and blob: are what Voilà and its widgets need; nothing comes from, or goes to, another host
     c.Voila.tornado_settings = {
         "websocket_max_message_size": 16 * 1024 * 1024,
+        "static_immutable_cache": ["/voila/labextensions/"],  # names of these files contain a hash
         "headers": {
             "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
             "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -84,6 +90,7 @@ def configure(c):
         },
         "log_function": guard.log_request,
     }
+    page.install(c)
 
 
 if "get_config" not in globals():  # Jupyter gives it to a configuration: this was imported for the package of its name

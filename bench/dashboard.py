@@ -21,6 +21,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests"), str(HERE)]
 from playwright.async_api import async_playwright
 from served import ARGS, CHROMIUM, READY, ROOT, TRANSFER, Server, film
 
+import opening as starts
 from bench import Sheet, machine
 from xraypneu.model.bundle import load_bundle
 
@@ -191,6 +192,8 @@ async def main():
                 ]
                 table(["", "MB, private"], rows)
                 check("memory of a further session, MB", statistics.median(private) + grew, 200, 130, fewer=True)
+            starts_seen = await starts.measured(browser, args.rounds, 50, 60)
+            starts.report(sheet, starts_seen, 50, 60)
             crowds = []
             for n in args.sessions:
                 with Server(folder / "light", XRAYPNEU_SESSIONS="200") as server:
@@ -217,7 +220,14 @@ async def main():
     return sheet.write(
         args.out,
         "dashboard",
-        {"machine": machine(), "opening_s": seen, "verdict_ms": times, "private_mb": private, "crowds": crowds},
+        {
+            "machine": machine(),
+            "opening_s": seen,
+            "verdict_ms": times,
+            "private_mb": private,
+            "crowds": crowds,
+            "starts": starts_seen,
+        },
     )
 
 

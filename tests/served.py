@@ -15,6 +15,7 @@ import psutil
 from PIL import Image
 
 from xraypneu.data.sample import draw_radiograph
+from xraypneu.serving.template import PROCESS_NAME
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -73,7 +74,7 @@ class Server:
 
         def is_kernel(p):
             try:
-                return "ipykernel_launcher" in " ".join(p.cmdline())
+                return p.name() == PROCESS_NAME or "ipykernel_launcher" in " ".join(p.cmdline())
             except psutil.Error:
                 return False  # it has just ended
 

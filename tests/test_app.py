@@ -1181,6 +1181,25 @@ class Silent extends EventTarget { readyState = 0; send() {} close() {} }
 window.WebSocket = Silent;"""
 
 
+def test_a_page_asks_for_few_files_and_keeps_them(server, browser):
+    "Over a slow line ninety scripts took half a minute, and at each visit a question per script."
+    context, received = browser.new_context(), []
+    asked = """() => performance.getEntriesByType("resource").map(r => [new URL(r.name).pathname, r.transferSize])
+        .filter(([name]) => /[.](js|css)$/.test(name))"""
+    for _ in range(2):
+        page = context.new_page()
+        page.goto(server.url)
+        page.wait_for_selector(READY)
+        files = page.evaluate(asked)
+        others = [name for name, _ in files if not name.startswith(("/voila/page/", "/voila/labextensions/"))]
+        assert not others, f"add to files.txt, before voila.js: {others}"
+        assert len(files) == 5, files  # two of ours, and three that name extensions
+        received.append(sum(size for _, size in files))
+        page.close()
+    context.close()
+    assert received[0] < 1_700_000 and received[1] < 2_000, received
+
+
 @pytest.mark.parametrize("what", ["a websocket that hangs", "a script that is not delivered"])
 def test_a_page_that_does_not_come_up_says_so(server, browser, what):
     "It would show its spinner for ever."
@@ -1189,7 +1208,7 @@ def test_a_page_that_does_not_come_up_says_so(server, browser, what):
     if what == "a websocket that hangs":
         page.add_init_script(SILENT)
     else:
-        page.route("**/voila/static/voila.js", lambda route: route.abort())
+        page.route("**/voila/page/*.js", lambda route: route.abort())
     page.goto(server.url)
     page.wait_for_selector("#xp-unreachable", timeout=30_000)
     assert "not complete yet" in page.inner_text("#xp-unreachable")
@@ -1284,8 +1303,15 @@ def test_behind_the_proxy_of_the_docs(tmp_path, server, visit):
             except urllib.error.HTTPError as e:
                 return e.code
 
-        static = urllib.request.Request(url + "voila/static/voila.js", headers={"Accept-Encoding": "gzip"})
-        assert urllib.request.urlopen(static, timeout=10, context=context).headers["Content-Encoding"] == "gzip"
+        def packed(path):
+            request = urllib.request.Request(url + path, headers={"Accept-Encoding": "gzip"})
+            answer = urllib.request.urlopen(request, timeout=10, context=context)
+            return answer.headers["Content-Encoding"], answer.headers["Cache-Control"]
+
+        assert packed("voila/static/voila.js")[0] == "gzip"
+        squeezed, kept = packed(re.search(r"voila/page/\w+\.js", page.content())[0])
+        assert squeezed == "gzip" and "immutable" in kept
+        assert packed("")[0] is None  # with the id of its session
         cookies = page.context.cookies()
         assert cookies and all(c["secure"] and c["sameSite"] == "Lax" for c in cookies), cookies
         assert code("health", Host="10.0.0.5") == 200  # as balancers ask

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,10 +17,13 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
+from jupyter_client import BlockingKernelClient
+from jupyter_client.connect import write_connection_file
 from served import ROOT, Server, film
 
-from xraypneu.serving import dashboard, guard
+from xraypneu.serving import dashboard, guard, template, warm
 from xraypneu.serving import session as state
 
 sys.path.insert(0, str(ROOT / "bench"))
@@ -384,7 +388,6 @@ def test_a_page_that_is_reloaded_while_it_loads_frees_its_session(monkeypatch):
 def test_a_process_leaves_no_file_and_knows_no_token(tmp_path, monkeypatch):
     "No history, no core file, no event for anybody else; nothing in the temporary folder once the terminal is closed."
     import resource
-    import signal
 
     limits = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))  # as where core files are wanted
@@ -485,13 +488,18 @@ def test_a_session_that_is_ended_while_it_starts_writes_no_traceback(tmp_path):
     assert "Kernel started" in s.log.read_text() and "Traceback" not in s.log.read_text()
 
 
-def test_a_process_that_dies_at_its_start_ends_its_page(tmp_path):
+@pytest.mark.parametrize(
+    "forked, code",
+    [
+        ("0", "if 'ipykernel_launcher' in ' '.join(sys.orig_argv): os._exit(1)"),
+        ("1", "import xraypneu.serving.template as t; t._own = lambda settings: os._exit(1)"),
+    ],
+)
+def test_a_process_that_dies_at_its_start_ends_its_page(tmp_path, forked, code):
     "Killed for memory, or without a free port: Voilà would send signs of life to the page for ever."
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\nif 'ipykernel_launcher' in ' '.join(sys.orig_argv): os._exit(1)\n"
-    )
+    (tmp_path / "sitecustomize.py").write_text(f"import os, sys\n{code}\n")
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    with Server(tmp_path, PYTHONPATH=path) as s:
+    with Server(tmp_path, PYTHONPATH=path, XRAYPNEU_WARM=forked) as s:
         page = urllib.request.urlopen(s.url, timeout=30).read().decode()  # ends
         assert page.endswith(guard._DIED) and "xpSay = " in page and "it may lack memory" in page
         assert "died before its page was complete" in s.log.read_text()
@@ -566,6 +574,126 @@ def test_sessions_of_one_address_share_a_pace():
     assert counts["one"] + counts["two"] < guard.Flow.RATE + 10 and counts["other"] == rate, counts
     manager.sessions = {}  # closing all pages and opening new ones changes nothing
     assert manager._enter("192.0.2.1").flow.pace is one.flow.pace
+
+
+# --- the start of a session: forked from a template, or the ordinary way
+
+
+def template_of(server):
+    "The process that the server's sessions are forked from."
+    (found,) = [p for p in psutil.Process(server.process.pid).children() if template._MAIN in p.cmdline()]
+    return found
+
+
+def newest(server):
+    return max(server.kernels(), key=lambda k: k.create_time())
+
+
+def memory_has(process, words):
+    "Which of the words are in a process's memory."
+    found = set()
+    with open(f"/proc/{process.pid}/maps") as maps, open(f"/proc/{process.pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            span, rights, *_ = line.split()
+            low, high = (int(x, 16) for x in span.split("-"))
+            if not rights.startswith("rw"):
+                continue
+            with contextlib.suppress(OSError, OverflowError):
+                memory.seek(low)
+                data = memory.read(high - low)
+                found |= {w for w in words if w in data}
+    return found
+
+
+@pytest.mark.skipif(not warm.is_possible(), reason="sessions are forked on Linux")
+def test_a_session_is_forked_and_nothing_of_it_is_elsewhere(server):
+    "It shares what the template has loaded; its film, its name and its keys are in its own memory alone."
+
+    async def run():
+        me, other = await load.Visitor(server).start(), None
+        mine = newest(server)
+        assert (await me.upload("jane-of-this-session.png", film(size=300)))["verdict"]
+        other = await load.Visitor(server).start()
+        others = newest(server)
+        parent = template_of(server)
+        assert mine.parent() == others.parent() == parent and mine != others and parent.num_threads() == 1
+        memory = mine.memory_full_info()
+        assert memory.uss < 50e6 < memory.rss - memory.uss, memory
+        words = {b"jane-of-this-" + b"session", me.kernel.encode(), me.comm.encode()}
+        assert memory_has(mine, words) == words
+        assert not memory_has(parent, words) and not memory_has(others, words)
+        await me.leave()
+        await other.leave()
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(not warm.is_possible(), reason="sessions are forked on Linux")
+def test_a_dead_template_ends_no_session_and_is_replaced(server):
+    async def run():
+        me, dead = await load.Visitor(server).start(), template_of(server)
+        dead.kill()
+        other = await load.Visitor(server).start()
+        assert newest(server).parent() == template_of(server) != dead
+        assert await me.ping() < load.ANSWER_S
+        await me.leave()
+        await other.leave()
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(not warm.is_possible(), reason="sessions are forked on Linux")
+def test_a_killed_server_leaves_no_process(tmp_path):
+    with Server(tmp_path) as s:
+        assert b"data-ready" in urllib.request.urlopen(s.url, timeout=60).read()
+        processes = [template_of(s), *s.kernels(), *newest(s).children(recursive=True)]
+        os.killpg(s.process.pid, signal.SIGKILL)
+        s.process.wait(10)
+        assert psutil.wait_procs(processes, timeout=10)[1] == []
+        s.stop = lambda: None
+
+
+def test_without_a_template_sessions_start_the_ordinary_way(tmp_path):
+    "One that can't start, or a setting: the page opens, and the log says in one line why it takes longer."
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'serving.template' in ' '.join(sys.orig_argv): os._exit(1)\n"
+    )
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    for lines, setting in ((1, {"PYTHONPATH": path}), (0, {"XRAYPNEU_WARM": "0"})):
+        with Server(tmp_path, **setting) as s:
+            for _ in range(2):
+                assert b"data-ready" in urllib.request.urlopen(s.url, timeout=60).read()
+            assert all("ipykernel_launcher" in " ".join(k.cmdline()) for k in s.kernels()) and len(s.kernels()) == 2
+            assert s.log.read_text().count("start the slow way") == (lines if warm.is_possible() else 0)
+
+
+@pytest.mark.skipif(not warm.is_possible(), reason="sessions are forked on Linux")
+def test_forked_sessions_have_their_own_random_numbers_and_settings(tmp_path):
+    code = """
+import multiprocessing as m, numpy, os, random, tempfile, uuid
+print(numpy.random.random(), random.random(), m.current_process().authkey.hex(), uuid.uuid4(), tempfile.mktemp())
+print(os.environ["VISITOR"], os.getcwd())
+"""
+    source, said = warm.Template(), ["", ""]
+    for i, visitor in enumerate(("one", "two")):
+        (folder := tmp_path / visitor).mkdir()
+        with tempfile.TemporaryDirectory() as short:
+            file, _ = write_connection_file(f"{short}/k.json", ip=f"{short}/k", transport="ipc", key=visitor.encode())
+            env = dict(os.environ) | {"VISITOR": visitor}
+            session = source.fork({"argv": ["-f", file, "--log-level=CRITICAL"], "env": env, "cwd": str(folder)})
+            client = BlockingKernelClient(connection_file=file)
+            client.load_connection_file()
+            client.start_channels()
+            client.wait_for_ready(timeout=30)
+            client.execute(code)
+            while (message := client.get_iopub_msg(timeout=10))["content"].get("execution_state") != "idle":
+                said[i] += message["content"].get("text", "")
+            client.stop_channels()
+            session.kill()
+            assert session.wait() == 1
+    source.stop()
+    one, two = (text.split() for text in said)
+    assert len(one) == len(two) == 7 and "one" in one and "two" in two and not {*one} & {*two}, said
 
 
 # --- the page's messages, in this process

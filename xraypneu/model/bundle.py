@@ -421,12 +421,14 @@ def open_session(
     model: bytes,  # an ONNX file
     is_int8: bool = False,
     folded: str | Path | None = None,  # file for the network with its batch norms folded, for the quantizer
+    threads: int = 0,  # of one run; 0: as many as there are cores
 ) -> Any:  # an `onnxruntime.InferenceSession`
     "Load an ONNX network so that every processor gives the same results. Raises ONNX Runtime's exceptions."
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was checked
     if folded:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -436,12 +438,12 @@ def open_session(
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-s-b
-def _session(model: bytes, file: Path) -> Any:  # file: where the model was read from, for the message
+def _session(model: bytes, file: Path, threads: int = 0) -> Any:  # file: where the model was read from
     "An ONNX Runtime session of an ONNX file's bytes. Raises `BundleError`."
     import onnxruntime as ort
 
     try:
-        return open_session(model, file.name == INT8)
+        return open_session(model, file.name == INT8, threads=threads)
     except Exception as e:  # ONNX Runtime has an exception class per status
         why = rendered(e, 300, typed=False)
         raise BundleError(
@@ -539,6 +541,10 @@ class Bundle(_BundleValues):
     def session(self) -> Any:
         "The ONNX Runtime session, created on first use. Raises `BundleError`."
         return _session(self.model, self.model_file)
+
+    def open_single(self) -> None:
+        "Open a session without threads, which processes that are forked from this one can use. Raises `BundleError`."
+        self.__dict__["session"] = _session(self.model, self.model_file, threads=1)
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:  # logit (n,), map (n, h, w), features (n, 1280)
         "All float32 outputs for one batch of `(n, S, S)` uint8 images. Raises `BundleError` where one is not finite."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'PART', 'ALIVE_S', 'PREVIEW', 'ENDINGS', 'SAMPLES', 'NOTICE', 'FIELDS', 'WENT_WRONG', 'KERMANY', 'joined',
-           'App', 'predictive_rows', 'MessageError', 'read_page_message', 'Dashboard']
+           'App', 'predictive_rows', 'MessageError', 'read_page_message', 'preload', 'Dashboard']
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c003
 import base64
@@ -213,6 +213,47 @@ def _asked_for_token() -> None:
             "voila nbs/app/dashboard.ipynb"
         )
 
+# %% ../../nbs/api/serving/03_dashboard.ipynb #c011-pre
+_ready: tuple[Predictor, str | None, object] | None = (
+    None  # the model that `preload` has loaded, its address, its files
+)
+
+
+def _files(folder: Path) -> object:
+    "What changes when the files of a bundle, or the key for its signature, are replaced."
+    key = os.environ.get("XRAYPNEU_SIGNER_KEY")
+    paths = [*map(str, folder.iterdir()), *([key] if key else [])]
+    stats = {p: os.stat(p) for p in paths}
+    return {p: (s.st_ino, s.st_size, s.st_mtime_ns) for p, s in stats.items()}
+
+
+def _preloaded(address: str | None) -> Predictor | None:
+    "The model that was loaded before, unless it has another address or its files have changed since."
+    if _ready is None or _ready[1] != address:
+        return None
+    try:
+        return _ready[0] if _files(_ready[0].bundle.folder) == _ready[2] else None
+    except OSError:
+        return None
+
+# %% ../../nbs/api/serving/03_dashboard.ipynb #c011-pre2
+def preload() -> None:
+    """Load the model of XRAYPNEU_MODEL for the pages of processes that are forked from this one.
+
+    Does nothing if it can't be loaded, which each page reports, and for an MLflow address, which may mean another model
+    by the time a page opens."""
+    global _ready
+    address = os.environ.get("XRAYPNEU_MODEL") or None
+    if address and address.startswith(("models:/", "runs:/")):
+        return
+    try:
+        before = _files(Path(address) if address else cast(Path, SHIPPED))
+        predictor = Predictor(address)
+        predictor.bundle.open_single()
+    except (BundleError, OSError):
+        return
+    _ready = predictor, address, before
+
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-1
 WENT_WRONG = "Something went wrong on the server; its log says what. Try again, or start a new session."
 
@@ -221,7 +262,8 @@ def _load(predictor: Any) -> tuple[Predictor | None, str]:
     "The predictor for the argument of `Dashboard`; if it can't be used, None and the problem."
     try:
         if not isinstance(predictor, Predictor):
-            predictor = Predictor(predictor or os.environ.get("XRAYPNEU_MODEL") or None)
+            address = os.environ.get("XRAYPNEU_MODEL") or None
+            predictor = (not predictor and _preloaded(address)) or Predictor(predictor or address)
         _ = predictor.bundle.session  # load the network now, so that a broken one is found here
     except BundleError as e:
         return None, rendered(e)
