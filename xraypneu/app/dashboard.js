@@ -1,7 +1,7 @@
 // The dashboard's page, which shows what Python decides. File names are only ever set as text; images arrive as bytes.
 import { Confirm } from "./confirm.js";
 import { csvName, csvOf } from "./csv.js";
-import { button, clean, make, notice, size } from "./dom.js";
+import { button, clean, icon, make, notice, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
 import { FileList } from "./files.js";
 import { FullScreen } from "./full.js";
@@ -149,7 +149,8 @@ class Page {
   layBar() {
     this.position = make("output", { class: "position", "aria-label": "Position in the worklist" });
     this.brief = make("p", { class: "brief", "aria-hidden": "true" }); // full screen shows no rationale
-    this.fuller = button("Full screen", () => this.full.toggle(), { "aria-pressed": "false", title: "Full screen (F)" });
+    const named = { class: "fuller", "aria-pressed": "false", "aria-label": "Full screen", title: "Full screen (F)" };
+    this.fuller = button(icon("FULL"), () => this.full.toggle(), named);
     const step = (label, by, key) =>
       button(by < 0 ? "‹" : "›", () => this.step(by), { class: "step", "aria-label": label, title: `${label} (${key})` });
     this.viewer.controls.append(this.fuller);

@@ -93,7 +93,7 @@ export class Viewer {
       type: "range",
       min: "0",
       max: "100",
-      value: "50",
+      value: "35",
       class: "opacity",
       "aria-label": "Opacity of the map",
       oninput: () => this.fade(),

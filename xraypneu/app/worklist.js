@@ -88,7 +88,7 @@ export class Worklist {
     if (verdict.textContent === words) return;
     verdict.textContent = words;
     verdict.className = row.error ? "error" : `t-${kind(row.verdict)}`;
-    number.textContent = row.probability == null ? "" : row.probability.toFixed(2);
+    number.textContent = row.probability == null ? "" : row.probability.toFixed(3);
   }
 
   // Mark the open film and bring it into view, without moving the page.
