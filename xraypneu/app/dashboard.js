@@ -447,8 +447,10 @@ class Page {
   // The viewer has a film: put it on the page, with the focus that it had.
   showFilm() {
     this.body.replaceChildren(this.viewer.box);
-    this.viewer.place();
-    if (this.focused && document.activeElement === document.body) this.focused.focus({ preventScroll: true });
+    if (this.focused && document.activeElement === document.body) {
+      const target = this.focused.offsetWidth ? this.focused : this.viewer.frame; // a film out of scope has no map
+      target.focus({ preventScroll: true });
+    }
     this.focused = null;
   }
 

@@ -1,25 +1,24 @@
 // How a film is zoomed and moved in its frame, without elements. `x` and `y` are the distance of the film's centre from
-// the frame's, in widths and heights of the film that fits the frame; `room` is the frame's size in the same units.
+// the frame's, in widths and heights of the film that fits the frame.
 const LARGEST = 6;
 const AFTER = 400; // milliseconds after which a turn of the wheel is a new one
 export const FIT = { zoom: 1, x: 0, y: 0 };
 
 const within = (v, most) => Math.min(most, Math.max(-most, v));
 
-// No gap opens between film and frame; a film that is smaller than the frame stays in its middle.
-export function heldIn({ zoom, x, y }, room) {
-  const most = (length) => Math.max(0, (zoom - length) / 2);
-  return { zoom, x: within(x, most(room.x)), y: within(y, most(room.y)) };
+// A whole film lies in the middle of its frame; of a zoomed one, some part always does.
+export function heldIn({ zoom, x, y }) {
+  return zoom === 1 ? FIT : { zoom, x: within(x, zoom / 2), y: within(y, zoom / 2) };
 }
 
 // Zoom by a factor; what lies at `at` stays there.
-export function zoomedBy(lens, factor, at, room) {
+export function zoomedBy(lens, factor, at) {
   const zoom = Math.min(LARGEST, Math.max(1, lens.zoom * factor));
   const grown = zoom / lens.zoom;
-  return heldIn({ zoom, x: at.x - (at.x - lens.x) * grown, y: at.y - (at.y - lens.y) * grown }, room);
+  return heldIn({ zoom, x: at.x - (at.x - lens.x) * grown, y: at.y - (at.y - lens.y) * grown });
 }
 
-export const movedBy = (lens, x, y, room) => heldIn({ zoom: lens.zoom, x: lens.x + x, y: lens.y + y }, room);
+export const movedBy = (lens, x, y) => heldIn({ zoom: lens.zoom, x: lens.x + x, y: lens.y + y });
 
 // Place of the film in the box that it would fit, for the stylesheet.
 export const placed = ({ zoom, x, y }) => ({

@@ -2,7 +2,7 @@
 // Zoom, place, map, opacity and inversion stay as they are when the operating point moves and when another film opens.
 import { button, icon, kind, make, words } from "./dom.js";
 import { Gestures } from "./gestures.js";
-import { FIT, heldIn, movedBy, placed, zoomedBy } from "./lens.js";
+import { FIT, movedBy, placed, zoomedBy } from "./lens.js";
 
 const UNDER_MAP =
   "With activation map: yellow supports PNEUMONIA, blue NORMAL. Shows which regions raised the score; " +
@@ -71,7 +71,6 @@ export class Viewer {
     this.text = make("div", { class: "text", tabindex: "0", role: "region", "aria-label": "Verdict and rationale" });
     this.box = make("div", { class: "result" }, this.views, this.text);
     this.controls = this.layControls();
-    new ResizeObserver(() => this.place()).observe(this.views);
     this.fade();
     this.look(this.mode);
   }
@@ -152,18 +151,17 @@ export class Viewer {
     return this.frames.find((frame) => frame.offsetWidth > 0);
   }
 
-  // Sizes of a frame and of the film that fits it, pixels; `room` as in lens.js.
-  measure(frame) {
-    const box = frame.firstChild.getBoundingClientRect();
-    return { box, room: { x: frame.clientWidth / box.width, y: frame.clientHeight / box.height } };
+  // The film that fits a frame: its place in the window, pixels.
+  fitted(frame) {
+    return frame.firstChild.getBoundingClientRect();
   }
 
   // Zoom at a place of the window, pixels; without one, at the middle of the film.
   zoomAt(factor, x, y, frame = this.frame) {
     if (!frame) return;
-    const { box, room } = this.measure(frame);
+    const box = this.fitted(frame);
     const at = { x: (x - box.left) / box.width - 0.5, y: (y - box.top) / box.height - 0.5 };
-    this.lens = zoomedBy(this.lens, factor, x === undefined ? { x: 0, y: 0 } : at, room);
+    this.lens = zoomedBy(this.lens, factor, x === undefined ? { x: 0, y: 0 } : at);
     this.place();
   }
 
@@ -174,8 +172,8 @@ export class Viewer {
   // Move the film by pixels.
   moveBy(x, y, frame = this.frame) {
     if (!frame) return;
-    const { box, room } = this.measure(frame);
-    this.lens = movedBy(this.lens, x / box.width, y / box.height, room);
+    const box = this.fitted(frame);
+    this.lens = movedBy(this.lens, x / box.width, y / box.height);
     this.place();
   }
 
@@ -185,7 +183,6 @@ export class Viewer {
   }
 
   place() {
-    if (this.frame) this.lens = heldIn(this.lens, this.measure(this.frame).room);
     for (const stack of this.stacks) Object.assign(stack.style, placed(this.lens));
     this.views.classList.toggle("zoomed", this.lens.zoom > 1);
     this.zoomed.textContent = Math.round(100 * this.lens.zoom) + " %";

@@ -46,7 +46,7 @@ export class Worklist {
       const item = e.target.closest("[data-id]");
       if (item) open(item.dataset.id);
     };
-    this.list = make("ul", { role: "listbox", "aria-label": "Films", tabindex: "0", onclick: press });
+    this.list = make("ul", { class: "scroll", role: "listbox", "aria-label": "Films", tabindex: "0", onclick: press });
     this.none = make("p", { class: "soft", hidden: true }, NONE);
     this.box = make(
       "section",
