@@ -147,24 +147,25 @@ class Page {
   }
 
   layBar() {
-    this.position = make("output", { class: "position", "aria-label": "Position in the worklist" });
+    this.position = make("span", { class: "position" });
     this.brief = make("p", { class: "brief", "aria-hidden": "true" }); // full screen shows no rationale
     const named = { class: "fuller", "aria-pressed": "false", "aria-label": "Full screen", title: "Full screen (F)" };
     this.fuller = button(icon("FULL"), () => this.full.toggle(), named);
-    const step = (label, by, key) =>
-      button(by < 0 ? "‹" : "›", () => this.step(by), { class: "step", "aria-label": label, title: `${label} (${key})` });
+    const step = (sign, label, by, key) =>
+      button(sign, () => this.step(by), { class: "step", "aria-label": label, title: `${label} (${key})` });
     this.viewer.controls.append(this.fuller);
     return make(
       "div",
       { class: "row bar" },
-      make("div", { class: "joined" }, step("Previous film", -1, "K"), this.position, step("Next film", 1, "J")),
+      make("div", { class: "joined" }, step("‹", "Previous film", -1, "K"), this.position, step("›", "Next film", 1, "J")),
       this.brief,
       this.viewer.controls,
     );
   }
 
   layUpload() {
-    const samples = make("span", { class: "lead" }, "Or try a synthetic radiograph (computer-generated, no patient):");
+    const offer = "Or try a synthetic radiograph (computer-generated, no patient):";
+    const samples = [make("span", { class: "lead" }, offer), make("span", { class: "short" }, "Synthetic:")];
     return make(
       "section",
       { class: "intake", "aria-labelledby": "xp-upload" },
@@ -173,7 +174,7 @@ class Page {
       make(
         "div",
         { class: "row samples scroll" },
-        samples,
+        ...samples,
         ...this.config.samples.map(([which, label]) =>
           button(label, () => this.sample(which, label), { class: "sample" }),
         ),
@@ -282,7 +283,7 @@ class Page {
   listed(shown, all) {
     this.labelDownloads(shown, all);
     this.worklist.show(this.table.shown);
-    this.markOpen();
+    this.position.textContent = positionOf(this.table.shown, this.state.open);
   }
 
   markOpen() {
@@ -499,6 +500,7 @@ class Page {
     this.batch.hidden = false;
     this.arrange();
     if (opens) this.ask(row.id);
+    else if (row.id === this.state.open) this.markOpen(); // it came twice
     if (row.error) {
       this.say(`${row.file}: not read: ${row.error}`);
       this.settle();

@@ -14,7 +14,8 @@ export class FileList extends UploadList {
     super();
     this.box.id = "xp-files";
     Object.assign(this, { all: 0, read: 0, failed: 0, bytes: 0, sent: 0 });
-    this.fold = button("", () => this.toggle(), { class: "files", "aria-controls": "xp-files", "aria-expanded": "false" });
+    const folds = { class: "files", "aria-controls": "xp-files", "aria-expanded": "false" };
+    this.fold = button("", () => this.toggle(), folds);
     this.total = make("progress", { "aria-label": "Upload of all files" });
     this.line = make("span", { class: "row sent" }, this.fold);
     this.tell();

@@ -14,7 +14,8 @@ export class Help {
   constructor(memory) {
     this.memory = memory;
     this.letters = memory.recall("letters") !== "off";
-    this.press = button("Keys", () => this.open(), { class: "help", title: "Keyboard help (?)", "aria-haspopup": "dialog" });
+    const named = { class: "help", title: "Keyboard help (?)", "aria-haspopup": "dialog" };
+    this.press = button("Keys", () => this.open(), named);
     this.box = make("dialog", { class: "keys", "aria-labelledby": "xp-keys" });
     this.wanted = make("input", { type: "checkbox", id: "xp-letters", onchange: () => this.want() });
     this.wanted.checked = this.letters;

@@ -24,9 +24,11 @@ export function shiftTo(start, length, from, room) {
   return Math.max(0, start + length - from - room);
 }
 
+// An item, and the parts of it that an operating point changes.
 function itemOf(row) {
   const picture = row.thumb ? make("img", { src: row.thumb, alt: "", draggable: "false" }) : "";
-  return make(
+  const [verdict, number] = [make("span"), make("span")];
+  const box = make(
     "li",
     { role: "option", id: `xp-film-${row.id}`, "data-id": row.id, title: row.file, "aria-disabled": !!row.error },
     make("span", { class: "thumb" }, picture),
@@ -34,19 +36,23 @@ function itemOf(row) {
       "span",
       { class: "facts" },
       make("span", { class: "name" }, row.file),
-      make("span", { class: "outcome" }, make("span", {}), make("span", { class: "number" })),
+      make("span", { class: "outcome" }, verdict, number),
     ),
   );
+  return { box, verdict, number };
 }
 
 export class Worklist {
   constructor({ open, filters }) {
-    this.items = new Map(); // by id: the row's item
+    this.items = new Map(); // by id
+    this.marked = null;
     const press = (e) => {
       const item = e.target.closest("[data-id]");
       if (item) open(item.dataset.id);
     };
-    this.list = make("ul", { class: "scroll", role: "listbox", "aria-label": "Films", tabindex: "0", onclick: press });
+    const list = { class: "scroll", role: "listbox", "aria-label": "Films", tabindex: "0", onclick: press };
+    this.list = make("ul", list);
+    new ResizeObserver(() => this.reveal()).observe(this.list);
     this.none = make("p", { class: "soft", hidden: true }, NONE);
     this.box = make(
       "section",
@@ -60,18 +66,22 @@ export class Worklist {
 
   // A row is new, or came again.
   put(row) {
-    this.items.get(row.id)?.remove();
+    this.items.get(row.id)?.box.remove();
     this.items.set(row.id, itemOf(row));
   }
 
   // Bring the list in the order of these rows, with their verdicts; items that are in place stay untouched.
   show(rows) {
     let at = this.list.firstChild;
+    let moved = 0;
     for (const row of rows) {
       const item = this.items.get(row.id);
       this.fill(item, row);
-      if (item === at) at = at.nextSibling;
-      else this.list.insertBefore(item, at);
+      if (item.box === at) at = at.nextSibling;
+      else {
+        this.list.insertBefore(item.box, at);
+        moved += 1;
+      }
     }
     while (at) {
       const rest = at.nextSibling;
@@ -80,26 +90,33 @@ export class Worklist {
     }
     this.none.hidden = rows.length > 0;
     this.list.hidden = !rows.length;
+    if (moved > 1) this.reveal(); // another order, not one new film
   }
 
   fill(item, row) {
-    const [verdict, number] = item.querySelector(".outcome").children;
     const words = row.error ? "not read" : row.verdict;
-    if (verdict.textContent === words) return;
-    verdict.textContent = words;
-    verdict.className = row.error ? "error" : `t-${kind(row.verdict)}`;
-    number.textContent = row.probability == null ? "" : row.probability.toFixed(3);
+    if (item.words === words) return;
+    item.words = words;
+    item.verdict.textContent = words;
+    item.verdict.className = row.error ? "error" : `t-${kind(row.verdict)}`;
+    item.number.textContent = row.probability == null ? "" : row.probability.toFixed(3);
   }
 
-  // Mark the open film and bring it into view, without moving the page.
+  // Mark the open film.
   mark(id) {
-    for (const item of this.list.querySelectorAll("[aria-selected=true]")) item.removeAttribute("aria-selected");
-    const item = this.items.get(id);
-    if (!item) return this.list.removeAttribute("aria-activedescendant");
-    item.setAttribute("aria-selected", "true");
-    item.classList.add("seen");
-    this.list.setAttribute("aria-activedescendant", item.id);
-    const [frame, box] = [this.list.getBoundingClientRect(), item.getBoundingClientRect()];
+    this.marked?.removeAttribute("aria-selected");
+    this.marked = this.items.get(id)?.box;
+    if (!this.marked) return this.list.removeAttribute("aria-activedescendant");
+    this.marked.setAttribute("aria-selected", "true");
+    this.marked.classList.add("seen");
+    this.list.setAttribute("aria-activedescendant", this.marked.id);
+    this.reveal();
+  }
+
+  // Bring the open film into view, without moving the page.
+  reveal() {
+    if (!this.marked?.isConnected) return;
+    const [frame, box] = [this.list.getBoundingClientRect(), this.marked.getBoundingClientRect()];
     this.list.scrollTop += shiftTo(box.top, box.height, frame.top, frame.height);
     this.list.scrollLeft += shiftTo(box.left, box.width, frame.left, frame.width);
   }
