@@ -20,7 +20,8 @@ test("keys stay with whom they belong to: typed text, sliders, wide tables, the 
     assert.equal(press("ArrowRight", place), undefined);
     assert.equal(press("m", place), "map");
   }
-  for (const held of ["ctrlKey", "metaKey", "altKey"]) assert.equal(press("f", "page", true, { [held]: true }), undefined);
+  for (const held of ["ctrlKey", "metaKey", "altKey"])
+    assert.equal(press("f", "page", true, { [held]: true }), undefined);
   for (const key of ["Tab", "Enter", " ", "Escape"]) assert.equal(press(key), undefined);
 });
 
@@ -51,7 +52,8 @@ test("the place of keys follows from the element", () => {
 
 const storage = () => {
   const kept = new Map();
-  return { kept, getItem: (k) => kept.get(k) ?? null, setItem: (k, v) => kept.set(k, v), removeItem: (k) => kept.delete(k) };
+  const [getItem, setItem] = [(k) => kept.get(k) ?? null, (k, v) => kept.set(k, v)];
+  return { kept, getItem, setItem, removeItem: (k) => kept.delete(k) };
 };
 
 test("the first change of theme is seen, the third is back", () => {

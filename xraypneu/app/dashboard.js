@@ -153,11 +153,12 @@ class Page {
     this.fuller = button(icon("FULL"), () => this.full.toggle(), named);
     const step = (sign, label, by, key) =>
       button(sign, () => this.step(by), { class: "step", "aria-label": label, title: `${label} (${key})` });
+    const [before, after] = [step("‹", "Previous film", -1, "K"), step("›", "Next film", 1, "J")];
     this.viewer.controls.append(this.fuller);
     return make(
       "div",
       { class: "row bar" },
-      make("div", { class: "joined" }, step("‹", "Previous film", -1, "K"), this.position, step("›", "Next film", 1, "J")),
+      make("div", { class: "joined" }, before, this.position, after),
       this.brief,
       this.viewer.controls,
     );

@@ -98,7 +98,8 @@ export class Viewer {
       oninput: () => this.fade(),
     });
     this.fader = make("label", { class: "fader" }, "Opacity", this.opacity);
-    this.invert = button("Invert", () => this.turn(), { class: "invert", "aria-pressed": "false", title: "Invert (I)" });
+    const inverts = { class: "invert", "aria-pressed": "false", title: "Invert (I)" };
+    this.invert = button("Invert", () => this.turn(), inverts);
     const by = (factor) => () => this.zoomBy(factor);
     return make(
       "div",

@@ -24,6 +24,12 @@ export function shiftTo(start, length, from, room) {
   return Math.max(0, start + length - from - room);
 }
 
+// An item's extent with its neighbours' where there is room for them: one sees what comes next.
+function withNeighbours(start, length, room) {
+  const more = Math.max(0, Math.min(length, (room - length) / 2));
+  return [start - more, length + 2 * more];
+}
+
 // An item, and the parts of it that an operating point changes.
 function itemOf(row) {
   const picture = row.thumb ? make("img", { src: row.thumb, alt: "", draggable: "false" }) : "";
@@ -113,12 +119,12 @@ export class Worklist {
     this.reveal();
   }
 
-  // Bring the open film into view, without moving the page.
+  // Bring the open film into view, and its neighbours, without moving the page.
   reveal() {
     if (!this.marked?.isConnected) return;
     const [frame, box] = [this.list.getBoundingClientRect(), this.marked.getBoundingClientRect()];
-    this.list.scrollTop += shiftTo(box.top, box.height, frame.top, frame.height);
-    this.list.scrollLeft += shiftTo(box.left, box.width, frame.left, frame.width);
+    this.list.scrollTop += shiftTo(...withNeighbours(box.top, box.height, frame.height), frame.top, frame.height);
+    this.list.scrollLeft += shiftTo(...withNeighbours(box.left, box.width, frame.width), frame.left, frame.width);
   }
 
   clear() {
