@@ -969,6 +969,7 @@ def test_the_film_is_large_between_worklist_and_rationale(visit):
         opened(page, "chest.png")
         page.keyboard.press("j")
         opened(page, "more.png")
+        assert page.locator(".view:visible").bounding_box()["y"] < 0.7 * size[1]
     page.click("button.clear")
     page.wait_for_selector(".reading", state="hidden")
     assert page.locator(".drop").bounding_box()["height"] > 200

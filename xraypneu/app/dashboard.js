@@ -344,8 +344,9 @@ class Page {
     if (this.heartbeat.isLost) return this.say(`${NO_SERVER} ${row.file} can't be opened. Its row can be saved as CSV.`);
     this.busy(`Opening ${row.file}`);
     this.ask(row.id);
-    const { top, bottom } = this.result.getBoundingClientRect();
-    if (bottom < 0.2 * innerHeight || top > 0.8 * innerHeight) this.reading.scrollIntoView(); // asked for further down
+    const { top, bottom } = this.body.getBoundingClientRect();
+    const seen = Math.min(bottom, innerHeight) - Math.max(top, 0);
+    if (seen < 0.4 * Math.min(bottom - top, innerHeight)) this.reading.scrollIntoView(); // asked for from further down
   }
 
   ask(id) {
