@@ -39,7 +39,8 @@ $(READY): settings.ini setup.py locks/build.txt locks/env.txt
 	@touch $@
 
 # DVC's default for the names and hashes of files, and for objects that it unpickles, is a folder in /var/tmp that anybody may write to
-STATE_PTH := import os, sys; s = os.path.join(sys.prefix, "var", "dvc"); os.access(s, os.W_OK) and os.environ.setdefault("DVC_SITE_CACHE_DIR", s)
+# DVC also wants the user to have a name, which a bare number (docker run --user 1000) has not
+STATE_PTH := import os, sys; s = os.path.join(sys.prefix, "var", "dvc"); os.access(s, os.W_OK) and os.environ.setdefault("DVC_SITE_CACHE_DIR", s); exec("try: import pwd; pwd.getpwuid(os.getuid())\nexcept KeyError: os.environ.setdefault(\"LOGNAME\", os.environ.get(\"USER\") or str(os.getuid()))")
 define private_state
 @mkdir -p $(VENV)/var/dvc && chmod o-rwx $(VENV)/var/dvc
 @$(BIN)/python -c 'import sys, sysconfig; open(sysconfig.get_path("purelib") + "/dvc_state.pth", "w").write(sys.argv[1])' '$(STATE_PTH)'

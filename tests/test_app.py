@@ -1107,17 +1107,19 @@ def test_a_killed_process_is_noticed(tmp_path, visit):
         before = saved(page)[0]
         for k in s.kernels():
             k.kill()
+        drop(page, ("unread.png", film(3)))
         page.click("button[aria-label='Open other.png']")  # nobody knows yet
         page.wait_for_selector(".gone:not([hidden]) button", timeout=40_000)
         # what is there can still be read
         assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")
         assert page.inner_text(".result h3.name") == "chest.png" and page.query_selector(".busy") is None
+        assert "in no table, CSV or report: 1 more file." in page.inner_text(".gone")
         assert [r[6] for r in rows(page)] == ["shown", "can't be opened"] and page.is_disabled("button.html")
         page.click("td.name:text-is('other.png')")
         page.click(".samples button")
         choose(page, ("late.png", film()))
         assert page.inner_text(".result h3.name") == "chest.png" and "lost this session" in page.inner_text(".status")
-        assert saved(page)[0] == before
+        assert saved(page)[0] == before and "1 more file." in page.inner_text(".status")
         shot(page, "session-lost")
         page.click(".gone button")
         page.wait_for_selector(READY, timeout=60_000)
@@ -1346,6 +1348,36 @@ def test_a_page_that_slept_does_not_take_its_session_for_lost(server, visit):
         page.wait_for_selector(".gone:not([hidden])")
     page.wait_for_selector(".gone", state="hidden")
     assert page.inner_text(".status") == "The server answers again."
+
+
+def test_a_file_that_is_dropped_into_a_page_at_rest_is_not_waited_for_in_vain(server, visit):
+    "Who drags a file into a page presses nothing in it, and it said for ever that it was reading."
+    page = visit(clock=True)
+    page.clock.fast_forward(25 * 60_000)
+    with asleep(server):
+        drop(page, ("late.png", film()))
+        for _ in range(8):
+            page.clock.run_for(3000)
+        page.wait_for_selector(".gone:not([hidden])")
+    page.wait_for_selector(".verdict")
+
+
+def test_two_views_of_one_session_keep_their_films(tmp_path, visit):
+    "In a notebook, a film of the second view took the place of the first one's, which was lost."
+    book = json.loads((ROOT / "nbs/app/dashboard.ipynb").read_text(encoding="utf-8"))
+    book["cells"].append(book["cells"][-1] | {"id": "again"})
+    (tmp_path / "two.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    with Server(tmp_path, notebook=tmp_path / "two.ipynb") as s:
+        page = visit(s.url)
+        page.wait_for_function("document.querySelectorAll('main.xp[data-ready]').length === 2")
+        for n, name in enumerate(("one.png", "two.png")):
+            with page.expect_file_chooser() as chooser:
+                page.click(f".choose >> nth={n}")
+            chooser.value.set_files([{"name": name, "mimeType": "image/png", "buffer": film(n)}])
+            wait_rows(page, 2 * n + 2)
+        assert [r[1] for r in rows(page)] == ["one.png", "two.png"] * 2
+        page.click("button.clear >> nth=0")
+        wait_rows(page, 0)
 
 
 def test_of_two_downloads_at_once_none_is_lost_silently(visit):

@@ -62,6 +62,16 @@ def test_initial_weights_that_may_know_the_test_images_are_a_limit():
     assert not (said("shipped", synthetic=True) or said("shipped", official=True) or said("imagenet"))
 
 
+def test_metrics_of_other_data_than_the_training_s_are_said():
+    "`dvc repro -s evaluate` after another split was prepared: 13 of 19 test films were training films, without a word."
+    data = dict(M["data"], hash="d1", official_test=True)
+    text = card(data=data)[0]
+    assert "Measured on other data" in text and "Kermany, Kang Zhang" not in text and "folder named 'toy'" in text
+    assert "Measured on synthetic images" in card(data=dict(data, synthetic=True))[0]
+    same = card(data=dict(data, hash="d0"))[0]
+    assert "Measured on" not in same and "Kermany, Kang Zhang" in same
+
+
 def test_every_metric_has_its_row():
     text, lines = card()
     assert "| accuracy | **90.0 %** | 80.0 % to 100.0 % | 95.1 % | 71.2 % |" in lines

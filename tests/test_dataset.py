@@ -731,7 +731,9 @@ def test_what_this_computer_lacks_is_no_fault_of_a_file(data, run, monkeypatch):
         run(data)
 
 
-@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN])
+@pytest.mark.parametrize(
+    "number", [errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.EIO, errno.ENODEV, errno.EAGAIN, errno.EKEYEXPIRED]
+)
 def test_a_share_that_fails_leaves_no_film_out(data, run, monkeypatch, number):
     real, n = image._content, []
 
@@ -744,6 +746,33 @@ def test_a_share_that_fails_leaves_no_film_out(data, run, monkeypatch, number):
     before = content(run(data).folder)
     monkeypatch.setattr(image, "_content", fail)
     with pytest.raises(DataError, match=f"stopped at .*{os.strerror(number)}"):
+        run(data)
+    assert content(load_prepared(data.parent / "out").folder) == before
+
+
+def test_a_suspended_computer_leaves_no_film_out(data, run, monkeypatch):
+    "A cluster stops the job, or somebody pauses the container: the time of the film in hand passes meanwhile."
+    before = content(run(data).folder)
+    calls, real = [], decoder._run
+
+    def suspended(job, content, seconds):
+        calls.append(job["name"])
+        if len(calls) == 20:
+            raise decoder._timeout(True, False, seconds)
+        return real(job, content, seconds)
+
+    monkeypatch.setattr(decoder, "_run", suspended)
+    assert content(run(data, workers=1).folder) == before
+    assert calls[19] == calls[20]
+
+
+def test_a_computer_that_is_too_slow_stops_prepare(data, run, monkeypatch):
+    def never(job, content, seconds):
+        raise decoder._timeout(True, False, seconds)
+
+    before = content(run(data).folder)
+    monkeypatch.setattr(decoder, "_run", never)
+    with pytest.raises(DataError, match="stopped at .*: decoding it takes more than 60 s"):
         run(data)
     assert content(load_prepared(data.parent / "out").folder) == before
 

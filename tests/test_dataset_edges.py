@@ -28,6 +28,7 @@ from xraypneu.data.dataset import (
     prepare,
     stored_table,
 )
+from xraypneu.model import bundle
 
 COLUMNS = {
     "path": "O", "label": "O", "y": "int8", "official_split": "O", "split": "O", "patient": "O", "row": "int64",
@@ -691,6 +692,30 @@ def test_what_the_data_are_called(data):
         p = go(data)
         assert own(p) == plain | changed and p.synthetic is p.info["synthetic"]
         assert p.banner == (p.info["notice"] if p.synthetic else "")
+
+
+@pytest.mark.parametrize(
+    "odd,shown",
+    [
+        ("R\xc3\xb6ntgen \xc3\x9cbung", "R\xc3\xb6ntgen \xc3\ufffdbung"),  # UTF-8 that a program took for Latin-1
+        ("two\r\nlines", "two lines"),
+        ("films\u202egpj", "films\ufffdgpj"),
+        ("x" * 20_000, "x" * 1_000),
+    ],
+)
+def test_names_of_data_are_such_as_a_bundle_takes(data, odd, shown):
+    "After the training it would be refused, and the training be lost."
+    meta = dict.fromkeys(("title", "source", "notice"), odd) | {"synthetic": True}
+    (data / "dataset.json").write_text(json.dumps(meta))
+    info = go(data).info
+    assert {info[k] for k in ("title", "source", "notice")} == {shown}
+    facts = {k: info[k] for k in ("title", "synthetic", "notice", "data_hash", "counts")}
+    assert not [*bundle._odd(facts), *bundle._faults(facts, bundle._RULES["data?"])]
+
+
+def test_a_folder_of_data_may_have_any_name(data):
+    odd = data.rename(data.parent / "R\xc3\xb6ntgen \xc3\x9cbung")
+    assert go(odd).info["title"] == "R\xc3\xb6ntgen \xc3\ufffdbung"
 
 
 def test_the_given_folders_json_goes_before_the_inner_one(data):

@@ -10,6 +10,7 @@ import pytest
 from conftest import run
 
 from xraypneu import redact
+from xraypneu.files import others_reach
 from xraypneu.ops import doctor, tracking
 from xraypneu.ops.journal import Journal
 
@@ -141,7 +142,7 @@ def test_kernel_of_another_environment(tmp_path, monkeypatch, argv, words):
     assert (
         check.ok is False
         and words in check.found
-        and check.fix == "python -m ipykernel install --sys-prefix --name python3"
+        and check.fix == "unset JUPYTER_PATH"  # it goes before the environment
     )
 
 
@@ -153,7 +154,7 @@ def test_a_kernel_that_does_not_encrypt_is_said(tmp_path, monkeypatch):
     (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     check = doctor.check_kernel(tmp_path)
-    assert check.ok is False and "encryption" in check.found and "ipykernel install" in check.fix
+    assert check.ok is False and "encryption" in check.found and check.fix == "unset JUPYTER_PATH"
 
 
 def test_disk_and_git(tmp_path):
@@ -261,7 +262,7 @@ def test_others_don_t_reach_dvc_s_state(project, tmp_path, monkeypatch):
     "DVC makes its folder writable for all, its files readable, and unpickles what it finds there."
     (tmp_path / "public").mkdir()
     (tmp_path / "private").mkdir(mode=0o750)
-    monkeypatch.setattr(doctor, "_others_reach", lambda p: tmp_path / "private" not in p.parents)  # pytest's is 0700
+    monkeypatch.setattr(doctor, "others_reach", lambda p: tmp_path / "private" not in p.parents)  # pytest's is 0700
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "public"))
     check = doctor.check_state(project)
     assert check.ok is None and f"rm -rf {tmp_path}/public/repo/" in check.fix and "core.site_cache_dir" in check.fix
@@ -276,6 +277,6 @@ def test_whom_a_folder_s_mode_lets_in(tmp_path, monkeypatch):
     (tmp_path / "a/b").mkdir(parents=True)
     monkeypatch.setattr(type(tmp_path), "parents", property(lambda p: [tmp_path / "a"]))  # pytest's own is 0700
     (tmp_path / "a").chmod(0o755)
-    assert doctor._others_reach(tmp_path / "a/b")
+    assert others_reach(tmp_path / "a/b")
     (tmp_path / "a").chmod(0o750)
-    assert not doctor._others_reach(tmp_path / "a/b")
+    assert not others_reach(tmp_path / "a/b")

@@ -346,6 +346,22 @@ def test_refusals(site, to, code, words, asked):
     assert len(site.seen) == asked and left(to) == []
 
 
+def test_a_download_that_another_user_put_there(site, tmp_path, monkeypatch):
+    "In a folder where everybody may write, as /scratch on a cluster. It was taken for an earlier download."
+    shared = tmp_path / "scratch"
+    shared.mkdir()
+    planted = shared / ".x.download" / hashlib.sha256(site.url.encode()).hexdigest()[:12] / "data.zip"
+    planted.parent.mkdir(parents=True)
+    other = zipped(films(size=100))
+    planted.write_bytes(other)
+    shared.chmod(0o1777)
+    monkeypatch.setattr(os, "getuid", lambda: planted.stat().st_uid + 1)
+    fails(site.url, shared / "x", ".x.download", "belongs to another user", "a folder of your own")
+    assert not (shared / "x").exists()
+    shared.chmod(0o775)  # a group goes on with what one of it began
+    assert fetch(site.url, shared / "x").sha256 == sha(other)
+
+
 def test_password_is_used_and_never_shown(site, to, capfd):
     site.login = f"me:{SECRET}"
     address = site.url.replace("//", f"//me:{SECRET}@")

@@ -358,6 +358,28 @@ def test_a_page_that_is_still_loading_keeps_its_session(monkeypatch):
     assert manager.overdue("k") == "nobody has connected to it"
 
 
+def test_a_page_that_is_reloaded_while_it_loads_frees_its_session(monkeypatch):
+    "Somebody who pressed F5 ten times was refused for a minute, and told to close pages that he did not have."
+    manager, closes = guard.SessionManager(), []
+    manager._kernels["k"] = types.SimpleNamespace(
+        execution_state="busy", last_activity=datetime(2000, 1, 1, tzinfo=UTC)
+    )
+    monkeypatch.setattr(manager, "admit", lambda handler: "192.0.2.1")
+    connection = types.SimpleNamespace(set_close_callback=closes.append)
+    page = types.SimpleNamespace(kernel_manager=manager, xsrf_token="", write=None, on_connection_close=lambda: None)
+    page.request = types.SimpleNamespace(connection=connection)
+    guard.before_a_session(page, None, None)
+    closes[0]()  # before there is a session
+    page.session_started = manager.sessions["k"] = session = guard._Session("192.0.2.1", starting=False)
+    closes[0]()
+    assert session.deserted and not manager.overdue("k")  # Voilà still runs the notebook's cells
+    session.served = time.monotonic()
+    assert manager.overdue("k") == "nobody has connected to it"
+    session.deserted = False
+    closes[0]()  # the connection of a page that is complete
+    assert not manager.overdue("k")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_process_leaves_no_file_and_knows_no_token(tmp_path, monkeypatch):
     "No history, no core file, no event for anybody else; nothing in the temporary folder once the terminal is closed."
@@ -402,6 +424,27 @@ def test_what_a_process_logs_is_not_in_the_log(tmp_path):
     with Server(tmp_path, XRAYPNEU_TOKEN=load.TOKEN, notebook=tmp_path / "logs.ipynb") as s:
         asyncio.run(load.http(s.port, f"/?token={load.TOKEN}"))
     assert load.leaks(s) == [] and (tmp_path / "ran").exists()
+
+
+def test_a_process_warns_of_nothing():
+    "A message not yet awaited when the process ends is warned of after its output is closed: a traceback in the log."
+    from jupyter_client import KernelManager
+
+    from xraypneu.serving.guard import _ARGUMENTS
+
+    process, outputs = KernelManager(), []
+    process.start_kernel(extra_arguments=list(_ARGUMENTS))
+    client = process.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(60)
+        code = "async def message(): pass\nwaiting = message()\ndel waiting"
+        reply = client.execute_interactive(code, output_hook=outputs.append, timeout=20)
+    finally:
+        client.stop_channels()
+        process.shutdown_kernel(now=True)
+    assert reply["content"]["status"] == "ok"
+    assert [m["msg_type"] for m in outputs if m["msg_type"] == "stream"] == []
 
 
 def test_sessions_open_no_port_that_another_program_could_take_first(tmp_path):

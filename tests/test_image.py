@@ -1354,6 +1354,24 @@ def test_a_file_that_waits_for_what_never_comes():
         read_radiograph("/proc/kmsg")
 
 
+def test_a_share_that_gives_a_part_later_has_not_given_the_file(tmp_path, monkeypatch):
+    "An archive on tape, or a share at its limit: before, the first part, or nothing, was taken for the file."
+    (tmp_path / "x.png").write_bytes(encode(noise(), "PNG"))
+    pieces = [b"\x89PNG", None]
+
+    class Later(BytesIO):
+        def readinto(self, buffer):
+            piece = pieces.pop(0)
+            return piece and (buffer.__setitem__(slice(len(piece)), piece), len(piece))[1]
+
+    with pytest.raises(BlockingIOError):
+        module._in_pieces(Later(), 100, lambda: None)
+    waits, real = [], os.set_blocking
+    monkeypatch.setattr(os, "set_blocking", lambda *a: (waits.append(a[1]), real(*a)))
+    read_radiograph(tmp_path / "x.png")
+    assert waits == [True]
+
+
 # --- ordinary files of phones, detectors and other programs -----------------------------------------------------------
 
 

@@ -170,6 +170,20 @@ def test_flawless_is_no_certainty():
     assert none["sensitivity"][0] == 0 and 0.8 < none["sensitivity"][1] < 1
 
 
+def test_films_of_one_patient_say_nothing_about_others():
+    "All draws were alike: eight of ten films of the only patient with PNEUMONIA had the interval 80 % to 80 %."
+    y, p = np.repeat([0, 1], [40, 10]), np.r_[np.linspace(0, 0.4, 40), np.linspace(0.31, 1, 10)]
+    patients, values = [*range(40), *["ill"] * 10], metrics.at_threshold(y, p, 0.45)
+    got = metrics.bootstrap(y, p, patients, 0.45, n=50)
+    assert values["sensitivity"] == 0.8 and got["sensitivity"] == (0, 1)
+    assert got["specificity"] == pytest.approx((0.025 ** (1 / 40), 1)) and got["precision"][1] == 1
+    table = metrics.operating_table(y, p, patients, [0.2, 0.45], n=50)
+    low, high = table["sensitivity_low"], table["sensitivity_high"]
+    assert table["sensitivity"] == [1, 0.8] and (low, high) == ([0.025, 0], [1, 1])
+    assert table["specificity_low"][1] == round(0.025 ** (1 / 40), 4)  # exact, as in `bootstrap`
+    assert 0 < table["specificity_low"][0] < table["specificity_high"][0] < 1
+
+
 def test_fast_enough():
     y, p = scores(624, digits=6)
     start = time.perf_counter()
@@ -345,9 +359,10 @@ def test_operating_table_is_a_plain_loop():
         for k, own, right in (("sensitivity", y == 1, p >= t), ("specificity", y == 0, p < t)):
             assert got[k][i] == pytest.approx(right[own].mean(), abs=5.1e-5)
             drawn = [np.average(right[own], weights=w[own]) for w in draws]
-            assert [got[f"{k}_low"][i], got[f"{k}_high"][i]] == pytest.approx(
-                np.quantile(drawn, [0.025, 0.975]), abs=5.1e-5
-            )
+            ends = np.quantile(drawn, [0.025, 0.975])
+            if right[own].mean() in (0, 1):
+                ends = metrics._exact(right[own].mean(), np.flatnonzero(own))
+            assert [got[f"{k}_low"][i], got[f"{k}_high"][i]] == pytest.approx(ends, abs=5.1e-5)
     assert all(v == round(v, 4) for values in got.values() for v in values)
 
 

@@ -3,11 +3,13 @@
 import functools
 import http.server
 import json
+import os
 import re
 import subprocess
 import sys
 import threading
 from importlib.metadata import packages_distributions, requires
+from pathlib import Path
 
 import h5py
 import keras
@@ -121,6 +123,17 @@ def test_shipped_weights_are_where_training_starts():
     assert not np.array_equal(network.weights(model)["head/kernel"], shipped["head/kernel"])  # the head starts anew
 
 
+def test_settings_of_keras_in_the_home_folder_are_not_those_of_a_training(tmp_path):
+    "With float16, the first epoch ended in NaN, and the message blamed the learning rate."
+    settings = {"floatx": "float16", "epsilon": 1e-3, "backend": "tensorflow", "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    code = "import keras; from xraypneu.model import network as n; print(n.build(32).dtype_policy.name, "
+    code += "keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())"
+    env = {**os.environ, "KERAS_HOME": str(tmp_path)}
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert out.stdout.split() == ["float32", "float32", "1e-07", "channels_last"], out.stderr
+
+
 def test_random_weights_pass_the_signal_on():
     "Keras's initial weights count on the batch norms, which are frozen: features were 5e-12, nothing was learned."
     keras.utils.set_random_seed(0)
@@ -159,6 +172,28 @@ print(Predictor().predict({str(tmp_path / "chest.png")!r}).probability)
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert float(out.stdout) == pytest.approx(Predictor().predict(radiographs[0]).probability, abs=1e-6)
+
+
+KERAS = """
+from xraypneu.model import network
+import keras
+from keras.src.backend import config
+print(config.keras_home(), keras.config.floatx(), keras.config.epsilon())
+"""
+
+
+def keras_of(**env):
+    "Where Keras looks for settings and weights, its kind of number and its epsilon, in a new process."
+    left = {k: v for k, v in os.environ.items() if k != "KERAS_HOME"}
+    done = subprocess.run([sys.executable, "-c", KERAS], capture_output=True, text=True, env=left | env, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_keras_takes_nothing_from_where_others_may_write():
+    "For a user without a home, as services are, it would read settings and weights of anybody in /tmp/.keras."
+    home, *settings = keras_of(HOME="/proc/none")
+    assert home != "/tmp/.keras" and not Path(home).exists()  # removed at the end
 
 
 REPEATED = """

@@ -104,6 +104,35 @@ def test_closing_lines_say_who_sees_the_runs(tmp_path, monkeypatch):
     assert "as all users of this machine can: end it after use" in stage_module._runs(tmp_path)
 
 
+def test_copies_of_films_that_others_could_not_read_are_said(tmp_path, monkeypatch):
+    "The films are for their owner alone; what the project makes of them would be for all users of the machine."
+    films, project = tmp_path / "films", tmp_path / "a project"
+    films.mkdir()
+    project.mkdir()
+    (project / "params.yaml").write_text(f"data:\n  path: {films}\n")
+    reached = {films: False, project: True}
+    monkeypatch.setattr(stage_module, "others_reach", reached.get)
+    (line,) = stage_module._open_copies(project)
+    assert str(films) in line and line.endswith(f"chmod o-rwx '{project}'")
+    for reached[films], reached[project] in ((True, True), (False, False)):
+        assert stage_module._open_copies(project) == []
+    monkeypatch.setattr(stage_module, "others_reach", lambda folder: folder.joinpath("no/folder").stat())
+    assert stage_module._open_copies(project) == []  # the stage says what is wrong with the folder
+    (project / "params.yaml").write_text("data: 5\n")
+    assert stage_module._open_copies(project) == []
+
+
+def test_parameters_that_cannot_be_written_are_said(tmp_path, monkeypatch, capsys):
+    def refused(*args):
+        raise PermissionError(13, "this user can't write there", "params.yaml")
+
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage_module, "set_params", refused)
+    assert stage_module.main(["set", "train.epochs=3"]) == 1
+    assert "can't write there" in capsys.readouterr().err
+
+
 # --- parameters
 
 
@@ -237,6 +266,22 @@ def test_weights_that_dvc_deletes_before_it_trains_are_refused(tmp_path, weights
         stage_module._check_weights(weights, tmp_path)
     set_params_of(tmp_path, ["train.weights=models/start"])
     assert stage_params(tmp_path, "train") == {"weights": "models/start"}
+
+
+def test_a_training_under_required_signatures_is_refused_before_it_begins(monkeypatch):
+    "It failed after its last epoch, since its model had no signature: `Ask for a signed copy`."
+    stage_module._check_signature()
+    monkeypatch.setenv("XRAYPNEU_SIGNATURE", "required")
+    with pytest.raises(StageError, match="XRAYPNEU_SIGNATURE is required.* Unset it for this command"):
+        stage_module._check_signature()
+    monkeypatch.setenv("XRAYPNEU_SIGNATURE", "yes")
+    with pytest.raises(StageError, match="Set it to required"):
+        stage_module._check_signature()
+
+
+def test_a_training_of_days_is_not_ended(tmp_path):
+    "All trainings of a stage run in one cell, which was ended after 24 hours."
+    assert stage_module._options("train", tmp_path)["execution_timeout"] is None
 
 
 def test_files_that_params_yaml_names_and_that_changed_are_said(tmp_path):

@@ -188,13 +188,15 @@ def test_command_goes_on_over_odd_files(odd, tmp_path):
     assert "\u202e" not in table.stdout and all(line.isprintable() for line in table.stdout.splitlines())
 
 
-def test_ctrl_c_ends_the_command_with_a_sentence(monkeypatch, capsys):
+@pytest.mark.parametrize("command, word", [("predict", "rows"), ("fetch", "goes on"), ("doctor", "again")])
+def test_ctrl_c_ends_the_command_with_a_sentence(monkeypatch, capsys, command, word):
     def interrupted(args, out):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_predict", interrupted)
-    assert cli.main(["predict", "a.png"]) == 130
-    assert "interrupted" in capsys.readouterr().err
+    monkeypatch.setattr(cli, f"_{command}", interrupted)
+    assert cli.main([command, *(["a.png"] if command != "doctor" else [])]) == 130
+    error = capsys.readouterr().err
+    assert "interrupted" in error and word in error
 
 
 def test_command_exit_status_and_words(tmp_path, films):
@@ -443,6 +445,13 @@ def test_overlays_of_long_names(tmp_path, films, letter, n):
     out = io.StringIO()
     assert cli.main(["predict", "--overlay", str(tmp_path / "maps"), *map(str, tmp_path.glob("*.png"))], out) == 0
     assert len(list((tmp_path / "maps").iterdir())) == 2
+
+
+def test_overlays_on_disks_that_know_no_case_and_few_characters():
+    "exFAT, a Mac, a share of Windows: the map of one film must not replace that of another, nor a name end the batch."
+    taken = set()
+    made = [cli._overlay_path("maps", f, taken).name for f in ("a/IMG1.png", "b/img1.png", "c/x 12:30?.png")]
+    assert made == ["IMG1.overlay.png", "img1.2.overlay.png", "x 12_30_.overlay.png"]
 
 
 def test_a_closed_output_is_said(tmp_path, films):

@@ -223,3 +223,13 @@ def test_features_that_are_practically_constant_weigh_nothing_in_the_detector():
     detector = ood.fit_detector(features, np.arange(60) % 2, features[::-1] * 2, features)
     assert not detector.weights[:30].any() and detector.weights[30:].any()
     assert ood.read_detector(detector.to_bytes()).weights.shape == (40,)
+
+
+def test_the_name_of_initial_weights_is_such_as_a_bundle_takes(tmp_path):
+    "It is recorded after the training, which a refusal would lose."
+    from xraypneu.model.bundle import _odd
+    from xraypneu.model.recipe import initial_weights
+
+    for name in ("R\xc3\x9cntgen.h5", "two\rlines.h5", "R\udcf6ntgen.h5"):
+        (tmp_path / name).write_bytes(b"weights")
+        assert not list(_odd(initial_weights(str(tmp_path / name))))

@@ -964,6 +964,79 @@ def test_settings_without_a_password_are_for_the_group_too(project, tmp_path):
         os.umask(before)
 
 
+TOKEN_URL = "https://glpat-AbCdEf0123456789xyz@127.0.0.1:9/x"
+
+
+@pytest.mark.parametrize("url", [TOKEN_URL, "https://127.0.0.1:9/x?token=AbCdEf0123456789"])
+def test_a_token_in_an_address_is_for_its_owner_alone(project, url):
+    "It is no password by name, but the address lets in whoever reads it."
+    configure(url, root=project)
+    assert stat.S_IMODE((project / ".dvc/config.local").stat().st_mode) == 0o600
+
+
+def test_a_token_in_an_address_that_git_publishes(project):
+    "The name of a user, long as it may be, is none."
+    config = project / ".dvc/config"
+    config.write_text(
+        f"['remote \"a\"']\n    url = {TOKEN_URL}\n['remote \"b\"']\n    url = ssh://research-data-user@h/x\n"
+    )
+    assert exposed(project) == ["a token in remote.a.url in .dvc/config"]
+    found = doctor.check_secrets(project)
+    assert found.ok is False and "glpat" not in doctor.report([found]) and "dvc remote modify a url" in found.fix
+
+
+def test_a_password_that_all_users_can_read(project, monkeypatch):
+    "DVC's own command writes a file that everybody may read."
+    monkeypatch.setattr(remote, "others_reach", lambda folder: True)  # pytest's is 0700
+    configure("https://127.0.0.1:9/x", root=project, user="ann", password=SECRET)
+    assert doctor.check_secrets(project).ok
+    file = project / ".dvc/config.local"
+    file.chmod(0o644)
+    found = doctor.check_secrets(project)
+    assert found.ok is False and found.fix == f"chmod o-rwx {file}"
+
+
+@pytest.mark.parametrize(
+    "env", [{"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}, {"PATH": "/nowhere"}], ids=["owner", "no git"]
+)
+def test_git_that_cannot_tell_is_no_published_password(project, monkeypatch, env):
+    "A folder that is mounted into a container, or a colleague's: git refuses it, and there may be no git at all."
+    configure("https://127.0.0.1:9/x", root=project, user="ann", password=SECRET)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    found = doctor.check_secrets(project)
+    assert found.ok is None and "not checked" in found.found and "git" in found.found and not found.fix
+
+
+def test_a_user_without_a_name(project, tmp_path, monkeypatch):
+    "A container runs as a bare number, for which DVC finds no name."
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    configure(tmp_path / "store", root=project)
+    assert probe(root=project).code == "not_found"
+    assert os.environ["LOGNAME"] == str(os.getuid())
+
+
+def test_a_project_that_this_user_may_not_write_to(project, tmp_path, monkeypatch):
+    "A colleague's: nobody is told to take it from him."
+    configure(tmp_path / "store", root=project)
+
+    def refused(*args, **kw):
+        raise PermissionError(13, "Permission denied", str(project / ".dvc/tmp"))
+
+    monkeypatch.setattr("dvc.repo.Repo.__init__", refused)
+    check = doctor.check_remote(project)
+    assert check.ok is False and "clone of your own" in check.found
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "sudo chown" in doctor.check_disk(project).fix
+    monkeypatch.setattr(os, "getuid", lambda: project.stat().st_uid + 1)
+    monkeypatch.setattr(doctor, "_ROOT", -1)  # who may run this
+    check = doctor.check_disk(project)
+    assert "chown" not in check.fix and check.fix.startswith("git clone") and "another user's" in check.found
+
+
 def test_settings_of_another_user_are_said_to_be_his(project, tmp_path, monkeypatch):
     "A clone is shared, and a colleague's password is in a file that he alone may read."
     configure("https://127.0.0.1:9/x", root=project, user="ann", password=SECRET)

@@ -130,6 +130,16 @@ def test_pictures_go_for_the_film_that_is_opened_and_no_other(board):
     assert kinds(board)[3:] == ["show"] and len(board.sent[-1][1]) == 2
 
 
+def test_a_new_view_gets_the_films_of_the_session(board):
+    "In a notebook, a cell that was run again showed an empty page, and the report had the films of before."
+    for which in ("plain", "opacity"):
+        board.page(kind="sample", which=which)
+    board.sent.clear()
+    board.page(kind="hello")
+    assert kinds(board) == ["operating", "rows"]
+    assert [r["id"] for r in board.sent[1][0]["rows"]] == ["p1", "p2"]
+
+
 def test_a_move_sends_what_changed_and_no_picture(board):
     "It sent all rows, and preview and map of the open film, which reset zoom and opacity."
     for which in ("plain", "opacity", "rotated"):

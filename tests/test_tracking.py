@@ -742,6 +742,17 @@ def test_a_stage_keeps_the_asserts_that_pandas_needs(tmp_path):
     assert "[1.5, 2.5]" in done.out
 
 
+def test_a_stage_runs_in_its_own_environment_whatever_kernels_others_offer(tmp_path):
+    "JUPYTER_PATH, as clusters set it, and the home folder: the stage ended in an error about encryption."
+    folder = toy_stage(tmp_path / "project", "import sys; print(sys.executable)")
+    (tmp_path / "kernels/python3").mkdir(parents=True)
+    spec = {"argv": ["/no/such/python", "-f", "{connection_file}"], "display_name": "x", "language": "python"}
+    (tmp_path / "kernels/python3/kernel.json").write_text(json.dumps(spec))
+    places = {"JUPYTER_PATH": str(tmp_path), "JUPYTER_DATA_DIR": str(tmp_path), "JUPYTER_PREFER_ENV_PATH": "0"}
+    done = run([sys.executable, "-m", "xraypneu.ops.stage", "prepare"], folder, **places)
+    assert sys.executable in done.out
+
+
 def test_an_interrupt_is_said_in_a_line(tmp_path):
     folder = toy_stage(
         tmp_path / "project", "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
@@ -1000,6 +1011,20 @@ def test_a_metric_that_goes_back_to_a_value_of_before_is_recorded(own, tmp_path)
         evaluation.end()
     assert c.get_run(run.run_id).data.metrics["test_accuracy"] == 0.9
     assert [m.value for m in c.get_metric_history(run.run_id, "test_accuracy")] == [0.9, 0.8, 0.9]
+
+
+def test_a_metric_of_a_clock_that_was_ahead_does_not_stay(own, tmp_path, monkeypatch):
+    "MLflow shows the point with the latest time: later evaluations seemed to have changed nothing."
+    c, now = own(tmp_path / "project"), time.time
+    run = train_in(tmp_path, "key", "a")
+    tracking.save(run)
+    for value, ahead in ((0.9, 3600), (0.7, 0), (0.9, 0), (0.7, 0)):
+        monkeypatch.setattr(time, "time", lambda ahead=ahead: now() + ahead)
+        evaluation = tracking.resume()
+        evaluation.metrics({"test_accuracy": value})
+        evaluation.end()
+        assert c.get_run(run.run_id).data.metrics["test_accuracy"] == value
+    assert len(c.get_metric_history(run.run_id, "test_accuracy")) == 4
 
 
 def test_the_commit_of_a_repository_that_only_lies_around_the_project_is_not_recorded(tmp_path):

@@ -849,7 +849,7 @@ def test_an_environment_that_pip_was_killed_in_is_made_anew(tmp_path):
     assert (tmp_path / "venv/kept").exists()
 
 
-def test_dvc_s_state_is_out_of_others_reach(tmp_path):
+def test_dvc_s_state_is_out_of_others_reach_and_its_user_has_a_name(tmp_path):
     "Its default is a folder that all users of the machine may read and write, with names of films."
     shutil.copy(ROOT / "Makefile", tmp_path)
     run([sys.executable, "-m", "venv", "--without-pip", "venv"], tmp_path)
@@ -863,3 +863,7 @@ def test_dvc_s_state_is_out_of_others_reach(tmp_path):
     assert subprocess.run(ask, env=env, capture_output=True, text=True).stdout.strip() == str(state)
     made = (ROOT / "Makefile").read_text().split("\n$(READY):", 1)[1].split("\n\n", 1)[0]
     assert "$(private_state)" in made  # make run makes the environment, too
+    (start,) = (tmp_path / "venv").rglob("dvc_state.pth")
+    nameless = "import os, pwd; pwd.getpwuid = {}.__getitem__; os.environ.pop('LOGNAME', 0); os.environ.pop('USER', 0)"
+    ask[2] = f"{nameless}; exec(open({str(start)!r}).read()); print(os.environ['LOGNAME'] == str(os.getuid()))"
+    assert run(ask, tmp_path).out.strip() == "True"  # DVC ends for a user without a name, as of docker run --user 1000

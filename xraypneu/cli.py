@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -51,13 +52,13 @@ class _Table:
 # %% ../nbs/api/99_cli.ipynb #c006
 def _overlay_path(folder, path, taken):
     "The path for the overlay of a file, which is added to `taken`."
-    stem = _shown(Path(path).stem).replace("\ufffd", "_")[:100]
+    stem = re.sub('[\ufffd<>:"|?*\\\\]', "_", _shown(Path(path).stem))[:100]  # what drives and shares don't take
     stem = stem.encode()[:200].decode(errors="ignore") or "image"  # file systems count bytes: 255 at most
     name, n = f"{stem}.overlay.png", 1
-    while name in taken:
+    while name.casefold() in taken:  # on some disks A.png and a.png are one file
         n += 1
         name = f"{stem}.{n}.overlay.png"
-    taken.add(name)
+    taken.add(name.casefold())
     return Path(folder) / name
 
 # %% ../nbs/api/99_cli.ipynb #c006-1
@@ -500,6 +501,12 @@ def _lacking(command, package):
     return f"xraypneu: {command} needs the package {package}, which is not installed: pip install 'xraypneu[{extra}]'"
 
 # %% ../nbs/api/99_cli.ipynb #58b0dcbd
+_INTERRUPTED = {
+    "predict": "The rows so far are complete; the remaining files were not predicted",
+    "fetch": "Run it again: a download goes on where it stopped",
+}
+
+
 def main(
     argv=None,  # None: the arguments of the process
     out=None,  # text stream; None: standard output
@@ -516,12 +523,7 @@ def main(
     try:
         return _run(args, out)
     except KeyboardInterrupt:
-        if args.command != "predict":
-            raise
-        print(
-            "xraypneu: interrupted. The rows so far are complete; the remaining files were not predicted",
-            file=sys.stderr,
-        )
+        print(f"xraypneu: interrupted. {_INTERRUPTED.get(args.command, 'Run it again')}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

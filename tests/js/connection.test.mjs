@@ -33,7 +33,7 @@ test("a file arrives in pieces, one lost request among them", () => {
   assert.deepEqual(saved, [["x.csv", 15]]);
 });
 
-function heart() {
+function heart(more = {}) {
   const seen = [];
   const clock = { t: 0 };
   const h = new Heartbeat({
@@ -43,6 +43,7 @@ function heart() {
     lost: () => seen.push("lost"),
     recovered: () => seen.push("recovered"),
     now: () => clock.t,
+    ...more,
   });
   const beat = (n, every = 3000) => {
     for (let i = 0; i < n; i++) {
@@ -76,4 +77,31 @@ test("an unused page stops asking", () => {
   h.use();
   beat(1);
   assert.equal(seen.at(-1), "ping");
+});
+
+test("a page that nobody touches goes on asking while uploads are unfinished, and notices a lost server", () => {
+  const uploads = { pending: 0 };
+  const { h, seen, beat } = heart({ busy: () => uploads.pending > 0 });
+  for (let i = 0; i < 40; i++) {
+    beat(1);
+    h.hear();
+  }
+  seen.length = 0;
+  beat(10); // at rest: not even asked, so not lost
+  assert.deepEqual(seen, []);
+  uploads.pending = 3; // a file was dropped: no key, no button
+  beat(4);
+  assert.deepEqual(seen, ["ping", "ping", "ping", "ping"]);
+  beat(3);
+  assert.equal(seen.filter((s) => s === "lost").length, 1);
+  beat(100);
+  const before = seen.length;
+  beat(10); // a lost server is not asked for ever
+  assert.equal(seen.length, before);
+});
+
+test("answers to the pings of another view say nothing about this one", () => {
+  const { h, beat } = heart({ first: 500 });
+  beat(2);
+  assert.deepEqual([500, 501, 502, 503, 2].map((n) => h.isMine(n)), [false, true, true, false, false]);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { csvName, csvOf } from "../../xraypneu/app/csv.js";
+import { csvName, csvOf, unread } from "../../xraypneu/app/csv.js";
 
 const columns = ["file", "threshold", "error"];
 
@@ -17,4 +17,8 @@ test("the CSV begins with a byte order mark, quotes what must be, and has the th
 
 test("the name of the file tells when it was saved", () => {
   assert.equal(csvName(new Date(2026, 0, 2, 3, 4, 5)), "xraypneu-20260102-030405.csv");
+});
+
+test("a file that is saved before all were read says how many it lacks", () => {
+  assert.deepEqual([unread(0), unread(1).slice(-13), unread(22).slice(-15)], ["", " 1 more file.", " 22 more files."]);
 });

@@ -113,3 +113,13 @@ test("a question that leads to an error is not asked again", () => {
   a.pong(ping());
   assert.equal(sent.length, 2);
 });
+
+test("a row that is shown again, for another view, is not taken for a film that is awaited", () => {
+  const state = new State(0.3);
+  state.arrive(row("p1"), false);
+  state.expect(1); // a sample
+  state.arrive(row("p1"), false);
+  assert.equal(state.others, 1);
+  state.arrive(row("p2"), false);
+  assert.equal(state.others, 0);
+});

@@ -6,7 +6,7 @@ import { Uploader } from "../../xraypneu/app/upload.js";
 
 const file = (name, bytes) => Object.assign(new Blob([new Uint8Array(bytes)]), { name });
 
-function uploader({ answer = () => {} } = {}) {
+function uploader({ answer = () => {}, mark } = {}) {
   const sent = [];
   const notes = [];
   const view = {
@@ -24,6 +24,7 @@ function uploader({ answer = () => {} } = {}) {
     chunk: 10,
     maxBytes: 1000,
     view,
+    mark,
   });
   return { u, sent, notes, counts };
 }
@@ -76,14 +77,23 @@ test("forgetting in the middle of a file ends it, and the next one is read", asy
   assert.deepEqual(notes, [["new.png", "NORMAL", false]]);
 });
 
-test("a server that knows nothing of a file doesn't stop the queue", async () => {
-  const { u, notes } = uploader({
-    answer: (self, m, b) => (m.id === "u1" && m.kind === "chunk" ? self.lost(m.id) : whole({ u2: 5 })(self, m, b)),
+test("a server that knows nothing of a file is told of it, and doesn't stop the queue", async () => {
+  const { u, sent, notes } = uploader({
+    answer: (self, m, b) => (m.id === "u1" && m.kind === "chunk" ? self.gone(m.id) : whole({ u2: 5 })(self, m, b)),
   });
   u.take([file("a.png", 25), file("b.png", 5)]);
   await sleep(50);
-  assert.match(notes[0][1], /interrupted/);
-  assert.deepEqual(notes[1], ["b.png", "NORMAL", false]);
+  assert.equal(kinds(sent, "u1").filter((k) => k === "refused").length, 1); // it answers with a row for table and CSV
+  assert.match(sent.find((m) => m.kind === "refused").why, /interrupted/);
+  assert.deepEqual([notes, u.pending], [[["b.png", "NORMAL", false]], 1]);
+  u.end("u1", "the connection was interrupted", true);
+  assert.equal(u.pending, 0);
+});
+
+test("two views of a session never give two files one id", () => {
+  const [one, other] = ["a", "b"].map((mark) => uploader({ mark }));
+  for (const { u } of [one, other]) u.take([file("a.png", 5)]);
+  assert.deepEqual([one, other].map(({ sent }) => sent[0].id), ["ua-1", "ub-1"]);
 });
 
 test("pieces that never arrive are noticed by the ping after them", async () => {

@@ -13,6 +13,10 @@ export function csvOf(columns, rows) {
   return "\ufeff" + lines.map((cells) => cells.map(quoted).join(",") + "\n").join("");
 }
 
+// What a file lacks that is saved while uploads are unfinished, or after their session was lost.
+export const unread = (n) =>
+  n ? ` Not read, and in no table, CSV or report: ${n} more ${n === 1 ? "file" : "files"}.` : "";
+
 // Name of a CSV file saved now, in local time.
 export function csvName(now) {
   const two = (n) => String(n).padStart(2, "0");

@@ -1,6 +1,6 @@
 // The dashboard's page, which shows what Python decides. File names are only ever set as text; images arrive as bytes.
 import { Confirm } from "./confirm.js";
-import { csvName, csvOf } from "./csv.js";
+import { csvName, csvOf, unread } from "./csv.js";
 import { button, clean, icon, make, notice, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
 import { FileList } from "./files.js";
@@ -63,10 +63,12 @@ class Page {
     const { chunk, patience, rest, max_bytes: maxBytes } = config;
     this.state = new State(config.threshold);
     const [lost, recovered] = [() => this.lost(), () => this.recovered()];
-    this.heartbeat = new Heartbeat({ send, patience, rest, lost, recovered });
+    const view = Math.floor(Math.random() * 2 ** 31); // a notebook may show one session in several views
+    const busy = () => this.uploader.pending > 0;
+    this.heartbeat = new Heartbeat({ send, patience, rest, lost, recovered, busy, first: view * 2 ** 21 });
     this.asker = new Asker(send, ping);
     this.list = new FileList();
-    this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list });
+    this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list, mark: view.toString(36) });
     this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
     this.viewer = new Viewer();
     this.confirm = new Confirm();
@@ -362,18 +364,22 @@ class Page {
     const name = csvName(new Date());
     saveFile(name, new Blob([csvOf(this.config.columns, shown)], { type: "text/csv" }));
     this.state.saved(shown.map((row) => row.id));
-    this.say(`${name} downloaded: ${shown.length} of ${this.state.rows.size} files.`);
+    this.say(`${name} downloaded: ${shown.length} of ${this.state.rows.size} files.${unread(this.uploader.pending)}`);
   }
 
   // The report has all films, also those that the filter hides.
   getReport() {
-    if (!this.downloader.fetching) this.reported = [...this.state.rows.keys()];
+    if (!this.downloader.fetching) {
+      this.reported = [...this.state.rows.keys()];
+      this.unread = this.uploader.pending;
+    }
     this.downloader.get();
   }
 
   saveReport(name, blob) {
     saveFile(name, blob);
     this.state.saved(this.reported);
+    if (this.unread) this.say(`${name} downloaded.${unread(this.unread)}`);
   }
 
   labelDownloads(shown, all) {
@@ -394,6 +400,11 @@ class Page {
   }
 
   forget() {
+    this.empty();
+    this.send({ kind: "clear" });
+  }
+
+  empty() {
     this.uploader.forget();
     this.list.clear();
     this.downloader.stop();
@@ -407,7 +418,6 @@ class Page {
     this.table.clear();
     this.batch.hidden = true;
     this.showResult(false);
-    this.send({ kind: "clear" });
   }
 
   // --- the result
@@ -471,6 +481,7 @@ class Page {
   }
 
   on_pong({ n }) {
+    if (!this.heartbeat.isMine(n)) return;
     this.uploader.pong(n);
     this.downloader.pong(n);
     // the server may have made the move, and its changes were lost with the answer
@@ -486,7 +497,7 @@ class Page {
   }
 
   on_gone({ id }) {
-    if (this.uploader.lost(id)) this.settle();
+    this.uploader.gone(id);
   }
 
   on_reading({ files }) {
@@ -509,6 +520,11 @@ class Page {
     }
   }
 
+  // All rows of the session, for a view that is new.
+  on_rows({ rows }) {
+    for (const row of rows) this.on_row({ row });
+  }
+
   on_show({ shown }, buffers) {
     this.asker.answered("open");
     if (this.state.forgetting || shown.id !== this.state.open) return; // another was opened meanwhile
@@ -521,6 +537,7 @@ class Page {
 
   on_operating({ operating }) {
     this.asker.answered("metrics");
+    this.state.threshold = operating.threshold;
     this.operating.show(operating, !this.asker.asked.has("point"));
   }
 
@@ -538,6 +555,7 @@ class Page {
   }
 
   on_cleared() {
+    if (!this.state.forgetting) this.empty(); // another view of this session deleted them
     this.state.forgets.shift();
     if (!this.state.forgetting) this.say("All films deleted.");
   }
@@ -572,7 +590,7 @@ class Page {
     const again = button("Start a new session", () => location.reload(), { class: "main" });
     this.gone.replaceChildren(
       make("h2", {}, "The server has lost this session"),
-      make("p", {}, LOST),
+      make("p", {}, LOST + unread(this.uploader.pending)),
       make("p", {}, again),
     );
     this.gone.hidden = false;

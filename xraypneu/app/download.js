@@ -30,8 +30,8 @@ export class Downloader {
       return this.ask({ kind: "part", file: message.file, number: message.number + 1 });
     }
     this.fetching = null;
-    this.save(message.name, new Blob(pieces, { type: message.type }));
     this.say(`${message.name} downloaded.`);
+    this.save(message.name, new Blob(pieces, { type: message.type }));
   }
 
   // The server answered ping n: an earlier request without an answer was lost and is repeated.

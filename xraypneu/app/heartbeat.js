@@ -1,10 +1,11 @@
-// Detects a lost server by pings. A page that nobody uses stops pinging, so that the server can end its session.
+// Detects a lost server by pings. A page that nobody uses stops pinging, so that the server can end its session; one
+// with unfinished uploads goes on, or it would not notice that one was lost.
 const EVERY = 3000; // milliseconds between two pings
 const SLEPT = 6000; // a longer gap means that this page was suspended, hidden or with its machine
 
 export class Heartbeat {
-  constructor({ send, patience, rest, lost, recovered, now = () => Date.now() }) {
-    Object.assign(this, { send, patience, rest, recovered, now, pings: 0, isLost: false });
+  constructor({ send, patience, rest, lost, recovered, busy = () => false, first = 0, now = () => Date.now() }) {
+    Object.assign(this, { send, patience, rest, recovered, busy, first, pings: first, now, isLost: false });
     this.onlost = lost;
     this.used = this.beaten = this.heard = now();
   }
@@ -33,10 +34,16 @@ export class Heartbeat {
     this.recovered();
   }
 
+  // Whether an answer is to a ping of this page: other views of the session, in a notebook, have their own numbers.
+  isMine(n) {
+    return n > this.first && n <= this.pings;
+  }
+
   beat() {
     const late = this.now() - this.beaten > SLEPT;
     this.beaten = this.now();
     if (late) this.heard = this.beaten; // no ping was sent meanwhile
+    if (this.busy() && !this.isLost) this.use();
     if (this.now() - this.used > this.rest) return;
     this.send({ kind: "ping", n: ++this.pings });
     if (this.now() - this.heard <= this.patience || this.isLost) return;

@@ -136,6 +136,8 @@ export class OperatingPanel {
   // Show the server's answer. The slider moves only if no newer request is pending, or it would jump while dragged.
   show(o, follow) {
     if (follow) this.slider.value = o.threshold;
+    const untouched = !this.metrics.hasChildNodes() && this.prevalence.value === "30";
+    if (untouched) this.prevalence.value = +(100 * o.prevalence).toPrecision(6); // as another view has set it
     this.shown.textContent = o.threshold.toFixed(3) + (o.is_default ? " (default)" : "");
     this.reset.disabled = o.is_default;
     this.metrics.replaceChildren(...metricsOf(o));

@@ -26,8 +26,8 @@ export class State {
 
   // Add a row; true if it is to be opened: only the first that can be read while nothing is open.
   arrive(row, mine) {
-    if (!mine) this.others = Math.max(0, this.others - 1);
     const before = this.rows.get(row.id);
+    if (!mine && !before) this.others = Math.max(0, this.others - 1);
     if (!row.error && !(before && !before.error)) this.unsaved.add(row.id);
     this.rows.set(row.id, { n: before ? before.n : ++this.arrivals, ...row });
     if (row.error || this.open !== null) return false;

@@ -7,8 +7,9 @@ const [FAST, SLOW] = [500, 4000]; // milliseconds to an acknowledgement: below, 
 const CUT = "the connection was interrupted. Choose the file again.";
 
 export class Uploader {
-  constructor({ send, ping, chunk, maxBytes, view }) {
+  constructor({ send, ping, chunk, maxBytes, view, mark = "" }) {
     Object.assign(this, { send, ping, chunk, maxBytes, view, queue: [], active: new Map(), counter: 0, busy: false });
+    this.prefix = mark && `${mark}-`; // in a notebook a session may have several views, each with its own count
     this.piece = Math.min(SMALLEST, chunk); // on a slow line large ones would delay all other messages
   }
 
@@ -18,7 +19,7 @@ export class Uploader {
   }
 
   take(files) {
-    for (const file of files) this.queue.push({ id: `u${++this.counter}`, file, item: this.view.begin(file) });
+    for (const file of files) this.queue.push({ id: `u${this.prefix}${++this.counter}`, file, item: this.view.begin(file) });
     this.next();
   }
 
@@ -110,8 +111,10 @@ export class Uploader {
     if (job.done) job.done();
   }
 
-  lost(id) {
-    return this.end(id, `not read: ${CUT}`, true);
+  // The server does not know an upload of which it got a piece: its beginning was lost.
+  gone(id) {
+    const job = this.active.get(id);
+    if (job && !job.ended) this.giveUp(job);
   }
 
   // The server answered ping n: earlier pieces without an answer were lost, or their answers were.
@@ -120,11 +123,13 @@ export class Uploader {
     const lost = [...this.active.values()].filter(
       (job) => n > job.sealed && (job.refused || job.ended || job.taken < job.sent || job.sent >= job.file.size),
     );
-    for (const job of lost) {
-      this.stop(job);
-      job.sealed = this.ping();
-      this.send({ kind: "refused", id: job.id, name: job.file.name, why: job.why || CUT });
-    }
+    for (const job of lost) this.giveUp(job);
+  }
+
+  giveUp(job) {
+    this.stop(job);
+    job.sealed = this.ping();
+    this.send({ kind: "refused", id: job.id, name: job.file.name, why: job.why || CUT });
   }
 
   // Stop all uploads now: a file begun after the delete request would be kept, one chosen after it dropped.

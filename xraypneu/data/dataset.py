@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from ..errors import XraypneuError
 from ..files import previous, replacing
-from .decoder import decode
+from .decoder import Decoded, decode
 from .image import STRETCHED, ImageError, read_bytes
 from ..redact import without_controls
 
@@ -353,6 +353,17 @@ def _can_be_listed(folder: Path) -> bool:
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-a
 _ASIDE = ("error", "notes", "person", "look")  # what findings are made of, and the manifest doesn't keep
+_PATIENCE = 60.0  # seconds for one film: under load it may be slow, but isn't excluded
+
+
+def _decoded(data: bytes, size: int, name: str) -> Decoded:
+    "Decode a film; a second time if the machine failed, which may have been suspended in the middle of it."
+    try:
+        return decode(data, size, name, keep_pixels=False, seconds=_PATIENCE)
+    except ImageError as e:
+        if e.code != "decoder":
+            raise
+    return decode(data, size, name, keep_pixels=False, seconds=_PATIENCE)
 
 
 def _read_one(
@@ -364,9 +375,7 @@ def _read_one(
     try:
         data = read_bytes(path)
         out.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-        d = decode(
-            data, size, path.name, keep_pixels=False, seconds=60
-        )  # under load a file may be slow, but isn't excluded
+        d = _decoded(data, size, path.name)
     except ImageError as e:
         if e.code == "decoder":
             raise DataError(f"decoding stopped at {path}: {e.what}", e.hint, e.code) from None
@@ -642,9 +651,13 @@ def _check_fractions(validation: float, test: float, size: int) -> None:
         raise DataError(f"size = {size} must be an integer from 16 to 2048 pixels.", code="bad_setting")
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037-1
-def _encodable(value: object) -> str:
-    "As text that can be written as UTF-8; the name of a folder may not be valid UTF-8."
-    return str(value).encode("utf-8", "backslashreplace").decode()
+def _line(value: object) -> str:
+    "As one line of text that a bundle takes: after a training it would be too late to refuse a title."
+    text = " ".join(str(value).encode("utf-8", "backslashreplace").decode().split())  # a name may not be valid UTF-8
+    return without_controls(text[:_LONGEST])
+
+
+_LONGEST = 1_000  # characters of a title, notice or source
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037-1-a
 def _read_meta(root: Path, path: Path) -> dict[str, Any]:
@@ -659,10 +672,10 @@ def _read_meta(root: Path, path: Path) -> dict[str, Any]:
     name, synthetic = path.absolute().name, meta.get("synthetic") is True
     notice = meta.get("notice") or ("SYNTHETIC data" if synthetic else "")
     return {
-        "title": _encodable(meta.get("title") or name),
+        "title": _line(meta.get("title") or name),
         "synthetic": synthetic,
-        "notice": _encodable(notice),
-        "source": _encodable(meta.get("source") or name),
+        "notice": _line(notice),
+        "source": _line(meta.get("source") or name),
     }
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037-2

@@ -33,9 +33,9 @@ from .image import read_bytes, read_radiograph
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d006
 CPU_SECONDS = 2.0  # of CPU time for one file
-CPU_SECONDS_PER_MB = 0.2  # more for each MB of the file
-MAX_CPU_SECONDS = 8.0  # at most, whatever the size
-WALL_SECONDS = 10.0  # from the file to the complete answer; `decode` can set another limit
+CPU_SECONDS_PER_MB = 0.6  # more for each MB of the file
+MAX_CPU_SECONDS = 9.0  # at most, whatever the size
+WALL_SECONDS = 10.0  # from the file to the complete answer; `decode` can set another limit, and more CPU time with it
 READ_SECONDS = 300.0  # to read a file of a slow share, of which a piece arrives within each `WALL_SECONDS`
 BEAT_SECONDS = 0.5  # between two signs of a worker that a file arrives
 START_SECONDS = 60.0  # until a new worker is ready
@@ -48,9 +48,10 @@ IDLE_SECONDS = 300.0  # until a worker without work ends
 # %% ../../nbs/api/data/01_decoder.ipynb #d006-c
 def cpu_limit(
     n_bytes: int,  # size of the file
+    times: float = 1.0,  # for a caller who waits so many times longer than `WALL_SECONDS`
 ) -> float:  # seconds
     "The CPU time that decoding a file may take."
-    return min(CPU_SECONDS + CPU_SECONDS_PER_MB * n_bytes / 1e6, MAX_CPU_SECONDS)
+    return times * min(CPU_SECONDS + CPU_SECONDS_PER_MB * n_bytes / 1e6, MAX_CPU_SECONDS)
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d009
 _MAX_HEADER = 100_000  # bytes of JSON
@@ -129,14 +130,14 @@ def _fetched(path: str, channel: socket.socket) -> bytes:
     return read_bytes(path, arrived)
 
 
-def _begin(source: str | bytes | bytearray, channel: socket.socket) -> bytes | bytearray:
+def _begin(source: str | bytes | bytearray, channel: socket.socket, times: float) -> bytes | bytearray:
     "What is to be decoded, read from its file; from here on its CPU time counts."
     data = _fetched(source, channel) if isinstance(source, str) else source
     if data[128:132] == b"DICM":
         import pydicom.pixels  # noqa: F401 - where modules aren't compiled, this takes longer than a small file may
     if isinstance(source, str):
         _send(channel, {"reading": False})
-    signal.setitimer(signal.ITIMER_PROF, cpu_limit(len(data)))  # SIGPROF ends the process, in C code too
+    signal.setitimer(signal.ITIMER_PROF, cpu_limit(len(data), times))  # SIGPROF ends the process, in C code too
     return data
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-1
@@ -150,9 +151,8 @@ def _work(
 ) -> tuple[dict[str, Any], list[np.ndarray]]:  # reply, arrays
     "Decode one file."
     try:
-        r = read_radiograph(
-            _begin(source, channel) if channel else source, job["min_side"], job["name"], job["with_colour"]
-        )
+        data = _begin(source, channel, job["times"]) if channel else source
+        r = read_radiograph(data, job["min_side"], job["name"], job["with_colour"])
         arrays = [to_square(r.pixels, job["size"])] if job["size"] else []
     except ImageError as e:
         # the only limit that appears as an exception
@@ -435,7 +435,8 @@ def _stopped(status: int, job: dict[str, Any], data: bytes | memoryview) -> Imag
     "The error for a worker that ended with this status; None if another one may try."
     if status == -signal.SIGPROF:
         # asked now that the worker has read the file: to ask for the size before may take for ever, and has no limit
-        seconds = cpu_limit(_size_of(os.fsdecode(cast(bytes, data)) if job["kind"] == "path" else data))
+        size = _size_of(os.fsdecode(cast(bytes, data)) if job["kind"] == "path" else data)
+        seconds = cpu_limit(size, job["times"])
         return ImageError(
             f"decoding it takes more than the {seconds:.1f} s of CPU time allowed",
             "Scale the picture down or save it in another format.",
@@ -458,10 +459,10 @@ def _timeout(ready: bool, reading: bool, seconds: float) -> ImageError:
             "Its disk or share does not answer: try again when it does.",
             "decoder",
         )
-    return ImageError(
+    return ImageError(  # not `limit`: a file reaches its limit of CPU time before
         f"decoding it takes more than {seconds:g} s",
-        "The computer may be overloaded: try again. Or scale the picture down.",
-        "limit",
+        "The computer is overloaded, or was suspended: try again.",
+        "decoder",
     )
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d018-1-a
@@ -552,10 +553,10 @@ def decode(
     with_colour: bool = False,  # measure the colour, in the same decode
     keep_pixels: bool = True,  # False: less to transfer where the square is all that is wanted
     min_side: int | None = None,  # of `read_radiograph`; `size` by default
-    seconds: float | None = None,  # of wall-clock time; `WALL_SECONDS` by default
+    seconds: float | None = None,  # of wall-clock time, and more CPU time in proportion; `WALL_SECONDS` by default
 ) -> Decoded:
     "Decode an untrusted file in a worker process. Raises `ImageError`; at a limit, its code is `limit`. Thread-safe."
-    min_side = min_side or size
+    min_side, seconds = min_side or size, seconds or WALL_SECONDS
     if not is_untrusted(source):
         return _here(source, size, min_side, name, with_colour, keep_pixels)
     job: dict[str, Any]
@@ -566,10 +567,10 @@ def decode(
             job["kind"], data, name = *_path(source), name or os.fspath(source)
         else:
             data = _bytes_of(source)
-        job |= {"bytes": len(data), "name": name and printable(name)}
+        job |= {"bytes": len(data), "name": name and printable(name), "times": max(1, seconds / WALL_SECONDS)}
         if job["bytes"] > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
-        answer = _run(job, data, seconds or WALL_SECONDS)
+        answer = _run(job, data, seconds)
         if isinstance(answer, ImageError):
             raise answer
         return answer

@@ -1124,10 +1124,27 @@ def _from_web(url: str, to: Path, wanted: str | None, force: bool, limits: Limit
             raise
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022-4
+def _make_ours(nest: Path) -> None:
+    "Make a folder for downloads. Raises `FetchError` where everybody may write and it is another user's."
+    try:
+        nest.mkdir(exist_ok=True)
+        everybody_writes = nest.parent.stat().st_mode & stat.S_IWOTH
+        foreign = hasattr(os, "getuid") and nest.lstat().st_uid != os.getuid()
+    except OSError as e:
+        raise _os_error(e, "downloading", nest.parent) from None
+    if everybody_writes and foreign:  # what lies in it would be taken for an earlier download of this user
+        raise FetchError(
+            f"{nest}, where this download would go, belongs to another user",
+            "ask its owner to delete it, or give a target in a folder of your own with to=",
+            code="occupied",
+        )
+
+
 @contextmanager
 def _nest(to: Path) -> Iterator[Path]:
     "A hidden folder for downloads: removed on success, else it stays with what the next attempt can use."
     nest = to.with_name(f".{to.name}.download")
+    _make_ours(nest)
     try:
         yield nest
         shutil.rmtree(nest, ignore_errors=True)

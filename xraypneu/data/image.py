@@ -152,14 +152,30 @@ class Radiograph:
     patient: str = ""  # hash of the patient ID that a DICOM file holds: equal for the films of one patient
 
 # %% ../../nbs/api/data/00_image.ipynb #c015
-_NETWORK = "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ECONNRESET"
-# faults of this computer or of its network share, not of the file
-_MACHINE_ERRORS = (
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-    *(getattr(errno, n) for n in _NETWORK if hasattr(errno, n)),
+# Errors that a file or its name has for good. All others are of this computer, its disk or its share: a share that is
+# disconnected, at its rate limit or without a valid ticket has a dozen of them.
+_FILE_ERRORS = (
+    errno.EACCES,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
 )
+_LACKING = errno.EMFILE, errno.ENFILE, errno.ENOMEM  # what the computer has too little of
+
+
+def _cant_be_opened(error: OSError | ValueError, name: str) -> ImageError:
+    "The error for a file that the system doesn't give."
+    number, why = getattr(error, "errno", None), getattr(error, "strerror", None) or "bad path"
+    code, hint = "unreadable", ""
+    if number not in (None, *_FILE_ERRORS):
+        code, hint = "decoder", "Try again when its disk or share answers. If this file alone fails, replace it."
+    if number in _LACKING:
+        hint = "End other programs, then try again."
+    return ImageError(f"the file can't be opened ({why})", hint, code, name)
 
 
 _PIECE = 262_144  # bytes; a share that gives fewer in 10 s counts as one that doesn't answer
@@ -169,7 +185,9 @@ def _in_pieces(file: BufferedReader, n: int, arrived: Callable[[], None]) -> byt
     "At most so many bytes of a file; `arrived` is called after each piece."
     buffer, at = bytearray(n), 0
     with memoryview(buffer) as view:
-        while at < n and (got := file.readinto(view[at : at + _PIECE])):
+        while at < n and (got := file.readinto(view[at : at + _PIECE])) != 0:
+            if got is None:  # the system says that a part comes later: what came so far is not the file
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             at += got
             arrived()
         return bytes(view[:at])
@@ -182,9 +200,11 @@ def _content(path: Path, arrived: Callable[[], None] | None = None) -> bytes:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("this is not a regular file", code="not_image")
+        if status.st_size:  # not in /proc, where some files wait; an archive on tape gives a file only to who waits
+            os.set_blocking(file.fileno(), True)
 
         def read(n: int) -> bytes:
-            return _in_pieces(file, n, arrived) if arrived else file.read(n) or b""
+            return _in_pieces(file, n, arrived or (lambda: None))
 
         data = read(min(status.st_size, MAX_BYTES) + 1)
         return data + read(MAX_BYTES + 1 - len(data)) if len(data) > status.st_size else data
@@ -213,10 +233,7 @@ def read_bytes(
     except (OSError, ValueError) as error:
         if isinstance(error, ImageError):
             raise ImageError(error.what, error.hint, error.code, name) from None
-        code = "decoder" if getattr(error, "errno", None) in _MACHINE_ERRORS else "unreadable"
-        raise ImageError(
-            f"the file can't be opened ({getattr(error, 'strerror', None) or 'bad path'})", code=code, name=name
-        ) from None
+        raise _cant_be_opened(error, name) from None
     if not data:
         raise ImageError("the file is empty (0 bytes)", "Copy or download it again.", "empty", name)
     return data

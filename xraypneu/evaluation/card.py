@@ -180,12 +180,17 @@ def _training(info):
     )
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #source
+def _same_data(info, m):
+    "Whether the metrics are of the data that the model was trained with; those of other sources may have no hash."
+    return m["data"].get("hash") in (None, info["data"]["data_hash"])
+
+
 def _source(info, m):
     "Source of the images, as far as it is known."
     data = info["data"]
     if data["synthetic"]:
         return f"**{markdown_text(data['notice'])}**. Nothing here says anything about real radiographs."
-    if m["data"].get("official_test"):
+    if m["data"].get("official_test") and _same_data(info, m):
         return ATTRIBUTION
     name = markdown_text(data["title"])
     return f"A folder named '{name}'. Add here who the patients are and who labelled the images."
@@ -253,10 +258,23 @@ def _abstention(m):
     )
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-m
-def _measured(m):
+def _other_data(info, m):
+    "Warning that the metrics are of other data than the training; '' if they are not."
+    if _same_data(info, m):
+        return ""
+    what = "synthetic images" if m["data"].get("synthetic") and not info["data"]["synthetic"] else "other data"
+    return (
+        f"**Measured on {what}** (hash `{markdown_text(m['data']['hash'])[:12]}`), not on the data and the split that "
+        "the model was trained with: images of its training may be among the test images, and the metrics too good. "
+        "The table above and both validations are of the data of the training.\n\n"
+    )
+
+
+def _measured(info, m):
     "Test metrics and the other measurements on the test split."
     line = m.get("calibration", {})
-    return f"""{m["data"]["test_images"]:,} test images of {m["data"]["test_patients"]:,} patients.
+    return f"""{_other_data(info, m)}\
+{m["data"]["test_images"]:,} test images of {m["data"]["test_patients"]:,} patients.
 
 {_metrics_table(m)}
 
@@ -329,7 +347,7 @@ def card_text(
 
 ## Metrics
 
-{_measured(m)}
+{_measured(info, m)}
 
 ## Saliency
 

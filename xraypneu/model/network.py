@@ -7,9 +7,16 @@ __all__ = ['CHOICES', 'build', 'freeze', 'WeightsError', 'weights', 'set_weights
            'read_onnx']
 
 # %% ../../nbs/api/model/04_network.ipynb #c004
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
+if "KERAS_HOME" not in os.environ and not os.access(os.path.expanduser("~"), os.W_OK):
+    # without a home, Keras takes settings and weights from /tmp/.keras, where any user may have put them
+    os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-")
+    atexit.register(shutil.rmtree, os.environ["KERAS_HOME"], ignore_errors=True)
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")  # else oneDNN's sums depend on the thread that runs an operation
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -27,6 +34,8 @@ from ..errors import XraypneuError, rendered
 from .bundle import BundleError, load_bundle
 
 keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
+keras.config.set_floatx("float32")  # in 16 bits, trainings diverge
+keras.config.set_epsilon(1e-7)
 
 # %% ../../nbs/api/model/04_network.ipynb #c006
 def build(

@@ -33,6 +33,7 @@ from .bundle import INT8, REFERENCE, Bundle, BundleError, load_bundle, platt, wr
 from ..data.dataset import CLASSES, Prepared
 from ..metrics.definitions import BRIEF
 from ..files import replacing
+from ..redact import without_controls
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c005
 @dataclass(frozen=True)
@@ -186,9 +187,10 @@ def initial_weights(
         return {}
     path = Path(cast(str, weights))
     if path.is_dir():
-        return {"initial_weights": {"name": path.resolve().name, "sha256": load_bundle(path).hash}}
+        return {"initial_weights": {"name": without_controls(path.resolve().name), "sha256": load_bundle(path).hash}}
     with open(path, "rb") as f:
-        return {"initial_weights": {"name": path.name, "sha256": hashlib.file_digest(f, "sha256").hexdigest()}}
+        sha256 = hashlib.file_digest(f, "sha256").hexdigest()
+    return {"initial_weights": {"name": without_controls(path.name), "sha256": sha256}}  # as a bundle takes it
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c020-1
 def training_info(

@@ -16,7 +16,6 @@ import re
 import shlex
 import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from pathlib import Path
 from ..errors import rendered
 from ..model import bundle
 from . import remote, tracking
-from ..files import project_root
+from ..files import others_reach, project_root
 from ..redact import without_controls
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c005
@@ -221,6 +220,8 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
         return Check("kernel", False if needed else None, "Jupyter is not installed", fix)
     try:
         where = KernelSpecManager().get_kernel_spec("python3").resource_dir
+        if any(p and Path(where).is_relative_to(p) for p in os.environ.get("JUPYTER_PATH", "").split(os.pathsep)):
+            fix = "unset JUPYTER_PATH"  # it goes before this environment
     except NoSuchKernel:
         return Check("kernel", False, "there is no Jupyter kernel named python3", fix)
     try:
@@ -265,9 +266,12 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
     if not _version("dvc"):
         return Check("secrets", None, "DVC is not installed")
     try:
-        places = remote.exposed(root)
+        places, file = remote.exposed(root), remote.readable_by_others(root)
     except Exception as e:  # the check of the remote reports a file that DVC can't read
         return Check("secrets", None, f"not checked: {rendered(e, 300)}")
+    if not places and file:
+        found = f"all users of this machine can read the secrets in {file}"
+        return Check("secrets", False, found, f"chmod o-rwx {shlex.quote(str(file))}")
     if not places:
         return Check("secrets", True, "none in DVC's tracked configuration")
     if places[0].endswith("config.local"):
@@ -285,11 +289,6 @@ def check_secrets(root: str | os.PathLike = ".") -> Check:
     return Check("secrets", False, f"git publishes {', '.join(places)}; change the secret at the host too", fix)
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c015-2s
-def _others_reach(folder: Path) -> bool:
-    "Can users besides the owner and the group get to a folder?"
-    return all(p.stat().st_mode & stat.S_IXOTH for p in (folder, *folder.parents))
-
-
 def check_state(root: str | os.PathLike = ".") -> Check:
     "Is DVC's state, with the names of all files, out of reach of other users of this machine?"
     if not _version("dvc"):
@@ -299,7 +298,7 @@ def check_state(root: str | os.PathLike = ".") -> Check:
             state = Path(repo.site_cache_dir).resolve()
     except (remote.RemoteError, remote._Refused) as e:
         return Check("dvc state", None, f"not checked: {rendered(e, 300)}")
-    if not _others_reach(state):
+    if not others_reach(state):
         return Check("dvc state", True, f"in {state}, out of reach of other users")
     private = "mkdir -p -m 700 ~/.dvc-state && dvc config --global core.site_cache_dir ~/.dvc-state"
     command = "make env" if (remote._project(root) / "Makefile").is_file() else private
@@ -417,6 +416,16 @@ def check_cache(root: str | os.PathLike = ".") -> Check:
     return Check("dvc cache", False, f"{len(damaged)} of {looked} files are damaged: {some}", fix)
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c021
+_ROOT = 0  # the number of the system's administrator
+
+
+def _not_writable(root: Path) -> tuple[str, str]:  # what was found, and the command that fixes it
+    "A colleague's project is not to be taken from him; one that root left behind, as a container does, may be."
+    if root.stat().st_uid in (_ROOT, os.getuid()):
+        return f"{root} is not writable", f"sudo chown -R $USER {shlex.quote(str(root))}"
+    return f"{root} is another user's, and this one may not write to it", f"git clone {shlex.quote(str(root))} FOLDER"
+
+
 def check_disk(
     root: str | os.PathLike = ".",
     least: float = 2e9,  # free bytes that a training and its caches need
@@ -424,7 +433,7 @@ def check_disk(
     "Is there enough free disk space, and is the folder writable?"
     root = Path(root).resolve()
     if not os.access(root, os.W_OK):
-        return Check("disk", False, f"{root} is not writable", f"sudo chown -R $USER {shlex.quote(str(root))}")
+        return Check("disk", False, *_not_writable(root))
     free = shutil.disk_usage(root).free
     return Check(
         "disk",

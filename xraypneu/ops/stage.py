@@ -27,6 +27,9 @@ import tempfile
 import time
 from pathlib import Path
 
+# nbformat's jsonschema would import it and compile its grammar, for longer than the rest of the import takes, to check
+# IRIs, which notebooks don't have
+sys.modules.setdefault("rfc3987_syntax", None)
 import nbformat
 
 from ..errors import XraypneuError, rendered
@@ -34,7 +37,8 @@ from .. import process
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
-from ..files import project_root, write_file
+from ..model.signature import SignatureError, trust
+from ..files import others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -439,6 +443,20 @@ def _check_weights(weights, root):
         )
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a
+def _check_signature():
+    "Raise `StageError` if signatures are required: else the training would fail after its last epoch, unsigned."
+    try:
+        required = trust().required
+    except SignatureError as e:
+        raise StageError.of(e) from None
+    if required:
+        raise StageError(
+            "XRAYPNEU_SIGNATURE is required, and a model that is only being trained is unsigned",
+            "Unset it for this command (env -u XRAYPNEU_SIGNATURE make run), then sign the model",
+            "unsigned",
+        )
+
+
 def _arranged(name, root):
     "Check a stage and set up its environment; return its notebook and parameters. Raises `StageError`."
     source = root / f"nbs/pipeline/{name}.ipynb"
@@ -448,10 +466,13 @@ def _arranged(name, root):
     check_params(source, params)
     if name == "train":
         _check_weights(params.get("weights"), root)
+        _check_signature()
     settings = _tracking_settings(root)
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ.pop("PYTHONOPTIMIZE", None)  # without its asserts, pandas adds 0.5 to 1 and gets 1
+    os.environ.pop("JUPYTER_PATH", None)  # a python3 kernel there would be another environment's
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # and so would one in the home folder
     _take_up(name, root)
     return source, params
 
@@ -472,7 +493,7 @@ def _options(name, root) -> dict:
         "stdout_file": Echo(name, sys.stdout),
         "stderr_file": Echo(name, sys.stderr, bars=tty),
         "start_timeout": 180,
-        "execution_timeout": 24 * 3600,
+        "execution_timeout": None,  # a training may take days; a kernel that dies is noticed
         "extra_arguments": ["--IPKernelApp.log_level=CRITICAL", _first_line(name, root)],
     }
 
@@ -645,6 +666,8 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
         with _alone(name, root):
             if name == "prepare" and _by_dvc():
                 _no_links(name, root)
+            for line in _open_copies(root) if name == "prepare" else ():
+                print(f"{name} | {line}", file=sys.stderr)  # before the films are copied
             with unchanged(name, root):
                 report = _execute(name, root)
             _completed(name, root)
@@ -729,6 +752,22 @@ def replaced_files(
             )
     return out
 
+# %% ../../nbs/api/ops/03_stage.ipynb #copies
+def _open_copies(root) -> list:  # of text
+    "A line if other users of this machine can't get to the films, but to what this project makes of them."
+    given = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}
+    section = given.get("data")
+    films = root / str((section.get("path") if isinstance(section, dict) else None) or ".")
+    try:
+        if not films.is_dir() or others_reach(films) or not others_reach(root):
+            return []
+    except OSError:  # the stage says what is wrong with the folder
+        return []
+    return [
+        f"users of this machine who can't get to {films} can read its films and their names in what this project "
+        f"makes of them. To keep them out: chmod o-rwx {shlex.quote(str(root))}"
+    ]
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c025
 def summary(root=None) -> str:
     "Test metrics in percent, and where reports, model and runs are. Raises `StageError` before the first run."
@@ -745,6 +784,7 @@ def summary(root=None) -> str:
         f"Runs      {_runs(root)}",
         *_changed(root),
         *(f"Outdated  {line}" for line in replaced_files(root)),
+        *(f"Others    {line}" for line in _open_copies(root)),
         "",
         "Not a medical device.",
     ]
@@ -813,7 +853,7 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
             if _by_dvc():  # a stage started by hand may outlive its shell
                 process.end_with_parent()
             run_stage(args.name)
-    except (StageError, tracking.TrackingError, FileNotFoundError) as e:
+    except (StageError, tracking.TrackingError, OSError) as e:
         print(f"\n{rendered(e)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

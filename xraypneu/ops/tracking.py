@@ -822,13 +822,22 @@ def _new_points(run, entry):
     return {k: v for k, v in entry["values"].items() if not is_there(k, v)}
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c030-1
+def _time_of(run, entry, key, known):
+    "When a value was recorded, ms since 1970; after the values before, or the store would go on showing one of them."
+    # a clock was ahead, or is another machine's
+    points = run.client.get_metric_history(run.run_id, key) if known else []
+    return max([entry["at"], *(m.timestamp + 1 for m in points)])
+
+
 def _send_metrics(run, entry):
     "Send metrics with the time of recording, by which the store recognises those that it has."
     from mlflow.entities import Metric
 
     values = entry["values"] if "epoch" in entry else _new_points(run, entry)
+    known = run.client.get_run(run.run_id).data.metrics if entry.get("again") else ()
     for batch in _batches(values.items(), 500):
-        run.client.log_batch(run.run_id, metrics=[Metric(k, v, entry["at"], entry["step"]) for k, v in batch])
+        points = [Metric(k, v, _time_of(run, entry, k, k in known), entry["step"]) for k, v in batch]
+        run.client.log_batch(run.run_id, metrics=points)
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c030-1-a
 def _send_params(run, entry):

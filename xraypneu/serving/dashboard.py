@@ -339,7 +339,10 @@ class _Messages(_Page):
             _failed("tell the page")  # the page is closed
 
     def _hello(self) -> None:
+        "Show a new view what the session has: in a notebook the page may be displayed again, or twice."
         self._operating()
+        if self.session.films:
+            self.send("rows", rows=[_page_row(film) for film in self.session.films.values()])
 
     def _ping(self, n: int) -> None:
         self.send("pong", n=n)

@@ -514,6 +514,7 @@ class _Session:
     served: float | None = None  # when the page was complete: from then on a connection is expected
     connected: bool = False  # now, or at any time before
     left: float | None = None  # when its last connection closed
+    deserted: bool = False  # its visitor closed or reloaded the page before it was complete
     activity: object = None  # Jupyter's time of day of the last activity
     active: float = 0.0  # when that activity was first seen
     flow: Flow = field(default_factory=Flow)
@@ -640,7 +641,8 @@ class _Endings(_Records):
         if kernel.execution_state == "busy" and quiet > LIMITS.busy_s:
             return f"one request has occupied it for {quiet:.0f} s"
         expected = session.served or session.began + RENDER_S
-        if not session.connected and now - expected > LIMITS.connect_s:
+        nobody_left = session.deserted and session.served
+        if not session.connected and (nobody_left or now - expected > LIMITS.connect_s):
             return "nobody has connected to it"
         gone = session.left is not None and not connections
         if gone and now - cast(float, session.left) > LIMITS.away_s:
@@ -712,11 +714,12 @@ def _process_environment(
 
 
 # without these, IPython records each cell of each session in a file, the process's log quotes what a page sends, and
-# its libraries write tracebacks to the server's log (tornado does, when a process ends while answering)
+# its libraries write tracebacks to the server's log (tornado does when a process ends while answering, and Python of
+# what was not awaited then)
 _ARGUMENTS = (
     "--HistoryManager.enabled=False",
     "--IPKernelApp.log_level=CRITICAL",
-    "--IPKernelApp.exec_lines=import logging; logging.disable()",
+    "--IPKernelApp.exec_lines=import logging, warnings; logging.disable(); warnings.simplefilter('ignore')",
 )
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c036-1
@@ -1148,6 +1151,20 @@ def _end_with_its_process(
     handler.write = checked
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c048-3-a
+def _end_with_its_request(
+    handler: Any,  # of the request for the page
+) -> None:
+    "Let a session end soon if its page is reloaded or closed before it is complete: a dozen reloads took all slots."
+
+    def closed() -> None:
+        handler.on_connection_close()
+        session = getattr(handler, "session_started", None)
+        if session is not None and session.served is None:
+            session.deserted = True
+
+    handler.request.connection.set_close_callback(closed)
+
+
 def before_a_session(
     handler: Any,  # of the request for the page
     notebook: object,  # not used
@@ -1156,5 +1173,6 @@ def before_a_session(
     "Voilà's `prelaunch_hook`. Raises `Finish`, status 503, if there is no free session."
     handler.kernel_manager.admit(handler)
     _end_with_its_process(handler)
+    _end_with_its_request(handler)
     # reading it sets the cookie without which the server refuses the closing page's message (Voilà issue 1458)
     _ = handler.xsrf_token
