@@ -743,19 +743,41 @@ def axe(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_no_violation(visit, axe, width):
+    "In both themes and in every state: empty, with a film, out of scope, side by side, with help, in full screen."
     page = visit(viewport={"width": width, "height": 844})
+    page.evaluate(axe)
+
+    def check(state):
+        for _ in range(2):
+            found = page.evaluate("axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")
+            bad = [
+                (v["id"], v["impact"], [n["target"] for n in v["nodes"]][:3])
+                for v in found["violations"]
+                if v["impact"] != "minor"  # an empty head of a column in the model card's tables
+            ]
+            assert bad == [] and len(found["passes"]) > 15, state
+            page.evaluate("document.querySelector('button.theme').click()")
+        page.evaluate("document.querySelector('button.theme').click()")  # the same as the system's
+        assert page.inner_text("button.theme") == "Theme: system"
+
+    check("empty")
     choose(page, ("a.png", film(12, True)), ("b.txt.png", b"text"))
     wait_rows(page, 2)
     page.click("summary")
     page.wait_for_selector(".about table")
-    page.evaluate(axe)
-    found = page.evaluate("axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")
-    bad = [
-        (v["id"], v["impact"], [n["target"] for n in v["nodes"]][:3])
-        for v in found["violations"]
-        if v["impact"] != "minor"  # an empty head of a column in the model card's tables
-    ]
-    assert bad == [] and len(found["passes"]) > 15
+    check("film")
+    page.keyboard.press("s")
+    page.keyboard.press("+")
+    check("side by side")
+    page.keyboard.press("?")
+    check("help")
+    page.keyboard.press("Escape")
+    page.keyboard.press("f")
+    check("full screen")
+    page.keyboard.press("f")
+    page.click("button.sample >> nth=3")
+    page.wait_for_selector(".verdict.v-OUT_OF_SCOPE")
+    check("out of scope")
 
 
 def test_titles_and_names_of_buttons_are_unique(visit):
@@ -804,7 +826,8 @@ def test_a_long_name_lies_over_nothing(visit):
     for width in (1280, 1000, 700, 390):
         page.set_viewport_size({"width": width, "height": 900})
         name, slider = (page.locator(s).bounding_box() for s in (".result h3.name", "input.opacity"))
-        assert name["x"] + name["width"] <= slider["x"] or name["y"] + name["height"] <= slider["y"]
+        (left, right), (above, below) = (sorted((name, slider), key=lambda box: box[axis]) for axis in "xy")
+        assert left["x"] + left["width"] <= right["x"] or above["y"] + above["height"] <= below["y"]
         assert page.evaluate(over) == [], width
     page.evaluate(
         "document.querySelector('.result-body').replaceChildren(Object.assign(document.createElement('p'), "
@@ -840,7 +863,7 @@ def test_the_plain_upload_by_keyboard(visit):
 
 
 def test_paper_has_the_film_the_table_and_the_disclaimer(visit, tmp_path):
-    page = visit()
+    page = visit(color_scheme="dark")
     choose(page, *[(f"film{i}.png", film(12, True)) for i in range(30)])
     wait_rows(page, 30, 90_000)
     page.wait_for_selector(".verdict")
@@ -854,6 +877,8 @@ def test_paper_has_the_film_the_table_and_the_disclaimer(visit, tmp_path):
         assert page.is_visible(part), part
     for part in (".choose", ".opacity", ".zoom-in", "#xp-threshold", "button.csv", ".batch tbody button", ".xp-plain"):
         assert not page.is_visible(part), part
+    colours = "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
+    assert page.eval_on_selector("main.xp", colours) == ["rgb(0, 0, 0)", WHITE]  # paper is light
     for stack in page.locator(".view .stack").all():  # whole, side by side, whatever the zoom
         box = stack.bounding_box()
         assert 200 < box["width"] < 350 and box["y"] + box["height"] < 990
@@ -861,6 +886,212 @@ def test_paper_has_the_film_the_table_and_the_disclaimer(visit, tmp_path):
         "[...document.querySelectorAll('*:has(main.xp)')].filter(e => getComputedStyle(e).overflowY !== 'visible')"
     )
     assert page.evaluate(f"{clipped}.length") == 0
+
+
+# --- the reading room
+
+
+def opened(page, name):
+    "Wait for a film, which must be marked and in sight in the worklist."
+    page.wait_for_function("n => document.querySelector('.result h3.name')?.textContent === n", arg=name)
+    item, frame = (page.locator(f".worklist {s}").bounding_box() for s in ("[aria-selected=true]", "ul"))
+    assert name in page.inner_text(".worklist [aria-selected=true]")
+    assert frame["y"] - 1 <= item["y"] and item["y"] + item["height"] <= frame["y"] + frame["height"] + 1
+    assert frame["x"] - 1 <= item["x"] and item["x"] + item["width"] <= frame["x"] + frame["width"] + 1
+
+
+def test_films_are_read_one_after_the_other_by_keyboard(visit):
+    "Without the mouse, without motion, and in the order of the list as it is sorted and filtered."
+    page = visit(reduced_motion="reduce")
+    names = [f"{i:02}.png" for i in range(12)]
+    choose(page, *[(n, film(i, i % 2 == 1)) for i, n in enumerate(names)], ("text.png", b"hello"), ("z.png", film(1)))
+    wait_rows(page, 14)
+    opened(page, "00.png")
+    items = page.locator(".worklist li")
+    assert items.count() == 14 and page.locator(".worklist img").count() == 13
+    assert re.fullmatch(r"00.png\s+NORMAL\s+0\.\d{3}", items.first.inner_text()), items.first.inner_text()
+    assert page.evaluate("[...document.querySelectorAll('.worklist img')].every(i => i.naturalWidth === 104)")
+    for key, name in (("j", "01.png"), ("ArrowRight", "02.png"), ("K", "01.png"), ("ArrowLeft", "00.png")):
+        page.keyboard.press(key)
+        opened(page, name)
+    page.keyboard.press("k")
+    assert "first film" in page.inner_text(".status") and page.inner_text(".result h3.name") == "00.png"
+    for _ in names[1:]:
+        page.keyboard.press("j")
+    opened(page, names[-1])
+    page.keyboard.press("j")
+    opened(page, "z.png")  # the text is passed over
+    assert page.inner_text(".position") == "13 of 13"
+    page.focus(".worklist ul")
+    page.keyboard.press("ArrowUp")
+    opened(page, names[-1])
+    page.fill("input[type=search]", "z")
+    page.keyboard.type("j")  # into the field
+    assert page.input_value("input[type=search]") == "zj" and page.is_visible(".worklist >> text=No file matches")
+    page.fill("input[type=search]", ".png")
+    page.click("button[data-key=sort-n]")
+    page.focus(".view:visible")
+    page.keyboard.press("j")
+    opened(page, names[-2])
+    assert page.evaluate("document.activeElement.className") == "view"
+    assert page.evaluate("document.getAnimations().map((a) => [a.animationName, a.effect.target.className])") == []
+
+
+def test_the_film_is_large_between_worklist_and_rationale(visit):
+    page = visit(viewport={"width": 1280, "height": 800})
+    width = "Math.max(...['html', '#rendered_cells'].map(s => document.querySelector(s).scrollWidth))"
+    before = page.locator(".drop").bounding_box()
+    assert page.evaluate(width) == 1280 and before["height"] > 200 and not page.is_visible(".reading")
+    choose(page, ("chest.png", film(12, True)), ("letter.pdf", b"%PDF-1.7"))
+    wait_rows(page, 2)
+    opened(page, "chest.png")
+    worklist, view, text = (page.locator(s).bounding_box() for s in (".worklist", ".view:visible", ".text"))
+    assert page.evaluate(width) == 1280 and view["width"] >= 0.6 * 1280 and view["height"] > 0.6 * 800
+    assert worklist["x"] + worklist["width"] <= view["x"] and view["x"] + view["width"] <= text["x"]
+    assert all(box["y"] + box["height"] <= 800 for box in (worklist, view, text))
+    assert page.locator(".drop").bounding_box()["height"] < 50 and page.is_visible("button.choose")
+    assert not page.is_visible(".uploads") and page.inner_text("button.files") == "2 files: 1 read, 1 not read"
+    page.click("button.files")
+    assert "PDF" in page.inner_text(".uploads") and page.get_attribute("button.files", "aria-expanded") == "true"
+    drop_on_film = (
+        "d => document.querySelector('.view').dispatchEvent(new DragEvent('drop', {dataTransfer: d, bubbles: true}))"
+    )
+    import base64
+
+    more = [["more.png", base64.b64encode(film(3)).decode()]]
+    page.evaluate_handle(TRANSFER, more).evaluate(drop_on_film)
+    opened(page, "more.png")
+    for size in ((390, 844), (640, 400)):  # a telephone; 1280 at 200 %
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        view = page.locator(".view:visible").bounding_box()
+        assert page.evaluate(width) == size[0] == view["width"] and view["x"] == 0 and view["height"] <= size[1]
+        page.keyboard.press("k")
+        opened(page, "chest.png")
+        page.keyboard.press("j")
+        opened(page, "more.png")
+        assert page.locator(".view:visible").bounding_box()["y"] < 0.7 * size[1]
+    page.click("button.clear")
+    page.wait_for_selector(".reading", state="hidden")
+    assert page.locator(".drop").bounding_box()["height"] > 200
+
+
+# of each film that is seen: the place under a point of the window, as parts of its width and height, and its width
+SPOT = """([x, y]) => [...document.querySelectorAll('.stack')].map(e => e.getBoundingClientRect())
+    .filter(r => r.width).map(r => [(x - r.left) / r.width, (y - r.top) / r.height, r.width])"""
+
+
+def test_zoom_at_the_pointer_drag_fit_and_side_by_side(visit):
+    "And all of it stays with the next film."
+    page = visit(viewport={"width": 1280, "height": 800})
+    choose(page, ("a.png", film(12, True)), ("b.png", film(0)))
+    wait_rows(page, 2)
+    opened(page, "a.png")
+    box = page.locator(".view:visible").bounding_box()
+    x, y = box["x"] + 0.4 * box["width"], box["y"] + 0.3 * box["height"]
+    page.mouse.move(x, y)
+    before = page.evaluate(SPOT, [x, y])[0]
+    for _ in range(3):
+        page.mouse.wheel(0, -100)
+    page.wait_for_function("document.querySelector('output[aria-label=Zoom]').textContent === '212 %'")
+    after = page.evaluate(SPOT, [x, y])[0]
+    assert np.allclose(before[:2], after[:2], atol=0.01) and after[2] > 2 * before[2]
+    page.mouse.down()
+    page.mouse.move(x + 40, y + 30)
+    page.mouse.up()
+    moved = page.evaluate(SPOT, [x + 40, y + 30])[0]
+    assert np.allclose(moved[:2], after[:2], atol=0.01)
+    page.keyboard.press("s")
+    left, right = page.evaluate(SPOT, [0, 0])
+    assert left[1:] == right[1:] and page.locator(".view:visible").count() == 2  # of one size, at one height
+    styles = page.eval_on_selector_all(".stack", "s => s.map(e => [e.style.width, e.style.left, e.style.top].join())")
+    assert len(set(styles)) == 1
+    page.keyboard.press("m")
+    assert not page.is_visible("img.map") and page.locator(".view:visible").count() == 1
+    page.keyboard.press("i")
+    page.keyboard.press("+")
+    kept = looked(page)
+    page.keyboard.press("j")
+    opened(page, "b.png")
+    assert looked(page) == kept and kept[2] == "true" and not page.is_visible("img.map")
+    page.keyboard.press("m")
+    assert page.is_visible("img.map") and page.locator(".view:visible").count() == 2  # as before
+    page.keyboard.press("Shift+ArrowRight")
+    assert looked(page) == kept and styles != page.eval_on_selector_all(".stack", "s => s.map(e => e.style.left)")
+    page.dblclick(".view:visible")
+    assert page.inner_text("output[aria-label=Zoom]") == "100 %"
+    page.mouse.move(x, y)
+    page.wait_for_timeout(500)
+    page.mouse.wheel(0, 300)  # a whole film can't get smaller: the page scrolls
+    page.wait_for_function("document.querySelector('.stage').getBoundingClientRect().top < -50")
+
+
+def test_full_screen_has_film_verdict_and_disclaimer(visit):
+    page = visit(viewport={"width": 1280, "height": 800})
+    page.keyboard.press("f")  # there is no film yet
+    assert not page.evaluate("document.querySelector('.xp').classList.contains('full')")
+    choose(page, ("a.png", film(12, True)), ("b.png", film(0)))
+    wait_rows(page, 2)
+    opened(page, "a.png")
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement")
+    page.keyboard.press("j")
+    page.wait_for_function("document.querySelector('.brief').textContent.startsWith('b.png: NORMAL, probability 0.')")
+    assert page.is_visible(".notice") and page.is_visible(".brief") and not page.is_visible(".worklist")
+    view = page.locator(".view:visible").bounding_box()
+    assert view["width"] > 0.95 * page.evaluate("innerWidth") and not page.is_visible(".xp-plain")
+    page.keyboard.press("f")
+    page.wait_for_function("!document.fullscreenElement")
+    opened(page, "b.png")
+    page.evaluate("() => { Element.prototype.requestFullscreen = () => Promise.reject(new TypeError('refused')); }")
+    page.click("button.fuller")
+    assert page.is_visible(".brief") and not page.is_visible(".text")
+    page.keyboard.press("Escape")
+    assert page.is_visible(".text") and not page.is_visible(".brief")
+
+
+GROUND = "getComputedStyle(document.querySelector('main.xp')).backgroundColor"
+DARK, WHITE = "rgb(13, 17, 23)", "rgb(255, 255, 255)"
+
+
+def test_dark_where_the_system_asks_and_as_the_user_chose(server, visit):
+    page = visit(color_scheme="dark")
+    assert page.evaluate(GROUND) == DARK and page.inner_text("button.theme") == "Theme: system"
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"{GROUND} === '{WHITE}'")
+    page.click("button.theme")
+    assert page.evaluate(GROUND) == DARK and page.inner_text("button.theme") == "Theme: dark"
+    page.reload(wait_until="commit")
+    page.wait_for_selector("#loading", state="attached")
+    assert (
+        page.evaluate("document.documentElement.dataset.theme") == "dark"
+    )  # before the widget is there: no white flash
+    page.wait_for_selector(READY, timeout=60_000)
+    assert page.evaluate(GROUND) == DARK and page.inner_text("button.theme") == "Theme: dark"
+    page = visit(wait=False, color_scheme="light")
+    page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } });")
+    page.goto(server.url)
+    page.wait_for_selector(READY, timeout=60_000)
+    page.keyboard.press("t")  # works without storage
+    assert page.evaluate(GROUND) == DARK
+
+
+def test_help_lists_the_keys_and_turns_letters_off(visit):
+    page = visit()
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog.keys[open]")
+    assert all(w in page.inner_text("dialog.keys") for w in ("Next film", "Invert", "Full screen", "side by side"))
+    page.keyboard.press("t")  # not while the help is open
+    assert page.inner_text("button.theme") == "Theme: system"
+    page.click("text=Single-letter keys")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog.keys", state="hidden")
+    page.keyboard.press("t")
+    page.keyboard.press("?")
+    assert page.inner_text("button.theme") == "Theme: system" and not page.is_visible("dialog.keys")
+    page.reload()
+    page.wait_for_selector(READY, timeout=60_000)
+    page.click("button.help")
+    assert not page.is_checked("#xp-letters")
 
 
 # --- when things fail

@@ -1,15 +1,23 @@
 // The dashboard's page, which shows what Python decides. File names are only ever set as text; images arrive as bytes.
 import { Confirm } from "./confirm.js";
 import { csvName, csvOf, unread } from "./csv.js";
-import { button, clean, make, notice, size } from "./dom.js";
+import { button, clean, icon, make, notice, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
+import { FileList } from "./files.js";
+import { FullScreen } from "./full.js";
 import { Heartbeat } from "./heartbeat.js";
+import { Help } from "./help.js";
+import { film, layHero } from "./hero.js";
+import { listenToKeys } from "./keys.js";
 import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
 import { Asker, State } from "./state.js";
+import { Memory } from "./storage.js";
 import { Table } from "./table.js";
-import { Uploader, UploadList } from "./upload.js";
+import { Theme } from "./theme.js";
+import { Uploader } from "./upload.js";
 import { sentence, Viewer } from "./viewer.js";
+import { neighbour, positionOf, Worklist } from "./worklist.js";
 
 const TOO_LARGE =
   "The plain upload takes at most ten megabytes in total, so none of these files was read. Use the drop zone or its " +
@@ -21,6 +29,7 @@ const LOST =
   "without the server. Nothing new can be computed or opened, and the uploaded radiographs are no longer on the server.";
 const NO_SERVER = "The server has lost this session, so";
 const FEW = 3; // results that are deleted without a question
+const STEP = 60; // pixels that a key moves a zoomed film
 
 function broken(problem) {
   return make(
@@ -58,13 +67,18 @@ class Page {
     const busy = () => this.uploader.pending > 0;
     this.heartbeat = new Heartbeat({ send, patience, rest, lost, recovered, busy, first: view * 2 ** 21 });
     this.asker = new Asker(send, ping);
-    this.list = new UploadList();
+    this.list = new FileList();
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list, mark: view.toString(36) });
     this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
     this.viewer = new Viewer();
     this.confirm = new Confirm();
-    this.table = new Table(this.state, (row) => this.reopen(row), (shown, all) => this.labelDownloads(shown, all));
+    this.table = new Table(this.state, (row) => this.reopen(row), (shown, all) => this.listed(shown, all));
+    const { filter, only } = this.table;
+    this.worklist = new Worklist({ open: (id) => this.openListed(id), filters: [filter, only] });
     this.operating = new OperatingPanel(this.asker, config.threshold);
+    const memory = new Memory(() => window.localStorage);
+    this.help = new Help(memory);
+    this.theme = new Theme(document.documentElement, matchMedia("(prefers-color-scheme: dark)"), memory);
     this.lay();
   }
 
@@ -86,55 +100,100 @@ class Page {
     this.status = make("div", { role: "status", "aria-live": "polite", class: "soft status" });
     this.gone = make("div", { class: "gone", role: "alert", hidden: true });
     this.trouble = make("div", { class: "gone trouble", role: "alert", hidden: true });
-    this.body = make("div", { class: "result-body" });
-    this.result = make(
-      "section",
-      { class: "card shown", "aria-labelledby": "xp-result", hidden: true },
-      make("h2", { id: "xp-result" }, "Result"),
-      this.body,
-    );
     this.main = make(
       "main",
       { class: "xp", lang: "en" },
       notice(),
       this.gone,
       this.trouble,
-      make("h1", {}, "Chest radiographs: NORMAL or PNEUMONIA"),
-      make("p", { class: "soft" }, this.config.subtitle),
-      this.status,
-      this.layUpload(),
-      this.result,
+      make("div", { class: "stage" }, this.layTop(), this.layUpload(), this.layReading()),
       this.operating.box,
       this.layBatch(),
       this.layAbout(),
       this.confirm.box,
+      this.help.box,
+    );
+    for (const [name, on] of [["dragenter", 1], ["dragover", 1], ["dragleave", 0], ["drop", 0]])
+      this.main.addEventListener(name, (e) => this.hover(e, on));
+    this.main.addEventListener("drop", (e) => this.take(e.dataTransfer.files));
+    this.full = new FullScreen(this.main, document.documentElement, this.fuller);
+  }
+
+  layTop() {
+    return make(
+      "div",
+      { class: "top" },
+      make(
+        "div",
+        { class: "title" },
+        make("h1", {}, "Chest radiographs: NORMAL or PNEUMONIA"),
+        make("p", { class: "soft" }, this.config.subtitle),
+      ),
+      make("div", { class: "row tools" }, this.theme.press, this.help.press),
+    );
+  }
+
+  // Worklist, film and rationale; hidden until there is a film.
+  layReading() {
+    this.body = make("div", { class: "result-body" });
+    this.result = make(
+      "section",
+      { class: "shown", "aria-labelledby": "xp-result", hidden: true },
+      make("h2", { id: "xp-result", class: "sr" }, "Result"),
+      this.layBar(),
+      this.body,
+    );
+    this.idle = make("p", { class: "idle" }, "No film is open. Choose one in the worklist, or press J.");
+    this.reading = make("div", { class: "reading", hidden: true }, this.worklist.box, this.result, this.idle);
+    return this.reading;
+  }
+
+  layBar() {
+    this.position = make("span", { class: "position" });
+    this.brief = make("p", { class: "brief", "aria-hidden": "true" }); // full screen shows no rationale
+    const named = { class: "fuller", "aria-pressed": "false", "aria-label": "Full screen", title: "Full screen (F)" };
+    this.fuller = button(icon("FULL"), () => this.full.toggle(), named);
+    const step = (sign, label, by, key) =>
+      button(sign, () => this.step(by), { class: "step", "aria-label": label, title: `${label} (${key})` });
+    const [before, after] = [step("‹", "Previous film", -1, "K"), step("›", "Next film", 1, "J")];
+    this.viewer.controls.append(this.fuller);
+    return make(
+      "div",
+      { class: "row bar" },
+      make("div", { class: "joined" }, before, this.position, after),
+      this.brief,
+      this.viewer.controls,
     );
   }
 
   layUpload() {
-    const section = make(
+    const offer = "Or try a synthetic radiograph (computer-generated, no patient):";
+    const samples = [make("span", { class: "lead" }, offer), make("span", { class: "short" }, "Synthetic:")];
+    return make(
       "section",
-      { class: "card", "aria-labelledby": "xp-upload" },
-      make("h2", { id: "xp-upload" }, "Radiographs"),
+      { class: "intake", "aria-labelledby": "xp-upload" },
+      make("h2", { id: "xp-upload", class: "sr" }, "Radiographs"),
       this.layDrop(),
       make(
         "div",
-        { class: "row samples" },
-        make("span", {}, "Or try a synthetic radiograph (computer-generated, no patient):"),
+        { class: "row samples scroll" },
+        ...samples,
         ...this.config.samples.map(([which, label]) =>
           button(label, () => this.sample(which, label), { class: "sample" }),
         ),
       ),
+      this.list.line,
+      this.status,
       this.list.box,
+      layHero(),
     );
-    const over = (on) => (e) => {
-      e.preventDefault();
-      this.drop.classList.toggle("over", on);
-    };
-    for (const name of ["dragenter", "dragover"]) section.addEventListener(name, over(true));
-    for (const name of ["dragleave", "drop"]) section.addEventListener(name, over(false));
-    section.addEventListener("drop", (e) => this.take(e.dataTransfer.files));
-    return section;
+  }
+
+  // A file is dragged over the page, or no longer.
+  hover(e, on) {
+    e.preventDefault();
+    const inside = !on && e.type === "dragleave" && this.main.contains(e.relatedTarget);
+    if (!inside) this.main.classList.toggle("over", !!on);
   }
 
   layDrop() {
@@ -152,14 +211,14 @@ class Page {
     const kinds =
       `PNG, JPEG or DICOM, also TIFF, BMP, WebP; up to ${size(this.config.max_bytes)} each. ` +
       "Processed in memory on the server; deleted when you close this page.";
-    this.drop = make(
+    return make(
       "div",
       { class: "drop" },
-      make("p", {}, make("strong", {}, "Drop radiographs here"), ", one or many"),
+      film(),
+      make("p", { class: "lead" }, make("strong", {}, "Drop radiographs here"), ", one or many"),
       make("p", {}, choose, input),
-      make("p", { class: "soft" }, kinds),
+      make("p", { class: "soft kinds" }, kinds),
     );
-    return this.drop;
   }
 
   layBatch() {
@@ -172,8 +231,6 @@ class Page {
       make(
         "div",
         { class: "row" },
-        this.table.filter,
-        this.table.only,
         this.csv,
         this.report,
         button("Delete all", () => this.askForget(), { class: "clear" }),
@@ -211,6 +268,73 @@ class Page {
     this.list.showLast();
   }
 
+  // Show the page as a reading room while there is a film, else as an invitation to bring one.
+  arrange() {
+    const reads = !this.result.hidden || [...this.state.rows.values()].some((row) => !row.error);
+    this.main.classList.toggle("reads", reads);
+    this.reading.hidden = !reads;
+    this.idle.hidden = !this.result.hidden;
+    if (!reads) this.full.leave();
+  }
+
+  showResult(on) {
+    this.result.hidden = !on;
+    this.arrange();
+  }
+
+  // The table shows these rows: so does the worklist.
+  listed(shown, all) {
+    this.labelDownloads(shown, all);
+    this.worklist.show(this.table.shown);
+    this.position.textContent = positionOf(this.table.shown, this.state.open);
+  }
+
+  markOpen() {
+    this.table.markOpen();
+    this.worklist.mark(this.state.open);
+    this.position.textContent = positionOf(this.table.shown, this.state.open);
+  }
+
+  // --- reading
+
+  openListed(id) {
+    const row = this.state.rows.get(id);
+    if (row.error) return this.say(`${row.file}: not read: ${row.error}`);
+    if (id !== this.state.open) this.reopen(row);
+  }
+
+  // Open the film after or before the open one, in the order of the worklist.
+  step(by) {
+    const row = neighbour(this.table.shown, this.state.open, by);
+    if (row) return this.reopen(row);
+    this.say(by > 0 ? "This is the last film of the worklist." : "This is the first film of the worklist.");
+  }
+
+  // Do what a key asks for; false where there is nothing to do it to.
+  act(action) {
+    if (action === "help") return this.help.open() ?? true;
+    if (action === "theme") return this.theme.change() ?? true;
+    if (this.reading.hidden) return false;
+    const { viewer } = this;
+    const acts = {
+      next: () => this.step(1),
+      previous: () => this.step(-1),
+      map: () => viewer.toggleMap(),
+      sides: () => viewer.toggleSides(),
+      invert: () => viewer.turn(),
+      full: () => this.full.toggle(),
+      larger: () => viewer.zoomBy(1.5),
+      smaller: () => viewer.zoomBy(1 / 1.5),
+      fit: () => viewer.fit(),
+      left: () => viewer.moveBy(STEP, 0),
+      right: () => viewer.moveBy(-STEP, 0),
+      up: () => viewer.moveBy(0, STEP),
+      down: () => viewer.moveBy(0, -STEP),
+    };
+    acts[action]();
+    return true;
+  }
+
   sample(which, label) {
     if (this.heartbeat.isLost) return this.say(`${NO_SERVER} no film can be drawn. Start a new session.`);
     this.blank(`Drawing: ${label}`, 1);
@@ -222,11 +346,14 @@ class Page {
     if (this.heartbeat.isLost) return this.say(`${NO_SERVER} ${row.file} can't be opened. Its row can be saved as CSV.`);
     this.busy(`Opening ${row.file}`);
     this.ask(row.id);
+    const { top, bottom } = this.body.getBoundingClientRect();
+    const seen = Math.min(bottom, innerHeight) - Math.max(top, 0);
+    if (seen < 0.4 * Math.min(bottom - top, innerHeight)) this.reading.scrollIntoView(); // asked for from further down
   }
 
   ask(id) {
     this.state.open = id;
-    this.table.markOpen();
+    this.markOpen();
     this.asker.ask("open", { kind: "open", id });
   }
 
@@ -286,8 +413,11 @@ class Page {
     this.state.forget(this.heartbeat.pings);
     this.viewer.release();
     this.body.replaceChildren();
+    this.table.filter.value = this.table.only.value = "";
+    this.worklist.clear();
     this.table.clear();
-    this.result.hidden = this.batch.hidden = true;
+    this.batch.hidden = true;
+    this.showResult(false);
   }
 
   // --- the result
@@ -295,14 +425,17 @@ class Page {
   // New films are coming, `others` of them not uploads: clear the old result, which must not be taken for theirs.
   blank(text, others = 0) {
     this.state.expect(others);
-    this.table.markOpen();
+    this.markOpen();
     this.busy(text);
   }
 
   // The viewer keeps its film, for which `restore` has a use.
   busy(text) {
+    const focused = document.activeElement;
+    if (this.viewer.box.contains(focused)) this.focused = focused; // it comes back with the next film
     this.body.replaceChildren(make("p", { class: "busy" }, text));
-    this.result.hidden = false;
+    this.brief.textContent = "";
+    this.showResult(true);
     this.say(text);
   }
 
@@ -313,14 +446,30 @@ class Page {
     this.awaiting = this.state.open === null; // new films, of which the first is to be opened should the server recover
     const kept = this.state.rows.has(this.viewer.id) && this.viewer.threshold === this.state.threshold;
     this.state.open = kept ? this.viewer.id : null;
-    this.body.replaceChildren(...(kept ? [this.viewer.box] : []));
-    this.result.hidden = !kept;
-    this.table.markOpen();
+    if (kept) this.showFilm();
+    else this.body.replaceChildren();
+    this.showResult(kept);
+    this.markOpen();
   }
 
   // Hide the result if nothing is pending and nothing was opened.
   settle() {
-    if (this.state.open === null && this.uploader.pending + this.state.others === 0) this.result.hidden = true;
+    if (this.state.open === null && this.uploader.pending + this.state.others === 0) this.showResult(false);
+  }
+
+  // The viewer has a film: put it on the page, with the focus that it had.
+  showFilm() {
+    this.body.replaceChildren(this.viewer.box);
+    if (this.focused && document.activeElement === document.body) {
+      const target = this.focused.offsetWidth ? this.focused : this.viewer.frame; // a film out of scope has no map
+      target.focus({ preventScroll: true });
+    }
+    this.focused = null;
+  }
+
+  summarise(shown) {
+    const number = shown.probability == null ? "" : `, probability ${shown.probability.toFixed(3)}`;
+    this.brief.textContent = `${shown.name}: ${shown.verdict}${number}`;
   }
 
   // --- the server's answers
@@ -359,9 +508,12 @@ class Page {
     if (this.state.forgetting) return;
     const mine = this.uploader.end(row.id, row.error || "read", !!row.error);
     const opens = this.state.arrive(row, mine);
+    this.worklist.put(this.state.rows.get(row.id));
     this.table.put(row.id);
     this.batch.hidden = false;
+    this.arrange();
     if (opens) this.ask(row.id);
+    else if (row.id === this.state.open) this.markOpen(); // it came twice
     if (row.error) {
       this.say(`${row.file}: not read: ${row.error}`);
       this.settle();
@@ -377,8 +529,9 @@ class Page {
     this.asker.answered("open");
     if (this.state.forgetting || shown.id !== this.state.open) return; // another was opened meanwhile
     this.viewer.show(shown, buffers);
-    this.body.replaceChildren(this.viewer.box);
-    this.result.hidden = false;
+    this.showFilm();
+    this.summarise(shown);
+    this.showResult(true);
     this.say(sentence(shown));
   }
 
@@ -398,6 +551,7 @@ class Page {
     const seen = shown.id === this.state.open && this.viewer.box.isConnected;
     if (seen && shown.verdict !== this.viewer.verdict) this.say(sentence(shown));
     this.viewer.explain(shown);
+    if (seen) this.summarise(shown);
   }
 
   on_cleared() {
@@ -472,7 +626,13 @@ class Page {
     this.say("Ready.");
     this.main.dataset.ready = "1";
     const named = namePlainUpload();
+    const ends = [
+      listenToKeys(document, () => this.help.letters, (action) => this.act(action)),
+      this.theme.follow(),
+      this.full.follow(),
+    ];
     return () => {
+      for (const end of ends) end();
       stop();
       stay();
       named();

@@ -1,4 +1,4 @@
-// Creates elements; texts and icons of the verdicts. File names are only ever set as text.
+// Creates elements; texts of the verdicts; icons. File names are only ever set as text.
 const ICONS = {
   NORMAL:
     '<circle cx="24" cy="24" r="20" fill="none" stroke="currentColor" stroke-width="4"/>' +
@@ -12,6 +12,8 @@ const ICONS = {
   OUT_OF_SCOPE:
     '<rect x="5" y="9" width="38" height="30" fill="none" stroke="currentColor" stroke-width="4"/>' +
     '<path d="M9 41L39 7" stroke="currentColor" stroke-width="5"/>',
+  FULL:
+    '<path d="M6 17V6h11M31 6h11v11M42 31v11H31M17 42H6V31" fill="none" stroke="currentColor" stroke-width="5"/>',
 };
 
 export function words(v, s) {

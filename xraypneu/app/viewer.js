@@ -1,6 +1,8 @@
 // One film: verdict, reasons, images and the controls of the images.
-// Zoom, opacity and inversion stay as they are when the operating point moves and when another film opens.
+// Zoom, place, map, opacity and inversion stay as they are when the operating point moves and when another film opens.
 import { button, icon, kind, make, words } from "./dom.js";
+import { Gestures } from "./gestures.js";
+import { FIT, movedBy, placed, zoomedBy } from "./lens.js";
 
 const UNDER_MAP =
   "With activation map: yellow supports PNEUMONIA, blue NORMAL. Shows which regions raised the score; " +
@@ -8,18 +10,16 @@ const UNDER_MAP =
 
 // The probability on its scale from 0 to 1, with the operating point.
 function scaleOf(s) {
-  const left = Math.min(100, Math.max(0, 100 * s.probability));
-  const cut = Math.min(100, Math.max(0, 100 * s.threshold));
-  const edge = (x) => Math.min(88, Math.max(12, x)) + "%";
+  const at = (p) => `--at:${Math.min(100, Math.max(0, 100 * p))}%`;
   const [p, t] = [s.probability.toFixed(3), s.threshold.toFixed(3)];
   return make(
     "div",
     { class: "scale", role: "img", "aria-label": `Calibrated probability of PNEUMONIA ${p}; operating point ${t}` },
-    make("div", { class: "bar" }, make("i", { style: `left:${cut}%` })),
-    make("div", { class: "cut", style: `left:${cut}%` }),
-    make("span", { class: "label", style: `left:${edge(cut)};top:-1.2rem` }, `operating point ${t}`),
-    make("div", { class: "point", style: `left:${left}%` }),
-    make("strong", { class: "label", style: `left:${edge(left)};top:2.5rem` }, p),
+    make("span", { class: "label", style: at(s.threshold) }, `operating point ${t}`),
+    make("div", { class: "bar" }, make("i", { style: at(s.threshold) })),
+    make("div", { class: "cut", style: at(s.threshold) }),
+    make("div", { class: "point", style: at(s.probability) }),
+    make("strong", { class: "label", style: at(s.probability) }, p),
     make("div", { class: "ends" }, make("span", {}, "0 NORMAL"), make("span", {}, "PNEUMONIA 1")),
   );
 }
@@ -50,62 +50,143 @@ export const sentence = (s) =>
     ? `${s.name}: ${s.verdict}.`
     : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}, strongest support ${s.where}.`;
 
+// How the film is shown: alone, under the map, or beside itself with the map.
+const MODES = { film: "Film", over: "Map", sides: "Side by side" };
+const KEY_OF = { film: "M", over: "M", sides: "S" };
+
 export class Viewer {
   constructor() {
-    Object.assign(this, { id: null, zoom: 1, inverted: false, urls: [] });
-    [this.plain, this.under] = [make("img", {}), make("img", { alt: "" })];
-    this.over = make("img", { class: "map" });
+    Object.assign(this, { id: null, lens: FIT, inverted: false, urls: [], mode: "over", mapped: "over" });
+    [this.plain, this.under] = [make("img", { draggable: "false" }), make("img", { alt: "", draggable: "false" })];
+    this.over = make("img", { class: "map", draggable: "false" });
     this.stacks = [
       make("div", { class: "stack" }, this.plain),
       make("div", { class: "stack" }, this.under, this.over),
     ];
-    this.text = make("div", {});
-    this.mapped = this.view(this.stacks[1], "Radiograph with activation map", UNDER_MAP);
-    const bare = this.view(this.stacks[0], "Radiograph", "As decoded");
-    this.views = make("div", { class: "views" }, bare, this.mapped);
-    this.box = make("div", { class: "result" }, this.text, make("div", {}, this.controls(), this.views));
+    this.gestures = new Gestures(this);
+    this.frames = [];
+    this.map = this.view(this.stacks[1], "Radiograph with activation map", UNDER_MAP, "mapped");
+    const bare = this.view(this.stacks[0], "Radiograph", "As decoded", "bare");
+    this.views = make("div", { class: "views" }, bare, this.map);
+    this.text = make("div", { class: "text", tabindex: "0", role: "region", "aria-label": "Verdict and rationale" });
+    this.box = make("div", { class: "result" }, this.views, this.text);
+    this.controls = this.layControls();
     this.fade();
+    this.look(this.mode);
   }
 
-  view(stack, label, caption) {
-    const window = make("div", { class: "view", tabindex: "0", role: "region", "aria-label": label }, stack);
-    return make("figure", {}, window, make("figcaption", {}, caption));
+  view(stack, label, caption, name) {
+    const frame = make(
+      "div",
+      { class: "view", tabindex: "0", role: "region", "aria-label": label },
+      make("div", { class: "canvas" }, stack),
+    );
+    this.frames.push(frame);
+    this.gestures.listen(frame);
+    return make("figure", { class: name }, frame, make("figcaption", {}, caption));
   }
 
-  controls() {
+  layControls() {
     this.zoomed = make("output", { "aria-label": "Zoom" }, "100 %");
     this.opacity = make("input", {
       type: "range",
       min: "0",
       max: "100",
-      value: "50",
+      value: "35",
       class: "opacity",
       "aria-label": "Opacity of the map",
       oninput: () => this.fade(),
     });
-    this.fader = make("label", {}, "Map", this.opacity);
-    this.invert = button("Invert", () => this.turn(), { class: "invert", "aria-pressed": "false" });
-    const by = (factor) => () => this.zoomTo(this.zoom * factor);
+    this.fader = make("label", { class: "fader" }, "Opacity", this.opacity);
+    const inverts = { class: "invert", "aria-pressed": "false", title: "Invert (I)" };
+    this.invert = button("Invert", () => this.turn(), inverts);
+    const by = (factor) => () => this.zoomBy(factor);
     return make(
       "div",
-      { class: "row" },
+      { class: "row controls" },
+      this.layModes(),
       this.fader,
-      button("−", by(1 / 1.5), { class: "zoom-out", "aria-label": "Zoom out" }),
-      this.zoomed,
-      button("+", by(1.5), { class: "zoom-in", "aria-label": "Zoom in" }),
-      button("Fit", () => this.zoomTo(1)),
+      make(
+        "div",
+        { class: "joined" },
+        button("−", by(1 / 1.5), { class: "zoom-out", "aria-label": "Zoom out", title: "Zoom out (−)" }),
+        this.zoomed,
+        button("+", by(1.5), { class: "zoom-in", "aria-label": "Zoom in", title: "Zoom in (+)" }),
+        button("Fit", () => this.fit(), { class: "fit", title: "Fit (0, double click)" }),
+      ),
       this.invert,
     );
+  }
+
+  layModes() {
+    const one = ([mode, label]) =>
+      button(label, () => this.look(mode), { "data-mode": mode, title: `${label} (${KEY_OF[mode]})` });
+    this.modes = make("div", { class: "joined modes", role: "group", "aria-label": "Shown" });
+    this.modes.append(...Object.entries(MODES).map(one));
+    return this.modes;
   }
 
   fade() {
     this.over.style.opacity = this.opacity.value / 100;
   }
 
-  zoomTo(zoom) {
-    this.zoom = Math.min(6, Math.max(1, zoom));
-    for (const stack of this.stacks) stack.style.width = 100 * this.zoom + "%";
-    this.zoomed.textContent = Math.round(100 * this.zoom) + " %";
+  // Show the film alone, under the map or beside it.
+  look(mode) {
+    this.mode = mode;
+    if (mode !== "film") this.mapped = mode;
+    this.views.dataset.mode = mode;
+    for (const press of this.modes.children) press.setAttribute("aria-pressed", press.dataset.mode === mode);
+    this.place();
+  }
+
+  toggleMap() {
+    this.look(this.mode === "film" ? this.mapped : "film");
+  }
+
+  toggleSides() {
+    this.look(this.mode === "sides" ? "over" : "sides");
+  }
+
+  // The frame that is seen, of which there may be two of one size; none before a film is open.
+  get frame() {
+    return this.frames.find((frame) => frame.offsetWidth > 0);
+  }
+
+  // The film that fits a frame: its place in the window, pixels.
+  fitted(frame) {
+    return frame.firstChild.getBoundingClientRect();
+  }
+
+  // Zoom at a place of the window, pixels; without one, at the middle of the film.
+  zoomAt(factor, x, y, frame = this.frame) {
+    if (!frame) return;
+    const box = this.fitted(frame);
+    const at = { x: (x - box.left) / box.width - 0.5, y: (y - box.top) / box.height - 0.5 };
+    this.lens = zoomedBy(this.lens, factor, x === undefined ? { x: 0, y: 0 } : at);
+    this.place();
+  }
+
+  zoomBy(factor) {
+    this.zoomAt(factor);
+  }
+
+  // Move the film by pixels.
+  moveBy(x, y, frame = this.frame) {
+    if (!frame) return;
+    const box = this.fitted(frame);
+    this.lens = movedBy(this.lens, x / box.width, y / box.height);
+    this.place();
+  }
+
+  fit() {
+    this.lens = FIT;
+    this.place();
+  }
+
+  place() {
+    for (const stack of this.stacks) Object.assign(stack.style, placed(this.lens));
+    this.views.classList.toggle("zoomed", this.lens.zoom > 1);
+    this.zoomed.textContent = Math.round(100 * this.lens.zoom) + " %";
   }
 
   turn() {
@@ -126,7 +207,7 @@ export class Viewer {
     });
     this.plain.alt = `Radiograph ${shown.name}`;
     this.plain.src = picture;
-    this.mapped.hidden = this.fader.hidden = !map;
+    this.map.hidden = this.fader.hidden = this.modes.hidden = !map;
     this.views.classList.toggle("alone", !map);
     if (map) {
       this.under.src = picture;
@@ -134,6 +215,7 @@ export class Viewer {
       this.over.alt = `Activation map over the radiograph, ${shown.where}`;
     }
     for (const stack of this.stacks) stack.style.aspectRatio = `${shown.width}/${shown.height}`;
+    this.views.style.setProperty("--ratio", shown.width / shown.height);
   }
 
   // Update the explanation of the same film.

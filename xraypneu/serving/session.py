@@ -35,6 +35,7 @@ class Film:
     prediction: Prediction | None = None  # at the session's operating point, without pixels
     error: ImageError | None = None
     preview: bytes = b""  # JPEG
+    thumbnail: bytes = b""  # JPEG, for the worklist
     size: tuple[int, int] = (1, 1)  # of the preview, (width, height), pixels
     notice: str = ""  # shown with the result, such as that it is synthetic
     file: str = ""  # the whole file name, for CSV and report; empty: `name`
@@ -106,7 +107,7 @@ class _Uploads:
         "Raises `ImageError` if the session is full or a file of this size is too large."
         if len(self.films) + len(self.uploads) >= MAX_FILES:
             raise ImageError(f"this session already has {MAX_FILES} files", DELETE_FIRST, "too_many")
-        if sum(len(f.preview) for f in self.films.values()) > MAX_KEPT:
+        if sum(len(f.preview) + len(f.thumbnail) for f in self.films.values()) > MAX_KEPT:
             raise ImageError(f"this session's images already take {MAX_KEPT / 1e6:.0f} MB", DELETE_FIRST, "too_many")
         if size > 1e6 * MAX_MB:
             raise ImageError(f"{size:,} bytes are over the limit of {MAX_MB:g} MB", code="too_large")

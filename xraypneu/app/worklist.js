@@ -1,0 +1,134 @@
+// The worklist: thumbnail, verdict and probability of each file, in the table's order and behind its filter.
+import { kind, make } from "./dom.js";
+
+const NONE = "No file matches the filter.";
+
+// The film `step` places after the open one among those that can be opened, or undefined at the end of the list.
+export function neighbour(rows, open, step) {
+  const able = rows.filter((row) => !row.error || row.id === open);
+  const at = able.findIndex((row) => row.id === open);
+  if (at < 0) return step > 0 ? able[0] : able.at(-1);
+  return able[at + step];
+}
+
+// "3 of 8", or "8 films" while none is open.
+export function positionOf(rows, open) {
+  const able = rows.filter((row) => !row.error);
+  const at = able.findIndex((row) => row.id === open);
+  return at < 0 ? `${able.length} films` : `${at + 1} of ${able.length}`;
+}
+
+// How far to scroll so that a part of a list is in view: 0 if it is already.
+export function shiftTo(start, length, from, room) {
+  if (start < from) return start - from;
+  return Math.max(0, start + length - from - room);
+}
+
+// An item's extent with its neighbours' where there is room for them: one sees what comes next.
+function withNeighbours(start, length, room) {
+  const more = Math.max(0, Math.min(length, (room - length) / 2));
+  return [start - more, length + 2 * more];
+}
+
+// An item, and the parts of it that an operating point changes.
+function itemOf(row) {
+  const picture = row.thumb ? make("img", { src: row.thumb, alt: "", draggable: "false" }) : "";
+  const [verdict, number] = [make("span"), make("span")];
+  const box = make(
+    "li",
+    { role: "option", id: `xp-film-${row.id}`, "data-id": row.id, title: row.file, "aria-disabled": !!row.error },
+    make("span", { class: "thumb" }, picture),
+    make(
+      "span",
+      { class: "facts" },
+      make("span", { class: "name" }, row.file),
+      make("span", { class: "outcome" }, verdict, number),
+    ),
+  );
+  return { box, verdict, number };
+}
+
+export class Worklist {
+  constructor({ open, filters }) {
+    this.items = new Map(); // by id
+    this.marked = null;
+    const press = (e) => {
+      const item = e.target.closest("[data-id]");
+      if (item) open(item.dataset.id);
+    };
+    const list = { class: "scroll", role: "listbox", "aria-label": "Films", tabindex: "0", onclick: press };
+    this.list = make("ul", list);
+    new ResizeObserver(() => this.reveal()).observe(this.list);
+    this.none = make("p", { class: "soft", hidden: true }, NONE);
+    this.box = make(
+      "section",
+      { class: "worklist", "aria-labelledby": "xp-worklist" },
+      make("h2", { id: "xp-worklist" }, "Worklist"),
+      make("div", { class: "filters" }, ...filters),
+      this.list,
+      this.none,
+    );
+  }
+
+  // A row is new, or came again.
+  put(row) {
+    this.items.get(row.id)?.box.remove();
+    this.items.set(row.id, itemOf(row));
+  }
+
+  // Bring the list in the order of these rows, with their verdicts; items that are in place stay untouched.
+  show(rows) {
+    let at = this.list.firstChild;
+    let moved = 0;
+    for (const row of rows) {
+      const item = this.items.get(row.id);
+      this.fill(item, row);
+      if (item.box === at) at = at.nextSibling;
+      else {
+        this.list.insertBefore(item.box, at);
+        moved += 1;
+      }
+    }
+    while (at) {
+      const rest = at.nextSibling;
+      at.remove();
+      at = rest;
+    }
+    this.none.hidden = rows.length > 0;
+    this.list.hidden = !rows.length;
+    if (moved > 1) this.reveal(); // another order, not one new film
+  }
+
+  fill(item, row) {
+    const words = row.error ? "not read" : row.verdict;
+    if (item.words === words) return;
+    item.words = words;
+    item.verdict.textContent = words;
+    item.verdict.className = row.error ? "error" : `t-${kind(row.verdict)}`;
+    item.number.textContent = row.probability == null ? "" : row.probability.toFixed(3);
+  }
+
+  // Mark the open film.
+  mark(id) {
+    this.marked?.removeAttribute("aria-selected");
+    this.marked = this.items.get(id)?.box;
+    if (!this.marked) return this.list.removeAttribute("aria-activedescendant");
+    this.marked.setAttribute("aria-selected", "true");
+    this.marked.classList.add("seen");
+    this.list.setAttribute("aria-activedescendant", this.marked.id);
+    this.reveal();
+  }
+
+  // Bring the open film into view, and its neighbours, without moving the page.
+  reveal() {
+    if (!this.marked?.isConnected) return;
+    const [frame, box] = [this.list.getBoundingClientRect(), this.marked.getBoundingClientRect()];
+    this.list.scrollTop += shiftTo(...withNeighbours(box.top, box.height, frame.height), frame.top, frame.height);
+    this.list.scrollLeft += shiftTo(...withNeighbours(box.left, box.width, frame.width), frame.left, frame.width);
+  }
+
+  clear() {
+    this.items.clear();
+    this.show([]);
+  }
+}
