@@ -197,6 +197,18 @@ def _exact(
     return float(ci.low), float(ci.high)
 
 # %% ../../nbs/api/metrics/01_scores.ipynb #c029
+def _check_patients(patients: Column, y: npt.NDArray[np.int64]) -> None:
+    "Raise `MetricsError` unless each image has a patient, and there are both classes and two patients."
+    if len(patients) != len(y):
+        raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one per image.")
+    if not 0 < y.sum() < len(y):
+        raise MetricsError("Intervals need both classes.", code="one_class")
+    if pd.Series(patients).isna().any():
+        raise MetricsError("Some images have no patient: pass a key for each.")
+    if len(np.unique(np.asarray(patients, dtype=str))) < 2:
+        raise MetricsError("Intervals need at least two patients.")
+
+
 def bootstrap(
     y: npt.ArrayLike,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p: npt.ArrayLike,  # (n,) probability of PNEUMONIA
@@ -209,14 +221,7 @@ def bootstrap(
 ]:  # name -> (low, high), for every metric of `classification_metrics` except the four counts
     "95 % intervals by resampling patients; exact ones for ratios of 0 or 1. Raises `MetricsError`."
     y, p = _checked(y, p)
-    if len(patients) != len(y):
-        raise MetricsError(f"{len(patients)} patients for {len(y)} images: pass one per image.")
-    if not 0 < y.sum() < len(y):
-        raise MetricsError("Intervals need both classes.", code="one_class")
-    if pd.Series(patients).isna().any():
-        raise MetricsError("Some images have no patient: pass a key for each.")
-    if len(np.unique(np.asarray(patients, dtype=str))) < 2:
-        raise MetricsError("Intervals need at least two patients.")
+    _check_patients(patients, y)
     if n < 1:
         raise MetricsError(f"n={n}: must be at least 1.", code="bad_setting")
     step = max(1, 4_000_000 // len(y))  # keeps the weights under 32 MB
