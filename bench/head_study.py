@@ -2,7 +2,8 @@
 
 Only the head is trained, on features of the shipped network, which stay as they are: 150 train films of each class in
 two augmentations each. Measured on 60 validation films of each class, as they are and altered. The loss is that of
-`train.consistency`. What the whole network gains can't be seen here; that the penalty does what it should can.
+`train.consistency`. What the whole network gains can't be seen here. Results and what follows from them:
+results/protocol.md, amendment 1.
 """
 
 import argparse

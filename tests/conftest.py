@@ -99,6 +99,7 @@ SLOW = {
     "test_same_film.py::test_a_model_without_the_recipes_low_pass_is_not_trained",
     "test_same_film.py::test_consistency_lowers_the_drift_of_what_augmentations_change",
     "test_same_film.py::test_the_study_trains_each_recipe_once_and_a_low_pass_lowers_the_drift",
+    "test_same_film.py::test_the_recipes_of_the_protocol_are_valid",
     "test_sample.py::test_failure_midway_leaves_what_was_there",
     "test_sample.py::test_same_bytes_whatever_the_workers",
     "test_supply.py::test_a_file_that_was_exchanged_is_not_installed",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT
 from PIL import Image, ImageFilter
 
@@ -19,6 +20,7 @@ from xraypneu.serving import dashboard
 from xraypneu.serving.predict import Predictor
 
 sys.path.insert(0, str(ROOT / "bench"))
+import head_study  # noqa: E402
 import parity  # noqa: E402
 import study  # noqa: E402
 
@@ -231,6 +233,24 @@ def test_consistency_lowers_the_drift_of_what_augmentations_change():
         film, file = np.asarray(head.layers[-1].kernel)[:, 0]
         slope[strength] = file / film
     assert 0 < slope[0.3] < slope[0] / 2, slope
+
+
+def test_a_head_that_is_fitted_with_the_penalty_ignores_the_file():
+    "The same in bench/head_study.py, without TensorFlow."
+    rng, y = np.random.default_rng(0), np.arange(200) % 2
+    film = y + rng.normal(0, 0.7, 200)
+    first, second = (np.stack([film, 0.8 * y + rng.normal(0, 0.7, 200)], 1) for _ in range(2))
+    weights = {strength: head_study.fitted(first, second, y, strength) for strength in (0, 0.3)}
+    assert 0 < weights[0.3][1] / weights[0.3][0] < 0.5 * weights[0][1] / weights[0][0]
+
+
+def test_the_recipes_of_the_protocol_are_valid():
+    from xraypneu.model.recipe import recipe_of
+
+    base = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
+    recipes = study.read_recipes(ROOT / "bench/recipes.yaml", base)
+    assert {recipe_of(**r)[0].weights for r in recipes.values()} == {recipes["base"]["weights"]}
+    assert recipes["base"] | {"weights": "shipped"} == base
 
 
 def toy(n, seed):
