@@ -794,6 +794,7 @@ def test_no_message_gets_a_traceback(capfd, monkeypatch):
     board.app.send = lambda content, buffers=None: sent.append(json.dumps(content, ensure_ascii=False).encode())
     kinds = {
         "row",
+        "rows",
         "ack",
         "gone",
         "pong",

@@ -160,6 +160,18 @@ def _begun(info):
     }
     return named.get(info["recipe"]["weights"], "random weights")
 
+# %% ../../nbs/api/evaluation/03_card.ipynb #c007-5-i
+def _invariance(recipe):
+    "What makes the network depend less on how a file was saved; empty without it, as in older bundles."
+    lines = []
+    if sigma := recipe.get("lowpass"):
+        lines.append(f"The network begins with a fixed low-pass (Gaussian, sigma {sigma:g} pixels at 224). ")
+    if weight := recipe.get("consistency"):
+        lines.append(
+            f"The loss adds {weight:g} times the mean squared difference of the logits of two augmentations of a film. "
+        )
+    return "".join(lines)
+
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-5-a
 def _training(info):
     "Architecture, training, calibration and operating point."
@@ -173,7 +185,7 @@ def _training(info):
         f"convolutions{' from block ' + str(r['first_block']) + ' on' if r.get('first_block') else ''} for "
         f"{epochs}, batch norms frozen. {'Balanced batches' if r.get('balanced', True) else 'Batches'} of "
         f"{r['batch_size']} random augmentations of {sizes} pixels; seed {r['seed']}. Best epoch: "
-        f"{info['best_epoch']}, by the calibrated loss on shifted validation images. "
+        f"{info['best_epoch']}, by the calibrated loss on shifted validation images. {_invariance(r)}"
         "Kernels are stored as 16-bit floats. "
         f"Calibration: {info['calibration'].get('fitted', 'Platt')}. Operating point: {info['threshold_rule']}, a "
         f"calibrated probability of {info['threshold']:.3f}. `bundle.json` has all parameters of the recipe."

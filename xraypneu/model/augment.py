@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHIFT', 'AugmentConfig', 'crop_box', 'render_markers', 'draw_marker', 'blur', 'sharpen', 'compress', 'shrink',
-           'gamma_contrast', 'as_grey', 'change_quality', 'replace_border', 'augment_image', 'balanced_order',
-           'shuffled_order', 'batch', 'mixup', 'shifted', 'draw_corner_marker', 'shifted_copies']
+           'gamma_contrast', 'as_grey', 'change_quality', 'window', 'resample', 'change_rendering', 'replace_border',
+           'augment_image', 'balanced_order', 'shuffled_order', 'paired_order', 'batch', 'mixup', 'shifted',
+           'draw_corner_marker', 'shifted_copies']
 
 # %% ../../nbs/api/model/00_augment.ipynb #c003
 import io
@@ -30,16 +31,17 @@ class AugmentConfig:
     border_p: float = 0.0  # probability of the outer border of another image
     text_markers: int = 2  # largest number of text markers
     flip: bool = True  # mirror left to right with probability 0.5
+    rendering_p: float = 0.0  # probability of another rendering of the same film, see `change_rendering`
 
     def __post_init__(self) -> None:
         if not 0 < self.min_area <= 1:
             raise ValueError(f"min_area is {self.min_area}: give a fraction above 0 and up to 1")
         if min(self.aspect, self.gamma, self.text_markers) < 0 or not 0 <= self.jitter < 1:
             raise ValueError("aspect, gamma and text_markers can't be negative, and jitter lies from 0 to below 1")
-        if not (0 <= self.quality_p <= 1 and 0 <= self.border_p <= 1):
-            raise ValueError(
-                f"quality_p is {self.quality_p} and border_p {self.border_p}: give probabilities from 0 to 1"
-            )
+        probabilities = {k: getattr(self, k) for k in ("quality_p", "border_p", "rendering_p")}
+        if not all(0 <= p <= 1 for p in probabilities.values()):
+            shown = ", ".join(f"{k} {p}" for k, p in probabilities.items())
+            raise ValueError(f"probabilities lie from 0 to 1, but these are {shown}")
 
 # %% ../../nbs/api/model/00_augment.ipynb #c008
 def crop_box(
@@ -152,6 +154,52 @@ def change_quality(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     )
     return a.astype(np.float32)
 
+# %% ../../nbs/api/model/00_augment.ipynb #c016-w
+def window(
+    image: np.ndarray,  # grey levels 0 to 255, any shape
+    low: float,  # grey level that becomes 0
+    high: float,  # grey level that becomes 255, above `low`
+) -> np.ndarray:  # float32, unclipped
+    "Stretch the grey levels from `low` to `high` to 0 to 255, like a viewer's window."
+    v: np.ndarray = np.asarray(image, dtype=np.float32)
+    return cast(np.ndarray, (v - np.float32(low)) * np.float32(255 / (high - low)))
+
+# %% ../../nbs/api/model/00_augment.ipynb #c016-r
+_KERNELS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
+
+
+def resample(
+    a: np.ndarray,  # (H, W) uint8
+    rng: np.random.Generator,
+) -> np.ndarray:  # (H, W) uint8
+    "Enlarge an image, compress it there or not, and scale it down again; kernels, factor and quality at random."
+    factor, up, down = rng.uniform(1.25, 2.5), _KERNELS[rng.integers(3)], _KERNELS[rng.integers(3)]
+    h, w = a.shape
+    large = Image.fromarray(a).resize((round(w * factor), round(h * factor)), up)
+    if rng.random() < 0.5:
+        large = Image.fromarray(compress(np.asarray(large), rng.uniform(40, 95)))
+    if rng.random() < 0.5:  # without antialiasing, as some viewers and libraries do
+        x, y = ((np.arange(n) + 0.5) * (m / n) - 0.5 for n, m in zip((w, h), large.size, strict=True))
+        return np.asarray(large)[np.ix_(y.round().astype(int), x.round().astype(int))]
+    return np.asarray(large.resize((w, h), down))
+
+# %% ../../nbs/api/model/00_augment.ipynb #c016-c
+def change_rendering(
+    image: np.ndarray,  # (S, S) float32 grey, 0 to 255
+    rng: np.random.Generator,
+) -> np.ndarray:  # (S, S) float32
+    "Render the same film anew at random: window, resampling kernel, JPEG chain, sharpening."
+    if rng.random() < 0.5:
+        image = window(image, rng.uniform(0, 40), rng.uniform(215, 255))
+    a = as_grey(image)
+    if rng.random() < 0.7:
+        a = resample(a, rng)
+    if rng.random() < 0.5:
+        a = sharpen(a, rng.uniform(0.4, 1.5) * a.shape[0] / 224, rng.uniform(30, 200))
+    if rng.random() < 0.3:
+        a = compress(a, rng.uniform(50, 95))
+    return a.astype(np.float32)
+
 # %% ../../nbs/api/model/00_augment.ipynb #c018
 def replace_border(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "Replace 4 to 25 % of `image` at each side by the border of `other`, blended; both `(S, S)` float32."
@@ -192,6 +240,8 @@ def augment_image(
         draw_marker(image, rng, render_markers(size))
     if rng.random() < config.quality_p:
         image = change_quality(image, rng)
+    if config.rendering_p and rng.random() < config.rendering_p:
+        image = change_rendering(image, rng)
     if config.flip and rng.random() < 0.5:
         image = image[:, ::-1]
     return as_grey(image)
@@ -213,6 +263,14 @@ def balanced_order(y: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarra
 def shuffled_order(y: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
     "Indices `(n,)` of images in random order, repeated as needed; the classes keep their ratio."
     return np.concatenate([rng.permutation(len(y)) for _ in range(-(-n // len(y)))])[:n]
+
+# %% ../../nbs/api/model/00_augment.ipynb #c026-p
+def paired_order(
+    order: np.ndarray,  # (steps * films,) indices, of `balanced_order` or `shuffled_order`
+    films: int,  # films in each step
+) -> np.ndarray:  # (2 * steps * films,): of each step all films once, then all again
+    "Repeat the films of each step."
+    return np.tile(np.asarray(order).reshape(-1, films), 2).ravel()
 
 # %% ../../nbs/api/model/00_augment.ipynb #c029
 def batch(

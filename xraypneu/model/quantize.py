@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .bundle import in_batches, open_session
+from .bundle import LOWPASS, in_batches, open_session
 
 # %% ../../nbs/api/model/07_quantize.ipynb #c005
 CLOSE_ENOUGH = 0.002  # largest change of the ROC AUC at which the 8-bit network is used
@@ -54,7 +54,7 @@ def to_int8(
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 op_types_to_quantize=["Conv", "Add", "Clip"],
-                nodes_to_exclude=["cam"],
+                nodes_to_exclude=["cam", *LOWPASS],
                 calibrate_method=CalibrationMethod.MinMax,
             )
         finally:

@@ -29,7 +29,7 @@ from ..errors import XraypneuError
 from . import bundle as bundle_module
 from ..metrics import scores as metrics
 from . import augment, calibrate, network, ood, quantize, training
-from .bundle import INT8, REFERENCE, Bundle, BundleError, load_bundle, platt, write_bundle
+from .bundle import INT8, REFERENCE, Bundle, BundleError, load_bundle, platt, sigma_of, write_bundle
 from ..data.dataset import CLASSES, Prepared
 from ..metrics.definitions import BRIEF
 from ..files import replacing
@@ -213,6 +213,7 @@ def training_info(
             "channels": 1,
             "range": "0 to 255",
             "resize": "squashed to a square, antialiased bilinear",
+            "lowpass": recipe.lowpass,
         },
         "threshold_rule": rule,
         "shift": {"version": augment.SHIFT, "copies": copies},
@@ -401,6 +402,7 @@ def new_model(
     size: int,  # side of the input, pixels
     weights: str | None,  # as `training.Recipe.weights`
     seed: int,
+    lowpass: float = 0.0,  # as `training.Recipe.lowpass`
 ) -> Any:  # a Keras model: (n, S, S, 1) to logits (n, 1)
     "Make the network that a training starts from. Raises `WeightsError`; `ValueError` for an unsupported size."
     if size % 32 or not 32 <= size <= MAX_SIZE:
@@ -409,13 +411,13 @@ def new_model(
             "change prepare.size in params.yaml"
         )
     training.seed_everything(seed)
-    return network.initialise(network.build(size), weights)
+    return network.initialise(network.build(size, sigma_of(lowpass, size)), weights)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #model-of
 def model_of(bundle: Bundle) -> Any:  # a Keras model: (n, S, S, 1) to logits (n, 1)
     "Rebuild the network of a bundle in Keras, to train it further or to store it."
     weights = network.read_onnx(bundle.model_file.read_bytes())
-    return network.set_weights(network.build(bundle.size), weights)
+    return network.set_weights(network.build(bundle.size, bundle.lowpass), weights)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c032-1
 CALCULATES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow", "mapie", "onnx", "onnxruntime")
@@ -651,7 +653,7 @@ def _networks(
         model = (
             first
             if first is not None and i == 0
-            else new_model(prepared.info["size"], recipe.weights, seed_recipe.seed)
+            else new_model(prepared.info["size"], recipe.weights, seed_recipe.seed, recipe.lowpass)
         )
 
         def count(row: dict[str, Any], i: int = i) -> None:
@@ -681,6 +683,6 @@ def _cross_validate(
     images, y, patients = (np.concatenate(pair) for pair in zip(*splits, strict=True))
 
     def start() -> Any:
-        return new_model(prepared.info["size"], recipe.weights, recipe.seed)
+        return new_model(prepared.info["size"], recipe.weights, recipe.seed, recipe.lowpass)
 
     return training.cross_validate(start, images, y, patients, recipe, folds, state, inputs, report)

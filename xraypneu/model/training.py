@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIVERGED', 'MONITOR', 'Recipe', 'rate', 'logits_of', 'balanced_loss', 'calibrated_loss', 'validate', 'fingerprint',
-           'momentum', 'best_epoch', 'fit', 'cross_validate', 'seed_everything', 'clear_state']
+           'momentum', 'inconsistency', 'best_epoch', 'fit', 'cross_validate', 'seed_everything', 'clear_state']
 
 # %% ../../nbs/api/model/06_training.ipynb #c003
 import hashlib
@@ -27,6 +27,7 @@ from xraypneu.model import (
     network,
 )  # before TensorFlow, which reads the environment that `network` sets
 from .augment import AugmentConfig
+from .bundle import MAX_LOWPASS, sigma_of
 from .calibrate import fit_platt
 
 import keras
@@ -37,6 +38,20 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 tf.get_logger().setLevel("ERROR")  # hides warnings of several trainings in one process
+
+# %% ../../nbs/api/model/06_training.ipynb #c005-i
+def _check_invariance(recipe: "Recipe") -> None:
+    "Raise `ValueError` for a low-pass or a consistency penalty that is out of range, or can't be combined."
+    if not 0 <= recipe.lowpass <= MAX_LOWPASS:
+        raise ValueError(f"lowpass is {recipe.lowpass}: give a sigma from 0 to {MAX_LOWPASS} pixels")
+    if not 0 <= recipe.consistency < math.inf:
+        raise ValueError(f"consistency is {recipe.consistency}: give 0, or a weight such as 0.1")
+    if recipe.consistency and recipe.batch_size % 4:
+        raise ValueError(
+            f"batch_size is {recipe.batch_size}: with consistency give a multiple of 4, two augmentations of each film"
+        )
+    if recipe.consistency and recipe.mixup:
+        raise ValueError("consistency compares two augmentations of one film, and MixUp mixes films: set one of them")
 
 # %% ../../nbs/api/model/06_training.ipynb #c005
 @dataclass(frozen=True)
@@ -58,6 +73,8 @@ class Recipe:
     balanced: bool = True  # as many images of each class in a batch; False: in the ratio of the data
     ema_momentum: float = 0.99  # maximum EMA decay of the weights per step; 0 disables
     mixup: float = 0.0  # alpha of MixUp, whose weights come from Beta(mixup, mixup); 0 disables
+    lowpass: float = 0.0  # sigma of the low-pass before the network, in pixels at 224, up to 8; 0: none
+    consistency: float = 0.0  # weight of the penalty on two augmentations' logits that differ; 0 disables
     seed: int = 0  # of the augmentation and of the order of the images
     augmentation: AugmentConfig = field(default_factory=AugmentConfig)  # of the training images
 
@@ -81,6 +98,7 @@ class Recipe:
             raise ValueError(
                 f"ema_momentum is {self.ema_momentum} and mixup {self.mixup}: give 0 to below 1, and 0 or more"
             )
+        _check_invariance(self)
 
 # %% ../../nbs/api/model/06_training.ipynb #c008
 def rate(step: int, steps: int, peak: float, warm_up: float = 0.1) -> float:
@@ -178,13 +196,33 @@ def momentum(maximum: float, steps: int) -> float:
     "Compute the EMA momentum, 0 to 1: `maximum`, or less in a short phase, to average a fifth of its `steps`."
     return min(maximum, max(0.0, 1 - 5 / steps))
 
+# %% ../../nbs/api/model/06_training.ipynb #c016-l
+def inconsistency(
+    logits: Any,  # (2 n, 1): of n films, then of the same films augmented otherwise
+) -> Any:  # a number, 0 or more, of the kind of the logits
+    "Compute the mean squared difference of the two logits of each film."
+    films = logits.shape[0] // 2 if logits.shape[0] is not None else keras.ops.shape(logits)[0] // 2
+    return keras.ops.mean(keras.ops.square(logits[:films] - logits[films:]))
+
+# %% ../../nbs/api/model/06_training.ipynb #c016-l-a
+def _loss(consistency: float) -> Callable[[Any, Any], Any]:
+    "The loss of a step; with `consistency`, for batches of two augmentations per film."
+    cross_entropy: Callable[[Any, Any], Any] = keras.losses.BinaryCrossentropy(from_logits=True)
+    if not consistency:
+        return cross_entropy
+
+    def both(target: Any, logits: Any) -> Any:
+        return cross_entropy(target, logits) + consistency * inconsistency(logits)
+
+    return both
+
 # %% ../../nbs/api/model/06_training.ipynb #c016-m
 def _compile(model: keras.Model, phase: str, recipe: Recipe, steps: int) -> keras.Optimizer:
     "Freeze what the phase doesn't train, and compile with a new optimizer."
     network.freeze(model, "backbone" if phase == "head" else "batch norms", recipe.first_block)
     averaged = {"use_ema": True, "ema_momentum": momentum(recipe.ema_momentum, steps)} if recipe.ema_momentum else {}
     optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay, **averaged)
-    model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
+    model.compile(optimizer, _loss(recipe.consistency))
     optimizer.build(model.trainable_variables)
     return optimizer
 
@@ -225,7 +263,10 @@ def _epoch(
     steps = max(1, len(y) // n)
     base, total = (epoch - 1 - phase.first) * steps, phase.epochs * steps
     choose = augment.balanced_order if recipe.balanced else augment.shuffled_order
-    order = choose(y, np.random.default_rng([recipe.seed, epoch]), steps * n)
+    films = n // 2 if recipe.consistency else n
+    order = choose(y, np.random.default_rng([recipe.seed, epoch]), steps * films)
+    if recipe.consistency:
+        order = augment.paired_order(order, films)
 
     def make(step: int) -> tuple[np.ndarray, np.ndarray]:
         x = augment.batch(images, order, epoch, step, size, n, recipe.augmentation, recipe.seed)
@@ -294,11 +335,17 @@ def _sides(recipe: Recipe, size: int) -> tuple[int, ...]:
     return sides
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-v-b
-def _learner(model: keras.Model, sides: Sequence[int]) -> keras.Model:
-    "The network that is trained: the model, or a copy that takes images of any size if the sides differ."
-    if set(sides) == {model.input_shape[1]}:
+def _learner(model: keras.Model, sides: Sequence[int], recipe: Recipe) -> keras.Model:
+    """The network that is trained: the model, or a copy that takes images of any size if the sides differ.
+
+    Raises `ValueError` for a model that was built with another low-pass than the recipe's."""
+    size = model.input_shape[1]
+    sigma = sigma_of(recipe.lowpass, size)
+    if not network.has_lowpass(model, sigma):
+        raise ValueError(f"lowpass is {recipe.lowpass}, but the model was built with another: use `recipe.new_model`")
+    if set(sides) == {size}:
         return model
-    return network.set_weights(network.build(None), network.weights(model))
+    return network.set_weights(network.build(None, sigma), network.weights(model))
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-s
 @dataclass
@@ -404,7 +451,7 @@ def fit(
     images, y = train
     sets = _validation_sets(*validation)
     sides = _sides(recipe, model.input_shape[1])
-    learner, epochs = _learner(model, sides), recipe.head_epochs + recipe.epochs
+    learner, epochs = _learner(model, sides, recipe), recipe.head_epochs + recipe.epochs
     path = Path(state) / f"{fingerprint(recipe, data_hash, model, targets)}.npz" if state else None
     data = images, np.asarray(y if targets is None else targets, dtype=np.float32), y
     saved = _load(path) if path else None
