@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -119,6 +119,9 @@ def cold(code):
     return min(s for s, _ in seen), min(m for _, m in seen)
 
 
+PACKAGES = "onnxruntime", "tensorflow", "keras", "openvino", "ai-edge-litert", "numpy", "pillow"
+
+
 def machine():
     cpu = next(
         (
@@ -131,12 +134,11 @@ def machine():
     flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].splitlines()[0].split()
     have = [f for f in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if f in flags]
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1024**2
+    installed = {d.name: d.version for d in distributions()}  # `make bench` alone installs OpenVINO and LiteRT
+    versions = [f"{p} {installed[p]}" for p in PACKAGES if p in installed]
     return (
         f"{cpu} ({', '.join(have)}), {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, "
-        + ", ".join(
-            f"{p} {version(p)}"
-            for p in ("onnxruntime", "tensorflow", "keras", "openvino", "ai-edge-litert", "numpy", "pillow")
-        )
+        + ", ".join(versions)
     )
 
 
