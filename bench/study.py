@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -27,6 +26,7 @@ from parity import altered, family, listed, parity, squares
 from xraypneu.data.dataset import load_prepared
 from xraypneu.files import project_root, write_file
 from xraypneu.model.recipe import SHIFT_COPIES, recipe_of, train, validation_of
+from xraypneu.ops.tracking import git_state
 
 LEAST = 20  # images of a family that counts as a group
 CHANGES = {"JPEG quality 50": "jpeg_50", "cropped by 10 % per side": "crop_10", "border 10 % masked": "border_10"}
@@ -125,7 +125,7 @@ def run(name, parameters, prepared, work, originals):
         targets,
         folder,
         folder / "state",
-        commit(),
+        git_state()["git_commit"],
         on_epoch=lambda row: seconds.append(row.get("seconds", np.nan)),
         report=lambda line: print(f"{name}, seed {recipe.seed}: {line}", flush=True),
     )
@@ -136,12 +136,9 @@ def run(name, parameters, prepared, work, originals):
 
 
 def commit():
-    "The commit of the code, with + if files are changed."
-    try:
-        text = subprocess.check_output(["git", "describe", "--always", "--dirty=+", "--abbrev=12"], text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return text.strip()
+    "The commit of the code, 12 hexadecimal digits, with + if files are changed."
+    state = git_state()
+    return state["git_commit"][:12] + "+" * (state["git_dirty"] == "true")
 
 
 def study(recipes, seeds, prepared, out, work, originals=None):

@@ -286,13 +286,17 @@ class Page {
   listed(shown, all) {
     this.labelDownloads(shown, all);
     this.worklist.show(this.table.shown);
+    this.tellPosition();
+  }
+
+  tellPosition() {
     this.position.textContent = positionOf(this.table.shown, this.state.open);
   }
 
   markOpen() {
     this.table.markOpen();
     this.worklist.mark(this.state.open);
-    this.position.textContent = positionOf(this.table.shown, this.state.open);
+    this.tellPosition();
   }
 
   // --- reading

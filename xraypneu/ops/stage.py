@@ -498,11 +498,17 @@ def _options(name, root) -> dict:
     }
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3b
+def _data_path(root):
+    "`data.path` of params.yaml as it stands there, None without; parameters are checked elsewhere."
+    section = read_yaml(root / "params.yaml").get("data")
+    return section.get("path") if isinstance(section, dict) else None
+
+
 def _names_films(name, root) -> bool:
     "Can the output of a stage name patients' films in a GitHub log, which others read? Not the sample's."
     if name != "prepare" or not os.environ.get("GITHUB_ACTIONS"):
         return False
-    return (read_yaml(root / "params.yaml").get("data") or {}).get("path") != "data/sample"
+    return _data_path(root) != "data/sample"
 
 
 def _cell_error(e, name, where, nameless=False) -> str:
@@ -755,9 +761,8 @@ def replaced_files(
 # %% ../../nbs/api/ops/03_stage.ipynb #copies
 def _open_copies(root) -> list:  # of text
     "A line if other users of this machine can't get to the films, but to what this project makes of them."
-    given = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}
-    section = given.get("data")
-    films = root / str((section.get("path") if isinstance(section, dict) else None) or ".")
+    given = _data_path(root) if (root / "params.yaml").is_file() else None
+    films = root / str(given or ".")
     try:
         if not films.is_dir() or others_reach(films) or not others_reach(root):
             return []

@@ -36,7 +36,7 @@ from ..model import policy
 from ..model.verdict import NORMAL, PNEUMONIA
 from ..data.image import ImageError, Source, printable
 from ..markdown import markdown_table
-from .predict import Prediction, Predictor
+from .predict import MLFLOW_ADDRESSES, Prediction, Predictor
 from ..redact import without_controls
 from .session import MAX_MB, Film, Session, shown_film
 from .table import COLUMNS, to_html
@@ -251,7 +251,7 @@ def preload() -> None:
     by the time a page opens."""
     global _ready
     address = os.environ.get("XRAYPNEU_MODEL") or None
-    if address and address.startswith(("models:/", "runs:/")):
+    if address and address.startswith(MLFLOW_ADDRESSES):
         return
     try:
         before = _files(Path(address) if address else cast(Path, SHIPPED))
