@@ -4,7 +4,8 @@
 
 Reads prepared data (`make run DATA=…`, or `dvc repro prepare`), never its test split. Each training gives a row of
 results/invariance_study.csv; one that has a row is not repeated, and one that was interrupted goes on after its last
-epoch. The seeds come in turn: every recipe with the first seed, then with the second.
+epoch. The seeds come in turn: every recipe with the first seed, then with the second. A recipe with `size: 160` reads
+prepared data of that size from DATA-160 (`prepare(path, "DATA-160", size=160)`).
 """
 
 import argparse
@@ -141,11 +142,18 @@ def commit():
     return state["git_commit"][:12] + "+" * (state["git_dirty"] == "true")
 
 
-def study(recipes, seeds, prepared, out, work, originals=None):
-    "Run all that has no row yet."
+def load_sizes(recipes, data):
+    "Prepared data by name of a recipe, without test. Takes `size` out of the recipes; no size: `data` itself."
+    folders = {name: f"{data}-{r.pop('size')}" if "size" in r else str(data) for name, r in recipes.items()}
+    loaded = {folder: without_test(load_prepared(folder)) for folder in sorted(set(folders.values()))}
+    return {name: loaded[folder] for name, folder in folders.items()}
+
+
+def study(recipes, seeds, data, out, work, originals=None):
+    "Run all that has no row yet; `data`: prepared data by name of a recipe."
     plan = [(name, seed) for seed in seeds for name in recipes]
     for i, (name, seed) in enumerate(plan, 1):
-        parameters = recipes[name] | {"seed": seed, "seeds": 1, "folds": 0}
+        parameters, prepared = recipes[name] | {"seed": seed, "seeds": 1, "folds": 0}, data[name]
         key = key_of(parameters, prepared.info["data_hash"])
         if is_done(stored(out), name, seed, key):
             print(f"{i} of {len(plan)}: {name}, seed {seed}, is there already", flush=True)
@@ -172,10 +180,11 @@ def main():
     recipes = read_recipes(args.recipes, base)
     if unknown := set(args.only or ()) - set(recipes):
         sys.exit(f"no recipe {', '.join(sorted(unknown))} in {args.recipes}; there are {', '.join(recipes)}")
-    for parameters in recipes.values():
-        recipe_of(**parameters)  # a wrong value is found before the first hour
     chosen = {name: recipes[name] for name in args.only or recipes}
-    study(chosen, args.seeds, without_test(load_prepared(args.data)), args.out, args.work, args.originals)
+    data = load_sizes(chosen, args.data)
+    for parameters in chosen.values():
+        recipe_of(**parameters)  # a wrong value is found before the first hour
+    study(chosen, args.seeds, data, args.out, args.work, args.originals)
 
 
 if __name__ == "__main__":
