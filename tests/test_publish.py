@@ -1,6 +1,7 @@
 """Several trainings, cross-validation, publishing and verifying, in one run on films not marked as synthetic."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import QUICK, ROOT, run, set_params
+from PIL import Image
 
 from xraypneu.model import policy
 from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
@@ -103,6 +105,7 @@ def test_ship_and_verify(shipped, capsys):
         "model_card.html",
         "evaluate.ipynb",
         "predictions.csv",
+        "test_files.csv",
     } <= {p.name for p in results.iterdir()}
     nb = nbformat.read(results / "evaluate.ipynb", as_version=4)
     assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip())
@@ -127,6 +130,50 @@ def test_verify_says_when_it_is_given_other_images(shipped, tmp_path, capsys):
     next((tmp_path / "other/test/NORMAL").iterdir()).unlink()
     publish.verify(tmp_path / "other", bundle.folder, folder)
     assert "not the images that the metrics were published for" in capsys.readouterr().out
+
+
+def test_verify_recognises_another_rendering_of_the_films(shipped, tmp_path, capsys):
+    "The same films as PNG of another size: the metrics with intervals and the changed labels, and no failure."
+    folder, bundle = shipped
+    other = tmp_path / "other"
+    shutil.copytree(folder / "films/train", other / "train")
+    files = sorted((folder / "films/test").glob("*/*.*"))
+    for file in files:
+        new = other / "test" / file.parent.name / f"{file.stem}.png"
+        new.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            image.convert("L").resize((300, 300)).save(new)
+    assert publish.verify(other, bundle.folder, folder)
+    out = capsys.readouterr().out
+    assert f"in another rendering: {len(files)} of {len(files)} files" in out and "DIFFERS" not in out
+    assert re.search(r"roc_auc +[\d.]+ \(95 % interval, by patient, [\d.]+ to [\d.]+\); published [\d.]+", out)
+    changed = int(re.search(r"(\d+) labels differ from the published run", out)[1])
+    assert 0 <= changed <= len(files)
+
+    shutil.rmtree(other / "test")  # the measured files beside other films of train: compared to 1e-3
+    shutil.copytree(folder / "films/test", other / "test")
+    next((other / "train/NORMAL").iterdir()).unlink()
+    assert publish.verify(other, bundle.folder, folder)
+    assert "The test images are those of the published run" in capsys.readouterr().out
+
+
+def test_the_shipped_model_lists_the_files_that_it_was_measured_on():
+    folder = ROOT / "results/chest_xray"
+    files, predictions = (pd.read_csv(folder / name) for name in ("test_files.csv", "predictions.csv"))
+    assert files.path.tolist() == predictions.path.tolist() and len(files) == 624
+    assert files.sha256.str.fullmatch("[0-9a-f]{64}").all()
+
+
+def test_ship_refuses_other_data_than_the_bundle_s(films, tmp_path):
+    folder = tmp_path / "xray"
+    shutil.copytree(films, folder, symlinks=True, ignore=shutil.ignore_patterns("films", ".dvc"))
+    info = folder / "data/prepared/dataset.json"
+    content = json.loads(info.read_text())
+    info.unlink()
+    info.write_text(json.dumps(content | {"data_hash": "0" * 64}))
+    with pytest.raises(BundleError, match="is not the data that models/bundle was trained with"):
+        publish.ship(folder, tmp_path / "shipped")
+    assert not (folder / "results").exists()
 
 
 def test_ship_with_a_key(films, tmp_path):
