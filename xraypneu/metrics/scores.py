@@ -196,6 +196,16 @@ def _exact(
     ci = binomtest(round(value * n), n).proportion_ci(method="exact")
     return float(ci.low), float(ci.high)
 
+
+def _not_drawn(
+    value: float,  # a ratio, 0 to 1, or NaN
+    patients: Column,  # (n,) patient of each image in the denominator
+) -> tuple[float, float] | None:
+    "Interval of a ratio for which resampling gives none: 0 or 1, or of one patient. None: it is to be drawn."
+    if value in (0, 1):
+        return _exact(value, patients)
+    return NOTHING_KNOWN if len(np.unique(patients)) == 1 else None
+
 # %% ../../nbs/api/metrics/01_scores.ipynb #c029
 def _check_patients(patients: Column, y: npt.NDArray[np.int64]) -> None:
     "Raise `MetricsError` unless each image has a patient, and there are both classes and two patients."
@@ -238,10 +248,8 @@ def bootstrap(
     patients, flagged = np.asarray(patients, dtype=str), p >= threshold
     of = dict(accuracy=y >= 0, sensitivity=y == 1, specificity=y == 0, precision=flagged, npv=~flagged)  # denominators
     for k, v in at_threshold(y, p, threshold).items():
-        if k in of and v in (0, 1):
-            out[k] = _exact(v, patients[of[k]])
-        elif k in of and len(np.unique(patients[of[k]])) == 1:
-            out[k] = NOTHING_KNOWN
+        if k in of and (interval := _not_drawn(v, patients[of[k]])):
+            out[k] = interval
     return out
 
 # %% ../../nbs/api/metrics/01_scores.ipynb #c034
@@ -366,10 +374,9 @@ def operating_table(
         drawn = (w[:, in_class] @ hit[in_class]) / w[:, in_class].sum(1, keepdims=True)
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         who = np.unique(np.asarray(patients, dtype=str)[in_class])
-        if len(who) == 1:
-            low[:], high[:] = NOTHING_KNOWN
-        for v in (0, 1):
-            low[out[k] == v], high[out[k] == v] = _exact(v, who)
+        for i, v in enumerate(out[k]):
+            if interval := _not_drawn(v, who):
+                low[i], high[i] = interval
         out[f"{k}_low"], out[f"{k}_high"] = low, high
     return {k: [round(float(v), 4) for v in values] for k, values in out.items()}
 

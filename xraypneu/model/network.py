@@ -79,12 +79,17 @@ def build(
     return keras.Model(image, keras.layers.Dense(1, name="head")(x), name="xraypneu")
 
 # %% ../../nbs/api/model/04_network.ipynb #c006-l
+def _lowpass_kernels(model: keras.Model) -> dict[str, np.ndarray]:
+    "The kernels of the low-pass by name of the layer; {} without one."
+    return {la.name: np.asarray(la.kernel) for la in model.layers if la.name in LOWPASS}
+
+
 def has_lowpass(
     model: keras.Model,
     sigma: float,  # pixels of the input; 0: none
 ) -> bool:
     "Whether the network has exactly this low-pass."
-    kernels = [np.asarray(la.kernel).ravel() for la in model.layers if la.name in LOWPASS]
+    kernels = [kernel.ravel() for kernel in _lowpass_kernels(model).values()]
     wanted = [lowpass_kernel(sigma)] * 2 if sigma else []
     return len(kernels) == len(wanted) and all(map(np.array_equal, kernels, wanted))
 
@@ -277,8 +282,7 @@ def _add_input(graph: _Graph) -> str:
 # %% ../../nbs/api/model/04_network.ipynb #c020-l-p
 def _add_lowpass(graph: _Graph, model: keras.Model, x: str) -> str:  # x: the name of the input's grey levels
     "Add the nodes of the low-pass, if the network has one; returns the name of the output."
-    kernels = {la.name: np.asarray(la.kernel) for la in model.layers if la.name in LOWPASS}
-    if not kernels:
+    if not (kernels := _lowpass_kernels(model)):
         return x
     radius = max(kernels[LOWPASS[0]].shape) // 2
     pads = graph.tensor("lowpass/pads", np.array([0, 0, radius, radius] * 2, np.int64))
