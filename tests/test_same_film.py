@@ -4,6 +4,7 @@ import io
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -244,11 +245,23 @@ def test_a_head_that_is_fitted_with_the_penalty_ignores_the_file():
     assert 0 < weights[0.3][1] / weights[0.3][0] < 0.5 * weights[0][1] / weights[0][0]
 
 
+def test_a_recipe_reads_the_data_of_its_size(monkeypatch):
+    manifest = pd.DataFrame({"split": ["train", "test"], "row": range(2)})
+    monkeypatch.setattr(
+        study, "load_prepared", lambda folder: dataset.Prepared(Path(folder), manifest, np.zeros((2, 8, 8)), {})
+    )
+    recipes = {"a": {"epochs": 1}, "b": {"epochs": 1, "size": 160}, "c": {}}
+    data = study.load_sizes(recipes, "data/films")
+    assert {k: str(d.folder) for k, d in data.items()} == {"a": "data/films", "b": "data/films-160", "c": "data/films"}
+    assert recipes["b"] == {"epochs": 1} and not any(len(d.rows("test")) for d in data.values())
+
+
 def test_the_recipes_of_the_protocol_are_valid():
     from xraypneu.model.recipe import recipe_of
 
     base = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
     recipes = study.read_recipes(ROOT / "bench/recipes.yaml", base)
+    assert {r.pop("size", 224) for r in recipes.values()} == {160, 224}  # which prepared data it reads
     assert {recipe_of(**r)[0].weights for r in recipes.values()} == {recipes["base"]["weights"]}
     assert recipes["base"] | {"weights": "shipped"} == base
 
@@ -280,7 +293,8 @@ def test_the_study_trains_each_recipe_once_and_a_low_pass_lowers_the_drift(tmp_p
         "recipes: {plain: {}, tied: {consistency: 0.01, lowpass: 8.0}}\n"
     )
     base, out = {"weights": "shipped", "head_epochs": 0, "first_block": 14}, tmp_path / "study.csv"
-    plan = study.read_recipes(recipes, base), [0], study.without_test(prepared_toy())
+    read, data = study.read_recipes(recipes, base), study.without_test(prepared_toy())
+    plan = read, [0], dict.fromkeys(read, data)
     study.study(*plan, out, tmp_path / "work")
     rows = study.stored(out).set_index("recipe")
     assert list(rows.index) == ["plain", "tied"] and (rows.epochs >= 4).all() and (rows.seconds > 0).all()
