@@ -26,7 +26,7 @@ from test_image import dicom
 
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED, load_bundle
-from xraypneu.model.verdict import decided
+from xraypneu.model.verdict import VERDICTS, decided
 
 SHOTS = Path(os.environ.get("XRAYPNEU_SCREENSHOTS") or ROOT / "reports/screenshots")
 # asked now: conftest takes our variables out of the environment
@@ -165,7 +165,7 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
     )
     wait_rows(page, 4)
     assert [r[2] for r in rows(page)] == ["NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY"]
-    for i, name in enumerate(("NORMAL", "PNEUMONIA", "UNSURE", "OUT_OF_SCOPE")):
+    for i, name in enumerate(("NORMAL", "PNEUMONIA", "UNSURE", "NOT_RADIOGRAPH")):
         page.click(f".batch tbody tr:nth-child({i + 1}) button")
         page.wait_for_selector(f".verdict.v-{name}")
         shot(page, f"verdict-{name.lower()}")
@@ -180,7 +180,7 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
 def test_what_is_refused_has_no_map_and_no_number_on_page_and_in_files(visit):
     "Not after another film was open either, nor after the operating point moved."
     page = visit()
-    for which, name in ((1, "PNEUMONIA"), (3, "OUT_OF_SCOPE")):
+    for which, name in ((1, "PNEUMONIA"), (3, "NOT_RADIOGRAPH")):
         page.click(f"button.sample >> nth={which}")
         page.wait_for_selector(f".verdict.v-{name}")
     page.fill("#xp-threshold", "0.99")
@@ -340,7 +340,7 @@ def test_a_hundred_large_files(visit):
     transfer = page.evaluate_handle(drop_many, [base64.b64encode(data).decode(), 100])
     page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
     wait_rows(page, 100, 120_000)
-    assert {r[2] for r in rows(page)} <= {"NORMAL", "UNSURE", "PNEUMONIA", "NOT A CHEST X-RAY"}
+    assert {r[2] for r in rows(page)} <= {*VERDICTS}
     shot(page, "hundred")
 
 
@@ -776,6 +776,9 @@ def test_axe_finds_no_violation(visit, axe, width):
     check("full screen")
     page.keyboard.press("f")
     page.click("button.sample >> nth=3")
+    page.wait_for_selector(".verdict.v-NOT_RADIOGRAPH")
+    check("no chest radiograph")
+    choose(page, ("adult.png", out_of_scope()))
     page.wait_for_selector(".verdict.v-OUT_OF_SCOPE")
     check("out of scope")
 

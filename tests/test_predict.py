@@ -28,7 +28,7 @@ from xraypneu.data.sample import draw_radiograph
 from xraypneu.model import network
 from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.model.ood import ood_images
-from xraypneu.model.verdict import OUT_OF_SCOPE, VERDICTS
+from xraypneu.model.verdict import NOT_RADIOGRAPH, REFUSED, VERDICTS
 from xraypneu.serving.predict import Predictor
 
 
@@ -174,7 +174,7 @@ def test_command_goes_on_over_odd_files(odd, tmp_path):
     for row, code in zip(rows, odd.values(), strict=True):
         assert bool(row["error"]) is (code is not None), row
     maps = list((tmp_path / "maps").iterdir())
-    assert len(maps) == sum(row["verdict"] not in ("", OUT_OF_SCOPE) for row in rows)
+    assert len(maps) == sum(row["verdict"] not in ("", NOT_RADIOGRAPH) for row in rows)
     for m in maps:
         Image.open(m).verify()
     table = subprocess.run(
@@ -314,7 +314,28 @@ def test_strangers_are_refused(predictor, films):
         said = [p.verdict for p in predictor.predict_batch(list(images))]
         if kind in ("photographs", "pages of text", "noise", "blank", "CT and MR slices"):
             assert "PNEUMONIA" not in said, kind
-            assert said.count("NOT A CHEST X-RAY") >= 0.9 * len(said), kind
+            assert sum(v in REFUSED for v in said) >= 0.9 * len(said), kind
+            assert said.count("NOT A CHEST X-RAY") >= 0.85 * len(said), kind
+
+
+ADULTS = ROOT / "../shared/data/adults"
+
+
+@pytest.mark.skipif(not ADULTS.is_dir(), reason="no ../shared/data/adults here")
+def test_films_of_adults_are_chest_radiographs(predictor):
+    "They were called NOT A CHEST X-RAY as soon as they were unlike the training films: every second one."
+    films = sorted(p for p in ADULTS.iterdir() if p.suffix in (".jpg", ".jpeg", ".png"))
+    said = [p.verdict for p in predictor.predict_batch(films)]
+    assert said.count(NOT_RADIOGRAPH) <= 0.05 * len(said) and said.count("OUT OF SCOPE") > 0.3 * len(said)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data/chest_xray here")
+def test_what_is_made_of_real_films_is_refused(predictor):
+    "A second limit must not let anything pass that the first one held: it only tells the two kinds of refusal apart."
+    for kind, images in ood_images(real_films()[::6]).items():
+        said = [p.verdict for p in predictor.predict_batch(list(images))]
+        assert sum(v in REFUSED for v in said) >= 0.97 * len(said), (kind, said)
+        assert said.count(NOT_RADIOGRAPH) >= 0.8 * len(said), (kind, said)
 
 
 def test_real_colour_is_seen(predictor):
