@@ -201,6 +201,46 @@ def test_what_is_refused_has_no_map_and_no_number_on_page_and_in_files(visit):
     shot(page, "refused")
 
 
+def out_of_scope():
+    "Bytes of half a film: no picture of anything else, but unlike the training films."
+    half, file = draw_radiograph(28, pneumonia=True, seed=1, size=400)[0][:, :200], io.BytesIO()
+    Image.fromarray(half).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_number_out_of_scope_is_never_shown_without_a_caution(visit):
+    "On page, in CSV and report, with another operating point, on the full screen, and for screen readers."
+    page = visit()
+    choose(page, ("adult.png", out_of_scope()))
+    page.wait_for_selector(".verdict.v-OUT_OF_SCOPE")
+    caution = "out of scope: accuracy unknown"
+    page.fill("#xp-threshold", "0.99")
+    page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent === '0.990'")
+    assert "unlike the training films" in page.inner_text(".rationale") and page.is_visible("img.map")
+    number = page.inner_text(".scale strong")
+    assert page.inner_text(".text p:has(+ .scale)").endswith(caution)  # right above the scale
+    assert page.inner_text(".mapped figcaption").startswith(caution)
+    assert rows(page)[0][2:4] == ["OUT OF SCOPE", f"{number}\n{caution}"]
+    assert page.inner_text(".batch tbody .t-OUT_OF_SCOPE") == "OUT OF SCOPE"
+    assert page.inner_text(".worklist .outcome").split() == ["OUT", "OF", "SCOPE", number]
+    assert f"({caution})" in page.get_attribute("img.map", "alt")
+    for said in (page.get_attribute(".scale", "aria-label"), page.inner_text(".status"), page.text_content(".brief")):
+        assert f"{number} ({caution})" in said
+    assert "1 OUT OF SCOPE" in page.inner_text(".batch")
+    shot(page, "verdict-out_of_scope")
+    files = {}
+    for what in ("csv", "html"):
+        with page.expect_download() as got:
+            page.click(f"button.{what}")
+        files[what] = Path(got.value.path()).read_text()
+    (row,) = csv.DictReader(io.StringIO(files["csv"]))
+    assert row["verdict"] == "OUT OF SCOPE" and row["probability"].startswith(number[:4]) and row["label"]
+    assert f"<td>{number}<br>{caution}</td>" in files["html"] and files["html"].count(caution) == 2
+    page.click("button.sample >> nth=1")  # the caution goes with its film
+    page.wait_for_selector(".verdict.v-PNEUMONIA, .verdict.v-UNSURE")
+    assert caution not in page.inner_text(".result")
+
+
 def test_dicom(visit):
     "A chest named by its UID, an MR slice without an ending, and a file that was cut."
     from pydicom.data import get_testdata_file

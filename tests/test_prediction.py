@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from test_image import dicom
 
 from xraypneu.data.decoder import decode
 from xraypneu.data.image import ImageError, to_square
@@ -89,7 +90,9 @@ def test_features_beyond_the_limit_overrule():
     scores, foreign = np.array([0.5, 1.0, 2.0]), np.array([True, False, True])
     detector = SimpleNamespace(judge=lambda features: seen.append(features) or (scores, foreign))
     out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9], features="f")
-    assert out.tolist() == [NORMAL, OUT_OF_SCOPE, NOT_RADIOGRAPH] and ood_score.tolist() == [0.5, 1, 2] and seen == ["f"]
+    assert (
+        out.tolist() == [NORMAL, OUT_OF_SCOPE, NOT_RADIOGRAPH] and ood_score.tolist() == [0.5, 1, 2] and seen == ["f"]
+    )
     out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9])
     assert out.tolist() == [NORMAL, PNEUMONIA, PNEUMONIA] and np.isnan(ood_score).all()
     assert np.isnan(verdicts(rules(), [0.1], features="f")[1]).all()
@@ -440,6 +443,13 @@ def test_what_is_out_of_scope_has_a_caution_wherever_it_has_a_number(predictor, 
     shown = shown_film(Film("u1", "adult.png", got))
     assert (shown["caution"], shown["probability"]) == (CAUTION, got.probability)
     assert f'"{CAUTION}"' in (ROOT / "xraypneu/app/dom.js").read_text()
+
+
+def test_the_header_decides_between_two_kinds_of_refusal_only(predictor, film):
+    data = dicom(film, Modality="CT")
+    for score, verdicts_ in ((0.2, (NORMAL, PNEUMONIA)), (1.26, (NOT_RADIOGRAPH,))):
+        assert changed(predictor, judging(score), conformal=None).predict(data).verdict in verdicts_
+    assert changed(predictor, judging(1.26)).predict(dicom(film)).verdict == OUT_OF_SCOPE
 
 
 @pytest.mark.parametrize("score, foreign", [(0.2, False), (1.26, True)])

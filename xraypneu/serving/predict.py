@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.decoder import Decoded, decode, is_untrusted, warm_up
-from ..data.image import MAX_BYTES, ImageError, Source, to_square
+from ..data.image import MAX_BYTES, NO_CHEST, ImageError, Source, to_square
 from ..model.bundle import Bundle, BundleError, load_bundle
 from ..model.policy import abstention_band
 from ..model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, decided, verdicts
@@ -420,6 +420,8 @@ class _Scorer:
         limits = b.variant.get("conformal") or None
         for i, (name, (pixels, _, objections, notes, differences)) in enumerate(zip(names, read, strict=True)):
             verdict = NOT_RADIOGRAPH if objections else str(outcomes[i])
+            if verdict == OUT_OF_SCOPE and set(notes) & set(NO_CHEST):  # the file itself says what the features don't
+                verdict = NOT_RADIOGRAPH
             yield Prediction(
                 name,
                 float(p[i]),
