@@ -21,11 +21,11 @@ from conftest import ROOT
 from PIL import Image
 from test_image import dicom
 
+from xraypneu.cli import _Table
 from xraypneu.data.decoder import decode
 from xraypneu.data.image import ImageError, to_square
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import BundleError
-from xraypneu.cli import _Table
 from xraypneu.model.ood import FOREIGN, OODDetector
 from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, verdicts
 from xraypneu.serving import predict as module
