@@ -23,7 +23,7 @@ from xraypneu.files import write_file
 from xraypneu.markdown import markdown_table
 from xraypneu.metrics.scores import classification_metrics
 from xraypneu.model.bundle import load_bundle
-from xraypneu.model.verdict import OUT_OF_SCOPE, verdicts
+from xraypneu.model.verdict import REFUSED, verdicts
 
 VALIDATION, SEED = 0.15, 0  # prepare.validation and prepare.seed of the published model
 FAMILIES = {"IM": r"^IM-", "NORMAL2": r"^NORMAL2-", "bacteria": "_bacteria_", "virus": "_virus_"}
@@ -85,8 +85,8 @@ def parity(bundle, originals, copies):
         "drift": drift(a, b),
         "largest": float(np.abs(b - a).max()),
         "differ": float((before != after).mean()),
-        "refused_copies": float((before == OUT_OF_SCOPE).mean()),
-        "refused_originals": float((after == OUT_OF_SCOPE).mean()),
+        "refused_copies": float(np.isin(before, REFUSED).mean()),
+        "refused_originals": float(np.isin(after, REFUSED).mean()),
     }
 
 

@@ -26,7 +26,7 @@ from test_image import dicom
 
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED, load_bundle
-from xraypneu.model.verdict import decided
+from xraypneu.model.verdict import VERDICTS, decided
 
 SHOTS = Path(os.environ.get("XRAYPNEU_SCREENSHOTS") or ROOT / "reports/screenshots")
 # asked now: conftest takes our variables out of the environment
@@ -165,7 +165,7 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
     )
     wait_rows(page, 4)
     assert [r[2] for r in rows(page)] == ["NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY"]
-    for i, name in enumerate(("NORMAL", "PNEUMONIA", "UNSURE", "OUT_OF_SCOPE")):
+    for i, name in enumerate(("NORMAL", "PNEUMONIA", "UNSURE", "NOT_RADIOGRAPH")):
         page.click(f".batch tbody tr:nth-child({i + 1}) button")
         page.wait_for_selector(f".verdict.v-{name}")
         shot(page, f"verdict-{name.lower()}")
@@ -180,7 +180,7 @@ def test_many_by_drop_and_every_kind_of_verdict(visit):
 def test_what_is_refused_has_no_map_and_no_number_on_page_and_in_files(visit):
     "Not after another film was open either, nor after the operating point moved."
     page = visit()
-    for which, name in ((1, "PNEUMONIA"), (3, "OUT_OF_SCOPE")):
+    for which, name in ((1, "PNEUMONIA"), (3, "NOT_RADIOGRAPH")):
         page.click(f"button.sample >> nth={which}")
         page.wait_for_selector(f".verdict.v-{name}")
     page.fill("#xp-threshold", "0.99")
@@ -199,6 +199,46 @@ def test_what_is_refused_has_no_map_and_no_number_on_page_and_in_files(visit):
     line = next(row for row in files["html"].split("<tr>") if "NOT A CHEST X-RAY</b>" in row)
     assert "<td></td><td>0.990</td>" in line and "map" not in line and line.count("<img") == 1
     shot(page, "refused")
+
+
+def out_of_scope():
+    "Bytes of half a film: no picture of anything else, but unlike the training films."
+    half, file = draw_radiograph(28, pneumonia=True, seed=1, size=400)[0][:, :200], io.BytesIO()
+    Image.fromarray(half).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_number_out_of_scope_is_never_shown_without_a_caution(visit):
+    "On page, in CSV and report, with another operating point, on the full screen, and for screen readers."
+    page = visit()
+    choose(page, ("adult.png", out_of_scope()))
+    page.wait_for_selector(".verdict.v-OUT_OF_SCOPE")
+    caution = "out of scope: accuracy unknown"
+    page.fill("#xp-threshold", "0.99")
+    page.wait_for_function("document.querySelector('output[for=xp-threshold]').textContent === '0.990'")
+    assert "unlike the training films" in page.inner_text(".rationale") and page.is_visible("img.map")
+    number = page.inner_text(".scale strong")
+    assert page.inner_text(".text p:has(+ .scale)").endswith(caution)  # right above the scale
+    assert page.inner_text(".mapped figcaption").startswith(caution)
+    assert rows(page)[0][2:4] == ["OUT OF SCOPE", f"{number}\n{caution}"]
+    assert page.inner_text(".batch tbody .t-OUT_OF_SCOPE") == "OUT OF SCOPE"
+    assert page.inner_text(".worklist .outcome").split() == ["OUT", "OF", "SCOPE", number]
+    assert f"({caution})" in page.get_attribute("img.map", "alt")
+    for said in (page.get_attribute(".scale", "aria-label"), page.inner_text(".status"), page.text_content(".brief")):
+        assert f"{number} ({caution})" in said
+    assert "1 OUT OF SCOPE" in page.inner_text(".batch")
+    shot(page, "verdict-out_of_scope")
+    files = {}
+    for what in ("csv", "html"):
+        with page.expect_download() as got:
+            page.click(f"button.{what}")
+        files[what] = Path(got.value.path()).read_text()
+    (row,) = csv.DictReader(io.StringIO(files["csv"]))
+    assert row["verdict"] == "OUT OF SCOPE" and row["probability"].startswith(number[:4]) and row["label"]
+    assert f"<td>{number}<br>{caution}</td>" in files["html"] and files["html"].count(caution) == 2
+    page.click("button.sample >> nth=1")  # the caution goes with its film
+    page.wait_for_selector(".verdict.v-PNEUMONIA, .verdict.v-UNSURE")
+    assert caution not in page.inner_text(".result")
 
 
 def test_dicom(visit):
@@ -340,7 +380,7 @@ def test_a_hundred_large_files(visit):
     transfer = page.evaluate_handle(drop_many, [base64.b64encode(data).decode(), 100])
     page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
     wait_rows(page, 100, 120_000)
-    assert {r[2] for r in rows(page)} <= {"NORMAL", "UNSURE", "PNEUMONIA", "NOT A CHEST X-RAY"}
+    assert {r[2] for r in rows(page)} <= {*VERDICTS}
     shot(page, "hundred")
 
 
@@ -776,6 +816,9 @@ def test_axe_finds_no_violation(visit, axe, width):
     check("full screen")
     page.keyboard.press("f")
     page.click("button.sample >> nth=3")
+    page.wait_for_selector(".verdict.v-NOT_RADIOGRAPH")
+    check("no chest radiograph")
+    choose(page, ("adult.png", out_of_scope()))
     page.wait_for_selector(".verdict.v-OUT_OF_SCOPE")
     check("out of scope")
 

@@ -19,14 +19,19 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from test_image import dicom
 
+from xraypneu.cli import _Table
 from xraypneu.data.decoder import decode
 from xraypneu.data.image import ImageError, to_square
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import BundleError
-from xraypneu.model.verdict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, verdicts
+from xraypneu.model.ood import FOREIGN, OODDetector
+from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, verdicts
 from xraypneu.serving import predict as module
-from xraypneu.serving.predict import Prediction, Predictor, cividis
+from xraypneu.serving.predict import CAUTION, Prediction, Predictor, cividis
+from xraypneu.serving.session import Film, shown_film
+from xraypneu.serving.table import as_row, to_csv, to_html
 
 
 def rules(threshold=0.4, low=None, high=None, detector=None):
@@ -82,12 +87,36 @@ def test_limits_belong_to_what_is_possible():
 
 def test_features_beyond_the_limit_overrule():
     seen = []
-    detector = SimpleNamespace(score=lambda features: seen.append(features) or np.array([0.5, 1.0, 2.0]))
+    scores, foreign = np.array([0.5, 1.0, 2.0]), np.array([True, False, True])
+    detector = SimpleNamespace(judge=lambda features: seen.append(features) or (scores, foreign))
     out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9], features="f")
-    assert out.tolist() == [NORMAL, OUT_OF_SCOPE, OUT_OF_SCOPE] and ood_score.tolist() == [0.5, 1, 2] and seen == ["f"]
+    assert (
+        out.tolist() == [NORMAL, OUT_OF_SCOPE, NOT_RADIOGRAPH] and ood_score.tolist() == [0.5, 1, 2] and seen == ["f"]
+    )
     out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9])
     assert out.tolist() == [NORMAL, PNEUMONIA, PNEUMONIA] and np.isnan(ood_score).all()
     assert np.isnan(verdicts(rules(), [0.1], features="f")[1]).all()
+
+
+def detector_of(foreign=None):
+    "A detector whose outlier score is the first log feature, and whose distance is far below its limit."
+    weights = np.eye(1, 8, dtype=np.float32)[0]
+    arrays = np.zeros((2, 8), np.float32), np.eye(1, 8, dtype=np.float32), np.ones(2, np.float32), weights
+    return OODDetector(*arrays, np.float32([[0, 0], [99, 1]]), foreign)
+
+
+@pytest.mark.parametrize("stored, limit", [(None, FOREIGN), (np.float32([1.5]), 1.5), (np.float32([1]), 1.0)])
+def test_a_film_unlike_the_training_films_is_still_a_radiograph(stored, limit):
+    "Films of adults were called NOT A CHEST X-RAY."
+    outlier_scores = np.array([0.5, 0.99, 1.01, limit - 0.01, limit + 0.01, 9.0])
+    features = np.zeros((6, 8), np.float32)
+    features[:, 0] = np.expm1(outlier_scores)
+    given = verdicts(rules(detector=detector_of(stored)), [0.9] * 6, features)[0].tolist()
+    kind = [PNEUMONIA if s < 1 else OUT_OF_SCOPE if s < limit else NOT_RADIOGRAPH for s in outlier_scores]
+    assert given == kind and (limit == 1 or OUT_OF_SCOPE in given)
+    far = features[:1] * 0 + np.float32([0, 0, 0, 0, 0, 0, 0, 1e9])  # a great distance alone makes nothing foreign
+    odd = dataclasses.replace(detector_of(stored), scaling=np.float32([[0, 0], [1, 1]]))
+    assert verdicts(rules(detector=odd), [0.9], far)[0].tolist() == [OUT_OF_SCOPE]
 
 
 # colours and words
@@ -206,7 +235,7 @@ def test_names(predictor, film, tmp_path):
 def test_contrast_and_shape_at_their_limits(predictor):
     def said(pixels):
         p = predictor.predict(pixels)
-        assert (p.verdict == OUT_OF_SCOPE) or not any("empty" in r or "shape" in r for r in p.reasons)
+        assert (p.verdict == NOT_RADIOGRAPH) or not any("empty" in r or "shape" in r for r in p.reasons)
         return {word for word in ("empty", "shape") for r in p.reasons if word in r}
 
     checks = (np.indices((480, 480)).sum(0) // 40 % 2).astype(np.uint8)
@@ -269,7 +298,7 @@ def test_label_and_reasons_follow_the_verdict(predictor, film):
     assert p.label == ("PNEUMONIA" if p.probability >= p.threshold else "NORMAL")
     assert p.bundle == b.hash and p.threshold == b.threshold and np.array_equal(p.pixels, film)
     assert p.probability == pytest.approx(b.probability([p.map.mean()])[0], abs=1e-3)
-    assert (p.verdict == OUT_OF_SCOPE) == (p.ood_score >= 1)
+    assert (p.verdict in REFUSED) == (p.ood_score >= 1)
 
 
 def test_unsure_says_why(predictor, film):
@@ -378,19 +407,62 @@ def test_the_label_at_exactly_the_operating_point(predictor, film):
         assert got.reasons == ()
 
 
+def judging(score, foreign=False):
+    "A detector with one answer."
+    return SimpleNamespace(judge=lambda features: (np.full(len(features), score), np.full(len(features), foreign)))
+
+
 @pytest.mark.parametrize("score, refused", [(0.0, False), (np.nextafter(1.0, 0), False), (1.0, True), (1.26, True)])
-def test_the_reason_of_strange_features(predictor, film, score, refused):
-    got = changed(
-        predictor, SimpleNamespace(score=lambda features: np.full(len(features), score)), conformal=None
-    ).predict(film)
-    assert got.ood_score == score and (got.verdict == OUT_OF_SCOPE) is refused
-    said = f"its features are unlike those of the training images: dissimilarity {score:.2f}, refused from 1.00"
+@pytest.mark.parametrize("verdict, word", [(OUT_OF_SCOPE, "out of scope"), (NOT_RADIOGRAPH, "refused")])
+def test_the_reason_of_strange_features(predictor, film, score, refused, verdict, word):
+    got = changed(predictor, judging(score, verdict == NOT_RADIOGRAPH), conformal=None).predict(film)
+    assert got.ood_score == score and (got.verdict == verdict) is refused
+    said = f"its features are unlike those of the training images: dissimilarity {score:.2f}, {word} from 1.00"
     assert got.reasons == ((said,) if refused else ())
+
+
+def test_what_is_out_of_scope_has_a_caution_wherever_it_has_a_number(predictor, film):
+    "And the rationale begins with what differs."
+    odd = changed(predictor, judging(1.26), conformal={"low": 0.3, "high": 0.6, "coverage": 0.9})
+    got = odd.predict(to_square(film // 4, 64), name="adult.png")
+    assert got.verdict == OUT_OF_SCOPE and got.at(0.99).verdict == got.at(0.01).verdict == OUT_OF_SCOPE
+    e, number, row = got.explanation, f"{got.probability:.3f}", as_row("adult.png", got)
+    first = e.rationale.partition(". ")[0]
+    assert first.startswith("This film is unlike the training films") and "not measured on such films" in first
+    assert "only 64 x 64 pixels and only" in first and "of 256 grey levels" in first and "1.26" in first
+    assert (e.caution, e.label, e.where) == (CAUTION, got.label, got.where) and "abstains" not in e.rationale
+    page = got._repr_html_().replace(f"<p>{e.rationale}</p>", "")
+    assert page.count(number) == page.count(f"{number} ({CAUTION})") == 1
+    assert page.count(got.where) == page.count(f"{got.where} ({CAUTION})") == 2  # in words, and of the picture
+    report = to_html([row | {"pictures": [("map", "data:image/png;base64,AA")]}])
+    assert report.count(number) == report.count(f"<td>{number}<br>{CAUTION}</td>") == 1
+    assert report.count(CAUTION) == 2 and f'AA"><br>{CAUTION}</td>' in report  # under the picture too
+    assert f",{OUT_OF_SCOPE},{got.probability:.6f},{got.label}," in to_csv([row])
+    _Table(out := io.StringIO(), 12).write(row)
+    assert f"{number} ({CAUTION})\n" in out.getvalue()
+    shown = shown_film(Film("u1", "adult.png", got))
+    assert (shown["caution"], shown["probability"]) == (CAUTION, got.probability)
+    assert f'"{CAUTION}"' in (ROOT / "xraypneu/app/dom.js").read_text()
+
+
+def test_the_header_decides_between_two_kinds_of_refusal_only(predictor, film):
+    data = dicom(film, Modality="CT")
+    for score, verdicts_ in ((0.2, (NORMAL, PNEUMONIA)), (1.26, (NOT_RADIOGRAPH,))):
+        assert changed(predictor, judging(score), conformal=None).predict(data).verdict in verdicts_
+    assert changed(predictor, judging(1.26)).predict(dicom(film)).verdict == OUT_OF_SCOPE
+
+
+@pytest.mark.parametrize("score, foreign", [(0.2, False), (1.26, True)])
+def test_nothing_else_has_a_caution(predictor, film, score, foreign):
+    got = changed(predictor, judging(score, foreign)).predict(film)
+    assert got.explanation.caution == "" and CAUTION not in got._repr_html_() + to_html([as_row("a.png", got)])
+    assert (got.explanation.probability is None) is (got.verdict == NOT_RADIOGRAPH) is foreign
+    assert got.at(0.5).verdict == NOT_RADIOGRAPH or not foreign
 
 
 def test_an_unsure_film_with_its_numbers(predictor, film):
     p = predictor.predict(film).probability
-    nothing = SimpleNamespace(score=lambda features: np.zeros(len(features)))
+    nothing = judging(0.0)
     for low, high, words in (
         (p, 1.0, "both classes meet"),
         (0.0, p, "both classes meet"),
@@ -409,7 +481,7 @@ def test_each_reason_against_a_picture_stands_first_and_once(predictor):
     strip = np.full((50, 250), 80, np.uint8)
     for pixels, size in ((strip, "250 x 50"), (strip.T, "50 x 250")):
         got = predictor.predict(pixels)
-        assert got.verdict == OUT_OF_SCOPE and got.reasons[:2] == (
+        assert got.verdict == NOT_RADIOGRAPH and got.reasons[:2] == (
             "the image is empty: it has almost no contrast",
             f"{size} pixels is not the shape of a radiograph",
         )
@@ -504,7 +576,7 @@ def test_colour_close_to_its_limit(predictor):
 
 def test_without_known_features_nothing_is_strange(predictor, film):
     got = Predictor(dataclasses.replace(predictor.bundle, detector=None)).predict(film)
-    assert np.isnan(got.ood_score) and got.to_dict()["ood_score"] is None and got.verdict != OUT_OF_SCOPE
+    assert np.isnan(got.ood_score) and got.to_dict()["ood_score"] is None and got.verdict not in REFUSED
     assert not any("features" in r for r in got.reasons)
 
 

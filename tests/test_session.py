@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from xraypneu.data.image import ImageError
 from xraypneu.model.bundle import SHIPPED
-from xraypneu.model.verdict import NORMAL, OUT_OF_SCOPE, PNEUMONIA, UNSURE, decided
+from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, UNSURE, decided
 from xraypneu.serving import dashboard
 from xraypneu.serving import session as state
 from xraypneu.serving.predict import Prediction
@@ -39,7 +39,7 @@ def prediction(probability=0.9, verdict=PNEUMONIA, **more):
 
 
 REFUSED = prediction(
-    0.979, OUT_OF_SCOPE, reasons=("the image is coloured",), objections=("the image is coloured",), notes=()
+    0.979, NOT_RADIOGRAPH, reasons=("the image is coloured",), objections=("the image is coloured",), notes=()
 )
 
 
@@ -58,7 +58,7 @@ def test_reasons_follow_the_operating_point(session):
     assert "0.314" in reasons["u2"][0] and reasons["u3"] == ["a note"]
     session.move(0.99)
     rows = {id: film.row() for id, film in session.films.items()}
-    assert [rows[f"u{i}"].get("verdict") for i in range(1, 6)] == [NORMAL, UNSURE, UNSURE, OUT_OF_SCOPE, None]
+    assert [rows[f"u{i}"].get("verdict") for i in range(1, 6)] == [NORMAL, UNSURE, UNSURE, NOT_RADIOGRAPH, None]
     for id in ("u2", "u3"):
         why, note = rows[id]["reasons"]
         assert "operating point 0.990" in why and "0.314" not in why and note == "a note"
@@ -76,7 +76,9 @@ def test_a_move_returns_what_changed(session):
 
 
 def test_a_session_counts_and_forgets(session):
-    assert session.counts() == {NORMAL: 1, UNSURE: 1, PNEUMONIA: 1, OUT_OF_SCOPE: 1, "not read": 1}
+    session.keep("u7", "adult.png", prediction(0.9, OUT_OF_SCOPE))
+    kinds = (NORMAL, UNSURE, PNEUMONIA, NOT_RADIOGRAPH, OUT_OF_SCOPE, "not read")
+    assert session.counts() == dict.fromkeys(kinds, 1)
     session.open = "u1"
     session.begin("u6", "late.png", 100)
     session.clear()
@@ -242,7 +244,7 @@ def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_not
     board.page(kind="threshold", value=0.99)
     unsure = cells(board, board.sent[-1][0]["rows"][0])
     assert "operating point 0.990" in unsure["reasons"] and unsure["threshold"] == "0.990000"
-    assert refused["verdict"] == OUT_OF_SCOPE and refused["probability"] == refused["label"] == ""
+    assert refused["verdict"] == NOT_RADIOGRAPH and refused["probability"] == refused["label"] == ""
     board.page(kind="download")
     report = board.sent[-1][1][0].decode()
     assert report.count("data:image/jpeg") == 2 and report.count("data:image/png") == 1

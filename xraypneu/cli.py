@@ -21,6 +21,8 @@ from .metrics.definitions import CARD, METRICS
 from .files import write_file
 from .data.image import ImageError
 from .redact import split_credentials, without_controls
+from .model.verdict import OUT_OF_SCOPE
+from .serving.predict import CAUTION
 from .serving.table import CsvWriter, JsonWriter, as_row
 
 # %% ../nbs/api/99_cli.ipynb #c005
@@ -43,6 +45,8 @@ class _Table:
             self.out.write(f"{name:{self.width}}  {'not read':17}\n    {_shown(row['error'])}\n")
             return
         number = "" if row["probability"] is None else f"{row['probability']:.3f}"
+        if row["verdict"] == OUT_OF_SCOPE:
+            number += f" ({CAUTION})"
         self.out.write(
             f"{name:{self.width}}  {row['verdict']:17}  {number}".rstrip()
             + "\n"
@@ -87,7 +91,7 @@ def _predict(args, out):
         writer.write(as_row(path, result))
         if isinstance(result, ImageError):
             failed += 1
-        elif args.overlay and result.explanation.where:  # the map of a refused image has no meaning
+        elif args.overlay and result.explanation.where:  # the map of what is no chest radiograph has no meaning
             picture = io.BytesIO()
             result.overlay().save(picture, "PNG")
             write_file(_overlay_path(args.overlay, path, taken), picture.getvalue())
@@ -147,7 +151,8 @@ def _info_text(bundle):
         f"threshold  {bundle.threshold:.4f}, {i['threshold_rule']}\n"
         f"networks   fp32{', int8' if 'int8' in i else ''}\n"
         "refuses    "
-        f"{'images unlike its training images' if bundle.detector else 'nothing: it has no detector'}\n"
+        f"{'what is no chest radiograph' if bundle.detector else 'nothing: it has no detector'}\n"
+        f"{'marks      films unlike its training films as out of scope' + chr(10) if bundle.detector else ''}"
         f"data       {i['data']['title']}, hash "
         f"{i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\n"
         f"commit     {i.get('git_commit')}\n"
@@ -336,7 +341,9 @@ def _predict_arguments(commands):
     form = p.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one line of JSON per file")
     form.add_argument("--csv", action="store_true", help="a table for spreadsheets")
-    p.add_argument("--overlay", metavar="DIR", help="folder for images with their activation maps; none if refused")
+    p.add_argument(
+        "--overlay", metavar="DIR", help="folder for images with their activation maps; none of what is no chest X-ray"
+    )
     p.add_argument(
         "--precision",
         choices=("fp32", "int8"),

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { compare, matches, opens, place, summary } from "../../xraypneu/app/table.js";
+import { CAUTION, kind } from "../../xraypneu/app/dom.js";
+import { compare, matches, numberOf, opens, place, summary } from "../../xraypneu/app/table.js";
 
 const rows = [
   { n: 1, file: "b.png", verdict: "NORMAL", probability: 0.2 },
@@ -35,6 +36,20 @@ test("a new row finds its place as sorting would put it", () => {
 
 test("the counts name what there is", () => {
   assert.equal(summary(1, 3, new Map([["not read", 1], ["UNSURE", 2]])), "1 of 3 files: 2 UNSURE, 1 not read");
+  const refused = new Map([["NOT A CHEST X-RAY", 1], ["OUT OF SCOPE", 1]]);
+  assert.equal(summary(2, 2, refused), "2 of 2 files: 1 OUT OF SCOPE, 1 NOT A CHEST X-RAY");
+});
+
+test("a probability that is out of scope has a caution beside it, and no other", () => {
+  assert.deepEqual(numberOf({ verdict: "OUT OF SCOPE", probability: 0.9123 }), ["0.912", CAUTION]);
+  assert.deepEqual(numberOf({ verdict: "NOT A CHEST X-RAY", probability: null }), ["", ""]);
+  for (const verdict of ["NORMAL", "PNEUMONIA", "UNSURE"])
+    assert.deepEqual(numberOf({ verdict, probability: 0.2 }), ["0.200", ""]);
+});
+
+test("each verdict has a name of its own for its class and icon", () => {
+  const verdicts = ["NORMAL", "PNEUMONIA", "UNSURE", "OUT OF SCOPE", "NOT A CHEST X-RAY"];
+  assert.deepEqual(verdicts.map(kind), ["NORMAL", "PNEUMONIA", "UNSURE", "OUT_OF_SCOPE", "NOT_RADIOGRAPH"]);
 });
 
 test("buttons of files with one name have different names", () => {

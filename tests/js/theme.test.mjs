@@ -25,7 +25,7 @@ function contrast(one, other) {
 
 const light = coloursOf(":root");
 const dark = { ...light, ...coloursOf(':root[data-theme="dark"]') };
-const VERDICTS = ["well", "ill", "unsure", "out-of-scope"];
+const VERDICTS = ["well", "ill", "unsure", "out-of-scope", "not-radiograph"];
 const GROUNDS = ["ground", "panel", "raised", "chosen"];
 const texts = [
   ...GROUNDS.flatMap((ground) => ["ink", ...VERDICTS].map((ink) => [ink, ground])),

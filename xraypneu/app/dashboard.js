@@ -473,7 +473,8 @@ class Page {
 
   summarise(shown) {
     const number = shown.probability == null ? "" : `, probability ${shown.probability.toFixed(3)}`;
-    this.brief.textContent = `${shown.name}: ${shown.verdict}${number}`;
+    const caution = shown.caution && ` (${shown.caution})`;
+    this.brief.textContent = `${shown.name}: ${shown.verdict}${number}${caution}`;
   }
 
   // --- the server's answers

@@ -10,6 +10,9 @@ const ICONS = {
     '<circle cx="24" cy="24" r="20" fill="none" stroke="currentColor" stroke-width="4" stroke-dasharray="6 4"/>' +
     '<path d="M17 19a7 7 0 1 1 10 6c-2 1-3 3-3 5M24 34v4" fill="none" stroke="currentColor" stroke-width="4.5"/>',
   OUT_OF_SCOPE:
+    '<circle cx="24" cy="24" r="13" fill="none" stroke="currentColor" stroke-width="4"/>' +
+    '<path d="M24 2v14M24 32v14M2 24h14M32 24h14" stroke="currentColor" stroke-width="4"/>',
+  NOT_RADIOGRAPH:
     '<rect x="5" y="9" width="38" height="30" fill="none" stroke="currentColor" stroke-width="4"/>' +
     '<path d="M9 41L39 7" stroke="currentColor" stroke-width="5"/>',
   FULL:
@@ -17,16 +20,25 @@ const ICONS = {
 };
 
 export function words(v, s) {
-  if (v === "OUT_OF_SCOPE") {
-    const causes = "Adult, rotated, inverted or low-resolution films commonly cause this.";
+  if (v === "NOT_RADIOGRAPH") {
+    const causes = "Photographs, pages, slices, rotated or inverted films commonly cause this.";
     return `The model gives no answer for this image. ${causes}`;
+  }
+  if (v === "OUT_OF_SCOPE") {
+    const causes = "Films of adults, of other machines or of low resolution commonly cause this.";
+    return `Unlike the training films: how accurate the model is here was not measured. ${causes}`;
   }
   if (v === "UNSURE") return "The model abstains: a reader should decide.";
   const side = s.probability >= s.threshold ? "above" : "below";
   return `Probability ${s.probability.toFixed(2)}, ${side} the threshold of ${s.threshold.toFixed(2)}`;
 }
 
-export const kind = (verdict) => (verdict === "NOT A CHEST X-RAY" ? "OUT_OF_SCOPE" : verdict);
+// Name of a verdict in classes and icons.
+const KINDS = { "OUT OF SCOPE": "OUT_OF_SCOPE", "NOT A CHEST X-RAY": "NOT_RADIOGRAPH" };
+export const kind = (verdict) => KINDS[verdict] ?? verdict;
+// Beside the probability of a film that is out of scope, wherever it stands.
+export const CAUTION = "out of scope: accuracy unknown";
+export const cautionOf = (verdict) => (kind(verdict) === "OUT_OF_SCOPE" ? CAUTION : "");
 export const percent = (v) => (v == null ? "–" : (100 * v).toFixed(1) + " %");
 export const size = (n) => (n < 1e6 ? Math.max(1, Math.round(n / 1e3)) + " kB" : (n / 1e6).toFixed(1) + " MB");
 

@@ -2,7 +2,7 @@
 import { make } from "./dom.js";
 
 const FACTS = [
-  ["A verdict, or none", "NORMAL or PNEUMONIA; UNSURE where a reader should decide; no answer for films out of scope."],
+  ["A verdict, or none", "NORMAL or PNEUMONIA; UNSURE where a reader should decide; OUT OF SCOPE for films unlike the training films."],
   ["Its reasons", "Probability against the operating point, an activation map, and the reasons for an abstention."],
   ["Film after film by keyboard", "J and K for the next and previous film, M for the map, I to invert; ? lists all."],
 ];

@@ -28,8 +28,8 @@ function filmsOf(o) {
 export function noteOf(o) {
   const chosen = o.counts ? " The default point was chosen on validation films, not on these." : "";
   const refused = o.refused
-    ? ` ${percent(o.refused)} of them were refused as NOT A CHEST X-RAY at any point; they are counted here by their ` +
-      "probability."
+    ? ` ${percent(o.refused)} of them are OUT OF SCOPE or NOT A CHEST X-RAY at any point; they are counted here ` +
+      "by their probability."
     : "";
   return (
     `At ${o.threshold.toFixed(3)}, on ${filmsOf(o)}; 95 % intervals by patient.${chosen}${refused} PPV and NPV at ` +

@@ -1,5 +1,5 @@
 // The table of all files. Rows are appended or changed one by one; the table is never rebuilt.
-import { button, kind, make } from "./dom.js";
+import { button, cautionOf, kind, make } from "./dom.js";
 
 const COLUMNS = [
   ["n", "#"],
@@ -10,10 +10,12 @@ const COLUMNS = [
   ["bundle", "model"],
 ];
 const NUMBERS = ["probability", "threshold"];
-const VERDICTS = ["NORMAL", "PNEUMONIA", "UNSURE", "NOT A CHEST X-RAY", "not read"];
+const VERDICTS = ["NORMAL", "PNEUMONIA", "UNSURE", "OUT OF SCOPE", "NOT A CHEST X-RAY", "not read"];
 
 export const outcome = (row) => row.verdict || "not read";
 const three = (v) => (v == null ? "" : v.toFixed(3));
+// What the cell of the probability says: the number, and a caution where it was measured on no such films.
+export const numberOf = (row) => [three(row.probability), row.probability == null ? "" : cautionOf(row.verdict)];
 
 function value(row, key) {
   if (key === "verdict") return outcome(row);
@@ -130,6 +132,7 @@ export class Table {
       cells[1].className = "name";
       return make("tr", {}, ...cells);
     }
+    const [number, caution] = numberOf(row);
     const named = { type: "button", "data-key": `open-${row.id}`, "aria-label": opens(row, this.state.rows.values()) };
     const open = make("button", named, "Open");
     // the button in the row needs no handler: its click, by mouse or key, bubbles up to here
@@ -139,7 +142,7 @@ export class Table {
       make("td", {}, String(row.n)),
       make("td", { class: "name" }, row.file),
       make("td", {}, make("span", {}, "")),
-      make("td", {}, three(row.probability)),
+      make("td", {}, number, caution && make("span", { class: "words caution" }, caution)),
       make("td", {}, ""),
       make("td", {}, row.bundle.slice(0, 8)),
       make("td", {}, open),

@@ -8,13 +8,16 @@ const UNDER_MAP =
   "With activation map: yellow supports PNEUMONIA, blue NORMAL. Shows which regions raised the score; " +
   "does not localise disease.";
 
+// Beside probability and map of a film that is out of scope: Python says whether and in which words.
+const cautionFor = (s) => (s.caution ? [make("strong", { class: "caution" }, s.caution)] : []);
+
 // The probability on its scale from 0 to 1, with the operating point.
 function scaleOf(s) {
   const at = (p) => `--at:${Math.min(100, Math.max(0, 100 * p))}%`;
   const [p, t] = [s.probability.toFixed(3), s.threshold.toFixed(3)];
   return make(
     "div",
-    { class: "scale", role: "img", "aria-label": `Calibrated probability of PNEUMONIA ${p}; operating point ${t}` },
+    { class: "scale", role: "img", "aria-label": scaleLabel(s, p, t) },
     make("span", { class: "label", style: at(s.threshold) }, `operating point ${t}`),
     make("div", { class: "bar" }, make("i", { style: at(s.threshold) })),
     make("div", { class: "cut", style: at(s.threshold) }),
@@ -24,6 +27,9 @@ function scaleOf(s) {
   );
 }
 
+const scaleLabel = (s, p, t) =>
+  `Calibrated probability of PNEUMONIA ${p}${s.caution ? ` (${s.caution})` : ""}; operating point ${t}`;
+
 // The explanation of a film. A film without a probability has no map either: both would be meaningless.
 function explanationOf(s) {
   const v = kind(s.verdict);
@@ -31,7 +37,7 @@ function explanationOf(s) {
   const parts = [make("h3", { class: "name" }, s.name), make("div", { class: `verdict v-${v}` }, icon(v), text)];
   if (s.probability != null) {
     const about = "Probability of PNEUMONIA at 50 % prevalence:";
-    parts.push(make("p", {}, about), scaleOf(s));
+    parts.push(make("p", {}, about, " ", ...cautionFor(s)), scaleOf(s));
   }
   if (s.notice) parts.push(make("p", { class: "error" }, make("strong", {}, s.notice)));
   parts.push(make("h3", {}, "Why this verdict"), make("p", { class: "rationale" }, s.rationale));
@@ -48,7 +54,8 @@ function explanationOf(s) {
 export const sentence = (s) =>
   s.probability == null
     ? `${s.name}: ${s.verdict}.`
-    : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}, strongest support ${s.where}.`;
+    : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}${s.caution ? ` (${s.caution})` : ""}, ` +
+      `strongest support ${s.where}.`;
 
 // How the film is shown: alone, under the map, or beside itself with the map.
 const MODES = { film: "Film", over: "Map", sides: "Side by side" };
@@ -212,7 +219,7 @@ export class Viewer {
     if (map) {
       this.under.src = picture;
       this.over.src = map;
-      this.over.alt = `Activation map over the radiograph, ${shown.where}`;
+      this.over.alt = `Activation map over the radiograph, ${shown.where}${shown.caution ? ` (${shown.caution})` : ""}`;
     }
     for (const stack of this.stacks) stack.style.aspectRatio = `${shown.width}/${shown.height}`;
     this.views.style.setProperty("--ratio", shown.width / shown.height);
@@ -223,6 +230,7 @@ export class Viewer {
     this.verdict = shown.verdict;
     this.threshold = shown.threshold;
     this.text.replaceChildren(...explanationOf(shown));
+    this.map.lastChild.replaceChildren(...cautionFor(shown), shown.caution ? " " : "", UNDER_MAP);
   }
 
   // Release the previous images.

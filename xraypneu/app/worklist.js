@@ -1,5 +1,5 @@
 // The worklist: thumbnail, verdict and probability of each file, in the table's order and behind its filter.
-import { kind, make } from "./dom.js";
+import { cautionOf, kind, make } from "./dom.js";
 
 const NONE = "No file matches the filter.";
 
@@ -105,7 +105,8 @@ export class Worklist {
     item.words = words;
     item.verdict.textContent = words;
     item.verdict.className = row.error ? "error" : `t-${kind(row.verdict)}`;
-    item.number.textContent = row.probability == null ? "" : row.probability.toFixed(3);
+    item.number.textContent = row.probability == null ? "" : row.probability.toFixed(3); // the verdict is beside it
+    item.number.title = row.error ? "" : cautionOf(row.verdict);
   }
 
   // Mark the open film.

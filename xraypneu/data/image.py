@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Source', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'MAX_SCANS', 'MAX_SCANNED', 'MAX_WEBP_PIXELS', 'MAX_J2K_SAMPLES',
-           'MAX_RLE_BYTES', 'MAX_ITEMS', 'STRETCHED', 'MAX_SQUARE', 'printable', 'ImageError', 'Radiograph',
+           'MAX_RLE_BYTES', 'MAX_ITEMS', 'STRETCHED', 'NO_CHEST', 'MAX_SQUARE', 'printable', 'ImageError', 'Radiograph',
            'read_bytes', 'read_radiograph', 'to_square', 'colour']
 
 # %% ../../nbs/api/data/00_image.ipynb #c004
@@ -994,8 +994,9 @@ _NOT_FRONTAL_CODES = set(  # of the lateral and oblique views, SNOMED CT and the
     "399067008 399173006 399198007 399182000 399184004 399236003 399135007 399356000 399006002 399038007 260427002 "
     "R-102CD R-10236 R-10232 R-102C1 R-10238 R-10234 R-10220 R-40985 R-10212 R-10210 R-40783".split()
 )
+NO_CHEST = "the file says that it is not a plain radiograph", "the file says that it shows another part of the body"
 _UNSUITED = (  # only values of the standard: any other text may name somebody
-    ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, "the file says that it is not a plain radiograph"),
+    ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, NO_CHEST[0]),
     (
         "ViewPosition",
         {"LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"},
@@ -1004,7 +1005,7 @@ _UNSUITED = (  # only values of the standard: any other text may name somebody
     (
         "BodyPartExamined",
         set(_OTHER_PARTS.split()),
-        "the file says that it shows another part of the body",
+        NO_CHEST[1],
     ),
     ("PresentationIntentType", {"FOR PROCESSING"}, "the file says that it holds raw data, not meant for display"),
 )

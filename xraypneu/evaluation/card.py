@@ -232,8 +232,8 @@ _PURPOSE = """# Model card: NORMAL or PNEUMONIA on chest radiographs
 
 Research and teaching on image classifiers: as a baseline, as a backbone, as an example of an evaluation that \
 states its limits. Input: one frontal chest radiograph. Output: a calibrated probability
-of PNEUMONIA, a label at the operating point, a verdict that may also be UNSURE or NOT A CHEST X-RAY, and an \
-activation map whose mean is the logit.
+of PNEUMONIA, a label at the operating point, a verdict that may also be UNSURE, OUT OF SCOPE or NOT A CHEST X-RAY, \
+and an activation map whose mean is the logit.
 
 **Not for** diagnosis, triage or any decision about a patient; adults; lateral films; images of anything else; \
 hospitals, machines and ages other than those below."""

@@ -30,7 +30,7 @@ from ..model import augment, ood
 from ..model.bundle import Bundle
 from ..data.dataset import CLASSES, Prepared
 from ..metrics.definitions import METRICS, REFERENCE, ROBUSTNESS, BRIEF, SPREAD, predictive_values
-from ..model.verdict import OUT_OF_SCOPE, PNEUMONIA, UNSURE, verdicts
+from ..model.verdict import PNEUMONIA, REFUSED, UNSURE, verdicts
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c005
 class EvaluationError(XraypneuError, ValueError):
@@ -305,7 +305,7 @@ def ood_metrics(
         "images": len(scores),
         "auroc": float(roc_auc_score(labels, np.r_[test_scores, scores])),
         "fpr95": float((scores < np.quantile(test_scores, 0.95)).mean()),
-        "refused": float((verdict == OUT_OF_SCOPE).mean()),
+        "refused": float(np.isin(verdict, REFUSED).mean()),
         "pneumonia": float((verdict == PNEUMONIA).mean()),
     }
 

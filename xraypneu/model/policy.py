@@ -34,7 +34,7 @@ class ScoredFilms:
     ill: np.ndarray  # (n,) bool: is the class PNEUMONIA?
     patient: np.ndarray  # (n,) int, the same number for films of one patient
     probability: np.ndarray  # (n,) calibrated, 0 to 1
-    refused: float | None = None  # part that was NOT A CHEST X-RAY, 0 to 1; None: not measured
+    refused: float | None = None  # part of `verdict.REFUSED`, 0 to 1; None: not measured
 
 # %% ../../nbs/api/model/10_policy.ipynb #o009
 Share = dict[str, float]  # value, low, high: a percentage as a number from 0 to 1, and its 95 % interval

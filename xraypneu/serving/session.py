@@ -76,6 +76,7 @@ def shown_film(film: Film) -> dict[str, Any]:
         "probability": e.probability,
         "threshold": e.threshold,
         "rationale": e.rationale,
+        "caution": e.caution,
         "reasons": list(e.reasons),
         "where": e.where and e.where.removeprefix("strongest "),
         "width": width,

@@ -16,8 +16,8 @@ from typing import Any, TextIO
 
 from .. import __version__
 from ..data.image import ImageError
-from ..model.verdict import OUT_OF_SCOPE, UNSURE
-from .predict import Prediction
+from ..model.verdict import NOT_RADIOGRAPH, OUT_OF_SCOPE, UNSURE
+from .predict import CAUTION, Prediction
 
 # %% ../../nbs/api/serving/01_table.ipynb #c005
 COLUMNS = ("file", "verdict", "probability", "label", "threshold", "ood_score", "reasons", "bundle", "error")
@@ -116,9 +116,10 @@ def _html_row(row: dict[str, Any], outcome: str) -> str:
         for alt, src in row.get("pictures") or ()
         if src.startswith("data:image/")
     )
+    caution = f"<br>{e(CAUTION)}" if outcome == OUT_OF_SCOPE else ""
     return (
-        f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{_decimals(row, 'probability')}</td>"
-        f"<td>{_decimals(row, 'threshold')}</td><td>{pictures}</td>"
+        f"<tr><td>{e(row['file'])}</td><td>{verdict}</td><td>{_decimals(row, 'probability')}{caution}</td>"
+        f"<td>{_decimals(row, 'threshold')}</td><td>{pictures}{caution if pictures else ''}</td>"
         f"<td><code>{e(str(row.get('bundle') or '')[:16])}</code></td></tr>"
     )
 
@@ -144,7 +145,7 @@ def to_html(
 <title>{e(title)}</title><style>{_STYLE}</style></head><body><h1>{e(title)}</h1>\
 <p class="notice">Not a medical device. For research and teaching.</p>{warning}
 <p>{summary}. xraypneu {e(__version__)}. Probabilities of PNEUMONIA are calibrated for \
-50 % prevalence. {UNSURE} and {OUT_OF_SCOPE} are not classes.</p>
+50 % prevalence. {UNSURE}, {OUT_OF_SCOPE} and {NOT_RADIOGRAPH} are not classes.</p>
 <table><thead><tr><th>file</th><th>verdict</th><th>probability</th><th>operating point</th>\
 <th>image and map</th><th>model</th></tr></thead><tbody>
 {chr(10).join(lines)}
