@@ -17,6 +17,7 @@ import re
 import stat
 import sys
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -312,9 +313,11 @@ def _from_dicomdir(file: str) -> Iterator[Film]:
     from pydicom import dcmread
 
     try:
-        ds = dcmread(io.BytesIO(read_bytes(file)), specific_tags=["DirectoryRecordSequence"])
+        with warnings.catch_warnings(action="ignore"):  # they quote values of the file
+            ds = dcmread(io.BytesIO(read_bytes(file)), specific_tags=["DirectoryRecordSequence"])
         records = [r for r in ds.DirectoryRecordSequence if r.get("DirectoryRecordType") == "IMAGE"]
-        named = [r.ReferencedFileID for r in records]
+        with warnings.catch_warnings(action="ignore"):
+            named = [r.ReferencedFileID for r in records]
         paths = [[n] if isinstance(n, str) else [str(part) for part in n] for n in named]
     except ImageError as e:
         raise ScoreError(f"{file}: {e.what}", e.hint, e.code) from None
@@ -789,19 +792,20 @@ def _score_shards(run: _Run, scorer: FilmScorer, workers: int, bar: Any) -> None
     "Score the shards that are missing."
     watch, pool = _Watch(run.manifest.source), ThreadPoolExecutor(workers)
     _reading.add(pool)  # the program's end doesn't wait for what is read ahead
-    errors = run.errors
     try:
-        for n in run.missing:
-            rows = list[dict[str, Any]]()
+        for n in list(run.missing):
+            rows, errors = list[dict[str, Any]](), 0
             films = ((r.pop("id"), Film(**r)) for r in _films(run.out, run.manifest, n).to_pylist())
             for row in _in_order(lambda *args: _patient_row(scorer, *args), films, pool, 8 * workers):
                 watch.see(row)
                 rows.append(row)
                 errors += "code" in row
-                bar.set_postfix(errors=errors, refresh=False)
+                bar.set_postfix(errors=run.errors + errors, refresh=False)
                 bar.update()
             facts = _facts(run.manifest, run.settings, n)
             write_file(_shard(run.out / "scores", n), _packed(rows, run.settings, facts))
+            run.missing.remove(n)
+            run.rows, run.errors = run.rows + len(rows), run.errors + errors
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -854,7 +858,7 @@ def score_archive(
         run, how = _Run(out, manifest, settings), {"file": sys.stderr, "disable": not progress, "mininterval": _every()}
         with tqdm(desc="scoring", total=manifest.rows, initial=run.rows, unit=" films", **how) as bar:
             _score_shards(run, scorer, workers or _cores() * (8 if away else 1), bar)
-        return _Run(out, manifest, settings).progress
+        return run.progress
 
 # %% ../../nbs/api/serving/08_score.ipynb #s058
 def _fault(out: Path, manifest: Manifest, settings: Settings | None, n: int) -> str:
