@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,6 +113,7 @@ def test_a_folder_is_listed_in_the_order_of_its_paths(films):
 
 def test_globs_lists_and_tables(films, tmp_path, monkeypatch):
     monkeypatch.chdir(films)
+    assert next(list_films(".")).uri == next(list_films("./0/../0")).uri.replace("/0/..", "") == f"{films}/0/0.png"
     assert names(list_films("[01]/[0-4].png")) == ["0.png", "1.png", "2.png", "3.png", "4.png"]
     assert names(list_films(f"{films}/**/?.png")) == [f"{i}.png" for i in range(7)]
     text = tmp_path / "list.txt"
@@ -156,9 +158,11 @@ def test_a_dicomdir(tmp_path, monkeypatch):
     assert [os.path.relpath(f.uri, tmp_path) for f in found] == ["dicom/im1", "DICOM/IM2"] and all(
         f.size for f in found
     )
-    records[-1].ReferencedFileID = ["..", "IM1"]
+    with warnings.catch_warnings(action="ignore"):
+        records[-1].ReferencedFileID = ["..", "IM1"]
     ds.DirectoryRecordSequence = records
-    ds.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    with warnings.catch_warnings(action="ignore"):
+        ds.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
     with pytest.raises(ScoreError) as e:
         list(list_films(tmp_path / "DICOMDIR"))
     assert e.value.code == "unsafe"
@@ -341,6 +345,15 @@ def test_ctrl_c_says_how_to_go_on(films, tmp_path):
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130 and b"Finished shards are kept: run the same command again" in error
     assert b"Traceback" not in error and score_archive(films, out).complete
+
+
+def test_the_light_install_names_what_it_lacks(tmp_path, monkeypatch, capsys):
+    for name in [n for n in sys.modules if n == "xraypneu.serving.score" or n.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+    assert cli.main(["score", str(tmp_path), "--out", str(tmp_path / "out")], io.StringIO()) == 2
+    said = capsys.readouterr().err
+    assert "pyarrow" in said and "pip install 'xraypneu[pipeline]'" in said
 
 
 def test_a_second_program_is_refused(films, tmp_path, capsys):

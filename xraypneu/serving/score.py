@@ -65,7 +65,8 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 def _uri(path: str) -> str:
     "A path as the manifest holds it."
-    path = os.path.join(os.getcwd(), path)
+    path = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    path = path if ".." in path.split("/") else os.path.normpath(path)  # a link may come before the dots
     try:
         path.encode()
     except UnicodeEncodeError:  # a name in another encoding, which parquet doesn't hold
@@ -315,8 +316,7 @@ def _from_dicomdir(file: str) -> Iterator[Film]:
     try:
         with warnings.catch_warnings(action="ignore"):  # they quote values of the file
             ds = dcmread(io.BytesIO(read_bytes(file)), specific_tags=["DirectoryRecordSequence"])
-        records = [r for r in ds.DirectoryRecordSequence if r.get("DirectoryRecordType") == "IMAGE"]
-        with warnings.catch_warnings(action="ignore"):
+            records = [r for r in ds.DirectoryRecordSequence if r.get("DirectoryRecordType") == "IMAGE"]
             named = [r.ReferencedFileID for r in records]
         paths = [[n] if isinstance(n, str) else [str(part) for part in n] for n in named]
     except ImageError as e:
@@ -595,6 +595,15 @@ def _patient_row(scorer: FilmScorer, id: int, film: Film) -> dict[str, Any]:
     return scorer.row(id, film)
 
 
+def _is_bare(folder: str) -> bool:
+    "Is a folder gone or empty?"
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
+
+
 class _Watch:
     "Stops a run in which nothing can be read any more."
 
@@ -605,7 +614,7 @@ class _Watch:
     def see(self, row: dict[str, Any]) -> None:
         "Raise `ScoreError` if this row shows that the archive is out of reach."
         code = row.get("code")
-        if code == "missing" and self.root and not (os.path.isdir(self.root) and os.listdir(self.root)):
+        if code == "missing" and self.root and _is_bare(self.root):
             what = f"the folder {self.root} is gone or empty, as if its drive were not mounted"
             raise ScoreError(what, "Bring it back and run this again: finished shards are kept.", "missing")
         self.failed = self.failed + 1 if code in _OF_THE_MACHINE else 0
