@@ -113,7 +113,8 @@ def test_a_folder_is_listed_in_the_order_of_its_paths(films):
 
 def test_globs_lists_and_tables(films, tmp_path, monkeypatch):
     monkeypatch.chdir(films)
-    assert next(list_films(".")).uri == next(list_films("./0/../0")).uri.replace("/0/..", "") == f"{films}/0/0.png"
+    for source in (".", "./0/", "../films/0", "../films/*/*.png", "./0/0.png"):
+        assert next(list_films(source)).uri == f"{films}/0/0.png"
     assert names(list_films("[01]/[0-4].png")) == ["0.png", "1.png", "2.png", "3.png", "4.png"]
     assert names(list_films(f"{films}/**/?.png")) == [f"{i}.png" for i in range(7)]
     text = tmp_path / "list.txt"

@@ -74,6 +74,13 @@ def _uri(path: str) -> str:
     return path
 
 
+def _plain(path: str) -> str:
+    "A whole path, without dots where that is the same place: behind a link, `..` may lead elsewhere."
+    whole = os.path.join(os.getcwd(), path)
+    short = os.path.normpath(whole)
+    return short if os.path.realpath(short) == os.path.realpath(whole) else whole
+
+
 def _local(uri: str) -> str | None:
     "The path of a file on this machine; None for an address."
     if uri.startswith("file://"):
@@ -342,7 +349,7 @@ def list_films(
     if _ADDRESS.match(source) and not source.startswith("file://"):
         yield from _from_address(source, left_out)
     elif os.path.isdir(source):
-        for path in _walk(source):
+        for path in _walk(_plain(source)):
             if os.path.isdir(path) or _is_film(path):
                 yield _film(path) if not os.path.isdir(path) else Film(_uri(path))
             else:
@@ -351,9 +358,10 @@ def list_films(
         kind = os.path.splitext(source)[1].lower()
         kinds = {".txt": _from_list, ".parquet": _from_table, ".csv": _from_table}
         read = _from_dicomdir if os.path.basename(source).upper() == "DICOMDIR" else kinds.get(kind)
-        yield from read(source) if read else [_film(source)]
+        yield from read(source) if read else [_film(_plain(source))]
     elif any(c in source for c in "*?["):
         base, pattern = _split_glob(source)
+        base = _plain(base)
         for path in _walk(base):
             if _matches(os.path.relpath(path, base).split("/"), pattern):
                 yield _film(path)
@@ -400,7 +408,7 @@ def _identity(source: str | os.PathLike[str]) -> tuple[str, str | None]:
     text = os.fspath(source)
     if _ADDRESS.match(text):
         return public_url(text), None
-    path = os.path.normpath(os.path.join(os.getcwd(), text))
+    path = _plain(text)
     if not os.path.isfile(path):
         return _uri(path), None
     with open(path, "rb") as f:
