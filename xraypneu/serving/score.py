@@ -532,8 +532,8 @@ class _Network:
         return out
 
 # %% ../../nbs/api/serving/08_score.ipynb #s037
-class FilmScorer:
-    "Scores single films of an archive; thread-safe."
+class _Parts:
+    "What a row of scores is made of."
 
     def __init__(
         self,
@@ -571,6 +571,10 @@ class FilmScorer:
             "reasons": list(shown.reasons),
         }
 
+# %% ../../nbs/api/serving/08_score.ipynb #s038
+class FilmScorer(_Parts):
+    "Scores single films of an archive; thread-safe."
+
     def row(self, id: int, film: Film) -> dict[str, Any]:
         "The row of a film; an error is one with `code` and `message`. Raises no error of a film."
         row: dict[str, Any] = {"id": id, "uri": film.uri}
@@ -587,7 +591,7 @@ class FilmScorer:
         except XraypneuError as e:
             return row | {"code": e.code, "message": e.text}
 
-# %% ../../nbs/api/serving/08_score.ipynb #s041
+# %% ../../nbs/api/serving/08_score.ipynb #s042
 _OF_THE_MACHINE = ("decoder", "forbidden", "no_credentials", "unreachable")  # codes
 _PAUSES = (0.5, 2.0)  # seconds between tries
 _IN_A_ROW = 20  # films that fail because of the machine, until the run stops
@@ -602,7 +606,7 @@ def _patient_row(scorer: FilmScorer, id: int, film: Film) -> dict[str, Any]:
         time.sleep(pause)
     return scorer.row(id, film)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #s043
 def _is_bare(folder: str) -> bool:
     "Is a folder gone or empty?"
     try:
@@ -630,7 +634,7 @@ class _Watch:
             what = f"{self.failed} films in a row can't be read, the last {row['uri']}: {row['message']}"
             raise ScoreError(public_url(what), "Run this again then: finished shards are kept.", cast(str, code))
 
-# %% ../../nbs/api/serving/08_score.ipynb #s043
+# %% ../../nbs/api/serving/08_score.ipynb #s045
 @dataclass(frozen=True)
 class Settings:
     "What all score files of a folder have in common; in `score.json`."
@@ -659,7 +663,7 @@ def _rows_hash(table: pa.Table) -> str:
             digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()
 
-# %% ../../nbs/api/serving/08_score.ipynb #s044
+# %% ../../nbs/api/serving/08_score.ipynb #s046
 def _facts(manifest: Manifest, settings: Settings, n: int) -> dict[str, Any]:
     "What the file of a shard says that it belongs to."
     return {"shard": n, "rows": manifest.rows_of(n), "manifest": manifest.shards[n], **asdict(settings)}
@@ -691,7 +695,7 @@ def _done(out: Path, n: int, facts: dict[str, Any]) -> dict[str, Any] | None:
         return None
     return said if rows == facts["rows"] and facts.items() <= said.items() else None
 
-# %% ../../nbs/api/serving/08_score.ipynb #s045
+# %% ../../nbs/api/serving/08_score.ipynb #s047
 @dataclass(frozen=True)
 class Progress:
     "How far a folder of scores is."
@@ -719,7 +723,7 @@ def _settings(out: Path) -> Settings | None:
         hint = "Restore it from a backup, or score into another folder."
         raise ScoreError(f"{file} is damaged ({rendered(e, 100)})", hint, "damaged") from None
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #s048
 class _Run:
     "A run over the shards of a folder."
 
@@ -748,7 +752,7 @@ def progress_of(
         _Run(out, manifest, settings).progress if settings else Progress(manifest.rows, 0, len(manifest.shards), 0, 0)
     )
 
-# %% ../../nbs/api/serving/08_score.ipynb #s048
+# %% ../../nbs/api/serving/08_score.ipynb #s051
 def _manifest_for(source: str | os.PathLike[str] | None, out: Path, shard_rows: int | None, progress: bool) -> Manifest:
     "The manifest of a folder, which is written if there is none. Raises `ScoreError`."
     if not (out / "manifest/manifest.json").exists():
@@ -770,7 +774,7 @@ def _manifest_for(source: str | os.PathLike[str] | None, out: Path, shard_rows: 
         raise ScoreError(what, "Restore it, or score it into another folder.", "changed")
     return manifest
 
-# %% ../../nbs/api/serving/08_score.ipynb #s049
+# %% ../../nbs/api/serving/08_score.ipynb #s052
 def _keep_settings(out: Path, manifest: Manifest, settings: Settings) -> None:
     "Write the settings of a folder. Raises `ScoreError` if it holds finished shards of others."
     before = _settings(out)
@@ -801,10 +805,10 @@ def _in_order(
     while waiting:
         yield waiting.popleft().result()
 
-# %% ../../nbs/api/serving/08_score.ipynb #s050
+# %% ../../nbs/api/serving/08_score.ipynb #s053
 #| export
 
-# %% ../../nbs/api/serving/08_score.ipynb #s051
+# %% ../../nbs/api/serving/08_score.ipynb #s054
 def _score_shards(run: _Run, scorer: FilmScorer, workers: int, bar: Any) -> None:
     "Score the shards that are missing."
     watch, pool = _Watch(run.manifest.source), ThreadPoolExecutor(workers)
@@ -831,7 +835,7 @@ def _cores() -> int:
     "Cores that this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../../nbs/api/serving/08_score.ipynb #s052
+# %% ../../nbs/api/serving/08_score.ipynb #s055
 def _check_folder(out: Path) -> None:
     "Make the folder of the scores. Raises `ScoreError`, `OSError`."
     if _ADDRESS.match(str(out)) or re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):  # `Path` makes one slash of two
@@ -846,7 +850,7 @@ def _check_folder(out: Path) -> None:
     if not os.access(out, os.W_OK):
         raise ScoreError(f"this user can't write to {out}", "Change its mode, or name another folder.", "not_writable")
 
-# %% ../../nbs/api/serving/08_score.ipynb #s053
+# %% ../../nbs/api/serving/08_score.ipynb #s056
 def score_archive(
     source: str | os.PathLike[str] | None,  # as `list_films` takes it; None: that of the folder
     out: str | os.PathLike[str],  # folder of manifest and scores; one that is unfinished is continued
@@ -877,7 +881,7 @@ def score_archive(
             _score_shards(run, scorer, workers or _cores() * (8 if away else 1), bar)
         return run.progress
 
-# %% ../../nbs/api/serving/08_score.ipynb #s058
+# %% ../../nbs/api/serving/08_score.ipynb #s061
 def _fault(out: Path, manifest: Manifest, settings: Settings | None, n: int) -> str:
     "What is wrong with a shard; '' if nothing."
     file = _shard(out / "scores", n)
@@ -912,7 +916,7 @@ def verify(
     manifest, settings = read_manifest(out), _settings(out)
     return [fault for n in range(len(manifest.shards)) if (fault := _fault(out, manifest, settings, n))]
 
-# %% ../../nbs/api/serving/08_score.ipynb #s060
+# %% ../../nbs/api/serving/08_score.ipynb #s063
 def merge(
     out: str | os.PathLike[str],  # folder of complete scores
     file: str | os.PathLike[str],  # the parquet that is written or replaced
