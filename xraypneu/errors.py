@@ -72,6 +72,7 @@ CODES = {
     "remote": "a remote that can't be configured or used",
     "report": "a report that can't be written",
     "sample": "a sample that can't be drawn or written",
+    "score": "an archive that can't be scored",
     "signature": "a signature that is missing, wrong or can't be checked",
     "stage": "a stage that can't run",
     "too_slow": "a host sends almost nothing",

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CPU_SECONDS', 'CPU_SECONDS_PER_MB', 'MAX_CPU_SECONDS', 'WALL_SECONDS', 'READ_SECONDS', 'BEAT_SECONDS',
            'START_SECONDS', 'END_SECONDS', 'MAX_STUCK', 'MEMORY_BYTES', 'MAX_JOBS', 'IDLE_SECONDS', 'cpu_limit',
-           'Decoded', 'serve', 'is_untrusted', 'warm_up', 'decode']
+           'Decoded', 'serve', 'is_untrusted', 'warm_up', 'decode', 'read_tags']
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d004
 import atexit
@@ -22,7 +22,9 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
@@ -30,6 +32,7 @@ import numpy as np
 
 from .image import MAX_BYTES, MAX_PIXELS, ImageError, Source, printable, to_square
 from .image import read_bytes, read_radiograph
+from ..redact import without_controls
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d006
 CPU_SECONDS = 2.0  # of CPU time for one file
@@ -101,6 +104,8 @@ class Decoded:
     notes: tuple[str, ...] = ()  # what a reader should know about the decoding
     colour: float = 0.0  # see `image.colour`; 0 where it wasn't measured
     patient: str = ""  # see `Radiograph`
+    no_chest: bool = False  # see `Radiograph`
+    tags: dict[str, str] = field(default_factory=dict)  # DICOM attributes, of `read_tags` alone
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012
 def _limit_process() -> None:
@@ -140,6 +145,29 @@ def _begin(source: str | bytes | bytearray, channel: socket.socket, times: float
     signal.setitimer(signal.ITIMER_PROF, cpu_limit(len(data), times))  # SIGPROF ends the process, in C code too
     return data
 
+# %% ../../nbs/api/data/01_decoder.ipynb #d012-t
+_HEADER_ONLY = dict(width=0, height=0, mode="", format="", notes=(), colour=0.0, patient="", shape=(1, 1))
+_MAX_VALUE = 64  # characters of an attribute's value
+
+
+def _tags_of(data: bytes | bytearray, names: list[str]) -> dict[str, str]:
+    "Attributes of a DICOM file as text; {} for other files, and without those that are missing or damaged."
+    from pydicom import dcmread
+
+    out = {}
+    try:
+        ds = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=cast(Any, names))
+        for name in names:
+            value = ds.get(name)
+            several = value if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else [value]
+            if text := "\\".join(str(v) for v in several if v is not None):
+                out[name] = without_controls(text)[:_MAX_VALUE]
+    except MemoryError:
+        raise
+    except Exception:  # no DICOM file, or a damaged one: whoever decodes the picture says so
+        return out
+    return out
+
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-1
 def _refusal(e: ImageError) -> dict[str, Any]:
     "The reply for a file that can't be used."
@@ -152,6 +180,8 @@ def _work(
     "Decode one file."
     try:
         data = _begin(source, channel, job["times"]) if channel else source
+        if "tags" in job:
+            return _HEADER_ONLY | {"tags": _tags_of(cast(bytes, data), job["tags"])}, []
         r = read_radiograph(data, job["min_side"], job["name"], job["with_colour"])
         arrays = [to_square(r.pixels, job["size"])] if job["size"] else []
     except ImageError as e:
@@ -161,7 +191,7 @@ def _work(
         return _refusal(_memory_error(job["name"])), []
     if job["keep_pixels"]:
         arrays.append(np.ascontiguousarray(r.pixels))
-    reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour", "patient")}
+    reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour", "patient", "no_chest")}
     return reply | {"shape": r.pixels.shape}, arrays
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-2
@@ -344,8 +374,10 @@ def _answer(reply: dict[str, Any], job: dict[str, Any]) -> Decoded | ImageError:
             tuple(map(str, reply["notes"])),
             float(reply["colour"]),
             str(reply["patient"]),
+            bool(reply["no_chest"]),
+            {str(k): str(v) for k, v in reply.get("tags", {}).items()},
         )
-    except (KeyError, TypeError, OverflowError) as e:
+    except (AttributeError, KeyError, TypeError, OverflowError) as e:
         raise ValueError(f"no reply of a worker: {e}") from None
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d017
@@ -543,7 +575,7 @@ def _here(
     r = read_radiograph(source, min_side, name, with_colour)
     square = to_square(r.pixels, size) if size else None
     pixels = r.pixels if keep_pixels else None
-    return Decoded(square, pixels, r.width, r.height, r.mode, r.format, r.notes, r.colour, r.patient)
+    return Decoded(square, pixels, r.width, r.height, r.mode, r.format, r.notes, r.colour, r.patient, r.no_chest)
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020a
 def decode(
@@ -602,3 +634,20 @@ def _bytes_of(source: bytes | bytearray | memoryview) -> memoryview:
         return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(bytes(view))
     except ValueError:
         raise ImageError("the bytes can't be read: their memoryview was released") from None
+
+# %% ../../nbs/api/data/01_decoder.ipynb #d020-t
+def read_tags(
+    source: str | os.PathLike[str] | bytes,  # a file or its content
+    names: Sequence[str],  # keywords, such as ViewPosition
+) -> dict[str, str]:  # those that the file has, at most 64 characters each; {} for what is no DICOM file
+    "Read attributes of an untrusted DICOM file. Raises `ImageError` at a limit."
+    if isinstance(source, bytes) and source[128:132] != b"DICM":
+        return {}
+    job: dict[str, Any] = dict(kind="bytes", name=None, size=None, min_side=None, with_colour=False, keep_pixels=False)
+    data: bytes | memoryview = source if isinstance(source, bytes) else b""
+    if not isinstance(source, bytes):
+        job["kind"], data = _path(source)
+    answer = _run(job | {"bytes": len(data), "times": 1, "tags": list(names)}, data, WALL_SECONDS)
+    if isinstance(answer, ImageError):
+        raise answer
+    return answer.tags

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Source', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'MAX_SCANS', 'MAX_SCANNED', 'MAX_WEBP_PIXELS', 'MAX_J2K_SAMPLES',
-           'MAX_RLE_BYTES', 'MAX_ITEMS', 'STRETCHED', 'NO_CHEST', 'MAX_SQUARE', 'printable', 'ImageError', 'Radiograph',
+           'MAX_RLE_BYTES', 'MAX_ITEMS', 'STRETCHED', 'MAX_SQUARE', 'printable', 'ImageError', 'Radiograph',
            'read_bytes', 'read_radiograph', 'to_square', 'colour']
 
 # %% ../../nbs/api/data/00_image.ipynb #c004
@@ -150,6 +150,7 @@ class Radiograph:
     notes: tuple[str, ...] = ()  # what a reader should know about the decoding, such as a stretch of 16 bits
     colour: float = 0.0  # how coloured it is, see `colour`; 0 if grey or not measured
     patient: str = ""  # hash of the patient ID that a DICOM file holds: equal for the films of one patient
+    no_chest: bool = False  # whether a DICOM file says that it shows another modality or another part of the body
 
 # %% ../../nbs/api/data/00_image.ipynb #c015
 # Errors that a file or its name has for good. All others are of this computer, its disk or its share: a share that is
@@ -994,9 +995,8 @@ _NOT_FRONTAL_CODES = set(  # of the lateral and oblique views, SNOMED CT and the
     "399067008 399173006 399198007 399182000 399184004 399236003 399135007 399356000 399006002 399038007 260427002 "
     "R-102CD R-10236 R-10232 R-102C1 R-10238 R-10234 R-10220 R-40985 R-10212 R-10210 R-40783".split()
 )
-NO_CHEST = "the file says that it is not a plain radiograph", "the file says that it shows another part of the body"
 _UNSUITED = (  # only values of the standard: any other text may name somebody
-    ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, NO_CHEST[0]),
+    ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, "the file says that it is not a plain radiograph"),
     (
         "ViewPosition",
         {"LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"},
@@ -1005,7 +1005,7 @@ _UNSUITED = (  # only values of the standard: any other text may name somebody
     (
         "BodyPartExamined",
         set(_OTHER_PARTS.split()),
-        NO_CHEST[1],
+        "the file says that it shows another part of the body",
     ),
     ("PresentationIntentType", {"FOR PROCESSING"}, "the file says that it holds raw data, not meant for display"),
 )
@@ -1015,6 +1015,12 @@ def _is_from_the_side(ds: "Dataset") -> bool:
     "Do rows run from front to back (Patient Orientation), and nothing else names the view?"
     across = ds.get("PatientOrientation") or ""
     return str(across if isinstance(across, str) else across[0])[:1] in ("A", "P") and not ds.get("ViewPosition")
+
+
+def _is_no_chest(ds: "Dataset") -> bool:
+    "Does the header name another modality than a plain radiograph, or another part of the body?"
+    suited = ("Modality", "BodyPartExamined")
+    return any(str(ds.get(tag, "")).strip().upper() in values for tag, values, _ in _UNSUITED if tag in suited)
 
 
 def _remarks(ds: "Dataset") -> tuple[str, ...]:
@@ -1118,7 +1124,7 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
             f"the DICOM file is damaged and can't be decoded ({type(error).__name__})", "Copy it again."
         ) from None
     kind = str(ds.PhotometricInterpretation)
-    return Radiograph(pixels, int(ds.Columns), int(ds.Rows), kind, "DICOM", notes, tint, _patient(ds))
+    return Radiograph(pixels, int(ds.Columns), int(ds.Rows), kind, "DICOM", notes, tint, _patient(ds), _is_no_chest(ds))
 
 # %% ../../nbs/api/data/00_image.ipynb #c047-1
 def _decoded(ds: "Dataset", uid: "UID") -> np.ndarray:  # (H, W) or (H, W, 3)

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.decoder import Decoded, decode, is_untrusted, warm_up
-from ..data.image import MAX_BYTES, NO_CHEST, ImageError, Source, to_square
+from ..data.image import MAX_BYTES, ImageError, Source, to_square
 from ..model.bundle import Bundle, BundleError, load_bundle
 from ..model.policy import abstention_band
 from ..model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, decided, verdicts
@@ -335,8 +335,9 @@ def _as_of_now(image: Source) -> Source:
         return image
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-a-a
-# pixels, square, reasons against a radiograph, notes on the file, in which the file is unlike the training films
-_Read = tuple[np.ndarray | None, np.ndarray, list[str], tuple[str, ...], tuple[str, ...]]
+# pixels, square, reasons against a radiograph, notes on the file, in which the file is unlike the training films, and
+# whether its header names another modality or part of the body
+_Read = tuple[np.ndarray | None, np.ndarray, list[str], tuple[str, ...], tuple[str, ...], bool]
 
 
 def _at_once(function: Callable[..., _Read], *args: Any) -> Future[_Read]:
@@ -409,7 +410,7 @@ class _Scorer:
         square = cast(np.ndarray, d.square)
         remarks = _small(d) + _faint(square)
         notes = d.notes + tuple(note for note, _ in remarks)
-        return d.pixels, square, _objections(d), notes, tuple(few for _, few in remarks)
+        return d.pixels, square, _objections(d), notes, tuple(few for _, few in remarks), d.no_chest
 
     def _score(self, names: list[str], read: list[_Read], keep_pixels: bool) -> Iterator[Prediction]:
         "Yield the predictions of a decoded batch."
@@ -418,9 +419,11 @@ class _Scorer:
         p = b.probability(out["logit"])
         outcomes, ood_score = verdicts(b, p, out["features"])
         limits = b.variant.get("conformal") or None
-        for i, (name, (pixels, _, objections, notes, differences)) in enumerate(zip(names, read, strict=True)):
+        for i, (name, (pixels, _, objections, notes, differences, no_chest)) in enumerate(
+            zip(names, read, strict=True)
+        ):
             verdict = NOT_RADIOGRAPH if objections else str(outcomes[i])
-            if verdict == OUT_OF_SCOPE and set(notes) & set(NO_CHEST):  # the file itself says what the features don't
+            if verdict == OUT_OF_SCOPE and no_chest:  # the file itself says what the features don't
                 verdict = NOT_RADIOGRAPH
             yield Prediction(
                 name,

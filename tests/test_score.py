@@ -1,0 +1,594 @@
+"""`xraypneu score`: an archive of films, whatever happens on the way."""
+
+import errno
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, serving
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from xraypneu import Predictor, cli, load_bundle
+from xraypneu.data.sample import draw_radiograph
+from xraypneu.process import alone
+from xraypneu.serving import score
+from xraypneu.serving.score import ScoreError, list_films, merge, progress_of, score_archive, verify, write_manifest
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    "Seven films in two folders."
+    folder = tmp_path_factory.mktemp("drawn")
+    for i in range(7):
+        (folder / f"{i // 4}").mkdir(exist_ok=True)
+        Image.fromarray(draw_radiograph(i, size=128)[0]).save(folder / f"{i // 4}/{i}.png")
+    return folder
+
+
+@pytest.fixture
+def films(drawn, tmp_path):
+    "A copy of them that a test may change; times of change are kept."
+    folder = tmp_path / "films"
+    subprocess.run(["cp", "-a", drawn, folder], check=True)
+    return folder
+
+
+def rows(out):
+    "All rows of a folder of scores."
+    return [r for f in sorted((Path(out) / "scores").glob("*.parquet")) for r in pq.read_table(f).to_pylist()]
+
+
+def contents(out):
+    "The files of the scores and their bytes."
+    return {p.name: p.read_bytes() for p in (Path(out) / "scores").iterdir()}
+
+
+def names(found):
+    return [os.path.basename(f.uri) for f in found]
+
+
+def dicom(path, **attributes):
+    "A DICOM film with attributes."
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    pixels = draw_radiograph(3, size=128)[0]
+    ds.Rows, ds.Columns = pixels.shape
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit, ds.PixelData = 7, pixels.tobytes()
+    for name, value in attributes.items():
+        setattr(ds, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+# what is listed
+
+
+def test_a_folder_is_listed_in_the_order_of_its_paths(films):
+    "Hidden files and other kinds are left out and counted; DICOM without an extension is taken; links upwards end."
+    dicom(films / "2/IM0001")
+    dicom(films / "1.2.840.99")
+    (films / "0/notes.txt").write_text("text")
+    (films / "0/README").write_text("text")
+    (films / "0/.hidden.png").touch()
+    (films / "@eaDir").mkdir()
+    (films / "@eaDir/0.png").touch()
+    (films / "0/up").symlink_to(films)
+    os.mkfifo(films / "pipe")
+    left_out = score.Counter()
+    found = [os.path.relpath(f.uri, films) for f in list_films(films, left_out)]
+    assert found == [
+        "0/0.png",
+        "0/1.png",
+        "0/2.png",
+        "0/3.png",
+        "1.2.840.99",
+        "1/4.png",
+        "1/5.png",
+        "1/6.png",
+        "2/IM0001",
+    ]
+    assert left_out == {".txt": 1, "": 2}
+
+
+def test_globs_lists_and_tables(films, tmp_path, monkeypatch):
+    monkeypatch.chdir(films)
+    for source in (".", "./0/", "../films/0", "../films/*/*.png", "./0/0.png"):
+        assert next(list_films(source)).uri == f"{films}/0/0.png"
+    assert names(list_films("[01]/[0-4].png")) == ["0.png", "1.png", "2.png", "3.png", "4.png"]
+    assert names(list_films(f"{films}/**/?.png")) == [f"{i}.png" for i in range(7)]
+    text = tmp_path / "list.txt"
+    text.write_bytes("\ufeff0/1.png\r\n\n1/4.png\n0/1.png\nnowhere.png\n".encode())
+    assert names(list_films(text)) == ["1.png", "4.png", "1.png", "nowhere.png"]  # in order, with duplicates
+    (tmp_path / "t.csv").write_text("id,uri\n1,0/1.png\n2,1/4.png\n")
+    pq.write_table(pa.table({"uri": ["0/1.png", "1/4.png"], "x": [1, 2]}), tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        found = list(list_films(tmp_path / name))
+        assert names(found) == ["1.png", "4.png"] and found[0].size == os.path.getsize("0/1.png")
+
+
+@pytest.mark.parametrize(
+    "name, content", [("t.csv", b"path\na.png\n"), ("t.csv", b"uri\n\xff\n"), ("t.parquet", b"PAR1")]
+)
+def test_a_table_that_is_none(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ScoreError) as e:
+        list(list_films(tmp_path / name))
+    assert e.value.code == "bad_table" and name in str(e.value)
+
+
+def test_a_dicomdir(tmp_path, monkeypatch):
+    "Its images are found whatever the case of their names; one that leads out of the folder is refused."
+    dicom(tmp_path / "dicom/im1")
+    dicom(tmp_path / "DICOM/IM2")
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    records = []
+    for kind, name in (("PATIENT", None), ("IMAGE", ["DICOM", "IM2"]), ("IMAGE", ["DICOM", "IM1"])):
+        record = Dataset()
+        record.DirectoryRecordType = kind
+        if name:
+            record.ReferencedFileID = name
+        records.append(record)
+    ds.DirectoryRecordSequence = records
+    ds.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    found = list(list_films(tmp_path / "DICOMDIR"))
+    assert [os.path.relpath(f.uri, tmp_path) for f in found] == ["dicom/im1", "DICOM/IM2"] and all(
+        f.size for f in found
+    )
+    with warnings.catch_warnings(action="ignore"):
+        records[-1].ReferencedFileID = ["..", "IM1"]
+    ds.DirectoryRecordSequence = records
+    with warnings.catch_warnings(action="ignore"):
+        ds.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    with pytest.raises(ScoreError) as e:
+        list(list_films(tmp_path / "DICOMDIR"))
+    assert e.value.code == "unsafe"
+
+
+@pytest.mark.parametrize(
+    "source, code",
+    [
+        ("nowhere", "missing"),
+        ("empty", "empty"),
+        ("texts", "empty"),
+        ("none.txt", "empty"),
+        ("ftp://host/films", "bad_address"),
+        ("https://me:word@host/films", "exposed"),
+    ],
+)
+def test_sources_that_hold_nothing(tmp_path, source, code):
+    "Each says so, and leaves no manifest behind."
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.md").touch()
+    (tmp_path / "none.txt").touch()
+    with pytest.raises(ScoreError) as e:
+        score_archive(source if "://" in source else tmp_path / source, tmp_path / "out")
+    assert e.value.code == code and "me:word" not in str(e.value)
+    assert os.listdir(tmp_path / "out") == [".lock"]
+
+
+def test_a_missing_backend_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    score._filesystem.cache_clear()
+    (tmp_path / "list.txt").write_text("gs://bucket/a.png\n")
+    for source in ("gs://bucket/films", tmp_path / "list.txt"):
+        with pytest.raises(ScoreError, match="pip install 'gcsfs'") as e:
+            score_archive(source, tmp_path / "out")
+        assert e.value.code == "no_package"
+
+
+def test_ten_thousand_lines_with_duplicates(drawn, tmp_path):
+    "Each has its id; the shards follow each other."
+    text = tmp_path / "list.txt"
+    text.write_text(f"{drawn}/0/0.png\n{drawn}/0/1.png\n" * 5_000)
+    manifest = write_manifest(text, tmp_path / "out", 3_000)
+    tables = [pq.read_table(tmp_path / f"out/manifest/{n:05d}.parquet") for n in range(4)]
+    assert manifest.rows == 10_000 and [len(t) for t in tables] == [3_000, 3_000, 3_000, 1_000]
+    assert [i for t in tables for i in t["id"].to_pylist()] == list(range(10_000))
+    assert len({u for t in tables for u in t["uri"].to_pylist()}) == 2
+
+
+# rows
+
+
+def test_rows_are_those_of_predict_however_the_archive_is_cut(films, tmp_path):
+    predictor = Predictor()
+    score_archive(films, tmp_path / "a", shard_rows=2)
+    score_archive(films, tmp_path / "b", shard_rows=7, workers=3)
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    for row in rows(tmp_path / "a"):
+        alone_scored = predictor.predict(row["uri"])
+        shown = alone_scored.explanation
+        assert (row["verdict"], row["label"]) == (alone_scored.verdict, shown.label)
+        assert row["probability"] == shown.probability and row["ood_score"] == alone_scored.ood_score
+        logit = np.float32(row["logit"])
+        assert predictor.bundle.probability(np.array([logit]))[0] == alone_scored.probability
+
+
+def test_errors_are_rows(films, tmp_path):
+    "Of files that are damaged, empty, gone, changed or in the way, and of a name in another encoding."
+    (films / "0/0.png").write_bytes(b"")
+    (films / "0/1.png").write_bytes((films / "0/1.png").read_bytes()[:300])
+    odd = os.fsencode(films) + b"/\xfc.png"
+    os.link(films / "1/4.png", odd)
+    out = tmp_path / "out"
+    write_manifest(films, out, 3)
+    (films / "0/2.png").unlink()
+    (films / "0/3.png").touch()  # as it was, but at another time
+    done = score_archive(films, out, with_hash=True)
+    found = rows(out)
+    codes = [r["code"] for r in found]
+    assert codes == ["empty", "unreadable", "missing", "changed", None, None, None, None] or codes[1] == "truncated"
+    assert done.errors == 4 and done.complete and verify(out) == []
+    assert all(r["message"] and r["verdict"] is None for r in found if r["code"])
+    assert all(r["verdict"] and len(r["sha256"]) == 64 for r in found if not r["code"])
+    assert found[-1]["uri"].endswith("/%FC.png") and found[-1]["logit"] == found[4]["logit"]
+
+
+def test_a_folder_that_fails_is_a_row_and_the_root_an_error(films, tmp_path, monkeypatch):
+    listed = score._listed
+
+    def fails(folder):
+        if folder.endswith("/0"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return listed(folder)
+
+    monkeypatch.setattr(score, "_listed", fails)
+    done = score_archive(films, tmp_path / "out")
+    first = rows(tmp_path / "out")[0]
+    assert (done.rows, done.errors, first["code"], first["uri"]) == (4, 1, "unreadable", str(films / "0"))
+    with pytest.raises(ScoreError, match="can't be opened") as e:
+        list(list_films(films / "0"))
+    assert e.value.code == "unreadable"
+
+
+def test_tags_that_name_nobody(tmp_path):
+    "Attributes of DICOM files come along where they are asked for; those that identify are refused."
+    dicom(
+        tmp_path / "films/a.dcm",
+        ViewPosition="PA",
+        StudyDate="20200102",
+        PatientName="Doe^Jane",
+        PixelSpacing=[0.1, 0.2],
+    )
+    Image.fromarray(draw_radiograph(1, size=128)[0]).save(tmp_path / "films/b.png")
+    score_archive(tmp_path / "films", tmp_path / "out", tags=("ViewPosition", "StudyDate", "PixelSpacing"))
+    first, second = rows(tmp_path / "out")
+    assert [first[k] for k in ("ViewPosition", "StudyDate", "PixelSpacing")] == ["PA", "20200102", "0.1\\0.2"]
+    assert first["code"] is None and second["verdict"] and second["ViewPosition"] is None
+    assert b"Doe" not in b"".join(contents(tmp_path / "out").values())
+    for tag in ("PatientName", "PatientID", "StudyInstanceUID", "InstitutionName", "no such"):
+        with pytest.raises(ScoreError) as e:
+            score_archive(tmp_path / "films", tmp_path / "new", tags=(tag,))
+        assert e.value.code == "bad_setting" and not (tmp_path / "new").exists()
+
+
+# killed, resumed, verified
+
+
+def command(*args):
+    code = "import sys; from xraypneu.cli import main; sys.exit(main(sys.argv[1:]))"
+    return [sys.executable, "-c", code, *map(str, args)]
+
+
+def started(*args):
+    "The command in a process of its own, which imports this package."
+    return subprocess.Popen(command(*args), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def until(process, true, seconds=60):
+    "Wait for something that a process does."
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.002)
+
+
+def test_kill_9_midway_and_resume_gives_the_same_bytes(films, tmp_path):
+    out = tmp_path / "out"
+    args = ("score", films, "--out", out, "--shard-rows", 1, "--workers", 1)
+    for shards in (1, 3):
+        process = started(*args)
+        until(process, lambda shards=shards: len(list((out / "scores").glob("*.parquet"))) >= shards)
+        process.kill()
+        process.communicate()
+    first = contents(out)
+    kept = {n: (out / "scores" / n).stat().st_ino for n in first if not n.startswith(".")}
+    assert 3 <= len(kept) < 7 and not progress_of(out).complete
+    done = score_archive(films, out)
+    assert done.complete and done.rows == 7
+    assert all((out / "scores" / n).stat().st_ino == i for n, i in kept.items())  # not made again
+    score_archive(films, tmp_path / "whole", shard_rows=1)
+    assert {n: b for n, b in contents(out).items() if not n.startswith(".")} == contents(tmp_path / "whole")
+    assert verify(out) == []
+
+
+def test_a_list_of_films_that_was_not_completed(films, tmp_path, monkeypatch):
+    "Nothing is left that a later run takes for a manifest."
+    out = tmp_path / "out"
+    with monkeypatch.context() as m, pytest.raises(RuntimeError):
+        m.setattr(score, "asdict", lambda manifest: (_ for _ in ()).throw(RuntimeError("killed")))
+        write_manifest(films, out, 2)
+    assert not (out / "manifest").exists()
+    assert score_archive(films, out, shard_rows=3).complete
+
+
+def test_ctrl_c_says_how_to_go_on(films, tmp_path):
+    out = tmp_path / "out"
+    process = started("score", films, "--out", out, "--shard-rows", 1, "--workers", 1)
+    until(process, lambda: (out / "scores/00000.parquet").exists())
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and b"Finished shards are kept: run the same command again" in error
+    assert b"Traceback" not in error and score_archive(films, out).complete
+
+
+def test_the_light_install_names_what_it_lacks(tmp_path, monkeypatch, capsys):
+    for name in [n for n in sys.modules if n == "xraypneu.serving.score" or n.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+    assert cli.main(["score", str(tmp_path), "--out", str(tmp_path / "out")], io.StringIO()) == 2
+    said = capsys.readouterr().err
+    assert "pyarrow" in said and "pip install 'xraypneu[pipeline]'" in said
+
+
+def test_a_second_program_is_refused(films, tmp_path, capsys):
+    out = tmp_path / "out"
+    with alone(out / ".lock", "a scoring"):
+        assert cli.main(["score", str(films), "--out", str(out)], io.StringIO()) == 2
+    assert f"process {os.getpid()}" in capsys.readouterr().err and os.listdir(out) == [".lock"]
+
+
+@pytest.fixture
+def scored(films, tmp_path):
+    "A folder of complete scores."
+    score_archive(films, tmp_path / "out", shard_rows=3)
+    return tmp_path / "out"
+
+
+def edited(file, column, value):
+    "Write a shard again with another first value, as a careful forger would."
+    table = pq.read_table(file)
+    values = [value, *table[column].to_pylist()[1:]]
+    i = table.schema.get_field_index(column)
+    changed = table.set_column(i, table.schema.field(i), pa.array(values, table.schema.field(i).type))
+    pq.write_table(changed, file)
+
+
+@pytest.mark.parametrize("column, value", [("probability", 0.5), ("id", 9), ("uri", "x.png"), ("reasons", ["none"])])
+def test_verify_names_a_shard_with_another_value(scored, column, value):
+    edited(scored / "scores/00001.parquet", column, value)
+    out = io.StringIO()
+    assert cli.main(["score", "--verify", "--out", str(scored)], out) == 1
+    assert out.getvalue().startswith("scores/00001.parquet: ") and out.getvalue().count("\n") == 1
+
+
+def test_verify_names_what_is_missing_damaged_or_of_another(scored):
+    assert verify(scored) == []
+    (scored / "scores/00000.parquet").write_bytes((scored / "scores/00001.parquet").read_bytes())
+    (scored / "scores/00001.parquet").write_bytes(b"PAR1 and no more")
+    (scored / "scores/00002.parquet").unlink()
+    faults = verify(scored)
+    assert [f.partition(":")[0] for f in faults] == [f"scores/0000{n}.parquet" for n in range(3)]
+    assert "another shard" in faults[0] and "can't be read" in faults[1] and "not scored yet" in faults[2]
+    assert progress_of(scored).shards_done == 0 and score_archive(None, scored).complete and verify(scored) == []
+
+
+def test_a_manifest_that_was_edited(scored):
+    "Scores of it are not made again from other films; verify names it."
+    edited(scored / "manifest/00001.parquet", "uri", "other.png")
+    (scored / "scores/00001.parquet").unlink()
+    with pytest.raises(ScoreError, match="00001.parquet was changed") as e:
+        score_archive(None, scored)
+    assert e.value.code == "wrong_hash" and verify(scored)[0].startswith("manifest/00001.parquet")
+    (scored / "manifest/manifest.json").write_text("{")
+    with pytest.raises(ScoreError, match="damaged"):
+        progress_of(scored)
+
+
+def test_a_shard_says_what_it_belongs_to(scored):
+    said = json.loads(pq.read_schema(scored / "scores/00002.parquet").metadata[b"xraypneu"])
+    manifest = json.loads((scored / "manifest/manifest.json").read_text())
+    assert said["bundle"] == load_bundle().hash and said["manifest"] == manifest["shards"][2]
+    assert (said["shard"], said["rows"], said["errors"], said["precision"]) == (2, 1, 0, "fp32") and said["version"]
+
+
+def test_another_bundle_source_or_option_is_refused(scored, films, tmp_path, capsys):
+    before = contents(scored)
+    for argv in (["--precision", "int8"], ["--hash"], ["--tags", "ViewPosition"], ["--shard-rows", "4"]):
+        assert cli.main(["score", str(films), "--out", str(scored), *argv], io.StringIO()) == 2
+        assert "another folder" in capsys.readouterr().err
+    bundle = tmp_path / "bundle"
+    subprocess.run(["cp", "-a", load_bundle().folder, bundle], check=True)
+    info = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps(info | {"licence": "another"}))
+    with pytest.raises(ScoreError, match="bundle") as e:
+        score_archive(films, scored, bundle=bundle)
+    assert e.value.code == "occupied"
+    with pytest.raises(ScoreError, match="holds the scores of"):
+        score_archive(films / "0", scored)
+    assert contents(scored) == before
+
+
+def test_a_list_that_changed_is_refused(drawn, tmp_path):
+    text = tmp_path / "list.txt"
+    text.write_text(f"{drawn}/0/0.png\n")
+    score_archive(text, tmp_path / "out")
+    text.write_text(f"{drawn}/0/1.png\n")
+    with pytest.raises(ScoreError, match="changed since") as e:
+        score_archive(text, tmp_path / "out")
+    assert e.value.code == "changed"
+
+
+def test_another_bundle_is_taken_while_nothing_is_finished(films, tmp_path):
+    out = tmp_path / "out"
+    write_manifest(films, out, 4)
+    (out / "score.json").write_text('{"bundle": "b", "precision": "fp32", "version": "0", "hash": false, "tags": []}')
+    assert score_archive(films, out).complete and verify(out) == []
+
+
+def test_folders_that_are_no_place_for_scores(films, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "taken/scores").mkdir(parents=True)
+    places = {"file": "file", "file/below": "file", "taken": "occupied"}
+    for name, code in places.items():
+        with pytest.raises(ScoreError) as e:
+            score_archive(films, tmp_path / name)
+        assert e.value.code == code
+    with pytest.raises(ScoreError) as e:
+        score_archive(films, "s3://bucket/scores")
+    assert e.value.code == "unsupported"
+
+
+def test_a_full_disk_stops_and_loses_nothing(films, tmp_path, monkeypatch, capsys):
+    out, write = tmp_path / "out", score.write_file
+
+    def full(path, data):
+        if path.name == "00002.parquet" and path.parent.name == "scores":
+            raise score.explained(OSError(errno.ENOSPC, "No space left on device"), path, len(data))
+        return write(path, data)
+
+    with monkeypatch.context() as m:
+        m.setattr(score, "write_file", full)
+        assert cli.main(["score", str(films), "--out", str(out), "--shard-rows", "2"], io.StringIO()) == 2
+    assert "Make room, then repeat" in capsys.readouterr().err
+    assert progress_of(out).shards_done == 2 and score_archive(films, out).complete and verify(out) == []
+
+
+def test_status_and_merge(films, tmp_path):
+    out, said = tmp_path / "out", io.StringIO()
+    write_manifest(films, out, 2)
+    assert cli.main(["score", "--status", "--out", str(out)], said) == 1 and "0 of 7 films" in said.getvalue()
+    with pytest.raises(ScoreError, match="--resume") as e:
+        merge(out, tmp_path / "all.parquet")
+    assert e.value.code == "missing" and not (tmp_path / "all.parquet").exists()
+    said = io.StringIO()
+    assert cli.main(["score", "--resume", "--out", str(out)], said) == 0 and "7 of 7 films" in said.getvalue()
+    assert cli.main(["score", "--status", "--out", str(out)], said) == 0
+    assert merge(out, tmp_path / "all.parquet") == 7
+    whole = pq.ParquetFile(tmp_path / "all.parquet")
+    assert whole.read().to_pylist() == rows(out) and whole.num_row_groups == 4
+    assert json.loads(whole.schema_arrow.metadata[b"xraypneu"])["rows"] == 7
+    with pytest.raises(ScoreError) as e:
+        merge(out, out / "scores/all.parquet")
+    assert e.value.code == "occupied"
+
+
+def test_nothing_to_resume(tmp_path, capsys):
+    for what in ("resume", "status", "verify"):
+        assert cli.main(["score", f"--{what}", "--out", str(tmp_path / "out")], io.StringIO()) == 2
+        assert "xraypneu score SOURCE --out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# addresses, and what fails because of the machine
+
+
+def test_addresses_of_objects(drawn, tmp_path):
+    "A bucket is listed with sizes; a glob and a list of addresses give the same films; one that changed is a row."
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    for i in range(4):
+        fs.pipe(f"/bucket/{i // 2}/{i}.png", (drawn / f"0/{i}.png").read_bytes())
+    fs.pipe("/bucket/notes.md", b"text")
+    assert names(list_films("memory://bucket")) == [f"{i}.png" for i in range(4)]
+    assert names(list_films("memory://bucket/*/[13].png")) == ["1.png", "3.png"]
+    out = tmp_path / "out"
+    write_manifest("memory://bucket", out, 3)
+    fs.pipe("/bucket/0/1.png", b"another")
+    fs.rm("/bucket/1/2.png")
+    score_archive("memory://bucket", out, with_hash=True)
+    assert [r["code"] for r in rows(out)] == [None, "changed", "missing", None]
+    assert rows(out)[0]["probability"] == Predictor().predict(drawn / "0/0.png").explanation.probability
+    fs.rm("/bucket", recursive=True)
+
+
+def test_a_list_of_web_addresses(drawn, tmp_path):
+    pytest.importorskip("aiohttp")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    text = tmp_path / "list.txt"
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=drawn))) as address:
+        text.write_text(f"{address}/0/0.png\n{address}/0/gone.png\n{drawn}/0/0.png\n")
+        score_archive(text, tmp_path / "out")
+    first, gone, here = rows(tmp_path / "out")
+    assert (first["code"], gone["code"]) == (None, "missing") and first["logit"] == here["logit"]
+
+
+def test_a_host_that_fails_for_good_stops_the_run(drawn, tmp_path, monkeypatch):
+    "Twenty films in a row are no rows of errors: the shard is not written, and the next run does it."
+    text, out = tmp_path / "list.txt", tmp_path / "out"
+    text.write_text("".join(f"memory://bucket/{i}.png\n" for i in range(30)))
+    monkeypatch.setattr(score, "_PAUSES", (0, 0))
+    fetched = score._fetched
+    with monkeypatch.context() as m:
+        refused = score._of_host(PermissionError("the token has expired"), "memory://bucket/x.png")
+        m.setattr(score, "_fetched", lambda *args: (_ for _ in ()).throw(refused))
+        with pytest.raises(ScoreError, match="20 films in a row.*token has expired") as e:
+            score_archive(text, out)
+    assert e.value.code == "forbidden" and not (out / "scores").exists() and score._fetched is fetched
+    import fsspec
+
+    for i in range(30):
+        fsspec.filesystem("memory").pipe(f"/bucket/{i}.png", (drawn / "0/0.png").read_bytes())
+    assert score_archive(text, out).errors == 0
+
+
+def test_a_film_is_tried_again_where_the_machine_is_at_fault(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(score, "_PAUSES", (0, 0))
+    calls = []
+
+    def fails_once(self, id, film, row=score.FilmScorer.row):
+        calls.append(id)
+        return row(self, id, film) if calls.count(id) > 1 else {"id": id, "uri": film.uri, "code": "unreachable"}
+
+    monkeypatch.setattr(score.FilmScorer, "row", fails_once)
+    assert score_archive(drawn, tmp_path / "out").errors == 0 and len(calls) == 14
+
+
+def test_an_archive_whose_drive_is_gone_stops_the_run(films, tmp_path):
+    write_manifest(films, tmp_path / "out", 2)
+    films.rename(tmp_path / "away")
+    films.mkdir()  # where it was mounted
+    with pytest.raises(ScoreError, match="gone or empty") as e:
+        score_archive(films, tmp_path / "out")
+    assert e.value.code == "missing" and not (tmp_path / "out/scores").exists()
+    films.rmdir()
+    (tmp_path / "away").rename(films)
+    assert score_archive(films, tmp_path / "out").errors == 0
+
+
+def test_progress_says_rate_and_errors(films, tmp_path, capfd):
+    (films / "0/0.png").write_bytes(b"")
+    assert cli.main(["score", str(films), "--out", str(tmp_path / "out")], io.StringIO()) == 0
+    said = capfd.readouterr().err
+    assert re.search(r"scoring: 100%.* 7/7 .*films/s, errors=1", said), said
