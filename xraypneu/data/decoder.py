@@ -146,7 +146,9 @@ def _begin(source: str | bytes | bytearray, channel: socket.socket, times: float
     return data
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-t
-_HEADER_ONLY = dict(width=0, height=0, mode="", format="", notes=(), colour=0.0, patient="", shape=(1, 1))
+_HEADER_ONLY = dict(
+    width=0, height=0, mode="", format="", notes=(), colour=0.0, patient="", no_chest=False, shape=(1, 1)
+)
 _MAX_VALUE = 64  # characters of an attribute's value
 
 
