@@ -117,7 +117,7 @@ def _so_far(done):
 
 def _score(args, out):
     "Score an archive, or describe, verify or merge its scores."
-    from xraypneu.serving.score import merge, progress_of, read_manifest, score_archive, verify
+    from xraypneu.serving.score import merge, progress_of, read_manifest, verify
 
     if args.status:
         done = progress_of(args.out)
@@ -130,11 +130,13 @@ def _score(args, out):
     if args.merge:
         out.write(f"{merge(args.out, args.merge):,} rows in {_shown(args.merge)}\n")
         return 0
-    return _score_it(args, out, score_archive)
+    return _score_it(args, out)
 
 # %% ../nbs/api/99_cli.ipynb #c-score-2
-def _score_it(args, out, score_archive):
+def _score_it(args, out):
     "Score, or go on where it stopped."
+    from xraypneu.serving.score import score_archive
+
     if args.resume and not (Path(args.out) / "manifest/manifest.json").is_file():
         raise FileNotFoundError(f"{args.out} holds nothing to resume. Begin with: xraypneu score SOURCE --out FOLDER")
     done = score_archive(

@@ -1,7 +1,7 @@
 // The dashboard's page, which shows what Python decides. File names are only ever set as text; images arrive as bytes.
 import { Confirm } from "./confirm.js";
 import { csvName, csvOf, unread } from "./csv.js";
-import { button, clean, icon, make, notice, size } from "./dom.js";
+import { button, clean, icon, inBrackets, make, notice, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
 import { FileList } from "./files.js";
 import { FullScreen } from "./full.js";
@@ -473,8 +473,7 @@ class Page {
 
   summarise(shown) {
     const number = shown.probability == null ? "" : `, probability ${shown.probability.toFixed(3)}`;
-    const caution = shown.caution && ` (${shown.caution})`;
-    this.brief.textContent = `${shown.name}: ${shown.verdict}${number}${caution}`;
+    this.brief.textContent = `${shown.name}: ${shown.verdict}${number}${inBrackets(shown.caution)}`;
   }
 
   // --- the server's answers

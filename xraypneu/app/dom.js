@@ -38,6 +38,8 @@ const KINDS = { "OUT OF SCOPE": "OUT_OF_SCOPE", "NOT A CHEST X-RAY": "NOT_RADIOG
 export const kind = (verdict) => KINDS[verdict] ?? verdict;
 // Beside the probability of a film that is out of scope, wherever it stands.
 export const CAUTION = "out of scope: accuracy unknown";
+// A caution behind a number, in sentences.
+export const inBrackets = (caution) => (caution ? ` (${caution})` : "");
 export const cautionOf = (verdict) => (kind(verdict) === "OUT_OF_SCOPE" ? CAUTION : "");
 export const percent = (v) => (v == null ? "–" : (100 * v).toFixed(1) + " %");
 export const size = (n) => (n < 1e6 ? Math.max(1, Math.round(n / 1e3)) + " kB" : (n / 1e6).toFixed(1) + " MB");

@@ -1,6 +1,6 @@
 // One film: verdict, reasons, images and the controls of the images.
 // Zoom, place, map, opacity and inversion stay as they are when the operating point moves and when another film opens.
-import { button, icon, kind, make, words } from "./dom.js";
+import { button, icon, inBrackets, kind, make, words } from "./dom.js";
 import { Gestures } from "./gestures.js";
 import { FIT, movedBy, placed, zoomedBy } from "./lens.js";
 
@@ -28,7 +28,7 @@ function scaleOf(s) {
 }
 
 const scaleLabel = (s, p, t) =>
-  `Calibrated probability of PNEUMONIA ${p}${s.caution ? ` (${s.caution})` : ""}; operating point ${t}`;
+  `Calibrated probability of PNEUMONIA ${p}${inBrackets(s.caution)}; operating point ${t}`;
 
 // The explanation of a film. A film without a probability has no map either: both would be meaningless.
 function explanationOf(s) {
@@ -54,7 +54,7 @@ function explanationOf(s) {
 export const sentence = (s) =>
   s.probability == null
     ? `${s.name}: ${s.verdict}.`
-    : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}${s.caution ? ` (${s.caution})` : ""}, ` +
+    : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}${inBrackets(s.caution)}, ` +
       `strongest support ${s.where}.`;
 
 // How the film is shown: alone, under the map, or beside itself with the map.
@@ -219,7 +219,7 @@ export class Viewer {
     if (map) {
       this.under.src = picture;
       this.over.src = map;
-      this.over.alt = `Activation map over the radiograph, ${shown.where}${shown.caution ? ` (${shown.caution})` : ""}`;
+      this.over.alt = `Activation map over the radiograph, ${shown.where}${inBrackets(shown.caution)}`;
     }
     for (const stack of this.stacks) stack.style.aspectRatio = `${shown.width}/${shown.height}`;
     this.views.style.setProperty("--ratio", shown.width / shown.height);

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CPU_SECONDS', 'CPU_SECONDS_PER_MB', 'MAX_CPU_SECONDS', 'WALL_SECONDS', 'READ_SECONDS', 'BEAT_SECONDS',
            'START_SECONDS', 'END_SECONDS', 'MAX_STUCK', 'MEMORY_BYTES', 'MAX_JOBS', 'IDLE_SECONDS', 'cpu_limit',
-           'Decoded', 'serve', 'is_untrusted', 'warm_up', 'decode', 'read_tags']
+           'Decoded', 'serve', 'cores', 'is_untrusted', 'warm_up', 'decode', 'read_tags']
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d004
 import atexit
@@ -383,7 +383,7 @@ def _answer(reply: dict[str, Any], job: dict[str, Any]) -> Decoded | ImageError:
         raise ValueError(f"no reply of a worker: {e}") from None
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d017
-def _cores() -> int:
+def cores() -> int:
     "Cores that this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -392,7 +392,7 @@ class _Pool:
     "Workers for all threads of this process."
 
     def __init__(self) -> None:
-        self.room, self.lock = threading.BoundedSemaphore(_cores()), threading.Lock()
+        self.room, self.lock = threading.BoundedSemaphore(cores()), threading.Lock()
         self.idle, self.all, self.stuck = list[_Worker](), set[_Worker](), list[subprocess.Popen[bytes]]()
 
     def take(self) -> _Worker:

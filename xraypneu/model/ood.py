@@ -127,7 +127,7 @@ def _check_detector(arrays: dict[str, np.ndarray]) -> None:
     median, limit = arrays["scaling"]
     if not (limit > median).all():
         raise ValueError("scaling has a limit that is not above the median")
-    if not arrays.get("foreign", limit[:1] * 0 + 1)[0] >= 1:
+    if "foreign" in arrays and not arrays["foreign"][0] >= 1:
         raise ValueError("foreign is below 1, the limit of what is in distribution")
 
 # %% ../../nbs/api/model/01_ood.ipynb #c005b-3

@@ -9,6 +9,7 @@ __all__ = ['LEAST_CONTRAST', 'MOST_COLOUR', 'WIDEST', 'LEAST_SIDE', 'LEAST_RANGE
 # %% ../../nbs/api/serving/00_predict.ipynb #c003
 import base64
 import html
+import math
 import io
 import os
 import threading
@@ -254,6 +255,7 @@ class Prediction(_Pictures):
     notes: tuple[str, ...] = field(default=(), repr=False)  # of `reasons`, those on the file alone
     limits: dict[str, float] | None = field(default=None, repr=False)  # conformal `low`, `high`, `coverage`
     differences: tuple[str, ...] = field(default=(), repr=False)  # in which the file is unlike the training films
+    logit: float = field(default=math.nan, repr=False)  # before calibration; NaN: not known
 
     @property
     def explanation(self) -> Explanation:
@@ -440,6 +442,7 @@ class _Scorer:
                 tuple(notes),
                 limits,
                 differences,
+                float(out["logit"][i]),
             )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-b

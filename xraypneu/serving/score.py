@@ -35,7 +35,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from .. import __version__
-from ..data.decoder import read_tags, warm_up
+from ..data.dataset import LEFT_BEHIND
+from ..data.decoder import cores, read_tags, warm_up
 from ..data.image import MAX_BYTES, ImageError, read_bytes
 from ..errors import rendered, XraypneuError
 from ..files import explained, replacing, write_file, writing
@@ -89,7 +90,6 @@ def _local(uri: str) -> str | None:
 
 # %% ../../nbs/api/serving/08_score.ipynb #s010
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
-_LEFT_BEHIND = ("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found")
 
 
 def _is_dicom(path: str) -> bool:
@@ -125,7 +125,7 @@ def _listed(folder: str) -> list[str]:
     "The visible names in a folder, those of folders with a slash, in the order of their paths."
     with os.scandir(folder) as entries:
         names = [e.name + "/" * e.is_dir() for e in entries if not e.name.startswith(".")]
-    return sorted(n for n in names if n.rstrip("/").lower() not in _LEFT_BEHIND)
+    return sorted(n for n in names if n.rstrip("/").lower() not in LEFT_BEHIND)
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
@@ -350,8 +350,10 @@ def list_films(
         yield from _from_address(source, left_out)
     elif os.path.isdir(source):
         for path in _walk(_plain(source)):
-            if os.path.isdir(path) or _is_film(path):
-                yield _film(path) if not os.path.isdir(path) else Film(_uri(path))
+            if os.path.isdir(path):  # it can't be opened
+                yield Film(_uri(path))
+            elif _is_film(path):
+                yield _film(path)
             else:
                 left_out[os.path.splitext(path)[1].lower()] += 1
     elif os.path.isfile(source):
@@ -455,6 +457,12 @@ def _every() -> float:
     return 0.5 if sys.stderr.isatty() else 30.0
 
 # %% ../../nbs/api/serving/08_score.ipynb #s030
+def _damaged(file: Path, e: Exception) -> ScoreError:
+    "The error for a JSON file that is not as it was written."
+    hint = "Restore it from a backup, or score into another folder."
+    return ScoreError(f"{file} is damaged ({rendered(e, 100)})", hint, "damaged")
+
+
 def read_manifest(
     out: str | os.PathLike[str],  # folder of the scores
 ) -> Manifest:
@@ -466,8 +474,7 @@ def read_manifest(
         hint = f"Begin with: xraypneu score SOURCE --out {out}"
         raise ScoreError(f"{out} holds no manifest of an archive", hint, "missing") from None
     except (ValueError, TypeError) as e:
-        hint = "Restore it from a backup, or score into another folder."
-        raise ScoreError(f"{file} is damaged ({rendered(e, 100)})", hint, "damaged") from None
+        raise _damaged(file, e) from None
 
 
 def _films(out: Path, manifest: Manifest, n: int) -> pa.Table:
@@ -516,21 +523,6 @@ def _check_unchanged(path: str, film: Film) -> None:
     )
     raise ImageError(f"the file changed after the manifest was written ({sizes})", hint, "changed", path)
 
-
-class _Network:
-    "A bundle that keeps the logits of its last run, which a `Prediction` does not hold."
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle, self.logit = bundle, np.empty(0, np.float32)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.bundle, name)
-
-    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        out = self.bundle.outputs(images)
-        self.logit = out["logit"]
-        return out
-
 # %% ../../nbs/api/serving/08_score.ipynb #s037
 class _Parts:
     "What a row of scores is made of."
@@ -558,15 +550,15 @@ class _Parts:
 
     def _predicted(self, content: str | bytes, name: str) -> dict[str, Any]:
         "The columns of a prediction. Raises `XraypneuError`."
-        scorer, network = _Scorer(), _Network(self.bundle)
-        scorer.bundle = cast(Bundle, network)
+        scorer = _Scorer()
+        scorer.bundle = self.bundle
         p = next(scorer._score([name], [scorer._read(content, name, keep_pixels=False)], False))
         shown = p.explanation
         return {
             "verdict": p.verdict,
             "label": shown.label,
             "probability": shown.probability,
-            "logit": float(network.logit[0]),
+            "logit": p.logit,
             "ood_score": None if np.isnan(p.ood_score) else p.ood_score,
             "reasons": list(shown.reasons),
         }
@@ -720,8 +712,7 @@ def _settings(out: Path) -> Settings | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as e:
-        hint = "Restore it from a backup, or score into another folder."
-        raise ScoreError(f"{file} is damaged ({rendered(e, 100)})", hint, "damaged") from None
+        raise _damaged(file, e) from None
 
 # %% ../../nbs/api/serving/08_score.ipynb #s048
 class _Run:
@@ -805,9 +796,6 @@ def _in_order(
     while waiting:
         yield waiting.popleft().result()
 
-# %% ../../nbs/api/serving/08_score.ipynb #s053
-#| export
-
 # %% ../../nbs/api/serving/08_score.ipynb #s054
 def _score_shards(run: _Run, scorer: FilmScorer, workers: int, bar: Any) -> None:
     "Score the shards that are missing."
@@ -829,11 +817,6 @@ def _score_shards(run: _Run, scorer: FilmScorer, workers: int, bar: Any) -> None
             run.rows, run.errors = run.rows + len(rows), run.errors + errors
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _cores() -> int:
-    "Cores that this process may use."
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # %% ../../nbs/api/serving/08_score.ipynb #s055
 def _check_folder(out: Path) -> None:
@@ -878,7 +861,7 @@ def score_archive(
         away = _local(_films(out, manifest, 0)["uri"][0].as_py()) is None
         run, how = _Run(out, manifest, settings), {"file": sys.stderr, "disable": not progress, "mininterval": _every()}
         with tqdm(desc="scoring", total=manifest.rows, initial=run.rows, unit=" films", **how) as bar:
-            _score_shards(run, scorer, workers or _cores() * (8 if away else 1), bar)
+            _score_shards(run, scorer, workers or cores() * (8 if away else 1), bar)
         return run.progress
 
 # %% ../../nbs/api/serving/08_score.ipynb #s061
