@@ -11,7 +11,6 @@ prepared data of that size from DATA-160 (`prepare(path, "DATA-160", size=160)`)
 import argparse
 import hashlib
 import json
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -27,7 +26,7 @@ from parity import altered, family, listed, parity, squares
 from xraypneu.data.dataset import load_prepared
 from xraypneu.files import project_root, write_file
 from xraypneu.model.recipe import SHIFT_COPIES, recipe_of, train, validation_of
-from xraypneu.ops.tracking import git_state
+from xraypneu.ops.tracking import STATE, git_state
 
 LEAST = 20  # images of a family that counts as a group
 CHANGES = {"JPEG quality 50": "jpeg_50", "cropped by 10 % per side": "crop_10", "border 10 % masked": "border_10"}
@@ -125,13 +124,12 @@ def run(name, parameters, prepared, work, originals):
         recipe,
         targets,
         folder,
-        folder / "state",
+        STATE,  # kept, so that `make run` with the chosen recipe takes over its seeds
         git_state()["git_commit"],
         on_epoch=lambda row: seconds.append(row.get("seconds", np.nan)),
         report=lambda line: print(f"{name}, seed {recipe.seed}: {line}", flush=True),
     )
     row = measured(trained, prepared, originals)
-    shutil.rmtree(folder / "state", ignore_errors=True)
     each = float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else np.nan
     return row | {"epochs": len(seconds), "seconds_per_epoch": each, "seconds": time.perf_counter() - began}
 
@@ -172,9 +170,7 @@ def main():
     parser.add_argument("--data", default="data/prepared", help="prepared data")
     parser.add_argument("--originals", help="folder with NORMAL and PNEUMONIA: originals of validation films, by name")
     parser.add_argument("--out", default="results/invariance_study.csv")
-    parser.add_argument(
-        "--work", default="models/study", help="folder for bundles and for what a training resumes from"
-    )
+    parser.add_argument("--work", default="models/study", help="folder for bundles")
     args = parser.parse_args()
     base = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["train"]
     recipes = read_recipes(args.recipes, base)
