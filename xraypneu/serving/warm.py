@@ -121,14 +121,24 @@ class Template:
             if time.monotonic() < self.not_before:
                 raise OSError("it failed a moment ago")
             try:
-                if self.process is None or self.process.poll() is not None:
-                    self.start()
-                return self._forked(settings)
+                return self._of_running(settings) or self._of_new(settings)
             except OSError as e:
                 _log.warning("Sessions start the slow way: the process to fork them from can't be used (%s).", e)
                 self.not_before = time.monotonic() + RETRY_S
                 self.stop()
                 raise
+
+    def _of_running(self, settings: dict[str, Any]) -> ForkedProcess | None:
+        "Fork from the process that runs; None if there is none. It may have ended a moment ago, still unnoticed."
+        if self.process is None or self.process.poll() is not None:
+            return None
+        with contextlib.suppress(ConnectionError):
+            return self._forked(settings)
+        return None
+
+    def _of_new(self, settings: dict[str, Any]) -> ForkedProcess:
+        self.start()
+        return self._forked(settings)
 
     def _forked(self, settings: dict[str, Any]) -> ForkedProcess:
         assert self.control is not None
@@ -139,7 +149,7 @@ class Template:
         number, fds, _, _ = socket.recv_fds(self.control, 4, 1)
         if not fds:
             lifeline.close()
-            raise OSError("it has ended")
+            raise ConnectionResetError("it has ended")
         process = ForkedProcess(struct.unpack(">I", number)[0], fds[0], lifeline)
         with contextlib.suppress(OSError):  # one that has died: its page will say so
             send_settings(lifeline, settings)
