@@ -26,7 +26,7 @@ from xraypneu.data.decoder import decode
 from xraypneu.data.image import ImageError, to_square
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import BundleError
-from xraypneu.model.ood import FOREIGN, OODDetector
+from xraypneu.model.ood import NO_CHEST, OODDetector
 from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, verdicts
 from xraypneu.serving import predict as module
 from xraypneu.serving.predict import CAUTION, Prediction, Predictor, cividis
@@ -87,8 +87,8 @@ def test_limits_belong_to_what_is_possible():
 
 def test_features_beyond_the_limit_overrule():
     seen = []
-    scores, foreign = np.array([0.5, 1.0, 2.0]), np.array([True, False, True])
-    detector = SimpleNamespace(judge=lambda features: seen.append(features) or (scores, foreign))
+    scores, no_chest = np.array([0.5, 1.0, 2.0]), np.array([True, False, True])
+    detector = SimpleNamespace(judge=lambda features: seen.append(features) or (scores, no_chest))
     out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9], features="f")
     assert (
         out.tolist() == [NORMAL, OUT_OF_SCOPE, NOT_RADIOGRAPH] and ood_score.tolist() == [0.5, 1, 2] and seen == ["f"]
@@ -98,14 +98,14 @@ def test_features_beyond_the_limit_overrule():
     assert np.isnan(verdicts(rules(), [0.1], features="f")[1]).all()
 
 
-def detector_of(foreign=None):
+def detector_of(no_chest=None):
     "A detector whose outlier score is the first log feature, and whose distance is far below its limit."
     weights = np.eye(1, 8, dtype=np.float32)[0]
     arrays = np.zeros((2, 8), np.float32), np.eye(1, 8, dtype=np.float32), np.ones(2, np.float32), weights
-    return OODDetector(*arrays, np.float32([[0, 0], [99, 1]]), foreign)
+    return OODDetector(*arrays, np.float32([[0, 0], [99, 1]]), no_chest)
 
 
-@pytest.mark.parametrize("stored, limit", [(None, FOREIGN), (np.float32([1.5]), 1.5), (np.float32([1]), 1.0)])
+@pytest.mark.parametrize("stored, limit", [(None, NO_CHEST), (np.float32([1.5]), 1.5), (np.float32([1]), 1.0)])
 def test_a_film_unlike_the_training_films_is_still_a_radiograph(stored, limit):
     "Films of adults were called NOT A CHEST X-RAY."
     outlier_scores = np.array([0.5, 0.99, 1.01, limit - 0.01, limit + 0.01, 9.0])

@@ -48,7 +48,7 @@ def verdicts(
     out = decided(p, bundle.threshold if threshold is None else threshold, bundle.variant.get("conformal"))
     scores = np.full(len(p), np.nan)
     if features is not None and bundle.detector is not None:
-        scores, foreign = bundle.detector.judge(features)
+        scores, no_chest = bundle.detector.judge(features)
         out[scores >= 1] = OUT_OF_SCOPE
-        out[(scores >= 1) & foreign] = NOT_RADIOGRAPH
+        out[(scores >= 1) & no_chest] = NOT_RADIOGRAPH
     return out, scores
