@@ -4,12 +4,30 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
 ini.read(here / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 extras = {name: cfg[f"{name}_requirements"].split() for name in ("pipeline", "app", "team", "sign", "dev", "bench")}
+
+# what `xraypneu new` lays down and `xraypneu app` serves; in a clone they stay where they are
+PROJECT = ("dvc.yaml", "params.yaml", ".dvcignore", "voila.py", "nbs/pipeline/*.ipynb", "nbs/app/dashboard.ipynb")
+
+
+class WithProject(build_py):
+    "Copies the pipeline's files into the package."
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        for file in (f for pattern in PROJECT for f in here.glob(pattern)):
+            to = Path(self.build_lib) / "xraypneu/project" / file.relative_to(here)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            self.copy_file(str(file), str(to))
+
 
 setup(
     name=cfg["lib_name"],
@@ -23,6 +41,7 @@ setup(
     keywords=cfg["keywords"].split(),
     packages=find_packages(include=["xraypneu", "xraypneu.*"]),
     package_data={"xraypneu": ["shipped/*", "app/*", "app/voila/templates/xraypneu/*"]},
+    cmdclass={"build_py": WithProject},
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=cfg["requirements"].split(),
     extras_require=extras | {"all": sorted({r for reqs in extras.values() for r in reqs})},

@@ -47,6 +47,7 @@ SLOW = {
     "test_guard.py",
     "test_network.py",
     "test_pipeline.py",
+    "test_project.py",
     "test_predict.py",
     "test_remote.py",
     "test_tracking.py",

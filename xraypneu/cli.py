@@ -360,8 +360,32 @@ def _sync(args, out):
         return 2
     return 1 if wrong or any(run["refused"] for run in runs) else 0
 
+# %% ../nbs/api/99_cli.ipynb #c-project
+def _new(args, out):
+    from xraypneu.ops.project import new
+
+    folder = new(args.folder)
+    out.write(f"{folder} is a project. Next: cd {shlex.quote(str(folder))} && xraypneu run\n")
+    return 0
+
+
+def _run_pipeline(args, out):
+    from xraypneu.ops.project import run
+
+    data = [] if args.data is None else [f"data.path={args.data}"]
+    return min(run([*data, *args.changes]), 1)
+
+
+def _app(args, out):
+    from xraypneu.ops.project import serve
+
+    return serve(args.port, args.bundle)
+
 # %% ../nbs/api/99_cli.ipynb #c009
 _EXAMPLES = """examples:
+  xraypneu new lungs
+  xraypneu run --data radiographs
+  xraypneu app --port 8866
   xraypneu predict chest.png
   xraypneu predict --csv films/*.dcm > predictions.csv
   xraypneu predict --overlay maps --json a.jpg b.jpg
@@ -377,6 +401,33 @@ _EXAMPLES = """examples:
   xraypneu rollback --reason "missed effusions"
   xraypneu sync
 """
+
+# %% ../nbs/api/99_cli.ipynb #c-project-1
+def _new_arguments(commands):
+    p = commands.add_parser(
+        "new", help="make a project: the pipeline's notebooks and parameters in a folder, under git and DVC"
+    )
+    p.add_argument("folder", metavar="FOLDER", help="must be new or empty")
+
+
+def _run_arguments(commands):
+    p = commands.add_parser(
+        "run",
+        help="run the pipeline of this project, or what is out of date of it",
+        description="In a folder of `xraypneu new`, or in a clone: prepare, EDA, train and evaluate, by DVC.",
+    )
+    p.add_argument(
+        "--data", metavar="FOLDER", help="radiographs; the synthetic sample at first. It stays in params.yaml"
+    )
+    p.add_argument(
+        "changes", nargs="*", metavar="SECTION.NAME=VALUE", help="parameters of params.yaml; they stay there"
+    )
+
+
+def _app_arguments(commands):
+    p = commands.add_parser("app", help="serve the dashboard on this machine")
+    p.add_argument("--port", type=int, default=8866, metavar="N", help="8866 by default")
+    _bundle_argument(p)
 
 # %% ../nbs/api/99_cli.ipynb #c009-1
 def _predict_arguments(commands):
@@ -556,6 +607,9 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"xraypneu {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
+        _new_arguments,
+        _run_arguments,
+        _app_arguments,
         _predict_arguments,
         _score_arguments,
         _info_arguments,
@@ -574,6 +628,9 @@ def _parser():
 def _run(args, out):
     "Run the command that the arguments name; returns its exit status."
     return {
+        "new": _new,
+        "run": _run_pipeline,
+        "app": _app,
         "predict": _predict,
         "score": _score,
         "info": _info,
@@ -589,7 +646,7 @@ def _run(args, out):
 # %% ../nbs/api/99_cli.ipynb #c009-2-a
 def _lacking(command, package):
     "The message for a command that needs a package that is not installed."
-    extra = "team" if command == "remote" else "pipeline"
+    extra = {"remote": "team", "app": "app"}.get(command, "pipeline")
     return f"xraypneu: {command} needs the package {package}, which is not installed: pip install 'xraypneu[{extra}]'"
 
 # %% ../nbs/api/99_cli.ipynb #58b0dcbd
@@ -597,6 +654,7 @@ _INTERRUPTED = {
     "predict": "The rows so far are complete; the remaining files were not predicted",
     "score": "Finished shards are kept: run the same command again to go on",
     "fetch": "Run it again: a download goes on where it stopped",
+    "run": "Run it again: a training resumes after its last saved epoch",
 }
 
 

@@ -1,0 +1,126 @@
+"""Use without a clone: the wheel makes a project, runs it, repeats what changed, and serves the dashboard."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+
+import pytest
+from conftest import QUICK, ROOT, SMALL
+from served import free_port
+
+from xraypneu.cli import main
+from xraypneu.ops import project
+
+SOURCES = ("setup.py", "settings.ini", "MANIFEST.in", "README.md", "LICENSE", "NOTICE", "voila.py", *project.LAID_DOWN)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "A folder with what the wheel installs. The wheel is built from the source distribution, as pip may do."
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "source"
+    for name in (*SOURCES, project.DASHBOARD, "CHANGELOG.md", "constraints.txt"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    shutil.copytree(ROOT / "xraypneu", copy / "xraypneu", ignore=shutil.ignore_patterns("__pycache__"))
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(copy)]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as z:
+        z.extractall(folder / "site")
+    return folder / "site"
+
+
+def command(site, *arguments, cwd, **kw):
+    env = os.environ | {"PYTHONPATH": str(site), "MLFLOW_TRACKING_URI": ""}
+    run = [sys.executable, "-P", "-m", "xraypneu.cli", *arguments]
+    return subprocess.run(run, cwd=cwd, env=env, capture_output=True, text=True, timeout=900, **kw)
+
+
+def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(site, tmp_path):
+    made = command(site, "new", "lungs", cwd=tmp_path)
+    assert made.returncode == 0 and "Next: cd " in made.stdout, made.stderr
+    folder = tmp_path / "lungs"
+    assert not (folder / "xraypneu").exists() and (folder / ".git").is_dir()
+    small = SMALL | {"train": SMALL["train"] | QUICK | {"epochs": 1}}
+    changes = [f"{section}.{k}={json.dumps(v)}" for section, values in small.items() for k, v in values.items()]
+    done = command(site, "run", *changes, cwd=folder)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "SYNTHETIC" in done.stdout and (folder / "models/bundle/model.onnx").is_file()
+    again = command(site, "run", cwd=folder / "nbs")
+    assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout
+
+    module = site / "xraypneu/evaluation/shortcuts.py"  # as after an upgrade
+    module.write_text(module.read_text() + "# changed\n")
+    upgraded = command(site, "run", cwd=folder)
+    assert upgraded.returncode == 0, upgraded.stderr[-2000:]
+    assert "Running stage 'eda'" in upgraded.stdout and "Running stage 'train'" not in upgraded.stdout
+
+
+def test_the_wheel_serves_the_dashboard(site, tmp_path):
+    port, env = free_port(), os.environ | {"PYTHONPATH": str(site)}
+    serve = [sys.executable, "-P", "-m", "xraypneu.cli", "app", "--port", str(port)]
+    server = subprocess.Popen(serve, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        page = b""
+        for _ in range(120):
+            assert server.poll() is None, server.stderr.read()
+            try:
+                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60).read()
+                break
+            except OSError:
+                time.sleep(0.5)
+        assert b"data-ready" in page and os.path.samefile(f"/proc/{server.pid}/cwd", site / "xraypneu/project")
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_a_project_is_never_laid_over_files(tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/film.png").touch()
+    assert main(["new", str(tmp_path / "mine")]) == 2
+    assert "is not empty. Name a new folder" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["film.png"]
+
+
+def test_a_project_that_could_not_be_made_leaves_nothing(tmp_path, monkeypatch):
+    def fails(*_):
+        raise project.ProjectError("DVC can't be set up")
+
+    monkeypatch.setattr(project, "_initialise", fails)
+    with pytest.raises(project.ProjectError):
+        project.new(tmp_path / "lungs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    folder = project.new(tmp_path / "studies/lungs")
+    assert (folder / ".dvc").is_dir() and not (folder / ".git").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["run"], "no dvc.yaml in"),
+        (["app", "--port", "0"], "from 1 to 65535"),
+    ],
+)
+def test_what_cannot_work_says_why(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_installation_without_the_pipelines_files_says_so(site, tmp_path):
+    bare = tmp_path / "site"
+    shutil.copytree(site, bare, ignore=shutil.ignore_patterns("project"))
+    done = command(bare, "new", "lungs", cwd=tmp_path)
+    assert done.returncode == 2 and "Install xraypneu again" in done.stderr
+    assert not (tmp_path / "lungs").exists()
