@@ -107,12 +107,15 @@ def _predict(args, out):
     return 1 if failed else 0
 
 # %% ../nbs/api/99_cli.ipynb #c-score-1
-def _so_far(done):
+def _so_far(done, out):
     "How far scoring is, as text."
+    from xraypneu.serving.score import _left, read_manifest
+
+    left_out = _left(read_manifest(out).left_out)
     return (
         f"{done.rows_done:,} of {done.rows:,} films are scored, {done.errors:,} of them can't be used; "
         f"{done.shards_done:,} of {done.shards:,} shards are complete\n"
-    )
+    ) + (f"left out, as they are no films by their names: {left_out}\n" if left_out else "")
 
 
 def _score(args, out):
@@ -121,11 +124,14 @@ def _score(args, out):
 
     if args.status:
         done = progress_of(args.out)
-        out.write(f"source {_shown(read_manifest(args.out).source)}\n{_so_far(done)}")
+        out.write(f"source {_shown(read_manifest(args.out).source)}\n{_so_far(done, args.out)}")
         return 0 if done.complete else 1
     if args.verify:
         faults = verify(args.out)
         out.write("".join(f"{f}\n" for f in faults) or "All scores are complete and as they were written.\n")
+        if any(f.startswith("scores/") for f in faults):
+            hint = f"xraypneu score --resume --out {shlex.quote(args.out)}"
+            print(f"xraypneu: delete what is wrong in scores/, then: {hint}", file=sys.stderr)
         return 1 if faults else 0
     if args.merge:
         out.write(f"{merge(args.out, args.merge):,} rows in {_shown(args.merge)}\n")
@@ -150,7 +156,7 @@ def _score_it(args, out):
         tags=[t.strip() for t in args.tags.split(",") if t.strip()],
         progress=True,
     )
-    out.write(_so_far(done))
+    out.write(_so_far(done, args.out))
     out.write(f"next: xraypneu score --merge scores.parquet --out {shlex.quote(args.out)}\nNot a medical device.\n")
     return 0
 
