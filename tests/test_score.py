@@ -553,6 +553,12 @@ def test_another_bundle_is_taken_while_nothing_is_finished(films, tmp_path):
     assert score_archive(films, out).complete and verify(out) == []
 
 
+def test_shards_of_no_films_are_refused(films, tmp_path):
+    with pytest.raises(ScoreError) as e:
+        score_archive(films, tmp_path / "out", shard_rows=0)
+    assert e.value.code == "bad_setting"
+
+
 def test_folders_that_are_no_place_for_scores(films, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "taken/scores").mkdir(parents=True)
@@ -816,6 +822,14 @@ def test_one_of_several_drives_that_is_gone_stops_the_run(films, tmp_path, monke
     assert e.value.code == "missing" and not (tmp_path / "out/scores").exists()
     (films / "1").rmdir()
     assert score_archive(films, tmp_path / "out").errors == 3
+
+
+def test_paths_of_private_films_are_not_open_to_all_without_a_word(films, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(score, "others_reach", lambda folder: bool(folder.stat().st_mode & 0o001))
+    for mode, words in ((0o700, 1), (0o755, 0)):
+        films.chmod(mode)
+        assert cli.main(["score", str(films), "--out", str(tmp_path / "out")], io.StringIO()) == 0
+        assert capsys.readouterr().err.count("To keep them out: chmod o-rwx") == words
 
 
 def test_progress_says_rate_and_errors(films, tmp_path, capfd):

@@ -141,7 +141,7 @@ def _score(args, out):
 # %% ../nbs/api/99_cli.ipynb #c-score-2
 def _score_it(args, out):
     "Score, or go on where it stopped."
-    from xraypneu.serving.score import score_archive
+    from xraypneu.serving.score import open_copies, score_archive
 
     if args.resume and not (Path(args.out) / "manifest/manifest.json").is_file():
         raise FileNotFoundError(f"{args.out} holds nothing to resume. Begin with: xraypneu score SOURCE --out FOLDER")
@@ -157,6 +157,8 @@ def _score_it(args, out):
         progress=True,
     )
     out.write(_so_far(done, args.out))
+    if line := open_copies(Path(args.out)):
+        print(f"xraypneu: {line}", file=sys.stderr)
     out.write(f"next: xraypneu score --merge scores.parquet --out {shlex.quote(args.out)}\nNot a medical device.\n")
     return 0
 

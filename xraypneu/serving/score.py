@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'SHARD_ROWS', 'TAGS', 'ScoreError', 'Film', 'list_films', 'Manifest', 'write_manifest', 'read_manifest',
-           'check_tags', 'FilmScorer', 'Settings', 'score_schema', 'Progress', 'progress_of', 'score_archive', 'verify',
-           'merge']
+           'check_tags', 'FilmScorer', 'open_copies', 'Settings', 'score_schema', 'Progress', 'progress_of',
+           'score_archive', 'verify', 'merge']
 
 # %% ../../nbs/api/serving/08_score.ipynb #s003
 import csv
@@ -26,6 +26,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from shlex import quote as quoted
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -39,7 +40,7 @@ from ..data.dataset import LEFT_BEHIND
 from ..data.decoder import cores, read_tags, warm_up
 from ..data.image import _FILE_ERRORS, MAX_BYTES, ImageError, _cant_be_opened, read_bytes
 from ..errors import rendered, XraypneuError
-from ..files import explained, replacing, write_file, writing
+from ..files import explained, others_reach, replacing, write_file, writing
 from ..model.bundle import Bundle
 from ..process import alone
 from ..redact import IN_QUERY, public_url, without_controls
@@ -744,6 +745,18 @@ def _folder_of_all(out: Path, manifest: Manifest) -> str:
     return common[0] if common else "/"
 
 
+def open_copies(out: Path) -> str:  # a line; '' if there is nothing to say
+    "Whether other users of this machine, who can't get to the films, can read their paths and scores."
+    films = Path(_folder_of_all(out, read_manifest(out)))
+    try:
+        if others_reach(films) or not others_reach(out):
+            return ""
+    except OSError:  # it is gone
+        return ""
+    who = f"users of this machine who can't get to {without_controls(str(films))}"
+    return f"{who} can read paths and scores of its films in {out}. To keep them out: chmod o-rwx {quoted(str(out))}"
+
+
 def _nearest(path: str) -> str:
     "The nearest folder above a path that exists."
     while not os.path.isdir(path := os.path.dirname(path)):
@@ -943,7 +956,7 @@ def _manifest_for(source: str | os.PathLike[str] | None, out: Path, shard_rows: 
             raise ScoreError(what, "Name another folder for the scores.", "occupied")
         if source is None:
             read_manifest(out)  # says that there is none
-        return write_manifest(cast(str, source), out, shard_rows or SHARD_ROWS, progress)
+        return write_manifest(cast(str, source), out, SHARD_ROWS if shard_rows is None else shard_rows, progress)
     manifest = read_manifest(out)
     if shard_rows not in (None, manifest.shard_rows):
         hint = "Leave the number out, or name another folder."
