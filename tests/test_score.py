@@ -445,6 +445,18 @@ def test_a_second_program_is_refused(films, tmp_path, capsys):
     assert f"process {os.getpid()}" in capsys.readouterr().err and os.listdir(out) == [".lock"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks(films, tmp_path, monkeypatch, capsys, number):
+    "As on clusters (Lustre, NFS without its lock service): scored all the same, and said."
+
+    def flock(fd, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert cli.main(["score", str(films), "--out", str(tmp_path / "out")], io.StringIO()) == 0
+    assert "can't be locked" in capsys.readouterr().err
+
+
 @pytest.fixture
 def scored(films, tmp_path):
     "A folder of complete scores."
