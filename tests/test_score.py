@@ -321,6 +321,16 @@ def test_errors_are_rows(films, tmp_path):
     assert found[-1]["uri"].endswith("/%FC.png") and found[-1]["logit"] == found[4]["logit"]
 
 
+def test_a_drive_under_another_time_zone_has_not_changed(films, tmp_path):
+    "FAT keeps local time. A second more is a change."
+    write_manifest(films, tmp_path / "out")
+    for file, seconds in (("0/0.png", 3600), ("0/1.png", -5.5 * 3600), ("0/2.png", 3601), ("0/3.png", 30 * 3600)):
+        time_of_change = (films / file).stat().st_mtime_ns
+        os.utime(films / file, ns=(0, time_of_change + int(seconds * 10**9)))
+    score_archive(films, tmp_path / "out")
+    assert [r["code"] for r in rows(tmp_path / "out")][:4] == [None, None, "changed", "changed"]
+
+
 def test_a_folder_that_fails_is_a_row_and_the_root_an_error(films, tmp_path, monkeypatch):
     listed = score._listed
 

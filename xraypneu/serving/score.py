@@ -641,13 +641,22 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 # %% ../../nbs/api/serving/08_score.ipynb #s035
+def _same_time(now: int | None, then: int | None) -> bool:
+    "Are two times of change the same? FAT keeps local time: under another time zone, all are off by quarters of hours."
+    off = abs((now or 0) - (then or 0))
+    return off % _QUARTER == 0 and off <= _MOST_OFF
+
+
+_QUARTER, _MOST_OFF = 900 * 10**9, 26 * 3600 * 10**9  # nanoseconds
+
+
 def _check_unchanged(path: str, film: Film) -> None:
     "Refuse a file that is not the one that was listed. Raises `ImageError`."
     try:
         now = _seen(path)
     except OSError as e:
         raise _cant_be_opened(e, path) from None
-    if (now.size, now.mtime) == (film.size, film.mtime) and now.size is not None:
+    if now.size is not None and now.size == film.size and _same_time(now.mtime, film.mtime):
         return
     hint = "Score the archive into another folder."
     if os.path.isdir(path):
