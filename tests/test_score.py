@@ -846,6 +846,16 @@ def test_one_of_several_drives_that_is_gone_stops_the_run(films, tmp_path, monke
     assert score_archive(films, tmp_path / "out").errors == 3
 
 
+def test_folders_that_were_cleared_are_no_drive_that_is_gone(films, tmp_path, monkeypatch):
+    "As an archive leaves them after years: seven films in a row, of two folders."
+    monkeypatch.setattr(score, "_IN_A_ROW", 5)
+    Image.fromarray(draw_radiograph(8, size=128)[0]).save(films / "8.png")
+    write_manifest(films, tmp_path / "out")
+    for file in films.glob("*/*.png"):
+        file.unlink()
+    assert score_archive(films, tmp_path / "out").errors == 7
+
+
 def test_paths_of_private_films_are_not_open_to_all_without_a_word(films, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(score, "others_reach", lambda folder: bool(folder.stat().st_mode & 0o001))
     for mode, words in ((0o700, 1), (0o755, 0)):

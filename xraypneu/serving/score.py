@@ -783,7 +783,7 @@ class _Drives:
 
     def __init__(self, out: Path, manifest: Manifest) -> None:
         self.out, self.manifest = out, manifest
-        self.root, self.gone = "", 0  # folder of all films; films in a row that are missing below an empty folder
+        self.root, self.empty, self.gone = "", "", 0  # folder of all; an empty one, and films in a row missing below it
 
     def see_missing(self, path: str | None) -> None:  # None: not a file, or not missing
         "Raise `ScoreError` if the folder of all is gone or empty, or if many files in a row lack theirs."
@@ -795,7 +795,8 @@ class _Drives:
             what = f"the folder {without_controls(self.root)} is gone or empty, as if its drive were not mounted"
             raise ScoreError(what, "Bring it back and run this again: finished shards are kept.", "missing")
         above = _nearest(path)
-        self.gone = self.gone + 1 if _is_bare(above) else 0
+        self.gone = (self.gone + 1 if above == self.empty else 1) if _is_bare(above) else 0
+        self.empty = above
         if self.gone >= _IN_A_ROW:
             empty = without_controls(above)
             what = f"{self.gone} films in a row are missing, and {empty} is empty, as if its drive were not mounted"
