@@ -710,6 +710,8 @@ class Web(SimpleHTTPRequestHandler):
 
     def do_GET(self):
         end = self.path.rpartition("/")[2]
+        if end == "silent":
+            time.sleep(2)
         self.send_error(int(end)) if end.isdigit() else super().do_GET()
 
     do_HEAD = do_GET
@@ -728,6 +730,18 @@ def test_films_of_a_web_host_are_read_whole(tmp_path, web):
     (tmp_path / "a.png").write_bytes(content)
     (film,) = list_films(f"{web}/a.png")
     assert score._fetched(film) == content
+
+
+def test_a_film_may_arrive_slowly_but_not_silently(web, monkeypatch):
+    "With many at a time over a thin line, one may take longer than the five minutes that its client would give."
+    monkeypatch.setattr(score, "_SILENT_SECONDS", 0.2)
+    score._filesystem.cache_clear()
+    try:
+        with pytest.raises(score.ImageError) as e:
+            score._fetched(score.Film(f"{web}/silent"))
+        assert e.value.code == "unreachable" and score._filesystem("http").client_kwargs["timeout"].total > 300
+    finally:
+        score._filesystem.cache_clear()
 
 
 def test_a_web_host_that_fails_is_not_one_that_lacks_the_film(web):

@@ -219,6 +219,10 @@ _BACKENDS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs":
 _BACKENDS |= {"http": "fsspec[http]", "https": "fsspec[http]", "memory": "fsspec"}
 
 
+_FILM_SECONDS = 3_600.0  # for a film of a web host: many arrive at a time, over what may be a thin line
+_SILENT_SECONDS = 60.0  # without a byte
+
+
 @cache
 def _filesystem(scheme: str) -> Any:
     "The file system of a kind of address. Raises `ScoreError`."
@@ -228,7 +232,13 @@ def _filesystem(scheme: str) -> Any:
     try:
         import fsspec
 
-        return fsspec.filesystem(scheme, use_listings_cache=False)  # else all objects of a bucket stay in memory
+        options: dict[str, Any] = {"use_listings_cache": False}  # else all objects of a bucket stay in memory
+        if scheme in ("http", "https"):
+            from aiohttp import ClientTimeout
+
+            timeout = ClientTimeout(_FILM_SECONDS, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
+            options["client_kwargs"] = {"timeout": timeout}
+        return fsspec.filesystem(scheme, **options)
     except ImportError:
         package = _BACKENDS[scheme]
         what = f"{scheme}:// needs the package {package}, which is not installed"
