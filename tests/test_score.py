@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -437,6 +438,21 @@ def test_ctrl_c_says_how_to_go_on(films, tmp_path):
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130 and b"Finished shards are kept: run the same command again" in error
     assert b"Traceback" not in error and score_archive(films, out).complete
+
+
+def test_ctrl_c_waits_for_no_silent_host(tmp_path):
+    "Its threads wait a minute for a byte, three times."
+    pytest.importorskip("aiohttp")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (tmp_path / "list.txt").write_text(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png\n" * 9)
+        args = ("score", tmp_path / "list.txt", "--out", tmp_path / "out", "--workers", 2)
+        run = [sys.executable, "-m", "xraypneu.cli", *map(str, args)]
+        process = subprocess.Popen(run, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        silent.settimeout(60)
+        connections = [silent.accept(), silent.accept()]
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+        assert process.returncode == 130 and b"run the same command again" in error and len(connections) == 2
 
 
 def test_the_light_install_names_what_it_lacks(tmp_path, monkeypatch, capsys):

@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 from pathlib import Path
 
 from .errors import XraypneuError, rendered
@@ -608,6 +609,19 @@ _INTERRUPTED = {
 }
 
 
+def _stopped(status, args, argv):
+    "The exit status of a command that was stopped. `score` doesn't wait for threads that wait for a silent host."
+
+    def leave():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+
+    if args.command == "score" and argv is None:  # not called by another program
+        getattr(threading, "_register_atexit", lambda function: None)(leave)
+    return status
+
+
 def main(
     argv=None,  # None: the arguments of the process
     out=None,  # text stream; None: standard output
@@ -625,7 +639,7 @@ def main(
         return _run(args, out)
     except KeyboardInterrupt:
         print(f"xraypneu: interrupted. {_INTERRUPTED.get(args.command, 'Run it again')}", file=sys.stderr)
-        return 130
+        return _stopped(130, args, argv)
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -639,7 +653,7 @@ def main(
         if not isinstance(e, (XraypneuError, OSError)):
             raise
         print(f"xraypneu: {rendered(e)}", file=sys.stderr)
-        return 2
+        return _stopped(2, args, argv)
 
 # %% ../nbs/api/99_cli.ipynb #7e9ad3d9
 if __name__ == "__main__" and "__file__" in globals():
