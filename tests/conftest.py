@@ -109,6 +109,7 @@ SLOW = {
     "test_score.py::test_a_list_of_web_addresses",
     "test_score.py::test_a_second_program_is_refused",
     "test_score.py::test_ctrl_c_says_how_to_go_on",
+    "test_score.py::test_ctrl_c_waits_for_no_silent_host",
     "test_score.py::test_kill_9_midway_and_resume_gives_the_same_bytes",
     "test_score.py::test_rows_are_those_of_predict_however_the_archive_is_cut",
     "test_supply.py::test_a_file_that_was_exchanged_is_not_installed",

@@ -22,6 +22,7 @@ import pytest
 from jupyter_client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 from served import ROOT, Server, film
+from traitlets.config import Config
 
 from xraypneu.serving import dashboard, guard, template, warm
 from xraypneu.serving import session as state
@@ -651,6 +652,18 @@ def test_a_killed_server_leaves_no_process(tmp_path):
         s.process.wait(10)
         assert psutil.wait_procs(processes, timeout=10)[1] == []
         s.stop = lambda: None
+
+
+def test_a_system_without_pidfd_is_not_asked_to_fork(monkeypatch, caplog):
+    "Linux before 5.3, some containers: each template would end at the first session, with two tracebacks in the log."
+
+    def lacks(pid):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", lacks, raising=False)
+    c = Config()
+    warm.install(c, {})
+    assert not warm.is_possible() and "VoilaConfiguration" not in c and "5.3 or later" in caplog.text
 
 
 def test_without_a_template_sessions_start_the_ordinary_way(tmp_path):

@@ -157,6 +157,21 @@ def test_verify_recognises_another_rendering_of_the_films(shipped, tmp_path, cap
     assert "The test images are those of the published run" in capsys.readouterr().out
 
 
+def test_files_of_films_are_counted_one_by_one():
+    "A PNG beside each JPEG is no rendering of the test films but twice as many; points in a UID begin no extension."
+
+    def table(*names):
+        return pd.DataFrame({"path": [f"test/NORMAL/{n}" for n in names], "sha256": list(names)})
+
+    measured = table("1.jpeg", "2.jpeg")
+    assert publish.match_files(table("1.png", "2.png"), measured).is_rendering
+    for both in (("1.png", "1.jpeg", "2.png", "2.jpeg"), ("1.jpeg", "1.png", "2.jpeg", "2.png")):
+        found = publish.match_files(table(*both), measured)
+        assert found.added == 2 and not found.is_same and not found.is_rendering
+    uids = table("1.2.840.1", "1.2.840.2")
+    assert publish.match_files(uids, uids).is_same
+
+
 def test_the_shipped_model_lists_the_files_that_it_was_measured_on():
     folder = ROOT / "results/chest_xray"
     files, predictions = (pd.read_csv(folder / name) for name in ("test_files.csv", "predictions.csv"))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -213,6 +214,77 @@ def test_ten_thousand_lines_with_duplicates(drawn, tmp_path):
     assert len({u for t in tables for u in t["uri"].to_pylist()}) == 2
 
 
+def closed(monkeypatch, folder, number):
+    "A folder that the system does not list."
+    listed = score._listed
+
+    def fails(path):
+        if path.endswith(folder):
+            raise OSError(number, os.strerror(number), path)
+        return listed(path)
+
+    monkeypatch.setattr(score, "_listed", fails)
+
+
+def test_a_closed_folder_under_a_glob_is_a_row(films, monkeypatch):
+    "As in a folder: its films are not left out without a word. One that holds nothing of the glob is."
+    closed(monkeypatch, "/0", errno.EACCES)
+    assert names(list_films(f"{films}/**/*.png")) == ["0", "4.png", "5.png", "6.png"]
+    assert names(list_films(f"{films}/*/*.png"))[0] == "0" and names(list_films(f"{films}/1*/*.png"))[0] == "4.png"
+
+
+def test_a_link_that_leads_nowhere_hides_no_other_film(films):
+    (films / "0/again").symlink_to("again")
+    assert names(list_films(films / "0")) == ["0.png", "1.png", "2.png", "3.png", "again"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT])
+def test_a_disk_or_share_that_fails_leaves_no_list_with_gaps(films, tmp_path, monkeypatch, number):
+    "ENOENT: of a drive that was unplugged meanwhile."
+    closed(monkeypatch, "/1", number)
+    monkeypatch.setattr(score, "_is_bare", lambda folder: True)
+    with pytest.raises(ScoreError, match="can't be listed") as e:
+        write_manifest(films, tmp_path / "out")
+    assert e.value.code == "unreadable" and not (tmp_path / "out/manifest").exists()
+
+
+def test_a_file_of_a_disk_or_share_that_fails_is_not_a_changed_one(films, tmp_path, monkeypatch):
+    "Neither while it is listed nor later."
+    manifest, stat = score._films(tmp_path, write_manifest(films, tmp_path), 0).to_pylist(), os.stat
+
+    def fails(path, *args, **kwargs):
+        if str(path).endswith("1.png"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", fails)
+    with pytest.raises(ScoreError, match="can't be listed"):
+        list(list_films(films))
+    with pytest.raises(score.ImageError) as e:
+        score._check_unchanged(manifest[1]["uri"], score.Film("", *list(manifest[1].values())[2:4]))
+    assert e.value.code == "decoder"
+
+
+def test_what_is_left_out_is_said_in_a_line(films, tmp_path):
+    "Names that are UIDs have no extension, although each has another end."
+    for i in range(30):
+        (films / f"0/1.2.840.{i}").touch()
+    for i in range(12):
+        (films / f"0/a.{'abcdefghijkl'[i]}x").touch()
+    (films / "0/b.IMA").touch()
+    manifest, said = write_manifest(films, tmp_path / "out"), io.StringIO()
+    assert len(manifest.left_out) == 14 and manifest.left_out[""] == 30
+    cli.main(["score", "--status", "--out", str(tmp_path / "out")], said)
+    line = said.getvalue().splitlines()[-1]
+    assert "30 without extension, 1 .ax" in line and line.endswith("4 of other kinds")
+
+
+def test_a_list_in_another_encoding(tmp_path):
+    (tmp_path / "list.txt").write_text("a.png\n", encoding="utf-16")
+    with pytest.raises(ScoreError, match="UTF-16"):
+        list(list_films(tmp_path / "list.txt"))
+
+
 # rows
 
 
@@ -250,6 +322,16 @@ def test_errors_are_rows(films, tmp_path):
     assert found[-1]["uri"].endswith("/%FC.png") and found[-1]["logit"] == found[4]["logit"]
 
 
+def test_a_drive_under_another_time_zone_has_not_changed(films, tmp_path):
+    "FAT keeps local time. A second more is a change."
+    write_manifest(films, tmp_path / "out")
+    for file, seconds in (("0/0.png", 3600), ("0/1.png", -5.5 * 3600), ("0/2.png", 3601), ("0/3.png", 30 * 3600)):
+        time_of_change = (films / file).stat().st_mtime_ns
+        os.utime(films / file, ns=(0, time_of_change + int(seconds * 10**9)))
+    score_archive(films, tmp_path / "out")
+    assert [r["code"] for r in rows(tmp_path / "out")][:4] == [None, None, "changed", "changed"]
+
+
 def test_a_folder_that_fails_is_a_row_and_the_root_an_error(films, tmp_path, monkeypatch):
     listed = score._listed
 
@@ -265,6 +347,16 @@ def test_a_folder_that_fails_is_a_row_and_the_root_an_error(films, tmp_path, mon
     with pytest.raises(ScoreError, match="can't be opened") as e:
         list(list_films(films / "0"))
     assert e.value.code == "unreadable"
+
+
+def test_an_error_in_a_folder_whose_name_is_not_utf8(tmp_path):
+    "Its message names the folder: such a shard could never be written."
+    folder = os.fsencode(tmp_path) + b"/films/M\xfcller"
+    os.makedirs(folder)
+    os.symlink(b"gone.png", folder + b"/x.png")
+    Image.fromarray(draw_radiograph(1, size=128)[0]).save(os.fsdecode(folder + b"/a.png"))
+    assert score_archive(tmp_path / "films", tmp_path / "out").errors == 1
+    assert "M\ufffdller" in rows(tmp_path / "out")[1]["message"]
 
 
 def test_tags_that_name_nobody(tmp_path):
@@ -348,6 +440,21 @@ def test_ctrl_c_says_how_to_go_on(films, tmp_path):
     assert b"Traceback" not in error and score_archive(films, out).complete
 
 
+def test_ctrl_c_waits_for_no_silent_host(tmp_path):
+    "Its threads wait a minute for a byte, three times."
+    pytest.importorskip("aiohttp")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (tmp_path / "list.txt").write_text(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png\n" * 9)
+        args = ("score", tmp_path / "list.txt", "--out", tmp_path / "out", "--workers", 2)
+        run = [sys.executable, "-m", "xraypneu.cli", *map(str, args)]
+        process = subprocess.Popen(run, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        silent.settimeout(60)
+        connections = [silent.accept(), silent.accept()]
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+        assert process.returncode == 130 and b"run the same command again" in error and len(connections) == 2
+
+
 def test_the_light_install_names_what_it_lacks(tmp_path, monkeypatch, capsys):
     for name in [n for n in sys.modules if n == "xraypneu.serving.score" or n.partition(".")[0] == "pyarrow"]:
         monkeypatch.delitem(sys.modules, name)
@@ -362,6 +469,18 @@ def test_a_second_program_is_refused(films, tmp_path, capsys):
     with alone(out / ".lock", "a scoring"):
         assert cli.main(["score", str(films), "--out", str(out)], io.StringIO()) == 2
     assert f"process {os.getpid()}" in capsys.readouterr().err and os.listdir(out) == [".lock"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks(films, tmp_path, monkeypatch, capsys, number):
+    "As on clusters (Lustre, NFS without its lock service): scored all the same, and said."
+
+    def flock(fd, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert cli.main(["score", str(films), "--out", str(tmp_path / "out")], io.StringIO()) == 0
+    assert "can't be locked" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -397,6 +516,26 @@ def test_verify_names_what_is_missing_damaged_or_of_another(scored):
     assert [f.partition(":")[0] for f in faults] == [f"scores/0000{n}.parquet" for n in range(3)]
     assert "another shard" in faults[0] and "can't be read" in faults[1] and "not scored yet" in faults[2]
     assert progress_of(scored).shards_done == 0 and score_archive(None, scored).complete and verify(scored) == []
+
+
+def test_damage_of_values_is_named_and_not_merged(scored, tmp_path, capsys):
+    "A flipped bit leaves the footer whole: neither other values nor a traceback come of it."
+    file, want = scored / "scores/00001.parquet", rows(scored)
+    whole = file.read_bytes()
+    for place in range(10, 1_500, 60):
+        data = bytearray(whole)
+        data[place] ^= 4
+        file.write_bytes(data)
+        try:
+            merge(scored, tmp_path / "all.parquet")
+        except ScoreError as e:
+            assert e.code in ("damaged", "missing") and "--resume" in str(e)
+            assert verify(scored)[0].startswith("scores/00001.parquet: ")
+        else:
+            assert pq.read_table(tmp_path / "all.parquet").to_pylist() == want
+    edited(file, "probability", 0.5)
+    assert cli.main(["score", "--verify", "--out", str(scored)], io.StringIO()) == 1
+    assert "delete what is wrong in scores/, then: xraypneu score --resume" in capsys.readouterr().err
 
 
 def test_a_manifest_that_was_edited(scored):
@@ -450,6 +589,12 @@ def test_another_bundle_is_taken_while_nothing_is_finished(films, tmp_path):
     write_manifest(films, out, 4)
     (out / "score.json").write_text('{"bundle": "b", "precision": "fp32", "version": "0", "hash": false, "tags": []}')
     assert score_archive(films, out).complete and verify(out) == []
+
+
+def test_shards_of_no_films_are_refused(films, tmp_path):
+    with pytest.raises(ScoreError) as e:
+        score_archive(films, tmp_path / "out", shard_rows=0)
+    assert e.value.code == "bad_setting"
 
 
 def test_folders_that_are_no_place_for_scores(films, tmp_path):
@@ -529,6 +674,122 @@ def test_addresses_of_objects(drawn, tmp_path):
     fs.rm("/bucket", recursive=True)
 
 
+def test_objects_that_changed_are_known_by_their_etag(monkeypatch):
+    "One of the same size too; one that is too large is not fetched."
+
+    class Objects:
+        def info(self, path):
+            return {"ETag": '"new"'}
+
+        def cat_file(self, path):
+            return b"1234"
+
+    monkeypatch.setattr(score, "_of_address", lambda uri: (Objects(), uri))
+    assert score._fetched(score.Film("s3://b/a", 4, None, "new")) == b"1234"
+    for film, code in (((4, None, "old"), "changed"), ((5, None, "new"), "changed"), ((10**9,), "too_large")):
+        with pytest.raises(score.ImageError) as e:
+            score._fetched(score.Film("s3://b/a", *film))
+        assert e.value.code == code
+
+
+@pytest.mark.parametrize(
+    "address, code",
+    [
+        ("https://host/a.png?X-Amz-Credential=AK&X-Amz-Signature=s3cr3t", "exposed"),
+        ("https://acct.blob.core.windows.net/c/a.png?sv=1&sig=s3cr3t", "exposed"),
+        ("ftp://me:s3cr3t@host/a.png", "exposed"),
+        ("s3://me:s3cr3t@bucket/a.png", "exposed"),
+        ("https://[x/a.png", "bad_address"),
+        ("s3://bucket*/a.png", "bad_address"),
+    ],
+)
+def test_addresses_that_a_manifest_may_not_hold(tmp_path, address, code):
+    "As a source and in a list: they would be in manifest, scores and merged scores."
+    (tmp_path / "list.txt").write_text(f"{address}\n")
+    for source in (address, tmp_path / "list.txt"):
+        with pytest.raises(ScoreError) as e:
+            score_archive(source, tmp_path / "out")
+        assert e.value.code == code and "s3cr3t" not in str(e.value)
+    assert os.listdir(tmp_path / "out") == [".lock"]
+
+
+def test_containers_of_one_account_are_different_sources():
+    one, other = (score._identity(f"abfs://{c}@account.dfs.core.windows.net/films") for c in "ab")
+    assert one != other
+
+
+class Web(SimpleHTTPRequestHandler):
+    "A host whose addresses end in the status that they answer, or name a file."
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        end = self.path.rpartition("/")[2]
+        if end == "silent":
+            time.sleep(2)
+        self.send_error(int(end)) if end.isdigit() else super().do_GET()
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture
+def web(tmp_path):
+    pytest.importorskip("aiohttp")
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(Web, directory=tmp_path))) as address:
+        yield address
+
+
+def test_films_of_a_web_host_are_read_whole(tmp_path, web):
+    "A stream gives what has arrived, of a large film a part. A film's address is no page to be listed."
+    content = os.urandom(3_000_000)
+    (tmp_path / "a.png").write_bytes(content)
+    (film,) = list_films(f"{web}/a.png")
+    assert score._fetched(film) == content
+
+
+def test_a_film_may_arrive_slowly_but_not_silently(web, monkeypatch):
+    "With many at a time over a thin line, one may take longer than the five minutes that its client would give."
+    monkeypatch.setattr(score, "_SILENT_SECONDS", 0.2)
+    score._filesystem.cache_clear()
+    try:
+        with pytest.raises(score.ImageError) as e:
+            score._fetched(score.Film(f"{web}/silent"))
+        assert e.value.code == "unreachable" and score._filesystem("http").client_kwargs["timeout"].total > 300
+    finally:
+        score._filesystem.cache_clear()
+
+
+def test_a_web_host_that_fails_is_not_one_that_lacks_the_film(web):
+    codes = {404: "missing", 410: "missing", 401: "forbidden", 403: "forbidden", 451: "forbidden"}
+    codes |= {429: "unreachable", 500: "unreachable", 503: "unreachable"}
+    for address, code in [*((f"{web}/{k}", v) for k, v in codes.items()), ("http://127.0.0.1:9/a.png", "unreachable")]:
+        with pytest.raises(score.ImageError) as e:
+            score._fetched(score.Film(address))
+        assert e.value.code == code, address
+
+
+def test_films_that_a_host_refuses_for_themselves_are_rows(drawn, tmp_path, monkeypatch):
+    "Twenty in a row stop no run whose host gives another one, read before or first or last in the archive."
+    import fsspec
+
+    fs, fetched = fsspec.filesystem("memory"), score._fetched
+    (tmp_path / "list.txt").write_text("".join(f"memory://store/{i}.png\n" for i in range(7)))
+    fs.pipe("/store/6.png", (drawn / "0/0.png").read_bytes())
+    refused = score._of_host(PermissionError("it is archived"), "memory://store/x.png")
+
+    def fails(film):
+        if film.uri.endswith("6.png"):
+            return fetched(film)
+        raise refused
+
+    monkeypatch.setattr(score, "_IN_A_ROW", 3)
+    monkeypatch.setattr(score, "_fetched", fails)
+    done = score_archive(tmp_path / "list.txt", tmp_path / "out")
+    assert (done.rows_done, done.errors) == (7, 6) and rows(tmp_path / "out")[6]["verdict"]
+    fs.rm("/store", recursive=True)
+
+
 def test_a_list_of_web_addresses(drawn, tmp_path):
     pytest.importorskip("aiohttp")
 
@@ -585,6 +846,52 @@ def test_an_archive_whose_drive_is_gone_stops_the_run(films, tmp_path):
     films.rmdir()
     (tmp_path / "away").rename(films)
     assert score_archive(films, tmp_path / "out").errors == 0
+
+
+@pytest.mark.parametrize("kind", ["list", "glob", "folder"])
+def test_a_drive_that_is_gone_stops_the_run_of_any_source(films, tmp_path, kind):
+    "With its mount point, as desktops do it, and whatever the films were listed from."
+    text, out = tmp_path / "list.txt", tmp_path / "out"
+    text.write_text("".join(f"{films}/0/{i}.png\n" for i in range(4)))
+    source = {"list": text, "glob": f"{films}/*/*.png", "folder": films}[kind]
+    write_manifest(source, out, 2)
+    films.rename(tmp_path / "away")
+    with pytest.raises(ScoreError, match="gone or empty") as e:
+        score_archive(None, out)
+    assert e.value.code == "missing" and not (out / "scores").exists()
+    (tmp_path / "away").rename(films)
+    assert score_archive(source, out).errors == 0
+
+
+def test_one_of_several_drives_that_is_gone_stops_the_run(films, tmp_path, monkeypatch):
+    "Its mount point is left, and empty. Films that were deleted with their folder are rows."
+    monkeypatch.setattr(score, "_IN_A_ROW", 3)
+    write_manifest(films, tmp_path / "out")
+    (films / "1").rename(tmp_path / "away")
+    (films / "1").mkdir()
+    with pytest.raises(ScoreError, match="films/1 is empty, as if its drive") as e:
+        score_archive(films, tmp_path / "out")
+    assert e.value.code == "missing" and not (tmp_path / "out/scores").exists()
+    (films / "1").rmdir()
+    assert score_archive(films, tmp_path / "out").errors == 3
+
+
+def test_folders_that_were_cleared_are_no_drive_that_is_gone(films, tmp_path, monkeypatch):
+    "As an archive leaves them after years: seven films in a row, of two folders."
+    monkeypatch.setattr(score, "_IN_A_ROW", 5)
+    Image.fromarray(draw_radiograph(8, size=128)[0]).save(films / "8.png")
+    write_manifest(films, tmp_path / "out")
+    for file in films.glob("*/*.png"):
+        file.unlink()
+    assert score_archive(films, tmp_path / "out").errors == 7
+
+
+def test_paths_of_private_films_are_not_open_to_all_without_a_word(films, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(score, "others_reach", lambda folder: bool(folder.stat().st_mode & 0o001))
+    for mode, words in ((0o700, 1), (0o755, 0)):
+        films.chmod(mode)
+        assert cli.main(["score", str(films), "--out", str(tmp_path / "out")], io.StringIO()) == 0
+        assert capsys.readouterr().err.count("To keep them out: chmod o-rwx") == words
 
 
 def test_progress_says_rate_and_errors(films, tmp_path, capfd):

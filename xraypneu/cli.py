@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 from pathlib import Path
 
 from .errors import XraypneuError, rendered
@@ -107,12 +108,15 @@ def _predict(args, out):
     return 1 if failed else 0
 
 # %% ../nbs/api/99_cli.ipynb #c-score-1
-def _so_far(done):
+def _so_far(done, out):
     "How far scoring is, as text."
+    from xraypneu.serving.score import _left, read_manifest
+
+    left_out = _left(read_manifest(out).left_out)
     return (
         f"{done.rows_done:,} of {done.rows:,} films are scored, {done.errors:,} of them can't be used; "
         f"{done.shards_done:,} of {done.shards:,} shards are complete\n"
-    )
+    ) + (f"left out, as they are no films by their names: {left_out}\n" if left_out else "")
 
 
 def _score(args, out):
@@ -121,11 +125,14 @@ def _score(args, out):
 
     if args.status:
         done = progress_of(args.out)
-        out.write(f"source {_shown(read_manifest(args.out).source)}\n{_so_far(done)}")
+        out.write(f"source {_shown(read_manifest(args.out).source)}\n{_so_far(done, args.out)}")
         return 0 if done.complete else 1
     if args.verify:
         faults = verify(args.out)
         out.write("".join(f"{f}\n" for f in faults) or "All scores are complete and as they were written.\n")
+        if any(f.startswith("scores/") for f in faults):
+            hint = f"xraypneu score --resume --out {shlex.quote(args.out)}"
+            print(f"xraypneu: delete what is wrong in scores/, then: {hint}", file=sys.stderr)
         return 1 if faults else 0
     if args.merge:
         out.write(f"{merge(args.out, args.merge):,} rows in {_shown(args.merge)}\n")
@@ -135,7 +142,7 @@ def _score(args, out):
 # %% ../nbs/api/99_cli.ipynb #c-score-2
 def _score_it(args, out):
     "Score, or go on where it stopped."
-    from xraypneu.serving.score import score_archive
+    from xraypneu.serving.score import open_copies, score_archive
 
     if args.resume and not (Path(args.out) / "manifest/manifest.json").is_file():
         raise FileNotFoundError(f"{args.out} holds nothing to resume. Begin with: xraypneu score SOURCE --out FOLDER")
@@ -150,7 +157,9 @@ def _score_it(args, out):
         tags=[t.strip() for t in args.tags.split(",") if t.strip()],
         progress=True,
     )
-    out.write(_so_far(done))
+    out.write(_so_far(done, args.out))
+    if line := open_copies(Path(args.out)):
+        print(f"xraypneu: {line}", file=sys.stderr)
     out.write(f"next: xraypneu score --merge scores.parquet --out {shlex.quote(args.out)}\nNot a medical device.\n")
     return 0
 
@@ -658,6 +667,19 @@ _INTERRUPTED = {
 }
 
 
+def _stopped(status, args, argv):
+    "The exit status of a command that was stopped. `score` doesn't wait for threads that wait for a silent host."
+
+    def leave():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+
+    if args.command == "score" and argv is None:  # not called by another program
+        getattr(threading, "_register_atexit", lambda function: None)(leave)
+    return status
+
+
 def main(
     argv=None,  # None: the arguments of the process
     out=None,  # text stream; None: standard output
@@ -675,7 +697,7 @@ def main(
         return _run(args, out)
     except KeyboardInterrupt:
         print(f"xraypneu: interrupted. {_INTERRUPTED.get(args.command, 'Run it again')}", file=sys.stderr)
-        return 130
+        return _stopped(130, args, argv)
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -689,7 +711,7 @@ def main(
         if not isinstance(e, (XraypneuError, OSError)):
             raise
         print(f"xraypneu: {rendered(e)}", file=sys.stderr)
-        return 2
+        return _stopped(2, args, argv)
 
 # %% ../nbs/api/99_cli.ipynb #7e9ad3d9
 if __name__ == "__main__" and "__file__" in globals():

@@ -36,6 +36,7 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from ..errors import XraypneuError
 from ..files import DISK_FULL, replacing, write_file
+from ..process import lock_now
 
 if TYPE_CHECKING:
     import requests
@@ -482,17 +483,12 @@ def _target(to: str | os.PathLike[str], force: bool) -> Path:
 @contextmanager
 def _alone(to: Path) -> Iterator[None]:
     "Allow one fetch into a target at a time, and remove what a killed fetch left behind. Raises `FetchError`."
-    try:
-        import fcntl
-    except ImportError:
-        fcntl = None  # type: ignore[assignment]  # Windows
     lock = to.with_name(f".{to.name}.lock")
     try:
         while True:
             fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-            if fcntl:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not fcntl or (lock.exists() and os.path.samestat(os.fstat(fd), lock.stat())):
+            locked = lock_now(fd)
+            if not locked or (lock.exists() and os.path.samestat(os.fstat(fd), lock.stat())):
                 break
             os.close(fd)  # its last owner removed it while we opened it
     except BlockingIOError:
@@ -507,10 +503,10 @@ def _alone(to: Path) -> Iterator[None]:
             shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
-        if fcntl:
+        if locked:
             lock.unlink(missing_ok=True)
         os.close(fd)
-        if not fcntl:
+        if not locked:
             lock.unlink(missing_ok=True)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c017-2

@@ -181,7 +181,7 @@ def film_of(
 ) -> str:  # class folder and name without extension
     "What the copies of a film have in common: the class folder and the name without its extension."
     path = PurePosixPath(path)
-    return f"{path.parent.name}/{path.stem}"
+    return f"{path.parent.name}/{path.stem if path.suffix[1:].isalpha() else path.name}"  # UIDs have none
 
 # %% ../../nbs/api/ops/04_publish.ipynb #f-match
 class FileMatch(NamedTuple):
@@ -211,7 +211,8 @@ def match_files(
     a, b = (dict(zip(map(film_of, t.path), t.sha256, strict=True)) for t in (now, measured))
     both = a.keys() & b.keys()
     same = sum(a[k] == b[k] for k in both)
-    return FileMatch(same, len(both) - same, len(b.keys() - both), len(a.keys() - both))
+    # a second file of a film, such as a PNG beside the JPEG, is one too many
+    return FileMatch(same, len(both) - same, len(measured) - len(both), len(now) - len(both))
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c007-2a
 class _Measured(NamedTuple):

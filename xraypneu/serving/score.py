@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'SHARD_ROWS', 'TAGS', 'ScoreError', 'Film', 'list_films', 'Manifest', 'write_manifest', 'read_manifest',
-           'check_tags', 'FilmScorer', 'Settings', 'score_schema', 'Progress', 'progress_of', 'score_archive', 'verify',
-           'merge']
+           'check_tags', 'FilmScorer', 'open_copies', 'Settings', 'score_schema', 'Progress', 'progress_of',
+           'score_archive', 'verify', 'merge']
 
 # %% ../../nbs/api/serving/08_score.ipynb #s003
 import csv
@@ -26,6 +26,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from shlex import quote as quoted
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -37,12 +38,12 @@ from tqdm import tqdm
 from .. import __version__
 from ..data.dataset import LEFT_BEHIND
 from ..data.decoder import cores, read_tags, warm_up
-from ..data.image import MAX_BYTES, ImageError, read_bytes
+from ..data.image import _FILE_ERRORS, MAX_BYTES, ImageError, _cant_be_opened, read_bytes
 from ..errors import rendered, XraypneuError
-from ..files import explained, replacing, write_file, writing
+from ..files import explained, others_reach, replacing, write_file, writing
 from ..model.bundle import Bundle
 from ..process import alone
-from ..redact import public_url, without_controls
+from ..redact import IN_QUERY, public_url, without_controls
 from .predict import Predictor, _reading, _Scorer
 
 # %% ../../nbs/api/serving/08_score.ipynb #s005
@@ -84,8 +85,8 @@ def _plain(path: str) -> str:
 
 def _local(uri: str) -> str | None:
     "The path of a file on this machine; None for an address."
-    if uri.startswith("file://"):
-        return os.fsdecode(unquote_to_bytes(uri[len("file://") :]))
+    if uri[:7].lower() == "file://":
+        return os.fsdecode(unquote_to_bytes(uri[7:].removeprefix("localhost")))
     return None if _ADDRESS.match(uri) else uri
 
 # %% ../../nbs/api/serving/08_score.ipynb #s010
@@ -103,6 +104,12 @@ def _is_dicom(path: str) -> bool:
         return True
 
 
+def _kind(path: str) -> str:
+    "The extension of a file that is left out; '' for one without, such as a UID, of which each has another end."
+    end = os.path.splitext(path)[1].lower()
+    return end if re.fullmatch(r"\.(?!\d+$)[a-z0-9]{1,8}", end) else ""
+
+
 def _is_film(path: str, sniff: bool = True) -> bool:
     "Is a file taken from a folder?"
     name = os.path.basename(path)
@@ -112,28 +119,66 @@ def _is_film(path: str, sniff: bool = True) -> bool:
     return sniff and name.upper() != "DICOMDIR" and _is_dicom(path)
 
 # %% ../../nbs/api/serving/08_score.ipynb #s011
-def _film(path: str) -> Film:
-    "A file of this machine."
+def _no_list(path: str, e: OSError) -> ScoreError:
+    "The error for a disk or share that fails while films are listed: a list with gaps would pass for the archive."
+    hint = "Run this again when its disk or share answers: nothing was listed."
+    return ScoreError(f"{without_controls(path)} can't be listed ({e.strerror})", hint, "unreadable")
+
+
+def _seen(path: str) -> Film:
+    "A file as it is now; without a size if it can't be reached. Raises `OSError` where disk or share is at fault."
     try:
         s = os.stat(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as e:
+        if isinstance(e, OSError) and e.errno not in _FILE_ERRORS:
+            raise
         return Film(_uri(path))
     return Film(_uri(path), s.st_size, s.st_mtime_ns)
+
+
+def _film(path: str) -> Film:
+    "A file of this machine, to be listed. Raises `ScoreError` where disk or share is at fault."
+    try:
+        return _seen(path)
+    except OSError as e:
+        raise _no_list(path, e) from None
+
+# %% ../../nbs/api/serving/08_score.ipynb #s011b
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    "Is this the name of a folder? A link that leads nowhere is a file, whose row says why."
+    try:
+        return entry.is_dir()
+    except OSError as e:
+        if e.errno not in _FILE_ERRORS:
+            raise
+        return False
 
 
 def _listed(folder: str) -> list[str]:
     "The visible names in a folder, those of folders with a slash, in the order of their paths."
     with os.scandir(folder) as entries:
-        names = [e.name + "/" * e.is_dir() for e in entries if not e.name.startswith(".")]
+        names = [e.name + "/" * _is_folder(e) for e in entries if not e.name.startswith(".")]
     return sorted(n for n in names if n.rstrip("/").lower() not in LEFT_BEHIND)
 
 
-def _walk(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    "The paths of all files in a folder; of a folder that can't be opened, its own."
+def _is_bare(folder: str) -> bool:
+    "Is a folder gone or empty?"
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
+
+# %% ../../nbs/api/serving/08_score.ipynb #s011c
+def _walk(folder: str, above: tuple[tuple[int, int], ...] = (), root: str = "") -> Iterator[str]:
+    "The paths of all files in a folder; of a folder that can't be opened, its own. Raises `ScoreError`."
+    root = root or folder
     try:
         s = os.stat(folder)
         names = _listed(folder) if (s.st_dev, s.st_ino) not in above else []  # a link that leads upwards
     except OSError as e:
+        if e.errno not in _FILE_ERRORS or (above and _is_bare(root)):  # the drive went meanwhile
+            raise _no_list(folder, e) from None
         if not above:
             hint = "Change its mode, or name a folder that this user can open."
             raise ScoreError(f"the folder {folder} can't be opened ({e.strerror})", hint, "unreadable") from None
@@ -142,7 +187,7 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]
     for name in names:
         path = os.path.join(folder, name.rstrip("/"))
         if name.endswith("/"):
-            yield from _walk(path, (*above, (s.st_dev, s.st_ino)))
+            yield from _walk(path, (*above, (s.st_dev, s.st_ino)), root)
         else:
             yield path
 
@@ -156,6 +201,13 @@ def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(path) and fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
 
 
+def _leads_to(folder: Sequence[str], pattern: Sequence[str]) -> bool:
+    "May a folder hold what a glob matches? Both in parts."
+    if not pattern or not folder or pattern[0] == "**":
+        return bool(pattern)
+    return fnmatchcase(folder[0], pattern[0]) and _leads_to(folder[1:], pattern[1:])
+
+
 def _split_glob(pattern: str, magic: str = "*?[") -> tuple[str, list[str]]:
     "The folder before the first wildcard, and the parts after it."
     parts = pattern.split("/")
@@ -167,6 +219,10 @@ _BACKENDS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs":
 _BACKENDS |= {"http": "fsspec[http]", "https": "fsspec[http]", "memory": "fsspec"}
 
 
+_FILM_SECONDS = 3_600.0  # for a film of a web host: many arrive at a time, over what may be a thin line
+_SILENT_SECONDS = 60.0  # without a byte
+
+
 @cache
 def _filesystem(scheme: str) -> Any:
     "The file system of a kind of address. Raises `ScoreError`."
@@ -176,55 +232,128 @@ def _filesystem(scheme: str) -> Any:
     try:
         import fsspec
 
-        return fsspec.filesystem(scheme)
+        options: dict[str, Any] = {"use_listings_cache": False}  # else all objects of a bucket stay in memory
+        if scheme in ("http", "https"):
+            from aiohttp import ClientTimeout
+
+            timeout = ClientTimeout(_FILM_SECONDS, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
+            options["client_kwargs"] = {"timeout": timeout}
+        return fsspec.filesystem(scheme, **options)
     except ImportError:
         package = _BACKENDS[scheme]
         what = f"{scheme}:// needs the package {package}, which is not installed"
         raise ScoreError(what, f"pip install '{package}'", "no_package") from None
 
 
+def _scheme(uri: str) -> str:
+    "The kind of an address; '' of a path."
+    m = _ADDRESS.match(uri)
+    return m[1].lower() if m else ""
+
+
+def _is_web(uri: str) -> bool:
+    return _scheme(uri) in ("http", "https")
+
+# %% ../../nbs/api/serving/08_score.ipynb #s016b
+_CONTAINERS = ("az", "abfs")  # in these addresses, the container stands where others have the user
+
+
+def _shown(uri: str) -> str:
+    "An address without secrets."
+    return IN_QUERY.sub(r"\1***", uri) if _scheme(uri) in _CONTAINERS else public_url(uri)
+
+
+def _check_address(uri: str) -> None:
+    "Refuse an address that manifest and scores may not hold: one with a secret. Raises `ScoreError`."
+    try:
+        host, _ = urlsplit(uri).netloc, uri.encode()
+    except ValueError:
+        host = "*"
+    if "*" in host:
+        hint = "Write host or bucket without wildcards, and all in UTF-8."
+        raise ScoreError(f"{without_controls(_shown(uri))} is no address", hint, "bad_address")
+    if "@" in host and _scheme(uri) not in _CONTAINERS:
+        hint = "Leave out user and password, and use ~/.netrc or the settings of the package that reads it."
+        raise ScoreError(f"{_shown(uri)} holds a user name", hint, "exposed")
+    if IN_QUERY.search(uri):
+        hint = "Give credentials to the package that reads it, or copy the films to this machine."
+        what = f"{_shown(uri)} holds a key or signature, which manifest and scores would hold too"
+        raise ScoreError(what, hint, "exposed")
+
+
 def _of_address(uri: str) -> tuple[Any, str]:
     "File system and path of an address. Raises `ScoreError`."
-    scheme = cast(re.Match[str], _ADDRESS.match(uri))[1].lower()
-    if "@" in urlsplit(uri).netloc and scheme in ("http", "https"):
-        hint = "Leave out user and password, and use ~/.netrc or the settings of the package that reads it."
-        raise ScoreError(f"{public_url(uri)} holds a user name", hint, "exposed")
-    fs = _filesystem(scheme)
+    _check_address(uri)
+    fs = _filesystem(_scheme(uri))
     return fs, fs._strip_protocol(uri)
 
 # %% ../../nbs/api/serving/08_score.ipynb #s017
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+_GONE = (404, 410)  # status of what is not there
+_REFUSED = set(range(400, 500)) - {*_GONE, 408, 425, 429}  # the others ask for patience
+
+
+def _answered(e: Exception, uri: str) -> Exception:
+    "What a web host answered. Of whatever fails, fsspec says that it is not there."
+    told = e.__cause__
+    if not isinstance(e, FileNotFoundError) or not isinstance(told, Exception) or not _is_web(uri):
+        return e
+    return e if isinstance(told, FileNotFoundError) or getattr(told, "status", None) in _GONE else told
 
 
 def _of_host(e: Exception, uri: str) -> ImageError:
     "The error for an address that can't be read."
+    e = _answered(e, uri)
     why, name = public_url(rendered(e, 200)), urlsplit(uri).path or uri
     if isinstance(e, FileNotFoundError):
         return ImageError("nothing is at the address", code="missing", name=name)
     if type(e).__name__ in _NO_CREDENTIALS:
         return ImageError(f"the host wants credentials ({why})", code="no_credentials", name=name)
-    if isinstance(e, PermissionError) or getattr(e, "status", None) in (401, 403):
+    if isinstance(e, PermissionError) or getattr(e, "status", None) in _REFUSED:
         hint = "Renew the credentials, or ask for the right to read it."
         return ImageError(f"the host refuses to give it ({why})", hint, "forbidden", name)
     return ImageError(f"the host does not give it ({why})", "Try again when it answers.", "unreachable", name)
 
+# %% ../../nbs/api/serving/08_score.ipynb #s017b
+def _in_pieces(file: Any, n: int) -> bytes:
+    "At most so many bytes of a file, which may give fewer at a time, as that of a web host does."
+    pieces = []
+    while n and (piece := file.read(n)):
+        pieces.append(piece)
+        n -= len(piece)
+    return b"".join(pieces)
 
-def _fetched(uri: str, size: int | None) -> bytes:
+
+def _etag(entry: dict[str, Any]) -> str | None:
+    "The version of an object, as its host names it."
+    etag = entry.get("ETag") or entry.get("etag")
+    return str(etag).strip('"') if etag else None
+
+
+def _fetched(film: Film) -> bytes:
     "The content of an address, at most one byte more than allowed. Raises `ImageError`, `ScoreError`."
-    fs, path = _of_address(uri)
+    if (film.size or 0) > MAX_BYTES:
+        raise ImageError(f"{film.size:,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
+    fs, path = _of_address(film.uri)
     try:
-        if size is not None and size <= MAX_BYTES and not uri.startswith("http"):
-            return cast(bytes, fs.cat_file(path))
-        with fs.open(path, "rb", **({"block_size": 0} if uri.startswith("http") else {})) as f:
-            return cast(bytes, f.read(MAX_BYTES + 1))
+        if film.size is not None and not _is_web(film.uri):
+            data = cast(bytes, fs.cat_file(path))
+        else:
+            with fs.open(path, "rb", **({"block_size": 0} if _is_web(film.uri) else {})) as f:
+                data = _in_pieces(f, MAX_BYTES + 1)
+        etag = _etag(fs.info(path)) if film.etag else None
     except Exception as e:  # each kind of address has exceptions of its own
-        raise _of_host(e, uri) from None
+        raise _of_host(e, film.uri) from None
+    how = f"{film.size:,} bytes then, {len(data):,} now" if film.size not in (None, len(data)) else ""
+    if how or (etag and etag != film.etag):
+        how = how or "its ETag differs"
+        raise ImageError(f"the object changed after the manifest was written ({how})", code="changed")
+    return data
 
 # %% ../../nbs/api/serving/08_score.ipynb #s018
 def _remote_film(fs: Any, entry: dict[str, Any]) -> Film:
     "A film from an entry of a listing."
-    etag = entry.get("ETag") or entry.get("etag")
-    return Film(fs.unstrip_protocol(entry["name"]), entry.get("size"), None, etag and str(etag).strip('"'))
+    return Film(fs.unstrip_protocol(entry["name"]), entry.get("size"), None, _etag(entry))
 
 
 def _remote_walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
@@ -238,31 +367,36 @@ def _remote_walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
     for entry in sorted(entries, key=lambda entry: entry["name"] + "/" * (entry["type"] == "directory")):
         name = entry["name"]
         if entry["type"] != "directory":
-            yield entry
+            if not name.endswith("/"):  # what consoles write for an empty folder
+                yield entry
         elif name.rstrip("/") != folder.rstrip("/") and name.startswith(folder):  # a page may link upwards
             yield from _remote_walk(fs, name)
 
 
 def _from_address(uri: str, left_out: Counter[str]) -> Iterator[Film]:
     "The films below an address or of a glob of addresses. Raises `ScoreError`."
+    _check_address(uri)
     globbed = any(c in uri for c in "*[")  # a question mark may begin a query
     base, pattern = _split_glob(uri, "*[") if globbed else (uri, [])
     fs, folder = _of_address(base)
+    if _is_web(uri) and not globbed and _is_film(urlsplit(uri).path, sniff=False):
+        yield Film(uri)  # no page that lists others
+        return
     for e in _remote_walk(fs, folder):
         parts = e["name"][len(folder) :].strip("/").split("/")
         if _matches(parts, pattern) if globbed else _is_film(e["name"], sniff=False):
             yield _remote_film(fs, e)
         else:
-            left_out[os.path.splitext(e["name"])[1].lower()] += 1
+            left_out[_kind(e["name"])] += 1
 
 # %% ../../nbs/api/serving/08_score.ipynb #s020
 def _named(text: str) -> Film:
     "The film of a line or cell. Raises `ScoreError` where the package for an address is missing, or one holds secrets."
-    m = _ADDRESS.match(text)
-    if m is None or m[1] == "file":
+    if _scheme(text) in ("", "file"):
         return _film(cast(str, _local(text)))
-    if m[1].lower() in _BACKENDS:
-        _of_address(text)
+    _check_address(text)
+    if _scheme(text) in _BACKENDS:
+        _filesystem(_scheme(text))
     return Film(text)
 
 
@@ -270,6 +404,8 @@ def _from_list(file: str) -> Iterator[Film]:
     "The films of a list, one path or address a line."
     with open(file, "rb") as f:
         for i, line in enumerate(f):
+            if i == 0 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise ScoreError(f"{file} is in UTF-16", "Save it again, as UTF-8.", "bad_table")
             line = line.removeprefix(b"\xef\xbb\xbf") if i == 0 else line
             if line.strip():
                 yield _named(os.fsdecode(line.rstrip(b"\r\n")))
@@ -346,7 +482,7 @@ def list_films(
 ) -> Iterator[Film]:
     "The films of an archive, in order, without reading them. Raises `ScoreError`."
     source, left_out = os.fspath(source), Counter() if left_out is None else left_out
-    if _ADDRESS.match(source) and not source.startswith("file://"):
+    if _scheme(source) not in ("", "file"):
         yield from _from_address(source, left_out)
     elif os.path.isdir(source):
         for path in _walk(_plain(source)):
@@ -355,7 +491,7 @@ def list_films(
             elif _is_film(path):
                 yield _film(path)
             else:
-                left_out[os.path.splitext(path)[1].lower()] += 1
+                left_out[_kind(path)] += 1
     elif os.path.isfile(source):
         kind = os.path.splitext(source)[1].lower()
         kinds = {".txt": _from_list, ".parquet": _from_table, ".csv": _from_table}
@@ -365,8 +501,11 @@ def list_films(
         base, pattern = _split_glob(source)
         base = _plain(base)
         for path in _walk(base):
-            if _matches(os.path.relpath(path, base).split("/"), pattern):
+            parts = os.path.relpath(path, base).split("/")
+            if _matches(parts, pattern):
                 yield _film(path)
+            elif _leads_to(parts, pattern) and os.path.isdir(path):  # it can't be opened
+                yield Film(_uri(path))
     else:
         where = f"Looked for it in {Path(source).absolute().parent}."
         raise ScoreError(f"there is no folder, list or film {source}", where, "missing")
@@ -408,8 +547,8 @@ def _parquet(table: pa.Table) -> bytes:
 def _identity(source: str | os.PathLike[str]) -> tuple[str, str | None]:
     "A source as the manifest names it, and the hash of a list or table."
     text = os.fspath(source)
-    if _ADDRESS.match(text):
-        return public_url(text), None
+    if _scheme(text) not in ("", "file"):
+        return _shown(text), None
     path = _plain(text)
     if not os.path.isfile(path):
         return _uri(path), None
@@ -418,8 +557,14 @@ def _identity(source: str | os.PathLike[str]) -> tuple[str, str | None]:
 
 
 def _left(left_out: dict[str, int]) -> str:
-    "What was left out, as text."
-    return ", ".join(f"{n:,} {without_controls(k) or 'without extension'}" for k, n in sorted(left_out.items()))
+    "What was left out, as text: the most frequent kinds."
+    most = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{n:,} {without_controls(k) or 'without extension'}" for k, n in most[:_KINDS]]
+    others = sum(n for _, n in most[_KINDS:])
+    return ", ".join([*shown, f"{others:,} of other kinds"] if others else shown)
+
+
+_KINDS = 10  # that are named
 
 # %% ../../nbs/api/serving/08_score.ipynb #s029
 def write_manifest(
@@ -445,7 +590,7 @@ def write_manifest(
             bar.update(len(part))
         if not rows:
             others = f": {_left(left_out)} are no films" if left_out else ""
-            hint = f"Films are {', '.join(SUFFIXES)}, and DICOM without extension."
+            hint = f"Films are {', '.join(SUFFIXES)}, and files of DICOM without extension; a glob takes any."
             raise ScoreError(f"there are no films in {os.fspath(source)}{others}", hint, "empty")
         manifest = Manifest(*_identity(source), shard_rows, rows, hashes, dict(left_out))
         write_file(new / "manifest.json", json.dumps(asdict(manifest), indent=1) + "\n")
@@ -506,10 +651,22 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 # %% ../../nbs/api/serving/08_score.ipynb #s035
+def _same_time(now: int | None, then: int | None) -> bool:
+    "Are two times of change the same? FAT keeps local time: under another time zone, all are off by quarters of hours."
+    off = abs((now or 0) - (then or 0))
+    return off % _QUARTER == 0 and off <= _MOST_OFF
+
+
+_QUARTER, _MOST_OFF = 900 * 10**9, 26 * 3600 * 10**9  # nanoseconds
+
+
 def _check_unchanged(path: str, film: Film) -> None:
     "Refuse a file that is not the one that was listed. Raises `ImageError`."
-    now = _film(path)
-    if (now.size, now.mtime) == (film.size, film.mtime) and now.size is not None:
+    try:
+        now = _seen(path)
+    except OSError as e:
+        raise _cant_be_opened(e, path) from None
+    if now.size is not None and now.size == film.size and _same_time(now.mtime, film.mtime):
         return
     hint = "Score the archive into another folder."
     if os.path.isdir(path):
@@ -542,11 +699,7 @@ class _Parts:
         if path is not None:
             _check_unchanged(path, film)
             return read_bytes(path) if self.with_hash or self.tags else path
-        data = _fetched(film.uri, film.size)
-        if film.size is not None and len(data) != film.size:
-            sizes = f"{film.size:,} bytes then, {len(data):,} now"
-            raise ImageError(f"the object changed after the manifest was written ({sizes})", code="changed")
-        return data
+        return _fetched(film)
 
     def _predicted(self, content: str | bytes, name: str) -> dict[str, Any]:
         "The columns of a prediction. Raises `XraypneuError`."
@@ -581,7 +734,7 @@ class FilmScorer(_Parts):
                 _check_unchanged(content, film)  # while it was read
             return row | found
         except XraypneuError as e:
-            return row | {"code": e.code, "message": e.text}
+            return row | {"code": e.code, "message": without_controls(e.text)}  # parquet holds UTF-8 alone
 
 # %% ../../nbs/api/serving/08_score.ipynb #s042
 _OF_THE_MACHINE = ("decoder", "forbidden", "no_credentials", "unreachable")  # codes
@@ -599,32 +752,103 @@ def _patient_row(scorer: FilmScorer, id: int, film: Film) -> dict[str, Any]:
     return scorer.row(id, film)
 
 # %% ../../nbs/api/serving/08_score.ipynb #s043
-def _is_bare(folder: str) -> bool:
-    "Is a folder gone or empty?"
+def _folder_of_all(out: Path, manifest: Manifest) -> str:
+    "The archive's folder, or that in which all its files of this machine are."
+    source, common = _local(manifest.source), list[str]()
+    if source and os.path.isdir(source):
+        return source
+    for n in range(len(manifest.shards)):
+        paths = filter(None, map(_local, _films(out, manifest, n)["uri"].to_pylist()))
+        folders = {*common, *map(os.path.dirname, paths)}
+        common = [os.path.commonpath(folders)] if folders else []
+    return common[0] if common else "/"
+
+
+def open_copies(out: Path) -> str:  # a line; '' if there is nothing to say
+    "Whether other users of this machine, who can't get to the films, can read their paths and scores."
+    films = Path(_folder_of_all(out, read_manifest(out)))
     try:
-        with os.scandir(folder) as entries:
-            return next(entries, None) is None
-    except OSError:
-        return True
+        if others_reach(films) or not others_reach(out):
+            return ""
+    except OSError:  # it is gone
+        return ""
+    who = f"users of this machine who can't get to {without_controls(str(films))}"
+    return f"{who} can read paths and scores of its films in {out}. To keep them out: chmod o-rwx {quoted(str(out))}"
 
 
-class _Watch:
+def _nearest(path: str) -> str:
+    "The nearest folder above a path that exists."
+    while not os.path.isdir(path := os.path.dirname(path)):
+        pass
+    return path
+
+
+def _host(uri: str) -> str:
+    "Scheme and host, or bucket, of an address."
+    return "/".join(uri.split("/", 3)[:3])
+
+# %% ../../nbs/api/serving/08_score.ipynb #s043b
+class _Drives:
+    "Stops a run whose files are missing because a drive is."
+
+    def __init__(self, out: Path, manifest: Manifest) -> None:
+        self.out, self.manifest = out, manifest
+        self.root, self.empty, self.gone = "", "", 0  # folder of all; an empty one, and films in a row missing below it
+
+    def see_missing(self, path: str | None) -> None:  # None: not a file, or not missing
+        "Raise `ScoreError` if the folder of all is gone or empty, or if many files in a row lack theirs."
+        if path is None:
+            self.gone = 0
+            return
+        self.root = self.root or _folder_of_all(self.out, self.manifest)
+        if _is_bare(self.root):
+            what = f"the folder {without_controls(self.root)} is gone or empty, as if its drive were not mounted"
+            raise ScoreError(what, "Bring it back and run this again: finished shards are kept.", "missing")
+        above = _nearest(path)
+        self.gone = (self.gone + 1 if above == self.empty else 1) if _is_bare(above) else 0
+        self.empty = above
+        if self.gone >= _IN_A_ROW:
+            empty = without_controls(above)
+            what = f"{self.gone} films in a row are missing, and {empty} is empty, as if its drive were not mounted"
+            hint = "Bring it back, or remove that folder if its films were deleted, and run this again."
+            raise ScoreError(what, hint, "missing")
+
+# %% ../../nbs/api/serving/08_score.ipynb #s043c
+class _Watch(_Drives):
     "Stops a run in which nothing can be read any more."
 
-    def __init__(self, source: str) -> None:
-        path = _local(source)
-        self.root, self.failed = path if path and os.path.isdir(path) else None, 0
+    def __init__(self, out: Path, manifest: Manifest, again: Callable[[Film], dict[str, Any]]) -> None:
+        super().__init__(out, manifest)
+        self.again = again  # the row of a film
+        self.codes = list[str]()  # of films in a row that failed because of the machine or a host
+        self.read = dict[str, str]()  # by host, the last address that was read
 
     def see(self, row: dict[str, Any]) -> None:
         "Raise `ScoreError` if this row shows that the archive is out of reach."
-        code = row.get("code")
-        if code == "missing" and self.root and _is_bare(self.root):
-            what = f"the folder {self.root} is gone or empty, as if its drive were not mounted"
-            raise ScoreError(what, "Bring it back and run this again: finished shards are kept.", "missing")
-        self.failed = self.failed + 1 if code in _OF_THE_MACHINE else 0
-        if self.failed >= _IN_A_ROW:
-            what = f"{self.failed} films in a row can't be read, the last {row['uri']}: {row['message']}"
-            raise ScoreError(public_url(what), "Run this again then: finished shards are kept.", cast(str, code))
+        code, path = row.get("code"), _local(row["uri"])
+        self.see_missing(path if code == "missing" else None)
+        if code not in _OF_THE_MACHINE:
+            self.codes.clear()
+            if code is None and path is None:
+                self.read[_host(row["uri"])] = row["uri"]
+            return
+        self.codes.append(cast(str, code))
+        if len(self.codes) < _IN_A_ROW:
+            return
+        if set(self.codes) == {"forbidden"} and self._gives_others(_host(row["uri"])):
+            self.codes.clear()
+            return
+        what = f"{len(self.codes)} films in a row can't be read, the last {_shown(row['uri'])}: {row['message']}"
+        hint = "When that is mended, run this again: finished shards are kept."
+        raise ScoreError(without_controls(what), hint, cast(str, code))
+
+    def _gives_others(self, host: str) -> bool:
+        "Does a host that refuses some films, as those in an archive class, still give another one?"
+        uris = [self.read[host]] if host in self.read else list[str]()
+        for n in () if uris else (0, len(self.manifest.shards) - 1):
+            listed = _films(self.out, self.manifest, n)["uri"]
+            uris += [u for u in (listed[0].as_py(), listed[-1].as_py()) if _host(u) == host]
+        return any("code" not in self.again(Film(uri)) for uri in uris)
 
 # %% ../../nbs/api/serving/08_score.ipynb #s045
 @dataclass(frozen=True)
@@ -685,7 +909,7 @@ def _done(out: Path, n: int, facts: dict[str, Any]) -> dict[str, Any] | None:
             rows = file.metadata.num_rows
     except (OSError, ValueError, pa.ArrowException):
         return None
-    return said if rows == facts["rows"] and facts.items() <= said.items() else None
+    return said if rows == facts["rows"] and (facts | {"errors": said.get("errors")}).items() <= said.items() else None
 
 # %% ../../nbs/api/serving/08_score.ipynb #s047
 @dataclass(frozen=True)
@@ -752,7 +976,7 @@ def _manifest_for(source: str | os.PathLike[str] | None, out: Path, shard_rows: 
             raise ScoreError(what, "Name another folder for the scores.", "occupied")
         if source is None:
             read_manifest(out)  # says that there is none
-        return write_manifest(cast(str, source), out, shard_rows or SHARD_ROWS, progress)
+        return write_manifest(cast(str, source), out, SHARD_ROWS if shard_rows is None else shard_rows, progress)
     manifest = read_manifest(out)
     if shard_rows not in (None, manifest.shard_rows):
         hint = "Leave the number out, or name another folder."
@@ -799,7 +1023,8 @@ def _in_order(
 # %% ../../nbs/api/serving/08_score.ipynb #s054
 def _score_shards(run: _Run, scorer: FilmScorer, workers: int, bar: Any) -> None:
     "Score the shards that are missing."
-    watch, pool = _Watch(run.manifest.source), ThreadPoolExecutor(workers)
+    watch = _Watch(run.out, run.manifest, lambda film: _patient_row(scorer, 0, film))
+    pool = ThreadPoolExecutor(workers)
     _reading.add(pool)  # the program's end doesn't wait for what is read ahead
     try:
         for n in list(run.missing):
@@ -875,19 +1100,23 @@ def _fault(out: Path, manifest: Manifest, settings: Settings | None, n: int) -> 
     if settings is None or not file.exists():
         return f"scores/{file.name}: it is not scored yet"
     try:
-        table = pq.read_table(file)
-        said = _said(table.schema.metadata)
-    except (OSError, ValueError, pa.ArrowException) as e:
-        return f"scores/{file.name}: it can't be read ({rendered(e, 200)})"
-    facts = _facts(manifest, settings, n)
-    if wrong := [k for k, v in facts.items() if said.get(k) != v]:
-        return f"scores/{file.name}: it is of another {', '.join(wrong)}"
+        wrong = _wrong(pq.read_table(file), films, _facts(manifest, settings, n))
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as e:  # damage may give any
+        wrong = f"it can't be read ({without_controls(rendered(e, 200))})"
+    return wrong and f"scores/{file.name}: {wrong}"
+
+
+def _wrong(table: pa.Table, films: pa.Table, facts: dict[str, Any]) -> str:
+    "What is wrong with the scores of a shard; '' if nothing. Raises what damage may cause."
+    said = _said(table.schema.metadata)
+    if other := [k for k, v in facts.items() if said.get(k) != v]:
+        return f"it is of another {', '.join(other)}"
     if table.num_rows != films.num_rows:
-        return f"scores/{file.name}: it has {table.num_rows:,} rows, not {films.num_rows:,}"
+        return f"it has {table.num_rows:,} rows, not {films.num_rows:,}"
     if any(table[k].to_pylist() != films[k].to_pylist() for k in ("id", "uri")):
-        return f"scores/{file.name}: its ids or addresses are not those of the manifest"
+        return "its ids or addresses are not those of the manifest"
     if _rows_hash(table) != said.get("rows_sha256"):
-        return f"scores/{file.name}: its values were changed after it was written"
+        return "its values were changed after it was written"
     return ""
 
 
@@ -916,5 +1145,7 @@ def merge(
     schema = score_schema(settings).with_metadata({"xraypneu": json.dumps(said)})
     with writing(file) as f, pq.ParquetWriter(f, schema, compression="zstd") as writer:
         for n in range(done.shards):
+            if fault := _fault(out, manifest, settings, n):
+                raise ScoreError(fault, f"Delete that file, then: xraypneu score --resume --out {out}", "damaged")
             writer.write_table(pq.read_table(_shard(out / "scores", n)).replace_schema_metadata(schema.metadata))
     return done.rows

@@ -230,8 +230,12 @@ class WarmSessions(SessionManager):
 
 # %% ../../nbs/api/serving/06_warm.ipynb #w018
 def is_possible() -> bool:
-    "Whether this system can fork sessions: Linux can."
-    return sys.platform == "linux" and hasattr(os, "pidfd_open")
+    "Whether this system can fork sessions: Linux can from 5.3 on, some containers can't."
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return sys.platform == "linux"
 
 
 def install(
@@ -247,4 +251,4 @@ def install(
     if is_possible():
         c.VoilaConfiguration.multi_kernel_manager_class = WarmSessions
     else:
-        _log.warning("Sessions start the slow way: they can only be forked on Linux.")
+        _log.warning("Sessions start the slow way: they can only be forked on Linux, 5.3 or later.")
