@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 
 from ..data.dataset import BOTH_CLASSES, CLASSES, COPY, UNREADABLE, Prepared
 from .evaluate import EvaluationError, few_patients
@@ -213,16 +214,28 @@ def at_prevalence(
     return platt(np.log(q / (1 - q)), 1, math.log(prevalence / (1 - prevalence)))
 
 
+def _shift(y: np.ndarray, p: np.ndarray) -> float:  # log-odds; above 0: the probabilities are too low
+    "What to add to all log-odds for the mean probability to be right, both classes weighing the same."
+    q = np.clip(p, 1e-7, 1 - 1e-7)
+    logits = np.log(q / (1 - q))
+
+    def excess(b: float) -> float:
+        moved = platt(logits, 1, b)
+        return float(moved[y == 1].mean() + moved[y == 0].mean() - 1)
+
+    return float(brentq(excess, -40, 40))
+
+
 def calibration_of(
     rows: pd.DataFrame,  # y, probability
-) -> dict[str, float]:  # prevalence, slope, intercept, ece (at the prevalence); NaN where undefined
+) -> dict[str, float]:  # prevalence, ece (at the prevalence), shift, slope, intercept; NaN where undefined
     "Calibration of films with an answer."
     y, p = rows.y.to_numpy(int), rows.probability.to_numpy(float)
     prevalence = float(y.mean()) if len(y) else math.nan
-    out = {"prevalence": prevalence} | dict.fromkeys(("slope", "intercept", "ece"), math.nan)
+    out = {"prevalence": prevalence} | dict.fromkeys(("ece", "shift", "slope", "intercept"), math.nan)
     if not 0 < prevalence < 1:
         return out
-    out["ece"] = metrics.ece(y, at_prevalence(p, prevalence))
+    out |= {"ece": metrics.ece(y, at_prevalence(p, prevalence)), "shift": _shift(y, p)}
     if p[y == 1].min() <= p[y == 0].max():
         out["slope"], out["intercept"] = metrics.calibration_line(y, p)
     return out
@@ -290,7 +303,11 @@ def differences(
 # %% ../../nbs/api/evaluation/05_external.ipynb #x025
 FAR = 0.3  # of the films outside the middle 90 % of the training films, from which a statistic is named
 _OUT_OF_SCOPE = 0.2  # of the films without an answer or out of scope, from which it is said
-_SLOPES, _INTERCEPT = (0.7, 1.4), 0.5  # of a calibration that holds
+_SLOPES, _SHIFT = (0.7, 1.4), 0.5  # of a calibration that holds
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
 
 
 def lower_metrics(
@@ -333,27 +350,26 @@ def _in_words(names: Sequence[str]) -> str:
 def _comparison(labels: Mapping[str, Any], expected: Mapping[str, float], names: Iterable[str]) -> str:
     "Metrics with intervals, beside the expected ones."
     return "; ".join(
-        f"{LABELS[k]} {value_text(k, labels['values'][k], labels['low'].get(k), labels['high'].get(k))}, "
-        f"there {value_text(k, expected.get(k))}"
+        f"{LABELS[k]} {value_text(k, labels['values'][k], labels['low'].get(k), labels['high'].get(k))} "
+        f"against {value_text(k, expected.get(k))}"
         for k in names
     )
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x027
 _SAID = {
-    "ranking": "The model ranks these films worse than those of its shifted validation ({0}). No other operating point "
-    "repairs that.",
-    "operating_point": "The model ranks these films about as well as those of its shifted validation, but the "
-    "operating point does not fit them ({0}). Another one would have to be chosen on other films of this source; none "
-    "is proposed here.",
-    "too_few": "No metric is lower than on the shifted validation ({0}), but with {1} that says little: the intervals "
-    "themselves are imprecise.",
-    "as_expected": "No metric is lower than on the shifted validation ({0}).",
+    "ranking": "The model ranks these films worse than those of its shifted validation, and no other operating point "
+    "repairs that: {0}.",
+    "operating_point": "The operating point does not fit these films: {0}. The ROC AUC is not lower than that of the "
+    "shifted validation. Another operating point would have to be chosen on other films of this source; none is "
+    "proposed here.",
+    "too_few": "No metric is lower than on the shifted validation, but with {1} that says little: {0}.",
+    "as_expected": "No metric is lower than on the shifted validation: {0}.",
     "no_metrics": "Nothing can be said about the metrics: the films with an answer are of one class or one patient.",
 }
 
 
 def _outcome_sentence(code: str, labels: Mapping[str, Any], expected: Mapping[str, float]) -> str:
-    names = {"ranking": BRIEF[2:], "operating_point": lower_metrics(labels, expected)}.get(code, BRIEF)
+    names = lower_metrics(labels, expected) or BRIEF
     few = _in_words([f"{n} {c} patients" for c, n in labels["few"].items()])
     return _SAID[code].format(_comparison(labels, expected, names) if labels["high"] else "", few)
 
@@ -365,61 +381,58 @@ def _scope_sentence(verdicts: Mapping[str, Mapping[str, Mapping[str, float]]]) -
     if not films or out / films < _OUT_OF_SCOPE:
         return ""
     return (
-        f"{out / films:.0%} of the films are out of scope, refused or unreadable: on these the model gives no answer "
-        "that may be relied on, whatever the metrics of the others are."
+        f"{_percent(out / films)} of the films are out of scope, refused or unreadable: on these the model gives no "
+        "answer that may be relied on, whatever the metrics are."
     )
 
 
 def _calibration_sentence(calibration: Mapping[str, float]) -> str:
     "Whether the probabilities hold; '' where they do, or where nothing is known."
-    slope, intercept = calibration["slope"], calibration["intercept"]
-    low, high = _SLOPES
-    if not math.isfinite(slope) or (low <= slope <= high and abs(intercept) < _INTERCEPT):
-        return ""
-    kinds = []
-    if not low <= slope <= high:
-        kinds.append("too extreme" if slope < low else "too cautious")
-    if abs(intercept) >= _INTERCEPT:
-        kinds.append("too high" if intercept < 0 else "too low")
-    return f"The probabilities are {_in_words(kinds)} (calibration slope {slope:.2f}, intercept {intercept:+.2f})."
+    slope, shift, kinds = calibration["slope"], calibration["shift"], []
+    if slope < _SLOPES[0] or slope > _SLOPES[1]:  # not NaN
+        kinds.append(f"{'too extreme' if slope < 1 else 'too cautious'} (calibration slope {slope:.2f})")
+    if abs(shift) >= _SHIFT:
+        kinds.append(f"{'too high' if shift < 0 else 'too low'} (by {abs(shift):.1f} in log-odds)")
+    return f"The probabilities are {_in_words(kinds)}." if kinds else ""
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x029
 def _difference_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     "In which the films are unlike the training films of their class; '' if they are alike or nothing is known."
     far = {k: max(r["outside"] for r in rows if r["statistic"] == k) for k in COMPARED} if rows else {}
-    named = [f"{COMPARED[k]} ({far[k]:.0%})" for k in sorted(far, key=lambda k: -far[k]) if far[k] >= FAR]
-    if not named:
+    names = [k for k in sorted(far, key=lambda k: -far[k]) if far[k] >= FAR]
+    if not names:
         return ""
-    return (
-        f"They are unlike the training films in {_in_words(named)}: the percentage of a class outside the middle 90 % "
-        "of its training films, where 10 % is expected. This says in what they differ, not that it is the cause."
-    )
+    shown = [f"{COMPARED[k]} ({_percent(far[k])})" for k in names]
+    most = f"{_percent(far[names[0]])} of a class lie outside the middle 90 % of its training films"
+    shown[0] = f"{COMPARED[names[0]]} ({most}, where 10 % is expected)"
+    return f"They differ from the training films in {_in_words(shown)}, which need not be the cause."
 
 
 def _training_sentence(seen: Mapping[str, int] | None) -> str:
     "Whether training films are among them."
     if seen is None:
         return "Whether training films are among them is not known."
-    parts = []
+    out = []
     if seen["file"]:
-        parts.append(f"{seen['file']:,} of the films are training films of this model")
+        out.append(f"{seen['file']:,} of the films are training or validation films of this model: it is flattered.")
     if seen["name"]:
-        parts.append(f"{seen['name']:,} have class and name of a training film, perhaps saved again")
-    return f"{'; '.join(parts)}: the metrics are too good." if parts else ""
+        what = f"{seen['name']:,} of the films have class and name of a training or validation film"
+        out.append(f"{what}: if they are the same, saved again, the model is flattered.")
+    return " ".join(out)
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x030
 def conclusion(
     s: Mapping[str, Any],  # sections: labels, expected, verdicts, calibration, differences, training
 ) -> dict[str, str]:  # code, text
     "One paragraph about a set."
-    code = outcome(s["labels"], s["expected"])
-    sentences = (
+    code, seen = outcome(s["labels"], s["expected"]), _training_sentence(s["training"])
+    sentences = [
         _outcome_sentence(code, s["labels"], s["expected"]),
         _scope_sentence(s["verdicts"]),
         _calibration_sentence(s["calibration"]),
         _difference_sentence(s["differences"]),
-        _training_sentence(s["training"]),
-    )
+    ]
+    sentences.insert(len(sentences) if s["training"] is None else 0, seen)  # what spoils all others comes first
     return {"code": code, "text": " ".join(filter(None, sentences))}
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x032
@@ -540,7 +553,10 @@ def metric_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # metric; two columns
 def verdict_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # verdict, and a column per class
     "How the films of each class are divided among the verdicts."
     shown = {
-        c: [f"{v['films']:,}: {v['value']:.1%} ({v['low']:.1%} to {v['high']:.1%})" for v in of_class.values()]
+        c: [
+            f"{v['films']:,}: " + "{} ({} to {})".format(*(metric_text(v[k], True) for k in ("value", "low", "high")))
+            for v in of_class.values()
+        ]
         for c, of_class in info["verdicts"].items()
         if of_class
     }
@@ -572,9 +588,9 @@ def difference_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # statistic; per 
     by_statistic: dict[str, dict[str, str]] = {}
     for row in info["differences"]:
         c, k = row["class"], row["statistic"]
-        show = "{:.1%}" if k in ("dark", "bright") else "{:.0f}"
-        cells = {f"{c}: training": show.format(row["training"]), "here": show.format(row["here"])}
-        cells["outside"] = f"{row['outside']:.0%}"
-        columns = {name if c in name else f"{c}: {name}": v for name, v in cells.items()}
-        by_statistic.setdefault(k, {"statistic": COMPARED[k]}).update(columns)
+        training, here = (
+            metric_text(row[w], True) if k in ("dark", "bright") else f"{row[w]:.0f}" for w in ("training", "here")
+        )
+        cells = {f"{c}: training": training, f"{c}: here": here, f"{c}: outside": _percent(row["outside"])}
+        by_statistic.setdefault(k, {"statistic": COMPARED[k]}).update(cells)
     return pd.DataFrame(list(by_statistic.values()))

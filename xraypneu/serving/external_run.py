@@ -86,7 +86,7 @@ def scored_films(
     bar = tqdm(rows, "scoring", len(files), unit=" films", disable=not progress, mininterval=0.5, file=sys.stderr)
     found = pd.DataFrame(list(bar)).reindex(columns=["code", "message", *_COLUMNS])
     text = ["sha256", "verdict", "predicted"]
-    found[text] = found[text].fillna("")
+    found[text] = found[text].astype(object).fillna("")
     if (found.code != "").all():
         why = f"The first: {found.message[0]}"
         raise EvaluationError(f"none of the {len(files):,} films of {films.title} can be read", why, "unreadable")
@@ -237,7 +237,11 @@ def measure_set(
     report: Callable[[Path], object] | None = write_report,  # None: without the report
 ) -> dict[str, Any]:  # content of external.json
     "Measure a bundle on a labelled set, with nothing tuned. Raises `DataError`, `EvaluationError`, `BundleError`."
-    films, model, out = labelled_films(source, part, positive, negative), _bundle_of(bundle, precision), Path(out)
+    films, model, out = (
+        labelled_films(source, part, positive, negative),
+        _bundle_of(bundle, precision),
+        Path(out).absolute(),
+    )
     _check_out(out, Path(source), _identity(films, model), force)
     training = training_of(model)
     with replacing(out) as new:
