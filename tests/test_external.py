@@ -567,7 +567,7 @@ def test_the_report_of_odd_results(tmp_path, what):
     rows = pd.DataFrame({"path": [f"{i}.png" for i in range(n)], "y": y, "patient": [str(i) for i in range(n)]})
     rows = rows.assign(label=np.where(y, "PNEUMONIA", "NORMAL"), code="", message="", sha256=[str(i) for i in range(n)])
     rows = rows.assign(probability=np.where(y, 0.9, 0.1), ood_score=0.1, width=10, height=10)
-    rows["verdict"] = rows.predicted = rows.label
+    rows["verdict"] = rows["predicted"] = rows.label
     rows[list(external.COMPARED)] = 100.0
     if what == "one answer":
         rows.loc[rows.y == 1, ["verdict", "probability"]] = ["NOT A CHEST X-RAY", None]

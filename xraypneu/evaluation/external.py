@@ -259,7 +259,7 @@ def _group_row(rows: pd.DataFrame, threshold: float) -> dict[str, Any]:
         out["roc_auc"] = {"value": metrics.classification_metrics(y_true, p, threshold)["roc_auc"]}
     return out if enough else {}
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #x021-a
 def group_metrics(
     rows: pd.DataFrame,  # of `answered`, with the columns of the groups
     columns: Iterable[str],
