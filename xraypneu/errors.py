@@ -83,7 +83,8 @@ CODES = {
 # %% ../nbs/api/02_errors.ipynb #e008a
 # files, pictures, bundles and data sets
 CODES |= {
-    "bad_table": "a patient table that does not fit the data",
+    "bad_label": "a label that is neither of the two classes",
+    "bad_table": "a table that does not fit the data, or can't be read as one",
     "codec": "a compression whose decoder is not installed",
     "damaged": "files that are there, but not as they were written",
     "decoder": "a file was not decoded because of the machine, not of the file",

@@ -24,10 +24,12 @@ import pandas as pd
 from ..errors import rendered
 from ..metrics import scores as metrics
 from ..model.bundle import SHIPPED, Bundle, BundleError, load_bundle, write_bundle
-from ..data.dataset import DataError, load_prepared, prepare
+from ..data.dataset import DataError, Prepared, load_prepared, prepare
 from ..files import project_root, replacing, write_file
 from ..model.policy import TEST_PREDICTIONS, ScoredFilms, predictions_text
 from ..model.signature import SignatureError, sign
+from ..evaluation.card import RECORDS, card_page, recorded_sets, sets_section, with_sets
+from ..evaluation.external import TRAINING_FILMS, training_films
 from .stage import StageError, stage_params, without_radiographs
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005
@@ -44,15 +46,20 @@ def folder_name(
 TEST_FILES = "test_files.csv"  # in results/<title>: path and SHA-256 of each test image
 
 
-def _files_text(folder, data_hash) -> bytes:
-    "Content of `TEST_FILES`, of prepared data. Raises `BundleError` if these are not the data of the bundle."
+def _prepared_of(folder, data_hash) -> Prepared:
+    "The prepared data of a bundle. Raises `BundleError` if they are others."
     prepared = load_prepared(folder)
     if prepared.info["data_hash"] != data_hash:
         raise BundleError(f"{folder} is not the data that models/bundle was trained with: run `dvc repro`")
+    return prepared
+
+
+def _files_text(prepared) -> bytes:
+    "Content of `TEST_FILES`."
     return prepared.rows("test")[["path", "sha256"]].to_csv(index=False, lineterminator="\n").encode()
 
 
-def _published(root, bundle):
+def _published(root, prepared):
     "File name to bytes of what goes into results/."
     reports = root / "reports"
     out = {
@@ -61,9 +68,16 @@ def _published(root, bundle):
     }
     out |= {f"plots/{p.name}": p.read_bytes() for p in sorted((reports / "plots").glob("*.csv"))}
     out |= {name: (root / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
-    out[TEST_FILES] = _files_text(root / "data/prepared", bundle.info["data"]["data_hash"])
+    out[TEST_FILES] = _files_text(prepared)
     nb = without_radiographs(nbformat.read(reports / "evaluate.ipynb", as_version=4))
     return out | {"evaluate.ipynb": (nbformat.writes(nb) + "\n").encode()}
+
+
+def _card_of_now(root, bundle, measured, card):  # card: bytes of model_card.md
+    "The card with all sets that were recorded since the evaluation, as Markdown and as a page."
+    sets = recorded_sets(root / RECORDS, bundle.hash)
+    text = with_sets(card.decode(), sets_section(measured, sets))
+    return {"model_card.md": text.encode(), "model_card.html": card_page(bundle.info, text).encode()}
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005-1
 def _notebook_params(file):
@@ -133,7 +147,9 @@ def ship(
             "models/bundle was trained on synthetic images: train on radiographs with `make run DATA=folder`"
         )
     _check_record(root, bundle, measured)
-    files = _published(root, bundle)
+    prepared = _prepared_of(root / "data/prepared", bundle.info["data"]["data_hash"])
+    files = _published(root, prepared)
+    files |= _card_of_now(root, bundle, measured, files["model_card.md"])
     with replacing(root / "results" / folder_name(bundle.info["data"]["title"])) as folder:
         (folder / "plots").mkdir()
         for name, content in files.items():
@@ -142,6 +158,7 @@ def ship(
     extra = {name: (bundle.folder / name).read_bytes() for name in bundle.info["parts_sha256"]}
     extra |= {"README.md": files["model_card.md"].decode(), "metrics.json": files["metrics.json"].decode()}
     extra |= {TEST_PREDICTIONS: predictions_text(bundle.hash, _scored(files["predictions.csv"], measured))}
+    extra |= {TRAINING_FILMS: json.dumps(training_films(prepared)) + "\n"}
     shipped = write_bundle(
         SHIPPED if target is None else target, (bundle.folder / "model.onnx").read_bytes(), info, extra
     )

@@ -401,6 +401,14 @@ def _faint(square: np.ndarray) -> _Remarks:
     return [(f"{beside}the image uses {few}, {again}", few)]
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-s
+def _as_read(d: Decoded) -> _Read:
+    "A decoded image with what was noticed of it."
+    square = cast(np.ndarray, d.square)
+    remarks = _small(d) + _faint(square)
+    notes = d.notes + tuple(note for note, _ in remarks)
+    return d.pixels, square, _objections(d), notes, tuple(few for _, few in remarks), d.no_chest
+
+
 class _Scorer:
     "Decodes images and scores them with a bundle."
 
@@ -408,11 +416,7 @@ class _Scorer:
 
     def _read(self, image: Source, name: str | None = None, keep_pixels: bool = True) -> _Read:
         "Decode and resize."
-        d = decode(image, self.bundle.size, name, with_colour=True, keep_pixels=keep_pixels)
-        square = cast(np.ndarray, d.square)
-        remarks = _small(d) + _faint(square)
-        notes = d.notes + tuple(note for note, _ in remarks)
-        return d.pixels, square, _objections(d), notes, tuple(few for _, few in remarks), d.no_chest
+        return _as_read(decode(image, self.bundle.size, name, with_colour=True, keep_pixels=keep_pixels))
 
     def _score(self, names: list[str], read: list[_Read], keep_pixels: bool) -> Iterator[Prediction]:
         "Yield the predictions of a decoded batch."

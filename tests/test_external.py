@@ -1,0 +1,605 @@
+"""`xraypneu external`: a model measured on another hospital's labelled films, with nothing tuned."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from xraypneu import Predictor, cli, load_bundle
+from xraypneu.data import labelled
+from xraypneu.data.dataset import DataError
+from xraypneu.data.labelled import labelled_films
+from xraypneu.data.sample import draw_radiograph
+from xraypneu.errors import XraypneuError
+from xraypneu.evaluation import external
+from xraypneu.evaluation.card import recorded_sets
+from xraypneu.evaluation.evaluate import EvaluationError
+from xraypneu.metrics.definitions import BRIEF
+from xraypneu.metrics.scores import bootstrap, classification_metrics
+from xraypneu.serving import external_run
+from xraypneu.serving.external_run import MADE, TEMPLATE, measure_set, record_set
+
+MADE_HERE = {"external.json", "predictions.csv"}  # without the report
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    "Twelve films of six patients, half of them with pneumonia."
+    folder = tmp_path_factory.mktemp("drawn") / "hospital"
+    for i in range(12):
+        ill = i % 2 == 1
+        film = folder / f"{'PNEUMONIA' if ill else 'NORMAL'}/SYN{i // 2:04d}-{i}.png"
+        film.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_radiograph(i, pneumonia=ill, size=128)[0]).save(film)
+    return folder
+
+
+@pytest.fixture
+def films(drawn, tmp_path):
+    "A copy of them that a test may change."
+    return Path(shutil.copytree(drawn, tmp_path / "hospital"))
+
+
+def measured(source, out, **options):
+    "Measure without the report, which takes seconds; the films as a table."
+    options = {"bootstrap": 50, "report": None, "workers": 1} | options
+    return measure_set(source, out, **options), pd.read_csv(Path(out) / "predictions.csv", keep_default_na=False)
+
+
+def table(folder, head, rows):
+    "A CSV beside the films."
+    file = folder / "set.csv"
+    file.write_text("\n".join([head, *rows]) + "\n")
+    return file
+
+
+def rows_of(folder):
+    "A row for each film: file, label, patient."
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
+    return [f"{f},{f.split('/')[0]},{f.split('/')[1][:7]}" for f in files]
+
+
+# what is measured
+
+
+def test_films_are_scored_as_users_see_them_and_nothing_is_tuned(drawn, tmp_path):
+    info, rows = measured(drawn, tmp_path / "out")
+    bundle, predictor = load_bundle(), Predictor()
+    assert info["model"] == {"hash": bundle.hash, "precision": "fp32", "threshold": bundle.threshold}
+    found = external_run.scored_films(labelled_films(drawn), bundle, workers=1)
+    for path, verdict, p in zip(found.path, found.verdict, found.probability, strict=True):
+        shown = predictor.predict(drawn / path).explanation
+        assert (shown.verdict, shown.probability) == (verdict, p if p == p else None)
+    used = found[found.verdict != "NOT A CHEST X-RAY"]
+    values = classification_metrics(used.y, used.probability.astype(float), bundle.threshold)
+    assert {k: info["labels"]["values"][k] for k in BRIEF} == {k: values[k] for k in BRIEF}
+    assert set(p.name for p in (tmp_path / "out").iterdir()) == MADE_HERE and len(rows) == 12
+
+
+def test_the_variant_of_8_bits_has_its_own_operating_point(drawn, tmp_path):
+    info, _ = measured(drawn, tmp_path / "out", precision="int8")
+    assert info["model"]["threshold"] == load_bundle(None, "int8").threshold
+    assert info["expected"]["roc_auc"] == load_bundle(None, "int8").variant["shifted"]["roc_auc"]
+
+
+def test_intervals_are_by_patient(drawn, tmp_path):
+    "The patients of a column, else of the file names, else each film its own; and the report says which."
+    info, _ = measured(drawn, tmp_path / "a")
+    assert (info["patients_from"], info["named"], info["labels"]["patients"]) == ("names", 12, 6)
+    folder = Path(shutil.copytree(drawn, tmp_path / "b"))
+    one = [r.rpartition(",")[0] + f",p{i // 4}" for i, r in enumerate(rows_of(folder))]
+    info, rows = measured(table(folder, "file,label,patient", one), tmp_path / "out")
+    assert (info["patients_from"], info["labels"]["patients"]) == ("table", 3)
+    used = rows[rows.verdict != "NOT A CHEST X-RAY"]
+    low, high = bootstrap(used.y, used.probability.astype(float), used.patient, info["model"]["threshold"], n=50)["f1"]
+    assert (info["labels"]["low"]["f1"], info["labels"]["high"]["f1"]) == pytest.approx((low, high))
+    for i, film in enumerate(sorted(folder.rglob("*.png"))):
+        film.rename(film.with_name(f"film{i}.png"))
+    found = labelled_films(folder)
+    assert (found.patients_from, found.films.patient.nunique()) == ("films", 12)
+
+
+def test_few_patients_have_exact_intervals_or_none(tmp_path):
+    rows = pd.DataFrame(
+        {"y": [0, 1], "probability": [0.1, 0.9], "patient": ["a", "b"], "label": ["NORMAL", "PNEUMONIA"]}
+    )
+    m = external.measured(rows, 0.5, 20)
+    assert (m["low"]["sensitivity"], m["high"]["sensitivity"]) == pytest.approx((0.025, 1.0))  # one of one
+    assert external.measured(rows.assign(patient="a"), 0.5)["low"] == {}
+    assert external.measured(rows[:0], 0.5)["films"] == 0
+
+
+def test_verdicts_add_up_to_all_films(films, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(
+        films / "NORMAL/x.png"
+    )
+    (films / "PNEUMONIA/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    info, rows = measured(films, tmp_path / "out")
+    counts = info["verdicts"]
+    assert [sum(v["films"] for v in counts[c].values()) for c in counts] == [7, 7]
+    assert counts["NORMAL"]["NOT A CHEST X-RAY"]["films"] >= 1 and counts["PNEUMONIA"]["unreadable"]["films"] == 1
+    assert info["films"]["excluded"]["unreadable"] == 1
+    broken = rows[rows.path == "PNEUMONIA/broken.png"].iloc[0]
+    assert broken.code and broken.excluded == "unreadable" and broken.probability == ""
+
+
+def test_copies_count_once_and_contradictions_not_at_all(films, tmp_path):
+    first, second = sorted((films / "NORMAL").iterdir())[:2]
+    shutil.copy(first, films / "NORMAL/copy.png")
+    shutil.copy(second, films / "PNEUMONIA/contradiction.png")
+    info, rows = measured(films, tmp_path / "out")
+    assert info["films"]["excluded"] == {"unreadable": 0, "copy of another file": 1, "same bytes in both classes": 2}
+    assert sum(v["films"] for c in info["verdicts"].values() for v in c.values()) == 11
+
+
+def test_calibration_does_not_depend_on_the_prevalence():
+    "A perfectly calibrated model at 5 % prevalence: no error, and slope and shift of the same answers at 50 %."
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.02, 0.98, 40_000)
+    y = (rng.random(len(p)) < p).astype(int)
+    frame = pd.DataFrame({"y": y, "probability": p})
+    rare = pd.concat([frame[frame.y == 0], frame[frame.y == 1][:1000]])
+    for rows in (frame, rare):
+        c = external.calibration_of(rows)
+        assert c["ece"] < 0.02 and abs(c["shift"]) < 0.1 and abs(c["slope"] - 1) < 0.1
+    assert rare.y.mean() < 0.06
+    shifted = external.calibration_of(frame.assign(probability=external.at_prevalence(p, 0.2)))
+    assert shifted["shift"] == pytest.approx(np.log(4), abs=0.1)
+
+
+def test_groups_need_twenty_films_of_a_class_and_small_ones_are_not_named(tmp_path):
+    n = 90
+    rows = pd.DataFrame({"y": [0, 1, 1] * (n // 3), "patient": [str(i) for i in range(n)]})
+    rows["probability"] = np.where(rows.y == 1, 0.9, 0.2)
+    rows["site"] = ["north"] * 84 + ["a hamlet"] * 3 + ["one man"] * 3
+    north, rest = external.group_metrics(rows, ["site"], 0.5)
+    assert (north["value"], north["films"], north["roc_auc"]["value"]) == ("north", 84, 1.0)
+    assert (rest["value"], rest["groups"], rest["films"]) == (None, 2, 6) and "hamlet" not in json.dumps(rest)
+    (only,) = external.group_metrics(rows[(rows.y == 1)].assign(site="north"), ["site"], 0.5)
+    assert "sensitivity" in only and "specificity" not in only and "roc_auc" not in only
+
+
+def test_what_differs_from_training_is_found():
+    "Training films among themselves are 10 % outside; darkened ones nearly all are, in mean grey."
+    training = external.stored_training_films(load_bundle())
+    q = training.quantiles["NORMAL"]
+    like = pd.DataFrame({k: np.interp(np.linspace(0, 1, 2001), np.linspace(0, 1, 101), v) for k, v in q.items()})
+    rows = {r["statistic"]: r for r in external.differences(like.assign(label="NORMAL"), training)}
+    assert all(abs(r["outside"] - 0.1) < 0.01 for k, r in rows.items() if k in ("mean", "contrast", "sharpness"))
+    darker = external.differences(like.assign(label="NORMAL", mean=like["mean"] - 60), training)
+    assert next(r for r in darker if r["statistic"] == "mean")["outside"] > 0.9
+    assert "mean grey" in external._difference_sentence(darker) and not external._difference_sentence(
+        list(rows.values())
+    )
+
+
+# films that the model has seen
+
+
+def describing(folder, films, **changes):
+    "The shipped bundle with these films as its training films."
+    bundle = Path(shutil.copytree(load_bundle().folder, folder))
+    content = json.loads((bundle / external.TRAINING_FILMS).read_text()) | changes
+    content["files"] = "".join(sorted(f.sha256[:12] for f in films.itertuples()))
+    content["names"] = "".join(sorted({external._name_hash(f.label, f.path) for f in films.itertuples()}))
+    (bundle / external.TRAINING_FILMS).write_text(json.dumps(content))
+    return bundle
+
+
+def test_training_films_are_found_by_content_and_by_name(films, tmp_path):
+    _, rows = measured(films, tmp_path / "a")
+    bundle = describing(tmp_path / "bundle", rows[:3])
+    second, third = (films / p for p in rows.path[1:3])
+    second.rename(second.with_name("other.png"))  # by content
+    Image.open(third).save(third.with_suffix(".jpeg"), quality=80)  # saved again: by class and name
+    third.unlink()
+    info, rows = measured(films, tmp_path / "b", bundle=bundle)
+    assert info["training"] == {"file": 2, "name": 1}
+    assert sorted(rows.training[rows.training != ""]) == ["file", "file", "name"]
+    assert info["conclusion"]["text"].startswith("2 of the films are training or validation films")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"data_hash": 3}'])
+def test_a_damaged_description_of_the_training_films_is_none(tmp_path, text):
+    bundle = Path(shutil.copytree(load_bundle().folder, tmp_path / "bundle"))
+    whole = (bundle / external.TRAINING_FILMS).read_text()
+    (bundle / external.TRAINING_FILMS).write_text(text or whole[:-100])
+    assert external.stored_training_films(load_bundle(bundle)) is None
+    (bundle / external.TRAINING_FILMS).write_text(json.dumps(json.loads(whole) | {"data_hash": "0" * 64}))
+    assert external.stored_training_films(load_bundle(bundle)) is None  # of other data
+
+
+def test_without_a_description_nothing_is_claimed(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(external_run, "training_of", lambda bundle: None)
+    info, _ = measured(drawn, tmp_path / "out")
+    assert info["differences"] == [] and info["training"] is None
+    assert info["conclusion"]["text"].endswith("Whether training films are among them is not known.")
+
+
+def test_the_shipped_training_films_are_those_of_the_shipped_model():
+    bundle = load_bundle()
+    content = json.loads((bundle.folder / external.TRAINING_FILMS).read_text())
+    counts = bundle.info["data"]["counts"]
+    assert content["data_hash"] == bundle.info["data"]["data_hash"]
+    training = external.stored_training_films(bundle)
+    assert training.films == sum(c["images"] for c in counts["train"].values())
+    assert len(training.files) == training.films + sum(c["images"] for c in counts["validation"].values())
+    tested = pd.read_csv(ROOT / "results/chest_xray/test_files.csv")
+    assert not {h[:12] for h in tested.sha256} & training.files  # no film of the test split
+
+
+# the paragraph
+
+
+EXPECTED = {"sensitivity": 0.97, "specificity": 0.95, "roc_auc": 0.99}
+HIGH = {"sensitivity": 0.98, "specificity": 0.97, "roc_auc": 0.995}
+
+
+@pytest.mark.parametrize(
+    "high, few, code",
+    [
+        ({}, {}, "as_expected"),
+        ({}, {"NORMAL": 3}, "too_few"),
+        ({"specificity": 0.9}, {}, "operating_point"),
+        ({"sensitivity": 0.5}, {"NORMAL": 3}, "operating_point"),  # lower is lower, however few
+        ({"roc_auc": 0.9}, {}, "ranking"),
+        ({"roc_auc": 0.9, "specificity": 0.9}, {}, "ranking"),
+        (None, {}, "no_metrics"),
+    ],
+)
+def test_the_conclusion_follows_from_the_intervals(high, few, code):
+    high = {} if high is None else HIGH | high
+    labels = {"few": few, "high": high, "low": {k: v - 0.1 for k, v in high.items()}}
+    labels["values"] = {k: v - 0.05 for k, v in HIGH.items()}
+    s = {"labels": labels, "expected": EXPECTED, "verdicts": {"NORMAL": {}, "PNEUMONIA": {}}, "differences": []}
+    s |= {"calibration": dict.fromkeys(("slope", "shift"), np.nan), "training": {"file": 0, "name": 0}}
+    found = external.conclusion(s)
+    assert found["code"] == code and "{" not in found["text"] and "nan" not in found["text"]
+    assert ("Another operating point would have to be chosen on other films" in found["text"]) == (
+        code == "operating_point"
+    )
+
+
+@pytest.mark.parametrize(
+    "slope, shift, words",
+    [
+        (1.0, 0.1, None),
+        (np.nan, np.nan, None),
+        (0.4, 0.0, "too extreme (calibration slope 0.40)"),
+        (2.0, 0.0, "too cautious"),
+        (1.0, -0.9, "too high (by 0.9"),
+        (np.nan, 0.9, "too low"),
+    ],
+)
+def test_the_sentence_on_calibration(slope, shift, words):
+    text = external._calibration_sentence({"slope": slope, "shift": shift})
+    assert words in text if words else text == ""
+
+
+# sources
+
+
+def test_a_csv_with_labels_of_other_names_groups_and_ages(films, tmp_path, monkeypatch):
+    monkeypatch.setattr(labelled, "_MOST_VALUES", 8)
+    rows = [r.replace("NORMAL,", "No finding,").replace("PNEUMONIA,", "pneumonia,") for r in rows_of(films)]
+    rows = [f"{r},{'ab'[i % 2]},{i * 7}Y,{i}" for i, r in enumerate(rows)]
+    rows[3] = rows[3].replace("/", "\\", 1)  # a path of Windows
+    file = table(films, "URI,Label,Patient,Site,Age,Notes", rows)
+    found = labelled_films(file, positive=["PNEUMONIA "], negative=["no finding"])
+    assert (found.groups, found.patients_from, found.title) == (("site", "age"), "table", "set")
+    assert set(found.films.age) == {"under 1", "6 to 17", "18 to 64", "65 or older"}
+    assert found.films.y.sum() == 6 and found.remarks == ("Columns with more than 8 values are no groups: notes.",)
+    info, rows = measured(file, tmp_path / "out", negative=["no finding"])
+    assert info["groups_from"] == ["site", "age"] and "\\" in rows.path[3]
+    assert info["films"]["excluded"]["unreadable"] == 0
+
+
+GOOD = "NORMAL/SYN0000-0.png"
+
+
+@pytest.mark.parametrize(
+    "head, row, code, words",
+    [
+        ("image,label", f"{GOOD},NORMAL", "bad_table", "no column file or uri or path"),
+        ("file,finding", f"{GOOD},NORMAL", "bad_table", "no column label"),
+        ("file,label", f"{GOOD},COVID", "bad_label", "line 3: the label is 'COVID'"),
+        ("file,label", f"{GOOD},", "bad_label", "line 3: there is no label"),
+        ("file,label", f"{GOOD},\x1b[31mX", "bad_label", "line 3: the label is '\ufffd[31mX'"),
+        ("file,label", ",NORMAL", "bad_table", "line 3: no file"),
+        ("file,label", "s3://x/y.png,NORMAL", "bad_table", "line 3: an address"),
+        ("file,label", "NORMAL/SYN0001-2.png,NORMAL", "bad_table", "line 3 names the film of line 2 again"),
+        ("file,label", "NORMAL/../NORMAL/SYN0001-2.png,NORMAL", "bad_table", "line 3 names the film of line 2 again"),
+        ("file,label", f"{GOOD},NORMAL,more", "bad_table", "line 3: 3 cells under 2 columns"),
+        ("file,label,file", f"{GOOD},NORMAL,x", "bad_table", "'file' more than once"),
+        ("file,label", f"{GOOD},NORMAL", "one_class", "2 NORMAL and 0 PNEUMONIA"),
+        ("file,label", '"' + GOOD, "bad_table", "can't be read as CSV"),
+    ],
+)
+def test_a_csv_that_can_not_be_understood(films, tmp_path, head, row, code, words):
+    cells = head.count(",")
+    file = table(films, head, ["NORMAL/SYN0001-2.png,NORMAL" + ",x" * (cells - 1), row])
+    with pytest.raises(DataError, match=re.escape(words)) as e:
+        measured(file, tmp_path / "out")
+    assert e.value.code == code and str(file) in str(e.value) and not (tmp_path / "out").exists()
+
+
+def test_more_csv_that_can_not_be_used(films, tmp_path):
+    for content, code in ((b"", "bad_table"), (b"file,label\n", "empty"), (b"file,label\n\xff,NORMAL\n", "bad_table")):
+        (films / "set.csv").write_bytes(content)
+        with pytest.raises(DataError) as e:
+            labelled_films(films / "set.csv")
+        assert e.value.code == code, content
+    file = table(films, "file,label", ["nowhere.png,NORMAL", "there.png,PNEUMONIA"])
+    with pytest.raises(DataError, match="Relative paths start at the folder of the table") as e:
+        labelled_films(file)
+    assert e.value.code == "missing"
+    file = table(films, "file,label,patient", [f"{GOOD},NORMAL,", "PNEUMONIA/SYN0000-1.png,PNEUMONIA,p"])
+    with pytest.raises(DataError, match="line 2: there is no patient"):
+        labelled_films(file)
+    for options in ({"part": "test"}, {"positive": ["x"], "negative": ["X"]}):
+        with pytest.raises(DataError):
+            labelled_films(file, **options)
+
+
+def test_folders_that_can_not_be_used(films, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for source, code in ((tmp_path / "nowhere", "missing"), (films / GOOD, "file"), (tmp_path / "empty", "no_layout")):
+        with pytest.raises(DataError) as e:
+            measured(source, tmp_path / "out")
+        assert e.value.code == code
+    with pytest.raises(DataError, match="labels of a CSV"):
+        labelled_films(films, positive=["ill"])
+    shutil.rmtree(films / "PNEUMONIA")
+    with pytest.raises(DataError) as e:
+        measured(films, tmp_path / "out")
+    assert e.value.code == "missing_class"
+    (films / "PNEUMONIA").mkdir()
+    with pytest.raises(DataError, match="is empty"):
+        measured(films, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_a_folder_with_parts_the_test_part_is_used(drawn, tmp_path):
+    for part in ("train", "test"):
+        shutil.copytree(drawn, tmp_path / f"set/{part}")
+    next((tmp_path / "set/test/NORMAL").iterdir()).unlink()
+    found = labelled_films(tmp_path / "set")
+    assert (found.part, found.parts, len(found.films)) == ("test", ("test", "train"), 11)
+    assert set(found.films.path.str.split("/").str[0]) == {"test"}
+    assert [len(labelled_films(tmp_path / "set", p).films) for p in ("train", "all")] == [12, 23]
+    for source, part in ((tmp_path / "set", "val"), (drawn, "test")):
+        with pytest.raises(DataError, match="has no part") as e:
+            labelled_films(source, part)
+        assert e.value.code == "bad_setting"
+
+
+def test_folders_that_may_be_patients_are_said(drawn, tmp_path):
+    for i, film in enumerate(sorted(drawn.rglob("*.png"))):
+        to = tmp_path / f"set/{film.parent.name}/person{i % 3}/IM-0001-{i}.png"
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(film, to)
+    (remark,) = labelled_films(tmp_path / "set").remarks
+    assert "give a CSV with a column patient" in remark
+
+
+def test_no_film_can_be_read(films, tmp_path):
+    for film in films.rglob("*.png"):
+        film.write_bytes(b"no picture")
+    with pytest.raises(EvaluationError, match="none of the 12 films") as e:
+        measured(films, tmp_path / "out")
+    assert e.value.code == "unreadable" and list(tmp_path.iterdir()) == [films]
+
+
+def test_a_failing_machine_stops_the_run(drawn, tmp_path, monkeypatch):
+    "It must not become a film that is left out."
+    refused = external_run.ImageError("the worker is gone", code="decoder")
+    monkeypatch.setattr(external_run, "decode", lambda *args, **kw: (_ for _ in ()).throw(refused))
+    with pytest.raises(EvaluationError, match="scoring stopped at") as e:
+        measured(drawn, tmp_path / "out")
+    assert e.value.code == "decoder" and not (tmp_path / "out").exists()
+
+
+# results
+
+
+def test_a_folder_belongs_to_one_set_and_one_model(drawn, films, tmp_path):
+    out = tmp_path / "out"
+    first, _ = measured(drawn, out)
+    assert measured(drawn, out)[0] == first
+    next((films / "NORMAL").iterdir()).unlink()
+    for source, options in ((films, {}), (drawn, {"precision": "int8"})):
+        with pytest.raises(EvaluationError, match="another set or model.*--force") as e:
+            measured(source, out, **options)
+        assert e.value.code == "occupied"
+    assert measured(films, out, force=True)[0]["films"]["listed"] == 11
+    (out / "external.json").write_text("{")
+    with pytest.raises(EvaluationError, match="another set or model"):
+        measured(films, out)
+    (out / "thesis.docx").touch()
+    with pytest.raises(EvaluationError, match="holds other files, such as thesis.docx"):
+        measured(films, out, force=True)
+    for place, code in ((films / "out", "occupied"), (films / GOOD, "occupied"), (drawn / GOOD, "file")):
+        with pytest.raises(EvaluationError) as e:
+            measured(films, place)
+        assert e.value.code == code
+
+
+def test_a_folder_that_can_not_be_written(drawn, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        measured(drawn, tmp_path / "file/out")
+
+
+def test_what_fails_midway_leaves_what_was_there(drawn, films, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    measured(drawn, out)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+
+    def interrupted(folder):
+        assert {p.name for p in folder.iterdir()} == MADE_HERE
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(films, out, force=True, report=interrupted)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert {p.name for p in tmp_path.iterdir()} == {"hospital", "out"}
+
+
+def test_predictions_can_be_opened_in_a_spreadsheet_and_the_rest_names_no_film(films, tmp_path):
+    film = sorted((films / "NORMAL").iterdir())[0]
+    film.rename(films / "NORMAL/=cmd-Mueller.png")
+    file = table(films, "file,label,patient", [f"NORMAL/{p.name},NORMAL,=p" for p in (films / "NORMAL").iterdir()])
+    file.write_text(file.read_text() + "PNEUMONIA/SYN0000-1.png,PNEUMONIA,Mueller\n")
+    info, rows = measured(file, tmp_path / "out")
+    assert set(rows.patient) == {"'=p", "Mueller"}
+    text = (tmp_path / "out/external.json").read_text()
+    assert "Mueller" not in text and "SYN0000" not in text and str(tmp_path) not in text
+
+
+def test_the_command(drawn, tmp_path, capfd):
+    out, said = tmp_path / "out", io.StringIO()
+    assert cli.main(["external", str(tmp_path / "nowhere"), "--out", str(out)], said) == 2
+    assert "no data folder" in capfd.readouterr().err and said.getvalue() == "" and not out.exists()
+    for wrong in (["external", str(drawn)], ["external", str(drawn), "--out", "x", "--part", "none"]):
+        with pytest.raises(SystemExit):
+            cli.main(wrong, said)
+
+
+# the model card
+
+
+def test_a_recorded_set_is_in_the_card(drawn, tmp_path):
+    from xraypneu.evaluation.card import card_text
+
+    info, _ = measured(drawn, tmp_path / "out", title="Clinic | <b>B</b>")
+    record = record_set(tmp_path / "out", tmp_path)
+    assert record.parent == tmp_path / "results/external" and record_set(tmp_path / "out", tmp_path) == record
+    bundle = load_bundle()
+    m = json.loads((bundle.folder / "metrics.json").read_text())
+    sets = recorded_sets(record.parent, bundle.hash)
+    text = card_text(bundle.info, m, bundle.hash, sets)
+    row = next(line for line in text.splitlines() if line.startswith("| Clinic"))
+    assert "&lt;b&gt;" in row and f"{info['labels']['films']} of {info['labels']['patients']}" in row
+    assert "| official test split | 624 of 427 |" in text and info["conclusion"]["text"][:40] in text
+    assert recorded_sets(record.parent, "0" * 64) == [] and recorded_sets(tmp_path / "none", bundle.hash) == []
+    assert "None was recorded" in card_text(bundle.info, m, bundle.hash)
+    record.write_text("{}")
+    with pytest.raises(XraypneuError, match="is no record of a set") as e:
+        recorded_sets(record.parent, bundle.hash)
+    assert e.value.code == "damaged"
+
+
+def test_a_record_is_not_replaced_by_that_of_another_set(drawn, films, tmp_path, monkeypatch):
+    measured(drawn, tmp_path / "a")
+    record = record_set(tmp_path / "a", tmp_path)
+    before = record.read_bytes()
+    next((films / "NORMAL").iterdir()).unlink()
+    measured(films, tmp_path / "b")
+    with pytest.raises(EvaluationError, match="record of another set.*--name") as e:
+        record_set(tmp_path / "b", tmp_path)
+    assert e.value.code == "occupied" and record.read_bytes() == before
+    assert record_set(tmp_path / "b", tmp_path, force=True).read_bytes() != before
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EvaluationError) as e:
+        record_set(tmp_path / "b")
+    assert e.value.code == "no_project"
+
+
+# the report
+
+
+def test_the_template_is_shipped_and_holds_no_policy():
+    assert TEMPLATE == ROOT / "xraypneu/reports/external.ipynb" and '"reports/*"' in (ROOT / "setup.py").read_text()
+    cells = [c for c in nbformat.read(TEMPLATE, as_version=4).cells if c.cell_type == "code"]
+    assert [c.source for c in cells if "parameters" in c.metadata.get("tags", [])] and not any(c.outputs for c in cells)
+    assert not any(re.search(r"^\s*(def|class) ", c.source, re.M) for c in cells)
+    assert max(len(c.source.splitlines()) for c in cells) <= 40
+
+
+def test_the_report_of_a_set(films, tmp_path, monkeypatch, capfd):
+    "Executed where the results are, named for nobody, loading nothing; and the command says what it says."
+    (films / "NORMAL/SYN0000-0.png").rename(films / "NORMAL/Mueller.png")
+    monkeypatch.chdir(tmp_path)
+    out, title = io.StringIO(), "Clinic {x} <script>B</script>"
+    options = ["--name", title, "--out", "out {x}", "--workers", "1"]
+    assert cli.main(["external", str(films), *options], out) == 0
+    assert os.getcwd() == str(tmp_path)
+    folder = tmp_path / "out {x}"
+    assert {p.name for p in folder.iterdir()} == set(MADE) and len(list(tmp_path.iterdir())) == 2
+    info = json.loads((folder / "external.json").read_text())
+    assert info["conclusion"]["text"] in out.getvalue() and "scoring: 100%" in capfd.readouterr().err
+    page, book = (folder / "external.html").read_text(), (folder / "external.ipynb").read_text()
+    for text in (page, book):
+        assert "Mueller" not in text and "SYN0001" not in text and str(tmp_path) not in text and "<script>B" not in text
+    for part in (
+        "Verdicts",
+        "ROC curve",
+        "Calibration",
+        "Groups",
+        "Limits",
+        "shifted validation",
+        info["model"]["hash"][:12],
+    ):
+        assert part in page, part
+    assert info["conclusion"]["text"][:60] in page and "<script src" not in page and page.count("data:image/png") >= 4
+    cells = nbformat.reads(book, as_version=4).cells
+    assert all(c.execution_count for c in cells if c.cell_type == "code") and "papermill" not in book
+
+
+@pytest.mark.parametrize("what", ["one answer", "nothing known", "separated"])
+def test_the_report_of_odd_results(tmp_path, what):
+    "All films of one class refused; a model without a description; classes that don't overlap."
+    n, bundle = 8, load_bundle()
+    y = np.arange(n) % 2
+    rows = pd.DataFrame({"path": [f"{i}.png" for i in range(n)], "y": y, "patient": [str(i) for i in range(n)]})
+    rows = rows.assign(label=np.where(y, "PNEUMONIA", "NORMAL"), code="", message="", sha256=[str(i) for i in range(n)])
+    rows = rows.assign(probability=np.where(y, 0.9, 0.1), ood_score=0.1, width=10, height=10)
+    rows["verdict"] = rows["predicted"] = rows.label
+    rows[list(external.COMPARED)] = 100.0
+    if what == "one answer":
+        rows.loc[rows.y == 1, ["verdict", "probability"]] = ["NOT A CHEST X-RAY", None]
+    training = None if what == "nothing known" else external.stored_training_films(bundle)
+    rows = external.marked(rows, training)
+    info = external.evaluate_set(rows, bundle, training, bootstrap=20)
+    assert info["conclusion"]["code"] == ("no_metrics" if what == "one answer" else "too_few")
+    said = {"title": "odd", "notice": "", "part": "", "parts": [], "patients_from": "films", "named": 0, "remarks": []}
+    said |= {"list_sha256": "0", "bundle_synthetic": False, "version": "0", "git_commit": "unknown"}
+    external_run.write_json(tmp_path / "external.json", info | said)
+    external_run.write_csv(tmp_path / "predictions.csv", rows)
+    page = external_run.write_report(tmp_path).with_suffix(".html").read_text()
+    assert info["conclusion"]["text"][:40] in page
+
+
+def test_kill_9_midway_leaves_nothing(drawn, tmp_path):
+    "While the report is written: all numbers are there, and the folder isn't."
+    code = f"""
+import sys, time
+from xraypneu.serving.external_run import measure_set
+def wait(folder):
+    print("here", flush=True)
+    time.sleep(60)
+measure_set({str(drawn)!r}, {str(tmp_path / "out")!r}, bootstrap=20, workers=1, report=wait)
+"""
+    p = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "here\n"
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    assert not (tmp_path / "out").exists() and all(q.name.startswith(".out.new-") for q in tmp_path.iterdir())
+    old = time.time() - 7200
+    for q in [*tmp_path.rglob("*"), *tmp_path.iterdir()]:
+        os.utime(q, (old, old))
+    measured(drawn, tmp_path / "out")
+    assert [q.name for q in tmp_path.iterdir()] == ["out"]  # the leftovers are gone
