@@ -167,10 +167,10 @@ class Leases:
         t, now = self.table, sa.func.now()
         with self.engine.begin() as db:
             held = db.execute(sa.select(t.c.owner, t.c.at, now).where(self._row(key))).first()
+        new = {"study": self.study, "key": key, "owner": self.owner, "at": now, "starts": 1}
         try:
             with self.engine.begin() as db:
                 if held is None:
-                    new = {"study": self.study, "key": key, "owner": self.owner, "at": now, "starts": 1}
                     return db.execute(t.insert().values(new)).rowcount == 1
                 if not _gone(held[0], (held[2] - held[1]).total_seconds()):
                     return False
@@ -188,12 +188,13 @@ class Leases:
             mine = t.update().where(self._row(key), t.c.owner == self.owner)
             return db.execute(mine.values(at=sa.func.now(), **values)).rowcount == 1
 
-    def free(self, key: str):
-        "Give a lease back."
-        with self.engine.begin() as db:
-            db.execute(self.table.delete().where(self._row(key), self.table.c.owner == self.owner))
-
 # %% ../../nbs/api/ops/09_trials.ipynb #t013-a
+def _free(self, key: str):
+    "Give a lease back."
+    with self.engine.begin() as db:
+        db.execute(self.table.delete().where(self._row(key), self.table.c.owner == self.owner))
+
+
 def _starts(self, key: str) -> int:
     "Starts since the last finished epoch."
     with self.engine.begin() as db:
@@ -211,7 +212,7 @@ def _is_held(self, key: str) -> bool:
     return found is not None and not _gone(found[0], (found[2] - found[1]).total_seconds())
 
 
-Leases.starts, Leases.is_held = _starts, _is_held
+Leases.free, Leases.starts, Leases.is_held = _free, _starts, _is_held
 
 # %% ../../nbs/api/ops/09_trials.ipynb #t016
 @dataclass
