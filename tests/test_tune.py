@@ -309,12 +309,11 @@ def test_a_worker_that_was_suspended_finds_its_trial_taken_and_stores_nothing(tm
     quick = two.claim(1, TOY.suggest)
     assert quick.number == slow.number and quick.again
     with pytest.raises(LeaseLost):
+        one.progress(slow, 2, 0.5)
+    with pytest.raises(LeaseLost):
         one.end(slow, "complete", 9.0)
     two.end(quick, "complete", 1.0)
-    assert [r["value"] for r in two.rows()] == [1.0]
-    with pytest.raises(LeaseLost):
-        slow.lost.set()
-        one.progress(slow, 2, 0.5)
+    assert [(r["value"], r["epochs"]) for r in two.rows()] == [(1.0, 1)]
 
 
 def test_a_trial_that_kills_its_workers_counts_as_failed_in_the_end(tmp_path):
@@ -499,6 +498,14 @@ def test_a_storage_that_does_not_answer(tmp_path, monkeypatch, capsys):
     assert "pip install psycopg2-binary" in capsys.readouterr().err
 
 
+def test_without_optuna(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(project(tmp_path))
+    study(tmp_path)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert command("tune", "--status")[0] == 2
+    assert "pip install 'xraypneu[pipeline,tune]'" in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_database(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(project(tmp_path))
     (tmp_path / "notes.txt").write_text("no database " * 99)
@@ -513,7 +520,7 @@ def test_a_file_that_is_no_database(tmp_path, monkeypatch, capsys):
     "settings, inputs, what",
     [
         (TOY._replace(ranges={"mixup": Range(0.0, 2.0)}), "data", "ranges"),
-        (TOY, "other data", "data"),
+        (TOY, "other data", "data or packages"),
         (TOY._replace(base=TOY.base | {"epochs": 4}), "data", "train.epochs"),
         (TOY._replace(worst_group=0.0), "data", "worst_group"),
     ],

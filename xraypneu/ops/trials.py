@@ -370,15 +370,14 @@ Trials.working = _working
 # %% ../../nbs/api/ops/09_trials.ipynb #t022
 def _progress(self, claim: Claim, epoch: int, value: float) -> bool:  # should the trial end here?
     "Report an epoch. Raises `LeaseLost`. Epochs before a resume are not reported again."
-    if claim.lost.is_set():
-        raise LeaseLost(f"trial {claim.number} of {self.name} was taken over by another worker")
     with explained(self.address):
         known = self.all()[claim.number].intermediate_values
+        if claim.lost.is_set() or not self.leases.renew(claim.key, **({} if epoch in known else {"starts": 0})):
+            raise LeaseLost(f"trial {claim.number} of {self.name} was taken over by another worker")
         if epoch in known and epoch != max(known):
             return False
         if epoch not in known:
             claim.trial.report(value, epoch)
-            self.leases.renew(claim.key, starts=0)
         return bool(claim.trial.should_prune())
 
 

@@ -134,7 +134,7 @@ class Settings(NamedTuple):
         "What a study must have in common with its earlier trials."
         ranges = {k: [r.low, r.high, r.log, r.step, list(r.choices)] for k, r in self.ranges.items()}
         rest = {k: v for k, v in self.base.items() if k not in self.ranges and k not in ("seeds", "folds")}
-        same = {"ranges": ranges, "data": inputs, "pruner": self.pruner, "seed": self.seed}
+        same = {"ranges": ranges, "data or packages": inputs, "pruner": self.pruner, "seed": self.seed}
         return same | {"worst_group": self.worst_group} | {f"train.{k}": v for k, v in rest.items()}
 
     def suggest(self, trial) -> dict:  # parameter to value
@@ -538,7 +538,8 @@ def work(root, settings: Settings, trials: Trials, prepared, report=print):
 def _worker_command(name, number, settings):
     "Start a worker as a process of its own."
     cores = max(1, (os.cpu_count() or 1) // number)
-    env = {**os.environ, STORAGE: os.environ[IN_USE], "TQDM_DISABLE": "1", "TF_NUM_INTRAOP_THREADS": str(cores)}
+    env = {**os.environ, "TQDM_DISABLE": "1", "TF_NUM_INTRAOP_THREADS": str(cores)}
+    env |= {STORAGE: os.environ[IN_USE]}
     code = [sys.executable, "-m", "xraypneu.ops.tune", "--study", name, "--trials", str(settings.trials)]
     return subprocess.Popen(code, env=env)
 
@@ -554,7 +555,8 @@ def _several(name, number, settings, report):
             report(f"a worker was ended by signal {-done}: another one takes its place")
             workers.append(_worker_command(name, number, settings))
             spare -= 1
-        failed = failed or done
+        else:
+            failed = failed or done
     return failed
 
 # %% ../../nbs/api/ops/10_tune.ipynb #u032
