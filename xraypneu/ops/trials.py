@@ -246,7 +246,7 @@ def pruner_of(kind: str, epochs: int):
     if kind == "none":
         return optuna.pruners.NopPruner()
     if kind == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1)
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
     if kind == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
     raise TuneError(f"tune.pruner is {kind!r} in params.yaml", "give median, hyperband or none", "bad_setting")

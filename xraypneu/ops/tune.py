@@ -483,7 +483,8 @@ def status_text(trials: Trials) -> str:
     lines = [f"{'trial':>5}  {'state':11}  {'objective':>9}  epochs  parameters"]
     for r in rows:
         value = "" if r["value"] is None else f"{r['value']:.4f}"
-        told = ", ".join(f"{k} {v}" for k, v in r.get("train", r["parameters"]).items())
+        given = r.get("train") or {k: f"{v:.4g}" if type(v) is float else v for k, v in r["parameters"].items()}
+        told = ", ".join(f"{k} {v}" for k, v in given.items())
         lines.append(f"{r['number']:5}  {r['state']:11}  {value:>9}  {r['epochs']:6}  {told}")
         if r["state"] == "failed":
             lines.append(f"{'':7}{r.get('reason', '')}")
