@@ -119,6 +119,8 @@ SLOW = {
     "test_table.py::test_nothing_in_a_row_becomes_markup",
     "test_tune.py::test_a_run_is_continued_by_its_record",
     "test_tune.py::test_a_value_that_train_refuses_is_found_before_the_first_trial",
+    "test_tune.py::test_a_trial_is_recorded_while_the_server_is_away",
+    "test_tune.py::test_an_interrupted_study_has_the_trials_of_an_uninterrupted_one",
     "test_tune.py::test_hopeless_trials_end_early",
     "test_tune.py::test_killed_at_the_worst_moments",
     "test_tune.py::test_the_ranges_of_params_yaml_are_valid",

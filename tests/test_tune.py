@@ -657,3 +657,21 @@ def test_a_run_is_continued_by_its_record(tmp_path, monkeypatch):
     found = run.client.get_run(ids[0])
     assert ids[0] == ids[1] and found.info.status == "FINISHED" and not run.journal.folder.exists()
     assert [m.step for m in run.client.get_metric_history(ids[0], "val_loss")] == [1, 2]
+
+
+def test_a_trial_is_recorded_while_the_server_is_away(tmp_path, monkeypatch):
+    "What is not sent waits for `xraypneu sync`, with the parent that it belongs to."
+    from xraypneu.ops import tracking
+
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.delenv("XRAYPNEU_TRACKING")
+    known = tracking.Run(None)
+    known.head, known.journal = {"run_id": "parent-id"}, tracking.Journal(tmp_path / "parent")
+    child_run = tune.Parent("a-record", known, "toy").child(3, {"command": "dvc exp run"})
+    child_run.epoch({"epoch": 1, "val_loss": 0.5})
+    child_run.end()
+    (waiting,) = tracking.waiting(tmp_path)
+    assert [e["kind"] for e in waiting.entries] == ["run", "metrics", "status"]
+    assert waiting.entries[0]["tags"]["mlflow.parentRunId"] == "parent-id"

@@ -9,6 +9,7 @@ __all__ = ['NOT_SEARCHED', 'MONITOR', 'FAILURES', 'HINT', 'STORAGE', 'IN_USE', '
 
 # %% ../../nbs/api/ops/10_tune.ipynb #u003
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -525,7 +526,8 @@ def work(root, settings: Settings, trials: Trials, prepared, report=print):
     data = {"data_hash": prepared.info["data_hash"], "synthetic": prepared.synthetic}
     parent = parent_of(trials, settings, data)
     try:
-        Worker(root, trials, settings, train, parent, report).run()
+        with contextlib.chdir(root):  # initial weights in a file are named from there, as for the train stage
+            Worker(root, trials, settings, train, parent, report).run()
     finally:
         rows = trials.rows()
         left = Counter(r["state"] for r in rows)
