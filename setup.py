@@ -10,7 +10,8 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
 ini.read(here / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("pipeline", "app", "team", "sign", "dev", "bench")}
+names = ("pipeline", "app", "team", "tune", "sign", "dev", "bench")
+extras = {name: cfg[f"{name}_requirements"].split() for name in names}
 
 # what `xraypneu new` lays down and `xraypneu app` serves; in a clone they stay where they are
 PROJECT = ("dvc.yaml", "params.yaml", ".dvcignore", "voila.py", "nbs/pipeline/*.ipynb", "nbs/app/dashboard.ipynb")

@@ -7,7 +7,6 @@ Copies are the train split in Kaggle's layout; the test split is refused. Prints
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -23,15 +22,10 @@ from xraypneu.files import write_file
 from xraypneu.markdown import markdown_table
 from xraypneu.metrics.scores import classification_metrics
 from xraypneu.model.bundle import load_bundle
+from xraypneu.model.groups import family
 from xraypneu.model.verdict import REFUSED, verdicts
 
 VALIDATION, SEED = 0.15, 0  # prepare.validation and prepare.seed of the published model
-FAMILIES = {"IM": r"^IM-", "NORMAL2": r"^NORMAL2-", "bacteria": "_bacteria_", "virus": "_virus_"}
-
-
-def family(name):
-    "The group that a file's name shows: IM, NORMAL2, bacteria, virus, or 'other'."
-    return next((k for k, pattern in FAMILIES.items() if re.search(pattern, name)), "other")
 
 
 def listed(folder):

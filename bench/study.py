@@ -13,7 +13,6 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -21,20 +20,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import pandas as pd
 import yaml
-from parity import altered, family, listed, parity, squares
+from parity import altered, listed, parity, squares
 
 from xraypneu.data.dataset import load_prepared
 from xraypneu.files import project_root, write_file
+from xraypneu.model.groups import family, groups
 from xraypneu.model.recipe import SHIFT_COPIES, recipe_of, train, validation_of
 from xraypneu.ops.tracking import STATE, git_state
+from xraypneu.ops.tune import without_test
 
-LEAST = 20  # images of a family that counts as a group
 CHANGES = {"JPEG quality 50": "jpeg_50", "cropped by 10 % per side": "crop_10", "border 10 % masked": "border_10"}
-
-
-def without_test(prepared):
-    "The prepared data without the rows of the test split, so that nothing here can open it."
-    return replace(prepared, manifest=prepared.manifest[prepared.manifest.split != "test"])
 
 
 def read_recipes(file, base):
@@ -69,14 +64,6 @@ def store(out, row):
     frame = pd.concat([f for f in (stored(out), pd.DataFrame([row])) if len(f)])
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     write_file(out, frame.to_csv(index=False, float_format="%.5f", lineterminator="\n"))
-
-
-def groups(y, families, positive):
-    "Fraction of each family that is classified correctly; families of fewer than `LEAST` images are left out."
-    right = np.asarray(positive) == (np.asarray(y) == 1)
-    table = pd.DataFrame({"family": families, "y": y, "right": right}).groupby(["family", "y"]).right
-    many = table.mean()[table.size() >= LEAST]
-    return {f"{name} ({'PNEUMONIA' if label else 'NORMAL'})": float(v) for (name, label), v in many.items()}
 
 
 def worst_group(bundle, held, names):

@@ -122,6 +122,17 @@ SLOW = {
     "test_supply.py::test_the_sbom_lists_what_is_installed",
     "test_table.py::test_any_name_comes_back",
     "test_table.py::test_nothing_in_a_row_becomes_markup",
+    "test_tune.py::test_a_run_is_continued_by_its_record",
+    "test_tune.py::test_a_value_that_train_refuses_is_found_before_the_first_trial",
+    "test_tune.py::test_a_trial_is_recorded_while_the_server_is_away",
+    "test_tune.py::test_an_interrupted_study_has_the_trials_of_an_uninterrupted_one",
+    "test_tune.py::test_hopeless_trials_end_early",
+    "test_tune.py::test_killed_at_the_worst_moments",
+    "test_tune.py::test_the_ranges_of_params_yaml_are_valid",
+    "test_tune.py::test_two_trainings_killed_at_a_random_moment",
+    "test_tune.py::test_two_workers_on_postgresql",
+    "test_tune.py::test_two_workers_that_are_killed_lose_no_trial_and_run_none_twice",
+    "test_tune.py::test_workers_of_one_command_and_one_that_is_killed",
 }
 
 # `make test` runs two tests at a time (pytest -n 2), but not these: they measure time or memory of a server under load.

@@ -77,6 +77,7 @@ CODES = {
     "stage": "a stage that can't run",
     "too_slow": "a host sends almost nothing",
     "tracking": "runs that can't be recorded",
+    "tune": "a search of parameters that can't be run",
     "weights": "initial weights that can't be used",
 }
 

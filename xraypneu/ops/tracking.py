@@ -6,8 +6,9 @@
 __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'FINISHED', 'PATIENCE', 'GIT', 'LONGEST', 'PAUSES', 'RECORD', 'CANDIDATE', 'REGISTERED',
            'CLOCKS', 'SENDERS', 'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'absolute_uri', 'store',
            'reach', 'answers', 'other_schema', 'check', 'environment', 'git_state', 'as_text', 'as_name', 'as_texts',
-           'as_numbers', 'Breaker', 'Spool', 'Sender', 'Run', 'keras_model', 'register', 'set_alias', 'start', 'save',
-           'resume', 'interrupted', 'waiting', 'damaged', 'local_note', 'forget', 'sync', 'registered_bundle']
+           'as_numbers', 'Breaker', 'Spool', 'Sender', 'Run', 'keras_model', 'register', 'set_alias', 'start',
+           'continued', 'save', 'resume', 'interrupted', 'waiting', 'damaged', 'local_note', 'forget', 'sync',
+           'registered_bundle']
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c003
 import contextlib
@@ -1085,6 +1086,31 @@ def start(
             "store",
         )
     _write(note, about | {"run_id": run.run_id})
+    return run
+
+# %% ../../nbs/api/ops/01_tracking.ipynb #c036-5
+def continued(
+    record: str,  # name of its journal, the same from every process that adds to the run
+    name: str,  # the run's name
+    tags: dict | None = None,  # of a new run
+) -> Run:
+    "The run of a record: begun, or continued after a kill, perhaps on another machine. Raises `TrackingError`."
+    if os.environ.get("XRAYPNEU_TRACKING") == "off":
+        return Run()
+    root = _root()
+    uri = store_uri(root)
+    run = Run(_journal(root, record), uri, root, _head(name, root, tags))
+    if run.journal.entries:
+        run.status("RUNNING")
+        return run
+    run.add("run")
+    if run.journal.refusals:
+        why = run.journal.refusals[0]
+        run.journal.remove()
+        raise TrackingError(f"MLflow at {public_url(uri)} refuses to create a run: {why}", ADVICE, "store")
+    if run.run_id:
+        run.seen = _stored_run(run, run.run_id)[1]
+        run.status("RUNNING")  # it may have ended before
     return run
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c037

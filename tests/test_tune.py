@@ -1,0 +1,677 @@
+"""`xraypneu tune`: ranges, the objective, and trials of which none is lost or run twice, whatever is killed."""
+
+import io
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from conftest import ROOT, make_project, run, set_params
+from tracked import POSTGRES, Postgres
+
+from xraypneu import cli
+from xraypneu.data.dataset import Prepared
+from xraypneu.model import groups
+from xraypneu.ops import trials as trials_module
+from xraypneu.ops import tune
+from xraypneu.ops.trials import LeaseLost, Trials, TuneError, storage_address
+from xraypneu.ops.tune import MONITOR, Measured, Range, Settings, Worker, read_range, read_settings
+
+TOY = Settings({"mixup": Range(0.0, 1.0)}, {"head_epochs": 0, "epochs": 3, "mixup": 0.0}, trials=4, pruner="none")
+
+
+@pytest.fixture(autouse=True)
+def untracked(monkeypatch):
+    monkeypatch.setenv("XRAYPNEU_TRACKING", "off")
+    monkeypatch.setenv(tune.STORAGE, "")
+
+
+def measured(value):
+    return Measured(value, value, "other (NORMAL)", value, 0.9, 3)
+
+
+def train(parameters, folder, on_epoch, report):
+    "Three epochs of nothing."
+    for epoch in (1, 2, 3):
+        on_epoch({"epoch": epoch, MONITOR: parameters["mixup"] + 1 / epoch})
+    return measured(parameters["mixup"])
+
+
+def study(root, name="toy", settings=TOY):
+    found = Trials(storage_address(None, root), name)
+    found.agree(settings.facts("data"))
+    return found
+
+
+def worker(root, found, train=train, settings=TOY, lines=None):
+    parent = tune.parent_of(found, settings, {})
+    return Worker(root, found, settings, train, parent, (lines if lines is not None else []).append)
+
+
+def project(folder, **changes):
+    "A folder with params.yaml and the notebook whose parameters are searched."
+    for name in ("dvc.yaml", "params.yaml", "nbs/pipeline/train.ipynb"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    set_params(folder, {"tune": changes})
+    return folder
+
+
+# --- ranges
+
+
+@pytest.mark.parametrize(
+    "given, default, problem",
+    [
+        ({"low": 0.1}, 0.5, "lacks high"),
+        ({"low": 0.1, "high": 0.2, "lgo": True}, 0.5, "has lgo"),
+        ({"low": 0.2, "high": 0.1}, 0.5, "goes from 0.2 to 0.1"),
+        ({"low": 0.0, "high": 0.1, "log": True}, 0.5, "is logarithmic from 0.0"),
+        ({"low": 0.1, "high": 0.2, "log": 1}, 0.5, "give true or false"),
+        ({"low": "0.1", "high": 0.2}, 0.5, "has low: '0.1'"),
+        ({"low": True, "high": 3}, 1, "give a whole number"),
+        ({"low": 1, "high": 3.5}, 1, "give a whole number"),
+        ({"low": 0.0, "high": 1.0, "step": 2.0}, 0.5, "has step: 2.0"),
+        ({"low": 0, "high": 1}, "shipped", "give a list of choices"),
+        ([], 0.5, r"give {low: …, high: …} or a list"),
+        ([0.1, 0.1], 0.5, "has a choice twice"),
+        ([0.1, "many"], 0.5, "has the choice 'many'"),
+        ([None], 0.5, "has the choice None"),
+        ([1.5], 1, "has the choice 1.5"),
+        ("low", 0.5, "is 'low'"),
+    ],
+)
+def test_a_wrong_range_is_named(given, default, problem):
+    with pytest.raises(TuneError, match=re.escape(problem)) as e:
+        read_range("gamma", given, default)
+    assert "tune.ranges.gamma" in str(e.value) and e.value.code == "bad_setting" and e.value.hint
+
+
+@pytest.mark.parametrize(
+    "changes, problem",
+    [
+        ({"ranges": {"lr": {"low": 0.1, "high": 0.2}}}, "Did you mean train.learning_rate?"),
+        ({"ranges": {"seed": [0, 1]}}, "they are no part of a recipe"),
+        ({"ranges": {"sensitivity": [0.9]}}, "can't be searched"),
+        ({"ranges": {}}, "has no ranges to search"),
+        ({"pruner": "mean"}, "give median, hyperband or none"),
+        ({"trials": 0}, "tune.trials is 0"),
+        ({"worst_group": 2}, "give a number from 0 to 1"),
+        ({"worst": 0.5}, "Did you mean tune.worst_group?"),
+        ({"base": {}}, "Unknown parameter tune.base"),
+    ],
+)
+def test_a_wrong_setting_is_named(changes, problem, tmp_path):
+    with pytest.raises(Exception, match=re.escape(problem)) as e:
+        read_settings(project(tmp_path, **changes))
+    assert e.value.code == "bad_setting"
+
+
+def test_a_value_that_train_refuses_is_found_before_the_first_trial():
+    settings = Settings({"learning_rate": Range(0.1, 1.5)}, {"weights": "shipped"})
+    trainer = object.__new__(tune.Trainer)
+    trainer.settings = settings
+    with pytest.raises(TuneError, match=r"tune\.ranges\.learning_rate .* allows 1\.5: train refuses it: learning_rate"):
+        trainer._check()
+
+
+def test_the_ranges_of_params_yaml_are_valid():
+    settings = read_settings(ROOT, 7)
+    assert settings.trials == 7 and {"learning_rate", "weight_decay"} <= settings.ranges.keys()
+    trainer = object.__new__(tune.Trainer)
+    trainer.settings = settings
+    trainer._check()
+    from xraypneu.model import training
+
+    assert training.MONITOR == MONITOR
+
+
+def test_commands_set_what_the_trial_had(tmp_path):
+    "Read as DVC and `make run` read them."
+    from dvc.utils.hydra import apply_overrides
+
+    from xraypneu.ops.stage import read_yaml, set_params
+
+    values = {"learning_rate": 3e-5, "image_sizes": [128, 224], "weights": None, "flip": False, "text_markers": 3}
+    made = tune.commands(values | {"weights": "my start"})
+    one = project(tmp_path)
+    code = "import sys; print(*sys.argv[1:], sep='\\n')"
+    told = {k: run(["bash", "-c", made[k].replace(k, f'"{sys.executable}" -c "{code}"', 1)], one).out for k in made}
+    pairs = [p for p in told["dvc"].splitlines() if "=" in p]
+    apply_overrides(one / "params.yaml", pairs)
+    found = read_yaml(one / "params.yaml")["train"]
+    assert {k: found[k] for k in values} == values | {"weights": "my start"}
+    assert told["make"].splitlines()[0] == "run"
+    set_params(one, [p for p in pairs if "weights" not in p])  # what `make run` does with each word of SET
+
+
+def test_values_have_four_digits_and_stay_in_range():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    found = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    narrow = Range(0.12344, 0.12346)
+    values = [narrow.suggest(found.ask(), "x") for _ in range(20)]
+    assert all(0.12344 <= v <= 0.12346 for v in values)
+    wide = Range(1e-5, 1e-3, log=True)
+    assert all(float(f"{v:.4g}") == v for v in (wide.suggest(found.ask(), "y") for _ in range(20)))
+    lists = Range(choices=([128, 224], None, True))
+    assert {json.dumps(lists.suggest(found.ask(), "z")) for _ in range(20)} == {"[128, 224]", "null", "true"}
+
+
+# --- the objective
+
+
+def test_the_objective_is_loss_and_worst_group():
+    y, families = np.array([0] * 50 + [1] * 25), ["IM"] * 25 + ["NORMAL2"] * 25 + ["virus"] * 25
+    logits = np.where(y == 1, 1.0, -1.0)
+    logits[25:35] = 3.0
+    value, loss, worst, most = tune.objective(y, families, logits, 0.25)
+    assert worst == "NORMAL2 (NORMAL)" and most > loss and value == pytest.approx(0.75 * loss + 0.25 * most)
+    assert tune.objective(y, families, logits, 1)[0] == most
+    logits[25:35] = -1.0
+    better = tune.objective(y, families, logits, 0.25)
+    assert better[0] < value
+    assert tune.objective(y[-26:-24], families[:2], np.array([-1.0, 1]), 0.5)[2] == ""  # no group of 20
+
+
+def test_groups_of_few_films_are_left_out():
+    found = groups.group_means([1] * 20 + [0] * 19, [0] * 39, ["IM"] * 20 + ["NORMAL2"] * 19)
+    assert found == {"IM (NORMAL)": 1.0}
+
+
+def test_the_test_split_is_not_there():
+    manifest = pd.DataFrame({"split": ["train", "test", "validation"], "row": range(3)})
+    prepared = tune.without_test(Prepared(ROOT, manifest, np.zeros((3, 8, 8), np.uint8), {}))
+    assert len(prepared.rows("test")) == 0 and len(prepared.manifest) == 2
+
+
+# --- trials
+
+
+def test_a_study_runs_as_many_trials_as_wanted_and_can_be_extended(tmp_path):
+    found, lines = study(tmp_path), []
+    worker(tmp_path, found, lines=lines).run()
+    rows = found.rows()
+    assert [r["number"] for r in rows] == [0, 1, 2, 3] and {r["state"] for r in rows} == {"complete"}
+    assert all(r["train"]["mixup"] == r["value"] and r["commands"]["dvc"].startswith("dvc exp run -S ") for r in rows)
+    best = tune.best_of(rows)
+    text = (tmp_path / "models/tune/toy/best.yaml").read_text()
+    assert f"train:\n  mixup: {best['value']}\n" in text and best["commands"]["make"] in text
+    table = pd.read_csv(tmp_path / "models/tune/toy/trials.csv")
+    assert table.trial.tolist() == [0, 1, 2, 3] and table.command.str.contains("-S train.mixup=").all()
+    worker(tmp_path, study(tmp_path), settings=TOY._replace(trials=6)).run()
+    assert len(found.rows()) == 6 and found.rows()[:4] == rows
+
+
+def test_an_interrupted_study_has_the_trials_of_an_uninterrupted_one(tmp_path):
+    whole = study(tmp_path, "whole", TOY._replace(trials=8))
+    worker(tmp_path, whole, settings=TOY._replace(trials=8)).run()
+    parts = study(tmp_path, "parts")
+    worker(tmp_path, parts).run()
+    worker(tmp_path, study(tmp_path, "parts"), settings=TOY._replace(trials=8)).run()
+    assert [r["value"] for r in parts.rows()] == [r["value"] for r in whole.rows()]
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_hopeless_trials_end_early(tmp_path, pruner):
+    settings = TOY._replace(trials=20, pruner=pruner, base=TOY.base | {"epochs": 9})
+
+    def long(parameters, folder, on_epoch, report):
+        for epoch in range(1, 10):
+            on_epoch({"epoch": epoch, MONITOR: parameters["mixup"]})
+        return measured(parameters["mixup"])
+
+    found = study(tmp_path, settings=settings)
+    worker(tmp_path, found, long, settings).run()
+    states = Counter(r["state"] for r in found.rows())
+    assert states["pruned"] >= 3 and states["pruned"] + states["complete"] == 20
+    assert all((r["epochs"] < 9) == (r["state"] == "pruned") for r in found.rows())
+    assert tune.best_of(found.rows())["value"] == min(r["losses"][0] for r in found.rows())
+    assert "pruned" in tune.status_text(found)
+
+
+def test_a_trial_that_fails_is_a_result_with_a_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("EXAMPLE_SECRET", "example-secret-1a2b")
+
+    def fails(parameters, *rest):
+        if parameters["mixup"] > 0.6:
+            raise FloatingPointError("the training diverged: example-secret-1a2b")
+        return train(parameters, *rest)
+
+    settings = TOY._replace(trials=8)
+    found = study(tmp_path, settings=settings)
+    worker(tmp_path, found, fails, settings).run()
+    failed = [r for r in found.rows() if r["state"] == "failed"]
+    assert 0 < len(failed) < 8 and {r["reason"] for r in failed} == {"FloatingPointError: the training diverged: ***"}
+    assert "the training diverged: ***" in tune.status_text(found)
+    assert not tmp_path_holds(tmp_path, b"example-secret-1a2b")
+
+
+def tmp_path_holds(folder, what):
+    return [p for p in folder.rglob("*") if p.is_file() and what in p.read_bytes()]
+
+
+def test_many_failures_in_a_row_stop_the_worker(tmp_path):
+    def fails(*_):
+        raise ValueError("no good")
+
+    settings = TOY._replace(trials=20)
+    found = study(tmp_path, settings=settings)
+    with pytest.raises(TuneError, match="5 trials in a row failed; the last one: ValueError: no good"):
+        worker(tmp_path, found, fails, settings).run()
+    assert len(found.rows()) == 5
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_is_wrong_with_the_machine_leaves_the_trial_for_the_next_worker(tmp_path, error):
+    def stops(parameters, folder, on_epoch, report):
+        on_epoch({"epoch": 1, MONITOR: 1.0})
+        raise error
+
+    found, lines = study(tmp_path), []
+    with pytest.raises(type(error)):
+        worker(tmp_path, found, stops).run()
+    assert [(r["state"], r["epochs"]) for r in found.rows()] == [("interrupted", 1)]
+    assert "goes on with the next worker" in tune.status_text(found)
+    before = found.rows()[0]["parameters"]
+    worker(tmp_path, study(tmp_path), lines=lines).run()
+    rows = found.rows()
+    assert lines[0].startswith("trial 0 goes on") and rows[0]["parameters"] == before
+    assert len(rows) == 4 and {r["state"] for r in rows} == {"complete"} and rows[0]["losses"][0] == 1.0
+
+
+def passed_on(found, key="0", seconds=0):
+    "Make the lease of a trial older; with seconds=0, that of a process which has ended."
+    leases = found.leases
+    owner = leases.owner.rpartition(" ")[0] + " 1"
+    at = datetime.now(UTC) - timedelta(seconds=seconds)
+    values = {"at": at} if seconds else {"owner": owner}
+    with leases.engine.begin() as db:
+        db.execute(leases.table.update().where(leases._row(key)).values(**values))
+
+
+def test_a_worker_that_was_suspended_finds_its_trial_taken_and_stores_nothing(tmp_path):
+    one, two = study(tmp_path), study(tmp_path)
+    slow = one.claim(4, TOY.suggest)
+    one.progress(slow, 1, 0.5)
+    assert two.claim(1, TOY.suggest) is None  # it is alive
+    passed_on(one, seconds=trials_module.GRACE + 5)
+    quick = two.claim(1, TOY.suggest)
+    assert quick.number == slow.number and quick.again
+    with pytest.raises(LeaseLost):
+        one.progress(slow, 2, 0.5)
+    with pytest.raises(LeaseLost):
+        one.end(slow, "complete", 9.0)
+    two.end(quick, "complete", 1.0)
+    assert [(r["value"], r["epochs"]) for r in two.rows()] == [(1.0, 1)]
+
+
+def test_a_trial_that_kills_its_workers_counts_as_failed_in_the_end(tmp_path):
+    found = study(tmp_path)
+    for start in range(trials_module.STARTS):
+        claim = found.claim(4, TOY.suggest)
+        assert (claim.number, claim.starts) == (0, start + 1)
+        passed_on(found)
+    worker(tmp_path, found).run()
+    rows = found.rows()
+    assert "killed 3 times" in rows[0]["reason"] and [r["state"] for r in rows] == ["failed", *["complete"] * 3]
+
+
+def test_a_trial_that_makes_progress_may_be_killed_any_number_of_times(tmp_path):
+    found = study(tmp_path)
+    for epoch in range(1, 9):
+        claim = found.claim(4, TOY.suggest)
+        assert (claim.number, claim.starts) == (0, 1)
+        found.progress(claim, epoch, 0.5)
+        passed_on(found)
+
+
+# --- kills
+
+CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+os.environ["XRAYPNEU_TRACKING"] = "off"
+from xraypneu.ops import trials, tune
+root, moment, most, nap = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+settings = tune.Settings(
+    {"mixup": tune.Range(0.0, 1.0)}, {"head_epochs": 0, "epochs": 3, "mixup": 0.0}, trials=most, pruner="none"
+)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(parameters, folder, on_epoch, report):
+    "Three epochs, each noted in a file before it is saved; goes on after the last saved one."
+    folder.mkdir(parents=True, exist_ok=True)
+    done = len(list(folder.glob("*.done")))
+    for epoch in (1, 2, 3):
+        if epoch > done:
+            time.sleep(nap)
+            with open(root / "epochs", "a") as log:
+                log.write(f"{folder.name} {epoch}\\n")
+            (folder / f"{epoch}.done").touch()
+        if moment == "epoch" and epoch == 2:
+            die()
+        on_epoch({"epoch": epoch, tune.MONITOR: 1 / epoch})
+    return tune.Measured(parameters["mixup"], 0.5, "other (NORMAL)", 0.6, 0.9, 3)
+
+
+take, end, free = trials.Leases.take, trials.Trials.end, trials.Leases.free
+if moment == "asked":  # the trial is in the storage, its lease is not
+    trials.Leases.take = lambda self, key: die() if key == "1" else take(self, key)
+if moment == "measured":
+    trials.Trials.end = lambda *a, **k: die()
+if moment == "told":
+    trials.Trials.end = lambda *a, **k: (end(*a, **k), die())
+if moment == "choosing":  # it holds the lease of who chooses
+    settings = settings._replace(ranges={"mixup": type("Dies", (tune.Range,), {"suggest": lambda *a: die()})(0.0, 1.0)})
+found = trials.Trials(trials.storage_address(os.environ.get(tune.STORAGE), root), "toy")
+found.agree({"seed": 0})
+parent = tune.parent_of(found, settings, {})
+tune.Worker(root, found, settings, train, parent, lambda line: print(line, flush=True)).run()
+"""
+
+
+def child(root, moment="", most=3, nap=0.0, **more):
+    command = [sys.executable, "-c", CHILD, str(root), moment, str(most), str(nap)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def ended(process, status=0):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == status, err
+    return out
+
+
+def epochs(root):
+    "How often each epoch of each trial was trained."
+    return Counter((root / "epochs").read_text().splitlines())
+
+
+@pytest.mark.parametrize("moment", ["asked", "choosing", "epoch", "measured", "told"])
+def test_killed_at_the_worst_moments(tmp_path, moment):
+    ended(child(tmp_path, moment), -signal.SIGKILL)
+    ended(child(tmp_path))
+    rows = Trials(storage_address(None, tmp_path), "toy", create=False).rows()
+    assert [(r["number"], r["state"], r["epochs"]) for r in rows] == [(n, "complete", 3) for n in range(3)]
+    assert epochs(tmp_path) == {f"{n:05d} {e}": 1 for n in range(3) for e in (1, 2, 3)}
+    assert not list((tmp_path / ".cache/tune/toy").iterdir())
+
+
+def shared(root, trials=12, **more):
+    "Two workers of one study, each killed and started again, at random moments; returns the rows."
+    moments = random.Random()
+    workers = [child(root, most=trials, nap=0.15, **more) for _ in range(2)]
+    for _ in range(3):
+        for i in (0, 1):
+            time.sleep(moments.uniform(0.5, 4))
+            workers[i].kill()
+            workers[i].communicate()
+            workers[i] = child(root, most=trials, nap=0.15, **more)
+    for process in workers:
+        ended(process)
+    ended(child(root, most=trials, **more))  # what the last kill left, if the other worker had ended
+    return Trials(storage_address(more.get("env", {}).get(tune.STORAGE), root), "toy", create=False).rows()
+
+
+def check_shared(rows, counts, trials=12, kills=6):
+    assert [(r["number"], r["state"], r["epochs"]) for r in rows] == [(n, "complete", 3) for n in range(trials)]
+    assert len(counts) == 3 * trials and sum(counts.values()) <= 3 * trials + kills  # an epoch that wasn't saved yet
+    assert len({r["parameters"]["mixup"] for r in rows}) == trials
+
+
+def test_two_workers_that_are_killed_lose_no_trial_and_run_none_twice(tmp_path):
+    check_shared(shared(tmp_path), epochs(tmp_path))
+
+
+@pytest.mark.skipif(POSTGRES is None and not os.environ.get("CI"), reason="PostgreSQL is not installed")
+def test_two_workers_on_postgresql(tmp_path):
+    with Postgres() as cluster:
+        uri = cluster.uri.replace("tester@", "tester:no-secret-7c@")  # asked for no password, and given one
+        env = os.environ | {tune.STORAGE: uri}
+        check_shared(shared(tmp_path, env=env), epochs(tmp_path))
+    assert not tmp_path_holds(tmp_path, b"no-secret-7c")
+
+
+# --- the command
+
+
+def command(*argv):
+    out = io.StringIO()
+    return cli.main([str(a) for a in argv], out), out.getvalue()
+
+
+def test_the_status_of_a_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    found = study(tmp_path)
+    worker(tmp_path, found).run()
+    status, said = command("tune", "--status", "--study", "toy")
+    assert status == 0 and "4 trials: 4 complete" in said and "dvc exp run -S train.mixup=" in said
+    found.claim(5, TOY.suggest)
+    status, said = command("tune", "--status", "--study", "toy")
+    assert status == 1 and "1 running" in said
+    passed_on(found, "4")
+    assert "1 interrupted" in command("tune", "--status", "--study", "toy")[1]
+
+
+@pytest.mark.parametrize(
+    "argv, problem",
+    [
+        (("--status",), "there is no study yet"),
+        (("--trials", "3"), "there is no prepared data"),
+        (("--trials", "0"), "--trials is 0"),
+        (("--workers", "0"), "--workers is 0"),
+        (("--status", "--study", "../x", "--storage", "postgresql://db/x"), "can't be the name of a study"),
+        (("--status", "--storage", "mysql://me:a-secret-9@db/x"), "mysql://***@db/x is no storage of studies"),
+        (("--status", "--storage", "a-file.db"), "is no storage of studies"),
+    ],
+)
+def test_what_the_command_refuses(tmp_path, monkeypatch, capsys, argv, problem):
+    monkeypatch.chdir(project(tmp_path))
+    assert command("tune", *argv)[0] == 2
+    err = capsys.readouterr().err
+    assert problem in err and "a-secret-9" not in err
+
+
+def test_a_storage_that_does_not_answer(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(project(tmp_path))
+    address = "postgresql+psycopg2://me:a-secret-9@127.0.0.1:1/x"
+    assert command("tune", "--status", "--storage", address)[0] == 2
+    err = capsys.readouterr().err
+    assert "postgresql+psycopg2://***@127.0.0.1:1/x doesn't answer" in err and "a-secret-9" not in err
+    assert len(err.splitlines()) == 1
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    assert command("tune", "--status", "--storage", address)[0] == 2
+    assert "pip install psycopg2-binary" in capsys.readouterr().err
+
+
+def test_without_optuna(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(project(tmp_path))
+    study(tmp_path)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert command("tune", "--status")[0] == 2
+    assert "pip install 'xraypneu[pipeline,tune]'" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_database(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(project(tmp_path))
+    (tmp_path / "notes.txt").write_text("no database " * 99)
+    assert command("tune", "--status", "--storage", "sqlite:///notes.txt")[0] == 2
+    assert "can't be used" in capsys.readouterr().err
+    study(tmp_path)
+    assert command("tune", "--status", "--study", "other")[0] == 2
+    assert "has no study other" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "settings, inputs, what",
+    [
+        (TOY._replace(ranges={"mixup": Range(0.0, 2.0)}), "data", "ranges"),
+        (TOY, "other data", "data or packages"),
+        (TOY._replace(base=TOY.base | {"epochs": 4}), "data", "train.epochs"),
+        (TOY._replace(worst_group=0.0), "data", "worst_group"),
+    ],
+)
+def test_a_study_is_not_continued_with_something_else(tmp_path, settings, inputs, what):
+    study(tmp_path).agree(TOY._replace(trials=99).facts("data"))  # more trials are the same search
+    with pytest.raises(TuneError, match=f"begun with other values of {what}$|of {what}. Restore") as e:
+        Trials(storage_address(None, tmp_path), "toy").agree(settings.facts(inputs))
+    assert e.value.code == "changed"
+
+
+# --- trainings
+
+
+def toy_data(folder):
+    "Prepared data of 32 pixels: bright in the middle or not."
+    rng, rows, images = np.random.default_rng(0), [], []
+    disc = np.hypot(*(np.indices((32, 32)) - 15.5)) < 8
+    for split, n in (("train", 32), ("validation", 16), ("test", 4)):
+        for i in range(n):
+            rows.append((f"{split}/SYN{i:04d}-1.png", split, i % 2, f"SYN{split}{i:04d}", len(rows)))
+            images.append(np.clip(90 + 35 * (i % 2) * disc + rng.normal(0, 25, (32, 32)), 0, 255).astype(np.uint8))
+    folder.mkdir(parents=True)
+    pd.DataFrame(rows, columns=["path", "split", "y", "patient", "row"]).to_parquet(folder / "manifest.parquet")
+    np.save(folder / "images.npy", np.stack(images))
+    facts = {"title": "toy", "synthetic": True, "notice": "SYNTHETIC", "data_hash": "toy", "counts": {}, "size": 32}
+    (folder / "dataset.json").write_text(json.dumps(facts))
+
+
+@pytest.fixture
+def small(tmp_path):
+    "A project whose trainings take seconds."
+    root = make_project(tmp_path / "project")
+    toy_data(root / "data/prepared")
+    set_params(root, {"train": {"head_epochs": 0, "first_block": 16, "epochs": 2, "batch_size": 8, "min_area": 0.6}})
+    set_params(root, {"tune": {"ranges": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}}})
+    set_params(root, {"tune": {"pruner": "none"}})
+    return root
+
+
+def started(root, log, *argv):
+    env = {k: v for k, v in os.environ.items() if k not in ("XRAYPNEU_TRACKING", tune.STORAGE)}
+    code = [sys.executable, "-m", "xraypneu.cli", "tune", *argv]
+    with open(log, "a") as out:
+        return subprocess.Popen(code, cwd=root, stdout=out, stderr=out, env=env, start_new_session=True)
+
+
+def until(condition, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_two_trainings_killed_at_a_random_moment(small, tmp_path):
+    "Every trial is in the study once, with its epochs in MLflow once, below one parent run."
+    logs, moments = [tmp_path / "one.log", tmp_path / "two.log"], random.Random()
+    both = [started(small, log, "--trials", "4") for log in logs]
+    for process, log in zip(both, logs, strict=True):
+        until(lambda log=log, process=process: "trial " in log.read_text() or process.poll() is not None)
+        time.sleep(moments.uniform(0, 15))
+        process.kill()
+        process.wait()
+    both = [started(small, log, "--trials", "4") for log in logs]
+    said = "".join(f"{process.wait(600)} {log.read_text()}" for process, log in zip(both, logs, strict=True))
+    assert [p.returncode for p in both] == [0, 0], said
+    rows = Trials(storage_address(None, small), "tune", create=False).rows()
+    assert [(r["number"], r["state"], r["epochs"]) for r in rows] == [(n, "complete", 2) for n in range(4)], said
+    results = Counter(re.findall(r"^trial (\d+): objective", said, re.M))
+    assert set(results.values()) <= {1} and len(results) >= 2, said  # a kill may fall between result and line
+    check_runs(small, rows)
+    best = tune.best_of(rows)
+    assert f"learning_rate: {best['train']['learning_rate']}" in (small / "models/tune/tune/best.yaml").read_text()
+
+
+def check_runs(root, rows):
+    "One parent, one child for each trial, each epoch once."
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("xraypneu").experiment_id])
+    parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    children = {int(r.data.tags["trial"]): r for r in runs if r not in parents}
+    assert len(parents) == 1 and len(runs) == len(rows) + 1 and children.keys() == {r["number"] for r in rows}
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    for row in rows:
+        found = children[row["number"]]
+        assert (
+            found.data.tags["mlflow.parentRunId"] == parents[0].info.run_id and found.info.run_id == row["mlflow_run"]
+        )
+        assert [m.step for m in client.get_metric_history(found.info.run_id, MONITOR)] == [1, 2]
+        assert found.data.metrics["objective"] == pytest.approx(row["value"])
+        assert float(found.data.params["learning_rate"]) == row["train"]["learning_rate"]
+        assert found.data.tags["command"] == row["commands"]["dvc"]
+
+
+def test_workers_of_one_command_and_one_that_is_killed(small, tmp_path):
+    "Another worker takes its place, and the trial goes on."
+    log = tmp_path / "log"
+    process = started(small, log, "--trials", "3", "--workers", "2")
+    until(lambda: "trial " in log.read_text() or process.poll() is not None)
+    ours = [p for p in Path("/proc").glob("[0-9]*") if f"PPid:\t{process.pid}\n" in status_of(p)]
+    os.kill(int(ours[0].name), signal.SIGKILL)
+    assert process.wait(600) == 0, log.read_text()
+    said = log.read_text()
+    assert "another one takes its place" in said and "3 trials: 3 complete" in said
+    assert status_of(Path(f"/proc/{ours[-1].name}")) == ""  # no worker is left
+
+
+def status_of(folder):
+    try:
+        return (folder / "status").read_text()
+    except OSError:
+        return ""
+
+
+def test_a_run_is_continued_by_its_record(tmp_path, monkeypatch):
+    "Also where the journal is gone, as on another machine."
+    from xraypneu.ops import tracking
+
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path))
+    monkeypatch.delenv("XRAYPNEU_TRACKING")
+    ids = []
+    for epoch, last in ((1, 1), (2, 2)):
+        run = tracking.continued("a-record", "study 0", {"trial": 0})
+        for e in range(1, epoch + 1):
+            run.epoch({"epoch": e, "val_loss": 1 / e})
+        run.end("FAILED" if last == 1 else "FINISHED")
+        ids.append(run.run_id)
+        if last == 1:
+            run.journal.remove()
+    found = run.client.get_run(ids[0])
+    assert ids[0] == ids[1] and found.info.status == "FINISHED" and not run.journal.folder.exists()
+    assert [m.step for m in run.client.get_metric_history(ids[0], "val_loss")] == [1, 2]
+
+
+def test_a_trial_is_recorded_while_the_server_is_away(tmp_path, monkeypatch):
+    "What is not sent waits for `xraypneu sync`, with the parent that it belongs to."
+    from xraypneu.ops import tracking
+
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.delenv("XRAYPNEU_TRACKING")
+    known = tracking.Run(None)
+    known.head, known.journal = {"run_id": "parent-id"}, tracking.Journal(tmp_path / "parent")
+    child_run = tune.Parent("a-record", known, "toy").child(3, {"command": "dvc exp run"})
+    child_run.epoch({"epoch": 1, "val_loss": 0.5})
+    child_run.end()
+    (waiting,) = tracking.waiting(tmp_path)
+    assert [e["kind"] for e in waiting.entries] == ["run", "metrics", "status"]
+    assert waiting.entries[0]["tags"]["mlflow.parentRunId"] == "parent-id"
