@@ -99,6 +99,7 @@ CODES |= {
     "missing_class": "the folder of one class is missing",
     "multiframe": "more than one picture in a file",
     "newer_schema": "a bundle of a newer version of this package",
+    "no_features": "scores without features of the films",
     "no_layout": "no class folders where a data set should be",
     "not_archive": "neither a zip nor a tar archive",
     "not_image": "not a picture",
