@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['REFERENCE_FILMS', 'BATCH', 'FIRST', 'Model', 'Scores', 'read_scores', 'Reference', 'reference_of', 'save_reference',
-           'read_reference', 'monitor', 'read_result', 'batch_table', 'test_table', 'monitor_sentence', 'write_report']
+           'read_reference', 'monitor', 'read_result', 'batch_table', 'test_table', 'share_table', 'monitor_sentence',
+           'write_report']
 
 # %% ../../nbs/api/serving/09_monitor.ipynb #m003
 import json
@@ -317,12 +318,23 @@ def batch_table(
 def test_table(
     result: dict[str, Any],
     number: int,  # of a batch, from 1
-) -> pd.DataFrame:  # a row per test: label, reference, batch, effect, p, fires
+) -> pd.DataFrame:  # a row per test: test, of (what it compares), reference, batch, effect, p, fires
     "All tests of a batch, the smallest p first."
     rows = pd.DataFrame(result["batches"][number - 1]["tests"])
     labels = {k: s.label for k, s in STATISTICS.items()}
     rows.insert(1, "of", rows.test.map(labels | _OTHERS))
-    return rows.sort_values("p", kind="stable").reset_index(drop=True)
+    rows["fires"] = rows.fires.map({True: "yes", False: ""})
+    columns = ["test", "of", "reference", "batch", "effect", "p", "fires"]
+    return rows.sort_values("p", kind="stable")[columns].reset_index(drop=True)
+
+
+def share_table(
+    result: dict[str, Any],
+    number: int,  # of a batch, from 1
+) -> pd.DataFrame:  # a row per verdict and `failed`: share of the films of reference and batch, change with interval, p
+    "The shares of the verdicts in a batch."
+    columns = ["share", "reference", "batch", "change", "low", "high", "p"]
+    return pd.DataFrame(result["batches"][number - 1]["shares"])[columns]
 
 
 _OTHERS = {
