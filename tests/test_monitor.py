@@ -15,6 +15,7 @@ from xraypneu.data.sample import draw_radiograph
 from xraypneu.evaluation import shift
 from xraypneu.evaluation.shift import CAUSES, FEATURES, STATISTICS, Films, ShiftError, compare
 from xraypneu.model.bundle import Bundle
+from xraypneu.ops import stage
 from xraypneu.serving import monitor as monitoring
 from xraypneu.serving.monitor import monitor, read_reference, read_result, read_scores, reference_of, save_reference
 from xraypneu.serving.score import ScoreError, score_archive
@@ -34,12 +35,14 @@ def table(n, ill=0.7, seed=0, first=0, **moved):
     return rows
 
 
-def written(file, *parts, seed=0, **said):
+def written(file, *parts, seed=0, numbers=32, **said):
     "Rows as `xraypneu score --features` and `--merge` write them; of a failed film everything but the id is empty."
     rows = pd.concat(parts, ignore_index=True)
-    numbers = np.random.default_rng([seed, 5]).normal(size=(len(rows), 32)).astype(np.float16)
-    features = pa.array([None if v is None else x for v, x in zip(rows.verdict, numbers, strict=True)])
-    saved = pa.Table.from_pandas(rows, preserve_index=False).append_column("features", features)
+    drawn = np.random.default_rng([seed, 5]).normal(size=(len(rows), numbers)).astype(np.float16)
+    features = [None if v is None else x for v, x in zip(rows.verdict, drawn, strict=True)]
+    saved = pa.Table.from_pandas(rows, preserve_index=False).append_column(
+        "features", pa.array(features, pa.list_(pa.float16()))
+    )
     facts = {"bundle": "b" * 64, "precision": "fp32", "features": FEATURES} | said
     pq.write_table(saved.replace_schema_metadata({"xraypneu": json.dumps(facts)}), file)
     return file
@@ -300,6 +303,7 @@ def test_failed_rows_count_in_their_batch(tmp_path):
         (lambda d: written(d / "s.parquet", table(0)), "empty", "no films"),
         (lambda d: written(d / "s.parquet", table(900)), "too_few", "--reference"),
         (lambda d: pq.write_table(pa.table({"id": [1]}), d / "s.parquet") or d / "s.parquet", "foreign", "can't be"),
+        (lambda d: written(d / "s.parquet", table(300), numbers=16), "foreign", "32 numbers"),
         (lambda d: (d / "s.parquet").write_bytes(b"PAR1") and d / "s.parquet", "foreign", "can't be read"),
     ],
 )
@@ -390,3 +394,12 @@ def test_the_report(month, tmp_path):
     assert "1 of 2 batches differ from the reference" in page and CAUSES["exposure"][:40] in page
     assert "<script src" not in page and "image/png;base64" in page
     assert {p.name for p in tmp_path.iterdir()} == {"monitor.json", "monitor.ipynb", "monitor.html"}
+
+
+def test_an_installation_without_the_notebook(month, tmp_path, monkeypatch):
+    "The result is complete; the command says that there is no page, and why."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage.process, "__file__", str(tmp_path / "site-packages/xraypneu/process.py"))
+    out = io.StringIO()
+    assert cli.main(["monitor", str(month), "--out", "out"], out) == 1
+    assert "No page" in out.getvalue() and read_result("out/monitor.json")["batches"]

@@ -171,6 +171,7 @@ def _saved_reference(args, out):
 
 def _monitor(args, out):
     "Compare scored films with a reference; the status tells whether a batch differs."
+    from xraypneu.ops.stage import StageError
     from xraypneu.serving.monitor import batch_table, monitor, write_report
 
     if args.save_reference:
@@ -181,8 +182,14 @@ def _monitor(args, out):
         out.write(f"batch {b.batch}, films {b.first:,} to {b.last:,}: {b.cause}\n")
     alarms = int((batches.cause != "none").sum())
     out.write(f"{alarms} of {len(batches)} batches differ from the reference ({result['reference']['source']})\n")
-    page = Path(args.out) / "monitor.json" if args.no_report else write_report(args.out)
-    out.write(f"{_shown(str(page))}\nNot a medical device.\n")
+    out.write(f"{_shown(str(Path(args.out) / 'monitor.json'))}\n")
+    try:
+        out.write("" if args.no_report else f"{_shown(str(write_report(args.out)))}\n")
+    except StageError as e:
+        if e.code != "missing":
+            raise
+        out.write(f"No page: {e}\n")  # an installation without the notebook
+    out.write("Not a medical device.\n")
     return 1 if alarms else 0
 
 # %% ../nbs/api/99_cli.ipynb #c006-2

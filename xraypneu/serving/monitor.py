@@ -28,6 +28,7 @@ from xraypneu.evaluation.shift import (
     CAUSES,
     FEATURES,
     LEAST_BATCH,
+    PROJECTIONS,
     STATISTICS,
     Comparison,
     Films,
@@ -97,12 +98,17 @@ def _opened(file: Path, key: str) -> tuple[pa.Table, dict[str, Any]]:
     return table, said
 
 
-def _columns(table: pa.Table) -> tuple[pd.DataFrame, np.ndarray]:
-    "Columns of films, and their projections; 0 where there are none."
-    empty = np.zeros(32)
-    projections = [empty if row is None else row for row in table["features"].to_pylist()]
-    frame = table.select([c for c in ("id", *_COLUMNS) if c in table.column_names]).to_pandas()
-    return frame, np.asarray(projections, np.float32).reshape(len(frame), 32)
+def _columns(table: pa.Table, file: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    "Columns of films, and their projections; 0 where there are none. Raises `ShiftError`."
+    lists = table["features"].combine_chunks()
+    known = lists.is_valid().to_numpy(zero_copy_only=False).astype(bool)
+    numbers = lists.flatten().to_numpy(zero_copy_only=False)
+    if numbers.size != known.sum() * PROJECTIONS:
+        what = f"{file} does not hold {PROJECTIONS} numbers of the features of each film"
+        raise ShiftError(what, "Name a file that xraypneu wrote, or write it again.", "foreign")
+    projections = np.zeros((len(table), PROJECTIONS), np.float32)
+    projections[known] = numbers.reshape(-1, PROJECTIONS)
+    return table.select([c for c in ("id", *_COLUMNS) if c in table.column_names]).to_pandas(), projections
 
 # %% ../../nbs/api/serving/09_monitor.ipynb #m008
 def _files(path: Path) -> list[Path]:
@@ -127,7 +133,7 @@ def read_scores(
     for file in _files(Path(path)):
         table, said = _opened(file, "xraypneu")
         models.add(_model(said, file))
-        frame, numbers = _columns(table)
+        frame, numbers = _columns(table, file)
         tables.append(frame)
         projections.append(numbers)
     if len(models) > 1:
@@ -201,7 +207,7 @@ def save_reference(
 def read_reference(file: str | os.PathLike[str]) -> Reference:
     "Read what `save_reference` wrote. Raises `ShiftError`."
     table, said = _opened(Path(file), _KEY)
-    frame, projections = _columns(table)
+    frame, projections = _columns(table, Path(file))
     return Reference(_model(said, Path(file)), Films(frame, projections, said["failed"]), said["source"])
 
 # %% ../../nbs/api/serving/09_monitor.ipynb #m016
@@ -314,6 +320,16 @@ def batch_table(
         rows.append({"batch": i} | place | estimate | shares | _effects(b["tests"]))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/api/serving/09_monitor.ipynb #m023-t
+_OTHERS = {
+    "label": "logits, all",
+    "output": "logits, at the batch's prevalence",
+    "ood_score": "dissimilarity",
+    "features": "features of the network",
+    "refused": "share of refused films",
+    "failed": "share of unreadable files",
+}
+
 
 def test_table(
     result: dict[str, Any],
@@ -335,16 +351,6 @@ def share_table(
     "The shares of the verdicts in a batch."
     columns = ["share", "reference", "batch", "change", "low", "high", "p"]
     return pd.DataFrame(result["batches"][number - 1]["shares"])[columns]
-
-
-_OTHERS = {
-    "label": "logits, all",
-    "output": "logits, at the batch's prevalence",
-    "ood_score": "dissimilarity",
-    "features": "features of the network",
-    "refused": "share of refused films",
-    "failed": "share of unreadable files",
-}
 
 # %% ../../nbs/api/serving/09_monitor.ipynb #m024
 def monitor_sentence(result: dict[str, Any]) -> str:  # Markdown
