@@ -97,7 +97,7 @@ def _opened(file: Path, key: str) -> tuple[pa.Table, dict[str, Any]]:
         raise ShiftError(f"{file} can't be read ({rendered(e, 200)})", hint, "foreign") from None
     return table, said
 
-
+# %% ../../nbs/api/serving/09_monitor.ipynb #m007-c
 def _columns(table: pa.Table, file: Path) -> tuple[pd.DataFrame, np.ndarray]:
     "Columns of films, and their projections; 0 where there are none. Raises `ShiftError`."
     lists = table["features"].combine_chunks()
