@@ -87,6 +87,7 @@ SLOW = {
     "test_metrics.py::test_grouped_auc_of_few_patients",
     "test_metrics.py::test_metadata_baseline_learns_from_train_alone",
     "test_metrics.py::test_thin_tables_draw",
+    "test_monitor.py::test_the_report",
     "test_prediction.py::test_the_end_of_the_program_does_not_wait_for_what_is_read_ahead",
     "test_publish.py::test_verify_command_without_data",
     "test_recipe.py::test_a_finished_training_of_another_package_is_another",

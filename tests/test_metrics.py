@@ -598,7 +598,9 @@ def test_thin_tables_draw():
 # reports
 
 
-@pytest.mark.parametrize("name, parameters", [("eda", ["images", "seed"]), ("evaluate", ["bootstrap", "seed"])])
+@pytest.mark.parametrize(
+    "name, parameters", [("eda", ["images", "seed"]), ("evaluate", ["bootstrap", "seed"]), ("monitor", ["result"])]
+)
 def test_report_parameters(name, parameters):
     cells = json.loads((ROOT / f"nbs/pipeline/{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
-           'check_params', 'normalise', 'title_of', 'html_page', 'to_html', 'Echo', 'without_radiographs', 'sources',
-           'unchanged', 'run_stage', 'replaced_files', 'summary', 'set_params', 'main']
+           'check_params', 'normalise', 'title_of', 'html_page', 'to_html', 'Echo', 'without_radiographs', 'run_report',
+           'sources', 'unchanged', 'run_stage', 'replaced_files', 'summary', 'set_params', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -559,6 +559,45 @@ def _execute(name, root):
             raise StageError(f"{name} failed. {where}\n{rendered(e)}", code="failed") from e
         raise
     _finish(name, root, target)
+    return target
+
+# %% ../../nbs/api/ops/03_stage.ipynb #report-1
+def _notebook(name) -> Path:
+    "A notebook of `nbs/pipeline`, of the project here or of the checkout that the package is imported from."
+    roots = [Path(process.__file__).resolve().parents[1]]
+    with contextlib.suppress(FileNotFoundError):
+        roots.insert(0, project_root())
+    for place in (root / f"nbs/pipeline/{name}.ipynb" for root in roots):
+        if place.is_file():
+            return place
+    hint = "Run this in a checkout of the project; monitor.json is complete without it"
+    raise StageError(f"the notebook of the report, {name}.ipynb, is not in this installation", hint, "missing")
+
+
+def run_report(
+    name: str,  # of a notebook in `nbs/pipeline` that is no stage
+    target: Path,  # the executed notebook; its HTML page lies beside it
+    params: dict,
+) -> Path:  # `target`
+    "Execute a notebook with parameters, outside DVC. Raises `StageError`."
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
+
+    source = _notebook(name)
+    check_params(source, params)
+    papermill_io.register(_CLEANED, _Cleaned())
+    names = _for_papermill(source), _CLEANED + _for_papermill(target)
+    with tempfile.TemporaryDirectory() as locks:
+        options = _options(name, Path(locks)) | {"cwd": source.parents[2]}
+        try:
+            papermill.execute_notebook(*names, params, **options)
+        except PapermillExecutionError as e:
+            where = f"The notebook as far as it came: {target}"
+            raise StageError(_cell_error(e, name, where), code="failed") from None
+    nb = scrub_values(normalise(nbformat.read(target, as_version=4)))
+    write_file(target, nbformat.writes(nb) + "\n")
+    write_file(target.with_suffix(".html"), to_html(nb))
     return target
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c17c

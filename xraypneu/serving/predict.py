@@ -256,6 +256,7 @@ class Prediction(_Pictures):
     limits: dict[str, float] | None = field(default=None, repr=False)  # conformal `low`, `high`, `coverage`
     differences: tuple[str, ...] = field(default=(), repr=False)  # in which the file is unlike the training films
     logit: float = field(default=math.nan, repr=False)  # before calibration; NaN: not known
+    features: np.ndarray | None = field(default=None, repr=False)  # (1280,) float32, pooled; None if not kept
 
     @property
     def explanation(self) -> Explanation:
@@ -418,7 +419,9 @@ class _Scorer:
         "Decode and resize."
         return _as_read(decode(image, self.bundle.size, name, with_colour=True, keep_pixels=keep_pixels))
 
-    def _score(self, names: list[str], read: list[_Read], keep_pixels: bool) -> Iterator[Prediction]:
+    def _score(
+        self, names: list[str], read: list[_Read], keep_pixels: bool, keep_features: bool = False
+    ) -> Iterator[Prediction]:
         "Yield the predictions of a decoded batch."
         b = self.bundle
         out = b.outputs(np.stack([square for _, square, *_ in read]))
@@ -447,6 +450,7 @@ class _Scorer:
                 limits,
                 differences,
                 float(out["logit"][i]),
+                out["features"][i] if keep_features else None,
             )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-b

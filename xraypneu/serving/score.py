@@ -680,6 +680,27 @@ def _check_unchanged(path: str, film: Film) -> None:
     )
     raise ImageError(f"the file changed after the manifest was written ({sizes})", hint, "changed", path)
 
+# %% ../../nbs/api/serving/08_score.ipynb #s036-f
+def _kept_features(square: np.ndarray, features: np.ndarray) -> dict[str, Any]:
+    "The columns of features and statistics of a film."
+    from xraypneu.evaluation.shift import film_statistics, project  # loads SciPy and pandas, which only this needs
+
+    return {"features": project(features[None])[0], **film_statistics(square)}
+
+
+def _features() -> str:
+    "The version of these columns."
+    from xraypneu.evaluation.shift import FEATURES
+
+    return FEATURES
+
+
+def _feature_columns() -> list[tuple[str, pa.DataType]]:
+    "Names and types of these columns."
+    from xraypneu.evaluation.shift import STATISTICS
+
+    return [("features", pa.list_(pa.float16())), *((k, pa.float32()) for k in STATISTICS)]
+
 # %% ../../nbs/api/serving/08_score.ipynb #s037
 class _Parts:
     "What a row of scores is made of."
@@ -689,8 +710,10 @@ class _Parts:
         bundle: Bundle,
         with_hash: bool = False,  # SHA-256 of each file
         tags: Sequence[str] = (),  # of `TAGS`, copied from DICOM files
+        with_features: bool = False,  # projections and statistics, which `xraypneu monitor` compares
     ) -> None:
         self.bundle, self.with_hash, self.tags = replace(bundle), with_hash, check_tags(tags)
+        self.with_features = with_features
         self.bundle.open_single()  # films are scored in parallel, each by one thread
 
     def _content(self, film: Film) -> str | bytes:
@@ -705,9 +728,11 @@ class _Parts:
         "The columns of a prediction. Raises `XraypneuError`."
         scorer = _Scorer()
         scorer.bundle = self.bundle
-        p = next(scorer._score([name], [scorer._read(content, name, keep_pixels=False)], False))
+        read = scorer._read(content, name, keep_pixels=False)
+        p = next(scorer._score([name], [read], False, self.with_features))
         shown = p.explanation
-        return {
+        found = _kept_features(read[1], p.features) if p.features is not None else {}
+        return found | {
             "verdict": p.verdict,
             "label": shown.label,
             "probability": shown.probability,
@@ -860,6 +885,11 @@ class Settings:
     version: str  # of xraypneu
     hash: bool
     tags: list[str]
+    features: str = ""  # version of projections and statistics; "": none are kept
+
+    def facts(self) -> dict[str, Any]:
+        "As JSON. A folder without features is described as by versions that had none, which it can be continued with."
+        return {k: v for k, v in asdict(self).items() if k != "features" or v}
 
 
 def score_schema(settings: Settings) -> pa.Schema:
@@ -868,7 +898,8 @@ def score_schema(settings: Settings) -> pa.Schema:
     columns = [("id", pa.int64()), ("uri", texts), ("verdict", texts), ("label", texts), ("probability", pa.float64())]
     columns += [("logit", pa.float32()), ("ood_score", pa.float64()), ("reasons", pa.list_(texts))]
     columns += [("code", texts), ("message", texts)]
-    return pa.schema(columns + [("sha256", texts)] * settings.hash + [(t, texts) for t in settings.tags])
+    columns += [("sha256", texts)] * settings.hash + [(t, texts) for t in settings.tags]
+    return pa.schema(columns + _feature_columns() * bool(settings.features))
 
 
 def _rows_hash(table: pa.Table) -> str:
@@ -882,7 +913,7 @@ def _rows_hash(table: pa.Table) -> str:
 # %% ../../nbs/api/serving/08_score.ipynb #s046
 def _facts(manifest: Manifest, settings: Settings, n: int) -> dict[str, Any]:
     "What the file of a shard says that it belongs to."
-    return {"shard": n, "rows": manifest.rows_of(n), "manifest": manifest.shards[n], **asdict(settings)}
+    return {"shard": n, "rows": manifest.rows_of(n), "manifest": manifest.shards[n], **settings.facts()}
 
 
 def _packed(rows: list[dict[str, Any]], settings: Settings, facts: dict[str, Any]) -> bytes:
@@ -996,11 +1027,11 @@ def _keep_settings(out: Path, manifest: Manifest, settings: Settings) -> None:
     if before == settings:
         return
     if before and any(_done(out, n, _facts(manifest, before, n)) for n in range(len(manifest.shards))):
-        old, new = asdict(before), asdict(settings)
+        old, new = asdict(before), asdict(settings)  # with features, also where there are none
         differs = "; ".join(f"{k} {_short(old[k])}, not {_short(new[k])}" for k in old if old[k] != new[k])
         hint = "Go on with the same bundle, version and options, or name another folder."
         raise ScoreError(f"{out} holds scores of another kind ({differs})", hint, "occupied")
-    write_file(out / "score.json", json.dumps(asdict(settings), indent=1) + "\n")
+    write_file(out / "score.json", json.dumps(settings.facts(), indent=1) + "\n")
 
 
 def _short(value: object) -> str:
@@ -1068,6 +1099,7 @@ def score_archive(
     workers: int | None = None,  # films at a time; None: one a core, or eight a core for addresses
     with_hash: bool = False,  # add the SHA-256 of each file
     tags: Sequence[str] = (),  # of `TAGS`: add these DICOM attributes
+    with_features: bool = False,  # add what `xraypneu monitor` compares: projections of the features, statistics
     progress: bool = False,  # show films done, rate, time left and errors on stderr
 ) -> Progress:
     "Score an archive into a folder, or go on where that stopped. Raises the errors of bundle and folder, `Busy`."
@@ -1077,12 +1109,12 @@ def score_archive(
     tags = check_tags(tags)
     _check_folder(out)
     used = Predictor(bundle, precision).bundle
-    settings = Settings(used.hash, used.precision, __version__, with_hash, list(tags))
+    settings = Settings(used.hash, used.precision, __version__, with_hash, list(tags), _features() * with_features)
     with alone(out / ".lock", f"xraypneu score into {out}", wait=1):
         manifest = _manifest_for(source, out, shard_rows, progress)
         _keep_settings(out, manifest, settings)
         warm_up()
-        scorer = FilmScorer(used, with_hash, tags)
+        scorer = FilmScorer(used, with_hash, tags, with_features)
         away = _local(_films(out, manifest, 0)["uri"][0].as_py()) is None
         run, how = _Run(out, manifest, settings), {"file": sys.stderr, "disable": not progress, "mininterval": _every()}
         with tqdm(desc="scoring", total=manifest.rows, initial=run.rows, unit=" films", **how) as bar:
@@ -1141,7 +1173,7 @@ def merge(
         raise ScoreError(what, f"Complete them: xraypneu score --resume --out {out}", "missing")
     if file.resolve().parent in ((out / "scores").resolve(), (out / "manifest").resolve()):
         raise ScoreError(f"{file} would lie among the shards", "Name a file outside that folder.", "occupied")
-    said = {"source": manifest.source, "rows": done.rows, "errors": done.errors, **asdict(settings)}
+    said = {"source": manifest.source, "rows": done.rows, "errors": done.errors, **settings.facts()}
     schema = score_schema(settings).with_metadata({"xraypneu": json.dumps(said)})
     with writing(file) as f, pq.ParquetWriter(f, schema, compression="zstd") as writer:
         for n in range(done.shards):
