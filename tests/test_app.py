@@ -384,6 +384,47 @@ def test_a_hundred_large_files(visit):
     shot(page, "hundred")
 
 
+# --- the reader
+
+
+def test_the_reader_says_verdict_and_comment_by_keyboard_and_they_are_saved(visit):
+    page = visit()
+    for i, which in enumerate((0, 1)):
+        page.click(f"button.sample >> nth={which}")
+        wait_rows(page, i + 1)
+        page.wait_for_selector(".reader")
+    page.wait_for_selector(".verdict.v-PNEUMONIA")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("3")
+    assert page.get_attribute(".reader [data-own=UNSURE]", "aria-pressed") == "true"
+    assert "Your verdict: UNSURE" in page.inner_text(".status")
+    page.keyboard.press("c")
+    page.keyboard.type("=1+1; @scar, 123 jk")  # no letter of it is a key of the page
+    page.fill("#xp-threshold", "0.99")  # the panel keeps it while the explanation changes
+    page.wait_for_function("document.querySelector('.scale').getAttribute('aria-label').includes('point 0.990')")
+    assert page.input_value("#xp-comment") == "=1+1; @scar, 123 jk"
+    page.focus("#xp-comment")
+    page.keyboard.press("Enter")
+    page.keyboard.press("k")
+    page.wait_for_selector(".result h3.name:has-text('No opacity')")
+    assert page.input_value("#xp-comment") == "" and page.query_selector(".reader [aria-pressed=true]") is None
+    page.keyboard.press("1")
+    page.keyboard.press("1")  # taken back
+    page.keyboard.press("2")
+    assert page.inner_text(".worklist [data-id=p2] .own") == "you: UNSURE"
+    assert [r[6].split("\n")[0] for r in rows(page)] == ["PNEUMONIA", "UNSURE"]
+    with page.expect_download() as got:
+        page.click("button.csv")
+    first, second = csv.DictReader(io.StringIO(Path(got.value.path()).read_text(encoding="utf-8-sig")))
+    assert list(first)[-2:] == ["reader_verdict", "reader_comment"]
+    assert (first["reader_verdict"], first["reader_comment"]) == ("PNEUMONIA", "")
+    assert (second["reader_verdict"], second["reader_comment"]) == ("UNSURE", "'=1+1;' @scar, 123 jk")
+    with page.expect_download() as got:
+        page.click("button.html")
+    assert "Reader: UNSURE: =1+1; @scar" in Path(got.value.path()).read_text()
+    shot(page, "reader")
+
+
 # --- results out
 
 
@@ -1157,7 +1198,7 @@ def test_a_killed_process_is_noticed(tmp_path, visit):
         assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")
         assert page.inner_text(".result h3.name") == "chest.png" and page.query_selector(".busy") is None
         assert "in no table, CSV or report: 1 more file." in page.inner_text(".gone")
-        assert [r[6] for r in rows(page)] == ["shown", "can't be opened"] and page.is_disabled("button.html")
+        assert [r[-1] for r in rows(page)] == ["shown", "can't be opened"] and page.is_disabled("button.html")
         page.click("td.name:text-is('other.png')")
         page.click(".samples button")
         choose(page, ("late.png", film()))

@@ -18,7 +18,7 @@ from xraypneu.serving import dashboard
 from xraypneu.serving import session as state
 from xraypneu.serving.predict import Prediction
 from xraypneu.serving.session import Film, Session, shown_film
-from xraypneu.serving.table import COLUMNS, to_csv
+from xraypneu.serving.table import COLUMNS, csv_cells, to_csv
 
 LIMITS = {"low": 0.338, "high": 0.553, "coverage": 0.9}
 
@@ -326,7 +326,43 @@ def test_the_page_saves_the_csv_that_the_library_writes(session):
         f"import {{ csvOf }} from {json.dumps(module)}; process.stdout.write(csvOf(...{json.dumps([COLUMNS, rows])}));"
     )
     done = subprocess.run([NODE, "--input-type=module", "-e", code], capture_output=True, check=True, timeout=60)
-    assert done.stdout.decode() == "\ufeff" + to_csv(film.row() for film in session.films.values())
+    header, *lines = to_csv(film.row() for film in session.films.values()).split("\n")
+    nothing = "".join(f"{line},,\n" for line in lines[:-1])  # no reader said anything; no name has a line end here
+    assert done.stdout.decode() == f"\ufeff{header},reader_verdict,reader_comment\n{nothing}"
+
+
+HOSTILE = ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\nx", "a;=HYPERLINK(1); @x;b", "a\r=1", 'said "so", twice', "\ufeff=1")
+
+
+@pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")
+def test_a_comment_is_made_safe_as_the_library_makes_cells_safe():
+    module = (ROOT / "xraypneu/app/csv.js").as_uri()
+    code = f"import {{ safe }} from {json.dumps(module)}; console.log(JSON.stringify({json.dumps(HOSTILE)}.map(safe)));"
+    done = subprocess.run([NODE, "--input-type=module", "-e", code], capture_output=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == [csv_cells({"file": text})[0] for text in HOSTILE]
+
+
+def test_what_the_reader_says_stays_with_the_film_in_every_view_and_in_the_report(board):
+    "Its row, which a new view gets, has it; a move keeps it; a formula in it is text; what was deleted has no use for it."
+    for which in ("plain", "opacity"):
+        board.page(kind="sample", which=which)
+    board.page(kind="reader", id="p2", verdict="UNSURE", comment="<b>old</b> scar?")
+    assert board.sent[-1][0] == {"kind": "noted", "id": "p2"}
+    board.page(kind="threshold", value=0.99)
+    board.page(kind="hello")
+    plain, opacity = board.sent[-1][0]["rows"]
+    assert opacity["reader"] == {"verdict": "UNSURE", "comment": "<b>old</b> scar?"} and "reader" not in plain
+    board.page(kind="download")
+    report = board.sent[-1][1][0].decode()
+    assert "Reader: UNSURE: &lt;b&gt;old&lt;/b&gt; scar?" in report and report.count("Reader:") == 1
+    board.page(kind="reader", id="p2", verdict="", comment="")
+    assert "reader" not in board.session.films["p2"].line()
+    board.page(kind="clear")
+    board.page(kind="reader", id="p2", verdict="NORMAL", comment="")
+    assert board.sent[-1][0]["kind"] == "noted" and board.session.films == {}
+    for bad in ("OUT OF SCOPE", None, 1):
+        board.page(kind="reader", id="p2", verdict=bad, comment="")
+        assert "does not understand" in board.sent[-1][0]["message"]
 
 
 @pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")

@@ -11,6 +11,7 @@ import { film, layHero } from "./hero.js";
 import { listenToKeys } from "./keys.js";
 import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
+import { OWN, ReaderPanel } from "./reader.js";
 import { Asker, State } from "./state.js";
 import { Memory } from "./storage.js";
 import { Table } from "./table.js";
@@ -70,7 +71,8 @@ class Page {
     this.list = new FileList();
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list, mark: view.toString(36) });
     this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
-    this.viewer = new Viewer();
+    this.reader = new ReaderPanel((own) => this.note(own));
+    this.viewer = new Viewer(this.reader);
     this.confirm = new Confirm();
     this.table = new Table(this.state, (row) => this.reopen(row), (shown, all) => this.listed(shown, all));
     const { filter, only } = this.table;
@@ -326,6 +328,10 @@ class Page {
       map: () => viewer.toggleMap(),
       sides: () => viewer.toggleSides(),
       invert: () => viewer.turn(),
+      normal: () => this.choose(OWN[0]),
+      ill: () => this.choose(OWN[1]),
+      unsure: () => this.choose(OWN[2]),
+      comment: () => this.reader.comment.focus(),
       full: () => this.full.toggle(),
       larger: () => viewer.zoomBy(1.5),
       smaller: () => viewer.zoomBy(1 / 1.5),
@@ -337,6 +343,23 @@ class Page {
     };
     acts[action]();
     return true;
+  }
+
+  // The reader's verdict by key, which may come while the next film is still on its way: it belongs to none then.
+  choose(verdict) {
+    if (!this.viewer.box.isConnected || this.viewer.id !== this.state.open) return;
+    this.reader.choose(verdict);
+    this.say(this.reader.own.verdict ? `Your verdict: ${verdict}` : "Your verdict was taken back");
+  }
+
+  // Keep what the reader says of the open film.
+  note(own) {
+    const { id } = this.viewer;
+    if (!this.state.rows.has(id)) return;
+    this.state.note(id, own);
+    this.table.note(id);
+    this.worklist.note(this.state.rows.get(id));
+    this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own });
   }
 
   sample(which, label) {
@@ -533,10 +556,15 @@ class Page {
     this.asker.answered("open");
     if (this.state.forgetting || shown.id !== this.state.open) return; // another was opened meanwhile
     this.viewer.show(shown, buffers);
+    this.reader.show(this.state.rows.get(shown.id)?.reader);
     this.showFilm();
     this.summarise(shown);
     this.showResult(true);
     this.say(sentence(shown));
+  }
+
+  on_noted({ id }) {
+    this.asker.answered(`reader-${id}`);
   }
 
   on_operating({ operating }) {

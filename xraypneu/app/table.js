@@ -1,5 +1,6 @@
 // The table of all files. Rows are appended or changed one by one; the table is never rebuilt.
 import { button, cautionOf, kind, make } from "./dom.js";
+import { said } from "./reader.js";
 
 const COLUMNS = [
   ["n", "#"],
@@ -8,6 +9,7 @@ const COLUMNS = [
   ["probability", "probability"],
   ["threshold", "operating point"],
   ["bundle", "model"],
+  ["reader", "reader"],
 ];
 const NUMBERS = ["probability", "threshold"];
 const VERDICTS = ["NORMAL", "PNEUMONIA", "UNSURE", "OUT OF SCOPE", "NOT A CHEST X-RAY", "not read"];
@@ -19,6 +21,7 @@ export const numberOf = (row) => [three(row.probability), row.probability == nul
 
 function value(row, key) {
   if (key === "verdict") return outcome(row);
+  if (key === "reader") return said(row.reader);
   return row[key] == null ? (NUMBERS.includes(key) ? -1 : "") : row[key];
 }
 
@@ -128,7 +131,7 @@ export class Table {
   line(row) {
     if (row.error) {
       const why = make("span", { class: "error" }, `not read: ${row.error}`);
-      const cells = [String(row.n), row.file, why, "", "", "", ""].map((c) => make("td", {}, c));
+      const cells = [String(row.n), row.file, why, "", "", "", "", ""].map((c) => make("td", {}, c));
       cells[1].className = "name";
       return make("tr", {}, ...cells);
     }
@@ -145,6 +148,7 @@ export class Table {
       make("td", {}, number, caution && make("span", { class: "words caution" }, caution)),
       make("td", {}, ""),
       make("td", {}, row.bundle.slice(0, 8)),
+      make("td", { class: "own" }),
       make("td", {}, open),
     );
     this.fill(line, row);
@@ -157,7 +161,14 @@ export class Table {
     verdict.className = `t-${kind(row.verdict)}`;
     verdict.textContent = row.verdict;
     line.children[4].textContent = three(row.threshold);
+    const { verdict: own, comment } = row.reader ?? {};
+    line.children[6].replaceChildren(own ?? "", comment ? make("span", { class: "words" }, comment) : "");
     line.classList.toggle("open", row.id === this.state.open);
+  }
+
+  // The reader said something of a film.
+  note(id) {
+    this.fill(this.lines.get(id), this.state.rows.get(id));
   }
 
   // The operating point moved: rows keep their places unless the verdict orders or filters them.

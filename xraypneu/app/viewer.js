@@ -62,8 +62,8 @@ const MODES = { film: "Film", over: "Map", sides: "Side by side" };
 const KEY_OF = { film: "M", over: "M", sides: "S" };
 
 export class Viewer {
-  constructor() {
-    Object.assign(this, { id: null, lens: FIT, inverted: false, urls: [], mode: "over", mapped: "over" });
+  constructor(reader) {
+    Object.assign(this, { reader, id: null, lens: FIT, inverted: false, urls: [], mode: "over", mapped: "over" });
     [this.plain, this.under] = [make("img", { draggable: "false" }), make("img", { alt: "", draggable: "false" })];
     this.over = make("img", { class: "map", draggable: "false" });
     this.stacks = [
@@ -76,7 +76,8 @@ export class Viewer {
     const bare = this.view(this.stacks[0], "Radiograph", "As decoded", "bare");
     this.views = make("div", { class: "views" }, bare, this.map);
     this.text = make("div", { class: "text", tabindex: "0", role: "region", "aria-label": "Verdict and rationale" });
-    this.box = make("div", { class: "result" }, this.views, this.text);
+    const side = make("div", { class: "side" }, this.text, reader.box);
+    this.box = make("div", { class: "result" }, this.views, side);
     this.controls = this.layControls();
     this.fade();
     this.look(this.mode);

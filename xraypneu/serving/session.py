@@ -9,7 +9,7 @@ __all__ = ['MAX_MB', 'MAX_FILES', 'MAX_UPLOADS', 'MAX_KEPT', 'DELETE_FIRST', 'LO
 # %% ../../nbs/api/serving/02_session.ipynb #s003
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ..data.image import ImageError, printable
@@ -39,19 +39,21 @@ class Film:
     size: tuple[int, int] = (1, 1)  # of the preview, (width, height), pixels
     notice: str = ""  # shown with the result, such as that it is synthetic
     file: str = ""  # the whole file name, for CSV and report; empty: `name`
+    reader: dict[str, str] = field(default_factory=dict)  # what a person says of it: verdict and comment
 
     def row(self) -> dict[str, Any]:
         "The row of this film in CSV and report, as `as_row` makes it."
         if self.prediction is None:
             error = cast(ImageError, self.error)
             return as_row(self.file or self.name, error) | {"error": error.text}
-        return as_row(self.file or self.name, self.prediction)
+        return as_row(self.file or self.name, self.prediction) | ({"reader": self.reader} if self.reader else {})
 
     def line(self) -> dict[str, Any]:
         "What the page's table shows of this film, and the cells of its CSV, which the page saves."
         row = self.row()
-        keys = ("error",) if self.prediction is None else ("verdict", "probability", "threshold", "bundle")
-        return {"id": self.id, "file": self.name} | {k: row[k] for k in keys} | {"cells": csv_cells(row)}
+        keys = ("error",) if self.prediction is None else ("verdict", "probability", "threshold", "bundle", "reader")
+        shown = {k: row[k] for k in keys if k in row}
+        return {"id": self.id, "file": self.name} | shown | {"cells": csv_cells(row)}
 
 
 def _told(prediction: Prediction) -> tuple[Any, ...]:
@@ -169,6 +171,12 @@ class Session(_Uploads):
         elif len(self.beyond) < 100 * MAX_FILES:
             self.beyond.add(id)
         return film
+
+    def note(self, id: str, verdict: str, comment: str) -> None:
+        "Keep what the reader says of a film; an empty text takes it back. A film that was deleted has no use for it."
+        film = self.films.get(id)
+        if film is not None and film.prediction is not None:
+            film.reader = {"verdict": verdict, "comment": comment} if verdict or comment else {}
 
     def move(self, threshold: float) -> list[Film]:  # those with another verdict, label or reasons than before
         "Set the operating point and classify all films again."
