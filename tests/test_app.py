@@ -384,6 +384,36 @@ def test_a_hundred_large_files(visit):
     shot(page, "hundred")
 
 
+def test_a_batch_tells_the_time_left_and_its_verdicts_and_can_be_cancelled(server, visit):
+    page = visit()
+    choose(page, *[(f"{i}.png", film(i % 3 and 12, i % 3 > 0)) for i in range(5)])
+    wait_rows(page, 5)
+    assert page.inner_text("button.files") == "5 files: 5 read" and page.query_selector(".cancel-rest") is None
+    assert page.inner_text(".tally") == "2 NORMAL, 3 PNEUMONIA"
+    # a slow server, so that there is a batch to watch
+    page.evaluate(
+        "() => { const s = Blob.prototype.slice; let n = 0; window.hold = 400; Blob.prototype.slice = function "
+        "(...a) { const b = s.apply(this, a), r = b.arrayBuffer.bind(b); b.arrayBuffer = () => new Promise(d => "
+        "setTimeout(d, window.hold)).then(r); return b; }; }"
+    )
+    choose(page, *[(f"more{i}.png", film(0)) for i in range(40)])
+    page.wait_for_function(
+        "/^\\d+ of 45, about \\d+ (s|min) left$/.test(document.querySelector('button.files').innerText)"
+    )
+    shot(page, "batch")
+    page.focus(".cancel-rest")
+    page.keyboard.press("Enter")
+    page.wait_for_function("/45 files: \\d+ read.* cancelled$/.test(document.querySelector('button.files').innerText)")
+    said = page.inner_text(".status")
+    assert re.search(r"Cancelled: \d+ files were not read|not read: cancelled", said), said
+    n = len(rows(page))
+    assert n < 20 and {r[2] for r in rows(page)} <= {"NORMAL", "PNEUMONIA", "not read: cancelled."}
+    page.evaluate("window.hold = 0")
+    choose(page, ("last.png", film(0)))
+    wait_rows(page, n + 1)
+    assert page.query_selector(".result h3.name")
+
+
 # --- the reader
 
 

@@ -331,7 +331,18 @@ def test_the_page_saves_the_csv_that_the_library_writes(session):
     assert done.stdout.decode() == f"\ufeff{header},reader_verdict,reader_comment\n{nothing}"
 
 
-HOSTILE = ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\nx", "a;=HYPERLINK(1); @x;b", "a\r=1", 'said "so", twice', "\ufeff=1")
+HOSTILE = (
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tx",
+    "\nx",
+    "a;=HYPERLINK(1); @x;b",
+    "a\r=1",
+    'said "so", twice',
+    "\ufeff=1",
+)
 
 
 @pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")
@@ -343,7 +354,7 @@ def test_a_comment_is_made_safe_as_the_library_makes_cells_safe():
 
 
 def test_what_the_reader_says_stays_with_the_film_in_every_view_and_in_the_report(board):
-    "Its row, which a new view gets, has it; a move keeps it; a formula in it is text; what was deleted has no use for it."
+    "Its row, which a new view gets, has it; a move keeps it; markup in it is text; a deleted film has no use for it."
     for which in ("plain", "opacity"):
         board.page(kind="sample", which=which)
     board.page(kind="reader", id="p2", verdict="UNSURE", comment="<b>old</b> scar?")

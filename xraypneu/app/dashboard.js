@@ -14,7 +14,7 @@ import { OperatingPanel } from "./operating.js";
 import { OWN, ReaderPanel } from "./reader.js";
 import { Asker, State } from "./state.js";
 import { Memory } from "./storage.js";
-import { Table } from "./table.js";
+import { Table, tallyOf } from "./table.js";
 import { Theme } from "./theme.js";
 import { Uploader } from "./upload.js";
 import { sentence, Viewer } from "./viewer.js";
@@ -68,7 +68,7 @@ class Page {
     const busy = () => this.uploader.pending > 0;
     this.heartbeat = new Heartbeat({ send, patience, rest, lost, recovered, busy, first: view * 2 ** 21 });
     this.asker = new Asker(send, ping);
-    this.list = new FileList();
+    this.list = new FileList(() => this.cancel());
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list, mark: view.toString(36) });
     this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
     this.reader = new ReaderPanel((own) => this.note(own));
@@ -270,6 +270,13 @@ class Page {
     this.list.showLast();
   }
 
+  // Read none of the files that are still to come.
+  cancel() {
+    const n = this.uploader.cancel();
+    this.say(n ? `Cancelled: ${n} ${n === 1 ? "file was" : "files were"} not read.` : "The last file is being read.");
+    this.settle();
+  }
+
   // Show the page as a reading room while there is a film, else as an invitation to bring one.
   arrange() {
     const reads = !this.result.hidden || [...this.state.rows.values()].some((row) => !row.error);
@@ -287,6 +294,7 @@ class Page {
   // The table shows these rows: so does the worklist.
   listed(shown, all) {
     this.labelDownloads(shown, all);
+    this.list.tally.textContent = tallyOf(this.state.counts());
     this.worklist.show(this.table.shown);
     this.tellPosition();
   }

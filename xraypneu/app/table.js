@@ -46,8 +46,9 @@ export function place(sorted, row, before) {
 }
 
 // "3 of 4 files: 1 NORMAL, 2 UNSURE, 1 not read"
-export const summary = (shown, total, counts) =>
-  `${shown} of ${total} files: ` +
+export const summary = (shown, total, counts) => `${shown} of ${total} files: ${tallyOf(counts)}`;
+
+export const tallyOf = (counts) =>
   VERDICTS.filter((v) => counts.get(v))
     .map((v) => `${counts.get(v)} ${v}`)
     .join(", ");
