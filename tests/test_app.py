@@ -384,6 +384,45 @@ def test_a_hundred_large_files(visit):
     shot(page, "hundred")
 
 
+def archive(*files):
+    "Bytes of a ZIP of (name, bytes)."
+    import zipfile
+
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        for name, data in files:
+            z.writestr(name, data)
+    return out.getvalue()
+
+
+def test_films_come_in_a_zip_and_from_the_clipboard(visit):
+    page = visit()
+    inner = archive(("x.png", film(0)))
+    good = archive(
+        ("NORMAL/a.png", film(0)), ("PNEUMONIA/b.png", film(12, True)), ("notes.txt", b"x"), ("in.zip", inner)
+    )
+    bad = archive(("a.png", film(0)), ("../b.png", film(0)))
+    bomb = archive(("big.png", b"0" * 70_000_000))
+    drop(page, ("films.zip", good), ("up.zip", bad), ("bomb.zip", bomb), ("cut.zip", good[:-30]))
+    wait_rows(page, 7)
+    said = {r[1]: r[2] for r in rows(page)}
+    assert (said["a.png"], said["b.png"]) == ("NORMAL", "PNEUMONIA")
+    assert "text file" in said["notes.txt"] and "archives in an archive" in said["in.zip"]
+    assert "leads out of the folder" in said["up.zip"] and "decompression bomb" in said["bomb.zip"]
+    assert "damaged or cut off" in said["cut.zip"]
+    shot(page, "zip")
+    import base64
+
+    transfer = page.evaluate_handle(TRANSFER, [["image.png", base64.b64encode(film(28, True)).decode()]])
+    page.evaluate(
+        """t => { const f = t.files[0], d = new DataTransfer(); d.items.add(new File([f], f.name, {type: "image/png"}));
+        document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: d, bubbles: true})); }""",
+        transfer,
+    )
+    wait_rows(page, 8)
+    assert re.fullmatch(r"pasted-\d{6}\.png", rows(page)[7][1]) and rows(page)[7][2] in VERDICTS
+
+
 def test_a_batch_tells_the_time_left_and_its_verdicts_and_can_be_cancelled(server, visit):
     page = visit()
     choose(page, *[(f"{i}.png", film(i % 3 and 12, i % 3 > 0)) for i in range(5)])
@@ -411,7 +450,7 @@ def test_a_batch_tells_the_time_left_and_its_verdicts_and_can_be_cancelled(serve
     page.evaluate("window.hold = 0")
     choose(page, ("last.png", film(0)))
     wait_rows(page, n + 1)
-    assert page.query_selector(".result h3.name")
+    page.wait_for_selector(".result h3.name:has-text('last.png')")
 
 
 # --- the reader
@@ -446,13 +485,54 @@ def test_the_reader_says_verdict_and_comment_by_keyboard_and_they_are_saved(visi
     with page.expect_download() as got:
         page.click("button.csv")
     first, second = csv.DictReader(io.StringIO(Path(got.value.path()).read_text(encoding="utf-8-sig")))
-    assert list(first)[-2:] == ["reader_verdict", "reader_comment"]
+    assert list(first)[-3:] == ["reader_verdict", "reader_comment", "truth"]
     assert (first["reader_verdict"], first["reader_comment"]) == ("PNEUMONIA", "")
     assert (second["reader_verdict"], second["reader_comment"]) == ("UNSURE", "'=1+1;' @scar, 123 jk")
     with page.expect_download() as got:
         page.click("button.html")
     assert "Reader: UNSURE: =1+1; @scar" in Path(got.value.path()).read_text()
     shot(page, "reader")
+
+
+def test_labels_dropped_or_chosen_give_the_confusion_matrix(visit):
+    page = visit()
+    drop(page, ("a.png", film(0)), ("b.png", film(12, True)), ("c.png", film(28, True, size=512)))
+    wait_rows(page, 3)
+    assert page.is_hidden(".truth .scroll") and "label" not in page.inner_text(".batch thead")
+    drop(page, ("labels.csv", b"file,label\na.png,NORMAL\nb.png,ill\n"))
+    page.wait_for_selector(".truth .error:not(:empty)")
+    assert page.inner_text(".truth .error").startswith(
+        "Labels not read: labels.csv: line 3: the label 'ill' is unknown"
+    )
+    assert len(rows(page)) == 3
+    with page.expect_file_chooser() as chooser:
+        page.click("button.labels")
+    text = b"file;label\r\nx/a.png;NORMAL\r\nb.png;1\r\nc.png;PNEUMONIA\r\nd.png;0\r\n"
+    chooser.value.set_files([{"name": "labels.csv", "mimeType": "text/csv", "buffer": text}])
+    page.wait_for_selector(".truth .matrix")
+    assert page.inner_text(".truth .error") == ""
+    assert "3 films with a label; 1 label for no film here." in page.inner_text(".truth")
+    table = [r.inner_text().split() for r in page.query_selector_all(".matrix tr")]
+    assert table == [
+        ["label", "NORMAL", "PNEUMONIA", "UNSURE"],
+        ["PNEUMONIA", "0", "1", "1"],
+        ["NORMAL", "1", "0", "0"],
+    ]
+    assert "1 of 2" in page.inner_text(".truth tr:has-text('PNEUMONIA films without an answer')")
+    assert [r[7] for r in rows(page)] == ["NORMAL", "PNEUMONIA", "PNEUMONIA"]
+    choose(page, ("d.png", film(3)))  # a film that comes later
+    page.wait_for_function("document.querySelector('.truth').innerText.includes('4 films with a label.')")
+    with page.expect_download() as got:
+        page.click("button.csv")
+    lines = csv.DictReader(io.StringIO(Path(got.value.path()).read_text(encoding="utf-8-sig")))
+    assert [line["truth"] for line in lines] == ["NORMAL", "PNEUMONIA", "PNEUMONIA", "NORMAL"]
+    shot(page, "labels")
+    page.click("button.clear")
+    page.click("button.agree")
+    page.wait_for_function("document.querySelector('.truth').hidden")
+    choose(page, ("a.png", film(0)))
+    wait_rows(page, 1)
+    assert page.is_hidden(".truth .scroll") and page.is_visible("button.labels")
 
 
 # --- results out

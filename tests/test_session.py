@@ -295,6 +295,44 @@ def test_pieces_of_what_was_forgotten_are_answered(board):
     assert board.sent[-1][0] == {"kind": "gone", "id": "u1"} and board.session.films == {}
 
 
+def said_of(board):
+    return [content for content, _ in board.sent if content["kind"] == "compared"][-1]
+
+
+def test_labels_are_compared_with_the_verdicts_that_hold(board):
+    "They stay in the session alone: a new view gets the comparison, and Delete all ends it."
+    for which in ("plain", "opacity", "rotated", "plain", "opacity"):
+        board.page(kind="sample", which=which)
+    for id, name in (("p4", "twice.png"), ("p5", "twice.png")):
+        board.session.films[id].file = name
+    table = (
+        "file,label\nx/SYNTHETIC No opacity,0\nSYNTHETIC Opacity,1\nSYNTHETIC Rotated 90°,1\ntwice.png,1\nother.png,0"
+    )
+    board.page(kind="truth", text=table)
+    assert said_of(board)["of"] == "truth" and said_of(board)["problem"] == ""
+    found = said_of(board)["found"]
+    assert [found[k] for k in ("films", "unlabelled", "twice", "unmatched")] == [3, 0, 2, 1]
+    assert found["labels"] == {"p1": NORMAL, "p2": PNEUMONIA, "p3": PNEUMONIA}
+    assert found["matrix"][PNEUMONIA][PNEUMONIA] == found["matrix"][PNEUMONIA][NOT_RADIOGRAPH] == 1
+    assert [(r["hit"], r["of"]) for r in found["rates"]] == [(1, 1), (1, 1), (1, 2), (0, 1)]
+    film = board.session.films["p2"]
+    film.prediction = replace(film.prediction, probability=0.9)
+    board.page(kind="threshold", value=0.99)
+    board.page(kind="compare")
+    assert said_of(board)["found"]["matrix"][PNEUMONIA][UNSURE] == 1
+    board.page(kind="truth", text="file,label\na,ill")  # leaves the former table
+    assert "line 2: the label 'ill' is unknown. Write" in said_of(board)["problem"]
+    board.sent.clear()
+    board.page(kind="hello")
+    assert kinds(board) == ["operating", "rows", "compared"] and said_of(board)["found"]["films"] == 3
+    board.page(kind="clear")
+    board.page(kind="compare")
+    assert said_of(board)["found"] is None
+    for bad in (None, "x" * 400_002):
+        board.page(kind="truth", text=bad)
+        assert "does not understand" in board.sent[-1][0]["message"]
+
+
 # --- the page's own code
 
 
@@ -327,8 +365,8 @@ def test_the_page_saves_the_csv_that_the_library_writes(session):
     )
     done = subprocess.run([NODE, "--input-type=module", "-e", code], capture_output=True, check=True, timeout=60)
     header, *lines = to_csv(film.row() for film in session.films.values()).split("\n")
-    nothing = "".join(f"{line},,\n" for line in lines[:-1])  # no reader said anything; no name has a line end here
-    assert done.stdout.decode() == f"\ufeff{header},reader_verdict,reader_comment\n{nothing}"
+    nothing = "".join(f"{line},,,\n" for line in lines[:-1])  # no reader said anything; no name has a line end here
+    assert done.stdout.decode() == f"\ufeff{header},reader_verdict,reader_comment,truth\n{nothing}"
 
 
 HOSTILE = (

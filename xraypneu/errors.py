@@ -75,6 +75,7 @@ CODES = {
     "score": "an archive that can't be scored",
     "signature": "a signature that is missing, wrong or can't be checked",
     "stage": "a stage that can't run",
+    "truth": "a table of labels that can't be compared with verdicts",
     "too_slow": "a host sends almost nothing",
     "tracking": "runs that can't be recorded",
     "weights": "initial weights that can't be used",

@@ -197,3 +197,23 @@ test("cancelled: what waits is not sent, what has begun is told to the server, w
   assert.equal(u.cancel(), 0); // sent whole
   assert.equal(u.pending, 1);
 });
+
+test("a film of an archive is unpacked when it is its turn; one that can't be is refused, the next goes on", async () => {
+  const opened = [];
+  const member = (name, bytes, fail) => ({
+    name,
+    size: bytes,
+    open: async () => {
+      opened.push(name);
+      if (fail) throw new Error(fail);
+      return new Blob([new Uint8Array(bytes)]);
+    },
+  });
+  const { u, sent, notes } = uploader({ answer: whole({ u1: 5, u3: 5 }) });
+  u.take([member("a.png", 5), member("b.png", 5, "it is damaged"), member("c.png", 5), member("d.png", 2000)]);
+  await sleep(50);
+  assert.deepEqual(opened, ["a.png", "b.png", "c.png"]); // the size of d.png is refused before
+  assert.deepEqual(kinds(sent, "u1"), ["begin", "chunk"]);
+  assert.equal(sent.find((m) => m.id === "u1").name, "a.png");
+  assert.deepEqual(notes.map(([name, text]) => `${name}: ${text}`).slice(0, 3), ["a.png: NORMAL", "b.png: it is damaged", "c.png: NORMAL"]);
+});

@@ -30,7 +30,8 @@ export class State {
     if (!mine && !before) this.others = Math.max(0, this.others - 1);
     if (!row.error && !(before && !before.error)) this.unsaved.add(row.id);
     const reader = before?.reader ?? row.reader; // the page's is never older than the server's
-    this.rows.set(row.id, { n: before ? before.n : ++this.arrivals, ...row, reader });
+    const { truth } = before ?? {};
+    this.rows.set(row.id, { n: before ? before.n : ++this.arrivals, ...row, reader, truth });
     if (row.error || this.open !== null) return false;
     this.open = row.id;
     return true;

@@ -10,6 +10,7 @@ const COLUMNS = [
   ["threshold", "operating point"],
   ["bundle", "model"],
   ["reader", "reader"],
+  ["truth", "label"],
 ];
 const NUMBERS = ["probability", "threshold"];
 const VERDICTS = ["NORMAL", "PNEUMONIA", "UNSURE", "OUT OF SCOPE", "NOT A CHEST X-RAY", "not read"];
@@ -132,7 +133,7 @@ export class Table {
   line(row) {
     if (row.error) {
       const why = make("span", { class: "error" }, `not read: ${row.error}`);
-      const cells = [String(row.n), row.file, why, "", "", "", "", ""].map((c) => make("td", {}, c));
+      const cells = [String(row.n), row.file, why, "", "", "", "", row.truth ?? "", ""].map((c) => make("td", {}, c));
       cells[1].className = "name";
       return make("tr", {}, ...cells);
     }
@@ -150,6 +151,7 @@ export class Table {
       make("td", {}, ""),
       make("td", {}, row.bundle.slice(0, 8)),
       make("td", { class: "own" }),
+      make("td", {}),
       make("td", {}, open),
     );
     this.fill(line, row);
@@ -164,7 +166,18 @@ export class Table {
     line.children[4].textContent = three(row.threshold);
     const { verdict: own, comment } = row.reader ?? {};
     line.children[6].replaceChildren(own ?? "", comment ? make("span", { class: "words" }, comment) : "");
+    line.children[7].textContent = row.truth ?? "";
     line.classList.toggle("open", row.id === this.state.open);
+  }
+
+  // The labels of the visitor's table, by id; their column shows while there are some.
+  label(labels) {
+    for (const row of this.state.rows.values()) {
+      row.truth = labels[row.id];
+      this.lines.get(row.id).children[7].textContent = row.truth ?? "";
+    }
+    this.box.classList.toggle("labelled", Object.keys(labels).length > 0);
+    if (this.order.key === "truth") this.arrange();
   }
 
   // The reader said something of a film.

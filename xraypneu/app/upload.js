@@ -31,7 +31,8 @@ export class Uploader {
     while (this.queue.length) {
       const job = this.queue.shift();
       this.active.set(job.id, job);
-      const why = this.unfit(job.file);
+      const why = this.unfit(job.file) || (job.file.open ? await this.unpack(job) : "");
+      if (job.forgotten || job.why) continue; // deleted or cancelled while it was unpacked
       if (why) this.refuse(job, why);
       else await this.put(job).catch(() => this.refuse(job, "the browser can't read this file"));
     }
@@ -42,6 +43,17 @@ export class Uploader {
     if (file.size === 0) return "the file is empty";
     if (file.size > this.maxBytes) return `${size(file.size)} is over the limit of ${size(this.maxBytes)}`;
     return "";
+  }
+
+  // A film in an archive is unpacked when it is its turn, so that one lies in memory at a time. Returns why it can't be.
+  async unpack(job) {
+    const { name, open } = job.file;
+    try {
+      job.file = Object.assign(await open(), { name });
+      return "";
+    } catch (e) {
+      return e.message;
+    }
   }
 
   // The server answers with a row, for which the page waits as for any other file.
@@ -138,7 +150,7 @@ export class Uploader {
   cancel() {
     const waiting = this.queue.splice(0);
     for (const job of waiting) this.view.cancel(job.item);
-    const begun = [...this.active.values()].filter((job) => !job.refused && job.sent < job.file.size);
+    const begun = [...this.active.values()].filter((job) => !job.refused && !(job.sent >= job.file.size));
     for (const job of begun) this.giveUp(Object.assign(job, { why: CANCELLED }));
     return waiting.length + begun.length;
   }

@@ -33,12 +33,13 @@ from .. import __version__
 from ..model.bundle import SHIPPED, Bundle, BundleError
 from ..metrics.definitions import LABELS, METRICS, OPERATING, OVERVIEW, predictive_values
 from ..model import policy
+from ..model.truth import MAX_TABLE, TruthError, read_truth
 from ..model.verdict import NORMAL, PNEUMONIA, UNSURE
 from ..data.image import ImageError, Source, printable
 from ..markdown import markdown_table
 from .predict import MLFLOW_ADDRESSES, Prediction, Predictor
 from ..redact import without_controls
-from .session import MAX_MB, Film, Session, shown_film
+from .session import MAX_FILES, MAX_MB, Film, Session, shown_film
 from .table import COLUMNS, to_html
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c005
@@ -150,6 +151,12 @@ def _id(value: object) -> str:
     return value
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101-a
+def _table(value: object) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TABLE + 1:
+        raise MessageError("table")
+    return value
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise MessageError("text")
@@ -191,6 +198,8 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "threshold": {"value": _number},
     "prevalence": {"value": _number},
     "reader": {"id": _id, "verdict": _among("", *READER), "comment": _text},
+    "truth": {"text": _table},
+    "compare": {},
     "sample": {"which": _among(*SAMPLES)},
     "download": {},
     "part": {"file": _count, "number": _count},
@@ -318,9 +327,11 @@ def _page_config(bundle: Bundle, threshold: float) -> dict[str, Any]:
         "problem": "",
         "max_bytes": int(1e6 * MAX_MB),
         "chunk": CHUNK,
-        "accept": ",".join(f".{e}" for e in ENDINGS),
+        "accept": ",".join(f".{e}" for e in (*ENDINGS, "zip")),
         "samples": [[k, v[0]] for k, v in SAMPLES.items()],
         "columns": list(COLUMNS),
+        "max_table": MAX_TABLE,
+        "max_files": MAX_FILES,
         "threshold": threshold,
         "patience": 15_000,
         "rest": 1_200_000,
@@ -349,6 +360,7 @@ class _Page:
     _refuse: Callable[..., None]
     _trouble: Callable[..., None]
     _operating: Callable[[], None]
+    _compare: Callable[..., None]
 
     @property
     def bundle(self) -> Bundle:
@@ -387,6 +399,8 @@ class _Messages(_Page):
         self._operating()
         if self.session.films:
             self.send("rows", rows=[_page_row(film) for film in self.session.films.values()])
+        if self.session.truth:
+            self._compare()
 
     def _ping(self, n: int) -> None:
         self.send("pong", n=n)
@@ -567,6 +581,21 @@ class _OperatingPoint(_Page):
         self.session.prevalence = min(1.0, max(0.0, value))
         self._operating()
 
+# %% ../../nbs/api/serving/03_dashboard.ipynb #truth-page
+class _Comparison(_Page):
+    "Labels that the visitor brings, against the verdicts. A table that can't be used leaves the former one in place."
+
+    def _truth(self, text: str) -> None:
+        try:
+            self.session.truth = read_truth(text)
+        except TruthError as e:
+            return self.send("compared", of="truth", problem=rendered(e), found=None)
+        self._compare("truth")
+
+    def _compare(self, of: str = "compare") -> None:
+        found = self.session.compared() if self.session.truth else None
+        self.send("compared", of=of, problem="", found=found)
+
 # %% ../../nbs/api/serving/03_dashboard.ipynb #38c784eb
 def _pictures(film: Film) -> list[tuple[str, str]]:
     "Radiograph and, if there is one to show, activation map for the HTML page: pairs of title and data URI."
@@ -633,7 +662,9 @@ class _ModelCard(_Page):
         self.send("about", html=_as_part(text))
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #151323e5
-class Dashboard(_Messages, _Uploads, _Intake, _OtherSources, _Display, _OperatingPoint, _Downloads, _ModelCard):
+class Dashboard(
+    _Messages, _Uploads, _Intake, _OtherSources, _Display, _OperatingPoint, _Comparison, _Downloads, _ModelCard
+):
     "The page of a session. Raises nothing: a model that can't be loaded becomes a page that says so."
 
     def __init__(

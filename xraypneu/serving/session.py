@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ..data.image import ImageError, printable
+from ..model.truth import NOT_READ, compare
+from ..model.verdict import NORMAL, PNEUMONIA
 from .predict import Prediction
 from ..redact import without_controls
 from .table import as_row, csv_cells
@@ -154,6 +156,7 @@ class Session(_Uploads):
         self.films, self.uploads = {}, {}
         self.beyond: set[str] = set()  # ids of files that a full session did not keep
         self.open: str | None = None  # the film that the page shows
+        self.truth: dict[str, bool] = {}  # labels, of `read_truth`
 
     def keep(self, id: str, name: str, prediction: Prediction, **pictures: Any) -> Film:
         "Keep a prediction, at the session's operating point; `pictures` are further fields of `Film`."
@@ -188,6 +191,21 @@ class Session(_Uploads):
                 changed += [film] if _told(film.prediction) != _told(before) else []
         return changed
 
+    def compared(self) -> dict[str, Any]:
+        "The films with a label against it; films that share a name are left out, since the table means one of them."
+        names = Counter(film.file or film.name for film in self.films.values())
+        labelled = [f for f in self.films.values() if self.truth.keys() & {f.file or f.name}]
+        films = [f for f in labelled if names[f.file or f.name] == 1]
+        ill = [self.truth[f.file or f.name] for f in films]
+        found = compare([f.prediction.verdict if f.prediction else NOT_READ for f in films], ill)
+        labels = {f.id: PNEUMONIA if is_ill else NORMAL for f, is_ill in zip(films, ill, strict=True)}
+        left_out = {
+            "unlabelled": len(self.films) - len(labelled),
+            "twice": len(labelled) - len(films),
+            "unmatched": len(self.truth.keys() - names.keys()),
+        }
+        return found | left_out | {"labels": labels, "films": len(films)}
+
     def rest(self) -> list[dict[str, Any]]:
         "The last row of the report if the page showed more files than a session keeps; else none."
         n = len(self.beyond)
@@ -196,11 +214,12 @@ class Session(_Uploads):
 
     def counts(self) -> dict[str, int]:
         "Number of films of each verdict, and of those that were not read."
-        return dict(Counter(f.prediction.verdict if f.prediction else "not read" for f in self.films.values()))
+        return dict(Counter(f.prediction.verdict if f.prediction else NOT_READ for f in self.films.values()))
 
     def clear(self) -> None:
         "Delete everything but the operating point."
         self.films.clear()
         self.uploads.clear()
         self.beyond.clear()
+        self.truth.clear()
         self.open = None
