@@ -254,6 +254,23 @@ def test_dicom(visit):
     assert said[:2] == ["PNEUMONIA", "NOT A CHEST X-RAY"] and said[2].startswith("not read")
 
 
+def test_facts_of_a_dicom_file_stand_beside_its_film(visit):
+    page = visit()
+    pixels = draw_radiograph(12, pneumonia=True, seed=4, size=400)[0]
+    choose(
+        page, ("a.dcm", dicom(pixels, PatientAge="061Y", ViewPosition="PA", Modality="DX", BurnedInAnnotation="YES"))
+    )
+    page.wait_for_selector(".dicom")
+    said = page.inner_text(".dicom").split("\n")
+    assert said[:6] == ["Age", "61 y", "Modality", "DX, digital radiography", "View", "PA"] and "may name" in said[-1]
+    assert "adult, 61 y: outside the training range" in page.inner_text(".reasons")
+    assert "Secret" not in page.content()
+    shot(page, "dicom")
+    page.click("button.sample >> nth=0")
+    page.wait_for_selector(".verdict.v-NORMAL")
+    assert page.query_selector(".dicom") is None
+
+
 def test_an_image_of_few_pixels_gets_a_remark(visit):
     page = visit()
     choose(page, ("small.png", film(12, True, size=64)))

@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from test_image import dicom
 
+from xraypneu.data.decoder import TAGS
 from xraypneu.data.image import ImageError
+from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED
 from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, UNSURE, decided
 from xraypneu.serving import dashboard
@@ -293,6 +296,43 @@ def test_pieces_of_what_was_forgotten_are_answered(board):
     board.page(kind="clear")
     board._on_message(None, {"kind": "chunk", "id": "u1", "at": 0}, [memoryview(b"abc")])
     assert board.sent[-1][0] == {"kind": "gone", "id": "u1"} and board.session.films == {}
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # of the file that this test writes
+def test_of_a_dicom_file_only_what_names_nobody_is_shown(board):
+    "Each attribute that is read, its value as it may be shown, and no other word of the file."
+    assert state.FACTS == ("PatientAge", "Modality", "ViewPosition", "Rows", "Columns", "BurnedInAnnotation")
+    assert set(state.FACTS) <= set(TAGS)
+    pixels = draw_radiograph(12, pneumonia=True, seed=4, size=400)[0]
+    named = dict(PatientBirthDate="19650101", InstitutionName="Secret Hospital", AccessionNumber="Secret1")
+    named |= dict(ReferringPhysicianName="Secret^Doctor", StudyDescription="Secret", StationName="SECRET")
+    facts = dict(PatientAge="061Y", Modality="DX", ViewPosition="PA", BurnedInAnnotation="YES")
+    board.add("a.dcm", dicom(pixels, **facts, **named), "u1")
+    board.add("b.dcm", dicom(pixels, PatientAge="Secr", Modality="SECRET", ViewPosition="SECRET", **named), "u2")
+    for id in ("u1", "u2"):
+        board.page(kind="open", id=id)
+    shown = [content["shown"] for content, _ in board.sent if content["kind"] == "show"]
+    assert {f["name"]: f["value"] for f in shown[0]["facts"]} == {
+        "Age": "61 y",
+        "Modality": "DX, digital radiography",
+        "View": "PA",
+        "Matrix": "400 × 400",
+        "Text in the picture": "yes, it may name the patient",
+    }
+    assert [f["name"] for f in shown[1]["facts"]] == ["Matrix"]
+    board.page(kind="download")
+    assert "secret" not in (repr(board.sent) + repr(board.session.films)).lower() and "1965" not in repr(board.sent)
+    assert b"outside the training range" in board.sent[-1][1][0]
+
+
+def test_an_age_outside_the_training_range_is_a_caution_and_stays_one(board):
+    pixels = draw_radiograph(12, pneumonia=True, seed=4, size=400)[0]
+    for id, age in (("u1", "061Y"), ("u2", "004Y"), ("u3", None)):
+        board.add(f"{id}.dcm", dicom(pixels, **({"PatientAge": age} if age else {})), id)
+    board.page(kind="threshold", value=0.99)
+    caution = "adult, 61 y: outside the training range (children aged 1 to 5"
+    told = [any(r.startswith(caution) for r in f.row()["reasons"]) for f in board.session.films.values()]
+    assert told == [True, False, False]
 
 
 def said_of(board):

@@ -283,7 +283,7 @@ class Page {
     try {
       films = await membersOf(archive, limits);
     } catch (e) {
-      const why = e instanceof ZipError ? e.message : "the browser can't read it. Choose it again.";
+      const why = e instanceof ZipError ? e.message : "the browser can't read it. Choose it again";
       films = [{ name: archive.name, size: 1, open: () => Promise.reject(new ZipError(`not unpacked: ${why}`)) }];
     }
     this.takeFilms(films);

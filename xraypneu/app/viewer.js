@@ -30,6 +30,17 @@ function scaleOf(s) {
 const scaleLabel = (s, p, t) =>
   `Calibrated probability of PNEUMONIA ${p}${inBrackets(s.caution)}; operating point ${t}`;
 
+// What the film's DICOM file says of it: Python chooses and words it.
+const factsOf = (facts) =>
+  make(
+    "dl",
+    { class: "dicom", "aria-label": "From the DICOM file" },
+    ...facts.flatMap(({ name, value, caution }) => [
+      make("dt", {}, name),
+      make("dd", caution ? { class: "caution" } : {}, value),
+    ]),
+  );
+
 // The explanation of a film. A film without a probability has no map either: both would be meaningless.
 function explanationOf(s) {
   const v = kind(s.verdict);
@@ -39,6 +50,7 @@ function explanationOf(s) {
     const about = "Probability of PNEUMONIA at 50 % prevalence:";
     parts.push(make("p", {}, about, " ", ...cautionFor(s)), scaleOf(s));
   }
+  if (s.facts.length) parts.push(factsOf(s.facts));
   if (s.notice) parts.push(make("p", { class: "error" }, make("strong", {}, s.notice)));
   parts.push(make("h3", {}, "Why this verdict"), make("p", { class: "rationale" }, s.rationale));
   parts.push(make("ul", { class: "reasons" }, ...s.reasons.map((r) => make("li", {}, r))));

@@ -6,7 +6,7 @@ const DEPTH = 40; // folders within folders
 const [STORED, DEFLATED] = [0, 8];
 const [REGULAR, FOLDER, LINK] = [0o100000, 0o040000, 0o120000];
 const JUNK = /(^|\/)(__MACOSX|@eaDir)\/|(^|\/)(\.[^/]*|Thumbs\.db|desktop\.ini)$/i; // what systems keep beside films
-const BY_HAND = "Unpack it yourself and drop its films here.";
+const BY_HAND = "Unpack it yourself and drop its films here";
 
 // Why an archive, or a member of it, is not unpacked.
 export class ZipError extends Error {}
@@ -22,14 +22,16 @@ async function endOf(file) {
   const tail = await bytesOf(file.slice(from));
   const view = viewOf(tail);
   for (let at = tail.length - 22; at >= 0; at--) {
-    if (view.getUint32(at, true) !== 0x06054b50) continue;
-    const [count, size, start] = [view.getUint16(at + 10, true), view.getUint32(at + 12, true), view.getUint32(at + 16, true)];
+    const comment = tail.length - at - 22;
+    if (view.getUint32(at, true) !== 0x06054b50 || view.getUint16(at + 20, true) !== comment) continue;
+    const count = view.getUint16(at + 10, true);
+    const [size, start] = [view.getUint32(at + 12, true), view.getUint32(at + 16, true)];
     if (count === 0xffff || size === 0xffffffff || start === 0xffffffff)
       throw new ZipError(`it has a directory of ZIP64, which is for very large archives. ${BY_HAND}`);
     if (start + size > from + at) break;
     return { count, size, start };
   }
-  throw new ZipError("it is damaged or cut off. Copy or download it again.");
+  throw new ZipError("it is damaged or cut off. Copy or download it again");
 }
 
 // What is wrong with the place of a member, or nothing.
@@ -51,10 +53,10 @@ function kindOf(attributes, made) {
 // One entry of the directory, and where the next begins.
 function entryAt(bytes, at) {
   const view = viewOf(bytes);
-  if (at + 46 > bytes.length || view.getUint32(at, true) !== 0x02014b50) throw new ZipError("its directory is damaged.");
+  if (at + 46 > bytes.length || view.getUint32(at, true) !== 0x02014b50) throw new ZipError("its directory is damaged");
   const [of16, of32] = [(i) => view.getUint16(at + i, true), (i) => view.getUint32(at + i, true)];
   const end = at + 46 + of16(28);
-  if (end > bytes.length) throw new ZipError("its directory is damaged.");
+  if (end > bytes.length) throw new ZipError("its directory is damaged");
   const coded = bytes.subarray(at + 46, end);
   const name = new TextDecoder(of16(8) & 0x800 ? "utf-8" : "windows-1252").decode(coded);
   const sizes = { method: of16(10), crc: of32(16), packed: of32(20), size: of32(24), at: of32(42) };
@@ -64,21 +66,21 @@ function entryAt(bytes, at) {
 
 function check(entries, size) {
   for (const { name, wrong } of entries) {
-    if (wrong) throw new ZipError(`its member ${JSON.stringify(name.slice(0, 80))} ${wrong}. Nothing of it was read.`);
+    if (wrong) throw new ZipError(`its member ${JSON.stringify(name.slice(0, 80))} ${wrong}. Nothing of it was read`);
   }
   if (entries.some((e) => e.encrypted)) throw new ZipError(`it is encrypted. ${BY_HAND}`);
   if (entries.some((e) => e.method !== STORED && e.method !== DEFLATED))
     throw new ZipError(`it is compressed with a method that is not supported. ${BY_HAND}`);
   const total = entries.reduce((sum, e) => sum + e.size, 0);
   if (total > Math.max(SMALL, RATIO * size))
-    throw new ZipError(`it unpacks to more than ${RATIO} times its size, like a decompression bomb. Nothing of it was read.`);
+    throw new ZipError(`it unpacks to more than ${RATIO} times its size, like a decompression bomb. Nothing was read`);
 }
 
 // The films of an archive, each with name, size and `open`, which unpacks it. Throws a `ZipError`.
 export async function membersOf(file, { most, maxBytes }) {
   const { count, size, start } = await endOf(file);
   const entries = [];
-  if (count > 4 * most) throw new ZipError(`it holds ${count} files; a session takes ${most}. Split it.`);
+  if (count > 4 * most) throw new ZipError(`it holds ${count} files; a session takes ${most}. Split it`);
   const directory = await bytesOf(file.slice(start, start + size));
   for (let at = 0, i = 0; i < count; i++) {
     entries.push(entryAt(directory, at));
@@ -86,8 +88,8 @@ export async function membersOf(file, { most, maxBytes }) {
   }
   check(entries, file.size);
   const films = entries.filter((e) => !/[\\/]$/.test(e.name) && !JUNK.test(e.name));
-  if (films.length > most) throw new ZipError(`it holds ${films.length} films; a session takes ${most}. Split it.`);
-  if (!films.length) throw new ZipError("it holds no file.");
+  if (films.length > most) throw new ZipError(`it holds ${films.length} films; a session takes ${most}. Split it`);
+  if (!films.length) throw new ZipError("it holds no file");
   return films.map((entry) => ({
     name: entry.name.replaceAll("\\", "/").split("/").at(-1),
     size: entry.size,
@@ -98,7 +100,7 @@ export async function membersOf(file, { most, maxBytes }) {
 // The bytes of a member; of one that is longer than it says, no more is unpacked than it says.
 async function unpacked(file, entry, maxBytes) {
   const head = viewOf(await bytesOf(file.slice(entry.at, entry.at + 30)));
-  if (head.byteLength < 30 || head.getUint32(0, true) !== 0x04034b50) throw new ZipError("its place in the archive is damaged");
+  if (head.byteLength < 30 || head.getUint32(0, true) !== 0x04034b50) throw new ZipError("it is damaged in the archive");
   const begin = entry.at + 30 + head.getUint16(26, true) + head.getUint16(28, true);
   let data = file.slice(begin, begin + entry.packed).stream();
   if (entry.method === DEFLATED) data = data.pipeThrough(new DecompressionStream("deflate-raw"));

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'PART', 'ALIVE_S', 'PREVIEW', 'THUMBNAIL', 'ENDINGS', 'SAMPLES', 'READER', 'NOTICE', 'FIELDS', 'WENT_WRONG',
-           'KERMANY', 'joined', 'App', 'predictive_rows', 'MessageError', 'read_page_message', 'preload', 'Dashboard']
+           'KERMANY', 'AGES', 'joined', 'App', 'predictive_rows', 'MessageError', 'read_page_message', 'preload',
+           'Dashboard']
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c003
 import base64
@@ -35,11 +36,12 @@ from ..metrics.definitions import LABELS, METRICS, OPERATING, OVERVIEW, predicti
 from ..model import policy
 from ..model.truth import MAX_TABLE, TruthError, read_truth
 from ..model.verdict import NORMAL, PNEUMONIA, UNSURE
+from ..data.decoder import read_tags
 from ..data.image import ImageError, Source, printable
 from ..markdown import markdown_table
 from .predict import MLFLOW_ADDRESSES, Prediction, Predictor
 from ..redact import without_controls
-from .session import MAX_FILES, MAX_MB, Film, Session, shown_film
+from .session import FACTS, MAX_FILES, MAX_MB, Film, Session, age_caution, facts_of, shown_film
 from .table import COLUMNS, to_html
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c005
@@ -307,6 +309,7 @@ def _plain_upload(uploader: Any) -> Any:
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #eb9dd69b
 KERMANY = "children aged 1 to 5 from one hospital in Guangzhou"  # what the shipped model was trained on
+AGES = 1, 6  # years: from, and below
 
 
 def _trained_on(bundle: Bundle) -> str:
@@ -438,6 +441,14 @@ class _Uploads(_Page):
         self.send("row", row=self.session.refuse(id, str(name), error).line())
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #0f7d6261
+def _tags_of(data: Source) -> dict[str, str]:
+    "What a DICOM file says of its film; {} for others. A header that takes too much has no facts, and no effect."
+    try:
+        return read_tags(data, FACTS) if isinstance(data, bytes) else {}
+    except ImageError:
+        return {}
+
+
 class _Intake(_Page):
     "Predict a file from any source."
 
@@ -468,9 +479,14 @@ class _Intake(_Page):
     def _predicted(self, id: str, name: str, data: Source, notice: str) -> Film:
         "The film of a file, kept without its pixels."
         prediction = cast(Predictor, self.predictor).predict(data, name=printable(name))
+        tags = _tags_of(data)
+        caution = age_caution(tags, AGES if self.bundle.folder == SHIPPED else None, KERMANY)
+        if caution:
+            prediction = replace(prediction, notes=(*prediction.notes, caution))
         picture = Image.fromarray(cast(np.ndarray, prediction.pixels))
         preview, size = _jpeg(picture, PREVIEW, 88)
-        pictures = {"preview": preview, "size": size, "thumbnail": _jpeg(picture, THUMBNAIL, 75)[0]}
+        pictures: dict[str, Any] = {"preview": preview, "size": size, "thumbnail": _jpeg(picture, THUMBNAIL, 75)[0]}
+        pictures["facts"] = facts_of(tags, caution)
         return self.session.keep(id, name, replace(prediction, pixels=None), notice=notice, **pictures)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #24ed6839
