@@ -313,11 +313,11 @@ def test_of_a_dicom_file_only_what_names_nobody_is_shown(board):
         board.page(kind="open", id=id)
     shown = [content["shown"] for content, _ in board.sent if content["kind"] == "show"]
     assert {f["name"]: f["value"] for f in shown[0]["facts"]} == {
-        "Age": "61 y",
+        "Age": "61 y, outside the training range",
         "Modality": "DX, digital radiography",
         "View": "PA",
         "Matrix": "400 × 400",
-        "Text in the picture": "yes, it may name the patient",
+        "Burned-in text": "yes, it may name the patient",
     }
     assert [f["name"] for f in shown[1]["facts"]] == ["Matrix"]
     board.page(kind="download")

@@ -78,6 +78,7 @@ function check(entries, size) {
 
 // The films of an archive, each with name, size and `open`, which unpacks it. Throws a `ZipError`.
 export async function membersOf(file, { most, maxBytes }) {
+  if (!globalThis.DecompressionStream) throw new ZipError(`this browser can't unpack. ${BY_HAND}`);
   const { count, size, start } = await endOf(file);
   const entries = [];
   if (count > 4 * most) throw new ZipError(`it holds ${count} files; a session takes ${most}. Split it`);

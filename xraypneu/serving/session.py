@@ -45,12 +45,16 @@ class Film:
     facts: list[dict[str, Any]] = field(default_factory=list)  # of `facts_of`
     reader: dict[str, str] = field(default_factory=dict)  # what a person says of it: verdict and comment
 
+    @property
+    def whole_name(self) -> str:
+        return self.file or self.name
+
     def row(self) -> dict[str, Any]:
         "The row of this film in CSV and report, as `as_row` makes it."
         if self.prediction is None:
             error = cast(ImageError, self.error)
-            return as_row(self.file or self.name, error) | {"error": error.text}
-        return as_row(self.file or self.name, self.prediction) | ({"reader": self.reader} if self.reader else {})
+            return as_row(self.whole_name, error) | {"error": error.text}
+        return as_row(self.whole_name, self.prediction) | ({"reader": self.reader} if self.reader else {})
 
     def line(self) -> dict[str, Any]:
         "What the page's table shows of this film, and the cells of its CSV, which the page saves."
@@ -129,11 +133,11 @@ def facts_of(tags: dict[str, str], caution: str = "") -> list[dict[str, Any]]:  
     matrix = f"{columns} × {rows}" if re.fullmatch(r"\d{1,5} \d{1,5}", f"{rows} {columns}", re.ASCII) else ""
     burned = tags.get("BurnedInAnnotation", "").strip().upper() == "YES"
     found = (
-        ("Age", age[1] if age else "", bool(caution)),
+        ("Age", age[1] + ", outside the training range" * bool(caution) if age else "", bool(caution)),
         ("Modality", _MODALITIES.get(tags.get("Modality", "").strip().upper(), ""), False),
         ("View", _VIEWS.get(tags.get("ViewPosition", "").strip().upper(), ""), False),
         ("Matrix", matrix, False),
-        ("Text in the picture", "yes, it may name the patient" if burned else "", True),
+        ("Burned-in text", "yes, it may name the patient" if burned else "", True),
     )
     return [{"name": name, "value": value, "caution": stressed} for name, value, stressed in found if value]
 
@@ -241,10 +245,10 @@ class Session(_Uploads):
 
     def compared(self) -> dict[str, Any]:
         "The films with a label against it; films that share a name are left out, since the table means one of them."
-        names = Counter(film.file or film.name for film in self.films.values())
-        labelled = [f for f in self.films.values() if self.truth.keys() & {f.file or f.name}]
-        films = [f for f in labelled if names[f.file or f.name] == 1]
-        ill = [self.truth[f.file or f.name] for f in films]
+        names = Counter(film.whole_name for film in self.films.values())
+        labelled = [f for f in self.films.values() if f.whole_name in self.truth]
+        films = [f for f in labelled if names[f.whole_name] == 1]
+        ill = [self.truth[f.whole_name] for f in films]
         found = compare([f.prediction.verdict if f.prediction else NOT_READ for f in films], ill)
         labels = {f.id: PNEUMONIA if is_ill else NORMAL for f, is_ill in zip(films, ill, strict=True)}
         left_out = {
