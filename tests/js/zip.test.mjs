@@ -28,9 +28,12 @@ function zip(members, { count = members.length } = {}) {
   for (const { name, text = "film", ...odd } of members) {
     const [content, coded] = [bytes(text), bytes(name)];
     const packed = odd.stored ? content : deflateRawSync(content);
-    const m = { flags: 0x800, method: odd.stored ? 0 : 8, crc: crcOf(content), size: content.length, mode: 0o100644, ...odd };
-    const of = [[2, 20], [2, m.flags], [2, m.method], [4, 0], [4, m.crc], [4, packed.length], [4, m.size], [2, coded.length]];
-    directory.push(...record(0x02014b50, [[2, 0x0314], ...of, [2, 0], [2, 0], [2, 0], [2, 0], [4, m.mode * 65536], [4, at]], coded));
+    const right = { flags: 0x800, method: odd.stored ? 0 : 8, crc: crcOf(content), size: content.length };
+    const m = { ...right, mode: 0o100644, ...odd };
+    const sizes = [[4, m.crc], [4, packed.length], [4, m.size], [2, coded.length]];
+    const of = [[2, 20], [2, m.flags], [2, m.method], [4, 0], ...sizes];
+    const place = [[2, 0], [2, 0], [2, 0], [2, 0], [4, m.mode * 65536], [4, at]];
+    directory.push(...record(0x02014b50, [[2, 0x0314], ...of, ...place], coded));
     const local = record(0x04034b50, [...of, [2, 0]], coded, packed);
     parts.push(...local);
     at += local.reduce((sum, part) => sum + part.length, 0);
@@ -40,12 +43,18 @@ function zip(members, { count = members.length } = {}) {
   return new Blob([...parts, ...directory, ...end]);
 }
 
-const why = (blob, more = limits) => membersOf(blob, more).then(() => "", (e) => (assert.ok(e instanceof ZipError, e), e.message));
-const opened = (film) => film.open().then((blob) => blob.text(), (e) => (assert.ok(e instanceof ZipError, e), e.message));
+const messageOf = (e) => {
+  assert.ok(e instanceof ZipError, e);
+  return e.message;
+};
+const why = (blob) => membersOf(blob, limits).then(() => "", messageOf);
+const opened = (film) => film.open().then((blob) => blob.text(), messageOf);
 
 test("films come one by one, by their names without folders, and without what systems keep beside them", async () => {
-  const files = [{ name: "NORMAL/" , text: "" }, { name: "NORMAL/a.png", text: "one" }, { name: "b\\c.png", text: "two", stored: true }];
-  const films = await membersOf(zip([...files, { name: "__MACOSX/NORMAL/._a.png" }, { name: "x/.DS_Store" }]), limits);
+  const a = { name: "NORMAL/a.png", text: "one" };
+  const c = { name: "b\\c.png", text: "two", stored: true };
+  const beside = [{ name: "NORMAL/", text: "" }, { name: "__MACOSX/NORMAL/._a.png" }, { name: "x/.DS_Store" }];
+  const films = await membersOf(zip([a, c, ...beside]), limits);
   assert.deepEqual(films.map((f) => [f.name, f.size]), [["a.png", 3], ["c.png", 3]]);
   assert.deepEqual(await Promise.all(films.map(opened)), ["one", "two"]);
 });
@@ -79,9 +88,11 @@ test("what is cut or no archive is said", async () => {
 
 test("a member that is not what the directory says is refused alone, and never unpacked beyond that", async () => {
   const long = "0".repeat(5e6);
-  const members = [{ name: "bomb.png", text: long, size: 10 }, { name: "crc.png", crc: 1 }, { name: "in.zip", text: "PK\u0003\u0004..." }];
+  const inner = { name: "in.zip", text: "PK\u0003\u0004..." };
+  const members = [{ name: "bomb.png", text: long, size: 10 }, { name: "crc.png", crc: 1 }, inner];
   const said = await Promise.all((await membersOf(zip(members), limits)).map(opened));
-  assert.deepEqual(said, ["it is longer than the archive says", "it is damaged in the archive", "archives in an archive are not unpacked"]);
+  const [damaged, nested] = ["it is damaged in the archive", "archives in an archive are not unpacked"];
+  assert.deepEqual(said, ["it is longer than the archive says", damaged, nested]);
   const [film] = await membersOf(zip([{ name: "a.png", text: "a".repeat(1001) }]), limits);
   assert.equal(await opened(film), "it is longer than the archive says"); // the page refuses it by its size before
   const bad = zip([{ name: "a.png", text: "x", stored: true, method: 8 }]);
@@ -92,6 +103,6 @@ test("an archive is told by its name, and a pasted image is named by the time", 
   assert.deepEqual(["a.ZIP", "a.zip.png"].map((name) => isZip({ name })), [true, false]);
   const file = (name, type) => new File(["x"], name, { type });
   const now = new Date(2026, 0, 2, 3, 4, 5);
-  const names = pasted([file("image.png", "image/png"), file("chest.png", "image/png"), file("a.dcm", "")], now).map((f) => f.name);
-  assert.deepEqual(names, ["pasted-030405.png", "chest.png", "a.dcm"]);
+  const files = [file("image.png", "image/png"), file("chest.png", "image/png"), file("a.dcm", "")];
+  assert.deepEqual(pasted(files, now).map((f) => f.name), ["pasted-030405.png", "chest.png", "a.dcm"]);
 });

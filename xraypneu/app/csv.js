@@ -1,6 +1,7 @@
 // The table as CSV. Python makes the cells of each row, so it alone decides on columns and escapes formulas.
 // A move of the operating point sends only the rows with other reasons, so the threshold is set here in all of them.
-// What the reader typed, and the labels, are not Python's: their columns come last, and its texts are made safe here, by Python's rule.
+// What the reader typed, and the labels, are not Python's: their columns come last, and the texts are made safe here,
+// by Python's rule.
 const READER = ["reader_verdict", "reader_comment", "truth"];
 
 // A text that no spreadsheet executes: `_cell` of `serving/01_table`.

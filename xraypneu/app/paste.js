@@ -1,5 +1,11 @@
 // An image from the clipboard, such as a screenshot, is a film like any other.
-const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/bmp": "bmp", "image/tiff": "tif" };
+const ENDINGS = {
+  "image/png": "png",
+  "image/jpeg": "jpg",
+  "image/webp": "webp",
+  "image/bmp": "bmp",
+  "image/tiff": "tif",
+};
 
 const two = (n) => String(n).padStart(2, "0");
 

@@ -45,7 +45,7 @@ export class Uploader {
     return "";
   }
 
-  // A film in an archive is unpacked when it is its turn, so that one lies in memory at a time. Returns why it can't be.
+  // A film in an archive is unpacked when it is its turn: one lies in memory at a time. Returns why it can't be.
   async unpack(job) {
     const { name, open } = job.file;
     try {

@@ -1,11 +1,13 @@
 // Films in a ZIP archive, unpacked in the browser one by one while they are uploaded: the server gets ordinary files,
 // with its ordinary limits. What is refused here is what the archive reader of `data/04_fetch` refuses.
 const TAIL = 65_557; // bytes in which an archive's end must lie
-const [RATIO, SMALL] = [100, 64e6]; // bytes unpacked for each byte of the archive; bytes up to which any ratio is allowed
+const RATIO = 100; // bytes unpacked for each byte of the archive
+const SMALL = 64e6; // bytes unpacked up to which any ratio is allowed
 const DEPTH = 40; // folders within folders
 const [STORED, DEFLATED] = [0, 8];
 const [REGULAR, FOLDER, LINK] = [0o100000, 0o040000, 0o120000];
 const JUNK = /(^|\/)(__MACOSX|@eaDir)\/|(^|\/)(\.[^/]*|Thumbs\.db|desktop\.ini)$/i; // what systems keep beside films
+const SPOILT = "it is damaged in the archive"; // a member
 const BY_HAND = "Unpack it yourself and drop its films here";
 
 // Why an archive, or a member of it, is not unpacked.
@@ -101,12 +103,12 @@ export async function membersOf(file, { most, maxBytes }) {
 // The bytes of a member; of one that is longer than it says, no more is unpacked than it says.
 async function unpacked(file, entry, maxBytes) {
   const head = viewOf(await bytesOf(file.slice(entry.at, entry.at + 30)));
-  if (head.byteLength < 30 || head.getUint32(0, true) !== 0x04034b50) throw new ZipError("it is damaged in the archive");
+  if (head.byteLength < 30 || head.getUint32(0, true) !== 0x04034b50) throw new ZipError(SPOILT);
   const begin = entry.at + 30 + head.getUint16(26, true) + head.getUint16(28, true);
   let data = file.slice(begin, begin + entry.packed).stream();
   if (entry.method === DEFLATED) data = data.pipeThrough(new DecompressionStream("deflate-raw"));
   const bytes = await taken(data, Math.min(entry.size, maxBytes));
-  if (bytes.length !== entry.size || crcOf(bytes) !== entry.crc) throw new ZipError("it is damaged in the archive");
+  if (bytes.length !== entry.size || crcOf(bytes) !== entry.crc) throw new ZipError(SPOILT);
   if (viewOf(bytes).byteLength > 4 && viewOf(bytes).getUint32(0, true) === 0x04034b50)
     throw new ZipError("archives in an archive are not unpacked");
   return new Blob([bytes]);
@@ -123,7 +125,7 @@ async function taken(stream, most) {
     }
   } catch (e) {
     reader.cancel().catch(() => {});
-    throw e instanceof ZipError ? e : new ZipError("it is damaged in the archive");
+    throw e instanceof ZipError ? e : new ZipError(SPOILT);
   }
   return new Uint8Array(await new Blob(pieces).arrayBuffer());
 }
