@@ -254,6 +254,24 @@ def test_dicom(visit):
     assert said[:2] == ["PNEUMONIA", "NOT A CHEST X-RAY"] and said[2].startswith("not read")
 
 
+def test_facts_of_a_dicom_file_stand_beside_its_film(visit):
+    page = visit()
+    pixels = draw_radiograph(12, pneumonia=True, seed=4, size=400)[0]
+    choose(
+        page, ("a.dcm", dicom(pixels, PatientAge="061Y", ViewPosition="PA", Modality="DX", BurnedInAnnotation="YES"))
+    )
+    page.wait_for_selector(".dicom")
+    said = page.inner_text(".dicom").split("\n")
+    assert said[:4] == ["Age", "61 y, outside the training range", "Modality", "DX, digital radiography"]
+    assert said[4:6] == ["View", "PA"] and "may name" in said[-1]
+    assert "adult, 61 y: outside the training range" in page.inner_text(".reasons")
+    assert "Secret" not in page.content()
+    shot(page, "dicom")
+    page.click("button.sample >> nth=0")
+    page.wait_for_selector(".verdict.v-NORMAL")
+    assert page.query_selector(".dicom") is None
+
+
 def test_an_image_of_few_pixels_gets_a_remark(visit):
     page = visit()
     choose(page, ("small.png", film(12, True, size=64)))
@@ -382,6 +400,157 @@ def test_a_hundred_large_files(visit):
     wait_rows(page, 100, 120_000)
     assert {r[2] for r in rows(page)} <= {*VERDICTS}
     shot(page, "hundred")
+
+
+def archive(*files):
+    "Bytes of a ZIP of (name, bytes)."
+    import zipfile
+
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        for name, data in files:
+            z.writestr(name, data)
+    return out.getvalue()
+
+
+def test_films_come_in_a_zip_and_from_the_clipboard(visit):
+    page = visit()
+    inner = archive(("x.png", film(0)))
+    good = archive(
+        ("NORMAL/a.png", film(0)), ("PNEUMONIA/b.png", film(12, True)), ("notes.txt", b"x"), ("in.zip", inner)
+    )
+    bad = archive(("a.png", film(0)), ("../b.png", film(0)))
+    bomb = archive(("big.png", b"0" * 70_000_000))
+    drop(page, ("films.zip", good), ("up.zip", bad), ("bomb.zip", bomb), ("cut.zip", good[:-30]))
+    wait_rows(page, 7)
+    said = {r[1]: r[2] for r in rows(page)}
+    assert (said["a.png"], said["b.png"]) == ("NORMAL", "PNEUMONIA")
+    assert "text file" in said["notes.txt"] and "archives in an archive" in said["in.zip"]
+    assert "leads out of the folder" in said["up.zip"] and "decompression bomb" in said["bomb.zip"]
+    assert "damaged or cut off" in said["cut.zip"]
+    shot(page, "zip")
+    import base64
+
+    transfer = page.evaluate_handle(TRANSFER, [["image.png", base64.b64encode(film(28, True)).decode()]])
+    page.evaluate(
+        """t => { const f = t.files[0], d = new DataTransfer(); d.items.add(new File([f], f.name, {type: "image/png"}));
+        document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: d, bubbles: true})); }""",
+        transfer,
+    )
+    wait_rows(page, 8)
+    assert re.fullmatch(r"pasted-\d{6}\.png", rows(page)[7][1]) and rows(page)[7][2] in VERDICTS
+
+
+def test_a_batch_tells_the_time_left_and_its_verdicts_and_can_be_cancelled(server, visit):
+    page = visit()
+    choose(page, *[(f"{i}.png", film(i % 3 and 12, i % 3 > 0)) for i in range(5)])
+    wait_rows(page, 5)
+    assert page.inner_text("button.files") == "5 files: 5 read" and page.query_selector(".cancel-rest") is None
+    assert page.inner_text(".tally") == "2 NORMAL, 3 PNEUMONIA"
+    # a slow server, so that there is a batch to watch
+    page.evaluate(
+        "() => { const s = Blob.prototype.slice; let n = 0; window.hold = 400; Blob.prototype.slice = function "
+        "(...a) { const b = s.apply(this, a), r = b.arrayBuffer.bind(b); b.arrayBuffer = () => new Promise(d => "
+        "setTimeout(d, window.hold)).then(r); return b; }; }"
+    )
+    choose(page, *[(f"more{i}.png", film(0)) for i in range(40)])
+    page.wait_for_function(
+        "/^\\d+ of 45, about \\d+ (s|min) left$/.test(document.querySelector('button.files').innerText)"
+    )
+    shot(page, "batch")
+    page.focus(".cancel-rest")
+    page.keyboard.press("Enter")
+    page.wait_for_function("/45 files: \\d+ read.* cancelled$/.test(document.querySelector('button.files').innerText)")
+    said = page.inner_text(".status")
+    assert re.search(r"Cancelled: \d+ files were not read|not read: cancelled", said), said
+    n = len(rows(page))
+    assert n < 20 and {r[2] for r in rows(page)} <= {"NORMAL", "PNEUMONIA", "not read: cancelled."}
+    page.evaluate("window.hold = 0")
+    choose(page, ("last.png", film(0)))
+    wait_rows(page, n + 1)
+    page.wait_for_selector(".result h3.name:has-text('last.png')")
+
+
+# --- the reader
+
+
+def test_the_reader_says_verdict_and_comment_by_keyboard_and_they_are_saved(visit):
+    page = visit()
+    for i, which in enumerate((0, 1)):
+        page.click(f"button.sample >> nth={which}")
+        wait_rows(page, i + 1)
+        page.wait_for_selector(".reader")
+    page.wait_for_selector(".verdict.v-PNEUMONIA")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("3")
+    assert page.get_attribute(".reader [data-own=UNSURE]", "aria-pressed") == "true"
+    assert "Your verdict: UNSURE" in page.inner_text(".status")
+    page.keyboard.press("c")
+    page.keyboard.type("=1+1; @scar, 123 jk")  # no letter of it is a key of the page
+    page.fill("#xp-threshold", "0.99")  # the panel keeps it while the explanation changes
+    page.wait_for_function("document.querySelector('.scale').getAttribute('aria-label').includes('point 0.990')")
+    assert page.input_value("#xp-comment") == "=1+1; @scar, 123 jk"
+    page.focus("#xp-comment")
+    page.keyboard.press("Enter")
+    page.keyboard.press("k")
+    page.wait_for_selector(".result h3.name:has-text('No opacity')")
+    assert page.input_value("#xp-comment") == "" and page.query_selector(".reader [aria-pressed=true]") is None
+    page.keyboard.press("1")
+    page.keyboard.press("1")  # taken back
+    page.keyboard.press("2")
+    assert page.inner_text(".worklist [data-id=p2] .own") == "you: UNSURE"
+    assert [r[6].split("\n")[0] for r in rows(page)] == ["PNEUMONIA", "UNSURE"]
+    with page.expect_download() as got:
+        page.click("button.csv")
+    first, second = csv.DictReader(io.StringIO(Path(got.value.path()).read_text(encoding="utf-8-sig")))
+    assert list(first)[-3:] == ["reader_verdict", "reader_comment", "truth"]
+    assert (first["reader_verdict"], first["reader_comment"]) == ("PNEUMONIA", "")
+    assert (second["reader_verdict"], second["reader_comment"]) == ("UNSURE", "'=1+1;' @scar, 123 jk")
+    with page.expect_download() as got:
+        page.click("button.html")
+    assert "Reader: UNSURE: =1+1; @scar" in Path(got.value.path()).read_text()
+    shot(page, "reader")
+
+
+def test_labels_dropped_or_chosen_give_the_confusion_matrix(visit):
+    page = visit()
+    drop(page, ("a.png", film(0)), ("b.png", film(12, True)), ("c.png", film(28, True, size=512)))
+    wait_rows(page, 3)
+    assert page.is_hidden(".truth .scroll") and "label" not in page.inner_text(".batch thead")
+    drop(page, ("labels.csv", b"file,label\na.png,NORMAL\nb.png,ill\n"))
+    page.wait_for_selector(".truth .error:not(:empty)")
+    assert page.inner_text(".truth .error").startswith(
+        "Labels not read: labels.csv: line 3: the label 'ill' is unknown"
+    )
+    assert len(rows(page)) == 3
+    with page.expect_file_chooser() as chooser:
+        page.click("button.labels")
+    text = b"file;label\r\nx/a.png;NORMAL\r\nb.png;1\r\nc.png;PNEUMONIA\r\nd.png;0\r\n"
+    chooser.value.set_files([{"name": "labels.csv", "mimeType": "text/csv", "buffer": text}])
+    page.wait_for_selector(".truth .matrix")
+    assert page.inner_text(".truth .error") == ""
+    assert "3 films with a label; 1 label for no film here." in page.inner_text(".truth")
+    table = [r.inner_text().split() for r in page.query_selector_all(".matrix tr")]
+    assert table == [
+        ["label", "NORMAL", "PNEUMONIA", "UNSURE"],
+        ["PNEUMONIA", "0", "1", "1"],
+        ["NORMAL", "1", "0", "0"],
+    ]
+    assert "1 of 2" in page.inner_text(".truth tr:has-text('PNEUMONIA films without an answer')")
+    assert [r[7] for r in rows(page)] == ["NORMAL", "PNEUMONIA", "PNEUMONIA"]
+    choose(page, ("d.png", film(3)))  # a film that comes later
+    page.wait_for_function("document.querySelector('.truth').innerText.includes('4 films with a label.')")
+    with page.expect_download() as got:
+        page.click("button.csv")
+    lines = csv.DictReader(io.StringIO(Path(got.value.path()).read_text(encoding="utf-8-sig")))
+    assert [line["truth"] for line in lines] == ["NORMAL", "PNEUMONIA", "PNEUMONIA", "NORMAL"]
+    shot(page, "labels")
+    page.click("button.clear")
+    page.click("button.agree")
+    page.wait_for_function("document.querySelector('.truth').hidden")
+    choose(page, ("a.png", film(0)))
+    wait_rows(page, 1)
+    assert page.is_hidden(".truth .scroll") and page.is_visible("button.labels")
 
 
 # --- results out
@@ -1157,7 +1326,7 @@ def test_a_killed_process_is_noticed(tmp_path, visit):
         assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")
         assert page.inner_text(".result h3.name") == "chest.png" and page.query_selector(".busy") is None
         assert "in no table, CSV or report: 1 more file." in page.inner_text(".gone")
-        assert [r[6] for r in rows(page)] == ["shown", "can't be opened"] and page.is_disabled("button.html")
+        assert [r[-1] for r in rows(page)] == ["shown", "can't be opened"] and page.is_disabled("button.html")
         page.click("td.name:text-is('other.png')")
         page.click(".samples button")
         choose(page, ("late.png", film()))

@@ -10,15 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from test_image import dicom
 
+from xraypneu.data.decoder import TAGS
 from xraypneu.data.image import ImageError
+from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED
 from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, UNSURE, decided
 from xraypneu.serving import dashboard
 from xraypneu.serving import session as state
 from xraypneu.serving.predict import Prediction
 from xraypneu.serving.session import Film, Session, shown_film
-from xraypneu.serving.table import COLUMNS, to_csv
+from xraypneu.serving.table import COLUMNS, csv_cells, to_csv
 
 LIMITS = {"low": 0.338, "high": 0.553, "coverage": 0.9}
 
@@ -295,6 +298,81 @@ def test_pieces_of_what_was_forgotten_are_answered(board):
     assert board.sent[-1][0] == {"kind": "gone", "id": "u1"} and board.session.films == {}
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # of the file that this test writes
+def test_of_a_dicom_file_only_what_names_nobody_is_shown(board):
+    "Each attribute that is read, its value as it may be shown, and no other word of the file."
+    assert state.FACTS == ("PatientAge", "Modality", "ViewPosition", "Rows", "Columns", "BurnedInAnnotation")
+    assert set(state.FACTS) <= set(TAGS)
+    pixels = draw_radiograph(12, pneumonia=True, seed=4, size=400)[0]
+    named = dict(PatientBirthDate="19650101", InstitutionName="Secret Hospital", AccessionNumber="Secret1")
+    named |= dict(ReferringPhysicianName="Secret^Doctor", StudyDescription="Secret", StationName="SECRET")
+    facts = dict(PatientAge="061Y", Modality="DX", ViewPosition="PA", BurnedInAnnotation="YES")
+    board.add("a.dcm", dicom(pixels, **facts, **named), "u1")
+    board.add("b.dcm", dicom(pixels, PatientAge="Secr", Modality="SECRET", ViewPosition="SECRET", **named), "u2")
+    for id in ("u1", "u2"):
+        board.page(kind="open", id=id)
+    shown = [content["shown"] for content, _ in board.sent if content["kind"] == "show"]
+    assert {f["name"]: f["value"] for f in shown[0]["facts"]} == {
+        "Age": "61 y, outside the training range",
+        "Modality": "DX, digital radiography",
+        "View": "PA",
+        "Matrix": "400 × 400",
+        "Burned-in text": "yes, it may name the patient",
+    }
+    assert [f["name"] for f in shown[1]["facts"]] == ["Matrix"]
+    board.page(kind="download")
+    assert "secret" not in (repr(board.sent) + repr(board.session.films)).lower() and "1965" not in repr(board.sent)
+    assert b"outside the training range" in board.sent[-1][1][0]
+
+
+def test_an_age_outside_the_training_range_is_a_caution_and_stays_one(board):
+    pixels = draw_radiograph(12, pneumonia=True, seed=4, size=400)[0]
+    for id, age in (("u1", "061Y"), ("u2", "004Y"), ("u3", None)):
+        board.add(f"{id}.dcm", dicom(pixels, **({"PatientAge": age} if age else {})), id)
+    board.page(kind="threshold", value=0.99)
+    caution = "adult, 61 y: outside the training range (children aged 1 to 5"
+    told = [any(r.startswith(caution) for r in f.row()["reasons"]) for f in board.session.films.values()]
+    assert told == [True, False, False]
+
+
+def said_of(board):
+    return [content for content, _ in board.sent if content["kind"] == "compared"][-1]
+
+
+def test_labels_are_compared_with_the_verdicts_that_hold(board):
+    "They stay in the session alone: a new view gets the comparison, and Delete all ends it."
+    for which in ("plain", "opacity", "rotated", "plain", "opacity"):
+        board.page(kind="sample", which=which)
+    for id, name in (("p4", "twice.png"), ("p5", "twice.png")):
+        board.session.films[id].file = name
+    table = (
+        "file,label\nx/SYNTHETIC No opacity,0\nSYNTHETIC Opacity,1\nSYNTHETIC Rotated 90°,1\ntwice.png,1\nother.png,0"
+    )
+    board.page(kind="truth", text=table)
+    assert said_of(board)["of"] == "truth" and said_of(board)["problem"] == ""
+    found = said_of(board)["found"]
+    assert [found[k] for k in ("films", "unlabelled", "twice", "unmatched")] == [3, 0, 2, 1]
+    assert found["labels"] == {"p1": NORMAL, "p2": PNEUMONIA, "p3": PNEUMONIA}
+    assert found["matrix"][PNEUMONIA][PNEUMONIA] == found["matrix"][PNEUMONIA][NOT_RADIOGRAPH] == 1
+    assert [(r["hit"], r["of"]) for r in found["rates"]] == [(1, 1), (1, 1), (1, 2), (0, 1)]
+    film = board.session.films["p2"]
+    film.prediction = replace(film.prediction, probability=0.9)
+    board.page(kind="threshold", value=0.99)
+    board.page(kind="compare")
+    assert said_of(board)["found"]["matrix"][PNEUMONIA][UNSURE] == 1
+    board.page(kind="truth", text="file,label\na,ill")  # leaves the former table
+    assert "line 2: the label 'ill' is unknown. Write" in said_of(board)["problem"]
+    board.sent.clear()
+    board.page(kind="hello")
+    assert kinds(board) == ["operating", "rows", "compared"] and said_of(board)["found"]["films"] == 3
+    board.page(kind="clear")
+    board.page(kind="compare")
+    assert said_of(board)["found"] is None
+    for bad in (None, "x" * 400_002):
+        board.page(kind="truth", text=bad)
+        assert "does not understand" in board.sent[-1][0]["message"]
+
+
 # --- the page's own code
 
 
@@ -326,7 +404,54 @@ def test_the_page_saves_the_csv_that_the_library_writes(session):
         f"import {{ csvOf }} from {json.dumps(module)}; process.stdout.write(csvOf(...{json.dumps([COLUMNS, rows])}));"
     )
     done = subprocess.run([NODE, "--input-type=module", "-e", code], capture_output=True, check=True, timeout=60)
-    assert done.stdout.decode() == "\ufeff" + to_csv(film.row() for film in session.films.values())
+    header, *lines = to_csv(film.row() for film in session.films.values()).split("\n")
+    nothing = "".join(f"{line},,,\n" for line in lines[:-1])  # no reader said anything; no name has a line end here
+    assert done.stdout.decode() == f"\ufeff{header},reader_verdict,reader_comment,truth\n{nothing}"
+
+
+HOSTILE = (
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tx",
+    "\nx",
+    "a;=HYPERLINK(1); @x;b",
+    "a\r=1",
+    'said "so", twice',
+    "\ufeff=1",
+)
+
+
+@pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")
+def test_a_comment_is_made_safe_as_the_library_makes_cells_safe():
+    module = (ROOT / "xraypneu/app/csv.js").as_uri()
+    code = f"import {{ safe }} from {json.dumps(module)}; console.log(JSON.stringify({json.dumps(HOSTILE)}.map(safe)));"
+    done = subprocess.run([NODE, "--input-type=module", "-e", code], capture_output=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == [csv_cells({"file": text})[0] for text in HOSTILE]
+
+
+def test_what_the_reader_says_stays_with_the_film_in_every_view_and_in_the_report(board):
+    "Its row, which a new view gets, has it; a move keeps it; markup in it is text; a deleted film has no use for it."
+    for which in ("plain", "opacity"):
+        board.page(kind="sample", which=which)
+    board.page(kind="reader", id="p2", verdict="UNSURE", comment="<b>old</b> scar?")
+    assert board.sent[-1][0] == {"kind": "noted", "id": "p2"}
+    board.page(kind="threshold", value=0.99)
+    board.page(kind="hello")
+    plain, opacity = board.sent[-1][0]["rows"]
+    assert opacity["reader"] == {"verdict": "UNSURE", "comment": "<b>old</b> scar?"} and "reader" not in plain
+    board.page(kind="download")
+    report = board.sent[-1][1][0].decode()
+    assert "Reader: UNSURE: &lt;b&gt;old&lt;/b&gt; scar?" in report and report.count("Reader:") == 1
+    board.page(kind="reader", id="p2", verdict="", comment="")
+    assert "reader" not in board.session.films["p2"].line()
+    board.page(kind="clear")
+    board.page(kind="reader", id="p2", verdict="NORMAL", comment="")
+    assert board.sent[-1][0]["kind"] == "noted" and board.session.films == {}
+    for bad in ("OUT OF SCOPE", None, 1):
+        board.page(kind="reader", id="p2", verdict=bad, comment="")
+        assert "does not understand" in board.sent[-1][0]["message"]
 
 
 @pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")

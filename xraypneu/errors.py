@@ -76,6 +76,7 @@ CODES = {
     "shift": "films whose distributions can't be compared",
     "signature": "a signature that is missing, wrong or can't be checked",
     "stage": "a stage that can't run",
+    "truth": "a table of labels that can't be compared with verdicts",
     "too_slow": "a host sends almost nothing",
     "tracking": "runs that can't be recorded",
     "tune": "a search of parameters that can't be run",

@@ -10,9 +10,15 @@ test("the CSV begins with a byte order mark, quotes what must be, and has the th
     { threshold: 0.99, cells: ['Müller, "A".png', "0.314000", ""] },
     { error: "a text", cells: ["b\nc.txt", "", "a text"] },
   ];
-  const text = '\ufefffile,threshold,error\n"Müller, ""A"".png",0.990000,\n"b\nc.txt",,a text\n';
-  assert.equal(csvOf(columns, rows), text);
-  assert.equal(csvOf(columns, []), "\ufefffile,threshold,error\n");
+  const header = "\ufefffile,threshold,error,reader_verdict,reader_comment,truth\n";
+  assert.equal(csvOf(columns, rows), `${header}"Müller, ""A"".png",0.990000,,,,\n"b\nc.txt",,a text,,,\n`);
+  assert.equal(csvOf(columns, []), header);
+});
+
+test("what the reader said stands last, and no spreadsheet executes it", () => {
+  const reader = { verdict: "UNSURE", comment: '=HYPERLINK("x"); -1, old' };
+  const [, line] = csvOf(columns, [{ threshold: 0.3, cells: ["a.png", "", ""], reader, truth: "NORMAL" }]).split("\n");
+  assert.equal(line, `a.png,0.300000,,UNSURE,"'=HYPERLINK(""x"");' -1, old",NORMAL`);
 });
 
 test("the name of the file tells when it was saved", () => {

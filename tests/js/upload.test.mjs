@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { Uploader } from "../../xraypneu/app/upload.js";
+import { Pace, Uploader } from "../../xraypneu/app/upload.js";
 
 const file = (name, bytes) => Object.assign(new Blob([new Uint8Array(bytes)]), { name });
 
@@ -13,6 +13,7 @@ function uploader({ answer = () => {}, mark } = {}) {
     begin: (f) => ({ name: f.name }),
     progress: () => {},
     end: (item, text, bad) => notes.push([item.name, text, bad]),
+    cancel: (item) => notes.push([item.name, "cancelled"]),
   };
   const counts = { pings: 0 };
   const u = new Uploader({
@@ -161,4 +162,59 @@ test("on a slow line pieces are small, on a fast one large", async () => {
   const [slow, fast] = [await sizes(10000), await sizes(10)];
   assert.ok(slow[0] === 65536 && Math.max(...slow.slice(3)) <= 16384, slow.slice(0, 9));
   assert.ok(fast[0] === 65536 && Math.max(...fast) === 524288, fast);
+});
+
+test("the time left follows the pace of the last files, and is not told before there is one", () => {
+  let now = 0;
+  const pace = new Pace(() => now);
+  pace.begin();
+  const end = (seconds) => {
+    now += 1000 * seconds;
+    pace.ended();
+  };
+  for (let i = 0; i < 2; i++) end(1);
+  assert.equal(pace.left(10), null);
+  end(1);
+  assert.deepEqual([pace.left(10), pace.left(0)], [10, null]);
+  for (let i = 0; i < 30; i++) end(5); // a slower line
+  assert.equal(pace.left(10), 50);
+  pace.begin();
+  assert.equal(pace.left(10), null);
+});
+
+test("cancelled: what waits is not sent, what has begun is told to the server, what it has whole is read", async () => {
+  const { u, sent, notes } = uploader(); // no answer: the first file stops after the pieces ahead
+  u.take([file("a.png", 200), file("b.png", 5), file("c.png", 5)]);
+  await sleep(30);
+  assert.equal(u.cancel(), 3);
+  assert.deepEqual(notes, [["b.png", "cancelled"], ["c.png", "cancelled"]]);
+  assert.deepEqual(sent.at(-1), { kind: "refused", id: "u1", name: "a.png", why: "cancelled" });
+  assert.equal(u.pending, 1); // the server's row is waited for
+  u.end("u1", "cancelled", true);
+  u.take([file("d.png", 5)]);
+  await sleep(30);
+  assert.deepEqual(kinds(sent, "u4"), ["begin", "chunk"]);
+  assert.equal(u.cancel(), 0); // sent whole
+  assert.equal(u.pending, 1);
+});
+
+test("a film of an archive is unpacked when it is its turn; one that can't be is refused, the next goes on", async () => {
+  const opened = [];
+  const member = (name, bytes, fail) => ({
+    name,
+    size: bytes,
+    open: async () => {
+      opened.push(name);
+      if (fail) throw new Error(fail);
+      return new Blob([new Uint8Array(bytes)]);
+    },
+  });
+  const { u, sent, notes } = uploader({ answer: whole({ u1: 5, u3: 5 }) });
+  u.take([member("a.png", 5), member("b.png", 5, "it is damaged"), member("c.png", 5), member("d.png", 2000)]);
+  await sleep(50);
+  assert.deepEqual(opened, ["a.png", "b.png", "c.png"]); // the size of d.png is refused before
+  assert.deepEqual(kinds(sent, "u1"), ["begin", "chunk"]);
+  assert.equal(sent.find((m) => m.id === "u1").name, "a.png");
+  const said = notes.slice(0, 3).map(([name, text]) => `${name}: ${text}`);
+  assert.deepEqual(said, ["a.png: NORMAL", "b.png: it is damaged", "c.png: NORMAL"]);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { progressOf } from "../../xraypneu/app/files.js";
+import { progressOf, timeOf } from "../../xraypneu/app/files.js";
 import { neighbour, positionOf, shiftTo } from "../../xraypneu/app/worklist.js";
 
 const rows = [{ id: "a" }, { id: "b", error: "a text" }, { id: "c" }, { id: "d" }];
@@ -27,6 +27,10 @@ test("a list scrolls as far as it must", () => {
 });
 
 test("the files tell how far they are", () => {
-  assert.equal(progressOf(12, 8, 1), "12 files: 8 read, 1 not read, 3 to come");
-  assert.equal(progressOf(1, 1, 0), "1 file: 1 read");
+  assert.equal(progressOf({ all: 12, read: 8, failed: 1, cancelled: 3 }), "12 files: 8 read, 1 not read, 3 cancelled");
+  assert.equal(progressOf({ all: 1, read: 1, failed: 0 }), "1 file: 1 read");
+  assert.equal(progressOf({ all: 120, read: 36, failed: 1 }), "37 of 120");
+  assert.equal(progressOf({ all: 120, read: 36, failed: 1 }, 130), "37 of 120, about 2 min left");
+  const times = ["10 s", "40 s", "1 min", "50 min", "2.5 h"].map((t) => `about ${t} left`);
+  assert.deepEqual([1, 44, 56, 3000, 9000].map(timeOf), times);
 });

@@ -1,5 +1,16 @@
 // The table as CSV. Python makes the cells of each row, so it alone decides on columns and escapes formulas.
 // A move of the operating point sends only the rows with other reasons, so the threshold is set here in all of them.
+// What the reader typed, and the labels, are not Python's: their columns come last, and the texts are made safe here,
+// by Python's rule.
+const READER = ["reader_verdict", "reader_comment", "truth"];
+
+// A text that no spreadsheet executes: `_cell` of `serving/01_table`.
+export function safe(text) {
+  const plain = text.replaceAll("\r", "\ufffd").replace(/;(?=\s*[=+\-@])/g, ";'");
+  return /^[=+\-@\t\n]/.test(plain) ? `'${plain}` : plain;
+}
+
+const readerCells = ({ reader, truth }) => [reader?.verdict ?? "", safe(reader?.comment ?? ""), truth ?? ""];
 const quoted = (cell) => (/[",\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
 
 function cellsOf(row, at) {
@@ -9,7 +20,7 @@ function cellsOf(row, at) {
 // A header and a line per row, with the byte order mark without which Excel shows umlauts wrong.
 export function csvOf(columns, rows) {
   const at = columns.indexOf("threshold");
-  const lines = [columns, ...rows.map((row) => cellsOf(row, at))];
+  const lines = [[...columns, ...READER], ...rows.map((row) => [...cellsOf(row, at), ...readerCells(row)])];
   return "\ufeff" + lines.map((cells) => cells.map(quoted).join(",") + "\n").join("");
 }
 

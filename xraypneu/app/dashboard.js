@@ -11,13 +11,17 @@ import { film, layHero } from "./hero.js";
 import { listenToKeys } from "./keys.js";
 import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
+import { listenToPaste } from "./paste.js";
+import { OWN, ReaderPanel } from "./reader.js";
 import { Asker, State } from "./state.js";
 import { Memory } from "./storage.js";
-import { Table } from "./table.js";
+import { Table, tallyOf } from "./table.js";
 import { Theme } from "./theme.js";
+import { isTable, TruthPanel } from "./truth.js";
 import { Uploader } from "./upload.js";
 import { sentence, Viewer } from "./viewer.js";
 import { neighbour, positionOf, Worklist } from "./worklist.js";
+import { membersOf, isZip, ZipError } from "./zip.js";
 
 const TOO_LARGE =
   "The plain upload takes at most ten megabytes in total, so none of these files was read. Use the drop zone or its " +
@@ -67,15 +71,18 @@ class Page {
     const busy = () => this.uploader.pending > 0;
     this.heartbeat = new Heartbeat({ send, patience, rest, lost, recovered, busy, first: view * 2 ** 21 });
     this.asker = new Asker(send, ping);
-    this.list = new FileList();
+    this.list = new FileList(() => this.cancel());
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list, mark: view.toString(36) });
     this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
-    this.viewer = new Viewer();
+    this.reader = new ReaderPanel((own) => this.note(own));
+    this.viewer = new Viewer(this.reader);
     this.confirm = new Confirm();
     this.table = new Table(this.state, (row) => this.reopen(row), (shown, all) => this.listed(shown, all));
     const { filter, only } = this.table;
     this.worklist = new Worklist({ open: (id) => this.openListed(id), filters: [filter, only] });
     this.operating = new OperatingPanel(this.asker, config.threshold);
+    const askTruth = (message) => this.askTruth(message);
+    this.truth = new TruthPanel({ ask: askTruth, say, most: config.max_table });
     const memory = new Memory(() => window.localStorage);
     this.help = new Help(memory);
     this.theme = new Theme(document.documentElement, matchMedia("(prefers-color-scheme: dark)"), memory);
@@ -109,6 +116,7 @@ class Page {
       make("div", { class: "stage" }, this.layTop(), this.layUpload(), this.layReading()),
       this.operating.box,
       this.layBatch(),
+      this.truth.box,
       this.layAbout(),
       this.confirm.box,
       this.help.box,
@@ -209,7 +217,7 @@ class Page {
     });
     const choose = button("Choose radiographs", () => input.click(), { class: "main choose" });
     const kinds =
-      `PNG, JPEG or DICOM, also TIFF, BMP, WebP; up to ${size(this.config.max_bytes)} each. ` +
+      `PNG, JPEG or DICOM, also TIFF, BMP, WebP, many in a ZIP, or pasted; up to ${size(this.config.max_bytes)} each. ` +
       "Processed in memory on the server; deleted when you close this page.";
     return make(
       "div",
@@ -259,13 +267,51 @@ class Page {
   // --- the user's actions
 
   take(files) {
-    const added = [...files];
+    this.truth.take([...files].filter(isTable));
+    const rest = [...files].filter((file) => !isTable(file));
+    for (const archive of rest.filter(isZip)) this.unpack(archive);
+    const added = rest.filter((file) => !isZip(file));
     if (!added.length) return;
+    this.takeFilms(added);
+  }
+
+  // The films of an archive take the way of all others; one that is refused is a row that says why.
+  async unpack(archive) {
+    if (!this.heartbeat.isLost) this.say(`Unpacking ${clean(archive.name)}`);
+    const limits = { most: this.config.max_files, maxBytes: this.config.max_bytes };
+    let films;
+    try {
+      films = await membersOf(archive, limits);
+    } catch (e) {
+      const why = e instanceof ZipError ? e.message : "the browser can't read it. Choose it again";
+      films = [{ name: archive.name, size: 1, open: () => Promise.reject(new ZipError(`not unpacked: ${why}`)) }];
+    }
+    this.takeFilms(films);
+  }
+
+  takeFilms(added) {
     if (this.heartbeat.isLost) return this.say(`${NO_SERVER} no file can be read. Start a new session.`);
     this.trouble.hidden = !this.state.undeleted;
     this.blank(added.length === 1 ? `Reading ${clean(added[0].name)}` : `Reading ${added.length} files`);
     this.uploader.take(added);
     this.list.showLast();
+  }
+
+  // Read none of the files that are still to come.
+  cancel() {
+    const n = this.uploader.cancel();
+    this.say(n ? `Cancelled: ${n} ${n === 1 ? "file was" : "files were"} not read.` : "The last file is being read.");
+    this.settle();
+  }
+
+  askTruth(message) {
+    if (this.heartbeat.isLost) return this.truth.refuse(`${NO_SERVER} they can't be compared. Start a new session.`);
+    this.asker.ask("truth", message);
+  }
+
+  // Films or verdicts are other ones than those that the labels were compared with.
+  compareAgain() {
+    if (this.truth.active) this.asker.ask("compare", { kind: "compare" });
   }
 
   // Show the page as a reading room while there is a film, else as an invitation to bring one.
@@ -285,6 +331,7 @@ class Page {
   // The table shows these rows: so does the worklist.
   listed(shown, all) {
     this.labelDownloads(shown, all);
+    this.list.tally.textContent = tallyOf(this.state.counts());
     this.worklist.show(this.table.shown);
     this.tellPosition();
   }
@@ -326,6 +373,10 @@ class Page {
       map: () => viewer.toggleMap(),
       sides: () => viewer.toggleSides(),
       invert: () => viewer.turn(),
+      normal: () => this.choose(OWN[0]),
+      ill: () => this.choose(OWN[1]),
+      unsure: () => this.choose(OWN[2]),
+      comment: () => this.reader.comment.focus(),
       full: () => this.full.toggle(),
       larger: () => viewer.zoomBy(1.5),
       smaller: () => viewer.zoomBy(1 / 1.5),
@@ -337,6 +388,23 @@ class Page {
     };
     acts[action]();
     return true;
+  }
+
+  // The reader's verdict by key, which may come while the next film is still on its way: it belongs to none then.
+  choose(verdict) {
+    if (!this.viewer.box.isConnected || this.viewer.id !== this.state.open) return;
+    this.reader.choose(verdict);
+    this.say(this.reader.own.verdict ? `Your verdict: ${verdict}` : "Your verdict was taken back");
+  }
+
+  // Keep what the reader says of the open film.
+  note(own) {
+    const { id } = this.viewer;
+    if (!this.state.rows.has(id)) return;
+    this.state.note(id, own);
+    this.table.note(id);
+    this.worklist.note(this.state.rows.get(id));
+    this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own });
   }
 
   sample(which, label) {
@@ -421,6 +489,9 @@ class Page {
     this.worklist.clear();
     this.table.clear();
     this.batch.hidden = true;
+    for (const key of ["truth", "compare"]) this.asker.drop(key);
+    this.truth.clear();
+    this.table.label({});
     this.showResult(false);
   }
 
@@ -514,7 +585,8 @@ class Page {
     const opens = this.state.arrive(row, mine);
     this.worklist.put(this.state.rows.get(row.id));
     this.table.put(row.id);
-    this.batch.hidden = false;
+    this.batch.hidden = this.truth.box.hidden = false;
+    this.compareAgain();
     this.arrange();
     if (opens) this.ask(row.id);
     else if (row.id === this.state.open) this.markOpen(); // it came twice
@@ -533,10 +605,22 @@ class Page {
     this.asker.answered("open");
     if (this.state.forgetting || shown.id !== this.state.open) return; // another was opened meanwhile
     this.viewer.show(shown, buffers);
+    this.reader.show(this.state.rows.get(shown.id)?.reader);
     this.showFilm();
     this.summarise(shown);
     this.showResult(true);
     this.say(sentence(shown));
+  }
+
+  on_noted({ id }) {
+    this.asker.answered(`reader-${id}`);
+  }
+
+  on_compared({ of, problem, found }) {
+    this.asker.answered(of);
+    if (this.state.forgetting) return;
+    this.truth.show({ problem, found });
+    if (!problem) this.table.label(found?.labels ?? {});
   }
 
   on_operating({ operating }) {
@@ -551,6 +635,7 @@ class Page {
     if (this.state.forgetting) return;
     this.state.move(operating.threshold, rows);
     this.table.changed();
+    this.compareAgain();
     if (!shown || shown.id !== this.viewer.id) return;
     const seen = shown.id === this.state.open && this.viewer.box.isConnected;
     if (seen && shown.verdict !== this.viewer.verdict) this.say(sentence(shown));
@@ -632,6 +717,7 @@ class Page {
     const named = namePlainUpload();
     const ends = [
       listenToKeys(document, () => this.help.letters, (action) => this.act(action)),
+      listenToPaste(document, (files) => this.take(files)),
       this.theme.follow(),
       this.full.follow(),
     ];

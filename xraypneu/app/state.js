@@ -29,7 +29,9 @@ export class State {
     const before = this.rows.get(row.id);
     if (!mine && !before) this.others = Math.max(0, this.others - 1);
     if (!row.error && !(before && !before.error)) this.unsaved.add(row.id);
-    this.rows.set(row.id, { n: before ? before.n : ++this.arrivals, ...row });
+    const reader = before?.reader ?? row.reader; // the page's is never older than the server's
+    const { truth } = before ?? {};
+    this.rows.set(row.id, { n: before ? before.n : ++this.arrivals, ...row, reader, truth });
     if (row.error || this.open !== null) return false;
     this.open = row.id;
     return true;
@@ -43,6 +45,12 @@ export class State {
       const row = this.rows.get(change.id);
       if (row) Object.assign(row, change);
     }
+  }
+
+  // The reader's verdict and comment on a film: no file has them yet.
+  note(id, reader) {
+    this.rows.get(id).reader = reader;
+    this.unsaved.add(id);
   }
 
   // A file with these rows was saved.

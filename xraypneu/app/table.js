@@ -1,5 +1,6 @@
 // The table of all files. Rows are appended or changed one by one; the table is never rebuilt.
 import { button, cautionOf, kind, make } from "./dom.js";
+import { said } from "./reader.js";
 
 const COLUMNS = [
   ["n", "#"],
@@ -8,6 +9,8 @@ const COLUMNS = [
   ["probability", "probability"],
   ["threshold", "operating point"],
   ["bundle", "model"],
+  ["reader", "reader"],
+  ["truth", "label"],
 ];
 const NUMBERS = ["probability", "threshold"];
 const VERDICTS = ["NORMAL", "PNEUMONIA", "UNSURE", "OUT OF SCOPE", "NOT A CHEST X-RAY", "not read"];
@@ -19,6 +22,7 @@ export const numberOf = (row) => [three(row.probability), row.probability == nul
 
 function value(row, key) {
   if (key === "verdict") return outcome(row);
+  if (key === "reader") return said(row.reader);
   return row[key] == null ? (NUMBERS.includes(key) ? -1 : "") : row[key];
 }
 
@@ -43,8 +47,9 @@ export function place(sorted, row, before) {
 }
 
 // "3 of 4 files: 1 NORMAL, 2 UNSURE, 1 not read"
-export const summary = (shown, total, counts) =>
-  `${shown} of ${total} files: ` +
+export const summary = (shown, total, counts) => `${shown} of ${total} files: ${tallyOf(counts)}`;
+
+export const tallyOf = (counts) =>
   VERDICTS.filter((v) => counts.get(v))
     .map((v) => `${counts.get(v)} ${v}`)
     .join(", ");
@@ -128,7 +133,7 @@ export class Table {
   line(row) {
     if (row.error) {
       const why = make("span", { class: "error" }, `not read: ${row.error}`);
-      const cells = [String(row.n), row.file, why, "", "", "", ""].map((c) => make("td", {}, c));
+      const cells = [String(row.n), row.file, why, "", "", "", "", row.truth ?? "", ""].map((c) => make("td", {}, c));
       cells[1].className = "name";
       return make("tr", {}, ...cells);
     }
@@ -145,6 +150,8 @@ export class Table {
       make("td", {}, number, caution && make("span", { class: "words caution" }, caution)),
       make("td", {}, ""),
       make("td", {}, row.bundle.slice(0, 8)),
+      make("td", { class: "own" }),
+      make("td", {}),
       make("td", {}, open),
     );
     this.fill(line, row);
@@ -157,7 +164,25 @@ export class Table {
     verdict.className = `t-${kind(row.verdict)}`;
     verdict.textContent = row.verdict;
     line.children[4].textContent = three(row.threshold);
+    const { verdict: own, comment } = row.reader ?? {};
+    line.children[6].replaceChildren(own ?? "", comment ? make("span", { class: "words" }, comment) : "");
+    line.children[7].textContent = row.truth ?? "";
     line.classList.toggle("open", row.id === this.state.open);
+  }
+
+  // The labels of the visitor's table, by id; their column shows while there are some.
+  label(labels) {
+    for (const row of this.state.rows.values()) {
+      row.truth = labels[row.id];
+      this.lines.get(row.id).children[7].textContent = row.truth ?? "";
+    }
+    this.box.classList.toggle("labelled", Object.keys(labels).length > 0);
+    if (this.order.key === "truth") this.arrange();
+  }
+
+  // The reader said something of a film.
+  note(id) {
+    this.fill(this.lines.get(id), this.state.rows.get(id));
   }
 
   // The operating point moved: rows keep their places unless the verdict orders or filters them.

@@ -4,6 +4,8 @@ import { clean, make, size } from "./dom.js";
 const AHEAD = 4; // pieces
 const SMALLEST = 65536; // bytes of a piece
 const [FAST, SLOW] = [500, 4000]; // milliseconds to an acknowledgement: below, pieces grow; above, they shrink
+const [FEWEST, WINDOW] = [4, 20]; // times from which the pace is told
+const CANCELLED = "cancelled";
 const CUT = "the connection was interrupted. Choose the file again.";
 
 export class Uploader {
@@ -29,7 +31,8 @@ export class Uploader {
     while (this.queue.length) {
       const job = this.queue.shift();
       this.active.set(job.id, job);
-      const why = this.unfit(job.file);
+      const why = this.unfit(job.file) || (job.file.open ? await this.unpack(job) : "");
+      if (job.forgotten || job.why) continue; // deleted or cancelled while it was unpacked
       if (why) this.refuse(job, why);
       else await this.put(job).catch(() => this.refuse(job, "the browser can't read this file"));
     }
@@ -40,6 +43,17 @@ export class Uploader {
     if (file.size === 0) return "the file is empty";
     if (file.size > this.maxBytes) return `${size(file.size)} is over the limit of ${size(this.maxBytes)}`;
     return "";
+  }
+
+  // A film in an archive is unpacked when it is its turn: one lies in memory at a time. Returns why it can't be.
+  async unpack(job) {
+    const { name, open } = job.file;
+    try {
+      job.file = Object.assign(await open(), { name });
+      return "";
+    } catch (e) {
+      return e.message;
+    }
   }
 
   // The server answers with a row, for which the page waits as for any other file.
@@ -132,6 +146,15 @@ export class Uploader {
     this.send({ kind: "refused", id: job.id, name: job.file.name, why: job.why || CUT });
   }
 
+  // Read none of the files that are still to come; a file of which the server has all is read. Returns how many.
+  cancel() {
+    const waiting = this.queue.splice(0);
+    for (const job of waiting) this.view.cancel(job.item);
+    const begun = [...this.active.values()].filter((job) => !job.refused && !(job.sent >= job.file.size));
+    for (const job of begun) this.giveUp(Object.assign(job, { why: CANCELLED }));
+    return waiting.length + begun.length;
+  }
+
   // Stop all uploads now: a file begun after the delete request would be kept, one chosen after it dropped.
   forget() {
     this.queue.splice(0);
@@ -140,6 +163,28 @@ export class Uploader {
       this.stop(job);
     }
     this.active.clear();
+  }
+}
+
+// How long files still take, by the pace of the last ones: sizes, line and server change.
+export class Pace {
+  constructor(now) {
+    Object.assign(this, { now, times: [] });
+  }
+
+  begin() {
+    this.times = [this.now()];
+  }
+
+  ended() {
+    this.times = [...this.times, this.now()].slice(-WINDOW);
+  }
+
+  // Seconds for so many more files; null while too few have ended to tell.
+  left(files) {
+    const { times } = this;
+    if (times.length < FEWEST || !files) return null;
+    return (files * (times.at(-1) - times[0])) / (times.length - 1) / 1000;
   }
 }
 
@@ -165,6 +210,12 @@ export class UploadList {
     bar.remove();
     note.className = bad ? "note error" : "note soft";
     note.textContent = ` – ${text}`;
+  }
+
+  cancel({ bar, note }) {
+    bar.remove();
+    note.className = "note soft";
+    note.textContent = ` – ${CANCELLED}`;
   }
 
   showLast() {

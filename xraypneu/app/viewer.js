@@ -30,6 +30,17 @@ function scaleOf(s) {
 const scaleLabel = (s, p, t) =>
   `Calibrated probability of PNEUMONIA ${p}${inBrackets(s.caution)}; operating point ${t}`;
 
+// What the film's DICOM file says of it: Python chooses and words it.
+const factsOf = (facts) =>
+  make(
+    "dl",
+    { class: "dicom", "aria-label": "From the DICOM file" },
+    ...facts.flatMap(({ name, value, caution }) => [
+      make("dt", {}, name),
+      make("dd", caution ? { class: "caution" } : {}, value),
+    ]),
+  );
+
 // The explanation of a film. A film without a probability has no map either: both would be meaningless.
 function explanationOf(s) {
   const v = kind(s.verdict);
@@ -39,6 +50,7 @@ function explanationOf(s) {
     const about = "Probability of PNEUMONIA at 50 % prevalence:";
     parts.push(make("p", {}, about, " ", ...cautionFor(s)), scaleOf(s));
   }
+  if (s.facts.length) parts.push(factsOf(s.facts));
   if (s.notice) parts.push(make("p", { class: "error" }, make("strong", {}, s.notice)));
   parts.push(make("h3", {}, "Why this verdict"), make("p", { class: "rationale" }, s.rationale));
   parts.push(make("ul", { class: "reasons" }, ...s.reasons.map((r) => make("li", {}, r))));
@@ -62,8 +74,8 @@ const MODES = { film: "Film", over: "Map", sides: "Side by side" };
 const KEY_OF = { film: "M", over: "M", sides: "S" };
 
 export class Viewer {
-  constructor() {
-    Object.assign(this, { id: null, lens: FIT, inverted: false, urls: [], mode: "over", mapped: "over" });
+  constructor(reader) {
+    Object.assign(this, { reader, id: null, lens: FIT, inverted: false, urls: [], mode: "over", mapped: "over" });
     [this.plain, this.under] = [make("img", { draggable: "false" }), make("img", { alt: "", draggable: "false" })];
     this.over = make("img", { class: "map", draggable: "false" });
     this.stacks = [
@@ -76,7 +88,8 @@ export class Viewer {
     const bare = this.view(this.stacks[0], "Radiograph", "As decoded", "bare");
     this.views = make("div", { class: "views" }, bare, this.map);
     this.text = make("div", { class: "text", tabindex: "0", role: "region", "aria-label": "Verdict and rationale" });
-    this.box = make("div", { class: "result" }, this.views, this.text);
+    const side = make("div", { class: "side" }, this.text, reader.box);
+    this.box = make("div", { class: "result" }, this.views, side);
     this.controls = this.layControls();
     this.fade();
     this.look(this.mode);

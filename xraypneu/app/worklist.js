@@ -1,5 +1,6 @@
 // The worklist: thumbnail, verdict and probability of each file, in the table's order and behind its filter.
 import { cautionOf, kind, make } from "./dom.js";
+import { said } from "./reader.js";
 
 const NONE = "No file matches the filter.";
 
@@ -33,7 +34,7 @@ function withNeighbours(start, length, room) {
 // An item, and the parts of it that an operating point changes.
 function itemOf(row) {
   const picture = row.thumb ? make("img", { src: row.thumb, alt: "", draggable: "false" }) : "";
-  const [verdict, number] = [make("span"), make("span")];
+  const [verdict, number, own] = [make("span"), make("span"), make("span", { class: "own" })];
   const box = make(
     "li",
     { role: "option", id: `xp-film-${row.id}`, "data-id": row.id, title: row.file, "aria-disabled": !!row.error },
@@ -43,9 +44,10 @@ function itemOf(row) {
       { class: "facts" },
       make("span", { class: "name" }, row.file),
       make("span", { class: "outcome" }, verdict, number),
+      own,
     ),
   );
-  return { box, verdict, number };
+  return { box, verdict, number, own };
 }
 
 export class Worklist {
@@ -101,12 +103,20 @@ export class Worklist {
 
   fill(item, row) {
     const words = row.error ? "not read" : row.verdict;
+    this.note(row);
     if (item.words === words) return;
     item.words = words;
     item.verdict.textContent = words;
     item.verdict.className = row.error ? "error" : `t-${kind(row.verdict)}`;
     item.number.textContent = row.probability == null ? "" : row.probability.toFixed(3); // the verdict is beside it
     item.number.title = row.error ? "" : cautionOf(row.verdict);
+  }
+
+  // The reader's verdict, or that there is a comment alone.
+  note({ id, reader }) {
+    const { own } = this.items.get(id);
+    own.textContent = said(reader) && `you: ${reader.verdict || "comment"}`;
+    own.title = said(reader);
   }
 
   // Mark the open film.

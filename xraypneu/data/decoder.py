@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CPU_SECONDS', 'CPU_SECONDS_PER_MB', 'MAX_CPU_SECONDS', 'WALL_SECONDS', 'READ_SECONDS', 'BEAT_SECONDS',
-           'START_SECONDS', 'END_SECONDS', 'MAX_STUCK', 'MEMORY_BYTES', 'MAX_JOBS', 'IDLE_SECONDS', 'cpu_limit',
+           'START_SECONDS', 'END_SECONDS', 'MAX_STUCK', 'MEMORY_BYTES', 'MAX_JOBS', 'IDLE_SECONDS', 'TAGS', 'cpu_limit',
            'Decoded', 'serve', 'cores', 'is_untrusted', 'warm_up', 'decode', 'read_tags']
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d004
@@ -638,11 +638,23 @@ def _bytes_of(source: bytes | bytearray | memoryview) -> memoryview:
         raise ImageError("the bytes can't be read: their memoryview was released") from None
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020-t
+# what a DICOM file may tell of the picture and the population; nothing that names a person, a place or a device
+TAGS = (
+    "AcquisitionDate", "BitsStored", "BodyPartExamined", "BurnedInAnnotation", "Columns", "DetectorType",
+    "DistanceSourceToDetector", "Exposure", "ExposureTime", "Grid", "ImageLaterality", "ImagerPixelSpacing", "KVP",
+    "Manufacturer", "ManufacturerModelName", "Modality", "PatientAge", "PatientOrientation", "PatientPosition",
+    "PatientSex", "PhotometricInterpretation", "PixelSpacing", "PresentationIntentType", "Rows", "StudyDate",
+    "ViewPosition", "XRayTubeCurrent",
+)  # fmt: skip
+
+
 def read_tags(
     source: str | os.PathLike[str] | bytes,  # a file or its content
-    names: Sequence[str],  # keywords, such as ViewPosition
+    names: Sequence[str],  # of `TAGS`
 ) -> dict[str, str]:  # those that the file has, at most 64 characters each; {} for what is no DICOM file
-    "Read attributes of an untrusted DICOM file. Raises `ImageError` at a limit."
+    "Read attributes of an untrusted DICOM file. Raises `ImageError` at a limit, `ValueError` for a name beside `TAGS`."
+    if beside := [name for name in names if name not in TAGS]:
+        raise ValueError(f"{beside[0]} is not in TAGS: it may name a person, a place or a device")
     if isinstance(source, bytes) and source[128:132] != b"DICM":
         return {}
     job: dict[str, Any] = dict(kind="bytes", name=None, size=None, min_side=None, with_colour=False, keep_pixels=False)

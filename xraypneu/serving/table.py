@@ -108,6 +108,8 @@ def _html_row(row: dict[str, Any], outcome: str) -> str:
     "One film in the table of the page."
     e = html.escape
     why = "".join(f"<br>{e(r)}" for r in row.get("reasons") or ())
+    if said := [v for v in (row.get("reader") or {}).values() if v]:
+        why += f"<br><i>Reader: {e(': '.join(said))}</i>"
     verdict = (
         f'<span class="error">not read: {e(row["error"])}</span>' if row.get("error") else f"<b>{e(outcome)}</b>{why}"
     )
@@ -125,7 +127,8 @@ def _html_row(row: dict[str, Any], outcome: str) -> str:
 
 # %% ../../nbs/api/serving/01_table.ipynb #c008-1-a
 def to_html(
-    # of `as_row`; optional: `pictures`, pairs of alt text and data: address; `files`, if the row is about several
+    # of `as_row`; optional: `pictures`, pairs of alt text and data: address; `files`, if the row is about several;
+    # `reader`, verdict and comment of a person
     rows: Iterable[dict[str, Any]],
     title: str = "Predictions",
     notice: str = "",  # at the top, for instance that images are synthetic
