@@ -132,6 +132,9 @@ def test_verdicts_add_up_to_all_films(films, tmp_path):
     assert [sum(v["films"] for v in counts[c].values()) for c in counts] == [7, 7]
     assert counts["NORMAL"]["NOT A CHEST X-RAY"]["films"] >= 1 and counts["PNEUMONIA"]["unreadable"]["films"] == 1
     assert info["films"]["excluded"]["unreadable"] == 1
+    shown = external.verdict_rows(external.read_external(tmp_path / "out").info).set_index("verdict")
+    for c, v in ((c, v) for c in ("NORMAL", "PNEUMONIA") for v in counts["NORMAL"]):
+        assert shown.loc[v, c].startswith(f"{counts[c][v]['films']}: ")
     broken = rows[rows.path == "PNEUMONIA/broken.png"].iloc[0]
     assert broken.code and broken.excluded == "unreadable" and broken.probability == ""
 

@@ -405,7 +405,7 @@ def _difference_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     shown = [f"{COMPARED[k]} ({_percent(far[k])})" for k in names]
     most = f"{_percent(far[names[0]])} of a class lie outside the middle 90 % of its training films"
     shown[0] = f"{COMPARED[names[0]]} ({most}, where 10 % is expected)"
-    return f"They differ from the training films in {_in_words(shown)}, which need not be the cause."
+    return f"The films differ from the training films in {_in_words(shown)}, which need not be the cause."
 
 
 def _training_sentence(seen: Mapping[str, int] | None) -> str:
@@ -552,15 +552,14 @@ def metric_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # metric; two columns
 
 def verdict_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # verdict, and a column per class
     "How the films of each class are divided among the verdicts."
-    shown = {
-        c: [
-            f"{v['films']:,}: " + "{} ({} to {})".format(*(metric_text(v[k], True) for k in ("value", "low", "high")))
-            for v in of_class.values()
-        ]
-        for c, of_class in info["verdicts"].items()
-        if of_class
-    }
-    return pd.DataFrame({"verdict": [*VERDICTS, UNREAD]} | shown)
+    names = (*VERDICTS, UNREAD)  # JSON has them in another order
+
+    def cell(v: Mapping[str, Any]) -> str:
+        value, low, high = (metric_text(v[k], True) for k in ("value", "low", "high"))
+        return f"{v['films']:,}: {value} ({low} to {high})"
+
+    shown = {c: [cell(of_class[v]) for v in names] for c, of_class in info["verdicts"].items() if of_class}
+    return pd.DataFrame({"verdict": names} | shown)
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x037
 def group_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # group, value, films, patients, metrics with intervals
