@@ -251,7 +251,7 @@ def test_a_reference_holds_no_name_and_no_order(kept, tmp_path):
     thinned = reference_of(big)
     assert len(thinned.films.table) == 5_000 and thinned.films.failed == 50
     saved = read_reference(save_reference(thinned, tmp_path / "big_reference.parquet")).films
-    assert not np.array_equal(np.sort(saved.table.logit[:100]), np.sort(table(6_000).logit[:100].astype(np.float32)))
+    assert len(set(saved.table.logit[:100]) & set(table(6_000).logit[:100])) < 10  # not the first ones
 
 
 def test_the_validation_split_as_reference(tmp_path):

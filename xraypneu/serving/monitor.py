@@ -168,7 +168,7 @@ def _thinned(films: Films, seed: int) -> Films:
     table = kept.table.reset_index(drop=True)
     return Films(table, kept.projections, round(films.failed * len(chosen) / max(n, 1)))
 
-
+# %% ../../nbs/api/serving/09_monitor.ipynb #m012-r
 def reference_of(
     path: str | os.PathLike[str],  # scores as `read_scores` takes, or a folder of prepared data: its validation split
     bundle: str | Path | Bundle | None = None,  # for prepared data, which are not scored; as `Predictor` takes it
