@@ -208,7 +208,7 @@ def report(found):
 TEXT = """# Shift monitor: rates
 
 Written by `bench/monitor.py`. Films of the official train split of the Kermany set; the test split is not opened.
-Patients are halved: limits and floors of `evaluation/05_shift` were chosen on one half, and the table is of the other.
+Patients are halved: limits and floors of `evaluation/06_shift` were chosen on one half, and the table is of the other.
 In each of {splits} splits of its patients, half are the reference (about 1,300 films), and batches of {batch} films are
 drawn from the other half. An alarm is any test that fires; Holm's correction limits false ones to {alpha:.0%} a batch.
 Reference and unaltered batches are of one hospital, so an alarm there is false. Alterations are made at 224 pixels.
