@@ -29,8 +29,9 @@ from xraypneu.evaluation.card import recorded_sets
 from xraypneu.evaluation.evaluate import EvaluationError
 from xraypneu.metrics.definitions import BRIEF
 from xraypneu.metrics.scores import bootstrap, classification_metrics
+from xraypneu.ops.stage import report_notebook
 from xraypneu.serving import external_run
-from xraypneu.serving.external_run import MADE, TEMPLATE, measure_set, record_set
+from xraypneu.serving.external_run import MADE, measure_set, record_set
 
 MADE_HERE = {"external.json", "predictions.csv"}  # without the report
 
@@ -525,8 +526,9 @@ def test_a_record_is_not_replaced_by_that_of_another_set(drawn, films, tmp_path,
 
 
 def test_the_template_is_shipped_and_holds_no_policy():
-    assert TEMPLATE == ROOT / "xraypneu/reports/external.ipynb" and '"reports/*"' in (ROOT / "setup.py").read_text()
-    cells = [c for c in nbformat.read(TEMPLATE, as_version=4).cells if c.cell_type == "code"]
+    template = report_notebook("external")
+    assert template == ROOT / "nbs/pipeline/external.ipynb"
+    cells = [c for c in nbformat.read(template, as_version=4).cells if c.cell_type == "code"]
     assert [c.source for c in cells if "parameters" in c.metadata.get("tags", [])] and not any(c.outputs for c in cells)
     assert not any(re.search(r"^\s*(def|class) ", c.source, re.M) for c in cells)
     assert max(len(c.source.splitlines()) for c in cells) <= 40

@@ -28,7 +28,7 @@ from .shortcuts import STATISTICS, with_statistics
 from ..metrics import scores as metrics
 from ..metrics.definitions import BRIEF, LABELS, METRICS, metric_text
 from ..model.bundle import Bundle, platt
-from ..model.policy import _share
+from ..model.policy import share
 from ..model.verdict import NOT_RADIOGRAPH, REFUSED, VERDICTS
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x006
@@ -200,7 +200,7 @@ def verdict_counts(
         of_class = all_films[all_films.label == c]
         given = of_class.verdict.where(of_class.excluded == "", UNREAD).to_numpy(str)
         numbers = _patient_numbers(of_class)
-        shares = {v: _share(given == v, numbers) for v in (*VERDICTS, UNREAD)} if len(of_class) else {}
+        shares = {v: share(given == v, numbers) for v in (*VERDICTS, UNREAD)} if len(of_class) else {}
         out[c] = {v: {"films": int((given == v).sum())} | share for v, share in shares.items()}
     return out
 
@@ -253,7 +253,7 @@ def _group_row(rows: pd.DataFrame, threshold: float) -> dict[str, Any]:
         mask = rows.y.to_numpy(int) == y
         if mask.sum() >= LEAST_FILMS:
             enough.append(name)
-            out[name] = _share(flagged[mask] == bool(y), numbers[mask])
+            out[name] = share(flagged[mask] == bool(y), numbers[mask])
     if len(enough) == 2:
         y_true, p = rows.y.to_numpy(int), rows.probability.to_numpy(float)
         out["roc_auc"] = {"value": metrics.classification_metrics(y_true, p, threshold)["roc_auc"]}

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
-           'check_params', 'normalise', 'title_of', 'html_page', 'to_html', 'Echo', 'without_radiographs', 'run_report',
-           'sources', 'unchanged', 'run_stage', 'replaced_files', 'summary', 'set_params', 'main']
+           'check_params', 'normalise', 'title_of', 'html_page', 'to_html', 'Echo', 'without_radiographs',
+           'report_notebook', 'run_report', 'sources', 'unchanged', 'run_stage', 'replaced_files', 'summary',
+           'set_params', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -562,39 +563,67 @@ def _execute(name, root):
     return target
 
 # %% ../../nbs/api/ops/03_stage.ipynb #report-1
-def _notebook(name) -> Path:
-    "A notebook of `nbs/pipeline`, of the project here or of the checkout that the package is imported from."
-    roots = [Path(process.__file__).resolve().parents[1]]
+def report_notebook(name: str) -> Path:
+    "A notebook of `nbs/pipeline`: of the project here, or as it came with the package. Raises `StageError`."
+    package = Path(process.__file__).resolve().parent
+    roots = [package.parent, package / "project"]  # of a checkout, of a wheel
     with contextlib.suppress(FileNotFoundError):
         roots.insert(0, project_root())
     for place in (root / f"nbs/pipeline/{name}.ipynb" for root in roots):
         if place.is_file():
             return place
-    hint = "Run this in a checkout of the project; monitor.json is complete without it"
-    raise StageError(f"the notebook of the report, {name}.ipynb, is not in this installation", hint, "missing")
+    what = f"the notebook of the report, {name}.ipynb, is not in this installation"
+    raise StageError(what, "Install xraypneu again, from its wheel or from a clone", "missing")
+
+
+@contextlib.contextmanager
+def _plain_jupyter():
+    "Kernels of this environment alone."
+    names = "JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH"
+    before = {k: os.environ[k] for k in names if k in os.environ}
+    os.environ.pop("JUPYTER_PATH", None)
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    try:
+        yield
+    finally:
+        for k in names:
+            os.environ.pop(k, None)
+        os.environ.update(before)
+
+# %% ../../nbs/api/ops/03_stage.ipynb #report-2
+def _first_line_of_report() -> str:
+    "Argument of a kernel: it imports this package, and ends with this process."
+    place = str(Path(process.__file__).resolve().parents[1])
+    line = (
+        f"import sys; sys.path[:0] = [p for p in [{place!r}] if p not in sys.path]; "
+        f"__import__('xraypneu.process').process.end_with_parent({os.getpid()})"
+    )
+    return f"--IPKernelApp.exec_lines={line}"
 
 
 def run_report(
     name: str,  # of a notebook in `nbs/pipeline` that is no stage
-    target: Path,  # the executed notebook; its HTML page lies beside it
-    params: dict,
+    target: Path,  # the executed notebook; its HTML page lies beside it, and the notebook runs there
+    params: dict | None = None,  # None: those of the notebook
 ) -> Path:  # `target`
-    "Execute a notebook with parameters, outside DVC. Raises `StageError`."
+    "Execute a notebook outside DVC. Raises `StageError`."
     import papermill
     from papermill.exceptions import PapermillExecutionError
     from papermill.iorw import papermill_io
 
-    source = _notebook(name)
-    check_params(source, params)
+    source = report_notebook(name)
+    if params:
+        check_params(source, params)
     papermill_io.register(_CLEANED, _Cleaned())
     names = _for_papermill(source), _CLEANED + _for_papermill(target)
-    with tempfile.TemporaryDirectory() as locks:
-        options = _options(name, Path(locks)) | {"cwd": source.parents[2]}
-        try:
+    options = _options(name, target.parent)
+    options["extra_arguments"] = [*options["extra_arguments"][:-1], _first_line_of_report()]
+    try:
+        with _plain_jupyter():
             papermill.execute_notebook(*names, params, **options)
-        except PapermillExecutionError as e:
-            where = f"The notebook as far as it came: {target}"
-            raise StageError(_cell_error(e, name, where), code="failed") from None
+    except PapermillExecutionError as e:
+        where = f"The notebook as far as it came: {target}"
+        raise StageError(_cell_error(e, name, where), code="failed") from None
     nb = scrub_values(normalise(nbformat.read(target, as_version=4)))
     write_file(target, nbformat.writes(nb) + "\n")
     write_file(target.with_suffix(".html"), to_html(nb))

@@ -371,7 +371,7 @@ def monitor_sentence(result: dict[str, Any]) -> str:  # Markdown
 def write_report(
     out: str | os.PathLike[str],  # folder of `monitor`
 ) -> Path:  # the page, `monitor.html`
-    "Execute `nbs/pipeline/monitor.ipynb` on a result. Raises `StageError` where there is no checkout of the project."
+    "Execute `nbs/pipeline/monitor.ipynb` on a result. Raises `StageError`."
     file = Path(out).resolve() / "monitor.json"
     read_result(file)
     return run_report("monitor", file.with_suffix(".ipynb"), {"result": str(file)}).with_suffix(".html")
