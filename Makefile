@@ -152,7 +152,7 @@ dist: $(READY) ## build wheel and source in dist/; fails on a tag that is not th
 	@rm -rf dist build/lib build/bdist.*
 	@python -m build --no-isolation --outdir dist
 
-rehearse: $(READY) ## run the workflows' steps in clean clones, as GitHub would run them, in this environment; WORKFLOWS="ci train"
+rehearse: $(READY) ## run the steps of ci (its sample), train and comment in clean clones, as GitHub would; WORKFLOWS="ci train"
 	@.ci/rehearse --venv $(VENV) $(call cli_value,WORKFLOWS)
 
 # --- supply chain; the tools have their own environment, so that they don't change the project's
