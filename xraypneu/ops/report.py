@@ -423,8 +423,7 @@ def _revision(root, base):
         if resolved:
             commit, head = resolved.strip(), _run(root, *GIT, "rev-parse", "HEAD").strip()
             same = (
-                commit == head
-                and _run(root, *GIT, "diff", "--quiet", "HEAD", "--", "reports/metrics.json") is not None
+                commit == head and _run(root, *GIT, "diff", "--quiet", "HEAD", "--", "reports/metrics.json") is not None
             )
             parent = _run(root, *GIT, "rev-parse", "--verify", "--quiet", "HEAD^^{commit}") if same else None
             return (parent.strip(), "the parent commit") if parent else (commit, base)
