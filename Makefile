@@ -11,6 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 STAGES := eda evaluate
 FORMATTED := nbs tests bench voila.py setup.py
+NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
 
 .DEFAULT_GOAL := help
 .PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app faults coverage tools constraints audit sbom sign release clean \
@@ -71,8 +72,7 @@ check-sample: $(READY) ## check the sample run's metrics against their limits
 	@python -m pytest -q tests/accept_sample.py
 
 test: $(READY) $(TOOLS)/.ready ## run the notebook tests and the test suite
-	nbdev_test --n_workers 2 --timing
-	python -m pytest -n 2 --dist worksteal -m "not alone"
+	python -m pytest -n 2 --dist worksteal -m "not alone" tests $(NOTEBOOKS)
 	python -m pytest -m alone
 
 lint: $(READY) ## ruff: rules and format
@@ -105,9 +105,8 @@ faults: $(READY) ## inject faults (kills, full disks, fuzzing, load), in bench/f
 	@python bench/faults.py $(if $(call cli_value,ONLY),--only $(call quoted,ONLY)) $(if $(call cli_value,SEED),--seed $(call quoted,SEED))
 
 coverage: $(READY) ## measure line coverage of the package, at least 95 %; slower than make test by a third or more
-	python -m pytest -n 2 --dist worksteal -m "not alone" --cov --cov-report=
+	python -m pytest -n 2 --dist worksteal -m "not alone" --cov --cov-report= tests $(NOTEBOOKS)
 	python -m pytest -m alone --cov --cov-append --cov-report=
-	PYTHONPATH=bench python -m pytest -p notebook_cells nbs/api --cov --cov-append --cov-report=
 	coverage report --fail-under=95
 
 bench-app: $(READY) ## measure the dashboard: opening, answers, memory, many visitors, in bench/dashboard.md; ten minutes, on an idle machine with Chromium
@@ -152,7 +151,7 @@ dist: $(READY) ## build wheel and source in dist/; fails on a tag that is not th
 	@rm -rf dist build/lib build/bdist.*
 	@python -m build --no-isolation --outdir dist
 
-rehearse: $(READY) ## run the workflows' steps in clean clones, as GitHub would run them, in this environment; WORKFLOWS="ci train"
+rehearse: $(READY) ## run the steps of ci (its sample), train and comment in clean clones, as GitHub would; WORKFLOWS="ci train"
 	@.ci/rehearse --venv $(VENV) $(call cli_value,WORKFLOWS)
 
 # --- supply chain; the tools have their own environment, so that they don't change the project's

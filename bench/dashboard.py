@@ -87,22 +87,6 @@ async def verdicts(browser, server, n):
     return times[0], times[1:], len(base64.b64decode(files[0][1])) / 1024
 
 
-async def memory(browser, server, n):
-    "Private megabytes of a session's process after an image of 2 megapixels, and the server's growth per session."
-    parent, before = psutil.Process(server.process.pid), len(server.kernels())
-    began = parent.memory_full_info().uss
-    file = encoded("film.jpg", film(1, True, size=1415, format="JPEG"))
-    pages = [(await visit(browser, server.url))[0] for _ in range(n)]
-    for page in pages:
-        await page.evaluate(DROP, [[file], 1])
-    kernels = sorted(server.kernels(), key=lambda k: k.create_time())[before:]
-    private = [k.memory_full_info().uss / MEGABYTE for k in kernels]
-    grew = (parent.memory_full_info().uss - began) / MEGABYTE / n
-    for page in pages:
-        await leave(page, server)
-    return private, grew
-
-
 async def crowd(browser, server, n, images):
     "n sessions that arrive within a minute and are all open; then each uploads its images, spread over a minute."
     files = [encoded(f"film{i}.png", film(i, i % 2 == 1, size=512)) for i in range(images)]
@@ -183,15 +167,6 @@ async def main():
                 ms = {"median": statistics.median(times), f"slowest of {len(times)}": max(times)}
                 table(["", "s"], [(k, f"{v / 1000:.2f}") for k, v in (ms | {"first of a session": first}).items()])
                 check("drop to verdict, median, s", statistics.median(times) / 1000, 1.5, 0.5, fewer=True)
-
-                private, grew = await memory(browser, light, args.rounds)
-                say("\n## A further session\n")
-                rows = [
-                    (f"its process, median of {len(private)}", f"{statistics.median(private):.0f}"),
-                    ("the server's growth", f"{grew:.1f}"),
-                ]
-                table(["", "MB, private"], rows)
-                check("memory of a further session, MB", statistics.median(private) + grew, 200, 130, fewer=True)
             starts_seen = await starts.measured(browser, args.rounds, 50, 60)
             starts.report(sheet, starts_seen, 50, 60)
             crowds = []
@@ -224,7 +199,6 @@ async def main():
             "machine": machine(),
             "opening_s": seen,
             "verdict_ms": times,
-            "private_mb": private,
             "crowds": crowds,
             "starts": starts_seen,
         },

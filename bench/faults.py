@@ -30,6 +30,7 @@ import psutil
 from ruamel.yaml import YAML
 
 from xraypneu.markdown import markdown_table
+from xraypneu.ops.tracking import git_state
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -785,9 +786,9 @@ def tree(campaign: str) -> str:
 
 
 def commit() -> str:
-    return subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
+    "The commit of the code, 12 hexadecimal digits, with + if files are changed."
+    state = git_state(ROOT)
+    return state["git_commit"][:12] + "+" * (state["git_dirty"] == "true")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """A pytest plugin: a notebook's test cells against the module that was exported from it, instead of against itself.
 
-`python -m pytest -p notebook_cells nbs/api` with `bench` on the path. `nbdev_test` runs the exported cells too, and so
-neither measures the module's coverage nor notices a change in the file; this does both.
+`python -m pytest tests nbs/api` (tests/conftest.py registers it). `nbdev_test` runs the exported cells too, and so
+neither measures the module's coverage nor notices a change in the file; this does both, and shares the libraries that
+are imported with the other tests. A notebook without a module, as the tutorials are, runs from its first cell on.
 """
 
 import ast
@@ -17,14 +18,17 @@ import pytest
 
 EXPORTED = re.compile(r"^#\|\s*(export|exporti|exports)\b", re.M)
 SKIPPED = re.compile(r"^#\|\s*(default_exp|notest|slow|eval:\s*false)\b", re.M)
+NOT_RUN = re.compile(r"^skip_exec:\s*true", re.M)  # in the front matter
 TARGET = re.compile(r"^#\|\s*default_exp\s+([\w.]+)", re.M)
 
 
-def test_cells(notebook: Path) -> tuple[str, list[str]]:
-    "The module's name, and the sources of the cells that test it."
+def test_cells(notebook: Path) -> tuple[str | None, list[str]]:
+    "The module's name, if the notebook has one, and the sources of the cells that test it."
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    if any(NOT_RUN.search("".join(c["source"])) for c in cells if c["cell_type"] == "raw"):
+        return None, []
     sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-    target = next(m[1] for s in sources if (m := TARGET.search(s)))
+    target = next((m[1] for s in sources if (m := TARGET.search(s))), None)
     return target, [s for s in sources if not EXPORTED.search(s) and not SKIPPED.search(s)]
 
 
@@ -49,7 +53,7 @@ def run_cell(source: str, where: str, names: dict, loop: asyncio.AbstractEventLo
 class NotebookItem(pytest.Item):
     def runtest(self):
         target, cells = test_cells(self.path)
-        names = vars(importlib.import_module(f"xraypneu.{target}"))
+        names = vars(importlib.import_module(f"xraypneu.{target}")) if target else {"__name__": "__main__"}
         before, folder, loop = dict(names), os.getcwd(), asyncio.new_event_loop()
         os.chdir(self.path.parent)
         try:

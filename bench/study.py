@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import pandas as pd
 import yaml
+from faults import commit
 from parity import altered, listed, parity, squares
 
 from xraypneu.data.dataset import load_prepared
@@ -121,24 +122,23 @@ def run(name, parameters, prepared, work, originals):
     return row | {"epochs": len(seconds), "seconds_per_epoch": each, "seconds": time.perf_counter() - began}
 
 
-def commit():
-    "The commit of the code, 12 hexadecimal digits, with + if files are changed."
-    state = git_state()
-    return state["git_commit"][:12] + "+" * (state["git_dirty"] == "true")
-
-
 def load_sizes(recipes, data):
-    "Prepared data by name of a recipe, without test. Takes `size` out of the recipes; no size: `data` itself."
-    folders = {name: f"{data}-{r.pop('size')}" if "size" in r else str(data) for name, r in recipes.items()}
+    "Prepared data by name of a recipe, without test; of a recipe without `size`, `data` itself."
+    folders = {name: f"{data}-{r['size']}" if "size" in r else str(data) for name, r in recipes.items()}
     loaded = {folder: without_test(load_prepared(folder)) for folder in sorted(set(folders.values()))}
     return {name: loaded[folder] for name, folder in folders.items()}
+
+
+def of_training(recipe):
+    "A recipe's parameters without the size, which only names the prepared data."
+    return {name: value for name, value in recipe.items() if name != "size"}
 
 
 def study(recipes, seeds, data, out, work, originals=None):
     "Run all that has no row yet; `data`: prepared data by name of a recipe."
     plan = [(name, seed) for seed in seeds for name in recipes]
     for i, (name, seed) in enumerate(plan, 1):
-        parameters, prepared = recipes[name] | {"seed": seed, "seeds": 1, "folds": 0}, data[name]
+        parameters, prepared = of_training(recipes[name]) | {"seed": seed, "seeds": 1, "folds": 0}, data[name]
         key = key_of(parameters, prepared.info["data_hash"])
         if is_done(stored(out), name, seed, key):
             print(f"{i} of {len(plan)}: {name}, seed {seed}, is there already", flush=True)
@@ -165,8 +165,8 @@ def main():
         sys.exit(f"no recipe {', '.join(sorted(unknown))} in {args.recipes}; there are {', '.join(recipes)}")
     chosen = {name: recipes[name] for name in args.only or recipes}
     data = load_sizes(chosen, args.data)
-    for parameters in chosen.values():
-        recipe_of(**parameters)  # a wrong value is found before the first hour
+    for recipe in chosen.values():
+        recipe_of(**of_training(recipe))  # a wrong value is found before the first hour
     study(chosen, args.seeds, data, args.out, args.work, args.originals)
 
 

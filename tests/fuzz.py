@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from pydicom import dcmread
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -63,23 +64,26 @@ def encode(image, format, **kw):
     return buffer.getvalue()
 
 
-def dicom(pixels, syntax=ExplicitVRLittleEndian, photometric="MONOCHROME2", pixel_data=None, **tags):
+def dicom(pixels, syntax=ExplicitVRLittleEndian, photometric="MONOCHROME2", bits=None, pixel_data=None, **tags):
     "The bytes of a DICOM file."
     ds, ds.file_meta = Dataset(), FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = syntax
     ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
-    bits = 8 * pixels.dtype.itemsize
+    allocated = 8 * pixels.dtype.itemsize
+    stored = bits or allocated
     ds.Rows, ds.Columns = pixels.shape[:2]
     ds.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
     ds.PixelRepresentation, ds.PhotometricInterpretation = int(pixels.dtype.kind == "i"), photometric
     if pixels.ndim == 3:
         ds.PlanarConfiguration = 0
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = bits, bits, bits - 1
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = allocated, stored, stored - 1
     order = ">" if syntax == ExplicitVRBigEndian else "<"
-    ds.PixelData = pixel_data or pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    ds["PixelData"].VR = "OW" if bits > 8 else "OB"
+    raw = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    ds.PixelData = raw if pixel_data is None else pixel_data
+    ds["PixelData"].VR = "OW" if allocated > 8 else "OB"
     for name, value in tags.items():
-        setattr(ds, name, value)
+        # an element is of a VR that pydicom wouldn't choose
+        ds.add(value) if isinstance(value, DataElement) else setattr(ds, name, value)
     buffer = io.BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

@@ -24,7 +24,8 @@ import pytest
 import requests
 from conftest import ROOT, Answers, serving
 
-from xraypneu.data.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, patient, sha256_of, unpack
+from xraypneu.data.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, patient, unpack
+from xraypneu.files import sha256_of
 
 NAMES = [f"{s}/{c}/{i}.jpeg" for s in ("train", "test") for c in ("NORMAL", "PNEUMONIA") for i in range(3)]
 SECRET = "s3cr3t-pa55"

@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import fuzz
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 from pydicom import dcmread
 from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_windowing, get_decoder
 from pydicom.uid import (
@@ -265,12 +266,13 @@ def test_garbage_in_the_middle_is_an_image_error_or_a_picture():
                 pass
 
 
+def chunk(kind, body):
+    "A part of a PNG."
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def png_claiming(width, height):
     "A PNG of a few bytes that says it is large."
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
@@ -370,37 +372,9 @@ def test_read_bytes(tmp_path):
 # --- DICOM ------------------------------------------------------------------------------------------------------------
 
 
-def dicom(pixels, syntax=ExplicitVRLittleEndian, photometric="MONOCHROME2", bits=None, pixel_data=None, **tags):
-    "The bytes of a DICOM file."
-    ds, ds.file_meta = Dataset(), FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = syntax
-    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
-    ds.PatientName, ds.PatientID = "Secret^Patient", "Secret77"
-    ds.Rows, ds.Columns = pixels.shape[:2]
-    ds.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
-    if pixels.ndim == 3:
-        ds.PlanarConfiguration = 0
-    ds.BitsAllocated = pixels.dtype.itemsize * 8
-    ds.BitsStored = bits or ds.BitsAllocated
-    ds.HighBit, ds.PixelRepresentation, ds.PhotometricInterpretation = (
-        ds.BitsStored - 1,
-        int(pixels.dtype.kind == "i"),
-        photometric,
-    )
-    ds.PixelData = (
-        pixel_data
-        if pixel_data is not None
-        else pixels.astype(pixels.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")).tobytes()
-    )
-    ds["PixelData"].VR = "OW" if ds.BitsAllocated > 8 else "OB"
-    for k, v in tags.items():
-        if isinstance(v, DataElement):  # of a VR that pydicom wouldn't choose
-            ds.add(v)
-        else:
-            setattr(ds, k, v)
-    b = BytesIO()
-    ds.save_as(b, enforce_file_format=True)
-    return b.getvalue()
+def dicom(*args, **tags):
+    "The bytes of a DICOM file of somebody."
+    return fuzz.dicom(*args, **{"PatientName": "Secret^Patient", "PatientID": "Secret77"} | tags)
 
 
 TWELVE = GREY.astype(np.uint16) * 16
@@ -1177,10 +1151,6 @@ def test_a_tiff_without_some_of_its_strips_is_refused():
 
 def png_of(raw, extra=b""):
     "A valid PNG of W x H whose pixels are these bytes."
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 8, 0, 0, 0, 0))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as skm
+from test_calibrate import scores
 
 from xraypneu.evaluation import evaluate, plots
 from xraypneu.metrics import scores as metrics
@@ -21,13 +22,6 @@ NOTICE = "SYNTHETIC: computer-generated images, no patient, no diagnostic meanin
 #            NORMAL ............  PNEUMONIA .............
 Y = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
 P = np.array([0.1, 0.1, 0.2, 0.3, 0.6, 0.9, 0.2, 0.6, 0.7, 0.7, 0.8, 0.9, 0.9, 1.0])
-
-
-def scores(n=150, seed=0, digits=2):
-    "Labels and overlapping probabilities with ties."
-    rng = np.random.default_rng(seed)
-    y = np.r_[0, 1, rng.integers(0, 2, n - 2)]
-    return y, np.round(1 / (1 + np.exp(-rng.normal(2 * y - 1, 1.5))), digits)
 
 
 # metrics

@@ -17,7 +17,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import QUICK, ROOT, make_project, run, set_params
+from conftest import ROOT, brief_stages, make_project, run, set_params
 from ruamel.yaml import YAML
 from served import free_port
 
@@ -154,41 +154,18 @@ def test_evaluate_parameter_runs_evaluate_alone(copy):
     assert re.findall(r"Running stage '(\w+)'", out) == ["evaluate"]
 
 
-BRIEF = """
-import json
-from pathlib import Path
-from xraypneu.ops import tracking
-data = {"synthetic": True, "test_images": 0, "test_patients": 0}
-metrics = {"test": {"roc_auc": 0.5}, "test_low": {}, "test_high": {}, "data": data}
-run = tracking.resume()
-run.metrics({"roc_auc": 0.5}, "test_")
-run.end()
-for name in ("metrics.json", "predictions.csv", "plots/roc.csv", "model_card.md", "model_card.html"):
-    Path("reports", name).parent.mkdir(exist_ok=True)
-    Path("reports", name).write_text(json.dumps(metrics))
-"""
-
-
-def evaluate_briefly(project):
-    "Exchange the evaluation for one that records a made-up metric, in tests that ask where it is recorded."
-    path = project / "nbs/pipeline/evaluate.ipynb"
-    nb = nbformat.read(path, as_version=4)
-    nb.cells = [c for c in nb.cells if "parameters" in c.metadata.get("tags", [])] + [nbformat.v4.new_code_cell(BRIEF)]
-    nbformat.write(nb, path)
-
-
 @pytest.fixture
 def brief(copy):
     "The copy with a brief evaluation."
-    evaluate_briefly(copy)
+    brief_stages(copy, "evaluate")
     return copy
 
 
 def test_experiment_reaches_the_notebook(brief):
     "Run, show, diff, apply; MLflow knows it by the name that DVC does."
     copy = brief
-    changes = {"learning_rate": "2e-4", "epochs": 1, **QUICK}
-    options = [word for name, value in changes.items() for word in ("-S", f"train.{name}={value}")]
+    brief_stages(copy, "train")
+    options = ["-S", "train.learning_rate=2e-4", "-S", "train.epochs=1"]
     run(["dvc", "exp", "run", "-n", "slower", *options, "evaluate"], copy)
     nb = nbformat.read(copy / "reports/train.ipynb", as_version=4)
     injected = next(c.source for c in nb.cells if "injected-parameters" in c.metadata.get("tags", []))
@@ -547,13 +524,14 @@ def test_server_that_hangs(copy):
     assert time.monotonic() - began < 15
 
 
-def test_an_evaluation_by_hand_on_another_store(copy, sqlite_server):
+def test_an_evaluation_by_hand_on_another_store(brief, sqlite_server):
     "As somebody who opens the notebook, without the runner: no store is made there, and the run says what it lacks."
+    copy = brief
     uri, known = sqlite_server.uri, {r.info.run_id for r in served_runs(sqlite_server.uri)}
     command = ["jupyter", "nbconvert", "--execute", "--to", "notebook", "--output-dir", str(copy)]
     run([*command, "evaluate.ipynb"], copy / "nbs/pipeline", MLFLOW_TRACKING_URI=uri)
     (r,) = [r for r in served_runs(uri) if r.info.run_id not in known]
-    assert "test_accuracy" in r.data.metrics
+    assert "test_roc_auc" in r.data.metrics
     assert "is not in this store" in r.data.tags["note"]  # the training was recorded elsewhere
     assert not list(copy.rglob("mlflow.db"))
 
@@ -579,9 +557,9 @@ def test_flat_folder_without_a_test_split_and_without_the_server(tmp_path, proje
     for cls in ("NORMAL", "PNEUMONIA"):
         shutil.copytree(project / "data/sample/train" / cls, flat / cls)
     other = make_project(tmp_path / "other")
-    evaluate_briefly(other)
+    brief_stages(other, "train", "evaluate")
     run([sys.executable, "-m", "xraypneu.ops.stage", "set", f"data.path={flat}", "train.epochs=1"], other)
-    set_params(other, {"train": QUICK, "tracking": {"required": False}})
+    set_params(other, {"tracking": {"required": False}})
     out = run(["dvc", "repro", "eda", "evaluate"], other, MLFLOW_TRACKING_URI=uri).out
     assert (
         out.count("continuing without MLflow") == 4 and "not recorded" in stage("summary", other).out

@@ -23,10 +23,17 @@ from xraypneu.serving.predict import Predictor
 sys.path.insert(0, str(ROOT / "bench"))
 import head_study  # noqa: E402
 import parity  # noqa: E402
-import study  # noqa: E402
 
 ORIGINALS = ROOT / "../shared/data/originals"
 SOFT = ImageFilter.GaussianBlur(0.8)
+
+
+@pytest.fixture
+def study():
+    "bench/study.py, which imports TensorFlow."
+    import study
+
+    return study
 
 
 def jpeg(pixels, quality=92):
@@ -143,7 +150,7 @@ def test_families_are_those_of_the_names():
     assert [parity.family(n) for n in names] == ["IM", "NORMAL2", "bacteria", "virus", "other"]
 
 
-def test_the_worst_group_has_enough_images():
+def test_the_worst_group_has_enough_images(study):
     y, families = np.array([0] * 60 + [1] * 50), ["IM"] * 30 + ["NORMAL2"] * 30 + ["virus"] * 45 + ["bacteria"] * 5
     positive = y == 1
     positive[:3] = True
@@ -152,7 +159,7 @@ def test_the_worst_group_has_enough_images():
     assert study.groups(y, families, positive) == {"IM (NORMAL)": 0.9, "NORMAL2 (NORMAL)": 0.8, "virus (PNEUMONIA)": 1}
 
 
-def test_a_recipe_that_has_a_row_is_not_changed(tmp_path):
+def test_a_recipe_that_has_a_row_is_not_changed(study, tmp_path):
     out = tmp_path / "results.csv"
     assert not study.is_done(study.stored(out), "a", 0, "012345678901")
     study.store(out, {"recipe": "a", "seed": 0, "key": "012345678901", "loss": 0.1})
@@ -164,7 +171,7 @@ def test_a_recipe_that_has_a_row_is_not_changed(tmp_path):
     assert study.key_of({"lr": 1}, "data") != study.key_of({"lr": 2}, "data") != study.key_of({"lr": 2}, "other")
 
 
-def test_the_study_has_no_test_split():
+def test_the_study_has_no_test_split(study):
     manifest = pd.DataFrame({"split": ["train", "test", "validation", "test"], "row": range(4)})
     prepared = study.without_test(dataset.Prepared(ROOT, manifest, np.zeros((4, 8, 8), np.uint8), {}))
     assert len(prepared.rows("test")) == 0 and len(prepared.manifest) == 2
@@ -245,7 +252,7 @@ def test_a_head_that_is_fitted_with_the_penalty_ignores_the_file():
     assert 0 < weights[0.3][1] / weights[0.3][0] < 0.5 * weights[0][1] / weights[0][0]
 
 
-def test_a_recipe_reads_the_data_of_its_size(monkeypatch):
+def test_a_recipe_reads_the_data_of_its_size(study, monkeypatch):
     manifest = pd.DataFrame({"split": ["train", "test"], "row": range(2)})
     monkeypatch.setattr(
         study, "load_prepared", lambda folder: dataset.Prepared(Path(folder), manifest, np.zeros((2, 8, 8)), {})
@@ -253,10 +260,11 @@ def test_a_recipe_reads_the_data_of_its_size(monkeypatch):
     recipes = {"a": {"epochs": 1}, "b": {"epochs": 1, "size": 160}, "c": {}}
     data = study.load_sizes(recipes, "data/films")
     assert {k: str(d.folder) for k, d in data.items()} == {"a": "data/films", "b": "data/films-160", "c": "data/films"}
-    assert recipes["b"] == {"epochs": 1} and not any(len(d.rows("test")) for d in data.values())
+    assert recipes["b"] == {"epochs": 1, "size": 160} and not any(len(d.rows("test")) for d in data.values())
+    assert study.of_training(recipes["b"]) == recipes["a"]
 
 
-def test_the_recipes_of_the_protocol_are_valid():
+def test_the_recipes_of_the_protocol_are_valid(study):
     from xraypneu.model.recipe import recipe_of
 
     base = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
@@ -285,7 +293,7 @@ def prepared_toy():
     return dataset.Prepared(ROOT, manifest.assign(row=range(len(rows))), images, info)
 
 
-def test_the_study_trains_each_recipe_once_and_a_low_pass_lowers_the_drift(tmp_path, capsys):
+def test_the_study_trains_each_recipe_once_and_a_low_pass_lowers_the_drift(study, tmp_path, capsys):
     "From two tiny trainings to rows: the measures of the protocol, on validation alone."
     recipes = tmp_path / "recipes.yaml"
     recipes.write_text(

@@ -5,29 +5,17 @@ import io
 import json
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_prediction import made
 
 from xraypneu.data.image import ImageError
-from xraypneu.serving.predict import Prediction
 from xraypneu.serving.table import COLUMNS, CsvWriter, JsonWriter, as_row, to_csv, to_html
 
 
 def prediction(**kw):
-    values = dict(
-        name="n.png",
-        probability=0.25,
-        label="NORMAL",
-        verdict="UNSURE",
-        reasons=("one", "two"),
-        threshold=0.5,
-        ood_score=0.5,
-        map=np.zeros((7, 7), np.float32),
-        bundle="b" * 64,
-    )
-    return Prediction(**{**values, **kw})
+    return made(**{"name": "n.png", "verdict": "UNSURE"} | kw)
 
 
 ERROR = ImageError("the file is empty", "Copy it again.", "empty", "e.png")

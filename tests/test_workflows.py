@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest import ROOT, SMALL, Answers, run, serving
+from conftest import ROOT, SMALL, Answers, run, serving, set_params
 from ruamel.yaml import YAML
 from test_remote import SECRET, needs_nginx, nginx  # noqa: F401
 
@@ -37,6 +37,21 @@ needs_environment = pytest.mark.skipif(
 def on(flow):
     "The events of a workflow: YAML 1.2 has `on` as a word."
     return FLOWS[flow]["on"]
+
+
+def before(flow, job):
+    "All jobs that came before."
+    needs = FLOWS[flow]["jobs"][job].get("needs", [])
+    needs = [needs] if isinstance(needs, str) else needs
+    return {*needs, *(b for n in needs for b in before(flow, n))}
+
+
+def script(name):
+    "A program of .ci as a module."
+    loader = SourceFileLoader(name, str(ROOT / ".ci" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
 
 
 def test_these_are_the_workflows():
@@ -179,16 +194,10 @@ def test_a_release_is_tested_first_and_leaves_with_its_papers():
     jobs = FLOWS["release"]["jobs"]
     ran = {job: [s.get("run", s.get("uses", "").split("@")[0]) for s in j["steps"]] for job, j in jobs.items()}
 
-    def after(job):
-        "All jobs that came before."
-        needs = jobs[job].get("needs", [])
-        needs = [needs] if isinstance(needs, str) else needs
-        return {*needs, *(b for n in needs for b in after(n))}
-
     assert {"make lint", "make types", "make sync", "make test", "make audit"} <= set(ran["test"])
-    assert all("test" in after(job) for job in jobs if job != "test")
+    assert all("test" in before("release", job) for job in jobs if job != "test")
     # nothing is published that has no provenance
-    assert {"attest", "sign"} <= after("publish") and "publish" in after("page")
+    assert {"attest", "sign"} <= before("release", "publish") and "publish" in before("release", "page")
     assert "make sbom" in ran["build"] and "make sign" in ran["sign"] and ran["page"][-1] == "make release"
     provenance, sbom = (s["with"] for s in jobs["attest"]["steps"] if s["uses"].startswith("actions/attest@"))
     assert provenance == {"subject-path": "dist/*"} and sbom == {
@@ -362,20 +371,9 @@ def test_make_comment_calls_cml_without_uploading_images(tmp_path, status):
 # --- the rehearsal itself
 
 
-@pytest.fixture(scope="module")
-def rehearse():
-    loader = SourceFileLoader("rehearse", str(ROOT / ".ci/rehearse"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("rehearse", loader))
-    loader.exec_module(module)
-    return module
-
-
-def test_expressions(rehearse):
-    context = {
-        "github": {"ref": "refs/heads/main"},
-        "steps": {"cml": {"outputs": {"artifact-url": "u-1"}}},
-        "secrets": {},
-    }
+def test_expressions():
+    rehearse = script("rehearse")
+    context = {"github": {"ref": "refs/heads/main"}, "steps": {"cml": {"outputs": {"artifact-url": "u-1"}}}}
     for text, wanted in (
         ("github.ref == 'refs/heads/main'", True),
         ("github.ref != 'refs/heads/main'", False),
@@ -395,22 +393,19 @@ def test_expressions(rehearse):
 FLOW = """name: mini
 on: push
 jobs:
-  one:
-    timeout-minutes: 1
-    strategy: {matrix: {python: ["3.11", "3.13"]}}
-    env: {PYTHON: "python${{ matrix.python }}"}
+  train:
     steps:
       - uses: actions/checkout@x
       - run: mkdir out && echo "$GITHUB_SHA" > out/sha && echo "# Page" >> "$GITHUB_STEP_SUMMARY"
       - uses: actions/upload-artifact@x
         id: kept
         with: {name: out, path: out}
-      - run: test "$PYTHON" = python3.11 && test "${URL##*/}" = 1 && test "$CI" = true && test -z "${OURS:-}" && \
-git diff --quiet && test "$USER_NAME" = "${WANTED:-}" && test "$GITHUB_REF" = refs/heads/main
-        env: {URL: "${{ steps.kept.outputs.artifact-url }}", USER_NAME: "${{ secrets.XRAYPNEU_REMOTE_USER }}"}
+      - run: test "${URL##*/}" = 1 && test "$CI" = true && test -z "${OURS:-}" && git diff --quiet && \
+test "$GITHUB_REF" = refs/heads/main && test ! -e new.txt
+        env: {URL: "${{ steps.kept.outputs.artifact-url }}"}
 STEPS
-  two:
-    needs: one
+  comment:
+    needs: train
     steps:
       - uses: actions/download-artifact@x
         with: {name: out, path: got}
@@ -420,135 +415,84 @@ STEPS
 
 @pytest.fixture
 def mini(tmp_path):
-    "A repository with the rehearsal and a workflow; runs it."
+    "Rehearses a workflow in a repository of its own: exit status, output, table."
     folder = tmp_path / "mini"
-    for name in (".ci/rehearse", "settings.ini", "params.yaml"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    (folder / ".gitignore").write_text("build/\n")
+    write_file(folder / ".ci/rehearse", (ROOT / ".ci/rehearse").read_bytes())
+    write_file(tmp_path / "venv/.ready", "")
 
-    def show(*arguments, steps="", commit=True, **env):
-        (folder / ".github/workflows").mkdir(parents=True, exist_ok=True)
-        (folder / ".github/workflows/mini.yml").write_text(FLOW.replace("STEPS\n", steps))
-        run(["git", "init", "-q", "-b", "main"], folder)
-        if commit:
-            run(["git", "add", "-A"], folder)
-            run(["git", "commit", "-q", "--allow-empty", "-m", "mini"], folder)
-        done = run([sys.executable, ".ci/rehearse", "mini", *arguments], folder, check=False, OURS="1", **env)
-        done.root, done.folder = folder, folder / "build/rehearsal"
+    def show(*steps, arguments=(), **env):
+        text = "".join(f"      - {step}\n" for step in steps)
+        write_file(folder / ".github/workflows/train.yml", FLOW.replace("STEPS\n", text))
+        for command in ("git init -q -b main", "git add .ci .github", "git commit -q --allow-empty -m mini"):
+            run(command.split(), folder)
+        write_file(folder / "new.txt", "not committed")
+        command = [sys.executable, ".ci/rehearse", "train", "--venv", "../venv", "--out", "../out", *arguments]
+        done = run(command, folder, check=False, OURS="1", **env)
+        done.folder, table = tmp_path / "out", tmp_path / "out/table.txt"
+        done.table = table.read_text() if table.exists() else ""
         return done
 
     return show
 
 
-def test_rehearsal_does_as_github(mini):
+def test_rehearsal_does_as_github_and_takes_what_is_committed(mini):
     done = mini()
     assert done.returncode == 0, done.out
-    assert (done.folder / "mini/one/summary.md").read_text() == "# Page\n" and (
-        done.folder / "artefacts/out/sha"
-    ).exists()
-    table = (done.folder / "table.txt").read_text()
-    assert re.search(r"mini/two .* success", table) and "failure" not in table
+    assert (done.folder / "train/train/summary.md").read_text() == "# Page\n"
+    assert (done.folder / "artefacts/out/sha").exists() and "not committed are left out" in done.out
+    assert re.search(r"train/comment .* success", done.table) and "failure" not in done.table
 
 
 def test_rehearsal_is_red_where_the_job_would_be(mini):
-    done = mini(
-        steps="      - run: exit 3\n      - run: echo never\n      - run: echo yet\n        if: ${{ !cancelled() }}\n"
-    )
-    table = (done.folder / "table.txt").read_text()
-    assert (
-        done.returncode == 1
-        and re.search(r"exit 3 +[\d.]+ +3 +failure", table)
-        and re.search(r"echo never .*skipped", table)
-        and re.search(r"echo yet .*success", table)
-    )
-    assert re.search(r"mini/two +\(job\) +skipped", table)
-    assert (
-        mini(steps="      - uses: actions/upload-artifact@x\n        with: {name: x, path: nowhere}\n").returncode == 1
-    )
-
-
-def test_rehearsal_says_what_it_can_t_do(mini):
-    done = mini(steps="      - uses: someone/else@x\n")
+    done = mini("run: exit 3", "run: echo never", 'run: echo yet\n        if: "${{ !cancelled() }}"')
+    assert done.returncode == 1 and re.search(r"exit 3 +[\d.]+ 3 +failure", done.table)
+    assert re.search(r"echo never .*skipped", done.table) and re.search(r"echo yet .*success", done.table)
+    assert re.search(r"train/comment +\(job\) .*skipped", done.table)
+    assert mini("uses: actions/upload-artifact@x\n        with: {name: x, path: nowhere}").returncode == 1
+    done = mini("uses: someone/else@x")
     assert done.returncode == 2 and "no stand-in for someone/else" in done.out and "Traceback" not in done.out
 
 
-@pytest.mark.parametrize(
-    "steps",
-    [
-        '      - run: echo "it is $P"\n        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n',
-        '      - run: echo "$P" >> "$GITHUB_STEP_SUMMARY"\n'
-        '        env: {P: "${{ secrets.XRAYPNEU_REMOTE_PASSWORD }}"}\n',
-    ],
-)
-def test_rehearsal_finds_a_secret_that_shows(mini, steps):
-    done = mini("--with-credentials", "/nowhere", steps=steps, XRAYPNEU_REMOTE_PASSWORD="geheim-7")
+@pytest.mark.parametrize("where", ["", ' >> "$GITHUB_STEP_SUMMARY"'])
+def test_rehearsal_finds_a_secret_that_shows(mini, where):
+    step = f'run: echo "$P"{where}\n        env: {{P: "${{{{ secrets.XRAYPNEU_REMOTE_PASSWORD }}}}"}}'
+    done = mini(step, arguments=["--with-credentials"], XRAYPNEU_REMOTE_PASSWORD="geheim-7")
     assert done.returncode == 1 and "a secret shows" in done.out and "geheim-7" not in done.out
     assert not [f for f in done.folder.rglob("*") if f.is_file() and "geheim-7" in f.read_text()]
-
-
-def test_rehearsal_takes_what_is_committed(mini):
-    asks = "      - run: test ! -e new.txt && test -e LICENSE && grep -q 'epochs. 10' params.yaml\n"
-    shutil.copy(ROOT / "LICENSE", mini().root / "LICENSE")
-    root = mini(steps=asks).root
-    (root / "new.txt").write_text("x")
-    done = mini(steps=asks, commit=False)
-    assert done.returncode == 0 and "1 changed files are not committed" in done.out
-    for more in (["--uncommitted"], ["--set", "train.epochs=3"]):
-        assert mini(*more, steps=asks, commit=False).returncode == 1
-    (root / "LICENSE").unlink()
-    assert mini(steps=asks, commit=False).returncode == 0
-    done = mini("--set", "train.nothing=3", commit=False)
-    assert done.returncode == 2 and "params.yaml has no train.nothing" in done.out
 
 
 # --- the workflows rehearsed
 
 
+def as_committed(folder):
+    "A repository with the files as they are here, committed."
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.check_output(listed, cwd=ROOT, text=True).split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    for command in ("git init -q -b main", "git add -A", "git commit -q -m project"):
+        run(command.split(), folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def show(project, tmp_path_factory):
     "Rehearses workflows on the small project; its stages ran before, so that DVC takes them from its cache."
-    cache = tmp_path_factory.mktemp("cache") / "cache"
+    cache, source = (tmp_path_factory.mktemp("rehearsal") / name for name in ("cache", "source"))
     shutil.copytree(project / ".dvc/cache", cache)
-    small = [f"{section}.{k}={v}" for section, values in SMALL.items() for k, v in values.items()]
+    as_committed(source)
+    set_params(source, SMALL)
+    with open(source / ".dvc/config", "a") as f:
+        f.write(f"[cache]\n    dir = {cache}\n")
+    run(["git", "commit", "-q", "-a", "-m", "rehearsed"], source)
 
-    def go(*arguments, **env):
+    def go(*arguments, skip=(), **env):
         out = tmp_path_factory.mktemp("rehearsal") / "out"
-        # lint, sync and the suite are steps of the run that this test is part of;
         # so small a sample does not reach the expected metrics
-        leave = [
-            w
-            for s in (
-                "make programs",
-                "make lint",
-                "make types",
-                "make sync",
-                "make test",
-                "make coverage",
-                "make check-sample",
-                "make audit",
-            )
-            for w in ("--skip", s)
-        ]
-        done = run(
-            [
-                sys.executable,
-                ".ci/rehearse",
-                "--venv",
-                str(VENV),
-                "--uncommitted",
-                "--dvc-cache",
-                str(cache),
-                "--out",
-                str(out),
-                *leave,
-                *(w for s in small for w in ("--set", s)),
-                *arguments,
-            ],
-            ROOT,
-            check=False,
-            **env,
-        )
+        leave = [word for step in ("make check-sample", *skip) for word in ("--skip", step)]
+        command = [sys.executable, ".ci/rehearse", "--venv", str(VENV), "--out", str(out), *leave, *arguments]
+        done = run(command, source, check=False, **env)
         done.folder = out
         return done
 
@@ -566,21 +510,14 @@ def test_without_credentials(show):
     assert done.returncode == 0, done.out[-6000:]
     ci, train = ((done.folder / f"{w}/{j}/summary.md").read_text() for w, j in (("ci", "sample"), ("train", "train")))
     for page in (ci, train):
-        assert (
-            "**SYNTHETIC**" in page
-            and "## Curves" in page
-            and "[download](" in page
-            and "[log](" in page
-            and "SYN0" not in page
-        )
+        assert all(words in page for words in ("**SYNTHETIC**", "## Curves", "[download](", "[log]("))
+        assert "SYN0" not in page
     assert "**no credentials: sample data**" in train.splitlines()[4] and "no credentials" not in ci
     # ci: a pull request, where only origin/main is known
     assert "difference to main" in train and "difference to main" in ci
     assert "not pushed: no credentials" in done.out and "is cached - skipping run" in done.out
-    names = {
-        p.relative_to(done.folder / "artefacts/notebooks").as_posix()
-        for p in (done.folder / "artefacts/notebooks").rglob("*.html")
-    }
+    notebooks = done.folder / "artefacts/notebooks"
+    names = {p.relative_to(notebooks).as_posix() for p in notebooks.rglob("*.html")}
     assert names == {f"reports/{s}.html" for s in ("prepare", "eda", "train", "evaluate", "model_card")}
     # the script commented, with the report
     assert (done.folder / "train/comment/comment.md").read_text().strip() == train.strip()
@@ -591,8 +528,8 @@ def test_without_credentials(show):
 @needs_environment
 def test_with_credentials(show, tmp_path):
     (tmp_path / "remote").mkdir()
-    rest = ("--skip", "make promote", "--skip", "make artefact")  # as without credentials
-    done = show("train", "--with-cml", "--with-credentials", str(tmp_path / "remote"), *rest)
+    how = {"XRAYPNEU_REMOTE_URL": str(tmp_path / "remote"), "XRAYPNEU_COMMENT": "cml"}
+    done = show("train", "--with-credentials", skip=("make promote", "make artefact"), **how)
     assert done.returncode == 0, done.out[-6000:]
     page = (done.folder / "train/train/summary.md").read_text()
     assert "no credentials" not in page and "could not be read" not in page and "**SYNTHETIC**" in page
@@ -605,52 +542,52 @@ def test_with_credentials(show, tmp_path):
 def test_with_wrong_credentials(show, nginx):  # noqa: F811
     "The sample takes the place of the data, the report says why, and the job is red in the end."
     wrong = SECRET + "-no longer"
-    done = show(
-        *("train", "--with-credentials", f"{nginx}/data", "--skip", "make promote"),
-        XRAYPNEU_REMOTE_USER="ann",
-        XRAYPNEU_REMOTE_PASSWORD=wrong,
-    )
+    how = {"XRAYPNEU_REMOTE_URL": f"{nginx}/data", "XRAYPNEU_REMOTE_USER": "ann", "XRAYPNEU_REMOTE_PASSWORD": wrong}
+    done = show("train", "--with-credentials", skip=("make promote", "make artefact"), **how)
     table = (done.folder / "table.txt").read_text()
-    assert (
-        done.returncode == 1
-        and re.search(r"make run .*success", table)
-        and re.search(r"make pulled .*failure", table)
-        and re.search(r"actions/github-script .*success", table)
-    )
-    assert re.search(r"make comment .*skipped", table)
+    steps = (r"make run", "success"), (r"make pulled", "failure"), ("actions/github-script", "success")
+    for step, outcome in (*steps, ("make comment", "skipped")):
+        assert re.search(rf"{step} .*{outcome}", table), table
     page = (done.folder / "train/train/summary.md").read_text()
-    assert (
-        "the host rejects this user or password" in page.splitlines()[4]
-        and "sample data" in page.splitlines()[4]
-        and nginx not in page
-    )
-    assert "not pushed" in done.out and wrong not in done.out
+    line = page.splitlines()[4]
+    assert done.returncode == 1 and "the host rejects this user or password" in line and "sample data" in line
+    assert nginx not in page and "not pushed" in done.out and wrong not in done.out
 
 
-@needs_environment
-def test_docs(show):
-    done = show("docs")
-    assert done.returncode == 0, done.out[-6000:]
-    pages = done.folder / "artefacts/github-pages"
-    there = {p.relative_to(pages).as_posix() for p in pages.rglob("*.html")}
+def test_artefacts_are_uploaded_before_they_are_downloaded():
+    "By a job that the other one needs, or in ci, whose end starts comment.yml."
+
+    def named(jobs, action):
+        steps = (s for j in jobs for s in j["steps"] if s.get("uses", "").startswith(f"actions/{action}@"))
+        return {s["with"]["name"] for s in steps}
+
+    for flow, f in FLOWS.items():
+        for job, j in f["jobs"].items():
+            earlier = [f["jobs"][b] for b in before(flow, job)] + [FLOWS["ci"]["jobs"]["sample"]] * (flow == "comment")
+            assert named([j], "download-artifact") <= named(earlier, "upload-artifact"), (flow, job)
+
+
+def test_docs(tmp_path, monkeypatch):
+    "With two notebooks of the library; docs.yml writes all."
+    docs = script("docs")
+    monkeypatch.setattr(docs, "PARTS", (*docs.PARTS[:3], ("Library", "nbs/api/ops/0[27]_*.ipynb")))
+    docs.build(ROOT, tmp_path)
+    there = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.html")}
     assert {"index.html", "tutorials/serve.html", "pipeline/train.html", "api/ops/07_report.html"} <= there
     for name in there:
-        text = (pages / name).read_text()
+        text = (tmp_path / name).read_text()
         # nothing is loaded from elsewhere
         assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"https?:", text), name
         for target in re.findall(r"<a href=\"([^\"#:]+\.html)\"", text[:60_000]):
-            assert (pages / name).parent.joinpath(target).exists(), (name, target)
+            assert (tmp_path / name).parent.joinpath(target).exists(), (name, target)
 
 
 @needs_environment
-def test_release(show):
+def test_a_distribution(tmp_path):
     "Wheel and source, with what the dashboard and a prediction need, and no data."
-    done = show("release", "--skip", "make sbom")
-    assert done.returncode == 0, done.out[-6000:]
-    (wheel,), (_,) = (list((done.folder / "artefacts/dist").glob(p)) for p in ("*.whl", "*.tar.gz"))
-    assert f"would publish {wheel.name}" in done.out and f"would attest {wheel.name}" in done.out
-    assert re.search(rf"would run: gh release create v[\d.]+ --verify-tag .*dist/{re.escape(wheel.name)}", done.out)
-    assert re.search(r"release/sign +make sign .*only GitHub", (done.folder / "table.txt").read_text())
+    folder = as_committed(tmp_path / "project")
+    run(["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")], folder)
+    (wheel,), (_,) = (list((folder / "dist").glob(p)) for p in ("*.whl", "*.tar.gz"))
     with zipfile.ZipFile(wheel) as z:
         names = set(z.namelist())
     assert {

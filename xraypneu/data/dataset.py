@@ -26,7 +26,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..errors import XraypneuError
-from ..files import previous, replacing
+from ..files import previous, replacing, sha256_of
 from .decoder import Decoded, cores, decode
 from .image import STRETCHED, ImageError, read_bytes
 from ..redact import without_controls
@@ -280,7 +280,7 @@ def _patients_from_csv(csv: str | os.PathLike[str], paths: list[str], names: lis
 # %% ../../nbs/api/data/03_dataset.ipynb #c018-h
 def _table_hash(csv: str | os.PathLike[str] | None) -> dict[str, str]:
     "The SHA-256 of a patient table, by which a later change is noticed; {} without one."
-    return {"patients_csv": hashlib.sha256(Path(csv).read_bytes()).hexdigest()} if csv and Path(csv).is_file() else {}
+    return {"patients_csv": sha256_of(csv)} if csv and Path(csv).is_file() else {}
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c021
 def choose_patients(

@@ -20,6 +20,7 @@ from ..model.bundle import load_bundle
 from ..data.dataset import DataError, load_prepared, prepare
 from ..metrics.definitions import FLOOR, ROBUSTNESS
 from ..files import write_file
+from .publish import is_ill
 from .stage import read_yaml, stage_params
 from .tracking import CANDIDATE, as_text, check, registered_bundle, set_alias, store, store_uri
 
@@ -35,11 +36,6 @@ class PromotionError(XraypneuError, RuntimeError):
     "No decision: champion unchanged. The message says what to do."
 
     code = "promotion"
-
-# %% ../../nbs/api/ops/06_registry.ipynb #c005-1a
-def _is_ill(table):
-    "Labels as 0 and 1."
-    return (table.label == "PNEUMONIA").to_numpy().astype(int)
 
 # %% ../../nbs/api/ops/06_registry.ipynb #c005-1a-a
 def _paired(candidate, champion, n):
@@ -57,7 +53,7 @@ def _paired(candidate, champion, n):
             code="other_data",
         )
     return metrics.paired(
-        _is_ill(both),
+        is_ill(both),
         both.probability,
         float(candidate.threshold.iloc[0]),
         both.probability_champion,
@@ -102,7 +98,7 @@ def gate(
 ) -> dict:  # decision (promoted or refused), reasons, metrics (name to value)
     "Decide whether the candidate may become champion. Raises `PromotionError` unless both have the same images."
     candidate_metrics = metrics.classification_metrics(
-        _is_ill(candidate), candidate.probability, float(candidate.threshold.iloc[0])
+        is_ill(candidate), candidate.probability, float(candidate.threshold.iloc[0])
     )
     values = {k: candidate_metrics[k] for k in ROBUSTNESS}
     objections = [

@@ -24,7 +24,7 @@ from ..metrics.definitions import CARD, METRICS, REFERENCE, metric_text
 from ..files import write_file
 from ..markdown import markdown_table, markdown_text
 from ..redact import find_secret, scrub, scrub_values, without_controls
-from .tracking import git_state
+from .tracking import GIT, git_state
 
 # %% ../../nbs/api/ops/07_report.ipynb #c005
 MARK = "<!-- xraypneu report -->"  # identifies the comment of an earlier run
@@ -416,17 +416,16 @@ def _revision(root, base):
         return None, "not asked for"
     if base.startswith("-"):
         return None, f"{base} is not a revision"
-    if _run(root, "git", "rev-parse", "HEAD") is None:
+    if _run(root, *GIT, "rev-parse", "HEAD") is None:
         return None, "this folder is not a git repository with a commit"
     for ref in (base, f"origin/{base}"):
-        resolved = _run(root, "git", "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        resolved = _run(root, *GIT, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
         if resolved:
-            commit, head = resolved.strip(), _run(root, "git", "rev-parse", "HEAD").strip()
+            commit, head = resolved.strip(), _run(root, *GIT, "rev-parse", "HEAD").strip()
             same = (
-                commit == head
-                and _run(root, "git", "diff", "--quiet", "HEAD", "--", "reports/metrics.json") is not None
+                commit == head and _run(root, *GIT, "diff", "--quiet", "HEAD", "--", "reports/metrics.json") is not None
             )
-            parent = _run(root, "git", "rev-parse", "--verify", "--quiet", "HEAD^^{commit}") if same else None
+            parent = _run(root, *GIT, "rev-parse", "--verify", "--quiet", "HEAD^^{commit}") if same else None
             return (parent.strip(), "the parent commit") if parent else (commit, base)
     return None, f"{base} is not in this clone; fetch the whole history"
 
@@ -437,7 +436,7 @@ def _versus(root, base):
     if commit is None:
         return {"name": base or "", "why": name}, {}
     try:
-        before = json.loads(_run(root, "git", "show", f"{commit}:reports/metrics.json") or "null")
+        before = json.loads(_run(root, *GIT, "show", f"{commit}:reports/metrics.json") or "null")
     except ValueError:
         before = None
     if not isinstance(before, dict):

@@ -39,7 +39,7 @@ from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
 from ..model.signature import SignatureError, trust
-from ..files import others_reach, project_root, write_file
+from ..files import others_reach, project_root, sha256_of, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -796,7 +796,6 @@ def _changed(root) -> list:  # of text; empty outside a repository
 # %% ../../nbs/api/ops/03_stage.ipynb #replaced
 def _hash_of(path) -> str:
     "The SHA-256 of a file, or the hash of the bundle in a folder; '' if it can't be read."
-    from ..data.fetch import sha256_of
     from ..model.bundle import BundleError, load_bundle
 
     try:
