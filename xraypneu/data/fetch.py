@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KAGGLE', 'BY_HAND', 'OFFLINE', 'FetchError', 'Fetched', 'public_url', 'Limits', 'unpack', 'TooSlow', 'patient',
-           'sha256_of', 'fetch_url', 'fetch_kaggle']
+           'fetch_url', 'fetch_kaggle']
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c003
 import errno
@@ -35,7 +35,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from ..errors import XraypneuError
-from ..files import DISK_FULL, replacing, write_file
+from ..files import DISK_FULL, replacing, sha256_of, write_file
 from ..process import lock_now
 
 if TYPE_CHECKING:
@@ -1038,12 +1038,6 @@ def _download(d: _Download) -> None:
         if failures > d.retries:
             raise error from None
         time.sleep(min(30, d.wait * 2 ** (failures - 1)))
-
-# %% ../../nbs/api/data/04_fetch.ipynb #c020-9
-def sha256_of(path: str | os.PathLike[str]) -> str:  # 64 hexadecimal digits
-    "The SHA-256 of the bytes of a file."
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022
 def _split(url: str) -> tuple[str, tuple[str, str] | None]:  # the address without credentials, and those
