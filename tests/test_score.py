@@ -461,7 +461,7 @@ def test_folders_that_are_no_place_for_scores(films, tmp_path):
             score_archive(films, tmp_path / name)
         assert e.value.code == code
     with pytest.raises(ScoreError) as e:
-        score_archive(films, "s3://bucket/scores")
+        score_archive(films, "https://host/scores")
     assert e.value.code == "unsupported"
 
 
