@@ -857,7 +857,9 @@ def _manifest_for(
 ) -> Manifest:
     "The manifest of a folder, which is written if there is none. Raises `ScoreError`."
     if not (out / "manifest/manifest.json").exists():
-        for taken in (p for p in (out / "manifest", out / "scores") if p.exists()):
+        # in an object store, a list that was stopped midway leaves a part of itself
+        names = ("manifest", "scores") if isinstance(out, Path) else ("scores",)
+        for taken in (out / name for name in names if (out / name).exists()):
             what = f"{taken} exists and was not written by xraypneu score"
             raise ScoreError(what, "Name another folder for the scores.", "occupied")
         if source is None:

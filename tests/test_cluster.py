@@ -1,0 +1,164 @@
+"""`xraypneu score --engine ray`: the same bytes as on one machine, whatever is killed on the way."""
+
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from xraypneu import cli
+from xraypneu.data.sample import draw_radiograph
+from xraypneu.serving.cluster import ray_engine
+from xraypneu.serving.score import ScoreError, progress_of, score_archive, verify
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None and not os.environ.get("CI"), reason="Ray is not installed: make env"
+)
+
+
+def contents(out):
+    "The finished shards and their bytes."
+    return {p.name: p.read_bytes() for p in (Path(out) / "scores").glob("*.parquet")}
+
+
+def driver(*args):
+    "The command in a process of its own, which imports this package."
+    code = "import sys; from xraypneu.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "score", *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def until(true, process=None, seconds=120):
+    "Wait for something that a process does."
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        if process and process.poll() is not None and not (found := true()):
+            raise AssertionError(process.communicate())
+        assert found or time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    "A list of 64 films, of which eight differ and one is damaged; and its scores by the local engine."
+    folder = tmp_path_factory.mktemp("archive")
+    for i in range(8):
+        Image.fromarray(draw_radiograph(i, size=128)[0]).save(folder / f"{i}.png")
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:300])
+    (folder / "list.txt").write_text("".join(f"{folder}/{i % 8}.png\n" for i in range(64)))
+    score_archive(folder / "list.txt", folder / "local", shard_rows=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    "Two nodes of one core."
+    from clustered import TwoNodes
+
+    with TwoNodes() as cluster:
+        yield cluster
+
+
+@needs_ray
+def test_the_same_bytes_on_two_nodes(archive, nodes, tmp_path, capfd):
+    "Both nodes work, and each makes one scorer for all its shards."
+    process = driver(
+        archive / "list.txt",
+        "--out",
+        tmp_path / "out",
+        "--shard-rows",
+        4,
+        "--engine",
+        "ray",
+        "--address",
+        nodes.address,
+    )
+    seen = set()
+    while process.poll() is None:
+        seen |= {p.pid for p in nodes.at_work()}
+        time.sleep(0.05)
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    assert b"64 of 64 films are scored, 8 of them can't be used" in out and b"scoring: 100%" in error
+    assert contents(tmp_path / "out") == contents(archive / "local") and verify(tmp_path / "out") == []
+    assert len(seen) == 2
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {".lock", "manifest", "score.json", "scores"}
+
+
+@needs_ray
+def test_kill_9_of_a_worker_a_node_and_the_driver(archive, nodes, tmp_path):
+    "The first two are made good within the run; after the third, the tasks end, and the next run does the rest."
+    out = tmp_path / "out"
+    args = (archive / "list.txt", "--out", out, "--shard-rows", 4, "--engine", "ray", "--address", nodes.address)
+    process = driver(*args)
+    until(lambda: len(contents(out)) >= 2, process)
+    until(nodes.at_work, process)[0].kill()
+    until(lambda: len(contents(out)) >= 6, process)
+    nodes.lose_node()
+    until(lambda: len(contents(out)) >= 10, process)
+    process.kill()
+    process.communicate()
+    until(lambda: not nodes.workers())
+    kept = contents(out)
+    assert 10 <= len(kept) < 16 and not progress_of(out).complete
+    assert kept == {n: b for n, b in contents(archive / "local").items() if n in kept}
+    nodes.add_node()
+    _, error = (process := driver(*args)).communicate(timeout=240)
+    assert process.returncode == 0, error
+    assert contents(out) == contents(archive / "local") and verify(out) == []
+
+
+@needs_ray
+def test_an_error_of_a_node_names_it(archive, nodes, tmp_path, monkeypatch):
+    "The folder can't be written to: nothing is lost, and the message says where."
+    out = tmp_path / "out"
+    score_archive(archive / "list.txt", out, shard_rows=16)
+    for file in (out / "scores").iterdir():
+        file.unlink()
+    (out / "scores").rmdir()
+    (out / "scores").symlink_to("/proc/nowhere")
+    process = driver("--resume", "--out", out, "--engine", "ray", "--address", nodes.address)
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 2 and b"Traceback" not in error and b"(on " in error
+    assert len(error.strip().splitlines()[-1].split(b"xraypneu: ")) == 2
+
+
+# without a cluster
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    assert cli.main(["score", str(tmp_path), "--out", str(tmp_path / "out"), "--engine", "ray"], io.StringIO()) == 2
+    said = capsys.readouterr().err
+    assert "pip install 'xraypneu[cluster]'" in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "address, code", [("127.0.0.1:1", "no_server"), ("nowhere", "bad_address"), ("ray://host:10001", "bad_address")]
+)
+def test_an_address_without_a_cluster(address, code):
+    pytest.importorskip("ray")
+    begun = time.monotonic()
+    with pytest.raises(ScoreError, match=address) as e, ray_engine(address):
+        pass
+    assert e.value.code == code and e.value.hint and time.monotonic() - begun < 30
+
+
+def test_an_address_is_of_ray_alone(tmp_path, capsys):
+    argv = ["score", str(tmp_path), "--out", str(tmp_path / "out"), "--address", "127.0.0.1:6379"]
+    assert cli.main(argv, io.StringIO()) == 2
+    assert "--engine ray" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_the_local_engine_needs_no_ray(archive, tmp_path):
+    code = "import sys; from xraypneu.cli import main; assert main(sys.argv[1:]) == 0; assert 'ray' not in sys.modules"
+    call = ["score", "--resume", "--out", str(archive / "local")]
+    subprocess.run([sys.executable, "-c", code, *call], cwd=ROOT, check=True, capture_output=True)
