@@ -9,10 +9,8 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
 ini.read(here / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
-extras = {
-    name: cfg[f"{name}_requirements"].split()
-    for name in ("pipeline", "app", "team", "cluster", "sign", "dev", "bench")
-}
+names = ("pipeline", "app", "team", "cluster", "sign", "dev", "bench")
+extras = {name: cfg[f"{name}_requirements"].split() for name in names}
 
 setup(
     name=cfg["lib_name"],

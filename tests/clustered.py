@@ -73,11 +73,7 @@ class TwoNodes:
 
     def at_work(self):
         "The worker processes that score a shard now."
-        return self.processes("ray::score_shard")
-
-    def workers(self):
-        "All worker processes of drivers, idle ones too."
-        return [p for p in self.processes("ray::") if alive(p)]
+        return [p for p in self.processes("ray::score_shard") if alive(p)]
 
     def lose_node(self):
         "End the node where no driver is with kill -9."

@@ -2,13 +2,17 @@
 
 import importlib.util
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from conftest import ROOT
 from PIL import Image
 
@@ -106,7 +110,7 @@ def test_kill_9_of_a_worker_a_node_and_the_driver(archive, nodes, tmp_path):
     until(lambda: len(contents(out)) >= 10, process)
     process.kill()
     process.communicate()
-    until(lambda: not nodes.workers())
+    until(lambda: not nodes.at_work())
     kept = contents(out)
     assert 10 <= len(kept) < 16 and not progress_of(out).complete
     assert kept == {n: b for n, b in contents(archive / "local").items() if n in kept}
@@ -162,3 +166,73 @@ def test_the_local_engine_needs_no_ray(archive, tmp_path):
     code = "import sys; from xraypneu.cli import main; assert main(sys.argv[1:]) == 0; assert 'ray' not in sys.modules"
     call = ["score", "--resume", "--out", str(archive / "local")]
     subprocess.run([sys.executable, "-c", code, *call], cwd=ROOT, check=True, capture_output=True)
+
+
+# files for real clusters
+
+
+def deployed(name):
+    return yaml.safe_load((ROOT / "deploy/ray" / name).read_text())
+
+
+def test_the_cluster_file_fits_ray_s_schema():
+    "And its nodes are made from the lock, with Ray's token and without its statistics."
+    ray = pytest.importorskip("ray")
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text())
+    cluster = deployed("cluster.yaml")
+    jsonschema.validate(cluster, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**cluster, "max_worker": 2}, schema)  # it does refuse what it doesn't know
+    starts = cluster["head_start_ray_commands"][1:] + cluster["worker_start_ray_commands"][1:]
+    assert all("RAY_AUTH_MODE=token" in s and "--disable-usage-stats" in s for s in starts) and len(starts) == 2
+    assert any("--require-hashes --requirement ~/xraypneu/locks/cluster.txt" in s for s in cluster["setup_commands"])
+
+
+FIELDS = {  # of ray.io/v1, those that are used; KubeRay's own schema comes in no package
+    "job": {
+        "entrypoint": str,
+        "shutdownAfterJobFinishes": bool,
+        "ttlSecondsAfterFinished": int,
+        "backoffLimit": int,
+        "rayClusterSpec": dict,
+    },
+    "cluster": {"rayVersion": str, "enableInTreeAutoscaling": bool, "headGroupSpec": dict, "workerGroupSpecs": list},
+    "head": {"rayStartParams": dict, "template": dict},
+    "workers": {
+        "groupName": str,
+        "replicas": int,
+        "minReplicas": int,
+        "maxReplicas": int,
+        "rayStartParams": dict,
+        "template": dict,
+    },
+}
+
+
+def test_the_ray_job_fits_the_schema_of_kubernetes():
+    "Its pods do, strictly; the fields around them are those of the list above."
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    job = deployed("rayjob.yaml")
+    assert (job["apiVersion"], job["kind"], set(job)) == (
+        "ray.io/v1",
+        "RayJob",
+        {"apiVersion", "kind", "metadata", "spec"},
+    )
+    cluster = job["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    parts = {"job": job["spec"], "cluster": cluster, "head": cluster["headGroupSpec"], "workers": workers}
+    for name, part in parts.items():
+        assert {k: type(v) for k, v in part.items()} == FIELDS[name], name
+    pods = [{"apiVersion": "v1", "kind": "Pod", **g["template"]} for g in (cluster["headGroupSpec"], workers)]
+    for pod in pods:
+        kubernetes_validate.validate(pod, "1.33", strict=True)
+        (container,) = pod["spec"]["containers"]
+        assert container["resources"].keys() == {"requests", "limits"}
+        assert [m["mountPath"] for m in container["volumeMounts"]] == ["/archive", "/scores"]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        wrong = {**pods[0], "spec": {**pods[0]["spec"], "container": []}}
+        kubernetes_validate.validate(wrong, "1.33", strict=True)
+    locked = re.search(r"^ray==([\d.]+)", (ROOT / "locks/cluster.txt").read_text(), re.M)[1]
+    assert cluster["rayVersion"] == locked
+    options = cli._parser().parse_args(job["spec"]["entrypoint"].split()[1:])
+    assert (options.engine, options.source, options.out) == ("ray", "/archive", "/scores")

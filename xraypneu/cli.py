@@ -140,10 +140,10 @@ def _engine(args):
         from xraypneu.serving.cluster import score_on_cluster
 
         return partial(score_on_cluster, address=args.address or "auto")
-    if args.address:
-        raise ValueError("--address is of a Ray cluster, which --engine ray uses")
-    from xraypneu.serving.score import score_archive
+    from xraypneu.serving.score import ScoreError, score_archive
 
+    if args.address:
+        raise ScoreError("--address is of a Ray cluster", "Add --engine ray, or leave it out.", "bad_setting")
     return score_archive
 
 
