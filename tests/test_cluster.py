@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -63,11 +64,40 @@ def archive(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def nodes():
-    "Two nodes of one core."
+def s3():
+    "What the environment needs for an S3 server, in which there is a bucket `team`."
+    from clustered import free_ports
+
+    (port,) = free_ports(1)
+    code = "import sys; from moto.server import main; main(sys.argv[1:])"
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    env = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
+    try:
+        until(lambda: listens(port), server)
+        yield env | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def nodes(s3):
+    "Two nodes of one core, which have credentials for the S3 server."
     from clustered import TwoNodes
 
-    with TwoNodes() as cluster:
+    with TwoNodes(**s3) as cluster:
         yield cluster
 
 
@@ -118,6 +148,28 @@ def test_kill_9_of_a_worker_a_node_and_the_driver(archive, nodes, tmp_path):
     _, error = (process := driver(*args)).communicate(timeout=240)
     assert process.returncode == 0, error
     assert contents(out) == contents(archive / "local") and verify(out) == []
+
+
+@needs_ray
+def test_scores_go_to_an_object_store(archive, nodes, tmp_path):
+    "From all nodes, without a shared folder: one put each, and the objects are the files of the local engine."
+    import s3fs
+
+    fs = s3fs.S3FileSystem(endpoint_url=nodes.env["AWS_ENDPOINT_URL"], key="any", secret="any")
+    fs.mkdir("team")
+    args = ("--out", "s3://team/scores", "--shard-rows", 4, "--engine", "ray", "--address", nodes.address)
+    _, error = (process := driver(archive / "list.txt", *args)).communicate(timeout=240)
+    assert process.returncode == 0, error
+    found = {p.rpartition("/")[2]: fs.cat_file(p) for p in fs.find("team/scores/scores")}
+    assert found == contents(archive / "local")
+    fs.rm("team/scores/scores/00003.parquet")
+    for what, status in (("--status", 1), ("--resume", 0), ("--verify", 0)):
+        (process := driver(what, "--out", "s3://team/scores")).communicate(timeout=240)
+        assert process.returncode == status
+    fs.invalidate_cache()
+    assert fs.cat_file("team/scores/scores/00003.parquet") == found["00003.parquet"]
+    _, error = (process := driver(archive / "list.txt", "--out", "s3://no-such-bucket/scores")).communicate(timeout=240)
+    assert process.returncode == 2 and b"Traceback" not in error and b"s3://no-such-bucket/scores" in error
 
 
 @needs_ray
@@ -175,10 +227,11 @@ def deployed(name):
     return yaml.safe_load((ROOT / "deploy/ray" / name).read_text())
 
 
+@needs_ray
 def test_the_cluster_file_fits_ray_s_schema():
     "And its nodes are made from the lock, with Ray's token and without its statistics."
-    ray = pytest.importorskip("ray")
-    schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text())
+    ray = Path(importlib.util.find_spec("ray").origin).parent
+    schema = json.loads((ray / "autoscaler/ray-schema.json").read_text())
     cluster = deployed("cluster.yaml")
     jsonschema.validate(cluster, schema)
     with pytest.raises(jsonschema.ValidationError):
