@@ -20,7 +20,7 @@ from PIL import Image
 from xraypneu import cli
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.serving.cluster import ray_engine
-from xraypneu.serving.score import ScoreError, progress_of, score_archive, verify
+from xraypneu.serving.score import ScoreError, progress_of, score_archive, verify, write_manifest
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None and not os.environ.get("CI"), reason="Ray is not installed: make env"
@@ -173,13 +173,10 @@ def test_scores_go_to_an_object_store(archive, nodes, tmp_path):
 
 
 @needs_ray
-def test_an_error_of_a_node_names_it(archive, nodes, tmp_path, monkeypatch):
+def test_an_error_of_a_node_names_it(archive, nodes, tmp_path):
     "The folder can't be written to: nothing is lost, and the message says where."
     out = tmp_path / "out"
-    score_archive(archive / "list.txt", out, shard_rows=16)
-    for file in (out / "scores").iterdir():
-        file.unlink()
-    (out / "scores").rmdir()
+    write_manifest(archive / "list.txt", out, shard_rows=16)
     (out / "scores").symlink_to("/proc/nowhere")
     process = driver("--resume", "--out", out, "--engine", "ray", "--address", nodes.address)
     _, error = process.communicate(timeout=240)
