@@ -602,8 +602,10 @@ def bucket():
     "An address of objects in memory."
     import fsspec
 
+    fs = fsspec.filesystem("memory")
     yield "memory://scores/a"
-    fsspec.filesystem("memory").rm("/scores", recursive=True)
+    if fs.exists("/scores"):
+        fs.rm("/scores", recursive=True)
 
 
 def stored(address):
@@ -658,6 +660,23 @@ def test_a_run_into_an_object_store_that_is_stopped(films, bucket, monkeypatch):
 
 def stop():
     raise OSError("the connection was lost")
+
+
+def test_a_store_that_refuses_is_no_damage(films, bucket, monkeypatch):
+    "Expired credentials must not make finished shards look missing."
+    import fsspec
+
+    score_archive(films, bucket, shard_rows=3)
+    before, memory = stored(bucket), type(fsspec.filesystem("memory"))
+    for name in ("cat_file", "open"):
+        with monkeypatch.context() as m, pytest.raises(ScoreError, match="expired") as e:
+            m.setattr(memory, name, lambda *args, **kwargs: refuse())
+            score_archive(films, bucket)
+        assert e.value.code == "forbidden" and stored(bucket) == before
+
+
+def refuse():
+    raise PermissionError("the token has expired")
 
 
 def test_addresses_that_are_no_place_for_scores(films, tmp_path, bucket):

@@ -263,7 +263,7 @@ def ray_engine(
         _check_address(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as e:
+    except Exception as e:  # Ray raises many kinds, among them `Exception` itself
         hint = "Start a cluster, ray start --head, and run this on one of its nodes, with the same Python and Ray."
         what = f"the Ray cluster {address} can't be used ({rendered(e, 200)})"
         raise ScoreError(what, hint, "no_server") from None

@@ -576,6 +576,8 @@ def read_manifest(
     except FileNotFoundError:
         hint = f"Begin with: xraypneu score SOURCE --out {out}"
         raise ScoreError(f"{out} holds no manifest of an archive", hint, "missing") from None
+    except ScoreError:  # of a host
+        raise
     except (ValueError, TypeError) as e:
         raise _damaged(file, e) from None
 
@@ -786,6 +788,8 @@ def _done(out: Place, n: int, facts: dict[str, Any]) -> dict[str, Any] | None:
         with _opened(_shard(out / "scores", n)) as content, pq.ParquetFile(content) as file:
             said = _said(file.metadata.metadata)
             rows = file.metadata.num_rows
+    except ScoreError:  # of a host: what it doesn't give now may be finished
+        raise
     except (OSError, ValueError, pa.ArrowException):
         return None
     return said if rows == facts["rows"] and facts.items() <= said.items() else None
@@ -814,6 +818,8 @@ def _settings(out: Place) -> Settings | None:
         return Settings(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except ScoreError:  # of a host
+        raise
     except (ValueError, TypeError) as e:
         raise _damaged(file, e) from None
 
