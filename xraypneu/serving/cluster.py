@@ -249,7 +249,7 @@ def _ray() -> Any:
         raise ScoreError(what, "pip install 'xraypneu[cluster]'", "no_package") from None
     return ray
 
-
+# %% ../../nbs/api/serving/09_cluster.ipynb #k020-a
 @contextlib.contextmanager
 def ray_engine(
     address: str = "auto",  # HOST:PORT of the cluster's head; auto: the cluster that this machine belongs to

@@ -263,7 +263,7 @@ def _no_place(e: Exception, uri: str) -> ScoreError:
     error = _of_host(e, uri)
     return ScoreError(f"{public_url(uri)} can't be used for scores: {error.message}", error.hint, error.code)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #s018-o
 class Objects(os.PathLike[str]):
     "A name in an object store, with what is used of `Path`. Raises `ScoreError`, `FileNotFoundError`."
 
