@@ -10,7 +10,7 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
 ini.read(here / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
-names = ("pipeline", "app", "team", "tune", "sign", "dev", "bench")
+names = ("pipeline", "app", "team", "tune", "cluster", "sign", "dev", "bench")
 extras = {name: cfg[f"{name}_requirements"].split() for name in names}
 
 # what `xraypneu new` lays down and `xraypneu app` serves; in a clone they stay where they are

@@ -533,6 +533,7 @@ def test_damage_of_values_is_named_and_not_merged(scored, tmp_path, capsys):
             assert verify(scored)[0].startswith("scores/00001.parquet: ")
         else:
             assert pq.read_table(tmp_path / "all.parquet").to_pylist() == want
+    file.write_bytes(whole)
     edited(file, "probability", 0.5)
     assert cli.main(["score", "--verify", "--out", str(scored)], io.StringIO()) == 1
     assert "delete what is wrong in scores/, then: xraypneu score --resume" in capsys.readouterr().err
@@ -606,7 +607,7 @@ def test_folders_that_are_no_place_for_scores(films, tmp_path):
             score_archive(films, tmp_path / name)
         assert e.value.code == code
     with pytest.raises(ScoreError) as e:
-        score_archive(films, "s3://bucket/scores")
+        score_archive(films, "https://host/scores")
     assert e.value.code == "unsupported"
 
 
@@ -899,3 +900,96 @@ def test_progress_says_rate_and_errors(films, tmp_path, capfd):
     assert cli.main(["score", str(films), "--out", str(tmp_path / "out")], io.StringIO()) == 0
     said = capfd.readouterr().err
     assert re.search(r"scoring: 100%.* 7/7 .*films/s, errors=1", said), said
+
+
+# scores in an object store
+
+
+@pytest.fixture
+def bucket():
+    "An address of objects in memory."
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    yield "memory://scores/a"
+    if fs.exists("/scores"):
+        fs.rm("/scores", recursive=True)
+
+
+def stored(address):
+    "All objects below an address and their bytes."
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(address)
+    return {p.removeprefix(f"{root}/"): fs.cat_file(p) for p in fs.find(root)}
+
+
+def test_scores_in_an_object_store_are_those_of_a_folder(films, tmp_path, bucket, monkeypatch):
+    "One put each, and no other name at any time; finished shards are not made again; status, verify and merge work."
+    import fsspec
+
+    puts, put = [], type(fsspec.filesystem("memory")).pipe_file
+    monkeypatch.setattr(
+        type(fsspec.filesystem("memory")),
+        "pipe_file",
+        lambda fs, path, *args: puts.append(path) or put(fs, path, *args),
+    )
+    score_archive(films, tmp_path / "out", shard_rows=3)
+    assert cli.main(["score", str(films), "--out", bucket, "--shard-rows", "3"], io.StringIO()) == 0
+    of_folder = {str(p.relative_to(tmp_path / "out")): p.read_bytes() for p in (tmp_path / "out").rglob("*.*")}
+    of_folder.pop(".lock")
+    assert stored(bucket) == of_folder and len(puts) == len(set(puts)) == len(of_folder)
+    assert [p.rpartition("/")[2] for p in puts[3:5]] == ["manifest.json", "score.json"]  # the list is complete, then
+    fsspec.filesystem("memory").rm("/scores/a/scores/00001.parquet")
+    said = io.StringIO()
+    assert cli.main(["score", "--status", "--out", bucket], said) == 1 and "2 of 3 shards" in said.getvalue()
+    assert cli.main(["score", "--verify", "--out", bucket], said) == 1 and "00001.parquet: it is not" in said.getvalue()
+    puts.clear()
+    assert cli.main(["score", "--resume", "--out", bucket], io.StringIO()) == 0
+    assert puts == ["/scores/a/scores/00001.parquet"] and stored(bucket) == of_folder and verify(bucket) == []
+    assert merge(bucket, tmp_path / "all.parquet") == merge(tmp_path / "out", tmp_path / "other.parquet") == 7
+    assert (tmp_path / "all.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
+
+
+def test_a_run_into_an_object_store_that_is_stopped(films, bucket, monkeypatch):
+    "A list that is not complete is none; a damaged object is made again."
+    import fsspec
+
+    fs, write = fsspec.filesystem("memory"), score._write
+    with monkeypatch.context() as m, pytest.raises(OSError):
+        m.setattr(score, "_write", lambda place, data: write(place, data) if place.name != "manifest.json" else stop())
+        score_archive(films, bucket, shard_rows=3)
+    assert "manifest/00000.parquet" in stored(bucket)
+    assert score_archive(films, bucket, shard_rows=3).complete
+    before = stored(bucket)
+    fs.pipe_file("/scores/a/scores/00002.parquet", b"PAR1 and no more")
+    assert progress_of(bucket).shards_done == 2 and score_archive(None, bucket).complete and stored(bucket) == before
+
+
+def stop():
+    raise OSError("the connection was lost")
+
+
+def test_a_store_that_refuses_is_no_damage(films, bucket, monkeypatch):
+    "Expired credentials must not make finished shards look missing."
+    import fsspec
+
+    score_archive(films, bucket, shard_rows=3)
+    before, memory = stored(bucket), type(fsspec.filesystem("memory"))
+    for name in ("cat_file", "open"):
+        with monkeypatch.context() as m, pytest.raises(ScoreError, match="expired") as e:
+            m.setattr(memory, name, lambda *args, **kwargs: refuse())
+            score_archive(films, bucket)
+        assert e.value.code == "forbidden" and stored(bucket) == before
+
+
+def refuse():
+    raise PermissionError("the token has expired")
+
+
+def test_addresses_that_are_no_place_for_scores(films, tmp_path, bucket):
+    with pytest.raises(ScoreError, match="needs the package|can't be read"):
+        score_archive(films, "nothing://host/scores")
+    with pytest.raises(ScoreError) as e:
+        merge(bucket, "s3://bucket/all.parquet")
+    assert e.value.code == "unsupported"

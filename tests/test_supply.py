@@ -42,7 +42,7 @@ def versions(text):
 
 def test_a_lock_is_versions_and_hashes_and_nothing_else():
     "No index, no folder of wheels, no address: every machine takes the same files from wherever its pip looks."
-    assert set(LOCKS) == {"env", "app", "sign", "bench", "build", "tools"}
+    assert set(LOCKS) == {"env", "app", "cluster", "sign", "bench", "build", "tools"}
     for name, text in LOCKS.items():
         first, rest = text.split("\n", 1)
         assert first.startswith("# ") and first.endswith("written by make constraints")

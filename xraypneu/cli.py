@@ -14,6 +14,7 @@ import re
 import shlex
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from .errors import XraypneuError, rendered
@@ -140,13 +141,26 @@ def _score(args, out):
     return _score_it(args, out)
 
 # %% ../nbs/api/99_cli.ipynb #c-score-2
+def _engine(args):
+    "What scores an archive: this machine, or a cluster."
+    if args.engine == "ray":
+        from xraypneu.serving.cluster import score_on_cluster
+
+        return partial(score_on_cluster, address=args.address or "auto")
+    from xraypneu.serving.score import ScoreError, score_archive
+
+    if args.address:
+        raise ScoreError("--address is of a Ray cluster", "Add --engine ray, or leave it out.", "bad_setting")
+    return score_archive
+
+
 def _score_it(args, out):
     "Score, or go on where it stopped."
-    from xraypneu.serving.score import open_copies, score_archive
+    from xraypneu.serving.score import open_copies, place_of
 
-    if args.resume and not (Path(args.out) / "manifest/manifest.json").is_file():
+    if args.resume and not (place_of(args.out) / "manifest/manifest.json").exists():
         raise FileNotFoundError(f"{args.out} holds nothing to resume. Begin with: xraypneu score SOURCE --out FOLDER")
-    done = score_archive(
+    done = _engine(args)(
         args.source,
         args.out,
         bundle=args.bundle,
@@ -558,7 +572,12 @@ def _score_arguments(commands):
         help="a folder, a glob in quotes, a list (.txt), a table with a column uri (.parquet, .csv), a DICOMDIR, or an "
         "address such as s3://bucket/films",
     )
-    p.add_argument("--out", required=True, metavar="FOLDER", help="for the list of films and the scores")
+    p.add_argument(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="for the list of films and the scores; or an address: s3://bucket/scores",
+    )
     what = p.add_mutually_exclusive_group()
     what.add_argument("--resume", action="store_true", help="go on; without SOURCE, with that of the folder")
     what.add_argument("--status", action="store_true", help="say how far it is")
@@ -569,6 +588,8 @@ def _score_arguments(commands):
     p.add_argument("--tags", default="", metavar="TAG,...", help="add DICOM attributes, such as ViewPosition,StudyDate")
     p.add_argument("--shard-rows", type=int, metavar="N", help="films a file, 10,000 by default")
     p.add_argument("--workers", type=int, metavar="N", help="films at a time: one a core, eight a core for addresses")
+    p.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on all nodes of a Ray cluster")
+    p.add_argument("--address", metavar="HOST:PORT", help="of the cluster; without it, the one of this machine")
     _precision_argument(p)
     _bundle_argument(p)
 

@@ -75,6 +75,7 @@ CODES = {
     "score": "an archive that can't be scored",
     "shift": "films whose distributions can't be compared",
     "signature": "a signature that is missing, wrong or can't be checked",
+    "project": "a project that can't be made or run",
     "stage": "a stage that can't run",
     "truth": "a table of labels that can't be compared with verdicts",
     "too_slow": "a host sends almost nothing",
