@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -122,7 +122,7 @@ def _files(path: Path) -> list[Path]:
     if not done.complete:
         what = f"{done.shards - done.shards_done:,} of {done.shards:,} shards of {path} are not scored yet"
         raise ShiftError(what, f"Complete them: xraypneu score --resume --out {path}", "missing")
-    return [_shard(path / "scores", n) for n in range(done.shards)]
+    return [cast(Path, _shard(path / "scores", n)) for n in range(done.shards)]
 
 
 def read_scores(

@@ -29,7 +29,7 @@ from itertools import islice
 from pathlib import Path
 from shlex import quote as quoted
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import numpy as np
@@ -636,10 +636,7 @@ class Manifest:
         return min(self.shard_rows, self.rows - shard * self.shard_rows)
 
 
-_SomePlace = TypeVar("_SomePlace", Path, Objects)
-
-
-def _shard(folder: _SomePlace, n: int) -> _SomePlace:
+def _shard(folder: Place, n: int) -> Place:
     return folder / f"{n:05d}.parquet"
 
 
