@@ -745,7 +745,12 @@ def test_a_hook_s_git_settings_do_not_reach_the_tests(tmp_path):
     write_file(tmp_path / "test_it.py", "import os\n\n\ndef test_it():\n    assert 'GIT_DIR' not in os.environ\n")
     shutil.copy(ROOT / "tests/conftest.py", tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
-    run(command, tmp_path, PYTHONPATH=str(ROOT / "tests"), GIT_DIR=str(tmp_path / "none"))
+    run(
+        command,
+        tmp_path,
+        PYTHONPATH=os.pathsep.join([str(ROOT / "tests"), str(ROOT / "bench")]),
+        GIT_DIR=str(tmp_path / "none"),
+    )
 
 
 def test_sync_in_a_folder_with_a_blank_in_its_name(quiet_make, tmp_path):

@@ -173,7 +173,7 @@ def _score_it(args, out):
         progress=True,
     )
     out.write(_so_far(done, args.out))
-    if line := open_copies(Path(args.out)):
+    if line := open_copies(place_of(args.out)):
         print(f"xraypneu: {line}", file=sys.stderr)
     out.write(f"next: xraypneu score --merge scores.parquet --out {shlex.quote(args.out)}\nNot a medical device.\n")
     return 0

@@ -5,7 +5,7 @@ const HOW =
   "A CSV with the columns file and label (NORMAL or PNEUMONIA, or 0 or 1) shows how often the verdicts on these " +
   "films are right. Drop it anywhere, or choose it. It stays in this session, and goes with it.";
 const INTERVALS =
-  "95 % intervals (Wilson), each film counted as one patient: several films of one patient make them too narrow. " +
+  "95 % intervals, each film counted as one patient: several films of one patient make them too narrow. " +
   "Sensitivity and specificity are of the films that got NORMAL or PNEUMONIA.";
 const LABELLED = ["PNEUMONIA", "NORMAL"];
 
