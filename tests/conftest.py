@@ -190,7 +190,7 @@ def turn(item):
 
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if listed(item) in ALONE:
+        if listed(item) in ALONE or "nodes" in getattr(item, "fixturenames", ()):  # a Ray cluster is a load itself
             item.add_marker(pytest.mark.alone)
     items.sort(key=turn)
     if not config.getoption("fast"):
