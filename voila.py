@@ -21,35 +21,17 @@ XRAYPNEU_WARM         0: each session starts a process of its own, as elsewhere 
 import os
 import sys
 from importlib.resources import files
-from pathlib import Path
-
-
-def absolute_paths():
-    "Make what is relative to this folder absolute: sessions run in the notebook's folder."
-
-    def absolute(path):
-        return str(Path(path).expanduser().absolute())
-
-    model, key = os.environ.get("XRAYPNEU_MODEL", ""), os.environ.get("XRAYPNEU_SIGNER_KEY", "")
-    if model and not model.startswith(("models:/", "runs:/")):
-        os.environ["XRAYPNEU_MODEL"] = absolute(model)
-    if key:
-        os.environ["XRAYPNEU_SIGNER_KEY"] = absolute(key)
-    kind, slashes, file = os.environ.get("MLFLOW_TRACKING_URI", "").partition(":///")
-    if kind == "sqlite" and file:
-        file, *query = file.split("?", 1)
-        os.environ["MLFLOW_TRACKING_URI"] = "?".join([f"{kind}{slashes}{Path(file).absolute()}", *query])
 
 
 def configure(c):
     "Apply all settings. Raises an exception if one is wrong."
-    from xraypneu.serving import guard, page, warm
+    from xraypneu.serving import app, guard, page, warm
 
     # our template loads nothing from other hosts
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
         filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")])
     )
-    absolute_paths()
+    os.environ.update(app.absolute_paths(os.environ))  # sessions run in the notebook's folder
     token = os.environ.pop("XRAYPNEU_TOKEN", "")  # kernels need not know it
     if token != token.strip():
         raise ValueError("XRAYPNEU_TOKEN begins or ends with white space. Remove that, or unset it to ask for no token")

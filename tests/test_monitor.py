@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import xraypneu
 from xraypneu import Predictor, cli
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.evaluation import shift
 from xraypneu.evaluation.shift import CAUSES, FEATURES, STATISTICS, Films, ShiftError, compare
 from xraypneu.model.bundle import Bundle
-from xraypneu.ops import stage
 from xraypneu.serving import monitor as monitoring
 from xraypneu.serving.monitor import monitor, read_reference, read_result, read_scores, reference_of, save_reference
 from xraypneu.serving.score import ScoreError, score_archive
@@ -399,7 +399,7 @@ def test_the_report(month, tmp_path):
 def test_an_installation_without_the_notebook(month, tmp_path, monkeypatch):
     "The result is complete; the command says that there is no page, and why."
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage.process, "__file__", str(tmp_path / "site-packages/xraypneu/process.py"))
+    monkeypatch.setattr(xraypneu, "__file__", str(tmp_path / "site-packages/xraypneu/__init__.py"))
     out = io.StringIO()
     assert cli.main(["monitor", str(month), "--out", "out"], out) == 1
     assert "No page" in out.getvalue() and read_result("out/monitor.json")["batches"]

@@ -15,6 +15,7 @@ from served import free_port
 
 from xraypneu.cli import main
 from xraypneu.ops import project
+from xraypneu.serving import app
 
 SOURCES = ("setup.py", "settings.ini", "MANIFEST.in", "README.md", "LICENSE", "NOTICE", "voila.py", *project.LAID_DOWN)
 
@@ -24,7 +25,7 @@ def site(tmp_path_factory):
     "A folder with what the wheel installs. The wheel is built from the source distribution, as pip may do."
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "source"
-    for name in (*SOURCES, project.DASHBOARD, "CHANGELOG.md", "constraints.txt"):
+    for name in (*SOURCES, app.DASHBOARD, "CHANGELOG.md", "constraints.txt"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
     shutil.copytree(ROOT / "xraypneu", copy / "xraypneu", ignore=shutil.ignore_patterns("__pycache__"))
@@ -116,6 +117,16 @@ def test_what_cannot_work_says_why(arguments, said, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_files_that_settings_name_are_of_the_folder_where_the_command_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"XRAYPNEU_SIGNER_KEY": "signer.pub", "MLFLOW_TRACKING_URI": "sqlite:///runs.db"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    _, env, folder = app.app_command()
+    want = {"XRAYPNEU_SIGNER_KEY": f"{tmp_path}/signer.pub", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/runs.db"}
+    assert folder != tmp_path and {name: env[name] for name in given} == want
 
 
 def test_an_installation_without_the_pipelines_files_says_so(site, tmp_path):

@@ -483,7 +483,7 @@ def _run_pipeline(args, out):
 
 
 def _app(args, out):
-    from xraypneu.ops.project import serve
+    from xraypneu.serving.app import serve
 
     return serve(args.port, args.bundle)
 

@@ -39,7 +39,7 @@ from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
 from ..model.signature import SignatureError, trust
-from ..files import others_reach, project_root, sha256_of, write_file
+from ..files import came_with, others_reach, project_root, sha256_of, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -523,13 +523,17 @@ def _cell_error(e, name, where, nameless=False) -> str:
     return scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3b-a
-def _finish(name, root, target):
-    "Write the report of an executed notebook, and record it."
+def _write_report(target, metadata=None):
+    "Write an executed notebook without what changes from run to run, and its page."
     nb = scrub_values(normalise(nbformat.read(target, as_version=4)))
-    if name == "prepare":
-        nb.metadata["data_hash"] = _data_hash(root)
+    nb.metadata.update(metadata or {})
     write_file(target, nbformat.writes(nb) + "\n")
     write_file(target.with_suffix(".html"), to_html(nb))
+
+
+def _finish(name, root, target):
+    "Write the report of an executed notebook, and record it."
+    _write_report(target, {"data_hash": _data_hash(root)} if name == "prepare" else None)
     if (root / tracking.RUN_FILE).is_file() and name in TRACKED:
         _record(name, root)
     if name in TRACKED and (note := tracking.local_note(root)):
@@ -565,13 +569,12 @@ def _execute(name, root):
 # %% ../../nbs/api/ops/03_stage.ipynb #report-1
 def report_notebook(name: str) -> Path:
     "A notebook of `nbs/pipeline`: of the project here, or as it came with the package. Raises `StageError`."
-    package = Path(process.__file__).resolve().parent
-    roots = [package.parent, package / "project"]  # of a checkout, of a wheel
+    path = f"nbs/pipeline/{name}.ipynb"
     with contextlib.suppress(FileNotFoundError):
-        roots.insert(0, project_root())
-    for place in (root / f"nbs/pipeline/{name}.ipynb" for root in roots):
-        if place.is_file():
-            return place
+        if (own := project_root() / path).is_file():
+            return own
+    if folder := came_with(path):
+        return folder / path
     what = f"the notebook of the report, {name}.ipynb, is not in this installation"
     raise StageError(what, "Install xraypneu again, from its wheel or from a clone", "missing")
 
@@ -624,9 +627,7 @@ def run_report(
     except PapermillExecutionError as e:
         where = f"The notebook as far as it came: {target}"
         raise StageError(_cell_error(e, name, where), code="failed") from None
-    nb = scrub_values(normalise(nbformat.read(target, as_version=4)))
-    write_file(target, nbformat.writes(nb) + "\n")
-    write_file(target.with_suffix(".html"), to_html(nb))
+    _write_report(target)
     return target
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c17c
