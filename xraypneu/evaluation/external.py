@@ -205,19 +205,24 @@ def verdict_counts(
     return out
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x019
+def _log_odds(p: np.ndarray) -> np.ndarray:
+    "Log-odds of probabilities, finite for 0 and 1 too."
+    q = np.clip(np.asarray(p, float), 1e-7, 1 - 1e-7)
+    log_odds: np.ndarray = np.log(q / (1 - q))
+    return log_odds
+
+
 def at_prevalence(
     p: np.ndarray,  # (n,) probabilities at 50 % prevalence
     prevalence: float,  # of PNEUMONIA, above 0 and below 1
 ) -> np.ndarray:  # (n,) float64
     "The same probabilities at another prevalence."
-    q = np.clip(np.asarray(p, float), 1e-7, 1 - 1e-7)
-    return platt(np.log(q / (1 - q)), 1, math.log(prevalence / (1 - prevalence)))
+    return platt(_log_odds(p), 1, math.log(prevalence / (1 - prevalence)))
 
 
 def _shift(y: np.ndarray, p: np.ndarray) -> float:  # log-odds; above 0: the probabilities are too low
     "What to add to all log-odds for the mean probability to be right, both classes weighing the same."
-    q = np.clip(p, 1e-7, 1 - 1e-7)
-    logits = np.log(q / (1 - q))
+    logits = _log_odds(p)
 
     def excess(b: float) -> float:
         moved = platt(logits, 1, b)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import fisher_exact, ks_2samp
+from scipy.stats import binomtest, fisher_exact, ks_2samp
 
 from ..errors import XraypneuError
 from ..model.bundle import Bundle
@@ -273,9 +273,8 @@ def effect_size(
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h027
 def _wilson(k: int, n: int) -> tuple[float, float]:
     "95 % interval of a share."
-    z2 = 1.96**2
-    middle, half = (k + z2 / 2) / (n + z2), 1.96 * np.sqrt(k * (n - k) / n + z2 / 4) / (n + z2)
-    return middle - half, middle + half
+    interval = binomtest(k, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def share_change(

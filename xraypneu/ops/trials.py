@@ -119,15 +119,6 @@ def _leases():
     )
 
 # %% ../../nbs/api/ops/09_trials.ipynb #t011
-def _started(pid) -> str:
-    "When a process started, in ticks since boot; '' if it has ended."
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
-
-
 def _machine() -> str:
     "What tells this boot of this machine, or container, from all others; '' where /proc doesn't."
     try:
@@ -139,7 +130,7 @@ def _machine() -> str:
 
 def _owner() -> str:
     "A name for a worker of this process: unique, machine, pid, start of the process."
-    return " ".join((uuid.uuid4().hex, _machine() or "-", str(os.getpid()), _started(os.getpid()) or "-"))
+    return " ".join((uuid.uuid4().hex, _machine() or "-", str(os.getpid()), process.started(os.getpid()) or "-"))
 
 # %% ../../nbs/api/ops/09_trials.ipynb #t011-a
 def _gone(
@@ -148,7 +139,7 @@ def _gone(
 ) -> bool:
     "Has a worker ended?"
     _, machine, pid, start = owner.split(" ")
-    return silent > GRACE or (machine == _machine() != "" and _started(pid) != start)
+    return silent > GRACE or (machine == _machine() != "" and process.started(pid) != start)
 
 # %% ../../nbs/api/ops/09_trials.ipynb #t013
 class Leases:

@@ -31,7 +31,8 @@ from .. import process
 from ..data.dataset import load_prepared
 from ..errors import rendered
 from ..files import project_root, write_file
-from ..model.groups import LEAST, family, group_losses, groups
+from ..model.bundle import platt
+from ..model.groups import LEAST, family, film_losses, group_losses, groups
 from . import stage, tracking
 from .trials import STARTS, Claim, LeaseLost, Trials, TuneError, pruner_of, storage_address
 from ..redact import split_credentials
@@ -149,6 +150,9 @@ class Settings(NamedTuple):
         )
 
 # %% ../../nbs/api/ops/10_tune.ipynb #u010
+_PLAIN = ("trials", "pruner", "worst_group", "seed")  # of `Settings`, as they stand in params.yaml
+
+
 def _check_section(section):
     "Raise `TuneError` unless names and types of the section `tune` are right."
     if not isinstance(section, dict) or not isinstance(section.get("ranges"), dict) or not section["ranges"]:
@@ -157,8 +161,8 @@ def _check_section(section):
             "Add them, for instance\n\ntune:\n  ranges:\n    learning_rate: {low: 0.0001, high: 0.001, log: true}\n",
             "bad_setting",
         )
-    if unknown := section.keys() - set(Settings._fields) - {"base"} or section.keys() & {"base"}:
-        known = [f"tune.{k}" for k in ("ranges", "trials", "pruner", "worst_group", "seed")]
+    if unknown := section.keys() - {"ranges", *_PLAIN}:
+        known = [f"tune.{k}" for k in ("ranges", *_PLAIN)]
         raise TuneError(*stage.unknown_parameter(f"tune.{min(map(str, unknown))}", known), "bad_setting")
     limits = {"trials": (1, 10**6), "worst_group": (0, 1), "seed": (0, 2**32 - 1)}
     for name, (low, high) in limits.items():
@@ -185,7 +189,7 @@ def read_settings(
         if name in NOT_SEARCHED:
             raise _bad(name, "can't be searched", f"leave out {', '.join(NOT_SEARCHED)}: they are no part of a recipe")
         ranges[name] = read_range(name, given, *declared[name])
-    rest = {k: section[k] for k in ("trials", "pruner", "worst_group", "seed") if k in section}
+    rest = {k: section[k] for k in _PLAIN if k in section}
     settings = Settings(ranges, base, **rest)
     pruner_of(settings.pruner, settings.longest())
     if trials is not None and trials < 1:
@@ -219,7 +223,7 @@ def objective(
     weight: float,  # of the worst group, 0 to 1
 ) -> tuple:  # objective, loss, name of the worst group, its loss
     "Balanced loss and the loss of the worst group as one number. Without groups, the loss alone."
-    each = np.logaddexp(0, np.where(y == 1, -logits, logits))
+    each = film_losses(y, logits)
     loss, losses = float((each[y == 1].mean() + each[y == 0].mean()) / 2), group_losses(y, families, logits)
     worst = max(losses, key=losses.get, default="")
     most = losses.get(worst, loss)
@@ -277,7 +281,7 @@ def _trained(self, parameters: dict, folder, on_epoch: Callable, report: Callabl
     slope, intercept = fit_platt(logits, held.shifted_y)
     calibrated = slope * logits + intercept
     found = objective(held.shifted_y, self.families, calibrated, self.settings.worst_group)
-    p = 1 / (1 + np.exp(-np.clip(calibrated, -50, 50)))
+    p = platt(logits, slope, intercept)
     positive = p >= threshold_at_sensitivity(p, held.shifted_y, targets.sensitivity)
     correct = min(groups(held.shifted_y, self.families, positive).values(), default=None)
     return Measured(*found, correct, training.best_epoch(history)["epoch"])

@@ -797,7 +797,7 @@ def _feature_columns() -> list[tuple[str, pa.DataType]]:
     return [("features", pa.list_(pa.float16())), *((k, pa.float32()) for k in STATISTICS)]
 
 # %% ../../nbs/api/serving/08_score.ipynb #s037
-class _Parts:
+class _Parts(_Scorer):
     "What a row of scores is made of."
 
     def __init__(
@@ -821,10 +821,8 @@ class _Parts:
 
     def _predicted(self, content: str | bytes, name: str) -> dict[str, Any]:
         "The columns of a prediction. Raises `XraypneuError`."
-        scorer = _Scorer()
-        scorer.bundle = self.bundle
-        read = scorer._read(content, name, keep_pixels=False)
-        p = next(scorer._score([name], [read], False, self.with_features))
+        read = self._read(content, name, keep_pixels=False)
+        p = next(self._score([name], [read], False, self.with_features))
         shown = p.explanation
         found = _kept_features(read[1], p.features) if p.features is not None else {}
         return found | {
@@ -1280,22 +1278,24 @@ def score_archive(
         return run.progress
 
 # %% ../../nbs/api/serving/08_score.ipynb #s061
-def _fault(out: Place, manifest: Manifest, settings: Settings | None, n: int) -> str:
-    "What is wrong with a shard; '' if nothing."
-    file = _shard(out / "scores", n)
+def _checked(
+    out: Place, manifest: Manifest, settings: Settings | None, n: int
+) -> tuple[pa.Table | None, str]:  # what is wrong; '' if nothing
+    "The scores of a shard, compared with its manifest and their hash."
+    file, table = _shard(out / "scores", n), None
     try:
         films = _films(out, manifest, n)
     except (OSError, ScoreError) as e:
-        return f"manifest/{file.name}: {rendered(e, 300)}"
+        return None, f"manifest/{file.name}: {rendered(e, 300)}"
     if settings is None or not file.exists():
-        return f"scores/{file.name}: it is not scored yet"
+        return None, f"scores/{file.name}: it is not scored yet"
     try:
         with _opened(file) as content:
             table = pq.read_table(content)
         wrong = _wrong(table, films, _facts(manifest, settings, n))
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as e:  # damage may give any
         wrong = f"it can't be read ({without_controls(rendered(e, 200))})"
-    return wrong and f"scores/{file.name}: {wrong}"
+    return table, wrong and f"scores/{file.name}: {wrong}"
 
 
 def _wrong(table: pa.Table, films: pa.Table, facts: dict[str, Any]) -> str:
@@ -1318,7 +1318,7 @@ def verify(
     "Compare all scores with their manifest and their hashes, shard by shard. Raises `ScoreError`."
     out = place_of(out)
     manifest, settings = read_manifest(out), _settings(out)
-    return [fault for n in range(len(manifest.shards)) if (fault := _fault(out, manifest, settings, n))]
+    return [fault for n in range(len(manifest.shards)) if (fault := _checked(out, manifest, settings, n)[1])]
 
 # %% ../../nbs/api/serving/08_score.ipynb #s063
 def merge(
@@ -1337,8 +1337,8 @@ def merge(
     schema = score_schema(settings).with_metadata({"xraypneu": json.dumps(said)})
     with writing(file) as f, pq.ParquetWriter(f, schema, compression="zstd") as writer:
         for n in range(done.shards):
-            if fault := _fault(out, manifest, settings, n):
+            table, fault = _checked(out, manifest, settings, n)
+            if table is None or fault:
                 raise ScoreError(fault, f"Delete that file, then: xraypneu score --resume --out {out}", "damaged")
-            with _opened(_shard(out / "scores", n)) as content:
-                writer.write_table(pq.read_table(content).replace_schema_metadata(schema.metadata))
+            writer.write_table(table.replace_schema_metadata(schema.metadata))
     return done.rows
