@@ -38,7 +38,7 @@ from ..model.truth import MAX_TABLE, TruthError, read_truth
 from ..model.verdict import NORMAL, PNEUMONIA, UNSURE
 from ..data.decoder import read_tags
 from ..data.image import ImageError, Source, printable
-from ..markdown import markdown_table
+from ..markdown import markdown_table, without_front_matter
 from .predict import MLFLOW_ADDRESSES, Prediction, Predictor
 from ..redact import without_controls
 from .session import FACTS, MAX_FILES, MAX_MB, Film, Session, age_caution, facts_of, shown_film
@@ -674,7 +674,7 @@ class _ModelCard(_Page):
 
     def _about(self) -> None:
         card = self.bundle.folder / "README.md"
-        text = card.read_text(encoding="utf-8") if card.is_file() else _short_card(self.bundle)
+        text = without_front_matter(card.read_text(encoding="utf-8")) if card.is_file() else _short_card(self.bundle)
         self.send("about", html=_as_part(text))
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #151323e5
