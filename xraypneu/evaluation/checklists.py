@@ -7,7 +7,7 @@ __all__ = ['YES', 'PART', 'NOT_APPLICABLE', 'NO', 'STATUSES', 'CLAIM_ITEMS', 'CL
            'Answer', 'answers', 'Checklist', 'Source', 'sections_of', 'anchor', 'shares', 'share_answered',
            'checklist_text', 'files_named']
 
-# %% ../../nbs/api/evaluation/08_checklists.ipynb #2c198a2b
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #d8d1b872
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from . import card
 from ..markdown import markdown_table, markdown_text
-from ..metrics.definitions import CARD, LABELS, METRICS, metric_text
+from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, OPERATING, metric_text
 
 # %% ../../nbs/api/evaluation/08_checklists.ipynb #cd97254a
 YES, PART, NOT_APPLICABLE, NO = STATUSES = ("yes", "in part", "not applicable", "no")
@@ -368,7 +368,7 @@ def _evaluation(f):
         "registration": Answer(NOT_APPLICABLE, "No trial: retrospective, and no patient was enrolled."),
     }
 
-# %% ../../nbs/api/evaluation/08_checklists.ipynb #e03815c9
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #ba816012
 def _sites(f):
     "Topics on other hospitals."
     titles = "; ".join(markdown_text(s["title"]) for s in f.sets)
@@ -384,8 +384,8 @@ def _sites(f):
 def _results(f):
     "Topics on results."
     test = f.m.get("test", {})
-    main = "; ".join(f.metric(k) for k in ("roc_auc", "accuracy", "brier", "ece"))
-    rates = "; ".join(f.metric(k) for k in ("sensitivity", "specificity", "precision", "npv"))
+    main = "; ".join(f.metric(k) for k in CARD)
+    rates = "; ".join(f.metric(k) for k in (*BRIEF, *OPERATING))
     missed, alarms = (test.get(k, "not measured") for k in ("fn", "fp"))
     validation = (
         f"{f.metric('roc_auc', 'validation')} on validation, {f.metric('roc_auc', 'shifted')} on shifted validation"
@@ -689,7 +689,7 @@ def share_answered(
     "Share of the items whose answer is not *no*."
     return 1 - shares(checklist, found)[NO] / len(checklist.items)
 
-# %% ../../nbs/api/evaluation/08_checklists.ipynb #37383bee
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #72b42f11
 def _summary(info, m, sets):
     "The study in short, as both checklists ask for."
     f = _Facts(info, m, sets)
@@ -701,7 +701,7 @@ def _summary(info, m, sets):
         "Data": f"frontal chest radiographs of {origin}: {f.splits('train', 'validation', 'test')}",
         "Method": "MobileNetV2, calibrated on altered validation films, threshold by the rule "
         f"'{markdown_text(info['threshold_rule'])}'; 95 % intervals by patient",
-        "Results": "; ".join(f.metric(k) for k in ("roc_auc", "sensitivity", "specificity", "brier")),
+        "Results": "; ".join(f.metric(k) for k in (*BRIEF, "brier")),
         "Other hospitals": "; ".join(markdown_text(s["conclusion"]["text"], 3000) for s in sets) or "not measured",
         "Conclusion": "a baseline for research and teaching, no medical device; expect worse performance elsewhere",
     }
