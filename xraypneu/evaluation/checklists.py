@@ -254,7 +254,7 @@ def _partitions(f):
         ),
     }
 
-# %% ../../nbs/api/evaluation/08_checklists.ipynb #6327b7a9
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #d772eb3a
 def _model(f):
     "Topics on network and training."
     r, seeds = f.info["recipe"], f.m.get("seeds", {}).get("trainings", 1)
@@ -285,18 +285,6 @@ def _model(f):
             (_TRAINING, _LOOKS, *[f"{_PROTOCOL}#Measures that choose"] * f.is_planned),
         ),
         "building": Answer(YES, f"{network}. {chosen}", (_TRAINING, "params.yaml", "history.csv")),
-        "ensembling": Answer(NOT_APPLICABLE, "One network; nothing is ensembled.", (_TRAINING,)),
-        "imbalance": Answer(
-            YES,
-            f"Batches hold {'as many films of each class' if r.get('balanced', True) else 'classes as in the data'}; "
-            "calibration weighs classes equally, so probabilities hold at 50 % prevalence.",
-            (_TRAINING, _LIMITS),
-        ),
-        "specification": Answer(
-            YES,
-            "Weights, calibration, thresholds, code and locked versions.",
-            ("../../xraypneu/shipped/bundle.json", _TRAINING),
-        ),
     }
 
 # %% ../../nbs/api/evaluation/08_checklists.ipynb #776cdddf
@@ -324,7 +312,7 @@ def _saliency(f):
     )
     return _known(f.m.get("saliency"), text, "model_card.md#Saliency", "evaluate.ipynb#Saliency")
 
-# %% ../../nbs/api/evaluation/08_checklists.ipynb #fc2dd011
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #6a5dc712
 def _evaluation(f):
     "Topics on the methods of the evaluation."
     names = ", ".join(LABELS[k] for k in CARD if k in f.m.get("test", {}))
@@ -345,18 +333,7 @@ def _evaluation(f):
         ),
         "robustness": _robustness(f),
         "explainability": _saliency(f),
-        "prediction_code": Answer(
-            YES,
-            "`make verify DATA=folder` scores the test split again and compares.",
-            (f"{_API}/ops/04_publish.ipynb",),
-        ),
         "fairness": Answer(NO, "Not examined: the data have neither sex, age nor origin of a patient."),
-        "output": Answer(
-            YES,
-            f"A calibrated probability; PNEUMONIA from {f.info['threshold']:.3f} on: "
-            f"{markdown_text(f.info['threshold_rule'])}. The verdict may also be UNSURE or a refusal.",
-            (_TRAINING, f"{_API}/model/09_recipe.ipynb"),
-        ),
         "differences": Answer(
             YES if f.is_public else PART,
             f"{'Same hospital and eligibility. ' * f.is_public}At the operating point: validation "
@@ -364,11 +341,41 @@ def _evaluation(f):
             f"type of the files alone: {LABELS['roc_auc']} {baseline}.",
             (_METRICS, "evaluate.ipynb#From validation to test"),
         ),
+    }
+
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #7bb1f024
+def _output(f):
+    "Topics on the finished model and its output."
+    r = f.info["recipe"]
+    return {
+        "output": Answer(
+            YES,
+            f"A calibrated probability; PNEUMONIA from {f.info['threshold']:.3f} on: "
+            f"{markdown_text(f.info['threshold_rule'])}. The verdict may also be UNSURE or a refusal.",
+            (_TRAINING, f"{_API}/model/09_recipe.ipynb"),
+        ),
+        "imbalance": Answer(
+            YES,
+            f"Batches hold {'as many films of each class' if r.get('balanced', True) else 'classes as in the data'}; "
+            "calibration weighs classes equally, so probabilities hold at 50 % prevalence.",
+            (_TRAINING, _LIMITS),
+        ),
+        "specification": Answer(
+            YES,
+            "Weights, calibration, thresholds, code and locked versions.",
+            ("../../xraypneu/shipped/bundle.json", _TRAINING),
+        ),
+        "prediction_code": Answer(
+            YES,
+            "`make verify DATA=folder` scores the test split again and compares.",
+            (f"{_API}/ops/04_publish.ipynb",),
+        ),
+        "ensembling": Answer(NOT_APPLICABLE, "One network; nothing is ensembled.", (_TRAINING,)),
         "updating": Answer(NOT_APPLICABLE, "The model was not changed after its evaluation."),
         "registration": Answer(NOT_APPLICABLE, "No trial: retrospective, and no patient was enrolled."),
     }
 
-# %% ../../nbs/api/evaluation/08_checklists.ipynb #ba816012
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #89b57f13
 def _sites(f):
     "Topics on other hospitals."
     titles = "; ".join(markdown_text(s["title"]) for s in f.sets)
@@ -380,7 +387,7 @@ def _sites(f):
     none = "None was recorded for this bundle. Expect worse performance elsewhere."
     return {"external": _known(f.sets, f"{titles}.", place, otherwise=none), "clusters": clusters}
 
-
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #0c5c4be4
 def _results(f):
     "Topics on results."
     test = f.m.get("test", {})
@@ -415,16 +422,10 @@ def _results(f):
         ),
     }
 
-# %% ../../nbs/api/evaluation/08_checklists.ipynb #bca67923
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #13f5ae92
 def _discussion(f):
     "Topics on limits, use and openness."
     refused = f.value("ood", "test images", "refused", percent=True)
-    plan = (
-        "Written before training, with dated amendments."
-        if f.is_planned
-        else "No protocol was written before the training."
-    )
-    details = (_PROTOCOL, _LOOKS) if f.is_planned else (_LOOKS, _TRAINING)
     return {
         "limitations": Answer(
             YES,
@@ -451,6 +452,18 @@ def _discussion(f):
         "next": Answer(
             YES, "Films of other hospitals: `xraypneu external`.", ("../../nbs/tutorials/external.ipynb", _LIMITS)
         ),
+    }
+
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #365e2901
+def _openness(f):
+    "Topics on protocol, availability and interests."
+    plan = (
+        "Written before training, with dated amendments."
+        if f.is_planned
+        else "No protocol was written before the training."
+    )
+    details = (_PROTOCOL, _LOOKS) if f.is_planned else (_LOOKS, _TRAINING)
+    return {
         "protocol": Answer(
             YES,
             plan
@@ -476,7 +489,7 @@ def _discussion(f):
         "involvement": _known(f.is_public, "No patient or member of the public was involved.", otherwise=_UNKNOWN),
     }
 
-# %% ../../nbs/api/evaluation/08_checklists.ipynb #1977e4bd
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #b8832d61
 def answers(
     info: dict,  # content of bundle.json
     m: dict,  # content of metrics.json
@@ -484,7 +497,8 @@ def answers(
 ) -> dict[str, Answer]:  # by topic
     "Answer all topics. Raises `KeyError` where a required entry of the bundle is missing."
     f = _Facts(info, m, sets)
-    parts = (_study, _origin, _preparation, _reference, _partitions, _model, _evaluation, _sites, _results, _discussion)
+    parts = (_study, _origin, _preparation, _reference, _partitions, _model, _evaluation, _output, _sites, _results)
+    parts += (_discussion, _openness)
     return {topic: answer for part in parts for topic, answer in part(f).items()}
 
 # %% ../../nbs/api/evaluation/08_checklists.ipynb #df7f6aa0

@@ -85,9 +85,14 @@ def _published(root, prepared):
     return out | {"evaluate.ipynb": (nbformat.writes(nb) + "\n").encode()}
 
 
+def _with_metadata(text, bundle, measured):
+    "A card with its metadata written again."
+    return front_matter(card_metadata(bundle.info, measured)) + without_front_matter(text)
+
+
 def _card_of_now(bundle, measured, card, sets):  # card: bytes of model_card.md
     "The card with all sets that were recorded since the evaluation, as Markdown and as a page."
-    text = with_sets(card.decode(), sets_section(measured, sets))
+    text = _with_metadata(with_sets(card.decode(), sets_section(measured, sets)), bundle, measured)
     return {"model_card.md": text.encode(), "model_card.html": card_page(bundle.info, text).encode()}
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005-1
@@ -186,8 +191,7 @@ def write_lists(
     if (bundle.folder / SIGNATURE).exists():
         raise BundleError(f"{bundle.folder} is signed, and a signed card can't be changed: ship it again, with the key")
     results = root / "results" / folder_name(bundle.info["data"]["title"])
-    text = without_front_matter(card.read_text(encoding="utf-8"))
-    text = front_matter(card_metadata(bundle.info, measured)) + text
+    text = _with_metadata(card.read_text(encoding="utf-8"), bundle, measured)
     files = {name: (results / name).read_bytes() for name in (TEST_FILES, "predictions.csv")}
     source = Source(os.path.relpath(card, results), sections_of("model_card.md", text.encode()))
     sets = recorded_sets(root / RECORDS, bundle.hash)
