@@ -106,7 +106,11 @@ def test_ship_and_verify(shipped, capsys):
         "evaluate.ipynb",
         "predictions.csv",
         "test_files.csv",
+        "claim.md",
+        "tripod_ai.md",
     } <= {p.name for p in results.iterdir()}
+    assert not (results / "croissant.json").exists()  # nothing is known of the licence of other data
+    assert "(model_card.md#metrics)" in (results / "claim.md").read_text()
     nb = nbformat.read(results / "evaluate.ipynb", as_version=4)
     assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip())
     assert (bundle.folder / "README.md").read_text() == (folder / "reports/model_card.md").read_text()
