@@ -132,7 +132,7 @@ def _scored(
     measured,  # content of metrics.json
 ):
     "The test films of an evaluation, without their names."
-    films = pd.read_csv(io.BytesIO(table), dtype={"patient": str})
+    films = pd.read_csv(io.BytesIO(table), dtype={"patient": str}, keep_default_na=False)  # a patient may be called NA
     patient = np.unique(films.patient, return_inverse=True)[1]
     refused = measured.get("ood", {}).get("test images", {}).get("refused")
     return ScoredFilms(is_ill(films), patient, films.probability.to_numpy(), refused)
