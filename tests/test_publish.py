@@ -260,6 +260,13 @@ def test_ship_publishes_no_other_parameters_and_metrics_than_the_bundle_s(tmp_pa
         publish._check_record(tmp_path, bundle, measured)
 
 
+def test_who_ships_is_told_which_files_name_films(monkeypatch, capsys):
+    "The next step is a commit, and names of a hospital's files may be those of patients."
+    monkeypatch.setattr(publish, "ship", lambda key: load_bundle())
+    assert publish.main(["ship"]) == 0
+    assert "names the test films, in predictions.csv, test_files.csv, evaluate.ipynb" in capsys.readouterr().out
+
+
 def test_verify_command_without_data():
     for words, code, message in (
         (["verify", ""], 2, "make verify DATA="),
