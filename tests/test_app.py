@@ -58,7 +58,7 @@ def visit(server, browser):
     "Opens the dashboard; at the end nothing must have gone to another host and no error must have been thrown."
     contexts, foreign, errors = [], [], []
 
-    def go(url=None, wait=True, base=None, clock=False, **kw):
+    def go(url=None, wait=True, base=None, clock=False, script="", **kw):
         context = browser.new_context(
             viewport=kw.pop("viewport", {"width": 1280, "height": 1000}), accept_downloads=True, **kw
         )
@@ -75,8 +75,10 @@ def visit(server, browser):
         page.on("filechooser", lambda _: None)
         if clock:  # one that the test moves
             page.clock.install()
-        page.goto(url or server.url)
+        page.add_init_script(script)  # runs before the page's
+        answer = page.goto(url or server.url)
         if wait:
+            assert answer.ok, page.inner_text("body")
             page.wait_for_selector(READY, timeout=60_000)
         return page
 
@@ -1285,6 +1287,11 @@ def test_dark_where_the_system_asks_and_as_the_user_chose(server, visit):
     page.wait_for_selector(READY, timeout=60_000)
     page.keyboard.press("t")  # works without storage
     assert page.evaluate(GROUND) == DARK
+
+
+def test_a_slow_browser_shows_the_page_too(visit):
+    "ipywidgets gives up 2 s after its first look for a model; here its first pause outlasts them."
+    visit(script="const f = setTimeout; window.setTimeout = (g, ms) => f(g, ms === 100 ? 4000 : ms)")
 
 
 def test_help_lists_the_keys_and_turns_letters_off(visit):
