@@ -787,6 +787,40 @@ def test_results_that_are_not_saved_are_not_left_without_a_question(server, visi
     assert asked == ["beforeunload"]
 
 
+def test_results_outlast_a_reload_where_the_visitor_keeps_them(server, visit):
+    "Names, verdicts and readings, no pictures; nothing without the tick, and nothing after Delete all."
+    page = visit()
+    page.on("dialog", lambda d: d.accept())
+    stored = "Object.keys(sessionStorage).filter(k => k.startsWith('xraypneu-')).sort().join()"
+    choose(page, ("a.png", film(0)), ("b.txt.png", b"text"))
+    wait_rows(page, 2)
+    page.wait_for_selector(".verdict")
+    page.press("body", "2")
+    assert page.evaluate(stored) == ""
+    page.check(".keep input")
+    shot(page, "kept")
+    kernel = max(server.kernels(), key=lambda k: k.create_time())
+    before = rows(page)
+    kernel.kill()  # the server loses the session
+    page.reload()
+    page.wait_for_selector(READY, timeout=60_000)
+    wait_rows(page, 2)
+    assert [r[:3] for r in rows(page)] == [r[:3] for r in before] and rows(page)[0][6] == "PNEUMONIA"
+    assert "data:image" not in page.evaluate("sessionStorage.getItem('xraypneu-results')")
+    page.click(".worklist li >> nth=0")
+    assert "no longer on the server" in page.inner_text(".status")
+    choose(page, ("c.png", film(3)))
+    wait_rows(page, 3)
+    page.wait_for_selector(".verdict")
+    assert page.inner_text("button.html") == "Download report (1 of this session)"
+    assert [r["reader_verdict"] for r in saved(page)[1]] == ["PNEUMONIA", "", ""]
+    page.click("button.clear")
+    assert page.evaluate(stored) == "xraypneu-keep"
+    page.reload()
+    page.wait_for_selector(READY, timeout=60_000)
+    assert rows(page) == []
+
+
 def test_a_page_that_is_left_with_unsaved_results_ends_its_process(server, visit):
     "The question must not keep the films: what is left is deleted."
     page = visit()
