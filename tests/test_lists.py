@@ -253,19 +253,34 @@ def test_lists_of_another_model_or_a_signed_card_are_refused(published):
         publish.write_lists(folder, folder / "shipped")
 
 
-def test_ship_writes_the_lists_with_the_card_beside_them(tmp_path, shipped):
-    "`ship` publishes what `_lists` returns; here with the record's files, without a training."
+def test_ship_writes_the_lists_with_the_card_beside_them(tmp_path, shipped, monkeypatch):
+    "Of the shipped bundle's own files, without a training; the card of an older evaluation has no metadata."
     bundle, m = shipped
-    files = {p.name: p.read_bytes() for p in RECORD.iterdir() if p.is_file()}
-    files["model_card.md"] = card_text(bundle.info, m, bundle.hash).encode()
-    files |= publish._lists(tmp_path / "results/chest_xray", bundle, m, files, [])
-    for name, content in files.items():
-        (tmp_path / "results/chest_xray").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "results/chest_xray" / name).write_bytes(content)
-    check_links(tmp_path / "results/chest_xray")
-    assert b"(model_card.md#metrics)" in files["claim.md"] and b"(claim.md#summary)" in files["tripod_ai.md"]
+    for file in SHIPPED.iterdir():
+        target = tmp_path / ("reports" if file.name == "metrics.json" else "models/bundle") / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    files = {p.name: p.read_bytes() for p in RECORD.iterdir() if p.is_file() and p.name not in CHECKLISTS}
+    files["model_card.md"] = without_front_matter(card_text(bundle.info, m, bundle.hash)).encode()
+    monkeypatch.setattr(publish, "_check_record", lambda *_: None)
+    monkeypatch.setattr(publish, "_prepared_of", lambda *_: None)
+    monkeypatch.setattr(publish, "_published", lambda *_: files)
+    monkeypatch.setattr(publish, "training_films", lambda _: {})
+    new = publish.ship(tmp_path, tmp_path / "shipped")
+    results = tmp_path / "results/chest_xray"
+    check_links(results)
+    assert "(model_card.md#metrics)" in (results / "claim.md").read_text() and new.hash == bundle.hash
+    assert "(claim.md#summary)" in (results / "tripod_ai.md").read_text()
+    check_croissant(json.loads((results / "croissant.json").read_text()), results)
+    assert metadata((tmp_path / "shipped/README.md").read_text())["license"] == "apache-2.0"
+    assert (tmp_path / "shipped/README.md").read_bytes() == (results / "model_card.md").read_bytes()
+
+
+def test_other_data_get_no_croissant_metadata(tmp_path, shipped):
+    "Nothing is known of their licence and source."
+    bundle, m = shipped
     own = m | {"data": m["data"] | {"official_test": False}}
-    assert "croissant.json" not in publish._lists(tmp_path, bundle, own, files, [])
+    assert publish._lists(tmp_path, bundle, own, {}, []).keys() == CHECKLISTS.keys()
 
 
 def test_the_committed_lists_are_those_of_the_shipped_bundle(shipped):
