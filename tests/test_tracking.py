@@ -22,6 +22,7 @@ import mlflow
 import numpy as np
 import pytest
 from conftest import QUICK, SECRETS, brief_stages, run, set_params
+from tracked import empty_store
 
 from xraypneu.cli import main
 from xraypneu.model.bundle import SHIPPED, load_bundle
@@ -206,7 +207,9 @@ def test_a_store_of_another_mlflow_is_said_at_once(tmp_path, monkeypatch):
     assert check_tracking(tmp_path).fix == "make env"
 
 
-def test_a_frozen_server_costs_seconds_once(place, server):
+def test_a_frozen_server_costs_seconds_once(place, sqlite_server):
+    "Whatever its store is: it answers nothing."
+    server = sqlite_server
     place(server)
     run = start("train", "frozen")
     history(run, [1])
@@ -284,7 +287,11 @@ class Killed(BaseException):
     "Ends what runs as a kill does: nothing is caught, nothing is written."
 
 
-@pytest.mark.parametrize("worst", ["run", "metrics", "artifacts", "register", "status"])
+@pytest.mark.parametrize(
+    "worst, server",
+    [*((w, "sqlite") for w in ("run", "metrics", "artifacts", "register", "status")), ("register", "postgres")],
+    indirect=["server"],
+)
 def test_sync_that_is_killed_before_it_knows_the_answer(worst, place, server, monkeypatch):
     "The store has the entry, the journal doesn't know: the worst moment. The next one sends nothing twice."
     name, root = f"killed-{worst}", place(server)
@@ -389,7 +396,7 @@ def test_a_run_that_a_restored_backup_lacks_is_recorded_anew(tmp_path, monkeypat
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("XRAYPNEU_TRACKING", raising=False)
     store = tracking.default_uri(tmp_path)
-    tracking.check(store)
+    (tmp_path / "mlflow.db").write_bytes(empty_store())
 
     def begun(key):
         run = start("train", key)
@@ -906,6 +913,8 @@ def own(tmp_path, monkeypatch):
 
     def enter(root):
         root.mkdir(exist_ok=True)
+        if not (root / "mlflow.db").exists():
+            (root / "mlflow.db").write_bytes(empty_store())
         (root / "dvc.yaml").write_text("stages: {}\n")
         monkeypatch.chdir(root)
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
