@@ -1352,50 +1352,45 @@ def test_help_lists_the_keys_and_turns_letters_off(visit):
 # --- when things fail
 
 
-def test_a_killed_process_is_noticed(tmp_path, visit):
+def test_a_killed_process_is_noticed(server, visit):
     'A click replaced the result by "Opening" for ever, and the CSV could not be saved.'
-    with Server(tmp_path) as s:
-        page = visit(s.url)
-        choose(page, ("chest.png", film()), ("other.png", film(12, True)))
-        wait_rows(page, 2)
-        page.wait_for_selector(".verdict")
-        before = saved(page)[0]
-        for k in s.kernels():
-            k.kill()
-        drop(page, ("unread.png", film(3)))
-        page.click("button[aria-label='Open other.png']")  # nobody knows yet
-        page.wait_for_selector(".gone:not([hidden]) button", timeout=40_000)
-        # what is there can still be read
-        assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")
-        assert page.inner_text(".result h3.name") == "chest.png" and page.query_selector(".busy") is None
-        assert "in no table, CSV or report: 1 more file." in page.inner_text(".gone")
-        assert [r[-1] for r in rows(page)] == ["shown", "can't be opened"] and page.is_disabled("button.html")
-        page.click("td.name:text-is('other.png')")
-        page.click(".samples button")
-        choose(page, ("late.png", film()))
-        assert page.inner_text(".result h3.name") == "chest.png" and "lost this session" in page.inner_text(".status")
-        assert saved(page)[0] == before and "1 more file." in page.inner_text(".status")
-        shot(page, "session-lost")
-        page.click(".gone button")
-        page.wait_for_selector(READY, timeout=60_000)
+    page = visit()
+    choose(page, ("chest.png", film()), ("other.png", film(12, True)))
+    wait_rows(page, 2)
+    page.wait_for_selector(".verdict")
+    before = saved(page)[0]
+    max(server.kernels(), key=lambda k: k.create_time()).kill()
+    drop(page, ("unread.png", film(3)))
+    page.click("button[aria-label='Open other.png']")  # nobody knows yet
+    page.wait_for_selector(".gone:not([hidden]) button", timeout=40_000)
+    # what is there can still be read
+    assert "lost this session" in page.inner_text(".gone") and page.query_selector(".verdict")
+    assert page.inner_text(".result h3.name") == "chest.png" and page.query_selector(".busy") is None
+    assert "in no table, CSV or report: 1 more file." in page.inner_text(".gone")
+    assert [r[-1] for r in rows(page)] == ["shown", "can't be opened"] and page.is_disabled("button.html")
+    page.click("td.name:text-is('other.png')")
+    page.click(".samples button")
+    choose(page, ("late.png", film()))
+    assert page.inner_text(".result h3.name") == "chest.png" and "lost this session" in page.inner_text(".status")
+    assert saved(page)[0] == before and "1 more file." in page.inner_text(".status")
+    shot(page, "session-lost")
+    page.click(".gone button")
+    page.wait_for_selector(READY, timeout=60_000)
 
 
-@pytest.mark.parametrize("damage", ["missing", "damaged"])
-def test_a_model_that_is_not_there_is_said(tmp_path, visit, damage):
+def test_a_model_that_is_not_there_is_said(tmp_path, visit):
+    "Nor one that is damaged."
     folder = tmp_path / "bundle"
-    if damage == "damaged":
-        shutil.copytree(SHIPPED, folder)
-        (folder / "model.onnx").write_bytes(b"half")
     with Server(tmp_path, XRAYPNEU_MODEL=str(folder)) as s:
-        page = visit(s.url, wait=False)
-        page.wait_for_selector(".xp-broken", timeout=60_000)
-        said = page.inner_text(".xp-broken")
-        assert (
-            ("is missing" if damage == "missing" else "damaged") in said
-            and "Traceback" not in page.content()
-            and "Not a medical device" in page.inner_text(".notice")
-        )
-        shot(page, f"model-{damage}")
+        for state, words in (("missing", "is missing"), ("damaged", "damaged")):
+            if state == "damaged":
+                shutil.copytree(SHIPPED, folder)
+                (folder / "model.onnx").write_bytes(b"half")
+            page = visit(s.url, wait=False)
+            page.wait_for_selector(".xp-broken", timeout=60_000)
+            assert words in page.inner_text(".xp-broken") and "Traceback" not in page.content()
+            assert "Not a medical device" in page.inner_text(".notice")
+            shot(page, f"model-{state}")
 
 
 def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
