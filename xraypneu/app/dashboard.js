@@ -81,7 +81,7 @@ class Page {
     const { filter, only } = this.table;
     this.worklist = new Worklist({ open: (id) => this.openListed(id), filters: [filter, only] });
     this.operating = new OperatingPanel(this.asker, config.threshold);
-    const askTruth = (message) => this.askTruth(message);
+    const askTruth = (message, buffers) => this.askTruth(message, buffers);
     this.truth = new TruthPanel({ ask: askTruth, say, most: config.max_table });
     const memory = new Memory(() => window.localStorage);
     this.help = new Help(memory);
@@ -304,9 +304,9 @@ class Page {
     this.settle();
   }
 
-  askTruth(message) {
+  askTruth(message, buffers) {
     if (this.heartbeat.isLost) return this.truth.refuse(`${NO_SERVER} they can't be compared. Start a new session.`);
-    this.asker.ask("truth", message);
+    this.asker.ask("truth", message, buffers);
   }
 
   // Films or verdicts are other ones than those that the labels were compared with.
