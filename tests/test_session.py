@@ -364,6 +364,8 @@ def test_labels_are_compared_with_the_verdicts_that_hold(board):
     board.page(kind="threshold", value=0.99)
     board.page(kind="compare")
     assert said_of(board)["found"]["matrix"][PNEUMONIA][UNSURE] == 1
+    give(to_csv(film.row() for film in board.session.films.values()).encode())  # compared with itself, it is right
+    assert "is one of predictions" in said_of(board)["problem"]
     give(b"file,label\na,ill")  # leaves the former table
     assert "line 2: the label 'ill' is unknown. Write" in said_of(board)["problem"]
     board.sent.clear()

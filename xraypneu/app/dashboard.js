@@ -3,6 +3,7 @@ import { Confirm } from "./confirm.js";
 import { csvName, csvOf, unread } from "./csv.js";
 import { button, clean, icon, inBrackets, make, notice, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
+import { dropped, unreadable } from "./drop.js";
 import { FileList } from "./files.js";
 import { FullScreen } from "./full.js";
 import { Heartbeat } from "./heartbeat.js";
@@ -123,7 +124,7 @@ class Page {
     );
     for (const [name, on] of [["dragenter", 1], ["dragover", 1], ["dragleave", 0], ["drop", 0]])
       this.main.addEventListener(name, (e) => this.hover(e, on));
-    this.main.addEventListener("drop", (e) => this.take(e.dataTransfer.files));
+    this.main.addEventListener("drop", (e) => this.take(dropped(e.dataTransfer)));
     this.full = new FullScreen(this.main, document.documentElement, this.fuller);
   }
 
@@ -284,7 +285,7 @@ class Page {
       films = await membersOf(archive, limits);
     } catch (e) {
       const why = e instanceof ZipError ? e.message : "the browser can't read it. Choose it again";
-      films = [{ name: archive.name, size: 1, open: () => Promise.reject(new ZipError(`not unpacked: ${why}`)) }];
+      films = [unreadable(archive.name, new ZipError(`not unpacked: ${why}`))];
     }
     this.takeFilms(films);
   }
