@@ -7,7 +7,7 @@ const DEPTH = 40; // folders within folders
 const [STORED, DEFLATED] = [0, 8];
 const [REGULAR, FOLDER, LINK] = [0o100000, 0o040000, 0o120000];
 const JUNK = /(^|\/)(__MACOSX|@eaDir)\/|(^|\/)(\.[^/]*|Thumbs\.db|desktop\.ini)$/i; // what systems keep beside films
-const LONGEST = 300; // characters of a name, of which the end counts: an archive may hold one of 65,535
+const NAME_ENDS = 300; // last characters of a name that are kept: an archive may hold one of 65,535
 const SPOILT = "it is damaged in the archive"; // a member
 const BY_HAND = "Unpack it yourself and drop its films here";
 
@@ -86,7 +86,7 @@ export function namesOf(members) {
   const paths = members.map(({ name }) => partsOf(name.replaceAll("\\", "/")));
   const times = new Map();
   for (const parts of paths) times.set(parts.at(-1), (times.get(parts.at(-1)) ?? 0) + 1);
-  return paths.map((parts) => (times.get(parts.at(-1)) > 1 ? parts.join(" › ") : parts.at(-1)).slice(-LONGEST));
+  return paths.map((parts) => (times.get(parts.at(-1)) > 1 ? parts.join(" › ") : parts.at(-1)).slice(-NAME_ENDS));
 }
 
 // The films of an archive, each with name, size and `open`, which unpacks it. Throws a `ZipError`.
