@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-# %% ../nbs/api/05_webpage.ipynb #c3529358
+# %% ../nbs/api/05_webpage.ipynb #93f88eec
 def _app_file(name: str) -> str:
     "Text of a file in the package's folder `app`."
     return (files("xraypneu") / "app" / name).read_text(encoding="utf-8")
@@ -22,18 +22,22 @@ def _app_file(name: str) -> str:
 @cache
 def page_style() -> str:  # CSS
     "The style sheet of a page, with the colours of the dashboard."
-    light, dark = re.findall(r":root(?:\[data-theme=\"dark\"\])? \{([^}]*--ink:[^}]*)\}", _app_file("dashboard.css"))[:2]
+    light, dark = re.findall(r":root(?:\[data-theme=\"dark\"\])? \{([^}]*--ink:[^}]*)\}", _app_file("dashboard.css"))[
+        :2
+    ]
     by_system = f"@media (prefers-color-scheme: dark) {{:root:not([data-theme=light]) {{{dark}}}}}"
-    themes = f":root {{color-scheme: light;{light}}}\n@media screen {{\n{by_system}\n:root[data-theme=dark] {{{dark}}}\n}}\n"
-    return themes + _app_file("webpage.css")
+    themes = f"@media screen {{\n{by_system}\n:root[data-theme=dark] {{{dark}}}\n}}\n"
+    return f":root {{color-scheme: light;{light}}}\n{themes}{_app_file('webpage.css')}"
 
 
 def page_script() -> str:  # JavaScript, a module
     "The script of a page: theme, folding of code, contents list."
     return _app_file("webpage.js")
 
-# %% ../nbs/api/05_webpage.ipynb #d47d8e10
-_HEADING = re.compile(r'<h([1-6])(?: class="(own)")? id="([^"]*)">(.*?)<a class="anchor-link" href="[^"]*">[^<]*</a></h\1>', re.S)
+# %% ../nbs/api/05_webpage.ipynb #97b1f1f9
+_HEADING = re.compile(
+    r'<h([1-6])(?: class="(own)")? id="([^"]*)">(.*?)<a class="anchor-link" href="[^"]*">[^<]*</a></h\1>', re.S
+)
 
 
 def markdown_html(text: str) -> str:  # HTML
@@ -136,10 +140,8 @@ def cells_html(
             out.append(f'<div class="cell code" id="cell-{at}">{code}{outputs_html(cell.outputs)}</div>')
     return "\n".join(out)
 
-# %% ../nbs/api/05_webpage.ipynb #c1cfb0bf
-_EARLY = (
-    'try{const t=localStorage.getItem("xraypneu-theme");if(t)document.documentElement.dataset.theme=t}catch{}'
-)
+# %% ../nbs/api/05_webpage.ipynb #509b1229
+_EARLY = 'try{const t=localStorage.getItem("xraypneu-theme");if(t)document.documentElement.dataset.theme=t}catch{}'
 
 
 @cache
@@ -147,7 +149,8 @@ def _template() -> Any:
     "The template of a page. It escapes what isn't marked as HTML."
     from jinja2 import Environment, StrictUndefined
 
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(_app_file("webpage.html"))
+    rules = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return rules.from_string(_app_file("webpage.html"))
 
 
 def web_page(
