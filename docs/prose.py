@@ -9,7 +9,19 @@ from pathlib import Path, PurePosixPath
 # Terms that are everyday words too: a link at their first use would mislead.
 EVERYDAY = {
     *("run", "study", "trial", "recipe", "look", "sample", "patient", "reasons", "explanation", "shift", "reference"),
-    *("effect", "outside", "gate", "lease", "precision", "objective", "validation", "label", "rendering", "recall"),
+    *(
+        "effect",
+        "outside",
+        "gate",
+        "lease",
+        "precision",
+        "objective",
+        "validation",
+        "label",
+        "rendering",
+        "recall",
+        "drift",
+    ),
 }
 SKIPPED = {"a", "pre", "h1", "h2", "h3", "h4", "script", "style", "svg", "button", "summary", "kbd"}
 
