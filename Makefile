@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 STAGES := eda evaluate
-FORMATTED := nbs tests bench voila.py setup.py
+FORMATTED := nbs tests bench docs voila.py setup.py
 NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
 
 .DEFAULT_GOAL := help
@@ -148,8 +148,8 @@ rebuild: ## write reports/report.md from the metrics of a fork's run in UNTRUSTE
 comment: ## post the report as a comment with CML, if it is installed; .ci/comment.js needs no CML
 	cml comment update --publish=false "$${REPORT:-reports/report.md}"
 
-docs: $(READY) ## write the notebooks as HTML pages to build/docs/
-	@rm -rf build/docs; .ci/docs build/docs
+docs: $(READY) ## build this documentation in build/docs/ and check its links; half a minute, without a network
+	@rm -rf build/docs; python docs/pages.py build/docs
 
 dist: $(READY) ## build wheel and source in dist/; fails on a tag that is not the version's
 	@[ "$${GITHUB_REF_TYPE:-}" != tag ] || [ "$${GITHUB_REF_NAME:-}" = "v$$(python -c 'import xraypneu; print(xraypneu.__version__)')" ] || { echo "tag $$GITHUB_REF_NAME is not v and the version in settings.ini"; exit 1; }

@@ -577,21 +577,6 @@ def test_artefacts_are_uploaded_before_they_are_downloaded():
             assert named([j], "download-artifact") <= named(earlier, "upload-artifact"), (flow, job)
 
 
-def test_docs(tmp_path, monkeypatch):
-    "With two notebooks of the library; docs.yml writes all."
-    docs = script("docs")
-    monkeypatch.setattr(docs, "PARTS", (*docs.PARTS[:3], ("Library", "nbs/api/ops/0[27]_*.ipynb")))
-    docs.build(ROOT, tmp_path)
-    there = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.html")}
-    assert {"index.html", "tutorials/serve.html", "pipeline/train.html", "api/ops/07_report.html"} <= there
-    for name in there:
-        text = (tmp_path / name).read_text()
-        # nothing is loaded from elsewhere
-        assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"https?:", text), name
-        for target in re.findall(r"<a href=\"([^\"#:]+\.html)\"", text[:60_000]):
-            assert (tmp_path / name).parent.joinpath(target).exists(), (name, target)
-
-
 @needs_environment
 def test_a_distribution(tmp_path):
     "Wheel and source, with what the dashboard and a prediction need, and no data."

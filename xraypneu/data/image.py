@@ -1191,7 +1191,7 @@ def _from_array(a: np.ndarray, with_colour: bool = False) -> Radiograph:
     tint = _colour_of(image) if with_colour else 0.0
     return Radiograph(np.array(image.convert("L")), width, height, mode, "array", notes, tint)
 
-# %% ../../nbs/api/data/00_image.ipynb #c054
+# %% ../../nbs/api/data/00_image.ipynb #c054-2
 _BLOCK = 4096  # bytes; systems and shares write this many at a time, or a multiple
 
 

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
-           'check_params', 'normalise', 'title_of', 'html_page', 'to_html', 'Echo', 'without_radiographs',
-           'report_notebook', 'run_report', 'sources', 'unchanged', 'run_stage', 'replaced_files', 'summary',
-           'set_params', 'main']
+           'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'without_radiographs', 'report_notebook',
+           'run_report', 'sources', 'unchanged', 'run_stage', 'replaced_files', 'summary', 'set_params', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -34,7 +33,7 @@ sys.modules.setdefault("rfc3987_syntax", None)
 import nbformat
 
 from ..errors import XraypneuError, rendered
-from .. import process
+from .. import process, webpage
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
@@ -192,43 +191,11 @@ def title_of(nb, otherwise: str = "Report") -> str:
         otherwise,
     )
 
-# %% ../../nbs/api/ops/03_stage.ipynb #c012-1
-def html_page(
-    exporter,  # an nbconvert `HTMLExporter`
-    nb,
-    title: str,
-    style: str = "",  # a `<style>` element for the head of the page
-) -> str:
-    "A notebook as an HTML page that loads nothing from the network."
-    page = exporter.from_notebook_node(nb, resources={"metadata": {"name": title}})[0]
-    # nbconvert's template loads scripts that only widgets and formulas need
-    page = re.sub(r"<script[^>]*\bsrc=\"[^\"]*\"[^>]*>\s*</script>", "", page)
-    page = re.sub(r"<script type=\"module\">.*?</script>", "", page, flags=re.S)
-    return page.replace("</head>", style + "</head>", 1)
-
 # %% ../../nbs/api/ops/03_stage.ipynb #c012-2
 def to_html(nb) -> str:
-    "An executed notebook as one self-contained HTML page, without code and without raw cells."
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
-
-    nb = copy.deepcopy(nb)
-    for cell in nb.cells:
-        tags = cell.metadata.setdefault("tags", [])
-        if cell.cell_type == "raw" or "parameters" in tags:
-            tags.append("drop")
-        elif cell.cell_type == "code" and "injected-parameters" not in tags:
-            tags.append("no-input")
-    remove = {"enabled": True, "remove_cell_tags": {"drop"}, "remove_input_tags": {"no-input"}}
-    exporter = HTMLExporter(Config({"TagRemovePreprocessor": remove}))
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    exporter.embed_images = True
-    return html_page(
-        exporter,
-        nb,
-        title_of(nb),
-        "<style>main{max-width:62rem;margin:0 auto;padding:0 1rem}.jp-Notebook{padding:1rem 0}</style>",
-    )
+    "An executed notebook as one self-contained HTML page, its code folded, without raw cells and default parameters."
+    cells = [c for c in nb.cells if c.cell_type != "raw" and "parameters" not in c.metadata.get("tags", [])]
+    return webpage.web_page(title_of(nb), webpage.cells_html(cells))[0]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c014
 # notices of TensorFlow's C++ side, and progress bars

@@ -453,7 +453,7 @@ class _Scorer:
                 out["features"][i] if keep_features else None,
             )
 
-# %% ../../nbs/api/serving/00_predict.ipynb #c010-b
+# %% ../../nbs/api/serving/00_predict.ipynb #c010-b-2
 def _check_batch(images: object, batch_size: int, workers: int, errors: str) -> None:
     "Raise `ValueError` for arguments of `predict_batch` that make no sense."
     if errors not in ("raise", "return"):
