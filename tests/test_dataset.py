@@ -263,15 +263,17 @@ def test_patients_csv_errors(data, run):
     files = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.png"))
     good = [f"{f},p" for f in files]
     for rows, text in [
-        (["file,person", *good], "lacks the column patient; it has: file, person"),
+        (["file,person", *good], r"has no column patient \(its columns: file, person\)"),
         (["file,patient", *good[:-2]], "no row for 2 of 64 files, for instance"),
         (["file,patient", *good, files[0] + ",q"], "two patients: p and q"),
         (["file,patient", *good[:-1], files[-1] + ","], "has no patient for"),
-        ([], "can't be read as CSV"),
+        ([], "has no column file"),
+        (["file,patient", *good, '"not closed'], "can't be read as CSV"),
+        (["file,patient", *good, "a, b.png,p"], "line 66: 3 cells under 2 columns"),
     ]:
         with pytest.raises(DataError, match=text):
             run(data, patients_csv=table(data, rows))
-    with pytest.raises(DataError, match="there is no patient table"):
+    with pytest.raises(DataError, match="none.csv can't be opened"):
         run(data, patients_csv=data / "none.csv")
     shutil.copy(data / files[0], data / "train/PNEUMONIA" / Path(files[0]).name)
     with pytest.raises(DataError, match="could be any of 2 files"):

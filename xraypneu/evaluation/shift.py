@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.stats import binomtest, fisher_exact, ks_2samp
 
 from ..errors import XraypneuError
-from ..model.bundle import Bundle
+from ..model.bundle import Bundle, at_prevalence
 from ..model.verdict import NOT_RADIOGRAPH, REFUSED, verdicts
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h005
@@ -160,18 +160,12 @@ def films_of(
     return Films(pd.concat(tables, ignore_index=True), np.concatenate(parts).astype(np.float32))
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h018
-def _posterior(p: np.ndarray, prevalence: float | np.ndarray) -> np.ndarray:
-    "Probability at a prevalence, from that at 50 %."
-    posterior: np.ndarray = prevalence * p / (prevalence * p + (1 - prevalence) * (1 - p))
-    return posterior
-
-
 def _prevalences(p: np.ndarray) -> np.ndarray:
     "The estimate of each row of (k, n) probabilities, by expectation maximisation; (k, 1)."
     p = np.clip(p, 1e-6, 1 - 1e-6)
     now = np.full((len(p), 1), 0.5)
     for _ in range(500):
-        before, now = now, _posterior(p, now).mean(1, keepdims=True)
+        before, now = now, at_prevalence(p, now).mean(1, keepdims=True)
         if np.abs(now - before).max() < 1e-5:
             break
     estimates: np.ndarray = np.clip(now, 0.001, 0.999)
@@ -206,7 +200,7 @@ def matched(
     weights = np.ones(len(reference))
     if known.any():
         own = estimated_prevalence(reference[known])
-        ill = _posterior(np.clip(reference[known], 1e-6, 1 - 1e-6), own)
+        ill = at_prevalence(np.clip(reference[known], 1e-6, 1 - 1e-6), own)
         weights[known] = ill * prevalence / own + (1 - ill) * (1 - prevalence) / (1 - own)
     rng = np.random.default_rng([seed, 1])  # not the numbers that a caller with this seed draws
     chosen: np.ndarray = rng.random(len(reference)) * weights.max() < weights

@@ -39,7 +39,7 @@ from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
 from ..model.signature import SignatureError, trust
-from ..files import came_with, others_reach, project_root, sha256_of, write_file
+from ..files import came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -796,11 +796,11 @@ def _changed(root) -> list:  # of text; empty outside a repository
 
 # %% ../../nbs/api/ops/03_stage.ipynb #replaced
 def _hash_of(path) -> str:
-    "The SHA-256 of a file, or the hash of the bundle in a folder; '' if it can't be read."
-    from ..model.bundle import BundleError, load_bundle
+    "`bundle.hash_of` a file or folder; '' if it can't be read."
+    from ..model.bundle import BundleError, hash_of
 
     try:
-        return load_bundle(path).hash if path.is_dir() else sha256_of(path)
+        return hash_of(path)
     except (OSError, BundleError):
         return ""
 
@@ -911,16 +911,12 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
     parser = argparse.ArgumentParser(
         prog="python -m xraypneu.ops.stage", description="Run a stage of the pipeline (called by DVC)."
     )
-    parser.add_argument(
-        "name", help="a stage of dvc.yaml; `set` to change params.yaml; `summary` for the closing lines"
-    )
+    parser.add_argument("name", help="a stage of dvc.yaml, or `set` to change params.yaml")
     parser.add_argument("change", nargs="*", help="with `set`: section.name=value")
     args = parser.parse_args(argv)
     split_credentials()
     try:
-        if args.name == "summary":
-            print(summary())
-        elif args.name == "set":
+        if args.name == "set":
             set_params(project_root(), args.change)
         else:
             if _by_dvc():  # a stage started by hand may outlive its shell

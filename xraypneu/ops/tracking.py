@@ -1059,6 +1059,16 @@ def _head(name, root, tags):
     named = os.environ.get("DVC_EXP_NAME") or name
     return {"name": named, "tags": as_texts(git | _dvc_experiment() | (tags or {})), "status": "RUNNING"}
 
+
+def _create(run):
+    "Create a new run in the store. Raises `TrackingError` if the store refuses."
+    run.add("run")
+    if run.journal.refusals:
+        why = run.journal.refusals[0]
+        run.journal.remove()
+        hint = "Fix the cause, or set tracking.experiment in params.yaml to another name"
+        raise TrackingError(f"MLflow at {public_url(run.uri)} refuses to create a run: {why}", hint, "store")
+
 # %% ../../nbs/api/ops/01_tracking.ipynb #c036-4
 def start(
     name: str,  # the run's name
@@ -1076,15 +1086,7 @@ def start(
     about = {"key": key, "record": uuid.uuid4().hex, "run_id": None, "uri": public_url(uri)}
     _write(note, about)  # first, so that the run can be found after a crash
     run = Run(_journal(root, about["record"]), uri, root, _head(name, root, tags))
-    run.add("run")
-    if run.journal.refusals:
-        why = run.journal.refusals[0]
-        run.journal.remove()
-        raise TrackingError(
-            f"MLflow at {public_url(uri)} refuses to create a run: {why}",
-            "Fix the cause, or set tracking.experiment in params.yaml to another name",
-            "store",
-        )
+    _create(run)
     _write(note, about | {"run_id": run.run_id})
     return run
 
@@ -1103,11 +1105,7 @@ def continued(
     if run.journal.entries:
         run.status("RUNNING")
         return run
-    run.add("run")
-    if run.journal.refusals:
-        why = run.journal.refusals[0]
-        run.journal.remove()
-        raise TrackingError(f"MLflow at {public_url(uri)} refuses to create a run: {why}", ADVICE, "store")
+    _create(run)
     if run.run_id:
         run.seen = _stored_run(run, run.run_id)[1]
         run.status("RUNNING")  # it may have ended before

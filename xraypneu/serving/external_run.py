@@ -56,7 +56,7 @@ class _Meter(_Scorer):
         p = next(self._score([name], [_as_read(d)], False))
         out = {"sha256": hashlib.sha256(data).hexdigest(), "width": d.width, "height": d.height}
         out |= {"verdict": p.verdict, "predicted": p.explanation.label, "probability": p.explanation.probability}
-        return out | {"ood_score": p.ood_score} | external.film_statistics(np.asarray(d.square))
+        return out | {"ood_score": p.ood_score} | external.compared_statistics(np.asarray(d.square))
 
     def row(self, file: str) -> dict[str, Any]:
         "The columns of a film, or code and message. Raises `EvaluationError` where the machine is at fault."
