@@ -55,7 +55,7 @@ def _name_hash(label: str, path: str) -> str:
     "Hash of what copies of a film have in common: class, and name without folder and extension."
     return _short_hash(f"{label}/{PurePosixPath(path).stem.casefold()}")
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #d1828fd1
 def training_films(
     prepared: Prepared,
 ) -> dict[str, Any]:  # data_hash, films, statistics by class, size, files, names
@@ -100,7 +100,7 @@ def _parts(text: str) -> frozenset[str]:
         raise ValueError("cut off")
     return frozenset(text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS))
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #9aca098a
 def of_training(
     content: Mapping[str, Any],  # of `training_films`
     data_hash: str,  # of the data that the bundle was trained with
@@ -189,7 +189,7 @@ UNREAD = "unreadable"  # beside `VERDICTS`
 def _patient_numbers(rows: pd.DataFrame) -> np.ndarray:  # (n,) int
     return np.unique(rows.patient.to_numpy(str), return_inverse=True)[1]
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #2cf8dc79
 def verdict_counts(
     rows: pd.DataFrame,  # of `marked`: label, verdict, patient, excluded
 ) -> dict[str, dict[str, dict[str, float]]]:  # class, verdict or `UNREAD`: films, value, low, high (0 to 1)
@@ -216,7 +216,7 @@ def _shift(y: np.ndarray, p: np.ndarray) -> float:  # log-odds; above 0: the pro
 
     return float(brentq(excess, -40, 40))
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #8d51c469
 def calibration_of(
     rows: pd.DataFrame,  # y, probability
 ) -> dict[str, float]:  # prevalence, ece (at the prevalence), shift, slope, intercept; NaN where undefined
@@ -309,7 +309,7 @@ def lower_metrics(
     high = labels["high"]
     return [k for k in BRIEF if k in high and k in expected and high[k] < expected[k]]
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #2db5a9a4
 def outcome(labels: Mapping[str, Any], expected: Mapping[str, float]) -> str:  # one of the codes above
     "What the metrics say, as a code."
     if not labels["high"]:
@@ -364,7 +364,7 @@ def _scope_sentence(verdicts: Mapping[str, Mapping[str, Mapping[str, float]]]) -
         "answer that may be relied on, whatever the metrics are."
     )
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #bdc8f5a6
 def _calibration_sentence(calibration: Mapping[str, float]) -> str:
     "Whether the probabilities hold; '' where they do, or where nothing is known."
     slope, shift, kinds = calibration["slope"], calibration["shift"], []
@@ -386,7 +386,7 @@ def _difference_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     shown[0] = f"{COMPARED[names[0]]} ({most}, where 10 % is expected)"
     return f"The films differ from the training films in {_in_words(shown)}, which need not be the cause."
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #72874f3f
 def _training_sentence(seen: Mapping[str, int] | None) -> str:
     "Whether training films are among them."
     if seen is None:
@@ -433,7 +433,7 @@ def films_sha256(
     lines = sorted(f"{h or '-'} {c}" for h, c in zip(rows.sha256, rows.label, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #898b3192
 def _size_section(rows: pd.DataFrame, training: TrainingFilms | None) -> dict[str, Any]:
     "Median width and height of the files, pixels."
     used = counted(rows)
@@ -483,7 +483,7 @@ class External:
         "Films with label and probability."
         return answered(self.rows)
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #53a518ac
 def read_external(
     folder: str | Path = ".",  # that `xraypneu external` wrote
 ) -> External:
@@ -528,7 +528,7 @@ def metric_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # metric; two columns
         }
     )
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #62cde457
 def verdict_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # verdict, and a column per class
     "How the films of each class are divided among the verdicts."
     names = (*VERDICTS, UNREAD)  # JSON has them in another order
@@ -560,7 +560,7 @@ def group_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # group, value, films,
     ]
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #b7f218d1
 def difference_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # statistic; per class: training, here, outside
     "Statistics of the films beside those of the training films of their class, as text."
     by_statistic: dict[str, dict[str, str]] = {}

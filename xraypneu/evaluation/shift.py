@@ -43,7 +43,7 @@ def _signs(features: int) -> np.ndarray:
     signs: np.ndarray = (2.0 * bits - 1).reshape(features, PROJECTIONS) / np.sqrt(features)
     return signs
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #048f94d7
 def project(
     features: np.ndarray,  # (n, 1280) float32, pooled features of the network
 ) -> np.ndarray:  # (n, 32) float16
@@ -92,7 +92,7 @@ def _octaves(a: np.ndarray) -> list[float]:
         a = (a[:h:2, :w:2] + a[1:h:2, :w:2] + a[:h:2, 1:w:2] + a[1:h:2, 1:w:2]) / 4
     return out
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #50128ac0
 def _even_sides(spread: np.ndarray, limit: float) -> float:
     "The fraction of rows, or columns, at both ends whose spread of grey is below a limit."
     uneven = np.flatnonzero(spread >= limit)
@@ -141,7 +141,7 @@ def _numbers(chosen: np.ndarray) -> np.ndarray:
     "Row numbers of a mask, or the numbers themselves."
     return np.flatnonzero(chosen) if chosen.dtype == bool else chosen
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #0eb97e86
 def films_of(
     bundle: Bundle,
     images: Sequence[np.ndarray] | np.ndarray,  # (n, S, S) uint8; a memmap is read a batch at a time
@@ -178,7 +178,7 @@ def estimated_prevalence(
     "Prevalence of PNEUMONIA among films without labels."
     return float(_prevalences(np.asarray(p)[None])[0, 0])
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #69af6eb8
 def prevalence_interval(
     p: np.ndarray,  # (n,) as `estimated_prevalence`
     draws: int = 200,
@@ -221,7 +221,7 @@ def _discrepancy(kernel: np.ndarray, members: np.ndarray) -> np.ndarray:
     discrepancy: np.ndarray = within / n**2 + rest / (len(kernel) - n) ** 2 - 2 * across / (n * (len(kernel) - n))
     return discrepancy
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #6ebff33d
 def mmd(
     reference: np.ndarray,  # (n, k)
     batch: np.ndarray,  # (m, k)
@@ -255,7 +255,7 @@ def holm(
     fires[order] = np.logical_and.accumulate(passes)
     return fires
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #6a518571
 def effect_size(
     reference: np.ndarray,  # (n,)
     batch: np.ndarray,  # (m,)
@@ -270,7 +270,7 @@ def _wilson(k: int, n: int) -> tuple[float, float]:
     interval = binomtest(k, n).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #b0bc5097
 def share_change(
     k_reference: int,
     n_reference: int,
@@ -306,7 +306,7 @@ def _ks(test: str, reference: pd.Series, batch: pd.Series, least: float = 1e-9) 
     p = float(ks_2samp(a, b, method="asymp").pvalue)
     return _row(test, p, effect_size(a, b, least), float(a.mean()), float(b.mean()))
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #85a81614
 def _share(test: str, reference: Sequence[int], batch: Sequence[int]) -> dict[str, Any]:
     "Fisher's test of one share: count and number of each."
     found = share_change(*reference, *batch)
@@ -322,7 +322,7 @@ def _refused(films: Films) -> tuple[int, int]:
     "Refused films, and all that were read."
     return int(films.table.verdict.isin(REFUSED).sum()), len(films.table)
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #ba974b3f
 def _tests(reference: Films, like: Films, batch: Films, seed: int) -> pd.DataFrame:
     "All tests of a batch; `like` is the matched reference."
     found = [
@@ -406,7 +406,7 @@ class Comparison:
         "What to do."
         return CAUSES[self.cause]
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #2f9323da
 def _shares(reference: Films, batch: Films) -> pd.DataFrame:
     "The change of the share of each verdict."
     n, m = len(reference.table), len(batch.table)
@@ -437,7 +437,7 @@ def _estimates(reference: Films, batch: Films, seed: int) -> dict[str, float]:
     first, second = map(estimated_prevalence, known)
     return {"reference": first, "batch": second, "low": low, "high": high}
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #bdec223f
 def compare(
     reference: Films,  # of a period that counts as normal
     batch: Films,

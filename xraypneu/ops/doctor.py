@@ -425,7 +425,7 @@ def _not_writable(root: Path) -> tuple[str, str]:  # what was found, and the com
         return f"{root} is not writable", f"sudo chown -R $USER {shlex.quote(str(root))}"
     return f"{root} is another user's, and this one may not write to it", f"git clone {shlex.quote(str(root))} FOLDER"
 
-
+# %% ../../nbs/api/ops/08_doctor.ipynb #0d0a316f
 def check_disk(
     root: str | os.PathLike = ".",
     least: float = 2e9,  # free bytes that a training and its caches need

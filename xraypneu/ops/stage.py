@@ -457,7 +457,7 @@ def _check_signature():
             "unsigned",
         )
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #1185ac8e
 def _arranged(name, root):
     "Check a stage and set up its environment; return its notebook and parameters. Raises `StageError`."
     source = root / f"nbs/pipeline/{name}.ipynb"
@@ -511,7 +511,7 @@ def _names_films(name, root) -> bool:
         return False
     return _data_path(root) != "data/sample"
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #b6a9b125
 def _cell_error(e, name, where, nameless=False) -> str:
     "The message about a failed cell, with its traceback; `nameless` leaves out what may name films."
     if nameless:
@@ -578,7 +578,7 @@ def report_notebook(name: str) -> Path:
     what = f"the notebook of the report, {name}.ipynb, is not in this installation"
     raise StageError(what, "Install xraypneu again, from its wheel or from a clone", "missing")
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #9072e884
 @contextlib.contextmanager
 def _plain_jupyter():
     "Kernels of this environment alone."
@@ -603,7 +603,7 @@ def _first_line_of_report() -> str:
     )
     return f"--IPKernelApp.exec_lines={line}"
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #7448e5d3
 def run_report(
     name: str,  # of a notebook in `nbs/pipeline` that is no stage
     target: Path,  # the executed notebook; its HTML page lies beside it, and the notebook runs there
@@ -804,7 +804,7 @@ def _hash_of(path) -> str:
     except (OSError, BundleError):
         return ""
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #1063b338
 def replaced_files(
     root,  # the project
 ) -> list:  # of text

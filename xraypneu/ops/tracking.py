@@ -94,7 +94,7 @@ def store_uri(
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     return absolute_uri(uri, root) if uri else default_uri(root or _root())
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #9c228e77
 def absolute_uri(
     uri: str,  # of a store
     root=None,  # the project; None: found from the working folder
@@ -142,7 +142,7 @@ def _client(uri):
         _update_artifact_paths(file)
         return new_client
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #e4d056e5
 def _own(file: Path, flags: int) -> int:  # a file descriptor
     "Open a lock of this user in a folder that others can write to. Raises `TrackingError` where it is another's."
     with contextlib.suppress(PermissionError):

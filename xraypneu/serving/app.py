@@ -26,7 +26,7 @@ def _store(address: str) -> str:
     file, *query = file.split("?", 1)
     return "?".join([f"{kind}{slashes}{Path(file).absolute()}", *query])
 
-
+# %% ../../nbs/api/serving/12_app.ipynb #a7b00a4b
 def absolute_paths(
     env: Mapping[str, str],
 ) -> dict[str, str]:  # the settings of `env` that name files
@@ -54,7 +54,7 @@ def _check_installed() -> Path:
     what = "the dashboard's files are not in this installation"
     raise XraypneuError(what, "Install xraypneu again, from its wheel or from a clone.", "missing")
 
-
+# %% ../../nbs/api/serving/12_app.ipynb #1b40b24b
 def app_command(
     port: int = 8866,  # of 127.0.0.1
     bundle: str | None = None,  # as `Predictor` takes it; None: XRAYPNEU_MODEL, or the shipped one

@@ -64,7 +64,7 @@ class Film:
         shown = {k: row[k] for k in keys if k in row}
         return {"id": self.id, "file": self.name} | shown | {"cells": csv_cells(row)}
 
-
+# %% ../../nbs/api/serving/02_session.ipynb #2848b47a
 def _told(prediction: Prediction) -> tuple[Any, ...]:
     "What users see of a prediction that may depend on the operating point, beside the point."
     e = prediction.explanation
@@ -117,7 +117,7 @@ def age_caution(
         return ""
     return f"{'adult' if age[0] >= ADULT else 'child'}, {age[1]}: outside the training range ({films})"
 
-
+# %% ../../nbs/api/serving/02_session.ipynb #afe503bd
 def facts_of(tags: dict[str, str], caution: str = "") -> list[dict[str, Any]]:  # name, value; caution: to be stressed
     "What the page shows of a film's DICOM attributes."
     age, rows, columns = age_of(tags.get("PatientAge", "")), tags.get("Rows", ""), tags.get("Columns", "")
