@@ -403,7 +403,7 @@ def test_three_files_without_a_patient_are_named(data):
     assert listed == (
         "11 of 12 files, for instance test/NORMAL/IM-100.png, test/NORMAL/IM-101.png, test/PNEUMONIA/person100.png."
     )
-    with pytest.raises(DataError, match="lacks the column file and patient; it has: a, b"):
+    with pytest.raises(DataError, match=r"no column file \(its columns: a, b\)"):
         go(data, **csv(data, "a,b\n1,2\n"))
 
 
