@@ -29,6 +29,9 @@ ARGS = [
     "--disable-sync",
 ]
 READY = "main.xp[data-ready]"
+# a test's browser ends without the message that ends a session, so its sessions last a while: the defaults would turn
+# the 51st page within five minutes away
+VISITORS = {"XRAYPNEU_SESSIONS": "1000", "XRAYPNEU_PER_ADDRESS": "1000", "XRAYPNEU_AWAY_S": "60"}
 
 
 def free_port():
@@ -56,7 +59,7 @@ class Server:
                 cwd=ROOT,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, "XRAYPNEU_PER_ADDRESS": "1000", **env},
+                env={**os.environ, **VISITORS, **env},
                 start_new_session=True,
             )
         deadline = time.monotonic() + 60

@@ -58,7 +58,7 @@ def visit(server, browser):
     "Opens the dashboard; at the end nothing must have gone to another host and no error must have been thrown."
     contexts, foreign, errors = [], [], []
 
-    def go(url=None, wait=True, base=None, clock=False, **kw):
+    def go(url=None, wait=True, base=None, clock=False, script="", **kw):
         context = browser.new_context(
             viewport=kw.pop("viewport", {"width": 1280, "height": 1000}), accept_downloads=True, **kw
         )
@@ -75,8 +75,10 @@ def visit(server, browser):
         page.on("filechooser", lambda _: None)
         if clock:  # one that the test moves
             page.clock.install()
-        page.goto(url or server.url)
+        page.add_init_script(script)  # runs before the page's
+        answer = page.goto(url or server.url)
         if wait:
+            assert answer.ok, page.inner_text("body")
             page.wait_for_selector(READY, timeout=60_000)
         return page
 
@@ -785,6 +787,40 @@ def test_results_that_are_not_saved_are_not_left_without_a_question(server, visi
     assert asked == ["beforeunload"]
 
 
+def test_results_outlast_a_reload_where_the_visitor_keeps_them(server, visit):
+    "Names, verdicts and readings, no pictures; nothing without the tick, and nothing after Delete all."
+    page = visit()
+    page.on("dialog", lambda d: d.accept())
+    stored = "Object.keys(sessionStorage).filter(k => k.startsWith('xraypneu-')).sort().join()"
+    choose(page, ("a.png", film(0)), ("b.txt.png", b"text"))
+    wait_rows(page, 2)
+    page.wait_for_selector(".verdict")
+    page.press("body", "2")
+    assert page.evaluate(stored) == ""
+    page.check(".keep input")
+    shot(page, "kept")
+    kernel = max(server.kernels(), key=lambda k: k.create_time())
+    before = rows(page)
+    kernel.kill()  # the server loses the session
+    page.reload()
+    page.wait_for_selector(READY, timeout=60_000)
+    wait_rows(page, 2)
+    assert [r[:3] for r in rows(page)] == [r[:3] for r in before] and rows(page)[0][6] == "PNEUMONIA"
+    assert "data:image" not in page.evaluate("sessionStorage.getItem('xraypneu-results')")
+    page.click(".worklist li >> nth=0")
+    assert "no longer on the server" in page.inner_text(".status")
+    choose(page, ("c.png", film(3)))
+    wait_rows(page, 3)
+    page.wait_for_selector(".verdict")
+    assert page.inner_text("button.html") == "Download report (1 of this session)"
+    assert [r["reader_verdict"] for r in saved(page)[1]] == ["PNEUMONIA", "", ""]
+    page.click("button.clear")
+    assert page.evaluate(stored) == "xraypneu-keep"
+    page.reload()
+    page.wait_for_selector(READY, timeout=60_000)
+    assert rows(page) == []
+
+
 def test_a_page_that_is_left_with_unsaved_results_ends_its_process(server, visit):
     "The question must not keep the films: what is left is deleted."
     page = visit()
@@ -1285,6 +1321,11 @@ def test_dark_where_the_system_asks_and_as_the_user_chose(server, visit):
     page.wait_for_selector(READY, timeout=60_000)
     page.keyboard.press("t")  # works without storage
     assert page.evaluate(GROUND) == DARK
+
+
+def test_a_slow_browser_shows_the_page_too(visit):
+    "ipywidgets gives up 2 s after its first look for a model; here its first pause outlasts them."
+    visit(script="const f = setTimeout; window.setTimeout = (g, ms) => f(g, ms === 100 ? 4000 : ms)")
 
 
 def test_help_lists_the_keys_and_turns_letters_off(visit):

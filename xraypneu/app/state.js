@@ -37,10 +37,23 @@ export class State {
     return true;
   }
 
+  // Rows of an earlier page of this tab, whose films are gone.
+  restore(rows) {
+    for (const { unsaved, ...row } of rows) {
+      this.rows.set(row.id, { ...row, n: ++this.arrivals });
+      if (unsaved) this.unsaved.add(row.id);
+    }
+  }
+
+  // Ids of the films that the server has.
+  get held() {
+    return [...this.rows.values()].filter((row) => !row.kept).map((row) => row.id);
+  }
+
   // Set another operating point, and the new verdicts of the rows that changed.
   move(threshold, changed) {
     this.threshold = threshold;
-    for (const row of this.rows.values()) if (!row.error) row.threshold = threshold;
+    for (const row of this.rows.values()) if (!row.error && !row.kept) row.threshold = threshold;
     for (const change of changed) {
       const row = this.rows.get(change.id);
       if (row) Object.assign(row, change);
