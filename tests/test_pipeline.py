@@ -199,11 +199,7 @@ def test_temporary_experiment_is_recorded_in_the_project(brief):
 
 
 @pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"lr": 0.1}, "Did you mean learning_rate?"),
-        ({"epochs": "ten"}, "epochs is 'ten'"),
-    ],
+    "change, message", [({"lr": 0.1}, "Did you mean learning_rate?"), ({"epochs": "ten"}, "epochs is 'ten'")]
 )
 def test_wrong_parameters_are_errors(copy, change, message):
     set_params(copy, {"train": change})

@@ -56,9 +56,7 @@ def _name_hash(label: str, path: str) -> str:
     return _short_hash(f"{label}/{PurePosixPath(path).stem.casefold()}")
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #d1828fd1
-def training_films(
-    prepared: Prepared,
-) -> dict[str, Any]:  # data_hash, films, statistics by class, size, files, names
+def training_films(prepared: Prepared) -> dict[str, Any]:  # data_hash, films, statistics by class, size, files, names
     "Content of `TRAINING_FILMS`: statistics of train, hashes of train and validation."
     train = prepared.rows("train").reset_index(drop=True)
     rows, border = with_statistics(train, prepared.images)
@@ -118,9 +116,7 @@ def of_training(
     )
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x010
-def stored_training_films(
-    bundle: Bundle,
-) -> TrainingFilms | None:  # None: not there, of other data, or damaged
+def stored_training_films(bundle: Bundle) -> TrainingFilms | None:  # None: not there, of other data, or damaged
     "The training films that are described beside a bundle."
     file = bundle.folder / TRAINING_FILMS
     try:

@@ -272,10 +272,7 @@ def _wilson(k: int, n: int) -> tuple[float, float]:
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #b0bc5097
 def share_change(
-    k_reference: int,
-    n_reference: int,
-    k_batch: int,
-    n_batch: int,
+    k_reference: int, n_reference: int, k_batch: int, n_batch: int
 ) -> dict[str, float]:  # reference, batch, change, low, high: fractions, NaN without films; p
     "Change of a share with its 95 % interval (Newcombe 1998), and Fisher's exact test."
     if min(n_reference, n_batch) == 0:

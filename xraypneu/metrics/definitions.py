@@ -30,20 +30,10 @@ class Metric:
 METRICS = {  # name -> `Metric`, in the order of all tables
     "accuracy": Metric("accuracy", percent=True, in_overview=True, in_summary=True, in_robustness=True),
     "sensitivity": Metric(
-        "sensitivity (recall)",
-        percent=True,
-        in_overview=True,
-        in_summary=True,
-        in_robustness=True,
-        in_brief=True,
+        "sensitivity (recall)", percent=True, in_overview=True, in_summary=True, in_robustness=True, in_brief=True
     ),
     "specificity": Metric(
-        "specificity",
-        percent=True,
-        in_overview=True,
-        in_summary=True,
-        in_robustness=True,
-        in_brief=True,
+        "specificity", percent=True, in_overview=True, in_summary=True, in_robustness=True, in_brief=True
     ),
     "precision": Metric(
         "precision (PPV)",

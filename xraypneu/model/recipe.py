@@ -563,8 +563,7 @@ def counted(
 
 
 def all_epochs(
-    trained: Trained,
-    recipe: training.Recipe,
+    trained: Trained, recipe: training.Recipe
 ) -> list[dict[str, Any]]:  # rows, a dictionary per epoch, `epoch` from 1
     "Concatenate the histories of all trainings."
     return [counted(row, i, recipe) for i, c in enumerate(trained.candidates) for row in c.history]

@@ -32,9 +32,7 @@ class TruthError(XraypneuError, ValueError):
     code = "truth"
 
 # %% ../../nbs/api/model/12_truth.ipynb #t005a
-def _lines(
-    text: str,
-) -> list[tuple[int, str, str]]:  # number of the line, file, label
+def _lines(text: str) -> list[tuple[int, str, str]]:  # number of the line, file, label
     "The cells of the two columns. Raises `TruthError`."
     if len(text) > MAX_TABLE:
         raise TruthError(f"the table has more than {MAX_TABLE:,} characters", "Keep the lines of these films alone.")

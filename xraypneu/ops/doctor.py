@@ -229,12 +229,7 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
         how = {"stderr": subprocess.DEVNULL, "cwd": sys.prefix, "transport_encryption": "required"}  # as a stage's
         manager, client = start_new_kernel(startup_timeout=timeout, kernel_name="python3", **how)
     except Exception as e:  # each way to fail has a different exception
-        return Check(
-            "kernel",
-            False,
-            f"the kernel in {where} doesn't start: {rendered(e, 300)}",
-            fix,
-        )
+        return Check("kernel", False, f"the kernel in {where} doesn't start: {rendered(e, 300)}", fix)
     prefix = _prefix_in(manager, client, timeout)
     if Path(prefix) != Path(sys.prefix):
         return Check(

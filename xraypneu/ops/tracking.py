@@ -318,9 +318,7 @@ def _within(seconds, ask):
     return answer
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c012-4
-def other_schema(
-    uri: str,
-) -> str:  # 'older', 'newer' or ''
+def other_schema(uri: str) -> str:  # 'older', 'newer' or ''
     "Whether an older or newer MLflow created a store in a file. Only reads it; '' if the same or not known."
     file = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or not file.is_file():
@@ -451,9 +449,7 @@ def as_name(
     return re.sub(r"[^\w. :/-]", "_", str(name))[:250]
 
 
-def as_texts(
-    values: dict,
-) -> dict:  # name (text, at most 250 characters) to value (text, at most 5,000 characters)
+def as_texts(values: dict) -> dict:  # name (text, at most 250 characters) to value (text, at most 5,000 characters)
     "Tags or parameters that every store accepts."
     return {as_name(k): as_text(v) for k, v in values.items()}
 
@@ -518,11 +514,7 @@ def _created(journal):
 
 def _address(spool):
     "The store, journal and experiment of a run."
-    return {
-        "store": public_url(spool.uri),
-        "record": spool.journal.folder.name,
-        "experiment": _experiment_name(),
-    }
+    return {"store": public_url(spool.uri), "record": spool.journal.folder.name, "experiment": _experiment_name()}
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c022
 class Spool:
@@ -1323,9 +1315,7 @@ def registered_bundle(
         place = store_uri()
     except FileNotFoundError:
         raise TrackingError(
-            f"{uri}: no MLflow store is set here",
-            "Set MLFLOW_TRACKING_URI, or run this inside the project",
-            "missing",
+            f"{uri}: no MLflow store is set here", "Set MLFLOW_TRACKING_URI, or run this inside the project", "missing"
         ) from None
     check(place)
     client = _client(place)

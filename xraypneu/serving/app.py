@@ -27,9 +27,7 @@ def _store(address: str) -> str:
     return "?".join([f"{kind}{slashes}{Path(file).absolute()}", *query])
 
 # %% ../../nbs/api/serving/12_app.ipynb #a7b00a4b
-def absolute_paths(
-    env: Mapping[str, str],
-) -> dict[str, str]:  # the settings of `env` that name files
+def absolute_paths(env: Mapping[str, str]) -> dict[str, str]:  # the settings of `env` that name files
     "Settings whose paths are of the working folder, with absolute ones."
 
     def path(name: str) -> str:
@@ -69,10 +67,7 @@ def app_command(
     return [voila, f"--port={port}", DASHBOARD], env | absolute_paths(env), folder
 
 # %% ../../nbs/api/serving/12_app.ipynb #a009
-def serve(
-    port: int = 8866,
-    bundle: str | None = None,
-) -> int:  # exit status
+def serve(port: int = 8866, bundle: str | None = None) -> int:  # exit status
     "Serve the dashboard until it is interrupted; arguments and errors as of `app_command`."
     command, env, folder = app_command(port, bundle)
     os.chdir(folder)  # Voilà reads its settings, voila.py, there

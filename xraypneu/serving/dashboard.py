@@ -722,11 +722,7 @@ class Dashboard(
 def _counts_table(counts: dict[str, Any], classes: list[str]) -> str:
     "Images and patients of each split, of a bundle's `counts`."
     rows = [
-        [
-            s,
-            *(str(counts[s][c]["images"]) for c in classes),
-            str(sum(counts[s][c]["patients"] for c in classes)),
-        ]
+        [s, *(str(counts[s][c]["images"]) for c in classes), str(sum(counts[s][c]["patients"] for c in classes))]
         for s in ("train", "validation", "test")
         if s in counts
     ]

@@ -42,7 +42,7 @@ from ..data.dataset import LEFT_BEHIND
 from ..data.decoder import TAGS, cores, read_tags, warm_up
 from ..data.image import _FILE_ERRORS, MAX_BYTES, ImageError, _cant_be_opened, read_bytes
 from ..errors import rendered, XraypneuError
-from ..files import explained, others_reach, replacing, write_file, writing
+from ..files import explained, others_reach, replacing, sha256_of, write_file, writing
 from ..model.bundle import Bundle
 from ..process import alone
 from ..redact import IN_QUERY, public_url, without_controls
@@ -653,10 +653,7 @@ def _identity(source: str | os.PathLike[str]) -> tuple[str, str | None]:
     if _scheme(text) not in ("", "file"):
         return _shown(text), None
     path = _plain(text)
-    if not os.path.isfile(path):
-        return _uri(path), None
-    with open(path, "rb") as f:
-        return _uri(path), hashlib.file_digest(f, "sha256").hexdigest()
+    return _uri(path), sha256_of(path) if os.path.isfile(path) else None
 
 # %% ../../nbs/api/serving/08_score.ipynb #bc7a3908
 def _left(left_out: dict[str, int]) -> str:

@@ -74,9 +74,7 @@ def send_settings(
     connection.sendall(struct.pack(">I", len(text)) + text)
 
 # %% ../../nbs/api/serving/05_template.ipynb #67fcef43
-def read_settings(
-    connection: socket.socket,
-) -> dict[str, Any]:  # argv, env, cwd
+def read_settings(connection: socket.socket) -> dict[str, Any]:  # argv, env, cwd
     "Read the settings of a session. Raises `EOFError` if the server has gone."
 
     def read(n: int) -> bytes:
