@@ -14,7 +14,7 @@ NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
 
 .DEFAULT_GOAL := help
 .PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app faults coverage tools constraints audit sbom sign release clean \
-  programs pull pulled promote push report artefact rebuild comment docs dist rehearse
+  programs pull pulled promote sent push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
 	@echo "make run                 sample data, all stages, reports and a model"
@@ -81,6 +81,7 @@ types: $(READY) ## mypy, strict, on the modules that pyproject.toml lists
 
 export: $(READY) ## format and clean the notebooks, export the package, render README.md
 	ruff format --quiet nbs
+	jupyter nbconvert --log-level ERROR --clear-output --inplace nbs/pipeline/*.ipynb nbs/app/*.ipynb # run by hand, they show films
 	nbdev_clean
 	nbdev_export
 	jupyter nbconvert --log-level ERROR --execute --no-input --to markdown --TemplateExporter.exclude_raw=True --output-dir . --output README nbs/index.ipynb
@@ -121,7 +122,11 @@ pulled: ## fail if the DVC remote refused make pull
 	@[ ! -e .cache/ci/refused ] || { echo "the DVC remote could not be read, so the sample was used: see the log of make pull"; exit 1; }
 
 promote: $(READY) ## compare the new model with the champion; the decision goes into the report, and a refusal is no failure
+	@python -m xraypneu.cli sync || true # a model that still waits for the store is no candidate there
 	@python -m xraypneu.cli promote || [ $$? = 1 ] || echo "No decision: champion unchanged"
+
+sent: $(READY) ## send runs that wait for MLflow; fail if some still do, since a job's folder is deleted at its end
+	@python -m xraypneu.cli sync
 
 push: $(READY) ## upload the outputs of the stages to the DVC remote that make pull read from
 	@.ci/push

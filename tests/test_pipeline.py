@@ -361,6 +361,16 @@ def test_a_folder_of_films_that_is_a_link_is_refused(tmp_path, monkeypatch):
     stage_module._no_links("prepare", tmp_path)
 
 
+@pytest.mark.parametrize("path", ["", ".", "..", "data/.."])
+def test_the_project_is_no_folder_of_films(path, tmp_path):
+    'As of `xraypneu run --data "$FILMS"` without that variable; DVC spoke of a dependency that is an output.'
+    (tmp_path / "params.yaml").write_text(given := "data:\n  path: data/sample\n")
+    with pytest.raises(StageError, match="this project's folder, or one that holds it"):
+        set_params_of(tmp_path, [f"data.path={path}"])
+    assert (tmp_path / "params.yaml").read_text() == given
+    set_params_of(tmp_path, ["data.path=../films"])
+
+
 def test_another_size_is_prepared_anew(copy):
     "DVC's run cache leaves keys called `size` out of its key: the old images came back, and dvc.lock said otherwise."
     set_params(copy, {"prepare": {"size": 64}})

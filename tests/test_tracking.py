@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import hashlib
 import http.server
 import json
@@ -17,6 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -790,6 +792,21 @@ def test_a_damaged_journal_is_named_and_holds_nothing_up(line, place, sqlite_ser
     assert "1 metrics" in said and "is damaged" in said and "All runs" not in said
     shutil.rmtree(folder)
     assert main(["sync"]) == 0 and not local_note(root)
+
+
+def test_runs_are_recorded_on_a_file_system_without_locks(tmp_path, monkeypatch):
+    "As on clusters (Lustre, some NFS); a stage said that it goes on, and ended with `Function not implemented`."
+
+    def flock(fd, how):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    journal = tracking.Journal(tmp_path / "journal/a")
+    journal.add("run", name="train")
+    assert [e["kind"] for e in tracking.Journal(tmp_path / "journal/a").waiting()] == ["run"]
+    monkeypatch.setattr(tracking, "_quiet", lambda: SimpleNamespace(MlflowClient=lambda uri: uri))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert tracking._client(uri := "sqlite:////nowhere/mlflow.db") == uri
 
 
 def test_a_relative_store_is_the_project_s(tmp_path, monkeypatch):

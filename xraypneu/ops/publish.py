@@ -44,6 +44,7 @@ def folder_name(
 
 # %% ../../nbs/api/ops/04_publish.ipynb #x-published
 TEST_FILES = "test_files.csv"  # in results/<title>: path and SHA-256 of each test image
+_WITH_NAMES = ("predictions.csv", TEST_FILES, "evaluate.ipynb")  # in the same folder: files that name films
 
 
 def _prepared_of(folder, data_hash) -> Prepared:
@@ -132,7 +133,7 @@ def _scored(
     measured,  # content of metrics.json
 ):
     "The test films of an evaluation, without their names."
-    films = pd.read_csv(io.BytesIO(table), dtype={"patient": str})
+    films = pd.read_csv(io.BytesIO(table), dtype={"patient": str}, keep_default_na=False)  # a patient may be called NA
     patient = np.unique(films.patient, return_inverse=True)[1]
     refused = measured.get("ood", {}).get("test images", {}).get("refused")
     return ScoredFilms(is_ill(films), patient, films.probability.to_numpy(), refused)
@@ -351,6 +352,7 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error or if metrics di
     try:
         if args.command == "ship":
             print(f"shipped {ship(key=args.key).hash}; commit xraypneu/shipped and results")
+            print(f"results names the test films, in {', '.join(_WITH_NAMES)}: commit it only if all may read them")
             return 0
         if not args.folder:
             print("give the folder of the radiographs: make verify DATA=path/to/chest_xray", file=sys.stderr)

@@ -443,6 +443,16 @@ def _check_weights(weights, root):
             "bad_setting",
         )
 
+# %% ../../nbs/api/ops/03_stage.ipynb #a5f7afab
+def _check_data_path(path, root):
+    "Raise `StageError` if the films' folder holds the project, as '' does: DVC would say that a stage is cyclic."
+    if isinstance(path, str) and Path(os.path.abspath(root)).is_relative_to(os.path.abspath(root / path)):
+        raise StageError(
+            f"data.path is {path!r}: this project's folder, or one that holds it",
+            "Name a folder of films outside it or within it, with NORMAL and PNEUMONIA or with train and test in it",
+            "bad_setting",
+        )
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a
 def _check_signature():
     "Raise `StageError` if signatures are required: else the training would fail after its last epoch, unsigned."
@@ -901,6 +911,7 @@ def set_params(
                 f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting"
             ) from None
     _check_weights((params.get("train") or {}).get("weights"), Path(root))
+    _check_data_path((params.get("data") or {}).get("path"), Path(root))
     out = io.StringIO()
     yaml.dump(params, out)
     write_file(path, out.getvalue())

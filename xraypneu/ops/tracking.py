@@ -12,7 +12,6 @@ __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'FINISHED', 'PATIENCE', 'GIT', 'LONGES
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c003
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -42,6 +41,7 @@ from urllib.parse import urlsplit
 from ..errors import XraypneuError, rendered
 from ..files import project_root, replacing, write_file
 from .journal import Journal, JournalError
+from ..process import lock_when_free
 from ..redact import public_url, scrub, split_credentials
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -135,7 +135,7 @@ def _client(uri):
     # other users can write to that folder: don't follow links or truncate files
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(_own(Path(tempfile.gettempdir()) / name, flags)) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_when_free(lock.fileno())
         file = Path(uri.removeprefix("sqlite:///"))
         _begin(file)
         new_client = client(uri)
