@@ -898,9 +898,8 @@ def set_params(
         key, equals, text = change.partition("=")
         section, _, name = key.partition(".")
         if not equals:
-            raise StageError(
-                f"{change!r} changes nothing", "Give section.name=value, such as train.epochs=5", "bad_setting"
-            )
+            hint = "Give section.name=value, such as train.epochs=5"
+            raise StageError(f"{change!r} changes nothing", hint, "bad_setting")
         if not isinstance(params.get(section), dict) or name not in params[section]:
             names = [f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v]
             raise StageError(*unknown_parameter(key, names), "bad_setting")
