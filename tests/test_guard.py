@@ -863,6 +863,18 @@ def test_whatever_a_decoder_raises_becomes_a_row(raised, capfd):
     assert type(raised).__name__ in err and "jane" not in err
 
 
+def test_a_page_may_connect_any_number_of_times():
+    "Each time it opens and closes a channel, by which it gets the widgets' state. At the 65th, the films were lost."
+    flow = guard.Flow(clock=lambda: 0)
+    for i in range(200):
+        for kind in ("comm_open", "comm_close"):
+            flow.take({"msg_id": f"{kind}{i}", "msg_type": kind}, 0, f"channel{i}")
+    for i in range(flow.OPENED):
+        flow.take({"msg_id": f"m{i}", "msg_type": "comm_open"}, 0, f"channel{i}")
+    with pytest.raises(ValueError, match="too many channels"):
+        flow.take({"msg_id": "m", "msg_type": "comm_open"}, 0, "one more")
+
+
 def test_a_session_has_bounds(monkeypatch):
     "Every way in counts: refused and over-limit files, samples, plain upload; each limit has one clear message."
     monkeypatch.setattr(state, "MAX_FILES", 5)

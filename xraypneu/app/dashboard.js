@@ -3,6 +3,7 @@ import { Confirm } from "./confirm.js";
 import { csvName, csvOf, unread } from "./csv.js";
 import { button, clean, icon, inBrackets, make, notice, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
+import { dropped, unreadable } from "./drop.js";
 import { FileList } from "./files.js";
 import { FullScreen } from "./full.js";
 import { Heartbeat } from "./heartbeat.js";
@@ -82,7 +83,7 @@ class Page {
     const { filter, only } = this.table;
     this.worklist = new Worklist({ open: (id) => this.openListed(id), filters: [filter, only] });
     this.operating = new OperatingPanel(this.asker, config.threshold);
-    const askTruth = (message) => this.askTruth(message);
+    const askTruth = (message, buffers) => this.askTruth(message, buffers);
     this.truth = new TruthPanel({ ask: askTruth, say, most: config.max_table });
     const memory = new Memory(() => window.localStorage);
     this.help = new Help(memory);
@@ -125,7 +126,7 @@ class Page {
     );
     for (const [name, on] of [["dragenter", 1], ["dragover", 1], ["dragleave", 0], ["drop", 0]])
       this.main.addEventListener(name, (e) => this.hover(e, on));
-    this.main.addEventListener("drop", (e) => this.take(e.dataTransfer.files));
+    this.main.addEventListener("drop", (e) => this.take(dropped(e.dataTransfer)));
     this.full = new FullScreen(this.main, document.documentElement, this.fuller);
   }
 
@@ -287,7 +288,7 @@ class Page {
       films = await membersOf(archive, limits);
     } catch (e) {
       const why = e instanceof ZipError ? e.message : "the browser can't read it. Choose it again";
-      films = [{ name: archive.name, size: 1, open: () => Promise.reject(new ZipError(`not unpacked: ${why}`)) }];
+      films = [unreadable(archive.name, new ZipError(`not unpacked: ${why}`))];
     }
     this.takeFilms(films);
   }
@@ -307,9 +308,9 @@ class Page {
     this.settle();
   }
 
-  askTruth(message) {
+  askTruth(message, buffers) {
     if (this.heartbeat.isLost) return this.truth.refuse(`${NO_SERVER} they can't be compared. Start a new session.`);
-    this.asker.ask("truth", message);
+    this.asker.ask("truth", message, buffers);
   }
 
   // Films or verdicts are other ones than those that the labels were compared with.

@@ -1089,6 +1089,12 @@ def _from_file(file: Path, to: Path, wanted: str | None, force: bool, limits: Li
             "give the path of an archive, or an address that begins with https://",
             code="missing",
         )
+    if file.resolve().is_relative_to(to):
+        raise FetchError(
+            f"the archive {file} lies in the target {to}, and would be replaced with it",
+            "move it out of that folder, or give another folder with to=",
+            code="occupied",
+        )
     with _alone(to):
         digest = sha256_of(file)
         _compare(digest, wanted, str(file))

@@ -27,6 +27,7 @@ from xraypneu.data.dataset import (
     _without_key,
 )
 from .decoder import age_of
+from ..metrics.definitions import PREDICTED
 from ..redact import without_controls
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l005
@@ -180,6 +181,9 @@ def _from_table(
     head, rows = _table(csv_file)
     source = _column(csv_file, head, "file", "uri", "path")
     _column(csv_file, head, "label")
+    if PREDICTED <= set(head):
+        what = f"{csv_file} is a table of predictions: its column label is the model's own answer"
+        raise DataError(what, "Give a CSV with labels that somebody else has given.", "bad_table")
     if not rows:
         raise DataError(f"{csv_file} has no lines below its head.", code="empty")
     lines, table = [line for line, _ in rows], pd.DataFrame([cells for _, cells in rows], columns=head)

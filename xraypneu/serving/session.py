@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from ..data.decoder import age_of
 from ..data.image import ImageError, printable
-from ..model.truth import NOT_READ, compare
+from ..model.truth import NOT_READ, compare, meeting_name
 from ..model.verdict import NORMAL, PNEUMONIA
 from .predict import Prediction
 from ..redact import without_controls
@@ -236,10 +236,11 @@ class Session(_Uploads):
 
     def compared(self) -> dict[str, Any]:
         "The films with a label against it; films that share a name are left out, since the table means one of them."
-        names = Counter(film.whole_name for film in self.films.values())
-        labelled = [f for f in self.films.values() if f.whole_name in self.truth]
-        films = [f for f in labelled if names[f.whole_name] == 1]
-        ill = [self.truth[f.whole_name] for f in films]
+        of = {film.id: meeting_name(film.whole_name) for film in self.films.values()}
+        names = Counter(of.values())
+        labelled = [f for f in self.films.values() if of[f.id] in self.truth]
+        films = [f for f in labelled if names[of[f.id]] == 1]
+        ill = [self.truth[of[f.id]] for f in films]
         found = compare([f.prediction.verdict if f.prediction else NOT_READ for f in films], ill)
         labels = {f.id: PNEUMONIA if is_ill else NORMAL for f, is_ill in zip(films, ill, strict=True)}
         left_out = {
