@@ -9,7 +9,6 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-STAGES := eda evaluate
 FORMATTED := nbs tests bench docs voila.py setup.py
 NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
 
@@ -58,9 +57,7 @@ quoted = $(call one_word,$(call cli_value,$(1)))
 unexport DATA SET MODEL PORT KEY ONLY SEED BASE WORKFLOWS UPGRADE
 
 run: $(READY) ## sample data, all stages, reports and a model
-	@python -m xraypneu.ops.stage set $(if $(call cli_value,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
-	dvc repro $(STAGES)
-	@python -m xraypneu.ops.stage summary
+	@python -m xraypneu.cli run $(if $(call cli_value,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
 
 app: $(READY) ## serve the dashboard; MODEL=folder or models:/name@alias instead of the shipped model, PORT=8866
 	@$(if $(call cli_value,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call cli_value,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb

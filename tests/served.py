@@ -64,12 +64,7 @@ class Server:
         ]
         with open(self.log, "w") as out:
             self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdout=out,
-                stderr=out,
-                env={**os.environ, **VISITORS, **env},
-                start_new_session=True,
+                command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, **VISITORS, **env}, start_new_session=True
             )
         deadline = time.monotonic() + 60
         while True:

@@ -1077,19 +1077,6 @@ def test_damage(to, tmp_path, file, mode):
 # --- full disks
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if (
-        os.geteuid()
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode
-    ):
-        pytest.skip("can't mount a small disk here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def test_disk_too_small_is_said_before(site, small_disk, tmp_path):
     fails(site.url, small_disk / "x", "free", "needs 1.2 MB")
     assert not any(p.stat().st_size > 1000 for p in small_disk.rglob("*") if p.is_file())

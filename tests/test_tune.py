@@ -17,7 +17,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from conftest import ROOT, make_project, run, set_params
+from conftest import ROOT, make_project, run, set_params, until
 from tracked import POSTGRES, Postgres
 
 from xraypneu import cli
@@ -566,13 +566,6 @@ def started(root, log, *argv):
     code = [sys.executable, "-m", "xraypneu.cli", "tune", *argv]
     with open(log, "a") as out:
         return subprocess.Popen(code, cwd=root, stdout=out, stderr=out, env=env, start_new_session=True)
-
-
-def until(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_two_trainings_killed_at_a_random_moment(small, tmp_path):

@@ -885,9 +885,7 @@ def _hop(
         raise
     except ValueError:
         raise FetchError(
-            f"{where} redirects to an invalid address",
-            "check the address: open it in a browser",
-            code="bad_address",
+            f"{where} redirects to an invalid address", "check the address: open it in a browser", code="bad_address"
         ) from None
     return r, url
 
@@ -1200,11 +1198,7 @@ _TOKEN = (
     "KAGGLE_API_TOKEN; without an account, "
 )
 _KAGGLE = {  # HTTP status to message, hint and code
-    401: (
-        "{where}: Kaggle rejects your credentials or requires some (401)",
-        _TOKEN + BY_HAND,
-        "wrong_credentials",
-    ),
+    401: ("{where}: Kaggle rejects your credentials or requires some (401)", _TOKEN + BY_HAND, "wrong_credentials"),
     403: (
         "{where}: Kaggle refuses access (403)",
         f"open its page on kaggle.com in a browser and accept its terms if asked; then {_TOKEN}{BY_HAND}",

@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray | Image.Image
 
 # %% ../../nbs/api/data/00_image.ipynb #c006
-def printable(
-    name: str | bytes | os.PathLike[str],
-) -> str:  # 120 characters at most
+def printable(name: str | bytes | os.PathLike[str]) -> str:  # 120 characters at most
     "A file name without its folder, safe to display: no control or bidirectional characters."
     name = without_controls(os.fsdecode(name).rstrip("/\\").rpartition("/")[2])
     return name if len(name) <= 120 else name[:80] + "…" + name[-39:]
@@ -1005,16 +1003,8 @@ _NOT_FRONTAL_CODES = set(  # of the lateral and oblique views, SNOMED CT and the
 )
 _UNSUITED = (  # only values of the standard: any other text may name somebody
     ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, "the file says that it is not a plain radiograph"),
-    (
-        "ViewPosition",
-        {"LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"},
-        _NOT_FRONTAL,
-    ),
-    (
-        "BodyPartExamined",
-        set(_OTHER_PARTS.split()),
-        "the file says that it shows another part of the body",
-    ),
+    ("ViewPosition", {"LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"}, _NOT_FRONTAL),
+    ("BodyPartExamined", set(_OTHER_PARTS.split()), "the file says that it shows another part of the body"),
     ("PresentationIntentType", {"FOR PROCESSING"}, "the file says that it holds raw data, not meant for display"),
 )
 

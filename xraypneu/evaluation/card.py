@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import XraypneuError
-from ..metrics.definitions import CARD, LABELS, METRICS, REFERENCE, BRIEF, metric_text
+from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, REFERENCE, metric_text, value_text
 from ..files import write_file
 from ..markdown import front_matter, markdown_table, markdown_text, without_front_matter
 from ..model.verdict import REFUSED
@@ -269,16 +269,10 @@ def recorded_sets(
     return sorted(records, key=lambda r: str(r["title"]))
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #sets-row
-def _ranged(k, value, low, high):
-    "A metric with its interval, on one line."
-    show = [metric_text(v, METRICS[k].percent) for v in (value, low, high)]
-    return show[0] if low is None else f"{show[0]} ({show[1]} to {show[2]})"
-
-
 def _test_row(m):
     "The test split, as the sets are shown."
     test, low, high = (m.get(k, {}) for k in ("test", "test_low", "test_high"))
-    known = [_ranged(k, test.get(k), low.get(k), high.get(k)) for k in BRIEF]
+    known = [value_text(k, test.get(k), low.get(k), high.get(k)) for k in BRIEF]
     refused = m.get("ood", {}).get("test images", {}).get("refused")
     name = "official test split" if m["data"].get("official_test") else "test split"
     films = f"{m['data']['test_images']:,} of {m['data']['test_patients']:,}"
@@ -290,7 +284,7 @@ def _set_row(record):
     labels, counts = record["labels"], record["verdicts"]
     films = sum(v["films"] for of_class in counts.values() for v in of_class.values())
     refused = sum(of_class[v]["films"] for of_class in counts.values() for v in REFUSED if v in of_class)
-    known = [_ranged(k, labels["values"].get(k), labels["low"].get(k), labels["high"].get(k)) for k in BRIEF]
+    known = [value_text(k, labels["values"].get(k), labels["low"].get(k), labels["high"].get(k)) for k in BRIEF]
     name = markdown_text(record["title"]) + (" (SYNTHETIC)" if record.get("notice") else "")
     name += " (8-bit variant)" if record["model"].get("precision") == "int8" else ""
     share = refused / films if films else math.nan

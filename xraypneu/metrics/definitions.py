@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'PREDICTED', 'LABELS', 'CARD', 'SPREAD', 'FLOOR', 'FOREST', 'OVERVIEW', 'OPERATING', 'SUMMARY',
-           'ROBUSTNESS', 'BRIEF', 'REFERENCE', 'Metric', 'metric_text', 'predictive_values']
+           'ROBUSTNESS', 'BRIEF', 'REFERENCE', 'Metric', 'metric_text', 'value_text', 'predictive_values']
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d003
 import math
@@ -30,20 +30,10 @@ class Metric:
 METRICS = {  # name -> `Metric`, in the order of all tables
     "accuracy": Metric("accuracy", percent=True, in_overview=True, in_summary=True, in_robustness=True),
     "sensitivity": Metric(
-        "sensitivity (recall)",
-        percent=True,
-        in_overview=True,
-        in_summary=True,
-        in_robustness=True,
-        in_brief=True,
+        "sensitivity (recall)", percent=True, in_overview=True, in_summary=True, in_robustness=True, in_brief=True
     ),
     "specificity": Metric(
-        "specificity",
-        percent=True,
-        in_overview=True,
-        in_summary=True,
-        in_robustness=True,
-        in_brief=True,
+        "specificity", percent=True, in_overview=True, in_summary=True, in_robustness=True, in_brief=True
     ),
     "precision": Metric(
         "precision (PPV)",
@@ -91,6 +81,17 @@ def metric_text(
 
 
 REFERENCE = {"accuracy": 0.8942, "sensitivity": 0.9333, "precision": 0.9143}  # it reports sensitivity as recall
+
+# %% ../../nbs/api/metrics/00_definitions.ipynb #a46d8472
+def value_text(
+    name: str,  # of a metric
+    value: float | None,
+    low: float | None = None,  # ends of its interval; None or NaN: it has none
+    high: float | None = None,
+) -> str:
+    "A metric in its own format, percent or four decimals, with its interval if it has one."
+    shown, *ends = (metric_text(v, METRICS[name].percent) for v in (value, low, high))
+    return shown if low is None or math.isnan(low) else f"{shown} ({ends[0]} to {ends[1]})"
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d008
 def predictive_values(

@@ -6,7 +6,6 @@
 __all__ = ['MAX_TABLE', 'NOT_READ', 'OUTCOMES', 'TruthError', 'meeting_name', 'read_truth', 'compare']
 
 # %% ../../nbs/api/model/12_truth.ipynb #t003
-import csv
 import io
 import unicodedata
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import XraypneuError
+from ..files import csv_rows
 from ..metrics.definitions import LABELS, PREDICTED
 from .policy import share
 from .verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, UNSURE
@@ -34,29 +34,25 @@ class TruthError(XraypneuError, ValueError):
     code = "truth"
 
 # %% ../../nbs/api/model/12_truth.ipynb #t005a
-def _lines(
-    text: str,
-) -> list[tuple[int, str, str]]:  # number of the line, file, label
+def _lines(text: str) -> list[tuple[int, str, str]]:  # number of the line, file, label
     "The cells of the two columns. Raises `TruthError`."
     if len(text) > MAX_TABLE:
         raise TruthError(f"the table has more than {MAX_TABLE:,} characters", "Keep the lines of these films alone.")
     text = text.removeprefix("\ufeff")
     first = text.split("\n", 1)[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
     try:
-        names = [name.strip().casefold() for name in next(rows, [])]
-        if names.count("file") != 1 or names.count("label") != 1:
-            raise TruthError("the table has no columns file and label", _COLUMNS)
-        if PREDICTED <= set(names):
-            raise TruthError("the table is one of predictions: its labels are the model's own answers", _OWN_LABELS)
-        file, label = names.index("file"), names.index("label")
-        cells = [(rows.line_num, row) for row in rows if any(row)]
-    except csv.Error as e:
-        raise TruthError(f"line {rows.line_num} of the table can't be read", "Save it again as CSV (UTF-8).") from e
-    for number, row in cells:
+        names, rows = csv_rows(io.StringIO(text, newline=""), max(",;\t", key=first.count))
+    except ValueError as e:
+        raise TruthError(f"the table can't be read: {e}", "Save it again as CSV (UTF-8).") from e
+    if names.count("file") != 1 or names.count("label") != 1:
+        raise TruthError("the table has no columns file and label", _COLUMNS)
+    if PREDICTED <= set(names):
+        raise TruthError("the table is one of predictions: its labels are the model's own answers", _OWN_LABELS)
+    file, label = names.index("file"), names.index("label")
+    for number, row in rows:
         if len(row) <= max(file, label):
             raise TruthError(f"line {number} of the table has {len(row)} of {len(names)} cells", "Complete it.")
-    return [(number, row[file].strip(), row[label].strip()) for number, row in cells]
+    return [(number, row[file], row[label]) for number, row in rows]
 
 # %% ../../nbs/api/model/12_truth.ipynb #t005b
 def meeting_name(

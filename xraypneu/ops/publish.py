@@ -71,7 +71,7 @@ def _files_text(prepared) -> bytes:
     "Content of `TEST_FILES`."
     return prepared.rows("test")[["path", "sha256"]].to_csv(index=False, lineterminator="\n").encode()
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #0daebc80
 def _published(root, prepared):
     "File name to bytes of what goes into results/."
     reports = root / "reports"
@@ -117,7 +117,7 @@ def _check_params(root):
                 "models/bundle: restore the old values, or run `dvc repro`"
             )
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #b9f10e8e
 def _check_record(root, bundle, measured):
     "Raise `BundleError` where params.yaml or metrics.json, which are published, are not those of the bundle."
     if measured["data"]["hash"] != bundle.info["data"]["data_hash"]:
@@ -139,7 +139,7 @@ def _check_record(root, bundle, measured):
 # %% ../../nbs/api/ops/04_publish.ipynb #x-scored
 def is_ill(
     table: pd.DataFrame,  # a column `label`
-) -> np.ndarray:  # of bool, a row each
+) -> np.ndarray:  # (n,) bool, a row each
     "Which films of a table are of class PNEUMONIA."
     return (table.label == "PNEUMONIA").to_numpy()
 
@@ -292,7 +292,7 @@ class FileMatch(NamedTuple):
         "The films that were measured, at least one of them as another file."
         return self.rendered > 0 and not (self.missing or self.added)
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #14fc93f5
 def match_files(
     now: pd.DataFrame,  # path, sha256 of the test images of a folder
     measured: pd.DataFrame,  # the same of the published run
@@ -313,7 +313,7 @@ class _Measured(NamedTuple):
     rows: pd.DataFrame  # of the manifest: path, sha256, patient
     data_hash: str  # of the whole folder
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #25115731
 def _measure(data, bundle, params) -> _Measured:
     "Score the test split of a folder."
     with tempfile.TemporaryDirectory() as folder:

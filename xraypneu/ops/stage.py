@@ -38,7 +38,7 @@ from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
 from ..model.signature import SignatureError, trust
-from ..files import came_with, others_reach, project_root, sha256_of, write_file
+from ..files import came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -434,7 +434,7 @@ def _check_signature():
             "unsigned",
         )
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #1185ac8e
 def _arranged(name, root):
     "Check a stage and set up its environment; return its notebook and parameters. Raises `StageError`."
     source = root / f"nbs/pipeline/{name}.ipynb"
@@ -488,7 +488,7 @@ def _names_films(name, root) -> bool:
         return False
     return _data_path(root) != "data/sample"
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #b6a9b125
 def _cell_error(e, name, where, nameless=False) -> str:
     "The message about a failed cell, with its traceback; `nameless` leaves out what may name films."
     if nameless:
@@ -555,7 +555,7 @@ def report_notebook(name: str) -> Path:
     what = f"the notebook of the report, {name}.ipynb, is not in this installation"
     raise StageError(what, "Install xraypneu again, from its wheel or from a clone", "missing")
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #9072e884
 @contextlib.contextmanager
 def _plain_jupyter():
     "Kernels of this environment alone."
@@ -580,7 +580,7 @@ def _first_line_of_report() -> str:
     )
     return f"--IPKernelApp.exec_lines={line}"
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #7448e5d3
 def run_report(
     name: str,  # of a notebook in `nbs/pipeline` that is no stage
     target: Path,  # the executed notebook; its HTML page lies beside it, and the notebook runs there
@@ -773,15 +773,15 @@ def _changed(root) -> list:  # of text; empty outside a repository
 
 # %% ../../nbs/api/ops/03_stage.ipynb #replaced
 def _hash_of(path) -> str:
-    "The SHA-256 of a file, or the hash of the bundle in a folder; '' if it can't be read."
-    from ..model.bundle import BundleError, load_bundle
+    "`bundle.hash_of` a file or folder; '' if it can't be read."
+    from ..model.bundle import BundleError, hash_of
 
     try:
-        return load_bundle(path).hash if path.is_dir() else sha256_of(path)
+        return hash_of(path)
     except (OSError, BundleError):
         return ""
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #1063b338
 def replaced_files(
     root,  # the project
 ) -> list:  # of text
@@ -865,9 +865,8 @@ def set_params(
         key, equals, text = change.partition("=")
         section, _, name = key.partition(".")
         if not equals:
-            raise StageError(
-                f"{change!r} changes nothing", "Give section.name=value, such as train.epochs=5", "bad_setting"
-            )
+            hint = "Give section.name=value, such as train.epochs=5"
+            raise StageError(f"{change!r} changes nothing", hint, "bad_setting")
         if not isinstance(params.get(section), dict) or name not in params[section]:
             names = [f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v]
             raise StageError(*unknown_parameter(key, names), "bad_setting")
@@ -889,16 +888,12 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
     parser = argparse.ArgumentParser(
         prog="python -m xraypneu.ops.stage", description="Run a stage of the pipeline (called by DVC)."
     )
-    parser.add_argument(
-        "name", help="a stage of dvc.yaml; `set` to change params.yaml; `summary` for the closing lines"
-    )
+    parser.add_argument("name", help="a stage of dvc.yaml, or `set` to change params.yaml")
     parser.add_argument("change", nargs="*", help="with `set`: section.name=value")
     args = parser.parse_args(argv)
     split_credentials()
     try:
-        if args.name == "summary":
-            print(summary())
-        elif args.name == "set":
+        if args.name == "set":
             set_params(project_root(), args.change)
         else:
             if _by_dvc():  # a stage started by hand may outlive its shell

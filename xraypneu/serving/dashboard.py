@@ -258,7 +258,7 @@ def _files(folder: Path) -> object:
     stats = {p: os.stat(p) for p in paths}
     return {p: (s.st_ino, s.st_size, s.st_mtime_ns) for p, s in stats.items()}
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #86890c3c
 def _preloaded(address: str | None) -> Predictor | None:
     "The model that was loaded before, unless it has another address or its files have changed since."
     if _ready is None or _ready[1] != address:
@@ -460,7 +460,7 @@ def _tags_of(data: Source) -> dict[str, str]:
     except ImageError:
         return {}
 
-
+# %% ../../nbs/api/serving/03_dashboard.ipynb #33926af9
 class _Intake(_Page):
     "Predict a file from any source."
 
@@ -734,11 +734,7 @@ class Dashboard(
 def _counts_table(counts: dict[str, Any], classes: list[str]) -> str:
     "Images and patients of each split, of a bundle's `counts`."
     rows = [
-        [
-            s,
-            *(str(counts[s][c]["images"]) for c in classes),
-            str(sum(counts[s][c]["patients"] for c in classes)),
-        ]
+        [s, *(str(counts[s][c]["images"]) for c in classes), str(sum(counts[s][c]["patients"] for c in classes))]
         for s in ("train", "validation", "test")
         if s in counts
     ]

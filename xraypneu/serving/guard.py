@@ -231,7 +231,7 @@ def _plain_page(title: str, body: str) -> str:
         f'<main><p class="notice" role="note">{_NOTICE}</p><div class="card"><h1>{title}</h1>{body}</div></main></html>'
     )
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #0bfe8f19
 def message_page(
     title: str,  # trusted, as `text` is
     text: str,  # trusted: constants and numbers, nothing that a client sent
@@ -1167,7 +1167,7 @@ def _end_with_its_request(
 
     handler.request.connection.set_close_callback(closed)
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #1f15304f
 def before_a_session(
     handler: Any,  # of the request for the page
     notebook: object,  # not used
