@@ -359,6 +359,9 @@ def test_labels_are_compared_with_the_verdicts_that_hold(board):
     assert found["labels"] == {"p1": NORMAL, "p2": PNEUMONIA, "p3": PNEUMONIA}
     assert found["matrix"][PNEUMONIA][PNEUMONIA] == found["matrix"][PNEUMONIA][NOT_RADIOGRAPH] == 1
     assert [(r["hit"], r["of"]) for r in found["rates"]] == [(1, 1), (1, 1), (1, 2), (0, 1)]
+    board.page(kind="download")
+    report = b"".join(bytes(b) for _, buffers in board.sent for b in buffers or ()).decode(errors="ignore")
+    assert report.count("<i>Label: PNEUMONIA</i>") == 2 and "<p>sensitivity (recall): 1 of 1, 100.0 %" in report
     film = board.session.films["p2"]
     film.prediction = replace(film.prediction, probability=0.9)
     board.page(kind="threshold", value=0.99)

@@ -130,6 +130,9 @@ def test_page_counts_and_tells():
     assert "0.250" in seen and "0.500" in seen and "b" * 16 in seen and "b" * 17 not in seen
     assert Page(page).tags.count("tr") == 5 and page.count('class="notice"') == 2
     assert "no files" in to_html([]) and to_html([]).count('class="notice"') == 1
+    labelled = to_html([rows[0] | {"truth": "PNEUMONIA"}], found=["sensitivity: 1 of 1 < 2"])
+    assert "<i>Label: PNEUMONIA</i>" in labelled and "<p>sensitivity: 1 of 1 &lt; 2</p>" in labelled
+    assert "Label" not in page
 
 
 @given(st.text(max_size=40))

@@ -642,9 +642,10 @@ class _Downloads(_Page):
 
     def _download(self) -> None:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        rows = self._rows_with_pictures()
+        labels, found = self.session.labelled()
+        rows = [row | {"truth": labels.get(id)} for id, row in self._rows_with_pictures()]
         notice = NOTICE if any(f.notice for f in self.session.films.values()) else ""
-        text = to_html(rows + self.session.rest(), f"Predictions of {stamp}", notice)
+        text = to_html(rows + self.session.rest(), f"Predictions of {stamp}", notice, found)
         self.file, self.files = (f"xraypneu-{stamp}.html", "text/html", text.encode()), self.files + 1
         self._part(self.files, 0)
 
@@ -659,14 +660,14 @@ class _Downloads(_Page):
         piece = data[number * PART : (number + 1) * PART]
         self.send("file", [piece], name=name, type=kind, file=file, number=number, size=len(data), last=last)
 
-    def _rows_with_pictures(self) -> list[dict[str, Any]]:
-        "The rows of the HTML page; keep-alive messages go to the browser meanwhile."
+    def _rows_with_pictures(self) -> list[tuple[str, dict[str, Any]]]:
+        "Ids and rows of the HTML page; keep-alive messages go to the browser meanwhile."
         rows, last_sign = [], time.monotonic()
         for film in self.session.films.values():
             if time.monotonic() - last_sign > ALIVE_S:
                 self.send("working")
                 last_sign = time.monotonic()
-            rows.append(film.row() | {"pictures": _pictures(film)})
+            rows.append((film.id, film.row() | {"pictures": _pictures(film)}))
         return rows
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #about-card

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from ..data.decoder import age_of
 from ..data.image import ImageError, printable
-from ..model.truth import NOT_READ, compare, meeting_name
+from ..model.truth import NOT_READ, compare, meeting_name, rate_sentence
 from ..model.verdict import NORMAL, PNEUMONIA
 from .predict import Prediction
 from ..redact import without_controls
@@ -249,6 +249,13 @@ class Session(_Uploads):
             "unmatched": len(self.truth.keys() - names.keys()),
         }
         return found | left_out | {"labels": labels, "films": len(films)}
+
+    def labelled(self) -> tuple[dict[str, str], list[str]]:
+        "Labels by film, and what their comparison found, in sentences for the report; empty without labels."
+        if not self.truth:
+            return {}, []
+        found = self.compared()
+        return found["labels"], [rate_sentence(r) for r in found["rates"] if r["of"]]
 
     def rest(self) -> list[dict[str, Any]]:
         "The last row of the report if the page showed more files than a session keeps; else none."

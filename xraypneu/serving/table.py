@@ -96,6 +96,9 @@ _STYLE = (
     ".notice{background:#fff4ce;border:1px solid #d4a72c;padding:.5rem;font-weight:600}"
     ".error{color:#a1260d}"
     "code{font-size:.85em}"
+    "@page{margin:12mm}"
+    "@media print{body{margin:0;font-size:9.5pt}img{width:3cm}tr{break-inside:avoid}thead{display:table-header-group}"
+    ".notice,img,th{print-color-adjust:exact;-webkit-print-color-adjust:exact}}"
 )
 
 
@@ -108,6 +111,8 @@ def _html_row(row: dict[str, Any], outcome: str) -> str:
     "One film in the table of the page."
     e = html.escape
     why = "".join(f"<br>{e(r)}" for r in row.get("reasons") or ())
+    if row.get("truth"):
+        why += f"<br><i>Label: {e(row['truth'])}</i>"
     if said := [v for v in (row.get("reader") or {}).values() if v]:
         why += f"<br><i>Reader: {e(': '.join(said))}</i>"
     verdict = (
@@ -128,10 +133,11 @@ def _html_row(row: dict[str, Any], outcome: str) -> str:
 # %% ../../nbs/api/serving/01_table.ipynb #c008-1-a
 def to_html(
     # of `as_row`; optional: `pictures`, pairs of alt text and data: address; `files`, if the row is about several;
-    # `reader`, verdict and comment of a person
+    # `reader`, verdict and comment of a person; `truth`, the film's label
     rows: Iterable[dict[str, Any]],
     title: str = "Predictions",
     notice: str = "",  # at the top, for instance that images are synthetic
+    found: Iterable[str] = (),  # sentences below the summary, for instance how often the verdicts are right
 ) -> str:  # HTML; probabilities (0 to 1) with three decimals
     "All rows as one self-contained page."
     e, lines = html.escape, []
@@ -142,13 +148,14 @@ def to_html(
         lines.append(_html_row(row, outcome))
     summary = ", ".join(f"{n} {e(k)}" for k, n in counts.items()) or "no files"
     warning = f'<p class="notice">{e(notice)}</p>' if notice else ""
+    more = "".join(f"<p>{e(sentence)}</p>" for sentence in found)
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">\
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{e(title)}</title><style>{_STYLE}</style></head><body><h1>{e(title)}</h1>\
 <p class="notice">Not a medical device. For research and teaching.</p>{warning}
 <p>{summary}. xraypneu {e(__version__)}. Probabilities of PNEUMONIA are calibrated for \
-50 % prevalence. {UNSURE}, {OUT_OF_SCOPE} and {NOT_RADIOGRAPH} are not classes.</p>
+50 % prevalence. {UNSURE}, {OUT_OF_SCOPE} and {NOT_RADIOGRAPH} are not classes.</p>{more}
 <table><thead><tr><th>file</th><th>verdict</th><th>probability</th><th>operating point</th>\
 <th>image and map</th><th>model</th></tr></thead><tbody>
 {chr(10).join(lines)}
