@@ -91,13 +91,14 @@ _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#1b1f24}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{border:1px solid #c9d1d9;padding:.35rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\n"
-    "th{background:#f6f8fa}"
+    "th{background:#f6f8fa;overflow-wrap:normal}"
     "img{width:9rem;height:auto;background:#000}"
     ".notice{background:#fff4ce;border:1px solid #d4a72c;padding:.5rem;font-weight:600}"
     ".error{color:#a1260d}"
     "code{font-size:.85em}"
     "@page{margin:12mm}"
-    "@media print{body{margin:0;font-size:9.5pt}img{width:3cm}tr{break-inside:avoid}thead{display:table-header-group}"
+    "@media print{body{margin:0;font-size:9.5pt}img{width:2.7cm}tr{break-inside:avoid}"
+    "td:nth-child(5){white-space:nowrap}thead{display:table-header-group}"
     ".notice,img,th{print-color-adjust:exact;-webkit-print-color-adjust:exact}}"
 )
 
