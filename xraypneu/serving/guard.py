@@ -160,6 +160,14 @@ def host_allowed(
     return "*" in allowed or name in allowed
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c011-1
+def _site(address: str) -> str:
+    "Host and port of an address; that of none for one that can't be read."
+    try:
+        return urlsplit(address.lower()).netloc
+    except ValueError:
+        return "?"
+
+
 def cross_site(
     method: str,  # GET, POST, ...
     headers: Mapping[str, str],  # of the request: a mapping
@@ -173,8 +181,8 @@ def cross_site(
         return method not in ("GET", "HEAD") or not navigation
     host = headers.get("Host", "").lower()
     if "Origin" in headers:
-        return urlsplit(headers["Origin"].lower()).netloc != host
-    foreign = "Referer" in headers and urlsplit(headers["Referer"].lower()).netloc != host
+        return _site(headers["Origin"]) != host
+    foreign = "Referer" in headers and _site(headers["Referer"]) != host
     return foreign and "text/html" not in headers.get("Accept", "")
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c011-2
