@@ -146,3 +146,11 @@ def test_parameters_and_commands_are_those_of_the_program():
     assert names["train.epochs"].default == "10" and "fine-tuning" in names["train.epochs"].comment
     assert "person" in names["data.patient_patterns"].default
     assert {"predict", "score", "app"} <= set(pages.commands())
+
+
+def test_each_size_and_colour_that_the_styles_use_is_defined():
+    "One that is not counts as none, without a word: text touched its neighbour column."
+    files = ("xraypneu/app/dashboard.css", "xraypneu/app/webpage.css", "docs/site.css")
+    text = "\n".join((ROOT / f).read_text() for f in files)
+    by_script = {"--at", "--ratio"}
+    assert set(re.findall(r"var\((--[\w-]+)", text)) <= set(re.findall(r"(?<![\w(-])(--[\w-]+):", text)) | by_script
