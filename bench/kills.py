@@ -1,6 +1,6 @@
 """Kill scoring on a cluster on purpose, and count what is lost, doubled, differing or half written.
 
-    python bench/score.py --kills 20 --seed 1
+    python bench/kills.py --kills 20 --seed 1
 
 Starts two one-core nodes on this machine and scores a synthetic archive with `--engine ray`. At random moments it ends
 a worker process, a node or the driver with kill -9; the driver is started again, a node is replaced. After each kill,
