@@ -9,13 +9,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-STAGES := eda evaluate
-FORMATTED := nbs tests bench voila.py setup.py
+FORMATTED := nbs tests bench docs voila.py setup.py
 NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
 
 .DEFAULT_GOAL := help
 .PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app bench-score faults coverage tools constraints audit sbom sign release clean \
-  programs pull pulled promote push report artefact rebuild comment docs dist rehearse
+  programs pull pulled promote sent push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
 	@echo "make run                 sample data, all stages, reports and a model"
@@ -58,9 +57,7 @@ quoted = $(call one_word,$(call cli_value,$(1)))
 unexport DATA SET MODEL PORT KEY ONLY SEED FILMS BASE WORKFLOWS UPGRADE
 
 run: $(READY) ## sample data, all stages, reports and a model
-	@python -m xraypneu.ops.stage set $(if $(call cli_value,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
-	dvc repro $(STAGES)
-	@python -m xraypneu.ops.stage summary
+	@python -m xraypneu.cli run $(if $(call cli_value,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
 
 app: $(READY) ## serve the dashboard; MODEL=folder or models:/name@alias instead of the shipped model, PORT=8866
 	@$(if $(call cli_value,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call cli_value,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
@@ -84,6 +81,7 @@ types: $(READY) ## mypy, strict, on the modules that pyproject.toml lists
 
 export: $(READY) ## format and clean the notebooks, export the package, render README.md
 	ruff format --quiet nbs
+	jupyter nbconvert --log-level ERROR --clear-output --inplace nbs/pipeline/*.ipynb nbs/app/*.ipynb # run by hand, they show films
 	nbdev_clean
 	nbdev_export
 	jupyter nbconvert --log-level ERROR --execute --no-input --to markdown --TemplateExporter.exclude_raw=True --output-dir . --output README nbs/index.ipynb
@@ -127,7 +125,11 @@ pulled: ## fail if the DVC remote refused make pull
 	@[ ! -e .cache/ci/refused ] || { echo "the DVC remote could not be read, so the sample was used: see the log of make pull"; exit 1; }
 
 promote: $(READY) ## compare the new model with the champion; the decision goes into the report, and a refusal is no failure
+	@python -m xraypneu.cli sync || true # a model that still waits for the store is no candidate there
 	@python -m xraypneu.cli promote || [ $$? = 1 ] || echo "No decision: champion unchanged"
+
+sent: $(READY) ## send runs that wait for MLflow; fail if some still do, since a job's folder is deleted at its end
+	@python -m xraypneu.cli sync
 
 push: $(READY) ## upload the outputs of the stages to the DVC remote that make pull read from
 	@.ci/push
@@ -146,8 +148,8 @@ rebuild: ## write reports/report.md from the metrics of a fork's run in UNTRUSTE
 comment: ## post the report as a comment with CML, if it is installed; .ci/comment.js needs no CML
 	cml comment update --publish=false "$${REPORT:-reports/report.md}"
 
-docs: $(READY) ## write the notebooks as HTML pages to build/docs/
-	@rm -rf build/docs; .ci/docs build/docs
+docs: $(READY) ## build this documentation in build/docs/ and check its links; half a minute, without a network
+	@rm -rf build/docs; python docs/pages.py build/docs
 
 dist: $(READY) ## build wheel and source in dist/; fails on a tag that is not the version's
 	@[ "$${GITHUB_REF_TYPE:-}" != tag ] || [ "$${GITHUB_REF_NAME:-}" = "v$$(python -c 'import xraypneu; print(xraypneu.__version__)')" ] || { echo "tag $$GITHUB_REF_NAME is not v and the version in settings.ini"; exit 1; }

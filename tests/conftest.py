@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -268,6 +269,29 @@ def run(cmd, cwd, check=True, **env):
     if check:
         assert done.returncode == 0, f"{cmd} exited with {done.returncode}:\n{done.out}"
     return done
+
+
+def until(true, process=None, seconds=120):
+    "Wait for something that a process does."
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        if process and process.poll() is not None and not (found := true()):
+            raise AssertionError(process.communicate())
+        assert found or time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A disk of one megabyte."
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("can't mount a small disk here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 def set_params(project, changes):

@@ -270,6 +270,7 @@ def test_a_value_that_is_wrong_is_named(written, folder, path, value, words):
         (" " * (4 * 2**20 + 1), "more than"),
         ("", "not JSON"),
         ("NaN", "not written by xraypneu"),
+        ("null", "not written by xraypneu"),
     ],
 )
 def test_json_that_is_none_of_ours(folder, text, words):

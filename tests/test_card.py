@@ -6,6 +6,7 @@ import math
 import pytest
 
 from xraypneu.evaluation.card import card_text, write_card
+from xraypneu.markdown import without_front_matter
 from xraypneu.metrics.definitions import metric_text
 
 
@@ -169,9 +170,8 @@ def test_source_and_notice(tmp_path):
     assert "commit `unknown`" in text and "commit `abc`" in card(dict(git_commit="abc"))[0]
     path = write_card(tmp_path / "new/card.md", {**INFO, **drawn}, M, "b0")
     page = path.with_suffix(".html").read_text(encoding="utf-8")
-    assert '<p class="notice">SYNTHETIC &lt;b&gt;</p>' in page and path.read_text(encoding="utf-8").startswith(
-        "# Model card"
-    )
+    assert '<p class="notice">SYNTHETIC &lt;b&gt;</p>' in page and "pipeline_tag" not in page
+    assert without_front_matter(path.read_text(encoding="utf-8")).startswith("# Model card")
     write_card(path, INFO, M, "b0")
     assert 'class="notice"' not in path.with_suffix(".html").read_text(encoding="utf-8")
 

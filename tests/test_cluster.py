@@ -14,7 +14,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, until
 from PIL import Image
 
 from xraypneu import cli
@@ -38,17 +38,6 @@ def driver(*args):
     return subprocess.Popen(
         [sys.executable, "-c", code, "score", *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-
-
-def until(true, process=None, seconds=120):
-    "Wait for something that a process does."
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        if process and process.poll() is not None and not (found := true()):
-            raise AssertionError(process.communicate())
-        assert found or time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture(scope="module")

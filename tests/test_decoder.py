@@ -24,6 +24,7 @@ from pydicom.uid import JPEG2000Lossless
 from xraypneu.data import decoder
 from xraypneu.data.decoder import decode, warm_up
 from xraypneu.data.image import ImageError, read_radiograph, to_square
+from xraypneu.process import started
 
 GREY = fuzz.GREY
 PNG = fuzz.encode(Image.fromarray(GREY), "PNG")
@@ -43,18 +44,10 @@ def pids():
     return [w.process.pid for w in decoder._pool.all]
 
 
-def alive(pid):
-    "Does a process run? A zombie doesn't."
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def gone(pid, seconds=10):
     "Wait until a process has ended."
     end = time.monotonic() + seconds
-    while alive(pid):
+    while started(pid):
         assert time.monotonic() < end, f"{pid} is still there"
         time.sleep(0.02)
     return True
@@ -236,7 +229,7 @@ def test_a_worker_that_the_system_does_not_end_holds_nothing_up(monkeypatch, tmp
     start = time.monotonic()
     refused(tmp_path / "x.png", "decoder", r"x\.png: reading it takes more than 0\.3 s\. Its disk or share")
     refused(PNG, "decoder", "1 decoder processes wait for a disk or a share that does not answer")
-    assert time.monotonic() - start < 3 and alive(pid)
+    assert time.monotonic() - start < 3 and started(pid)
     assert gone(pid)
     monkeypatch.undo()
     assert (decode(PNG).pixels == GREY).all() and not decoder._pool.stuck
@@ -412,7 +405,7 @@ def test_a_worker_does_not_outlive_a_process_that_is_killed(how, tmp_path):
     argv = [sys.executable, "-c", HOLD, str(tmp_path / "a.png"), how]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as parent:
         pid = int(parent.stdout.readline())
-        assert alive(pid)
+        assert started(pid)
         parent.kill()
         parent.wait()
         assert gone(pid)
@@ -447,7 +440,7 @@ def test_an_exit_leaves_no_worker(tmp_path):
         "import sys; from xraypneu.data import decoder; decoder.decode(sys.argv[1]); "
         "print(*[w.process.pid for w in decoder._pool.all])"
     )
-    assert not alive(int(python(code, str(tmp_path / "a.png"))))
+    assert not started(int(python(code, str(tmp_path / "a.png"))))
 
 
 # --- surroundings -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import mlflow
 import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
+from tracked import empty_store
 
 sys.path.insert(0, str(ROOT / "bench"))
 
@@ -107,6 +108,7 @@ def test_a_training_whose_dvc_is_killed_ends_with_it_and_goes_on_once(project, t
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     "A project in which DVC runs a training that came to the end of its notebook; what begins it, and its run."
+    (tmp_path / "mlflow.db").write_bytes(empty_store())
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_STAGE", "train")

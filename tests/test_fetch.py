@@ -347,6 +347,16 @@ def test_refusals(site, to, code, words, asked):
     assert len(site.seen) == asked and left(to) == []
 
 
+def test_an_archive_in_the_folder_that_is_replaced_stays(to):
+    "It was deleted with the folder, although `fetch` leaves an archive where it is."
+    archive = to / "downloads/data.zip"
+    archive.parent.mkdir(parents=True)
+    archive.write_bytes(zipped(films()))
+    with pytest.raises(FetchError, match="data.zip lies in the target .* Move it out of that folder"):
+        fetch(archive, to, force=True)
+    assert archive.is_file()
+
+
 def test_a_download_that_another_user_put_there(site, tmp_path, monkeypatch):
     "In a folder where everybody may write, as /scratch on a cluster. It was taken for an earlier download."
     shared = tmp_path / "scratch"
@@ -1065,19 +1075,6 @@ def test_damage(to, tmp_path, file, mode):
 
 
 # --- full disks
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if (
-        os.geteuid()
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode
-    ):
-        pytest.skip("can't mount a small disk here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_disk_too_small_is_said_before(site, small_disk, tmp_path):

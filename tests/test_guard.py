@@ -78,12 +78,14 @@ def test_the_log_holds_no_secret_and_no_name(server, attacked):
     assert re.search("Websocket closed: (more than|too many unprocessed)", text) and "403 Unknown host name" in text
 
 
-def test_the_token_is_not_logged_at_the_cap(tmp_path):
+def test_sessions_are_capped_and_the_token_is_not_logged_then(tmp_path):
     with Server(tmp_path, XRAYPNEU_TOKEN="open-sesame", XRAYPNEU_SESSIONS="1") as s:
         urllib.request.urlopen(f"{s.url}?token=open-sesame", timeout=60).read()
         with pytest.raises(urllib.error.HTTPError) as e:
             urllib.request.urlopen(f"{s.url}?token=open-sesame", timeout=60)
-        assert e.value.code == 503 and "open-sesame" not in e.value.read().decode()
+        said = e.value.read().decode()
+        assert e.value.code == 503 and "Too many sessions" in str(e.value) and e.value.headers["Retry-After"] == "120"
+        assert "All sessions are in use" in said and "open-sesame" not in said
         deadline = time.monotonic() + 10  # the line comes after the answer
         while "503 GET / from 127.0.0.1" not in s.log.read_text():
             assert time.monotonic() < deadline, s.log.read_text()
@@ -267,7 +269,7 @@ def test_what_a_client_made_up_is_not_logged(server):
             await me.connect()
             await me.socket.send(load.frame(kind, content, channel=channel, **header))
             with contextlib.suppress(load.Refused, TimeoutError):
-                await asyncio.wait_for(me.hear("never"), 1.5)
+                await asyncio.wait_for(me.hear("never"), 0.5)
             me.socket.close()
         own, same_site = f"username-127-0-0-1-{server.port}={load.CANARY}|1|c", {"Sec-Fetch-Site": "same-origin"}
         for path in ("/", "/login", f"/login?next=//{load.CANARY}/", f"/login?next=http:{load.CANARY}%20x"):
@@ -465,15 +467,19 @@ def test_sessions_open_no_port_that_another_program_could_take_first(tmp_path):
             assert not list(folder.glob("voila_*"))
 
 
-def test_a_cleaned_temporary_folder_stops_nobody(tmp_path):
-    "Systems remove from /tmp what nobody has touched for days: the folder of the connection files too."
-    with Server(tmp_path, TMPDIR=str(tmp_path)) as s:
+def test_neither_a_cleaned_temporary_folder_nor_a_missing_home_stops_anybody(tmp_path):
+    """Systems remove from /tmp what nobody has touched for days: the folder of the connection files too.
+
+    A service's user has no home: Jupyter has no place for the keys of trusted notebooks, and each page was an error.
+    """
+    with Server(tmp_path, TMPDIR=str(tmp_path), HOME="/dev/null/home") as s:
         (folder,) = tmp_path.glob("voila_*")
         folder.rmdir()
         assert urllib.request.urlopen(s.url, timeout=60).status == 200
         (new,) = tmp_path.glob("voila_*")
         assert new != folder and new.stat().st_mode & 0o077 == 0
-    assert not list(tmp_path.glob("voila_*")) and "Traceback" not in s.log.read_text()
+    said = s.log.read_text()
+    assert not list(tmp_path.glob("voila_*")) and "Traceback" not in said and "Uncaught" not in said
 
 
 def test_a_session_that_is_ended_while_it_starts_writes_no_traceback(tmp_path):
@@ -504,13 +510,6 @@ def test_a_process_that_dies_at_its_start_ends_its_page(tmp_path, forked, code):
         page = urllib.request.urlopen(s.url, timeout=30).read().decode()  # ends
         assert page.endswith(guard._DIED) and "xpSay = " in page and "it may lack memory" in page
         assert "died before its page was complete" in s.log.read_text()
-
-
-def test_a_user_without_a_home_can_serve(tmp_path):
-    "As of a service: Jupyter has no place for the keys of trusted notebooks, and each page was an error 500."
-    with Server(tmp_path, HOME="/dev/null/home") as s:
-        assert urllib.request.urlopen(s.url, timeout=60).status == 200
-        assert "Uncaught" not in s.log.read_text()
 
 
 def test_somebody_elses_folder_is_not_used(tmp_path, monkeypatch):
@@ -674,9 +673,10 @@ def test_without_a_template_sessions_start_the_ordinary_way(tmp_path):
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     for lines, setting in ((1, {"PYTHONPATH": path}), (0, {"XRAYPNEU_WARM": "0"})):
         with Server(tmp_path, **setting) as s:
-            for _ in range(2):
+            for _ in range(1 + lines):  # two pages, one line in the log
                 assert b"data-ready" in urllib.request.urlopen(s.url, timeout=60).read()
-            assert all("ipykernel_launcher" in " ".join(k.cmdline()) for k in s.kernels()) and len(s.kernels()) == 2
+            kernels = s.kernels()
+            assert all("ipykernel_launcher" in " ".join(k.cmdline()) for k in kernels) and len(kernels) == 1 + lines
             assert s.log.read_text().count("start the slow way") == (lines if warm.is_possible() else 0)
 
 
@@ -861,6 +861,18 @@ def test_whatever_a_decoder_raises_becomes_a_row(raised, capfd):
     assert sum(m["kind"] == "row" for m in sent) == 2
     err = capfd.readouterr().err
     assert type(raised).__name__ in err and "jane" not in err
+
+
+def test_a_page_may_connect_any_number_of_times():
+    "Each time it opens and closes a channel, by which it gets the widgets' state. At the 65th, the films were lost."
+    flow = guard.Flow(clock=lambda: 0)
+    for i in range(200):
+        for kind in ("comm_open", "comm_close"):
+            flow.take({"msg_id": f"{kind}{i}", "msg_type": kind}, 0, f"channel{i}")
+    for i in range(flow.OPENED):
+        flow.take({"msg_id": f"m{i}", "msg_type": "comm_open"}, 0, f"channel{i}")
+    with pytest.raises(ValueError, match="too many channels"):
+        flow.take({"msg_id": "m", "msg_type": "comm_open"}, 0, "one more")
 
 
 def test_a_session_has_bounds(monkeypatch):

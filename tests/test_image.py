@@ -1149,11 +1149,11 @@ def test_a_tiff_without_some_of_its_strips_is_refused():
         refused(striped_tiff(lost), "truncated", "lacks part")
 
 
-def png_of(raw, extra=b""):
-    "A valid PNG of W x H whose pixels are these bytes."
+def png_of(raw, extra=b"", size=(W, H), depth=8, interlaced=0):
+    "A valid grey PNG whose pixels are these bytes."
     return (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 8, 0, 0, 0, 0))
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, 0, 0, 0, interlaced))
         + (chunk(b"IHDR", struct.pack(">IIBBBBB", W, extra, 8, 0, 0, 0, 0)) if extra else b"")
         + chunk(b"IDAT", zlib.compress(raw))
         + chunk(b"IEND", b"")
@@ -1168,6 +1168,24 @@ def test_a_png_with_fewer_rows_than_it_says_is_refused():
     black = [b"\0" + bytes(W)] * 8
     assert (read_radiograph(png_of(b"".join(rows[:-8] + black))).pixels[-8:] == 0).all()
     refused(png_of(b"".join(rows), extra=H // 2), "unreadable", "header, or two")
+
+
+# the passes of an interlaced PNG: first column and row, steps
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
+@pytest.mark.parametrize("size", [(W, H), (W - 1, H - 3), (5, 200), (200, 1)])
+def test_an_interlaced_png_without_some_of_its_passes_is_refused(size):
+    "It was read, with every other row black, or nearly all of them."
+    width, height = size
+    picture = np.random.default_rng(1).integers(1, 256, (height, width), dtype=np.uint8)
+    rows = [b"\0" + row.tobytes() for x, y, i, j in ADAM7 for row in picture[y::j, x::i] if len(row)]
+    whole = b"".join(rows)
+    assert (read_radiograph(png_of(whole, size=size, interlaced=1)).pixels == picture).all()
+    for n in (len(rows) - 1, len(rows) // 2, 1):
+        refused(png_of(b"".join(rows[:n]), size=size, interlaced=1), "truncated", "cut off")
+    bits = [b"\0" + np.packbits(r & 1).tobytes() for x, y, i, j in ADAM7 for r in picture[y::j, x::i] if len(r)]
+    assert read_radiograph(png_of(b"".join(bits), size=size, depth=1, interlaced=1)).width == width
 
 
 def noise(seed=0):

@@ -232,19 +232,17 @@ def test_names(predictor, film, tmp_path):
     assert got == ["film.png", "film.png", "ndarray", "bytes", "mine"]
 
 
-def test_contrast_and_shape_at_their_limits(predictor):
+def test_shape_at_its_limits(predictor):
     def said(pixels):
         p = predictor.predict(pixels)
-        assert (p.verdict == NOT_RADIOGRAPH) or not any("empty" in r or "shape" in r for r in p.reasons)
-        return {word for word in ("empty", "shape") for r in p.reasons if word in r}
+        assert (p.verdict == NOT_RADIOGRAPH) or not any("shape" in r for r in p.reasons)
+        return any("shape" in r for r in p.reasons)
 
-    checks = (np.indices((480, 480)).sum(0) // 40 % 2).astype(np.uint8)
-    assert said(checks * 2 + 100) == {"empty"} and said(checks * 20 + 100) == set()
     noise = np.random.default_rng(0).integers(0, 256, (900, 900)).astype(np.uint8)
     gradient = np.add.outer(np.arange(900), np.arange(900)).astype(np.float32) / 1800 * 255
     film = ((gradient + noise) / 2).astype(np.uint8)
-    assert said(film[:, :300]) == set() and said(film[:300]) == set()  # three times as long is still allowed
-    assert said(film[:, :299]) == {"shape"} and said(film[:299]) == {"shape"}
+    assert not said(film[:, :300]) and not said(film[:300])  # three times as long is still allowed
+    assert said(film[:, :299]) and said(film[:299])
 
 
 def test_few_grey_levels_are_said(predictor, film):
@@ -282,14 +280,6 @@ def test_thumbnails_are_said(predictor, film):
     small = [to_square(film, side) for side in (28, 64, 111, 112)]
     notes = [p.notes for p in predictor.predict_batch([*small, small[3][:, :111]])]
     assert [len(n) for n in notes] == [1, 1, 1, 0, 1] and "28 x 28 pixels" in notes[0][0] and "111 x 112" in notes[4][0]
-
-
-def test_colour_is_refused_at_its_limit(predictor):
-    grey = np.tile(np.linspace(60, 190, 256), (256, 1))
-    tint = np.where(np.arange(256) // 64 % 2, 1, -1)
-    for strength, refused in ((5, False), (30, True)):
-        rgb = np.stack([grey + strength * tint, grey, grey], -1).astype(np.uint8)
-        assert any("colour" in r for r in predictor.predict(rgb).reasons) is refused
 
 
 def test_label_and_reasons_follow_the_verdict(predictor, film):
@@ -337,26 +327,6 @@ def test_stream_parameters(predictor, kw):
     hint = "give 'raise' or 'return'" if name == "errors" else "give at least 1"
     with pytest.raises(ValueError, match=f"{name}.* {value!r}.*: {hint}"):
         list(predictor.predict_batch([], **kw))
-
-
-def test_a_stream_reads_a_bounded_number_ahead(predictor, film):
-    taken = []
-
-    def endless():
-        while True:
-            taken.append(len(taken))
-            yield film
-
-    stream = predictor.predict_batch(endless(), batch_size=3, workers=2)
-    for i in range(1, 8):
-        next(stream)
-        assert len(taken) <= 3 * ((i + 2) // 3) + 2 * 3 + 2
-    stream.close()
-    for _ in range(100):
-        if threading.active_count() < 20:
-            break
-        time.sleep(0.02)
-    assert threading.active_count() < 20
 
 
 def test_sources_of_the_bundle(predictor, tmp_path):

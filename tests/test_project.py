@@ -106,13 +106,7 @@ def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):
     assert (folder / ".dvc").is_dir() and not (folder / ".git").exists()
 
 
-@pytest.mark.parametrize(
-    "arguments, said",
-    [
-        (["run"], "no dvc.yaml in"),
-        (["app", "--port", "0"], "from 1 to 65535"),
-    ],
-)
+@pytest.mark.parametrize("arguments, said", [(["run"], "no dvc.yaml in"), (["app", "--port", "0"], "from 1 to 65535")])
 def test_what_cannot_work_says_why(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2

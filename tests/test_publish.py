@@ -106,7 +106,11 @@ def test_ship_and_verify(shipped, capsys):
         "evaluate.ipynb",
         "predictions.csv",
         "test_files.csv",
+        "claim.md",
+        "tripod_ai.md",
     } <= {p.name for p in results.iterdir()}
+    assert not (results / "croissant.json").exists()  # nothing is known of the licence of other data
+    assert "(model_card.md#metrics)" in (results / "claim.md").read_text()
     nb = nbformat.read(results / "evaluate.ipynb", as_version=4)
     assert all(c.execution_count for c in nb.cells if c.cell_type == "code" and c.source.strip())
     assert (bundle.folder / "README.md").read_text() == (folder / "reports/model_card.md").read_text()
@@ -191,6 +195,13 @@ def test_ship_refuses_other_data_than_the_bundle_s(films, tmp_path):
     assert not (folder / "results").exists()
 
 
+def test_a_patient_may_be_called_na():
+    "As R writes who is unknown; pandas took it for a missing value, and `ship` ended with a traceback."
+    table = "path,label,patient,probability\na.png,NORMAL,NA,0.1\nb.png,PNEUMONIA,p1,0.9\nc.png,NORMAL,null,0.2\n"
+    films = publish._scored(table.encode(), {})
+    assert len(set(films.patient)) == 3 and list(films.probability) == [0.1, 0.9, 0.2]
+
+
 def test_ship_with_a_key(films, tmp_path):
     "The shipped bundle is signed: its metrics and its card too, so that they can't be exchanged either."
     folder, key, public = tmp_path / "xray", tmp_path / "key.pem", tmp_path / "key.pub"
@@ -251,6 +262,13 @@ def test_ship_publishes_no_other_parameters_and_metrics_than_the_bundle_s(tmp_pa
     set_params(tmp_path, {"train": {"epochs": 99, "gamma": 0.1, "seed": 7}})
     with pytest.raises(BundleError, match="^epochs, gamma in params.yaml changed"):
         publish._check_record(tmp_path, bundle, measured)
+
+
+def test_who_ships_is_told_which_files_name_films(monkeypatch, capsys):
+    "The next step is a commit, and names of a hospital's files may be those of patients."
+    monkeypatch.setattr(publish, "ship", lambda key: load_bundle())
+    assert publish.main(["ship"]) == 0
+    assert "names the test films, in predictions.csv, test_files.csv, evaluate.ipynb" in capsys.readouterr().out
 
 
 def test_verify_command_without_data():

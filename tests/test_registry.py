@@ -53,7 +53,7 @@ def team(server, tmp_path, monkeypatch):
         probability = shipped.probability(logit.to_numpy())
         info = {
             k: v for k, v in shipped.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256")
-        } | {"git_commit": name}
+        } | {"licence": name}  # which is part of the hash
         bundle = write_bundle(tmp_path / "bundle", (SHIPPED / "model.onnx").read_bytes(), info)
         run = start("train", key=name)
         run.artifacts(bundle.folder, to="bundle")
@@ -204,7 +204,44 @@ def test_a_model_that_was_rolled_back_does_not_come_back_by_itself(team, server,
         assert status == 2 and "was rolled back: missed effusions" in said and "--version" in said
     assert client.get_model_version_by_alias(name, "champion").version == fair[0]
     assert client.get_model_version(name, better[0]).tags["decision"] == "rolled back"
-    assert command(capsys, "promote", "--name", name, "--version", better[0])[0] == 0  # somebody says so
+    again = team("better", name)  # a job that trains at each push gets the same bytes under another version
+    assert again[0] != better[0] and again[1] == better[1]
+    status, said = command(capsys, "promote", "--name", name)
+    assert status == 2 and f"version {again[0]} is the same model" in said and f"--version {again[0]}" in said
+    assert client.get_model_version_by_alias(name, "champion").version == fair[0]
+    assert command(capsys, "promote", "--name", name, "--version", again[0])[0] == 0  # somebody says so
+    team("better", name)
+    assert command(capsys, "promote", "--name", name)[0] == 0  # and then it is no longer held back
+
+
+def test_a_store_that_fails_while_a_champion_is_crowned_leaves_no_report_of_it(team, server, capsys, monkeypatch):
+    "The report of a job would say that the version was promoted."
+    name, client = "uncrowned", mlflow.MlflowClient(server)
+    one = team("one", name)[0]
+    set_alias = registry.set_alias
+
+    def fails(*given):
+        raise mlflow.MlflowException("the database is down")
+
+    monkeypatch.setattr(registry, "set_alias", fails)
+    status, said = command(capsys, "promote", "--name", name)
+    assert status == 2 and "the database is down" in said and "Run it again" in said and "Traceback" not in said
+    assert not Path("reports/promotion.json").exists()
+    monkeypatch.setattr(registry, "set_alias", set_alias)
+    assert command(capsys, "promote", "--name", name)[0] == 0 and Path("reports/promotion.json").is_file()
+    assert client.get_model_version_by_alias(name, "champion").version == one
+
+
+def test_a_store_that_fails_is_no_version_without_evaluation(team, capsys, monkeypatch):
+    "`dvc repro evaluate`, which the message for those names, would not help."
+    team("one", "unread")
+
+    def fails(*given):
+        raise ConnectionError("no answer from the bucket")
+
+    monkeypatch.setattr(registry, "_download", fails)
+    status, said = command(capsys, "promote", "--name", "unread")
+    assert status == 2 and "can't be read: no answer from the bucket" in said and "has not been" not in said
 
 
 def test_a_champion_that_was_named_by_hand_is_gone_back_to(team, server, capsys):

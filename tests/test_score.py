@@ -17,11 +17,12 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fuzz
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, serving
+from conftest import ROOT, serving, until
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -67,21 +68,8 @@ def names(found):
 
 def dicom(path, **attributes):
     "A DICOM film with attributes."
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    pixels = draw_radiograph(3, size=128)[0]
-    ds.Rows, ds.Columns = pixels.shape
-    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
-    ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit, ds.PixelData = 7, pixels.tobytes()
-    for name, value in attributes.items():
-        setattr(ds, name, value)
     path.parent.mkdir(parents=True, exist_ok=True)
-    ds.save_as(path, enforce_file_format=True)
-    return path
+    path.write_bytes(fuzz.dicom(draw_radiograph(3, size=128)[0], **attributes))
 
 
 # what is listed
@@ -395,20 +383,12 @@ def started(*args):
     return subprocess.Popen(command(*args), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def until(process, true, seconds=60):
-    "Wait for something that a process does."
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
-        time.sleep(0.002)
-
-
 def test_kill_9_midway_and_resume_gives_the_same_bytes(films, tmp_path):
     out = tmp_path / "out"
     args = ("score", films, "--out", out, "--shard-rows", 1, "--workers", 1)
     for shards in (1, 3):
         process = started(*args)
-        until(process, lambda shards=shards: len(list((out / "scores").glob("*.parquet"))) >= shards)
+        until(lambda shards=shards: len(list((out / "scores").glob("*.parquet"))) >= shards, process)
         process.kill()
         process.communicate()
     first = contents(out)
@@ -435,7 +415,7 @@ def test_a_list_of_films_that_was_not_completed(films, tmp_path, monkeypatch):
 def test_ctrl_c_says_how_to_go_on(films, tmp_path):
     out = tmp_path / "out"
     process = started("score", films, "--out", out, "--shard-rows", 1, "--workers", 1)
-    until(process, lambda: (out / "scores/00000.parquet").exists())
+    until(lambda: (out / "scores/00000.parquet").exists(), process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130 and b"Finished shards are kept: run the same command again" in error

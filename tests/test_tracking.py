@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import hashlib
 import http.server
 import json
@@ -17,11 +18,13 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
 import pytest
 from conftest import QUICK, SECRETS, brief_stages, run, set_params
+from tracked import empty_store
 
 from xraypneu.cli import main
 from xraypneu.model.bundle import SHIPPED, load_bundle
@@ -206,7 +209,9 @@ def test_a_store_of_another_mlflow_is_said_at_once(tmp_path, monkeypatch):
     assert check_tracking(tmp_path).fix == "make env"
 
 
-def test_a_frozen_server_costs_seconds_once(place, server):
+def test_a_frozen_server_costs_seconds_once(place, sqlite_server):
+    "Whatever its store is: it answers nothing."
+    server = sqlite_server
     place(server)
     run = start("train", "frozen")
     history(run, [1])
@@ -284,7 +289,11 @@ class Killed(BaseException):
     "Ends what runs as a kill does: nothing is caught, nothing is written."
 
 
-@pytest.mark.parametrize("worst", ["run", "metrics", "artifacts", "register", "status"])
+@pytest.mark.parametrize(
+    "worst, server",
+    [*((w, "sqlite") for w in ("run", "metrics", "artifacts", "register", "status")), ("register", "postgres")],
+    indirect=["server"],
+)
 def test_sync_that_is_killed_before_it_knows_the_answer(worst, place, server, monkeypatch):
     "The store has the entry, the journal doesn't know: the worst moment. The next one sends nothing twice."
     name, root = f"killed-{worst}", place(server)
@@ -389,7 +398,7 @@ def test_a_run_that_a_restored_backup_lacks_is_recorded_anew(tmp_path, monkeypat
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("XRAYPNEU_TRACKING", raising=False)
     store = tracking.default_uri(tmp_path)
-    tracking.check(store)
+    (tmp_path / "mlflow.db").write_bytes(empty_store())
 
     def begun(key):
         run = start("train", key)
@@ -733,21 +742,21 @@ def toy_stage(folder, *cells):
     return folder
 
 
-def test_a_stage_keeps_the_asserts_that_pandas_needs(tmp_path):
-    folder = toy_stage(tmp_path / "project", "import pandas as pd", "print((pd.RangeIndex(1, 3) + 0.5).tolist())")
-    done = run([sys.executable, "-m", "xraypneu.ops.stage", "prepare"], folder, PYTHONOPTIMIZE="1")
-    assert "[1.5, 2.5]" in done.out
+def test_a_stage_runs_in_its_own_environment_whatever_others_set(tmp_path):
+    """JUPYTER_PATH, as clusters set it, and the home folder: the stage ended in an error about encryption.
 
-
-def test_a_stage_runs_in_its_own_environment_whatever_kernels_others_offer(tmp_path):
-    "JUPYTER_PATH, as clusters set it, and the home folder: the stage ended in an error about encryption."
-    folder = toy_stage(tmp_path / "project", "import sys; print(sys.executable)")
+    PYTHONOPTIMIZE would leave out the asserts that pandas needs."""
+    folder = toy_stage(
+        tmp_path / "project",
+        "import sys; print(sys.executable)",
+        "import pandas as pd; print((pd.RangeIndex(1, 3) + 0.5).tolist())",
+    )
     (tmp_path / "kernels/python3").mkdir(parents=True)
     spec = {"argv": ["/no/such/python", "-f", "{connection_file}"], "display_name": "x", "language": "python"}
     (tmp_path / "kernels/python3/kernel.json").write_text(json.dumps(spec))
     places = {"JUPYTER_PATH": str(tmp_path), "JUPYTER_DATA_DIR": str(tmp_path), "JUPYTER_PREFER_ENV_PATH": "0"}
-    done = run([sys.executable, "-m", "xraypneu.ops.stage", "prepare"], folder, **places)
-    assert sys.executable in done.out
+    done = run([sys.executable, "-m", "xraypneu.ops.stage", "prepare"], folder, PYTHONOPTIMIZE="1", **places)
+    assert sys.executable in done.out and "[1.5, 2.5]" in done.out
 
 
 def test_an_interrupt_is_said_in_a_line(tmp_path):
@@ -790,6 +799,21 @@ def test_a_damaged_journal_is_named_and_holds_nothing_up(line, place, sqlite_ser
     assert "1 metrics" in said and "is damaged" in said and "All runs" not in said
     shutil.rmtree(folder)
     assert main(["sync"]) == 0 and not local_note(root)
+
+
+def test_runs_are_recorded_on_a_file_system_without_locks(tmp_path, monkeypatch):
+    "As on clusters (Lustre, some NFS); a stage said that it goes on, and ended with `Function not implemented`."
+
+    def flock(fd, how):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    journal = tracking.Journal(tmp_path / "journal/a")
+    journal.add("run", name="train")
+    assert [e["kind"] for e in tracking.Journal(tmp_path / "journal/a").waiting()] == ["run"]
+    monkeypatch.setattr(tracking, "_quiet", lambda: SimpleNamespace(MlflowClient=lambda uri: uri))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert tracking._client(uri := "sqlite:////nowhere/mlflow.db") == uri
 
 
 def test_a_relative_store_is_the_project_s(tmp_path, monkeypatch):
@@ -906,6 +930,8 @@ def own(tmp_path, monkeypatch):
 
     def enter(root):
         root.mkdir(exist_ok=True)
+        if not (root / "mlflow.db").exists():
+            (root / "mlflow.db").write_bytes(empty_store())
         (root / "dvc.yaml").write_text("stages: {}\n")
         monkeypatch.chdir(root)
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

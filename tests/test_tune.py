@@ -17,7 +17,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from conftest import ROOT, make_project, run, set_params
+from conftest import ROOT, make_project, run, set_params, until
 from tracked import POSTGRES, Postgres
 
 from xraypneu import cli
@@ -415,7 +415,7 @@ def shared(root, trials=12, **more):
     "Two workers of one study, each killed and started again, at random moments; returns the rows."
     moments = random.Random()
     workers = [child(root, most=trials, nap=0.15, **more) for _ in range(2)]
-    for _ in range(3):
+    for _ in range(2):  # later kills would meet workers that have nothing left to do
         for i in (0, 1):
             time.sleep(moments.uniform(0.5, 4))
             workers[i].kill()
@@ -427,7 +427,7 @@ def shared(root, trials=12, **more):
     return Trials(storage_address(more.get("env", {}).get(tune.STORAGE), root), "toy", create=False).rows()
 
 
-def check_shared(rows, counts, trials=12, kills=6):
+def check_shared(rows, counts, trials=12, kills=4):
     assert [(r["number"], r["state"], r["epochs"]) for r in rows] == [(n, "complete", 3) for n in range(trials)]
     assert len(counts) == 3 * trials and sum(counts.values()) <= 3 * trials + kills  # an epoch that wasn't saved yet
     assert len({r["parameters"]["mixup"] for r in rows}) == trials
@@ -568,29 +568,22 @@ def started(root, log, *argv):
         return subprocess.Popen(code, cwd=root, stdout=out, stderr=out, env=env, start_new_session=True)
 
 
-def until(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_two_trainings_killed_at_a_random_moment(small, tmp_path):
     "Every trial is in the study once, with its epochs in MLflow once, below one parent run."
     logs, moments = [tmp_path / "one.log", tmp_path / "two.log"], random.Random()
-    both = [started(small, log, "--trials", "4") for log in logs]
+    both = [started(small, log, "--trials", "3") for log in logs]
     for process, log in zip(both, logs, strict=True):
         until(lambda log=log, process=process: "trial " in log.read_text() or process.poll() is not None)
         time.sleep(moments.uniform(0, 15))
         process.kill()
         process.wait()
-    both = [started(small, log, "--trials", "4") for log in logs]
+    both = [started(small, log, "--trials", "3") for log in logs]
     said = "".join(f"{process.wait(600)} {log.read_text()}" for process, log in zip(both, logs, strict=True))
     assert [p.returncode for p in both] == [0, 0], said
     rows = Trials(storage_address(None, small), "tune", create=False).rows()
-    assert [(r["number"], r["state"], r["epochs"]) for r in rows] == [(n, "complete", 2) for n in range(4)], said
+    assert [(r["number"], r["state"], r["epochs"]) for r in rows] == [(n, "complete", 2) for n in range(3)], said
     results = Counter(re.findall(r"^trial (\d+): objective", said, re.M))
-    assert set(results.values()) <= {1} and len(results) >= 2, said  # a kill may fall between result and line
+    assert set(results.values()) <= {1} and results, said  # a kill may fall between result and line
     check_runs(small, rows)
     best = tune.best_of(rows)
     assert f"learning_rate: {best['train']['learning_rate']}" in (small / "models/tune/tune/best.yaml").read_text()

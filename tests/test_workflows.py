@@ -174,6 +174,16 @@ def test_a_step_runs_a_make_target():
             assert step["with"]["script"] == "await require('./.ci/comment.js')({github, context, core})"
 
 
+def test_a_run_that_mlflow_never_got_turns_the_job_red():
+    "Else it ended with the runner: `make run` goes on without a server, and the job was green."
+    steps = FLOWS["train"]["jobs"]["train"]["steps"]
+    at = {s["run"]: i for i, s in enumerate(steps) if "run" in s}
+    sent, trained = steps[at["make sent"]], steps[at["make run"]]
+    assert sent["env"] == trained["env"] and sent["if"] == "${{ !cancelled() }}"
+    uploads = [i for i, s in enumerate(steps) if "upload-artifact" in s.get("uses", "")]
+    assert at["make sent"] > max(*uploads, at["make push"], at["make report"])  # what it stops is done by then
+
+
 def test_pictures_of_people_are_not_uploaded():
     "What goes up is what `make artefact` gathered, the page, or what was made of the source."
     for flow, job, step in STEPS:
@@ -567,21 +577,6 @@ def test_artefacts_are_uploaded_before_they_are_downloaded():
             assert named([j], "download-artifact") <= named(earlier, "upload-artifact"), (flow, job)
 
 
-def test_docs(tmp_path, monkeypatch):
-    "With two notebooks of the library; docs.yml writes all."
-    docs = script("docs")
-    monkeypatch.setattr(docs, "PARTS", (*docs.PARTS[:3], ("Library", "nbs/api/ops/0[27]_*.ipynb")))
-    docs.build(ROOT, tmp_path)
-    there = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.html")}
-    assert {"index.html", "tutorials/serve.html", "pipeline/train.html", "api/ops/07_report.html"} <= there
-    for name in there:
-        text = (tmp_path / name).read_text()
-        # nothing is loaded from elsewhere
-        assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"https?:", text), name
-        for target in re.findall(r"<a href=\"([^\"#:]+\.html)\"", text[:60_000]):
-            assert (tmp_path / name).parent.joinpath(target).exists(), (name, target)
-
-
 @needs_environment
 def test_a_distribution(tmp_path):
     "Wheel and source, with what the dashboard and a prediction need, and no data."
@@ -686,6 +681,31 @@ def test_the_model_of_the_environment_is_served(quiet_make, tmp_path):
     voila.chmod(0o755)
     assert "model [my/bundle]" in quiet_make("app", XRAYPNEU_MODEL="my/bundle").out
     assert "model [other]" in quiet_make("app", "MODEL=other", XRAYPNEU_MODEL="my/bundle").out
+
+
+def test_runs_that_wait_are_sent_before_one_is_promoted_and_fail_the_job(quiet_make, tmp_path):
+    "A model that the store doesn't have yet is no candidate there, and an older one would be compared."
+    program = tmp_path / "venv/bin/python"
+    program.write_text('#!/bin/sh\necho "$3"; [ "$3" = promote ]\n')  # the store doesn't answer `sync`
+    assert quiet_make("promote").out.split() == ["sync", "promote"]
+    assert quiet_make("sent").returncode
+
+
+def test_export_empties_notebooks_that_show_films(tmp_path):
+    "A stage's notebook that was run by hand passed `make sync`: into git, the wheel, and the pages of `make docs`."
+    names = "nbs/pipeline/eda.ipynb", "nbs/app/dashboard.ipynb"
+    for name in names:
+        book = json.loads((ROOT / name).read_text())
+        code = next(c for c in book["cells"] if c["cell_type"] == "code")
+        film = {"output_type": "display_data", "data": {"image/png": "aaaa"}, "metadata": {}}
+        code |= {"outputs": [film], "execution_count": 1}
+        write_file(tmp_path / name, json.dumps(book))
+    lines = run(["make", "-n", "-o", ".venv/.ready", "export"], ROOT).out.splitlines()
+    clean = next(line for line in lines if "--clear-output" in line)
+    run(["sh", "-c", clean], tmp_path, PATH=f"{VENV / 'bin'}:{os.environ['PATH']}")
+    for name in names:
+        cells = [json.loads((folder / name).read_text())["cells"] for folder in (tmp_path, ROOT)]
+        assert cells[0] == cells[1]
 
 
 def test_clean_keeps_what_was_not_sent_yet(quiet_make, tmp_path):

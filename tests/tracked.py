@@ -1,5 +1,6 @@
 """Real tracking servers for tests: an `mlflow server` that can be killed, frozen and started again, and PostgreSQL."""
 
+import functools
 import os
 import pwd
 import shutil
@@ -16,6 +17,19 @@ from pathlib import Path
 from served import free_port
 
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+
+
+@functools.cache
+def empty_store():
+    "Bytes of an MLflow store with sqlite and without a run: MLflow takes seconds to make its tables."
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import create_engine
+
+    with tempfile.TemporaryDirectory() as folder:
+        engine = create_engine(f"sqlite:///{folder}/mlflow.db")
+        _initialize_tables(engine)
+        engine.dispose()
+        return Path(folder, "mlflow.db").read_bytes()
 
 
 class MlflowServer:

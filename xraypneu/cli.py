@@ -708,9 +708,7 @@ def _remote_arguments(commands):
         help="copy files to the remote that it lost or damaged and this machine still has",
     )
     p.add_argument(
-        "--deep",
-        action="store_true",
-        help="compare the hashes of all files, not only their sizes; also with --restore",
+        "--deep", action="store_true", help="compare the hashes of all files, not only their sizes; also with --restore"
     )
 
 # %% ../nbs/api/99_cli.ipynb #6deb7fdf

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['DISK_FULL', 'sha256_of', 'project_root', 'came_with', 'others_reach', 'explained', 'flush_folder', 'writing',
-           'write_file', 'previous', 'replacing']
+           'write_file', 'previous', 'replacing', 'csv_rows']
 
 # %% ../nbs/api/00_files.ipynb #c003
+import csv
 import errno
 import glob
 import hashlib
@@ -17,7 +18,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -278,3 +279,17 @@ def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if lock is not None:
             os.close(lock)
+
+# %% ../nbs/api/00_files.ipynb #f9e87e97
+def csv_rows(
+    lines: Iterable[str],  # a file, opened with newline=""
+    delimiter: str = ",",
+) -> tuple[list[str], list[tuple[int, list[str]]]]:  # names of columns in lower case; number of the line, and cells
+    "Head and rows of a CSV, without empty rows and spaces around cells. Raises `ValueError`, which names the line."
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        head = [cell.strip().lower() for cell in next(reader, [])]
+        rows = [(reader.line_num, [c.strip() for c in cells]) for cells in reader]
+    except csv.Error as e:
+        raise ValueError(f"line {reader.line_num}: {e}") from None
+    return head, [(line, cells) for line, cells in rows if any(cells)]

@@ -102,6 +102,14 @@ test("a question that was lost is asked again, as the newest one", () => {
   assert.equal(sent.length, 2);
 });
 
+test("a question that was lost is asked again with its binary parts", () => {
+  const sent = [];
+  const a = new Asker((...parts) => sent.push(parts), () => 1);
+  a.ask("truth", { kind: "truth" }, ["table"]);
+  a.pong(2);
+  assert.deepEqual(sent, Array(2).fill([{ kind: "truth" }, ["table"]]));
+});
+
 test("a question that leads to an error is not asked again", () => {
   const { sent, asker: a, ping } = asker();
   a.ask("open", { id: "u1" });

@@ -59,6 +59,14 @@ test("films come one by one, by their names without folders, and without what sy
   assert.deepEqual(await Promise.all(films.map(opened)), ["one", "two"]);
 });
 
+test("films of one name in several folders keep these, and no name is longer than a message takes", async () => {
+  const members = ["p1/IM-1.dcm", "./p2\\IM-1.dcm", "p2/IM-2.dcm"].map((name) => ({ name }));
+  const films = await membersOf(zip(members), limits);
+  assert.deepEqual(films.map((f) => f.name), ["p1 › IM-1.dcm", "p2 › IM-1.dcm", "IM-2.dcm"]);
+  const [long] = await membersOf(zip([{ name: `${"[".repeat(60_000)}.png` }]), limits);
+  assert.deepEqual([long.name.length, long.name.endsWith("[.png")], [300, true]);
+});
+
 test("an archive that could do harm is refused whole", async () => {
   const of = (more) => why(zip([{ name: "a.png" }, { name: "b.png", ...more }]));
   for (const name of ["../b.png", "a/../../b", "/b.png", "C:\\b.png", "a\0b", "d/".repeat(41) + "b"])

@@ -3,11 +3,13 @@ import { Confirm } from "./confirm.js";
 import { csvName, csvOf, unread } from "./csv.js";
 import { button, clean, icon, inBrackets, make, notice, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
+import { dropped, unreadable } from "./drop.js";
 import { FileList } from "./files.js";
 import { FullScreen } from "./full.js";
 import { Heartbeat } from "./heartbeat.js";
 import { Help } from "./help.js";
 import { film, layHero } from "./hero.js";
+import { Keeper } from "./keeper.js";
 import { listenToKeys } from "./keys.js";
 import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
@@ -81,10 +83,11 @@ class Page {
     const { filter, only } = this.table;
     this.worklist = new Worklist({ open: (id) => this.openListed(id), filters: [filter, only] });
     this.operating = new OperatingPanel(this.asker, config.threshold);
-    const askTruth = (message) => this.askTruth(message);
+    const askTruth = (message, buffers) => this.askTruth(message, buffers);
     this.truth = new TruthPanel({ ask: askTruth, say, most: config.max_table });
     const memory = new Memory(() => window.localStorage);
     this.help = new Help(memory);
+    this.keeper = new Keeper(new Memory(() => window.sessionStorage), this.state);
     this.theme = new Theme(document.documentElement, matchMedia("(prefers-color-scheme: dark)"), memory);
     this.lay();
   }
@@ -123,7 +126,7 @@ class Page {
     );
     for (const [name, on] of [["dragenter", 1], ["dragover", 1], ["dragleave", 0], ["drop", 0]])
       this.main.addEventListener(name, (e) => this.hover(e, on));
-    this.main.addEventListener("drop", (e) => this.take(e.dataTransfer.files));
+    this.main.addEventListener("drop", (e) => this.take(dropped(e.dataTransfer)));
     this.full = new FullScreen(this.main, document.documentElement, this.fuller);
   }
 
@@ -243,6 +246,7 @@ class Page {
         this.report,
         button("Delete all", () => this.askForget(), { class: "clear" }),
       ),
+      this.keeper.box,
       this.table.counted,
       this.table.box,
     );
@@ -284,7 +288,7 @@ class Page {
       films = await membersOf(archive, limits);
     } catch (e) {
       const why = e instanceof ZipError ? e.message : "the browser can't read it. Choose it again";
-      films = [{ name: archive.name, size: 1, open: () => Promise.reject(new ZipError(`not unpacked: ${why}`)) }];
+      films = [unreadable(archive.name, new ZipError(`not unpacked: ${why}`))];
     }
     this.takeFilms(films);
   }
@@ -304,9 +308,9 @@ class Page {
     this.settle();
   }
 
-  askTruth(message) {
+  askTruth(message, buffers) {
     if (this.heartbeat.isLost) return this.truth.refuse(`${NO_SERVER} they can't be compared. Start a new session.`);
-    this.asker.ask("truth", message);
+    this.asker.ask("truth", message, buffers);
   }
 
   // Films or verdicts are other ones than those that the labels were compared with.
@@ -351,6 +355,7 @@ class Page {
   openListed(id) {
     const row = this.state.rows.get(id);
     if (row.error) return this.say(`${row.file}: not read: ${row.error}`);
+    if (row.kept) return this.say(`${row.file}: its film is no longer on the server. Drop it again to see it.`);
     if (id !== this.state.open) this.reopen(row);
   }
 
@@ -404,6 +409,7 @@ class Page {
     this.state.note(id, own);
     this.table.note(id);
     this.worklist.note(this.state.rows.get(id));
+    this.keeper.changed();
     this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own });
   }
 
@@ -436,13 +442,14 @@ class Page {
     const name = csvName(new Date());
     saveFile(name, new Blob([csvOf(this.config.columns, shown)], { type: "text/csv" }));
     this.state.saved(shown.map((row) => row.id));
+    this.keeper.changed();
     this.say(`${name} downloaded: ${shown.length} of ${this.state.rows.size} files.${unread(this.uploader.pending)}`);
   }
 
-  // The report has all films, also those that the filter hides.
+  // The report has all films of the session, also those that the filter hides.
   getReport() {
     if (!this.downloader.fetching) {
-      this.reported = [...this.state.rows.keys()];
+      this.reported = this.state.held;
       this.unread = this.uploader.pending;
     }
     this.downloader.get();
@@ -451,12 +458,16 @@ class Page {
   saveReport(name, blob) {
     saveFile(name, blob);
     this.state.saved(this.reported);
+    this.keeper.changed();
     if (this.unread) this.say(`${name} downloaded.${unread(this.unread)}`);
   }
 
   labelDownloads(shown, all) {
     this.csv.textContent = "Download CSV" + (shown < all ? ` (${shown} of ${all})` : "");
-    this.report.textContent = "Download report" + (shown < all ? ` (all ${all})` : "");
+    const { length } = this.state.held;
+    const which = length < all ? ` (${length} of this session)` : ` (all ${all})`;
+    this.report.textContent = "Download report" + (shown < all || length < all ? which : "");
+    this.report.hidden = !length;
   }
 
   askForget() {
@@ -492,6 +503,7 @@ class Page {
     for (const key of ["truth", "compare"]) this.asker.drop(key);
     this.truth.clear();
     this.table.label({});
+    this.keeper.write();
     this.showResult(false);
   }
 
@@ -588,6 +600,7 @@ class Page {
     this.batch.hidden = this.truth.box.hidden = false;
     this.compareAgain();
     this.arrange();
+    this.keeper.changed();
     if (opens) this.ask(row.id);
     else if (row.id === this.state.open) this.markOpen(); // it came twice
     if (row.error) {
@@ -635,6 +648,7 @@ class Page {
     if (this.state.forgetting) return;
     this.state.move(operating.threshold, rows);
     this.table.changed();
+    this.keeper.changed();
     this.compareAgain();
     if (!shown || shown.id !== this.viewer.id) return;
     const seen = shown.id === this.state.open && this.viewer.box.isConnected;
@@ -702,6 +716,21 @@ class Page {
     this.say("The server answers again.");
   }
 
+  // The results of this tab's earlier page; their films are no longer on the server.
+  putKept() {
+    const rows = this.keeper.recall();
+    if (!rows.length) return;
+    this.state.restore(rows);
+    for (const { id } of rows) {
+      this.worklist.put(this.state.rows.get(id));
+      this.table.put(id);
+    }
+    this.batch.hidden = false;
+    this.arrange();
+    const films = rows.length === 1 ? "one result" : `${rows.length} results`;
+    this.say(`Kept in this tab: ${films}. Their films are no longer on the server; drop them again to see them.`);
+  }
+
   start() {
     const tooLarge = () => this.complain(TOO_LARGE); // the plain upload sends all its files in one message
     const near = (e) => e.preventDefault(); // a file dropped beside the zone must not replace the page
@@ -713,6 +742,7 @@ class Page {
     this.model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
     this.asker.ask("metrics", { kind: "hello" });
     this.say("Ready.");
+    this.putKept();
     this.main.dataset.ready = "1";
     const named = namePlainUpload();
     const ends = [
@@ -720,6 +750,7 @@ class Page {
       listenToPaste(document, (files) => this.take(files)),
       this.theme.follow(),
       this.full.follow(),
+      this.keeper.follow(window),
     ];
     return () => {
       for (const end of ends) end();

@@ -37,10 +37,23 @@ export class State {
     return true;
   }
 
+  // Rows of an earlier page of this tab, whose films are gone.
+  restore(rows) {
+    for (const { unsaved, ...row } of rows) {
+      this.rows.set(row.id, { ...row, n: ++this.arrivals });
+      if (unsaved) this.unsaved.add(row.id);
+    }
+  }
+
+  // Ids of the films that the server has.
+  get held() {
+    return [...this.rows.values()].filter((row) => !row.kept).map((row) => row.id);
+  }
+
   // Set another operating point, and the new verdicts of the rows that changed.
   move(threshold, changed) {
     this.threshold = threshold;
-    for (const row of this.rows.values()) if (!row.error) row.threshold = threshold;
+    for (const row of this.rows.values()) if (!row.error && !row.kept) row.threshold = threshold;
     for (const change of changed) {
       const row = this.rows.get(change.id);
       if (row) Object.assign(row, change);
@@ -95,21 +108,22 @@ export class Asker {
   constructor(send, ping) {
     this.send = send;
     this.ping = ping; // returns the number of the last ping
-    this.asked = new Map(); // by key: the message, and the number of the last ping before it
+    this.asked = new Map(); // by key: the request, and the number of the last ping before it
     this.next = new Map();
   }
 
-  ask(key, message) {
-    this.next.set(key, message);
+  // `buffers`: binary parts of the message, for what is too long for JSON.
+  ask(key, message, buffers) {
+    this.next.set(key, { message, buffers });
     this.go(key);
   }
 
   go(key) {
     if (this.asked.has(key) || !this.next.has(key)) return;
-    const message = this.next.get(key);
+    const request = this.next.get(key);
     this.next.delete(key);
-    this.asked.set(key, { message, sealed: this.ping() });
-    this.send(message);
+    this.asked.set(key, { request, sealed: this.ping() });
+    this.send(request.message, request.buffers);
   }
 
   // An answer came; true if no newer request is pending, so that it may be shown.
@@ -129,10 +143,11 @@ export class Asker {
   // The server answered ping n: earlier requests without an answer were lost and are repeated. Returns their keys.
   pong(n) {
     const lost = [];
-    for (const [key, { message, sealed }] of [...this.asked]) {
+    for (const [key, { request, sealed }] of [...this.asked]) {
       if (n <= sealed) continue;
       this.asked.delete(key);
-      this.ask(key, this.next.get(key) || message);
+      if (!this.next.has(key)) this.next.set(key, request);
+      this.go(key);
       lost.push(key);
     }
     return lost;

@@ -12,13 +12,15 @@ export class Memory {
     }
   }
 
-  // An empty value is forgotten.
+  // An empty value is forgotten. False if the browser refuses storage or has no room left: the choice holds until the
+  // page is closed.
   keep(key, value) {
     try {
       if (value) this.open().setItem(`xraypneu-${key}`, value);
       else this.open().removeItem(`xraypneu-${key}`);
+      return true;
     } catch {
-      // storage is refused or full: the choice holds until the page is closed
+      return false;
     }
   }
 }

@@ -15,6 +15,8 @@ const COLUMNS = [
 const NUMBERS = ["probability", "threshold"];
 const VERDICTS = ["NORMAL", "PNEUMONIA", "UNSURE", "OUT OF SCOPE", "NOT A CHEST X-RAY", "not read"];
 
+const GONE = "film deleted";
+
 export const outcome = (row) => row.verdict || "not read";
 const three = (v) => (v == null ? "" : v.toFixed(3));
 // What the cell of the probability says: the number, and a caution where it was measured on no such films.
@@ -139,11 +141,11 @@ export class Table {
     }
     const [number, caution] = numberOf(row);
     const named = { type: "button", "data-key": `open-${row.id}`, "aria-label": opens(row, this.state.rows.values()) };
-    const open = make("button", named, "Open");
+    const open = row.kept ? make("span", { class: "soft" }, GONE) : make("button", named, "Open");
     // the button in the row needs no handler: its click, by mouse or key, bubbles up to here
     const line = make(
       "tr",
-      { class: "can-open", onclick: () => this.onopen(this.state.rows.get(row.id)) },
+      { class: row.kept ? "" : "can-open", onclick: () => this.onopen(this.state.rows.get(row.id)) },
       make("td", {}, String(row.n)),
       make("td", { class: "name" }, row.file),
       make("td", {}, make("span", {}, "")),
@@ -173,7 +175,7 @@ export class Table {
   // The labels of the visitor's table, by id; their column shows while there are some.
   label(labels) {
     for (const row of this.state.rows.values()) {
-      row.truth = labels[row.id];
+      row.truth = labels[row.id]; // none for kept results, which the server does not have
       this.lines.get(row.id).children[7].textContent = row.truth ?? "";
     }
     this.box.classList.toggle("labelled", Object.keys(labels).length > 0);
@@ -202,7 +204,7 @@ export class Table {
   // Without a server no other film can be opened: the rows say so until it answers again.
   setLost(lost) {
     for (const row of this.state.rows.values()) {
-      if (row.error) continue;
+      if (row.error || row.kept) continue;
       const press = this.lines.get(row.id).querySelector("button");
       const label = !lost ? "Open" : row.id === this.state.open ? "shown" : "can't be opened";
       press.textContent = label;

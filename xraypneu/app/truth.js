@@ -76,15 +76,16 @@ export class TruthPanel {
     const most = this.most.toLocaleString("en");
     const large = `${clean(file.name)} has more than ${most} characters. Keep the lines of these films alone.`;
     if (file.size > 4 * this.most) return this.refuse(large);
-    let text;
+    let text, bytes;
     try {
-      text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(await file.arrayBuffer());
+      bytes = await file.arrayBuffer();
+      text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch {
       return this.refuse(`${clean(file.name)} is not UTF-8 text. Save it again as CSV (UTF-8).`);
     }
     if (text.length > this.most) return this.refuse(large);
     this.file = clean(file.name);
-    this.ask({ kind: "truth", text });
+    this.ask({ kind: "truth" }, [bytes]);
   }
 
   refuse(why) {

@@ -4,19 +4,22 @@ import { said } from "./reader.js";
 
 const NONE = "No file matches the filter.";
 
+// Whether the film of a row can be opened: it was read, and the server still has it.
+const able = (row) => !row.error && !row.kept;
+
 // The film `step` places after the open one among those that can be opened, or undefined at the end of the list.
 export function neighbour(rows, open, step) {
-  const able = rows.filter((row) => !row.error || row.id === open);
-  const at = able.findIndex((row) => row.id === open);
-  if (at < 0) return step > 0 ? able[0] : able.at(-1);
-  return able[at + step];
+  const films = rows.filter((row) => able(row) || row.id === open);
+  const at = films.findIndex((row) => row.id === open);
+  if (at < 0) return step > 0 ? films[0] : films.at(-1);
+  return films[at + step];
 }
 
 // "3 of 8", or "8 films" while none is open.
 export function positionOf(rows, open) {
-  const able = rows.filter((row) => !row.error);
-  const at = able.findIndex((row) => row.id === open);
-  return at < 0 ? `${able.length} films` : `${at + 1} of ${able.length}`;
+  const films = rows.filter(able);
+  const at = films.findIndex((row) => row.id === open);
+  return at < 0 ? `${films.length} films` : `${at + 1} of ${films.length}`;
 }
 
 // How far to scroll so that a part of a list is in view: 0 if it is already.
@@ -37,7 +40,7 @@ function itemOf(row) {
   const [verdict, number, own] = [make("span"), make("span"), make("span", { class: "own" })];
   const box = make(
     "li",
-    { role: "option", id: `xp-film-${row.id}`, "data-id": row.id, title: row.file, "aria-disabled": !!row.error },
+    { role: "option", id: `xp-film-${row.id}`, "data-id": row.id, title: row.file, "aria-disabled": !able(row) },
     make("span", { class: "thumb" }, picture),
     make(
       "span",

@@ -7,6 +7,7 @@ const DEPTH = 40; // folders within folders
 const [STORED, DEFLATED] = [0, 8];
 const [REGULAR, FOLDER, LINK] = [0o100000, 0o040000, 0o120000];
 const JUNK = /(^|\/)(__MACOSX|@eaDir)\/|(^|\/)(\.[^/]*|Thumbs\.db|desktop\.ini)$/i; // what systems keep beside films
+const NAME_ENDS = 300; // last characters of a name that are kept: an archive may hold one of 65,535
 const SPOILT = "it is damaged in the archive"; // a member
 const BY_HAND = "Unpack it yourself and drop its films here";
 
@@ -36,10 +37,12 @@ async function endOf(file) {
   throw new ZipError("it is damaged or cut off. Copy or download it again");
 }
 
+const partsOf = (path) => path.split("/").filter((part) => part !== "" && part !== ".");
+
 // What is wrong with the place of a member, or nothing.
 export function unsafe(name) {
   const path = name.replaceAll("\\", "/");
-  const parts = path.split("/").filter((part) => part !== "" && part !== ".");
+  const parts = partsOf(path);
   if (name.includes("\0")) return "has a null character in its name";
   if (path.startsWith("/") || parts.some((part) => /^[A-Za-z]:/.test(part))) return "has an absolute path";
   if (parts.includes("..")) return "leads out of the folder";
@@ -78,6 +81,14 @@ function check(entries, size) {
     throw new ZipError(`it unpacks to more than ${RATIO} times its size, like a decompression bomb. Nothing was read`);
 }
 
+// Names of members, without their folders as long as that tells them apart: a folder may be a patient.
+export function namesOf(members) {
+  const paths = members.map(({ name }) => partsOf(name.replaceAll("\\", "/")));
+  const times = new Map();
+  for (const parts of paths) times.set(parts.at(-1), (times.get(parts.at(-1)) ?? 0) + 1);
+  return paths.map((parts) => (times.get(parts.at(-1)) > 1 ? parts.join(" › ") : parts.at(-1)).slice(-NAME_ENDS));
+}
+
 // The films of an archive, each with name, size and `open`, which unpacks it. Throws a `ZipError`.
 export async function membersOf(file, { most, maxBytes }) {
   if (!globalThis.DecompressionStream) throw new ZipError(`this browser can't unpack. ${BY_HAND}`);
@@ -93,8 +104,9 @@ export async function membersOf(file, { most, maxBytes }) {
   const films = entries.filter((e) => !/[\\/]$/.test(e.name) && !JUNK.test(e.name));
   if (films.length > most) throw new ZipError(`it holds ${films.length} films; a session takes ${most}. Split it`);
   if (!films.length) throw new ZipError("it holds no file");
-  return films.map((entry) => ({
-    name: entry.name.replaceAll("\\", "/").split("/").at(-1),
+  const names = namesOf(films);
+  return films.map((entry, i) => ({
+    name: names[i],
     size: entry.size,
     open: () => unpacked(file, entry, maxBytes),
   }));

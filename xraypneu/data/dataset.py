@@ -26,7 +26,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..errors import XraypneuError
-from ..files import previous, replacing, sha256_of
+from ..files import csv_rows, previous, replacing, sha256_of
 from .decoder import Decoded, cores, decode
 from .image import STRETCHED, ImageError, read_bytes
 from ..redact import without_controls
@@ -211,37 +211,44 @@ def patient_of(
     return None
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c018-t
-def _patients_table(csv: str | os.PathLike[str]) -> pd.DataFrame:
-    "Read a patient table and check its columns. Raises `DataError`."
+def _table(
+    file: str | os.PathLike[str],
+) -> tuple[list[str], list[tuple[int, list[str]]]]:  # names of columns; number of the line, and cells, of each row
+    "A CSV whose rows have as many cells as its head. Raises `DataError`."
     try:
-        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"there is no patient table {csv}.", code="missing") from None
-    except (OSError, ValueError) as e:
-        raise DataError(f"the patient table {csv} can't be read as CSV: {str(e).strip()}.", code="unreadable") from None
-    table.columns = table.columns.str.strip().str.lower()
-    missing = {"file", "patient"} - set(table.columns)
-    if missing:
-        raise DataError(
-            f"the patient table {csv} lacks the column {' and '.join(sorted(missing))}; it has: "
-            f"{', '.join(table.columns)}.",
-            code="bad_table",
-        )
-    double = [c for c in ("file", "patient") if list(table.columns).count(c) > 1]
-    if double:
-        raise DataError(
-            f"the patient table {csv} has the column {' and '.join(double)} more than once.", code="bad_table"
-        )
-    return table
+        with open(file, newline="", encoding="utf-8-sig") as f:
+            head, rows = csv_rows(f)
+    except OSError as e:
+        code = "missing" if isinstance(e, FileNotFoundError) else "unreadable"
+        raise DataError(f"{file} can't be opened: {e.strerror}.", code=code) from None
+    except ValueError as e:
+        raise DataError(f"{file} can't be read as CSV ({e})", "Write it in UTF-8, with commas.", "bad_table") from None
+    if double := sorted({c for c in head if head.count(c) > 1}):
+        raise DataError(f"{file} has the column {without_controls(double[0])!r} more than once.", code="bad_table")
+    for line, cells in rows:
+        if len(cells) != len(head):
+            hint = "Put a cell that has commas in quotes."
+            raise DataError(f"{file}, line {line}: {len(cells)} cells under {len(head)} columns", hint, "bad_table")
+    return head, rows
+
+
+def _column(file: str | os.PathLike[str], head: list[str], *names: str) -> str:
+    "The first of some columns that a table has. Raises `DataError`."
+    if found := next((n for n in names if n in head), None):
+        return found
+    has = ", ".join(map(without_controls, head[:12])) or "none"
+    hint = f"Give a CSV in UTF-8 with commas and a column {names[0]}."
+    raise DataError(f"{file} has no column {' or '.join(names)} (its columns: {has})", hint, "bad_table")
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c018-t-a
 def _patients_by_file(csv: str | os.PathLike[str]) -> dict[str, str]:
     "The patient of each file that a table names. Raises `DataError`."
-    table = _patients_table(csv)
-    files = table["file"].str.strip().str.replace("\\", "/").str.removeprefix("./").map(_composed)
-    patients = table["patient"].str.strip().map(_composed)
+    head, rows = _table(csv)
+    of_file, of_patient = (head.index(_column(csv, head, name)) for name in ("file", "patient"))
     patient_by_file: dict[str, str] = {}
-    for file, patient in zip(files, patients, strict=True):
+    for _, cells in rows:
+        file = _composed(cells[of_file].replace("\\", "/").removeprefix("./"))
+        patient = _composed(cells[of_patient])
         if not patient:
             raise DataError(f"the patient table {csv} has no patient for {file}.", code="bad_table")
         if patient_by_file.setdefault(file, patient) != patient:

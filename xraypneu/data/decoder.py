@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['CPU_SECONDS', 'CPU_SECONDS_PER_MB', 'MAX_CPU_SECONDS', 'WALL_SECONDS', 'READ_SECONDS', 'BEAT_SECONDS',
            'START_SECONDS', 'END_SECONDS', 'MAX_STUCK', 'MEMORY_BYTES', 'MAX_JOBS', 'IDLE_SECONDS', 'TAGS', 'cpu_limit',
-           'Decoded', 'serve', 'cores', 'is_untrusted', 'warm_up', 'decode', 'read_tags']
+           'Decoded', 'serve', 'cores', 'is_untrusted', 'warm_up', 'decode', 'read_tags', 'age_of']
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d004
 import atexit
 import contextlib
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -665,3 +666,17 @@ def read_tags(
     if isinstance(answer, ImageError):
         raise answer
     return answer.tags
+
+# %% ../../nbs/api/data/01_decoder.ipynb #45b2d752
+_UNITS = {"Y": (1, "y"), "M": (12, "months"), "W": (52.18, "weeks"), "D": (365.25, "days")}  # of a year, word
+
+
+def age_of(
+    text: str,  # as DICOM has it: 061Y, 018M, 003W, 010D
+) -> tuple[float, str] | None:  # years; as it may be shown; None: no age with its unit
+    "An age, in years and in words."
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*([DWMY])", text.strip(), re.ASCII | re.IGNORECASE)
+    if not found:
+        return None
+    (of, word), n = _UNITS[found[2].upper()], float(found[1])
+    return n / of, f"{n:g} {word}" if n / of < 90 else "over 89 y"

@@ -885,9 +885,7 @@ def _hop(
         raise
     except ValueError:
         raise FetchError(
-            f"{where} redirects to an invalid address",
-            "check the address: open it in a browser",
-            code="bad_address",
+            f"{where} redirects to an invalid address", "check the address: open it in a browser", code="bad_address"
         ) from None
     return r, url
 
@@ -1091,6 +1089,12 @@ def _from_file(file: Path, to: Path, wanted: str | None, force: bool, limits: Li
             "give the path of an archive, or an address that begins with https://",
             code="missing",
         )
+    if file.resolve().is_relative_to(to):
+        raise FetchError(
+            f"the archive {file} lies in the target {to}, and would be replaced with it",
+            "move it out of that folder, or give another folder with to=",
+            code="occupied",
+        )
     with _alone(to):
         digest = sha256_of(file)
         _compare(digest, wanted, str(file))
@@ -1194,11 +1198,7 @@ _TOKEN = (
     "KAGGLE_API_TOKEN; without an account, "
 )
 _KAGGLE = {  # HTTP status to message, hint and code
-    401: (
-        "{where}: Kaggle rejects your credentials or requires some (401)",
-        _TOKEN + BY_HAND,
-        "wrong_credentials",
-    ),
+    401: ("{where}: Kaggle rejects your credentials or requires some (401)", _TOKEN + BY_HAND, "wrong_credentials"),
     403: (
         "{where}: Kaggle refuses access (403)",
         f"open its page on kaggle.com in a browser and accept its terms if asked; then {_TOKEN}{BY_HAND}",

@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray | Image.Image
 
 # %% ../../nbs/api/data/00_image.ipynb #c006
-def printable(
-    name: str | bytes | os.PathLike[str],
-) -> str:  # 120 characters at most
+def printable(name: str | bytes | os.PathLike[str]) -> str:  # 120 characters at most
     "A file name without its folder, safe to display: no control or bidirectional characters."
     name = without_controls(os.fsdecode(name).rstrip("/\\").rpartition("/")[2])
     return name if len(name) <= 120 else name[:80] + "…" + name[-39:]
@@ -479,11 +477,18 @@ def _inflated(png: bytes, most: int) -> int:  # bytes
     return n
 
 # %% ../../nbs/api/data/00_image.ipynb #c032a-i-a
+# the passes of an interlaced PNG: first column and row, steps to the next ones
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
 def _lacks_rows(png: bytes) -> bool:
-    "Does a PNG that isn't interlaced have fewer rows than its header states? Pillow leaves the others black."
+    "Does a PNG have fewer rows than its header states? Pillow leaves the others black."
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", png[16:29])
-    needed: int = height * (1 + (width * depth * {2: 3, 4: 2, 6: 4}.get(kind, 1) + 7) // 8)
-    return not interlaced and _inflated(png, needed) < needed
+    bits, needed = depth * {2: 3, 4: 2, 6: 4}.get(kind, 1), 0
+    for x, y, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        if x < width and y < height:
+            needed += -((y - height) // down) * (1 + (-((x - width) // across) * bits + 7) // 8)
+    return _inflated(png, needed) < needed
 
 # %% ../../nbs/api/data/00_image.ipynb #c032b
 def _lost_restarts(jpeg: bytes) -> bool:
@@ -542,7 +547,8 @@ def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read: Callab
         if data[12:16] != b"IHDR" or struct.unpack(">II", data[16:24]) != image.size:
             raise ImageError("the PNG has no header, or two", "Copy or download it again.")
         last = image.crop((0, image.height - 1, *image.size))
-        if not np.asarray(last).any() and _lacks_rows(data):
+        # of an interlaced picture, any row may be there in part
+        if (data[28] or not np.asarray(last).any()) and _lacks_rows(data):
             raise ImageError(*_CUT)
     elif image.format in ("JPEG", "MPO") and _ends_early(data, r.pixels, read):
         raise ImageError(*_CUT)
@@ -997,16 +1003,8 @@ _NOT_FRONTAL_CODES = set(  # of the lateral and oblique views, SNOMED CT and the
 )
 _UNSUITED = (  # only values of the standard: any other text may name somebody
     ("Modality", {"CT", "MR", "MG", "US", "NM", "PT", "XA", "ES"}, "the file says that it is not a plain radiograph"),
-    (
-        "ViewPosition",
-        {"LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"},
-        _NOT_FRONTAL,
-    ),
-    (
-        "BodyPartExamined",
-        set(_OTHER_PARTS.split()),
-        "the file says that it shows another part of the body",
-    ),
+    ("ViewPosition", {"LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO"}, _NOT_FRONTAL),
+    ("BodyPartExamined", set(_OTHER_PARTS.split()), "the file says that it shows another part of the body"),
     ("PresentationIntentType", {"FOR PROCESSING"}, "the file says that it holds raw data, not meant for display"),
 )
 
@@ -1183,7 +1181,7 @@ def _from_array(a: np.ndarray, with_colour: bool = False) -> Radiograph:
     tint = _colour_of(image) if with_colour else 0.0
     return Radiograph(np.array(image.convert("L")), width, height, mode, "array", notes, tint)
 
-# %% ../../nbs/api/data/00_image.ipynb #c054
+# %% ../../nbs/api/data/00_image.ipynb #c054-2
 _BLOCK = 4096  # bytes; systems and shares write this many at a time, or a multiple
 
 

@@ -6,10 +6,8 @@
 __all__ = ['AGES', 'LabelledSet', 'age_range', 'labelled_films']
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l003
-import csv
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +15,19 @@ from pathlib import Path
 import pandas as pd
 
 from .dataset import CLASSES, PATIENT_PATTERNS, DataError, find_layout, patient_of
-from .dataset import _compile, _composed, _folder_findings, _line, _list, _read_meta, _without_key
+from xraypneu.data.dataset import (
+    _column,
+    _compile,
+    _composed,
+    _folder_findings,
+    _line,
+    _list,
+    _read_meta,
+    _table,
+    _without_key,
+)
+from .decoder import age_of
+from ..metrics.definitions import PREDICTED
 from ..redact import without_controls
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l005
@@ -80,41 +90,6 @@ def _from_folder(folder: Path, part: str, patterns: Iterable[str]) -> LabelledSe
         meta["title"], films, chosen, present, source, named, remarks=tuple(remarks), notice=meta["notice"]
     )
 
-# %% ../../nbs/api/data/05_labelled.ipynb #l010
-_MOST_VALUES = 12  # of a column of groups
-
-
-def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:  # names of columns; line and cells of each row
-    "A CSV whose rows have as many cells as its head. Raises `DataError`."
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as f:
-            reader = csv.reader(f, strict=True)
-            head = [cell.strip().lower() for cell in next(reader, [])]
-            rows = [(reader.line_num, [c.strip() for c in cells]) for cells in reader if any(c.strip() for c in cells)]
-    except (csv.Error, UnicodeDecodeError) as e:
-        raise DataError(f"{file} can't be read as CSV ({e})", "Write it in UTF-8, with commas.", "bad_table") from None
-    except OSError as e:
-        raise DataError(f"{file} can't be opened: {e.strerror}.", code="unreadable") from None
-    if double := sorted({c for c in head if head.count(c) > 1}):
-        raise DataError(f"{file} has the column {without_controls(double[0])!r} more than once.", code="bad_table")
-    for line, cells in rows:
-        if len(cells) != len(head):
-            hint = "Put a cell that has commas in quotes."
-            raise DataError(f"{file}, line {line}: {len(cells)} cells under {len(head)} columns", hint, "bad_table")
-    return head, rows
-
-# %% ../../nbs/api/data/05_labelled.ipynb #l011
-def _column(file: Path, head: list[str], names: Sequence[str]) -> str:
-    "The first of some columns that a table has. Raises `DataError`."
-    if found := next((n for n in names if n in head), None):
-        return found
-    has = ", ".join(map(without_controls, head[:12])) or "none"
-    raise DataError(
-        f"{file} has no column {' or '.join(names)} (its columns: {has})",
-        "Give a CSV in UTF-8 with commas and the columns file and label.",
-        "bad_table",
-    )
-
 # %% ../../nbs/api/data/05_labelled.ipynb #l012
 def _classes(positive: Iterable[str], negative: Iterable[str]) -> dict[str, int]:
     "Names of labels, in lower case, to 0 or 1. Raises `DataError` for a name on both sides."
@@ -142,18 +117,19 @@ def _check_labels(file: Path, labels: list[str], lines: list[int], classes: dict
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l013
 AGES = ((1, "under 1"), (6, "1 to 5"), (18, "6 to 17"), (65, "18 to 64"), (200, "65 or older"))  # below years: name
-_UNITS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 1 / 52, "D": 1 / 365}
 
 
 def age_range(
     text: str,  # years, or as DICOM has it: 006M
 ) -> str:  # of `AGES`; '' where it is no age
     "The range of an age."
-    m = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*([YMWD]?)", text.strip().upper())
-    years = float(m[1]) * _UNITS[m[2]] if m else 200.0
-    return next((name for below, name in AGES if years < below), "")
+    age = age_of(text) or age_of(f"{text}Y")
+    return next((name for below, name in AGES if age and age[0] < below), "")
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l014
+_MOST_VALUES = 12  # of a column of groups
+
+
 def _group_columns(table: pd.DataFrame, taken: Iterable[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     "The columns that can be groups, and the names of those that have too many values."
     rest = table.drop(columns=list(taken))
@@ -203,8 +179,11 @@ def _from_table(
 ) -> LabelledSet:
     "The films of a CSV. Raises `DataError`."
     head, rows = _table(csv_file)
-    source = _column(csv_file, head, ("file", "uri", "path"))
-    _column(csv_file, head, ("label",))
+    source = _column(csv_file, head, "file", "uri", "path")
+    _column(csv_file, head, "label")
+    if PREDICTED <= set(head):
+        what = f"{csv_file} is a table of predictions: its column label is the model's own answer"
+        raise DataError(what, "Give a CSV with labels that somebody else has given.", "bad_table")
     if not rows:
         raise DataError(f"{csv_file} has no lines below its head.", code="empty")
     lines, table = [line for line, _ in rows], pd.DataFrame([cells for _, cells in rows], columns=head)

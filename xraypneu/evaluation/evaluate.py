@@ -96,12 +96,7 @@ FEW_PATIENTS = 50  # per class; with fewer the intervals themselves are imprecis
 
 def _gaps(value, validation, shifted):
     "Both validations and test minus each; NaN where one is unknown."
-    return {
-        "validation": validation,
-        "gap": value - validation,
-        "shifted": shifted,
-        "gap_shifted": value - shifted,
-    }
+    return {"validation": validation, "gap": value - validation, "shifted": shifted, "gap_shifted": value - shifted}
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c008
 def metric_table(
@@ -373,10 +368,7 @@ def perturbations(
     }
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c030
-def robustness(
-    bundle: Bundle,
-    scored: Scored,
-) -> pd.DataFrame:  # change, and `definitions.ROBUSTNESS`, 0 to 1
+def robustness(bundle: Bundle, scored: Scored) -> pd.DataFrame:  # change, and `definitions.ROBUSTNESS`, 0 to 1
     "Metrics on altered test images, at the bundle's operating point."
     rows = []
     for name, change in perturbations(scored.images.shape[1]).items():
@@ -599,10 +591,7 @@ def _predictions(s):
     return pd.DataFrame(columns)
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c043
-def write_evaluation(
-    e: Evaluation,
-    folder: str | Path = "reports",
-) -> dict:  # content of metrics.json
+def write_evaluation(e: Evaluation, folder: str | Path = "reports") -> dict:  # content of metrics.json
     "Write metrics.json, predictions.csv and the curves in `plots`. Raises `OSError`."
     folder, s = Path(folder), e.scored
     content, y, p = metrics_of(e), s.y, s.p

@@ -30,12 +30,7 @@ def _blurred(image: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/api/evaluation/02_explain.ipynb #c008-a
 def _mixed(
-    image: np.ndarray,
-    coarse: np.ndarray,
-    order: np.ndarray,
-    steps: np.ndarray,
-    grid: tuple[int, ...],
-    insert: bool,
+    image: np.ndarray, coarse: np.ndarray, order: np.ndarray, steps: np.ndarray, grid: tuple[int, ...], insert: bool
 ) -> np.ndarray:
     "Replace cells of the image, in `order`, by the coarse one (deletion), or the other way round (insertion)."
     size, out = image.shape[0], []

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.stats import binomtest, fisher_exact, ks_2samp
 
 from ..errors import XraypneuError
-from ..model.bundle import Bundle
+from ..model.bundle import Bundle, at_prevalence
 from ..model.verdict import NOT_RADIOGRAPH, REFUSED, verdicts
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h005
@@ -43,7 +43,7 @@ def _signs(features: int) -> np.ndarray:
     signs: np.ndarray = (2.0 * bits - 1).reshape(features, PROJECTIONS) / np.sqrt(features)
     return signs
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #048f94d7
 def project(
     features: np.ndarray,  # (n, 1280) float32, pooled features of the network
 ) -> np.ndarray:  # (n, 32) float16
@@ -92,7 +92,7 @@ def _octaves(a: np.ndarray) -> list[float]:
         a = (a[:h:2, :w:2] + a[1:h:2, :w:2] + a[:h:2, 1:w:2] + a[1:h:2, 1:w:2]) / 4
     return out
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #50128ac0
 def _even_sides(spread: np.ndarray, limit: float) -> float:
     "The fraction of rows, or columns, at both ends whose spread of grey is below a limit."
     uneven = np.flatnonzero(spread >= limit)
@@ -141,7 +141,7 @@ def _numbers(chosen: np.ndarray) -> np.ndarray:
     "Row numbers of a mask, or the numbers themselves."
     return np.flatnonzero(chosen) if chosen.dtype == bool else chosen
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #0eb97e86
 def films_of(
     bundle: Bundle,
     images: Sequence[np.ndarray] | np.ndarray,  # (n, S, S) uint8; a memmap is read a batch at a time
@@ -160,18 +160,12 @@ def films_of(
     return Films(pd.concat(tables, ignore_index=True), np.concatenate(parts).astype(np.float32))
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h018
-def _posterior(p: np.ndarray, prevalence: float | np.ndarray) -> np.ndarray:
-    "Probability at a prevalence, from that at 50 %."
-    posterior: np.ndarray = prevalence * p / (prevalence * p + (1 - prevalence) * (1 - p))
-    return posterior
-
-
 def _prevalences(p: np.ndarray) -> np.ndarray:
     "The estimate of each row of (k, n) probabilities, by expectation maximisation; (k, 1)."
     p = np.clip(p, 1e-6, 1 - 1e-6)
     now = np.full((len(p), 1), 0.5)
     for _ in range(500):
-        before, now = now, _posterior(p, now).mean(1, keepdims=True)
+        before, now = now, at_prevalence(p, now).mean(1, keepdims=True)
         if np.abs(now - before).max() < 1e-5:
             break
     estimates: np.ndarray = np.clip(now, 0.001, 0.999)
@@ -184,7 +178,7 @@ def estimated_prevalence(
     "Prevalence of PNEUMONIA among films without labels."
     return float(_prevalences(np.asarray(p)[None])[0, 0])
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #69af6eb8
 def prevalence_interval(
     p: np.ndarray,  # (n,) as `estimated_prevalence`
     draws: int = 200,
@@ -206,7 +200,7 @@ def matched(
     weights = np.ones(len(reference))
     if known.any():
         own = estimated_prevalence(reference[known])
-        ill = _posterior(np.clip(reference[known], 1e-6, 1 - 1e-6), own)
+        ill = at_prevalence(np.clip(reference[known], 1e-6, 1 - 1e-6), own)
         weights[known] = ill * prevalence / own + (1 - ill) * (1 - prevalence) / (1 - own)
     rng = np.random.default_rng([seed, 1])  # not the numbers that a caller with this seed draws
     chosen: np.ndarray = rng.random(len(reference)) * weights.max() < weights
@@ -227,7 +221,7 @@ def _discrepancy(kernel: np.ndarray, members: np.ndarray) -> np.ndarray:
     discrepancy: np.ndarray = within / n**2 + rest / (len(kernel) - n) ** 2 - 2 * across / (n * (len(kernel) - n))
     return discrepancy
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #6ebff33d
 def mmd(
     reference: np.ndarray,  # (n, k)
     batch: np.ndarray,  # (m, k)
@@ -261,7 +255,7 @@ def holm(
     fires[order] = np.logical_and.accumulate(passes)
     return fires
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #6a518571
 def effect_size(
     reference: np.ndarray,  # (n,)
     batch: np.ndarray,  # (m,)
@@ -276,12 +270,9 @@ def _wilson(k: int, n: int) -> tuple[float, float]:
     interval = binomtest(k, n).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #b0bc5097
 def share_change(
-    k_reference: int,
-    n_reference: int,
-    k_batch: int,
-    n_batch: int,
+    k_reference: int, n_reference: int, k_batch: int, n_batch: int
 ) -> dict[str, float]:  # reference, batch, change, low, high: fractions, NaN without films; p
     "Change of a share with its 95 % interval (Newcombe 1998), and Fisher's exact test."
     if min(n_reference, n_batch) == 0:
@@ -312,7 +303,7 @@ def _ks(test: str, reference: pd.Series, batch: pd.Series, least: float = 1e-9) 
     p = float(ks_2samp(a, b, method="asymp").pvalue)
     return _row(test, p, effect_size(a, b, least), float(a.mean()), float(b.mean()))
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #85a81614
 def _share(test: str, reference: Sequence[int], batch: Sequence[int]) -> dict[str, Any]:
     "Fisher's test of one share: count and number of each."
     found = share_change(*reference, *batch)
@@ -328,7 +319,7 @@ def _refused(films: Films) -> tuple[int, int]:
     "Refused films, and all that were read."
     return int(films.table.verdict.isin(REFUSED).sum()), len(films.table)
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #ba974b3f
 def _tests(reference: Films, like: Films, batch: Films, seed: int) -> pd.DataFrame:
     "All tests of a batch; `like` is the matched reference."
     found = [
@@ -412,7 +403,7 @@ class Comparison:
         "What to do."
         return CAUSES[self.cause]
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #2f9323da
 def _shares(reference: Films, batch: Films) -> pd.DataFrame:
     "The change of the share of each verdict."
     n, m = len(reference.table), len(batch.table)
@@ -443,7 +434,7 @@ def _estimates(reference: Films, batch: Films, seed: int) -> dict[str, float]:
     first, second = map(estimated_prevalence, known)
     return {"reference": first, "batch": second, "low": low, "high": high}
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #bdec223f
 def compare(
     reference: Films,  # of a period that counts as normal
     batch: Films,

@@ -28,7 +28,7 @@ def _mark_alarms(axes, batches):
                 axes[0].annotate(row.cause, (row.batch - 0.5, 1), color=RED, fontsize=8, **place)
         before = row.cause
 
-
+# %% ../../nbs/api/evaluation/07_shift_plot.ipynb #8d7f3269
 def _level(ax, value, label):
     "A dashed line at the value of the reference."
     if np.isfinite(value):

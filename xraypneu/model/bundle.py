@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'KIND', 'INT8', 'REFERENCE', 'PARTS', 'PRECISIONS', 'SHIPPED', 'REQUIRED', 'LOWPASS', 'MAX_LOWPASS',
-           'LARGEST', 'BundleError', 'write_bundle', 'platt', 'open_session', 'in_batches', 'sigma_of', 'Bundle',
-           'load_bundle']
+           'LARGEST', 'BundleError', 'write_bundle', 'platt', 'at_prevalence', 'open_session', 'in_batches', 'sigma_of',
+           'Bundle', 'load_bundle', 'hash_of']
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c003
 import hashlib
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeGuard, cast
 import numpy as np
 
 from ..errors import XraypneuError, rendered
-from ..files import previous, replacing, write_file
+from ..files import previous, replacing, sha256_of, write_file
 from .ood import OODDetector, read_detector
 from .signature import SignatureError, check_signature
 
@@ -418,6 +418,15 @@ def platt(
     "Turn raw scores into probabilities by Platt's sigmoid, which `calibrate.fit_platt` fits."
     return 1 / (1 + np.exp(-(slope * np.asarray(logits, dtype=np.float64) + intercept)))
 
+# %% ../../nbs/api/model/03_bundle.ipynb #3f6f40c8
+def at_prevalence(
+    p: np.ndarray,  # probabilities at 50 % prevalence, as the calibration gives them; any shape
+    prevalence: float | np.ndarray,  # of PNEUMONIA, 0 to 1; broadcasts
+) -> np.ndarray:  # float64, 0 to 1
+    "The same probabilities at another prevalence, by Bayes' rule."
+    posterior: np.ndarray = prevalence * p / (prevalence * p + (1 - prevalence) * (1 - p))
+    return posterior
+
 # %% ../../nbs/api/model/03_bundle.ipynb #c009-s
 def _overflows() -> bool:
     "Does this processor add products of 8-bit integers in 16 bits, where they overflow? x86 does, unless it has VNNI."
@@ -712,3 +721,10 @@ def load_bundle(
         ) from None
     detector = _read_detector(used[REFERENCE], folder / REFERENCE, features) if REFERENCE in used else None
     return Bundle(folder, info, _bundle_hash(info), precision, used[name], detector)
+
+# %% ../../nbs/api/model/03_bundle.ipynb #7a6a01bf
+def hash_of(
+    path: Path,  # a file, or the folder of a bundle
+) -> str:  # SHA-256, 64 hexadecimal digits
+    "What identifies initial weights, whatever their name. Raises `OSError`, `BundleError`."
+    return load_bundle(path).hash if path.is_dir() else sha256_of(path)

@@ -29,7 +29,17 @@ from ..errors import XraypneuError
 from . import bundle as bundle_module
 from ..metrics import scores as metrics
 from . import augment, calibrate, network, ood, quantize, training
-from .bundle import INT8, REFERENCE, Bundle, BundleError, load_bundle, platt, sigma_of, write_bundle
+from xraypneu.model.bundle import (
+    INT8,
+    REFERENCE,
+    Bundle,
+    BundleError,
+    hash_of,
+    load_bundle,
+    platt,
+    sigma_of,
+    write_bundle,
+)
 from ..data.dataset import CLASSES, Prepared
 from ..metrics.definitions import BRIEF
 from ..files import replacing
@@ -186,11 +196,8 @@ def initial_weights(
     if weights in NAMED_WEIGHTS:
         return {}
     path = Path(cast(str, weights))
-    if path.is_dir():
-        return {"initial_weights": {"name": without_controls(path.resolve().name), "sha256": load_bundle(path).hash}}
-    with open(path, "rb") as f:
-        sha256 = hashlib.file_digest(f, "sha256").hexdigest()
-    return {"initial_weights": {"name": without_controls(path.name), "sha256": sha256}}  # as a bundle takes it
+    name = (path.resolve() if path.is_dir() else path).name
+    return {"initial_weights": {"name": without_controls(name), "sha256": hash_of(path)}}  # as a bundle takes it
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c020-1
 def training_info(
@@ -556,8 +563,7 @@ def counted(
 
 
 def all_epochs(
-    trained: Trained,
-    recipe: training.Recipe,
+    trained: Trained, recipe: training.Recipe
 ) -> list[dict[str, Any]]:  # rows, a dictionary per epoch, `epoch` from 1
     "Concatenate the histories of all trainings."
     return [counted(row, i, recipe) for i, c in enumerate(trained.candidates) for row in c.history]

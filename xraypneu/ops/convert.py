@@ -160,9 +160,7 @@ def convert_bundle(
     return Converted(bundle, old_hash, signature)
 
 # %% ../../nbs/api/ops/02_convert.ipynb #c009
-def conversion_text(
-    done: Converted,
-) -> str:  # lines of text
+def conversion_text(done: Converted) -> str:  # lines of text
     "What was converted, and what the user has to do."
     b = done.bundle
     lines = [

@@ -229,12 +229,7 @@ def check_kernel(root: str | os.PathLike = ".", timeout: float = 60) -> Check:
         how = {"stderr": subprocess.DEVNULL, "cwd": sys.prefix, "transport_encryption": "required"}  # as a stage's
         manager, client = start_new_kernel(startup_timeout=timeout, kernel_name="python3", **how)
     except Exception as e:  # each way to fail has a different exception
-        return Check(
-            "kernel",
-            False,
-            f"the kernel in {where} doesn't start: {rendered(e, 300)}",
-            fix,
-        )
+        return Check("kernel", False, f"the kernel in {where} doesn't start: {rendered(e, 300)}", fix)
     prefix = _prefix_in(manager, client, timeout)
     if Path(prefix) != Path(sys.prefix):
         return Check(
@@ -425,7 +420,7 @@ def _not_writable(root: Path) -> tuple[str, str]:  # what was found, and the com
         return f"{root} is not writable", f"sudo chown -R $USER {shlex.quote(str(root))}"
     return f"{root} is another user's, and this one may not write to it", f"git clone {shlex.quote(str(root))} FOLDER"
 
-
+# %% ../../nbs/api/ops/08_doctor.ipynb #0d0a316f
 def check_disk(
     root: str | os.PathLike = ".",
     least: float = 2e9,  # free bytes that a training and its caches need

@@ -6,7 +6,6 @@
 __all__ = ['JournalError', 'Entries', 'Journal']
 
 # %% ../../nbs/api/ops/00_journal.ipynb #c003
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import XraypneuError
+from ..process import lock_when_free
 
 # %% ../../nbs/api/ops/00_journal.ipynb #c005
 class JournalError(XraypneuError, RuntimeError):
@@ -83,7 +83,7 @@ def _lock(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock_when_free(handle)
         try:
             if os.fstat(handle).st_ino == os.stat(path).st_ino:
                 return handle

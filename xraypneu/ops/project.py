@@ -139,7 +139,7 @@ def _write_code(root: Path) -> None:
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             write_file(file, text)
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #cfeb29f1
 def _need(*packages: str) -> None:
     "Raise `ModuleNotFoundError` for the first package that is not installed."
     for name in packages:

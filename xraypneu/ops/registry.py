@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import XraypneuError
+from ..errors import XraypneuError, rendered
 from ..metrics import scores as metrics
 from ..model.bundle import load_bundle
 from ..data.dataset import DataError, load_prepared, prepare
@@ -149,33 +149,45 @@ def _version(client, name, alias):
 
 # %% ../../nbs/api/ops/06_registry.ipynb #c009-1
 def _download(client, version, name, folder) -> Path:
-    "Download a file of the evaluation in the run of a version."
+    "Download a file of the run of a version."
     import mlflow
 
     path = mlflow.artifacts.download_artifacts(
         run_id=version.run_id,
-        artifact_path=f"evaluate/{name}",
+        artifact_path=name,
         dst_path=folder,
         tracking_uri=client.tracking_uri,
     )
     return Path(path)
 
+
+def _evaluation(client, version, folder) -> list:  # of paths
+    "metrics.json and predictions.csv of a version, downloaded. Raises `PromotionError`."
+    wanted = ["evaluate/metrics.json", "evaluate/predictions.csv"]
+    try:
+        there = {f.path for f in _or_none(client.list_artifacts, version.run_id, "evaluate") or []}
+        if there >= set(wanted):
+            return [_download(client, version, name, folder) for name in wanted]
+    except Exception as e:  # each kind of store raises different errors
+        raise PromotionError(
+            f"the evaluation of version {version.version} of {version.name} can't be read: {rendered(e, 300)}",
+            "Check the store with `xraypneu doctor`, then run this again",
+            "store",
+        ) from None
+    raise PromotionError(
+        f"version {version.version} of {version.name} has not been evaluated",
+        "run `dvc repro evaluate` in the project that trained it",
+        "not_evaluated",
+    )
+
 # %% ../../nbs/api/ops/06_registry.ipynb #c009-1-a
 def _measured(client, version):
     "Test predictions and metrics from the MLflow run of a version. Raises `PromotionError`."
-    from mlflow.exceptions import MlflowException
-
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            measured = json.loads(_download(client, version, "metrics.json", folder).read_text())
-            file = _download(client, version, "predictions.csv", folder)
-            predictions = pd.read_csv(file, dtype={"patient": str})
-        except (MlflowException, OSError):
-            raise PromotionError(
-                f"version {version.version} of {version.name} has not been evaluated",
-                "run `dvc repro evaluate` in the project that trained it",
-                "not_evaluated",
-            ) from None
+        metrics_file, file = _evaluation(client, version, folder)
+        measured = json.loads(metrics_file.read_text())
+        # a patient may be called NA
+        predictions = pd.read_csv(file, dtype={"patient": str}, keep_default_na=False)
     registered, evaluated = version.tags.get("bundle_hash"), measured.get("model", {}).get("hash")
     if registered and evaluated != registered:
         raise PromotionError(
@@ -275,6 +287,16 @@ def _history(client, name):
     "Versions that were champion, oldest first."
     return json.loads(client.get_registered_model(name).tags.get(HISTORY, "[]"))
 
+# %% ../../nbs/api/ops/06_registry.ipynb #6c9be98f
+def _rolled_back(client, name, candidate):
+    "The version with the candidate's model that was rolled back and not promoted since; None if there is none."
+    wanted, same = candidate.tags.get("bundle_hash"), [candidate]
+    if wanted:  # the same training, repeated, gives the same model under another version
+        versions = client.search_model_versions(f"name = '{name}'")
+        same = sorted((v for v in versions if v.tags.get("bundle_hash") == wanted), key=lambda v: int(v.version))
+    decided = [v for v in same if v.tags.get("decision") in (ROLLED_BACK, "promoted")]
+    return decided[-1] if decided and decided[-1].tags["decision"] == ROLLED_BACK else None
+
 # %% ../../nbs/api/ops/06_registry.ipynb #x-challenger
 def _challenger(client, name, version):
     "The version to be promoted, or None. Raises `PromotionError`."
@@ -283,9 +305,14 @@ def _challenger(client, name, version):
             raise PromotionError(f"{name} has no version {version} in this store", code="missing")
         return named
     candidate = _version(client, name, CANDIDATE)
-    if candidate is not None and candidate.tags.get("decision") == ROLLED_BACK:  # else a nightly job would undo it
+    if candidate is not None and (was := _rolled_back(client, name, candidate)):  # else a nightly job would undo it
+        again = (
+            f"; version {candidate.version} is the same model, trained again"
+            if str(was.version) != str(candidate.version)
+            else ""
+        )
         raise PromotionError(
-            f"version {candidate.version} of {name} was rolled back: {candidate.tags.get('decision_reasons')}",
+            f"version {was.version} of {name} was rolled back: {was.tags.get('decision_reasons')}{again}",
             f"Train another, or give --version {candidate.version} to try it again",
             "rolled_back",
         )
@@ -322,11 +349,7 @@ def promote(
     }
     if not dry_run:
         _check_champion(client, out)
-        _tag(client, out)
-        # before the alias: once that is set, a repeated command stops without writing this file
-        write_file(root / "reports/promotion.json", json.dumps(out, indent=1, sort_keys=True) + "\n")
-        if out["decision"] == "promoted":
-            _crown(client, name, str(challenger.version), out["champion"])
+        _put_down(client, out, root / "reports/promotion.json")
     return out
 
 # %% ../../nbs/api/ops/06_registry.ipynb #c009-7
@@ -378,6 +401,24 @@ def _crown(client, name, version, incumbent):
         if version in _history(client, name):
             break
     set_alias(client, name, CHAMPION, version)
+
+# %% ../../nbs/api/ops/06_registry.ipynb #92ecd263
+def _put_down(client, out, file: Path):
+    "Store a decision in tags, in `file`, and as the alias. Raises `PromotionError` if the store fails meanwhile."
+    from mlflow.exceptions import MlflowException
+
+    try:
+        _tag(client, out)
+        # before the alias: once that is set, a repeated command stops without writing this file
+        write_file(file, json.dumps(out, indent=1, sort_keys=True) + "\n")
+        if out["decision"] == "promoted":
+            _crown(client, out["name"], out["version"], out["champion"])
+    except BaseException as e:
+        file.unlink(missing_ok=True)  # or a report would say that the version was promoted
+        if isinstance(e, MlflowException):
+            why = f"the store failed while the decision about version {out['version']} of {out['name']} was recorded"
+            raise PromotionError(f"{why}: {rendered(e, 300)}", "Run it again", "store") from None
+        raise
 
 # %% ../../nbs/api/ops/06_registry.ipynb #x-is-there
 def _is_there(client, name, version):

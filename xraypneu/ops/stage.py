@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
-           'check_params', 'normalise', 'title_of', 'html_page', 'to_html', 'Echo', 'without_radiographs',
-           'report_notebook', 'run_report', 'sources', 'unchanged', 'run_stage', 'replaced_files', 'summary',
-           'set_params', 'main']
+           'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'without_radiographs', 'report_notebook',
+           'run_report', 'sources', 'unchanged', 'run_stage', 'replaced_files', 'summary', 'set_params', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -34,12 +33,12 @@ sys.modules.setdefault("rfc3987_syntax", None)
 import nbformat
 
 from ..errors import XraypneuError, rendered
-from .. import process
+from .. import process, webpage
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
 from ..model.signature import SignatureError, trust
-from ..files import came_with, others_reach, project_root, sha256_of, write_file
+from ..files import came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -192,43 +191,11 @@ def title_of(nb, otherwise: str = "Report") -> str:
         otherwise,
     )
 
-# %% ../../nbs/api/ops/03_stage.ipynb #c012-1
-def html_page(
-    exporter,  # an nbconvert `HTMLExporter`
-    nb,
-    title: str,
-    style: str = "",  # a `<style>` element for the head of the page
-) -> str:
-    "A notebook as an HTML page that loads nothing from the network."
-    page = exporter.from_notebook_node(nb, resources={"metadata": {"name": title}})[0]
-    # nbconvert's template loads scripts that only widgets and formulas need
-    page = re.sub(r"<script[^>]*\bsrc=\"[^\"]*\"[^>]*>\s*</script>", "", page)
-    page = re.sub(r"<script type=\"module\">.*?</script>", "", page, flags=re.S)
-    return page.replace("</head>", style + "</head>", 1)
-
 # %% ../../nbs/api/ops/03_stage.ipynb #c012-2
 def to_html(nb) -> str:
-    "An executed notebook as one self-contained HTML page, without code and without raw cells."
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
-
-    nb = copy.deepcopy(nb)
-    for cell in nb.cells:
-        tags = cell.metadata.setdefault("tags", [])
-        if cell.cell_type == "raw" or "parameters" in tags:
-            tags.append("drop")
-        elif cell.cell_type == "code" and "injected-parameters" not in tags:
-            tags.append("no-input")
-    remove = {"enabled": True, "remove_cell_tags": {"drop"}, "remove_input_tags": {"no-input"}}
-    exporter = HTMLExporter(Config({"TagRemovePreprocessor": remove}))
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    exporter.embed_images = True
-    return html_page(
-        exporter,
-        nb,
-        title_of(nb),
-        "<style>main{max-width:62rem;margin:0 auto;padding:0 1rem}.jp-Notebook{padding:1rem 0}</style>",
-    )
+    "An executed notebook as one self-contained HTML page, its code folded, without raw cells and default parameters."
+    cells = [c for c in nb.cells if c.cell_type != "raw" and "parameters" not in c.metadata.get("tags", [])]
+    return webpage.web_page(title_of(nb), webpage.cells_html(cells))[0]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c014
 # notices of TensorFlow's C++ side, and progress bars
@@ -443,6 +410,16 @@ def _check_weights(weights, root):
             "bad_setting",
         )
 
+# %% ../../nbs/api/ops/03_stage.ipynb #a5f7afab
+def _check_data_path(path, root):
+    "Raise `StageError` if the films' folder holds the project, as '' does: DVC would say that a stage is cyclic."
+    if isinstance(path, str) and Path(os.path.abspath(root)).is_relative_to(os.path.abspath(root / path)):
+        raise StageError(
+            f"data.path is {path!r}: this project's folder, or one that holds it",
+            "Name a folder of films outside it or within it, with NORMAL and PNEUMONIA or with train and test in it",
+            "bad_setting",
+        )
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a
 def _check_signature():
     "Raise `StageError` if signatures are required: else the training would fail after its last epoch, unsigned."
@@ -457,7 +434,7 @@ def _check_signature():
             "unsigned",
         )
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #1185ac8e
 def _arranged(name, root):
     "Check a stage and set up its environment; return its notebook and parameters. Raises `StageError`."
     source = root / f"nbs/pipeline/{name}.ipynb"
@@ -511,7 +488,7 @@ def _names_films(name, root) -> bool:
         return False
     return _data_path(root) != "data/sample"
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #b6a9b125
 def _cell_error(e, name, where, nameless=False) -> str:
     "The message about a failed cell, with its traceback; `nameless` leaves out what may name films."
     if nameless:
@@ -578,7 +555,7 @@ def report_notebook(name: str) -> Path:
     what = f"the notebook of the report, {name}.ipynb, is not in this installation"
     raise StageError(what, "Install xraypneu again, from its wheel or from a clone", "missing")
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #9072e884
 @contextlib.contextmanager
 def _plain_jupyter():
     "Kernels of this environment alone."
@@ -603,7 +580,7 @@ def _first_line_of_report() -> str:
     )
     return f"--IPKernelApp.exec_lines={line}"
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #7448e5d3
 def run_report(
     name: str,  # of a notebook in `nbs/pipeline` that is no stage
     target: Path,  # the executed notebook; its HTML page lies beside it, and the notebook runs there
@@ -796,15 +773,15 @@ def _changed(root) -> list:  # of text; empty outside a repository
 
 # %% ../../nbs/api/ops/03_stage.ipynb #replaced
 def _hash_of(path) -> str:
-    "The SHA-256 of a file, or the hash of the bundle in a folder; '' if it can't be read."
-    from ..model.bundle import BundleError, load_bundle
+    "`bundle.hash_of` a file or folder; '' if it can't be read."
+    from ..model.bundle import BundleError, hash_of
 
     try:
-        return load_bundle(path).hash if path.is_dir() else sha256_of(path)
+        return hash_of(path)
     except (OSError, BundleError):
         return ""
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #1063b338
 def replaced_files(
     root,  # the project
 ) -> list:  # of text
@@ -888,9 +865,8 @@ def set_params(
         key, equals, text = change.partition("=")
         section, _, name = key.partition(".")
         if not equals:
-            raise StageError(
-                f"{change!r} changes nothing", "Give section.name=value, such as train.epochs=5", "bad_setting"
-            )
+            hint = "Give section.name=value, such as train.epochs=5"
+            raise StageError(f"{change!r} changes nothing", hint, "bad_setting")
         if not isinstance(params.get(section), dict) or name not in params[section]:
             names = [f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v]
             raise StageError(*unknown_parameter(key, names), "bad_setting")
@@ -901,6 +877,7 @@ def set_params(
                 f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting"
             ) from None
     _check_weights((params.get("train") or {}).get("weights"), Path(root))
+    _check_data_path((params.get("data") or {}).get("path"), Path(root))
     out = io.StringIO()
     yaml.dump(params, out)
     write_file(path, out.getvalue())
@@ -911,16 +888,12 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
     parser = argparse.ArgumentParser(
         prog="python -m xraypneu.ops.stage", description="Run a stage of the pipeline (called by DVC)."
     )
-    parser.add_argument(
-        "name", help="a stage of dvc.yaml; `set` to change params.yaml; `summary` for the closing lines"
-    )
+    parser.add_argument("name", help="a stage of dvc.yaml, or `set` to change params.yaml")
     parser.add_argument("change", nargs="*", help="with `set`: section.name=value")
     args = parser.parse_args(argv)
     split_credentials()
     try:
-        if args.name == "summary":
-            print(summary())
-        elif args.name == "set":
+        if args.name == "set":
             set_params(project_root(), args.change)
         else:
             if _by_dvc():  # a stage started by hand may outlive its shell

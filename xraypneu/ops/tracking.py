@@ -12,7 +12,6 @@ __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'FINISHED', 'PATIENCE', 'GIT', 'LONGES
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c003
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -42,6 +41,7 @@ from urllib.parse import urlsplit
 from ..errors import XraypneuError, rendered
 from ..files import project_root, replacing, write_file
 from .journal import Journal, JournalError
+from ..process import lock_when_free
 from ..redact import public_url, scrub, split_credentials
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -94,7 +94,7 @@ def store_uri(
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     return absolute_uri(uri, root) if uri else default_uri(root or _root())
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #9c228e77
 def absolute_uri(
     uri: str,  # of a store
     root=None,  # the project; None: found from the working folder
@@ -135,14 +135,14 @@ def _client(uri):
     # other users can write to that folder: don't follow links or truncate files
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(_own(Path(tempfile.gettempdir()) / name, flags)) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_when_free(lock.fileno())
         file = Path(uri.removeprefix("sqlite:///"))
         _begin(file)
         new_client = client(uri)
         _update_artifact_paths(file)
         return new_client
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #e4d056e5
 def _own(file: Path, flags: int) -> int:  # a file descriptor
     "Open a lock of this user in a folder that others can write to. Raises `TrackingError` where it is another's."
     with contextlib.suppress(PermissionError):
@@ -318,9 +318,7 @@ def _within(seconds, ask):
     return answer
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c012-4
-def other_schema(
-    uri: str,
-) -> str:  # 'older', 'newer' or ''
+def other_schema(uri: str) -> str:  # 'older', 'newer' or ''
     "Whether an older or newer MLflow created a store in a file. Only reads it; '' if the same or not known."
     file = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or not file.is_file():
@@ -451,9 +449,7 @@ def as_name(
     return re.sub(r"[^\w. :/-]", "_", str(name))[:250]
 
 
-def as_texts(
-    values: dict,
-) -> dict:  # name (text, at most 250 characters) to value (text, at most 5,000 characters)
+def as_texts(values: dict) -> dict:  # name (text, at most 250 characters) to value (text, at most 5,000 characters)
     "Tags or parameters that every store accepts."
     return {as_name(k): as_text(v) for k, v in values.items()}
 
@@ -518,11 +514,7 @@ def _created(journal):
 
 def _address(spool):
     "The store, journal and experiment of a run."
-    return {
-        "store": public_url(spool.uri),
-        "record": spool.journal.folder.name,
-        "experiment": _experiment_name(),
-    }
+    return {"store": public_url(spool.uri), "record": spool.journal.folder.name, "experiment": _experiment_name()}
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c022
 class Spool:
@@ -1059,6 +1051,16 @@ def _head(name, root, tags):
     named = os.environ.get("DVC_EXP_NAME") or name
     return {"name": named, "tags": as_texts(git | _dvc_experiment() | (tags or {})), "status": "RUNNING"}
 
+
+def _create(run):
+    "Create a new run in the store. Raises `TrackingError` if the store refuses."
+    run.add("run")
+    if run.journal.refusals:
+        why = run.journal.refusals[0]
+        run.journal.remove()
+        hint = "Fix the cause, or set tracking.experiment in params.yaml to another name"
+        raise TrackingError(f"MLflow at {public_url(run.uri)} refuses to create a run: {why}", hint, "store")
+
 # %% ../../nbs/api/ops/01_tracking.ipynb #c036-4
 def start(
     name: str,  # the run's name
@@ -1076,15 +1078,7 @@ def start(
     about = {"key": key, "record": uuid.uuid4().hex, "run_id": None, "uri": public_url(uri)}
     _write(note, about)  # first, so that the run can be found after a crash
     run = Run(_journal(root, about["record"]), uri, root, _head(name, root, tags))
-    run.add("run")
-    if run.journal.refusals:
-        why = run.journal.refusals[0]
-        run.journal.remove()
-        raise TrackingError(
-            f"MLflow at {public_url(uri)} refuses to create a run: {why}",
-            "Fix the cause, or set tracking.experiment in params.yaml to another name",
-            "store",
-        )
+    _create(run)
     _write(note, about | {"run_id": run.run_id})
     return run
 
@@ -1103,11 +1097,7 @@ def continued(
     if run.journal.entries:
         run.status("RUNNING")
         return run
-    run.add("run")
-    if run.journal.refusals:
-        why = run.journal.refusals[0]
-        run.journal.remove()
-        raise TrackingError(f"MLflow at {public_url(uri)} refuses to create a run: {why}", ADVICE, "store")
+    _create(run)
     if run.run_id:
         run.seen = _stored_run(run, run.run_id)[1]
         run.status("RUNNING")  # it may have ended before
@@ -1325,9 +1315,7 @@ def registered_bundle(
         place = store_uri()
     except FileNotFoundError:
         raise TrackingError(
-            f"{uri}: no MLflow store is set here",
-            "Set MLFLOW_TRACKING_URI, or run this inside the project",
-            "missing",
+            f"{uri}: no MLflow store is set here", "Set MLFLOW_TRACKING_URI, or run this inside the project", "missing"
         ) from None
     check(place)
     client = _client(place)

@@ -26,7 +26,7 @@ class TuneError(XraypneuError, RuntimeError):
 
     code = "tune"
 
-
+# %% ../../nbs/api/ops/09_trials.ipynb #9fb5e6dc
 def storage_address(
     given: str | None,  # sqlite:///FILE or postgresql://…; None: models/tune/studies.db
     root,  # the project
@@ -72,7 +72,7 @@ def _engine_options(address):
         return {"connect_args": {"timeout": 60}}
     return {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
 
-
+# %% ../../nbs/api/ops/09_trials.ipynb #a10d4c89
 def _opened(address):
     "Optuna's storage and an engine for the leases. Two workers must not create the tables at once."
     import optuna
@@ -192,7 +192,7 @@ def _starts(self, key: str) -> int:
         found = db.execute(self.table.select().where(self._row(key))).first()
     return found.starts if found else 0
 
-
+# %% ../../nbs/api/ops/09_trials.ipynb #3519ac05
 def _is_held(self, key: str) -> bool:
     "Is a worker at it?"
     import sqlalchemy as sa
@@ -317,7 +317,7 @@ def _claim(self, most: int, suggest) -> Claim | None:
         suggest(trial)
         return Claim(trial, str(trial.number), False, 1)
 
-
+# %% ../../nbs/api/ops/09_trials.ipynb #cd4208ad
 def _seed(seed: int, number: int) -> int:
     "A seed for a trial, 0 to 2**32 - 1."
     import numpy as np
@@ -340,7 +340,7 @@ def _renewing(trials, claim, ended):
             if time.monotonic() - since > GRACE - 2 * BEAT:
                 claim.lost.set()
 
-
+# %% ../../nbs/api/ops/09_trials.ipynb #35a12025
 @contextlib.contextmanager
 def _working(self, claim: Claim):
     "Hold the lease of a trial for the block. It is given back at the end, so that another worker may go on at once."
@@ -371,7 +371,7 @@ def _progress(self, claim: Claim, epoch: int, value: float) -> bool:  # should t
             claim.trial.report(value, epoch)
         return bool(claim.trial.should_prune())
 
-
+# %% ../../nbs/api/ops/09_trials.ipynb #60e58ee8
 def _end(self, claim: Claim, state: str, value: float | None = None, **facts):
     "Store the result of a trial, once: `complete` with a value, `pruned` or `fail`. Raises `LeaseLost`."
     import optuna

@@ -78,7 +78,7 @@ def _number(name, key, value, whole):
     what = "a whole number" if whole else "a number"
     raise _bad(name, f"has {key}: {value!r}", f"give {what}")
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #6761fc1e
 def _range_of(name, given, whole):
     "The range of a parameter that is a number. Raises `TuneError`."
     if unknown := given.keys() - {"low", "high", "log", "step"}:
@@ -215,7 +215,7 @@ def without_test(prepared):
     "The prepared data without the rows of the test split, so that nothing can open it."
     return replace(prepared, manifest=prepared.manifest[prepared.manifest.split != "test"])
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #2db19340
 def objective(
     y: np.ndarray,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     families: list,  # (n,) of `family`
@@ -316,7 +316,7 @@ class Parent(NamedTuple):
             tags["mlflow.parentRunId"] = self.run.run_id
         return tracking.continued(f"{self.record}-{number:05d}", f"{self.name} {number}", tags)
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #a99102c1
 def parent_of(trials: Trials, settings: Settings, tags: dict) -> Parent:
     "Begin the run of a study, or continue it. Raises `TrackingError`."
     record = trials.study.user_attrs["record"]
@@ -424,7 +424,7 @@ def _ended(self, claim: Claim, run, facts: dict, state: str, value: float | None
     self.report(f"trial {claim.number}: {_result(state, facts)}")
     return facts.get("reason", "")
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #571b7275
 def _result(state, facts) -> str:
     "The result of a trial, as text."
     if state == "complete":
@@ -442,7 +442,7 @@ def best_of(rows: list) -> dict | None:
     "The row of the complete trial with the lowest objective; None without one."
     return min((r for r in rows if r["state"] == "complete"), key=lambda r: r["value"], default=None)
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #45c9eb99
 def _table(rows) -> str:
     "The trials as CSV; parameters as the training gets them."
     names = list(dict.fromkeys(k for r in rows for k in r.get("train", {})))
@@ -465,7 +465,7 @@ def _table(rows) -> str:
         table.writerow([r["number"], r["state"], r["value"], r["epochs"], *values, *rest, _command(r)])
     return out.getvalue()
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #05db5f43
 def _command(row) -> str:
     return row.get("commands", {}).get("dvc", "")
 
@@ -550,7 +550,7 @@ def _worker_command(name, number, settings):
     code = [sys.executable, "-m", "xraypneu.ops.tune", "--study", name, "--trials", str(settings.trials)]
     return subprocess.Popen(code, env=env)
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #bae12b31
 def _several(name, number, settings, report):
     "Run workers as processes until all have ended by themselves; one that was killed is replaced."
     workers, spare = [_worker_command(name, number, settings) for _ in range(number)], 3 * number

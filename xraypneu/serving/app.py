@@ -26,10 +26,8 @@ def _store(address: str) -> str:
     file, *query = file.split("?", 1)
     return "?".join([f"{kind}{slashes}{Path(file).absolute()}", *query])
 
-
-def absolute_paths(
-    env: Mapping[str, str],
-) -> dict[str, str]:  # the settings of `env` that name files
+# %% ../../nbs/api/serving/12_app.ipynb #a7b00a4b
+def absolute_paths(env: Mapping[str, str]) -> dict[str, str]:  # the settings of `env` that name files
     "Settings whose paths are of the working folder, with absolute ones."
 
     def path(name: str) -> str:
@@ -54,7 +52,7 @@ def _check_installed() -> Path:
     what = "the dashboard's files are not in this installation"
     raise XraypneuError(what, "Install xraypneu again, from its wheel or from a clone.", "missing")
 
-
+# %% ../../nbs/api/serving/12_app.ipynb #1b40b24b
 def app_command(
     port: int = 8866,  # of 127.0.0.1
     bundle: str | None = None,  # as `Predictor` takes it; None: XRAYPNEU_MODEL, or the shipped one
@@ -69,10 +67,7 @@ def app_command(
     return [voila, f"--port={port}", DASHBOARD], env | absolute_paths(env), folder
 
 # %% ../../nbs/api/serving/12_app.ipynb #a009
-def serve(
-    port: int = 8866,
-    bundle: str | None = None,
-) -> int:  # exit status
+def serve(port: int = 8866, bundle: str | None = None) -> int:  # exit status
     "Serve the dashboard until it is interrupted; arguments and errors as of `app_command`."
     command, env, folder = app_command(port, bundle)
     os.chdir(folder)  # Voilà reads its settings, voila.py, there

@@ -49,7 +49,7 @@ class Job:
     film: str | None  # a file of the archive that the driver sees; None: all films are at addresses
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
-
+# %% ../../nbs/api/serving/11_cluster.ipynb #408e0eee
 def _bundle_files(bundle: Bundle) -> dict[str, bytes]:
     "The files that a node loads a bundle from; a signature covers the whole folder."
     if bundle.folder == SHIPPED:
@@ -91,7 +91,7 @@ def _check_node(job: Job) -> None:
     if job.film is not None and not os.path.exists(job.film):
         raise ScoreError(f"the archive is not here: {job.film} is missing", f"{share}.", "missing")
 
-
+# %% ../../nbs/api/serving/11_cluster.ipynb #6271f443
 _scorers: dict[str, ShardScorer] = {}  # that of the run which this process works for
 
 
@@ -140,7 +140,7 @@ def _on(host: str, e: Exception) -> Exception:
         return OSError(e.errno, f"{e.strerror} (on {host})", e.filename)
     return e
 
-
+# %% ../../nbs/api/serving/11_cluster.ipynb #934d08a2
 def _given_up(last: dict[int, str]) -> ScoreError:
     "The error for shards that end their worker processes."
     n, why = next(iter(last.items()))
@@ -196,7 +196,7 @@ def _a_film(run: _Run) -> str | None:
     paths = map(_local, _films(run.out, run.manifest, run.missing[0])["uri"].to_pylist())
     return next((p for p in paths if p is not None and os.path.exists(p)), None)
 
-
+# %% ../../nbs/api/serving/11_cluster.ipynb #4c6b2f51
 @dataclass(frozen=True)
 class RayEngine:
     "Scores the missing shards of a run on the cluster that this process is connected to."
@@ -239,7 +239,7 @@ def _check_address(address: str) -> None:
         hint = "Start one, ray start --head, or give the address that it names."
         raise ScoreError(f"no Ray cluster answers at {address} ({e.strerror or e})", hint, "no_server") from None
 
-
+# %% ../../nbs/api/serving/11_cluster.ipynb #e0055ac4
 def _ray() -> Any:
     "The module. Raises `ScoreError`."
     try:

@@ -56,7 +56,7 @@ class _Meter(_Scorer):
         p = next(self._score([name], [_as_read(d)], False))
         out = {"sha256": hashlib.sha256(data).hexdigest(), "width": d.width, "height": d.height}
         out |= {"verdict": p.verdict, "predicted": p.explanation.label, "probability": p.explanation.probability}
-        return out | {"ood_score": p.ood_score} | external.film_statistics(np.asarray(d.square))
+        return out | {"ood_score": p.ood_score} | external.compared_statistics(np.asarray(d.square))
 
     def row(self, file: str) -> dict[str, Any]:
         "The columns of a film, or code and message. Raises `EvaluationError` where the machine is at fault."
@@ -126,7 +126,7 @@ def _held(out: Path) -> dict[str, str] | None:  # None: not known
     except (EvaluationError, KeyError, TypeError):
         return None
 
-
+# %% ../../nbs/api/serving/09_external_run.ipynb #f5ebbde5
 def _check_out(out: Path, source: Path, identity: dict[str, str], force: bool) -> None:
     "Refuse a folder that holds something else, or lies among the films. Raises `EvaluationError`."
     inside = source.is_dir() and source.resolve() in (out.resolve(), *out.resolve().parents)
@@ -162,7 +162,7 @@ def _described(films: LabelledSet, bundle: Bundle, title: str | None) -> dict[st
         "git_commit": state["git_commit"],
     }
 
-
+# %% ../../nbs/api/serving/09_external_run.ipynb #6228ca41
 def _for_spreadsheets(rows: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     "The rows without cells that a spreadsheet would execute."
     return rows.assign(**{k: rows[k].map(_cell) for k in names})

@@ -231,7 +231,7 @@ def _plain_page(title: str, body: str) -> str:
         f'<main><p class="notice" role="note">{_NOTICE}</p><div class="card"><h1>{title}</h1>{body}</div></main></html>'
     )
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #0bfe8f19
 def message_page(
     title: str,  # trusted, as `text` is
     text: str,  # trusted: constants and numbers, nothing that a client sent
@@ -486,21 +486,24 @@ class Flow(_InFlight):
     "Limits on what one session receives: rate, unprocessed messages and bytes, opened channels."
 
     RATE, BURST = 300, 3000  # messages per second; messages at once
-    OPENED = 64  # comm_open messages per session
+    OPENED = 64  # channels that are open at once; a page opens and closes one each time that it connects
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, pace: Pace | None = None) -> None:
         super().__init__()
-        self.clock, self.session_pace, self.opened = clock, Pace(self.RATE, self.BURST, clock=clock), 0
+        self.clock, self.session_pace, self.opened = clock, Pace(self.RATE, self.BURST, clock=clock), set[str]()
         self.pace = pace  # of the client's address
 
-    def take(self, header: dict[str, Any], size: int) -> None:
+    def take(self, header: dict[str, Any], size: int, comm_id: str = "") -> None:
         "Count a message to the session, `size` in bytes. Raises `ValueError` if it exceeds a limit."
         if self.pace:
             self.pace.take()
-        self.opened += header["msg_type"] == "comm_open"
         self.session_pace.take()
-        if self.opened > self.OPENED:
-            raise ValueError("too many channels opened")
+        if header["msg_type"] == "comm_close":
+            self.opened.discard(comm_id)
+        if header["msg_type"] == "comm_open":
+            if len(self.opened) >= self.OPENED:
+                raise ValueError("too many channels opened")
+            self.opened.add(comm_id)
         self._wait(header["msg_id"], size, self.clock())
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c031
@@ -944,8 +947,8 @@ class GuardedConnection(_Outgoing):
         if self.dropped or not self.channels:
             return
         try:
-            header, _ = read_message(incoming_msg)
-            cast(Flow, self.flow).take(header, len(incoming_msg))
+            header, content = read_message(incoming_msg)
+            cast(Flow, self.flow).take(header, len(incoming_msg), content.get("comm_id", ""))
         except ValueError as e:
             return self.drop(str(e))
         super().handle_incoming_message(incoming_msg)
@@ -1164,7 +1167,7 @@ def _end_with_its_request(
 
     handler.request.connection.set_close_callback(closed)
 
-
+# %% ../../nbs/api/serving/04_guard.ipynb #1f15304f
 def before_a_session(
     handler: Any,  # of the request for the page
     notebook: object,  # not used

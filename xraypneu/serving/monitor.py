@@ -52,7 +52,7 @@ class Model:
     precision: str
     features: str  # version of projections and statistics
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #59d1573f
 _COLUMNS = ("verdict", "probability", "logit", "ood_score", *STATISTICS)
 
 
@@ -83,7 +83,7 @@ def _model(said: dict[str, Any], where: Path) -> Model:
         raise ShiftError(what, hint, "unsupported")
     return Model(said["bundle"], said["precision"], said["features"])
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #f2ad1b55
 def _opened(file: Path, key: str) -> tuple[pa.Table, dict[str, Any]]:
     "A parquet that this package wrote, and what it says of itself. Raises `ShiftError`."
     try:
@@ -124,7 +124,7 @@ def _files(path: Path) -> list[Path]:
         raise ShiftError(what, f"Complete them: xraypneu score --resume --out {path}", "missing")
     return [cast(Path, _shard(path / "scores", n)) for n in range(done.shards)]
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #20e6b713
 def read_scores(
     path: str | os.PathLike[str],  # folder of `xraypneu score --features`, or the parquet of its `--merge`
 ) -> Scores:
@@ -159,7 +159,7 @@ class Reference:
         "For `monitor.json`."
         return {"films": len(self.films.table), "failed": self.films.failed, "source": self.source}
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #aca11087
 def _thinned(films: Films, seed: int) -> Films:
     "At most `REFERENCE_FILMS`, in random order; unreadable ones in proportion."
     n = len(films.table)
@@ -203,7 +203,7 @@ def save_reference(
     pq.write_table(table, out, compression="zstd")
     return write_file(Path(file), out.getvalue().to_pybytes())
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #9608b9fe
 def read_reference(file: str | os.PathLike[str]) -> Reference:
     "Read what `save_reference` wrote. Raises `ShiftError`."
     table, said = _opened(Path(file), _KEY)
@@ -228,7 +228,7 @@ def _check_model(reference: Model, scores: Model) -> None:
         hint = "Make a reference of films that this model scored."
         raise ShiftError(f"the reference is of another {differs[0]} ({old}, not {new})", hint, "other_model")
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #57687132
 def _with_reference(scores: Scores, file: str | os.PathLike[str] | None, first: int) -> tuple[Reference, int]:
     "The reference, and the first row that is compared with it. Raises `ShiftError`."
     if file is not None:
@@ -256,7 +256,7 @@ def _check_setting(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ShiftError(f"{name} is {value}", f"Give {low:g} to {high:g}.", "bad_setting")
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #163eb2d1
 def monitor(
     scores: str | os.PathLike[str],  # as `read_scores` takes
     out: str | os.PathLike[str],  # folder for `monitor.json`
@@ -305,11 +305,11 @@ def _effects(tests: list[dict[str, Any]]) -> dict[str, float]:
             out[s.cause] = by_name[name]
     return out
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #e1328aec
 def batch_table(
     result: dict[str, Any],  # of `monitor`
-) -> pd.DataFrame:  # a row per batch, numbered from 1: place, cause, prevalence with interval, shares, effects
-    "The batches of a result."
+) -> pd.DataFrame:  # a row per batch, numbered from 1: place, cause, prevalence with interval, shares, effects (SDs)
+    "The batches of a result; prevalence and shares are 0 to 1, NaN where too few films have a probability."
     rows = []
     for i, b in enumerate(result["batches"], 1):
         test = {t["test"]: t for t in b["tests"]}
@@ -343,12 +343,12 @@ def test_table(
     columns = ["test", "of", "reference", "batch", "effect", "p", "fires"]
     return rows.sort_values("p", kind="stable")[columns].reset_index(drop=True)
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #b9f26eaf
 def share_table(
     result: dict[str, Any],
     number: int,  # of a batch, from 1
 ) -> pd.DataFrame:  # a row per verdict and `failed`: share of the films of reference and batch, change with interval, p
-    "The shares of the verdicts in a batch."
+    "The shares of the verdicts in a batch, 0 to 1; the change with its 95 % interval, batch minus reference."
     columns = ["share", "reference", "batch", "change", "low", "high", "p"]
     return pd.DataFrame(result["batches"][number - 1]["shares"])[columns]
 
@@ -367,7 +367,7 @@ def monitor_sentence(result: dict[str, Any]) -> str:  # Markdown
         text += f"\n\n- **{name}**, {which}. {CAUSES[name]}"
     return text
 
-
+# %% ../../nbs/api/serving/10_monitor.ipynb #c9c301ea
 def write_report(
     out: str | os.PathLike[str],  # folder of `monitor`
 ) -> Path:  # the page, `monitor.html`

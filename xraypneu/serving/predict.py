@@ -388,7 +388,7 @@ def _small(d: Decoded) -> _Remarks:
     few = f"only {d.width} x {d.height} pixels"
     return [(f"the image has {few}, too few to trust the verdict: use the original", few)]
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #af12baf1
 def _faint(square: np.ndarray) -> _Remarks:
     "A note on an image that uses few grey levels: in many of those the network takes normal lungs for ill."
     low, high = np.percentile(square, (0.5, 99.5))
@@ -409,7 +409,7 @@ def _as_read(d: Decoded) -> _Read:
     notes = d.notes + tuple(note for note, _ in remarks)
     return d.pixels, square, _objections(d), notes, tuple(few for _, few in remarks), d.no_chest
 
-
+# %% ../../nbs/api/serving/00_predict.ipynb #0cd3bfd3
 class _Scorer:
     "Decodes images and scores them with a bundle."
 
@@ -453,7 +453,7 @@ class _Scorer:
                 out["features"][i] if keep_features else None,
             )
 
-# %% ../../nbs/api/serving/00_predict.ipynb #c010-b
+# %% ../../nbs/api/serving/00_predict.ipynb #c010-b-2
 def _check_batch(images: object, batch_size: int, workers: int, errors: str) -> None:
     "Raise `ValueError` for arguments of `predict_batch` that make no sense."
     if errors not in ("raise", "return"):

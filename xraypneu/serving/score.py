@@ -43,7 +43,7 @@ from ..data.dataset import LEFT_BEHIND
 from ..data.decoder import TAGS, cores, read_tags, warm_up
 from ..data.image import _FILE_ERRORS, MAX_BYTES, ImageError, _cant_be_opened, read_bytes
 from ..errors import rendered, XraypneuError
-from ..files import explained, others_reach, replacing, write_file, writing
+from ..files import explained, others_reach, replacing, sha256_of, write_file, writing
 from ..model.bundle import Bundle
 from ..process import alone
 from ..redact import IN_QUERY, public_url, without_controls
@@ -64,7 +64,7 @@ class Film(NamedTuple):
     mtime: int | None = None  # of a file, nanoseconds
     etag: str | None = None  # of an object
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #5b351f4a
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
@@ -85,7 +85,7 @@ def _plain(path: str) -> str:
     short = os.path.normpath(whole)
     return short if os.path.realpath(short) == os.path.realpath(whole) else whole
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #94b5ba88
 def _local(uri: str) -> str | None:
     "The path of a file on this machine; None for an address."
     if uri[:7].lower() == "file://":
@@ -112,7 +112,7 @@ def _kind(path: str) -> str:
     end = os.path.splitext(path)[1].lower()
     return end if re.fullmatch(r"\.(?!\d+$)[a-z0-9]{1,8}", end) else ""
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #29504894
 def _is_film(path: str, sniff: bool = True) -> bool:
     "Is a file taken from a folder?"
     name = os.path.basename(path)
@@ -138,7 +138,7 @@ def _seen(path: str) -> Film:
         return Film(_uri(path))
     return Film(_uri(path), s.st_size, s.st_mtime_ns)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #294e61f0
 def _film(path: str) -> Film:
     "A file of this machine, to be listed. Raises `ScoreError` where disk or share is at fault."
     try:
@@ -163,7 +163,7 @@ def _listed(folder: str) -> list[str]:
         names = [e.name + "/" * _is_folder(e) for e in entries if not e.name.startswith(".")]
     return sorted(n for n in names if n.rstrip("/").lower() not in LEFT_BEHIND)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #5121edb6
 def _is_bare(folder: str) -> bool:
     "Is a folder gone or empty?"
     try:
@@ -210,7 +210,7 @@ def _leads_to(folder: Sequence[str], pattern: Sequence[str]) -> bool:
         return bool(pattern)
     return fnmatchcase(folder[0], pattern[0]) and _leads_to(folder[1:], pattern[1:])
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #1b00e120
 def _split_glob(pattern: str, magic: str = "*?[") -> tuple[str, list[str]]:
     "The folder before the first wildcard, and the parts after it."
     parts = pattern.split("/")
@@ -247,7 +247,7 @@ def _filesystem(scheme: str) -> Any:
         what = f"{scheme}:// needs the package {package}, which is not installed"
         raise ScoreError(what, f"pip install '{package}'", "no_package") from None
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #bacb63e0
 def _scheme(uri: str) -> str:
     "The kind of an address; '' of a path."
     m = _ADDRESS.match(uri)
@@ -265,7 +265,7 @@ def _shown(uri: str) -> str:
     "An address without secrets."
     return IN_QUERY.sub(r"\1***", uri) if _scheme(uri) in _CONTAINERS else public_url(uri)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #6cf10c93
 def _check_address(uri: str) -> None:
     "Refuse an address that manifest and scores may not hold: one with a secret. Raises `ScoreError`."
     try:
@@ -283,7 +283,7 @@ def _check_address(uri: str) -> None:
         what = f"{_shown(uri)} holds a key or signature, which manifest and scores would hold too"
         raise ScoreError(what, hint, "exposed")
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #03dda2d4
 def _of_address(uri: str) -> tuple[Any, str]:
     "File system and path of an address. Raises `ScoreError`."
     _check_address(uri)
@@ -303,7 +303,7 @@ def _answered(e: Exception, uri: str) -> Exception:
         return e
     return e if isinstance(told, FileNotFoundError) or getattr(told, "status", None) in _GONE else told
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #a31c38ff
 def _of_host(e: Exception, uri: str) -> ImageError:
     "The error for an address that can't be read."
     e = _answered(e, uri)
@@ -332,7 +332,7 @@ def _etag(entry: dict[str, Any]) -> str | None:
     etag = entry.get("ETag") or entry.get("etag")
     return str(etag).strip('"') if etag else None
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #34f3bcd3
 def _fetched(film: Film) -> bytes:
     "The content of an address, at most one byte more than allowed. Raises `ImageError`, `ScoreError`."
     if (film.size or 0) > MAX_BYTES:
@@ -358,7 +358,7 @@ def _remote_film(fs: Any, entry: dict[str, Any]) -> Film:
     "A film from an entry of a listing."
     return Film(fs.unstrip_protocol(entry["name"]), entry.get("size"), None, _etag(entry))
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #a8f78f5f
 def _remote_walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
     "The entries of all files below an address, in the order of their paths. Raises `ScoreError`."
     try:
@@ -375,7 +375,7 @@ def _remote_walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
         elif name.rstrip("/") != folder.rstrip("/") and name.startswith(folder):  # a page may link upwards
             yield from _remote_walk(fs, name)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #f7d63741
 def _from_address(uri: str, left_out: Counter[str]) -> Iterator[Film]:
     "The films below an address or of a glob of addresses. Raises `ScoreError`."
     _check_address(uri)
@@ -454,7 +454,7 @@ def place_of(
     _of_address(text)
     return Objects(text)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #36779cee
 def _write(place: Place, content: str | bytes) -> None:
     "Write a file or an object in one step. Raises `ScoreError`, `OSError`."
     if isinstance(place, Path):
@@ -485,7 +485,7 @@ def _new_manifest(out: Place) -> Iterator[Path]:
         for file in sorted(Path(folder).iterdir(), key=lambda p: (p.suffix == ".json", p.name)):
             _write(out / f"manifest/{file.name}", file.read_bytes())
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #b625cfa8
 def _no_address(file: str | os.PathLike[str]) -> Path:
     "The path of a file on this machine. Raises `ScoreError` for an address."
     if isinstance(file, str) and _local(file) is None:
@@ -514,7 +514,7 @@ def _from_list(file: str) -> Iterator[Film]:
             if line.strip():
                 yield _named(os.fsdecode(line.rstrip(b"\r\n")))
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #41363ddd
 def _cells(file: str) -> Iterator[str | None]:
     "The column `uri` of a table. Raises `ScoreError`, and the exceptions of Arrow and csv."
     if file.lower().endswith(".csv"):
@@ -555,7 +555,7 @@ def _found(folder: str, parts: Sequence[str]) -> str:
     upper, lower = os.path.join(folder, *parts), os.path.join(folder, *(p.lower() for p in parts))
     return lower if not os.path.lexists(upper) and os.path.lexists(lower) else upper
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #298113b1
 def _from_dicomdir(file: str) -> Iterator[Film]:
     "The images that a DICOMDIR names, by path; the directory is held in memory. Raises `ScoreError`."
     from pydicom import dcmread
@@ -636,7 +636,7 @@ class Manifest:
         "The number of films in a shard."
         return min(self.shard_rows, self.rows - shard * self.shard_rows)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #3037a99d
 def _shard(folder: Place, n: int) -> Place:
     return folder / f"{n:05d}.parquet"
 
@@ -654,12 +654,9 @@ def _identity(source: str | os.PathLike[str]) -> tuple[str, str | None]:
     if _scheme(text) not in ("", "file"):
         return _shown(text), None
     path = _plain(text)
-    if not os.path.isfile(path):
-        return _uri(path), None
-    with open(path, "rb") as f:
-        return _uri(path), hashlib.file_digest(f, "sha256").hexdigest()
+    return _uri(path), sha256_of(path) if os.path.isfile(path) else None
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #bc7a3908
 def _left(left_out: dict[str, int]) -> str:
     "What was left out, as text: the most frequent kinds."
     most = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
@@ -700,7 +697,7 @@ def write_manifest(
         write_file(new / "manifest.json", json.dumps(asdict(manifest), indent=1) + "\n")
     return manifest
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #8ce1c435
 def _every() -> float:
     "Seconds between two updates of the progress; a log gets few."
     return 0.5 if sys.stderr.isatty() else 30.0
@@ -711,7 +708,7 @@ def _damaged(file: Place, e: Exception) -> ScoreError:
     hint = "Restore it from a backup, or score into another folder."
     return ScoreError(f"{file} is damaged ({rendered(e, 100)})", hint, "damaged")
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #66123bfe
 def read_manifest(
     out: str | os.PathLike[str],  # folder of the scores
 ) -> Manifest:
@@ -727,7 +724,7 @@ def read_manifest(
     except (ValueError, TypeError) as e:
         raise _damaged(file, e) from None
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #94f67ad2
 def _films(out: Place, manifest: Manifest, n: int) -> pa.Table:
     "The films of a shard, as they were listed. Raises `ScoreError`."
     file = _shard(out / "manifest", n)
@@ -752,7 +749,7 @@ def _same_time(now: int | None, then: int | None) -> bool:
     off = abs((now or 0) - (then or 0))
     return off % _QUARTER == 0 and off <= _MOST_OFF
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #29424159
 _QUARTER, _MOST_OFF = 900 * 10**9, 26 * 3600 * 10**9  # nanoseconds
 
 
@@ -893,7 +890,7 @@ def _folder_of_all(out: Place, manifest: Manifest) -> str:
             common = {os.path.commonpath({*common, folder})}
     return common.pop() if common else "/"
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #78ac1392
 def open_copies(out: Place) -> str:  # a line; '' if there is nothing to say
     "Whether other users of this machine, who can't get to the films, can read their paths and scores."
     if not isinstance(out, Path):
@@ -914,7 +911,7 @@ def _nearest(path: str) -> str:
         pass
     return path
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #0b39e55a
 def _host(uri: str) -> str:
     "Scheme and host, or bucket, of an address."
     return "/".join(uri.split("/", 3)[:3])
@@ -988,17 +985,17 @@ class Settings:
     "What all score files of a folder have in common; in `score.json`."
 
     bundle: str  # hash
-    precision: str
+    precision: str  # fp32 or int8
     version: str  # of xraypneu
-    hash: bool
-    tags: list[str]
+    hash: bool  # do rows have the SHA-256 of their file?
+    tags: list[str]  # DICOM attributes that rows have, of `decoder.TAGS`
     features: str = ""  # version of projections and statistics; "": none are kept
 
     def facts(self) -> dict[str, Any]:
         "As JSON. A folder without features is described as by versions that had none, which it can be continued with."
         return {k: v for k, v in asdict(self).items() if k != "features" or v}
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #3b2496ac
 def score_schema(settings: Settings) -> pa.Schema:
     "The columns of a score file."
     texts = pa.string()
@@ -1038,7 +1035,7 @@ def _said(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
         raise ValueError("it is no file of scores")
     return said
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #2ea0393f
 def _done(out: Place, n: int, facts: dict[str, Any]) -> dict[str, Any] | None:
     "What the finished file of a shard says; None if it is missing, damaged or of something else."
     try:
@@ -1060,14 +1057,14 @@ class Progress:
     rows_done: int
     shards: int
     shards_done: int
-    errors: int  # of `rows_done`
+    errors: int  # of `rows_done`: films with a code instead of a probability
 
     @property
     def complete(self) -> bool:
         "Are all shards scored?"
         return self.shards_done == self.shards
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #01dd133d
 def _settings(out: Place) -> Settings | None:
     "The settings of a folder. Raises `ScoreError` if their file is damaged."
     file = out / "score.json"
@@ -1080,7 +1077,7 @@ def _settings(out: Place) -> Settings | None:
     except (ValueError, TypeError) as e:
         raise _damaged(file, e) from None
 
-# %% ../../nbs/api/serving/08_score.ipynb #s048
+# %% ../../nbs/api/serving/08_score.ipynb #s048-a
 _REQUESTS = 32  # footers that an object store is asked for at a time
 
 
@@ -1102,7 +1099,7 @@ def _all_done(out: Place, manifest: Manifest, settings: Settings) -> Iterator[di
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #s048
 class _Run:
     "A run over the shards of a folder."
 
@@ -1125,7 +1122,7 @@ class _Run:
         shards = len(self.manifest.shards)
         return Progress(self.manifest.rows, self.rows, shards, shards - len(self.missing), self.errors)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #a3d0f034
 def progress_of(
     out: str | os.PathLike[str],  # folder of the scores
 ) -> Progress:
@@ -1180,7 +1177,7 @@ def _short(value: object) -> str:
     "A setting in a message."
     return str(value)[:12] if isinstance(value, str) else str(value)
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #c9c5941f
 def _in_order(
     function: Callable[[int, Film], dict[str, Any]], films: Iterable[tuple[int, Film]], pool: ThreadPoolExecutor, n: int
 ) -> Iterator[dict[str, Any]]:
@@ -1331,7 +1328,7 @@ def _checked(
         wrong = f"it can't be read ({without_controls(rendered(e, 200))})"
     return table, wrong and f"scores/{file.name}: {wrong}"
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #2426251d
 def _wrong(table: pa.Table, films: pa.Table, facts: dict[str, Any]) -> str:
     "What is wrong with the scores of a shard; '' if nothing. Raises what damage may cause."
     said = _said(table.schema.metadata)
@@ -1345,7 +1342,7 @@ def _wrong(table: pa.Table, films: pa.Table, facts: dict[str, Any]) -> str:
         return "its values were changed after it was written"
     return ""
 
-
+# %% ../../nbs/api/serving/08_score.ipynb #d4f6e1ab
 def verify(
     out: str | os.PathLike[str],  # folder of the scores
 ) -> list[str]:  # a line for each file that is wrong or missing; empty if all is right

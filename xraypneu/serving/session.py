@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_MB', 'MAX_FILES', 'MAX_UPLOADS', 'MAX_KEPT', 'DELETE_FIRST', 'LOWEST', 'HIGHEST', 'FACTS', 'ADULT', 'Film',
-           'shown_film', 'age_of', 'age_caution', 'facts_of', 'Upload', 'Session']
+           'shown_film', 'age_caution', 'facts_of', 'Upload', 'Session']
 
 # %% ../../nbs/api/serving/02_session.ipynb #s003
 import os
@@ -13,8 +13,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from ..data.decoder import age_of
 from ..data.image import ImageError, printable
-from ..model.truth import NOT_READ, compare
+from ..model.truth import NOT_READ, compare, meeting_name
 from ..model.verdict import NORMAL, PNEUMONIA
 from .predict import Prediction
 from ..redact import without_controls
@@ -63,7 +64,7 @@ class Film:
         shown = {k: row[k] for k in keys if k in row}
         return {"id": self.id, "file": self.name} | shown | {"cells": csv_cells(row)}
 
-
+# %% ../../nbs/api/serving/02_session.ipynb #2848b47a
 def _told(prediction: Prediction) -> tuple[Any, ...]:
     "What users see of a prediction that may depend on the operating point, beside the point."
     e = prediction.explanation
@@ -103,16 +104,6 @@ _MODALITIES = {"CR": "CR, computed radiography", "DX": "DX, digital radiography"
 _MODALITIES |= {"CT": "CT", "MR": "MR", "US": "US, ultrasound", "NM": "NM", "PT": "PT", "MG": "MG, mammography"}
 _MODALITIES |= {"XA": "XA, angiography", "SC": "SC, secondary capture", "OT": "OT, other"}
 _VIEWS = {"PA": "PA", "AP": "AP", "LL": "left lateral", "RL": "right lateral", "LATERAL": "lateral"}
-_UNITS = {"Y": (1, "y"), "M": (12, "months"), "W": (52.18, "weeks"), "D": (365.25, "days")}  # of a year, word
-
-
-def age_of(text: str) -> tuple[float, str] | None:  # years; as it is shown
-    "An age as DICOM writes it: 061Y, 018M, 003W, 010D. None for anything else."
-    found = re.fullmatch(r"(\d{3})([DWMY])", text.strip(), re.ASCII)
-    if not found:
-        return None
-    (of, word), n = _UNITS[found[2]], int(found[1])
-    return (n / of, f"{n} {word}") if n / of < 90 else (90.0, "over 89 y")
 
 # %% ../../nbs/api/serving/02_session.ipynb #s008h
 def age_caution(
@@ -126,7 +117,7 @@ def age_caution(
         return ""
     return f"{'adult' if age[0] >= ADULT else 'child'}, {age[1]}: outside the training range ({films})"
 
-
+# %% ../../nbs/api/serving/02_session.ipynb #afe503bd
 def facts_of(tags: dict[str, str], caution: str = "") -> list[dict[str, Any]]:  # name, value; caution: to be stressed
     "What the page shows of a film's DICOM attributes."
     age, rows, columns = age_of(tags.get("PatientAge", "")), tags.get("Rows", ""), tags.get("Columns", "")
@@ -245,10 +236,11 @@ class Session(_Uploads):
 
     def compared(self) -> dict[str, Any]:
         "The films with a label against it; films that share a name are left out, since the table means one of them."
-        names = Counter(film.whole_name for film in self.films.values())
-        labelled = [f for f in self.films.values() if f.whole_name in self.truth]
-        films = [f for f in labelled if names[f.whole_name] == 1]
-        ill = [self.truth[f.whole_name] for f in films]
+        of = {film.id: meeting_name(film.whole_name) for film in self.films.values()}
+        names = Counter(of.values())
+        labelled = [f for f in self.films.values() if of[f.id] in self.truth]
+        films = [f for f in labelled if names[of[f.id]] == 1]
+        ill = [self.truth[of[f.id]] for f in films]
         found = compare([f.prediction.verdict if f.prediction else NOT_READ for f in films], ill)
         labels = {f.id: PNEUMONIA if is_ill else NORMAL for f, is_ill in zip(films, ill, strict=True)}
         left_out = {

@@ -69,14 +69,12 @@ def send_settings(
     connection: socket.socket,
     settings: dict[str, Any],  # JSON: argv, env, cwd
 ) -> None:
-    "Send a session its settings."
+    "Send a session its settings: the length in 4 bytes, then the JSON. Raises `OSError`."
     text = json.dumps(settings).encode()
     connection.sendall(struct.pack(">I", len(text)) + text)
 
-
-def read_settings(
-    connection: socket.socket,
-) -> dict[str, Any]:  # argv, env, cwd
+# %% ../../nbs/api/serving/05_template.ipynb #67fcef43
+def read_settings(connection: socket.socket) -> dict[str, Any]:  # argv, env, cwd
     "Read the settings of a session. Raises `EOFError` if the server has gone."
 
     def read(n: int) -> bytes:
@@ -163,7 +161,9 @@ def run_session(
 
 # %% ../../nbs/api/serving/05_template.ipynb #t020
 def serve() -> None:
-    "Run the template, whose standard input is the connection to the server; in its children, run a session."
+    """Run the template, whose standard input is the connection to the server; in its children, run a session.
+
+    Raises `OSError` where standard input is no socket."""
     control = socket.socket(fileno=os.dup(0))
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)

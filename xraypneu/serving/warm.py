@@ -237,7 +237,7 @@ def is_possible() -> bool:
         return False
     return sys.platform == "linux"
 
-
+# %% ../../nbs/api/serving/06_warm.ipynb #9897bf31
 def install(
     c: Any,  # Voilà's configuration after `guard.install`, a traitlets `Config`; changed in place
     env: Mapping[str, str] = os.environ,

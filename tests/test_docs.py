@@ -1,0 +1,148 @@
+"""The documentation: reference, links, glossary, search, and what `make docs` refuses."""
+
+import html
+import json
+import re
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "docs"))
+
+import links  # noqa: E402
+import pages  # noqa: E402
+import prose  # noqa: E402
+import reference  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "The pages without the libraries' notebooks, which take most of the time; all addresses are known."
+    folder = tmp_path_factory.mktemp("docs")
+    site = pages.Site()
+    site.collect()
+    few = ("notebooks/model/10_policy.html", "notebooks/api/02_errors.html")
+    for url in [u for u, p in site.pages.items() if p.listed and u not in few]:
+        site.pages[url].source = ""  # listed, not rendered
+    for url in ("project/changelog.html", "tutorials/recipe_study.html", "tutorials/shifted_validation.html"):
+        site.pages[url].source = ""
+    site.write_bodies()
+    site.write(folder)
+    return site, folder
+
+
+def test_every_link_of_the_site_leads_somewhere(site):
+    problems, _, internal = links.check(site[1])
+    # of the notebooks that are not rendered here the cells are missing; `make docs` asks for those too
+    assert [p for p in problems if "#cell-" not in p] == [] and internal > 10_000
+
+
+def test_pages_load_nothing_from_elsewhere(site):
+    for page in site[1].rglob("*.html"):
+        assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//", page.read_text()), page
+    for name in ("style.css", "page.js"):
+        assert not re.search(r"https?://|@import|url\(", (site[1] / name).read_text()), name
+
+
+def test_a_broken_link_or_anchor_is_found(tmp_path, capsys):
+    (tmp_path / "a.html").write_text('<h1 id="x"></h1><a href="b.html#y"></a><a href="c.html"></a><a href="#x"></a>')
+    (tmp_path / "b.html").write_text('<p id="z"><p id="z"><a href="../etc"></a><a href="https://x.org/"></a>')
+    problems, external, internal = links.check(tmp_path)
+    assert [p.split(": ")[1] for p in problems] == [
+        "b.html#y has no such anchor",
+        "c.html does not exist",
+        "id z occurs 2 times",
+        "../etc leads out of the site",
+    ]
+    assert list(external) == ["https://x.org/"] and internal == 4
+    assert links.main(str(tmp_path)) == 1 and "b.html#y" in capsys.readouterr().err
+
+
+def test_the_front_page_lists_each_tutorial_with_a_line(site):
+    page = (site[1] / "index.html").read_text()
+    for p in site[0].pages.values():
+        if p.url.startswith("tutorials/"):
+            assert p.description and f'href="{p.url}">{html.escape(p.title)}</a><span>' in page, p.url
+
+
+def test_a_tutorial_that_no_group_names_stops_the_build(monkeypatch):
+    monkeypatch.setattr(pages, "GROUPS", pages.GROUPS[1:])
+    monkeypatch.setattr(reference, "read_modules", lambda root: [])
+    with pytest.raises(SystemExit, match="first_hour"):
+        pages.Site().add_notebooks()
+
+
+def test_every_public_name_is_in_the_reference_and_the_search(site):
+    text = (site[1] / "search.js").read_text()
+    index = json.loads(text.removeprefix("window.xraypneuIndex=").removesuffix(";\n"))
+    found = {(title, url) for _, title, url, _ in index}
+    modules = {m.name: m for m in site[0].modules}
+    for path in (ROOT / "xraypneu").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT / "xraypneu").with_suffix("").parts)
+        if path.name.startswith("_"):
+            continue
+        public = re.search(r"^__all__ = (\[.*?\])", path.read_text(), re.S | re.M)
+        for one in re.findall(r"'(\w+)'", public[1]):
+            assert (one, f"{modules[name].url}#{one}") in found, f"{name}.{one}"
+    terms = [title for kind, title, *_ in index if kind == "term"]
+    assert "operating point, threshold" in terms and len(terms) > 40
+
+
+def test_the_reference_says_what_docments_say(tmp_path):
+    (tmp_path / "m.py").write_text('''
+# %% nbs/api/m.ipynb #c1
+__all__ = ["f", "K", "A", "B"]
+K = {"a": "first", "b": "second"}  # what they mean
+A, B = 1, 2  # numbers
+# %% nbs/api/m.ipynb #c2
+def f(
+    x: int,  # pixels
+    # a list
+    # of names
+    names=(),
+    *,
+    size: float = 0.5,  # 0 to 1
+) -> tuple:  # two numbers
+    """Does it. Raises `ValueError` for x.y < 0. Then more."""
+''')
+    k, a, _, f = reference.Reader(tmp_path / "m.py").names()
+    assert [(p.name, p.type, p.default, p.comment) for p in f.parameters] == [
+        ("x", "int", "", "pixels"),
+        ("names", "", "()", "a list of names"),
+        ("size", "float", "0.5", "0 to 1"),
+    ]
+    assert (f.returns.type, f.returns.comment, f.cell) == ("tuple", "two numbers", "c2")
+    assert f.errors == "Raises `ValueError` for x.y < 0." and f.line == "Does it."
+    assert f.signature == "f(x: int, names=(), *, size: float = 0.5) -> tuple"
+    assert (k.text, k.parameters[1].comment, a.signature) == ("what they mean", "second", "A, B = (1, 2)")
+
+
+def test_terms_are_linked_where_a_page_first_uses_them():
+    targets = prose.Targets(terms=[prose.Term("term-op", ["operating point", "threshold"], "a <point>")])
+    targets.code["f"] = "api/m.html#f"
+    link = prose.Linker(targets, ROOT, "README.md", "a/b.html")
+    page = link("<h2>threshold</h2><p>Thresholds, <code>f</code> <a>threshold</a> and threshold</p>")
+    term = '<a class="term" href="../tutorials/glossary.html#term-op" title="a &lt;point&gt;">Thresholds</a>'
+    assert page == (
+        f'<h2>threshold</h2><p>{term}, <a href="../api/m.html#f"><code>f</code></a> <a>threshold</a> and threshold</p>'
+    )
+
+
+def test_links_of_the_repository_lead_to_pages():
+    targets = prose.Targets(files={"CONTRIBUTING.md": "project/contributing.html"})
+    link = prose.Linker(targets, ROOT, "README.md", "index.html")
+    assert link('<a href="CONTRIBUTING.md#how-to">') == '<a href="project/contributing.html#how-to">'
+    assert link('<img src="nbs/images/dashboard.png">') == '<img src="files/nbs/images/dashboard.png">'
+    assert targets.pictures == {"nbs/images/dashboard.png"} and link('<a href="https://x">') == '<a href="https://x">'
+    assert (
+        prose.relative("api/m.html#f", "api/m.html") == "#f"
+        and prose.relative("index.html", "a/b.html") == "../index.html"
+    )
+
+
+def test_parameters_and_commands_are_those_of_the_program():
+    names = {p.name: p for p in pages.parameters_of(ROOT)}
+    assert names["train.epochs"].default == "10" and "fine-tuning" in names["train.epochs"].comment
+    assert "person" in names["data.patient_patterns"].default
+    assert {"predict", "score", "app"} <= set(pages.commands())
