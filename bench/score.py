@@ -299,7 +299,7 @@ def by_ray_data(files, out, address, precision):
 
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
-    films = ray.data.from_items([{"uri": f} for f in files], override_num_blocks=max(1, len(files) // 250))
+    films = ray.data.from_items([{"uri": f} for f in files], override_num_blocks=max(4 * CORES, len(files) // 250))
     per_batch = {"fn_constructor_args": (precision,), "batch_size": 32, "num_cpus": 1}
     scored = films.map_batches(PerBatch, compute=ray.data.ActorPoolStrategy(size=CORES), **per_batch)
     out.mkdir()
@@ -442,6 +442,7 @@ MEASURES = {
     "resume": Measure(measure_resume, ("rows",)),
     "kills": Measure(measure_kills, ("kills",), timed=False),
 }
+FULL = {"films": 20_000, "rows": 10_000_000, "kills": 20}  # what the requirements are about
 # what, measure, where its value stands, must, aim, whether less is better
 REQUIREMENTS = [
     ("score / a loop over Predictor", "rate", ("times", "int8", "score / loop"), 1.7, 1.95, False),
@@ -499,6 +500,11 @@ def flat(value, name=""):
     return [(name, f"{value:,}" if isinstance(value, int) else value)]
 
 
+def is_full(result):
+    "Was so much measured as the requirements are about?"
+    return all(result["options"][k] >= n for k, n in FULL.items() if k in result["options"])
+
+
 def write_page(results):
     "bench/score.md and bench/score.json; the exit status."
     sheet, todo = Sheet(), []
@@ -512,12 +518,14 @@ def write_page(results):
         sheet.say(f"## {TITLES[name].format(**r['options'])}\n\n{NOTES[name]}\n")
         if r["busy"] > BUSY and MEASURES[name].timed:
             todo.append(f"- {name}: times, as the machine was busy" + " (memory and sizes are here)" * bool(r["found"]))
+        if not is_full(r):
+            todo.append(f"- {name}: in full, " + ", ".join(f"{k} {v:,}" for k, v in FULL.items() if k in r["options"]))
         if rows := flat(r["found"]):
             sheet.table(["", ""], rows)
         sheet.say(f"\n`{r['command']}`, commit {r['commit']}. {r['machine']}.\n")
     for what, name, keys, must, aim, fewer in REQUIREMENTS:
         value = value_of(results.get(name, {}).get("found"), keys)
-        if value is not None:
+        if value is not None and is_full(results[name]):
             sheet.check(what, value, must, aim, fewer)
     if todo:
         sheet.say("## Still to be run on an idle machine\n\n" + "\n".join(todo))
@@ -574,10 +582,10 @@ def perform(name, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=MEASURES, help="these measures, also if there are results")
-    parser.add_argument("--films", type=int, default=20_000, help="JPEGs of 1 megapixel")
+    parser.add_argument("--films", type=int, default=FULL["films"], help="JPEGs of 1 megapixel")
     parser.add_argument("--turns", type=int, default=4, help="in which the films are scored by each contender")
-    parser.add_argument("--rows", type=int, default=10_000_000, help="films of the archive that is resumed")
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--rows", type=int, default=FULL["rows"], help="films of the archive that is resumed")
+    parser.add_argument("--kills", type=int, default=FULL["kills"])
     args = parser.parse_args()
     STATE.mkdir(parents=True, exist_ok=True)
     results = {}
