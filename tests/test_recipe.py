@@ -17,7 +17,8 @@ from xraypneu.model import ood
 from xraypneu.model.bundle import SHIPPED, load_bundle
 
 STAGES = ("prepare", "eda", "train", "evaluate")
-RECORDING = {"errors", "files", "redact", "journal", "tracking"}  # how a result is written, where its run is recorded
+# how a result is written, and where its run is recorded
+RECORDING = {"errors", "files", "redact", "process", "journal", "tracking"}
 
 
 def cells(stage):
