@@ -398,7 +398,7 @@ def build_archive(out, rows):
 
 def measure_resume(args):
     "An archive of which 99 % are scored: until a missing shard is being scored, `--status`, and the folder of all."
-    out = STATE / f"resume-{args.rows}"
+    out = STATE / f"resume-{args.rows}-{__version__}-{load_bundle().hash[:12]}"  # what its files say
     if not (out / "manifest/manifest.json").exists():  # written last
         build_archive(out, args.rows)
     found, times = {}, {}
