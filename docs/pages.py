@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 GROUPS = (
     ("Tutorials", "Learn by doing, on synthetic films", ("first_hour", "predict", "evaluation", "compare")),
-    ("How to", "One task each", ("external", "score", "cluster", "monitor", "tune", "serve", "team")),
+    ("How to", "One task each", ("external", "score", "cluster", "scale", "monitor", "tune", "serve", "team")),
     ("Background", "Why it is as it is", ("decisions", "shifted_validation", "recipe_study")),
     ("Look up", "", ("glossary", "faults", "limits")),
 )
@@ -36,6 +36,7 @@ DOCUMENTS = (  # Markdown files, and the address of each
     ("results/protocol.md", "project/protocol.html", "Project"),
     ("results/test_looks.md", "project/test-looks.html", "Project"),
     ("bench/results.md", "project/bench.html", "Measurements"),
+    ("bench/score.md", "project/bench-score.html", "Measurements"),
     ("bench/dashboard.md", "project/bench-dashboard.html", "Measurements"),
     ("bench/monitor.md", "project/bench-monitor.html", "Measurements"),
 )

@@ -1,4 +1,4 @@
-"""A Ray cluster of two one-core nodes on this machine, for tests and `bench/score.py --kills`."""
+"""A Ray cluster of two one-core nodes on this machine, for tests, bench/kills.py and bench/score.py."""
 
 import contextlib
 import os

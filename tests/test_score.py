@@ -2,6 +2,7 @@
 
 import errno
 import io
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from functools import partial
@@ -867,6 +869,25 @@ def test_folders_that_were_cleared_are_no_drive_that_is_gone(films, tmp_path, mo
     assert score_archive(films, tmp_path / "out").errors == 7
 
 
+def test_the_folder_of_all_is_found_without_a_look_at_each_path(monkeypatch):
+    "As that of a list of ten million is needed when a first film is missing."
+    looked, local = [], score._local
+    monkeypatch.setattr(score, "_local", lambda uri: looked.append(uri) or local(uri))
+    for paths in (
+        ["/a/b/x.png"],
+        ["/a/b/x.png", "/a/b-c/y.png", "/a/b/c/z.png"],
+        ["/a/bc/x.png", "/a/bd/x.png"],
+        ["/x.png", "/a/x.png"],
+        ["/a/é/1.png", "/a/è/1.png"],
+        ["/a/../b/1.png", "/a/../c/1.png"],
+    ):
+        wanted = os.path.commonpath(list(map(os.path.dirname, paths)))
+        addresses = ["s3://bucket/a/b/1.png", "https://host/1.png"] + [f"gs://bucket/{i}.png" for i in range(1000)]
+        assert score._folder_of(pa.chunked_array([paths, addresses])) == wanted, paths
+    assert looked == [] and score._folder_of(pa.chunked_array([addresses])) is None
+    assert score._folder_of(pa.chunked_array([["/a/b/1.png", "FILE:///a/c/%ff.png"]])) == "/a"
+
+
 def test_paths_of_private_films_are_not_open_to_all_without_a_word(films, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(score, "others_reach", lambda folder: bool(folder.stat().st_mode & 0o001))
     for mode, words in ((0o700, 1), (0o755, 0)):
@@ -929,6 +950,21 @@ def test_scores_in_an_object_store_are_those_of_a_folder(films, tmp_path, bucket
     assert puts == ["/scores/a/scores/00001.parquet"] and stored(bucket) == of_folder and verify(bucket) == []
     assert merge(bucket, tmp_path / "all.parquet") == merge(tmp_path / "out", tmp_path / "other.parquet") == 7
     assert (tmp_path / "all.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
+
+
+def test_an_object_store_is_asked_for_many_footers_at_a_time(films, bucket, monkeypatch):
+    "Each answer waits until four are asked for: one after another, thousands would take minutes."
+    score_archive(films, bucket, shard_rows=1)
+    together, opened = threading.Barrier(4, timeout=60), score._opened
+    asked = itertools.count()
+
+    def slow(place):
+        if next(asked) < 4:
+            together.wait()
+        return opened(place)
+
+    monkeypatch.setattr(score, "_opened", slow)
+    assert progress_of(bucket).shards_done == 7
 
 
 def test_a_run_into_an_object_store_that_is_stopped(films, bucket, monkeypatch):

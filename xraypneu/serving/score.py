@@ -34,6 +34,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -867,16 +868,27 @@ def _patient_row(scorer: FilmScorer, id: int, film: Film) -> dict[str, Any]:
     return scorer.row(id, film)
 
 # %% ../../nbs/api/serving/08_score.ipynb #s043
+def _folder_of(uris: pa.ChunkedArray) -> str | None:
+    "The folder that all paths of this machine are in; None if there are none. Addresses don't count."
+    is_address = pc.match_substring_regex(uris, f"^(?:{_ADDRESS.pattern})")
+    # what the least and the greatest begin with, all between them begin with
+    paths = [path for path in pc.min_max(uris.filter(pc.invert(is_address))).as_py().values() if path is not None]
+    addresses = uris.filter(is_address)
+    paths += filter(
+        None, map(_local, addresses.filter(pc.starts_with(addresses, "file:", ignore_case=True)).to_pylist())
+    )
+    return os.path.commonpath(set(map(os.path.dirname, paths))) if paths else None
+
+
 def _folder_of_all(out: Place, manifest: Manifest) -> str:
     "The archive's folder, or that in which all its files of this machine are."
-    source, common = _local(manifest.source), list[str]()
+    source, common = _local(manifest.source), set[str]()
     if source and os.path.isdir(source):
         return source
     for n in range(len(manifest.shards)):
-        paths = filter(None, map(_local, _films(out, manifest, n)["uri"].to_pylist()))
-        folders = {*common, *map(os.path.dirname, paths)}
-        common = [os.path.commonpath(folders)] if folders else []
-    return common[0] if common else "/"
+        if (folder := _folder_of(_films(out, manifest, n)["uri"])) is not None:
+            common = {os.path.commonpath({*common, folder})}
+    return common.pop() if common else "/"
 
 # %% ../../nbs/api/serving/08_score.ipynb #78ac1392
 def open_copies(out: Place) -> str:  # a line; '' if there is nothing to say
@@ -1065,6 +1077,28 @@ def _settings(out: Place) -> Settings | None:
     except (ValueError, TypeError) as e:
         raise _damaged(file, e) from None
 
+# %% ../../nbs/api/serving/08_score.ipynb #s048-a
+_REQUESTS = 32  # footers that an object store is asked for at a time
+
+
+def _all_done(out: Place, manifest: Manifest, settings: Settings) -> Iterator[dict[str, Any] | None]:
+    "What `_done` says of each shard. An object store answers late, so it is asked for many at a time."
+
+    def look(n: int) -> dict[str, Any] | None:
+        return _done(out, n, _facts(manifest, settings, n))
+
+    shards = range(len(manifest.shards))
+    if isinstance(out, Path):
+        yield from map(look, shards)
+        return
+    pool = ThreadPoolExecutor(_REQUESTS)
+    _reading.add(pool)
+    try:
+        for start in range(0, len(shards), 10 * _REQUESTS):
+            yield from pool.map(look, shards[start : start + 10 * _REQUESTS])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
 # %% ../../nbs/api/serving/08_score.ipynb #s048
 class _Run:
     "A run over the shards of a folder."
@@ -1072,8 +1106,8 @@ class _Run:
     def __init__(self, out: Place, manifest: Manifest, settings: Settings) -> None:
         self.out, self.manifest, self.settings = out, manifest, settings
         self.missing, self.rows, self.errors = list[int](), 0, 0
-        for n in range(len(manifest.shards)):
-            if said := _done(out, n, _facts(manifest, settings, n)):
+        for n, said in enumerate(_all_done(out, manifest, settings)):
+            if said:
                 self.rows, self.errors = self.rows + said["rows"], self.errors + said["errors"]
             else:
                 self.missing.append(n)
