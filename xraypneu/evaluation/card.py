@@ -450,7 +450,7 @@ def _hub_metrics(m):
     "The test metrics that are known, in the card's order."
     values = {k: m.get("test", {}).get(k) for k in CARD}
     return [
-        {"type": _HUB_NAMES.get(k, k), "name": LABELS[k], "value": v}
+        {"type": _HUB_NAMES.get(k, k), "name": LABELS[k], "value": round(v, 6)}  # as `metrics.json` has it
         for k, v in values.items()
         if v is not None and math.isfinite(v)
     ]
