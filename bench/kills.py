@@ -47,7 +47,7 @@ def shards(out):
 
 def driver(films, out, address):
     "The command in a process of its own."
-    code = "import sys; from xraypneu.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from xraypneu.cli import main; sys.exit(main())"
     options = ["--out", str(out), "--shard-rows", str(SHARD_ROWS), "--engine", "ray", "--address", address]
     call = [sys.executable, "-c", code, "score", str(films), *options]
     return subprocess.Popen(call, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

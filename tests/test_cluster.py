@@ -34,7 +34,7 @@ def contents(out):
 
 def driver(*args):
     "The command in a process of its own, which imports this package."
-    code = "import sys; from xraypneu.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from xraypneu.cli import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", code, "score", *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -374,7 +374,7 @@ def test_tags_that_name_nobody(tmp_path):
 
 
 def command(*args):
-    code = "import sys; from xraypneu.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from xraypneu.cli import main; sys.exit(main())"
     return [sys.executable, "-c", code, *map(str, args)]
 
 

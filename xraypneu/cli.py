@@ -7,6 +7,7 @@ __all__ = ['main']
 
 # %% ../nbs/api/99_cli.ipynb #c003
 import argparse
+import atexit
 import io
 import json
 import os
@@ -850,10 +851,15 @@ _INTERRUPTED = {
 }
 
 # %% ../nbs/api/99_cli.ipynb #58b0dcbd
-def _stopped(status, args, argv):
-    "The exit status of a command that was stopped. `score` doesn't wait for threads that wait for a silent host."
+def _left(status, args, argv, interrupted=False):
+    """The exit status of a command. `score` ends the process before Python is taken down.
+
+    A thread of PyArrow that needs Python then would abort the process (Arrow issue 45017), its work done. And after an
+    interruption there is no wait for threads that wait for a silent host."""
 
     def leave():
+        if not interrupted:
+            atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(status)
@@ -877,10 +883,10 @@ def main(
         out.reconfigure(errors="backslashreplace")  # escape characters that this terminal can't show
     split_credentials()
     try:
-        return _run(args, out)
+        return _left(_run(args, out), args, argv)
     except KeyboardInterrupt:
         print(f"xraypneu: interrupted. {_INTERRUPTED.get(args.command, 'Run it again')}", file=sys.stderr)
-        return _stopped(130, args, argv)
+        return _left(130, args, argv, interrupted=True)
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -894,7 +900,7 @@ def main(
         if not isinstance(e, (XraypneuError, OSError)):
             raise
         print(f"xraypneu: {rendered(e)}", file=sys.stderr)
-        return _stopped(2, args, argv)
+        return _left(2, args, argv, interrupted=True)
 
 # %% ../nbs/api/99_cli.ipynb #7e9ad3d9
 if __name__ == "__main__" and "__file__" in globals():
