@@ -851,14 +851,14 @@ _INTERRUPTED = {
 }
 
 # %% ../nbs/api/99_cli.ipynb #58b0dcbd
-def _left(status, args, argv, interrupted=False):
+def _left(status, args, argv):
     """The exit status of a command. `score` ends the process before Python is taken down.
 
-    A thread of PyArrow that needs Python then would abort the process (Arrow issue 45017), its work done. And after an
-    interruption there is no wait for threads that wait for a silent host."""
+    A thread of PyArrow that needs Python then would abort the process (Arrow issue 45017), its work done. And a command
+    that was stopped doesn't wait for threads that wait for a silent host."""
 
     def leave():
-        if not interrupted:
+        if status == 0:
             atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -886,7 +886,7 @@ def main(
         return _left(_run(args, out), args, argv)
     except KeyboardInterrupt:
         print(f"xraypneu: interrupted. {_INTERRUPTED.get(args.command, 'Run it again')}", file=sys.stderr)
-        return _left(130, args, argv, interrupted=True)
+        return _left(130, args, argv)
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -900,7 +900,7 @@ def main(
         if not isinstance(e, (XraypneuError, OSError)):
             raise
         print(f"xraypneu: {rendered(e)}", file=sys.stderr)
-        return _left(2, args, argv, interrupted=True)
+        return _left(2, args, argv)
 
 # %% ../nbs/api/99_cli.ipynb #7e9ad3d9
 if __name__ == "__main__" and "__file__" in globals():
