@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import XraypneuError
 from ..files import csv_rows
-from ..metrics.definitions import LABELS, PREDICTED
+from ..metrics.definitions import LABELS, PREDICTED, metric_text
 from .policy import share
 from .verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, UNSURE
 from ..redact import without_controls
@@ -112,5 +112,5 @@ def rate_sentence(
     rate: Mapping[str, Any],  # of `compare`, of at least one film
 ) -> str:
     "A rate in words, for a report."
-    low, value, high = (f"{100 * rate[k]:.1f} %" for k in ("low", "value", "high"))
+    low, value, high = (metric_text(rate[k], percent=True) for k in ("low", "value", "high"))
     return f"{rate['name']}: {rate['hit']} of {rate['of']}, {value} (95 % interval {low} to {high})"
