@@ -107,6 +107,10 @@ def test_data_and_training():
     text = card(dict(recipe=dict(recipe, weights="file"), initial_weights=mine))[0]
     assert "the weights in my\\_&lt;b&gt;.h5 (SHA-256 0123456789ab)" in text
     assert "random weights" in card(dict(recipe=dict(recipe, weights="none")))[0]
+    assert "MobileNetV2 1.0 for one grey channel of 224 × 224 pixels" in text  # of a bundle that names none
+    other = {"name": "efficientnetv2_b0", "title": "EfficientNetV2-B0 <b>"}
+    text = card(dict(backbone=other))[0]
+    assert "EfficientNetV2-B0 &lt;b&gt; for one grey channel" in text and "MobileNet" not in text
 
 
 def test_optional_tables():

@@ -1,6 +1,7 @@
 """What notebooks can't hold: a download from a real server, the shipped bundle, an installation without the extras."""
 
 import functools
+import hashlib
 import http.server
 import json
 import os
@@ -16,15 +17,16 @@ import keras
 import numpy as np
 import pytest
 from conftest import ROOT
-from keras.src.applications import mobilenet_v2
+from keras.src.applications import efficientnet_v2, mobilenet_v2
 from keras.src.legacy.saving import legacy_h5_format
 
 from xraypneu.data.sample import draw_radiograph
-from xraypneu.model import network
-from xraypneu.model.bundle import SHIPPED, load_bundle
+from xraypneu.model import network, quantize, recipe
+from xraypneu.model.bundle import INT8, SHIPPED, load_bundle, open_session, write_bundle
 from xraypneu.serving.predict import Predictor
 
 FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+B0 = "efficientnetv2-b0_notop.h5"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,7 @@ def server(tmp_path, monkeypatch):
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", f"http://127.0.0.1:{httpd.server_port}/")
+    monkeypatch.setattr(efficientnet_v2, "BASE_WEIGHTS_PATH", f"http://127.0.0.1:{httpd.server_port}/")
     monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path / "keras"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     yield folder
@@ -81,6 +84,131 @@ def test_imagenet_that_came_damaged_is_downloaded_again(server, three):
         network.initialise(network.build(64), "imagenet")
     save_as_keras_publishes(three, server / FILE)
     network.initialise(network.build(64), "imagenet")
+
+
+def test_imagenet_weights_of_efficientnet_see_the_colours_that_they_were_trained_with(server, monkeypatch):
+    "The network scales its grey levels as Keras scales colours; the border of the first convolution shows it."
+    name, grey = "efficientnetv2_b0", np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1)).astype("float32")
+    keras.utils.set_random_seed(1)
+    model = network.initialise(network.build(64, backbone=name), None)
+    with pytest.raises(network.WeightsError, match="could not be downloaded.*null"):
+        network.initialise(model, "imagenet")
+    colours = keras.applications.EfficientNetV2B0(include_top=False, weights=None, input_shape=(64, 64, 3))
+    drawn = network.weights(model)
+    for layer in colours.layers:
+        for v in layer.weights:
+            value = drawn[f"{layer.name}/{v.name}"]
+            v.assign(-value if v.name == "kernel" else value)
+    save_as_keras_publishes(colours, server / B0)
+    digest = hashlib.md5((server / B0).read_bytes()).hexdigest()
+    monkeypatch.setitem(efficientnet_v2.WEIGHTS_HASHES, "b0", ("", digest))
+    features = keras.Model(network.initialise(model, "imagenet").input, model.get_layer("pool").input)(grey)
+    assert np.std(features) > 0.01
+    np.testing.assert_allclose(features, colours(np.repeat(grey, 3, -1)), atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", network.BACKBONES)
+def test_a_backbone_is_the_same_in_keras_in_the_file_and_in_8_bits(name, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = network.half_precision(network.initialise(network.build(64, 0.5, name), None))
+    images = np.stack([draw_radiograph(p, pneumonia=bool(p % 2), size=64)[0] for p in range(12)])
+    data, weights = network.to_onnx(model), network.weights(model)
+    logit, cam, features = open_session(data).run(["logit", "map", "features"], {"image": images})
+    scale = np.abs(logit).max()
+    np.testing.assert_allclose(logit, np.asarray(model(images[..., None].astype("float32")))[:, 0], atol=1e-4 * scale)
+    np.testing.assert_allclose(cam.mean((1, 2)), logit, atol=1e-4 * scale)
+    np.testing.assert_allclose(features @ weights["head/kernel"][:, 0], logit, atol=1e-4 * scale)  # the bias is 0
+    assert cam.shape == (12, 2, 2) and features.shape == (12, 1280) and 0.01 < features.std() < 20
+
+    info = json.loads((SHIPPED / "bundle.json").read_text())
+    title = network.BACKBONES[name].title
+    info |= {"backbone": {"name": name, "title": title}, "input": {"size": 64, "lowpass": 0.5 * 224 / 64}}
+    bundle = write_bundle(tmp_path / "b", data, info, {INT8: quantize.to_int8(data, images)})
+    again = recipe.model_of(bundle)
+    assert again.name == bundle.backbone == name and network.has_lowpass(again, 0.5)
+    assert all((v == weights[k]).all() for k, v in network.weights(again).items())
+    eight = load_bundle(tmp_path / "b", "int8").outputs(images)
+    assert np.corrcoef(eight["features"].ravel(), features.ravel())[0, 1] > 0.95
+    np.testing.assert_allclose(eight["map"].mean((1, 2)), eight["logit"], atol=1e-3 * scale)
+
+
+def test_a_layer_that_onnx_would_get_wrong_is_refused():
+    layers = keras.layers
+    image = keras.Input((32, 32, 1))
+    for layer in (layers.ReLU(name="odd"), layers.Activation("tanh", name="odd"), layers.MaxPooling2D(name="odd")):
+        backbone = keras.Model(image, layer(image), name="backbone")
+        output = layers.Dense(1, name="head")(layers.GlobalAveragePooling2D()(backbone(image)))
+        with pytest.raises(TypeError, match="layer odd can't be written as ONNX"):
+            network.to_onnx(keras.Model(image, output, name="mobilenet_v2"))
+
+
+DEVICES = """
+import json, sys, tempfile
+import numpy as np
+from xraypneu.model import network, recipe, training
+import keras
+import tensorflow as tf
+
+parts = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+
+
+def tiny(include_top, weights, input_shape):
+    image = x = keras.Input(input_shape)
+    for i, stride in enumerate((4, 4, 2)):
+        x = keras.layers.Conv2D(8, 3, stride, padding="same", use_bias=False, name=f"block{i}_conv")(x)
+        x = keras.layers.ReLU(6, name=f"block{i}_relu")(keras.layers.BatchNormalization(name=f"block{i}_bn")(x))
+    return keras.Model(image, x)
+
+
+network.BACKBONES["tiny"] = network.Backbone("Tiny", tiny, ("block0_", "block1_", "block2_"), "none")
+rng, y = np.random.default_rng(0), np.arange(24) % 2
+images = np.clip(rng.normal(60 + 120 * y[:, None, None], 40, (24, 64, 64)), 0, 255).astype(np.uint8)
+
+
+class Killed(Exception):
+    pass
+
+
+def curve(devices, killed=0, **changes):
+    settings = training.Recipe("tiny", None, 1, 2, 8, 1e-2, devices=devices, first_block=1, **changes)
+    counted.append(len(training.devices_of(settings)))
+
+    def on_epoch(row):
+        if row["epoch"] == killed:
+            raise Killed
+
+    def fit(on_epoch=None):
+        model = recipe.new_model(64, None, 0, 0.0, "tiny")
+        held = images[:12], y[:12]
+        return training.fit(model, (images, y), held, settings, state, "", on_epoch, lambda line: None)
+
+    with tempfile.TemporaryDirectory() as state:
+        try:
+            history = fit(on_epoch)
+        except Killed:
+            history = fit()
+    return [[row[k] for k in ("loss", "val_loss", "shifted_loss")] for row in history]
+
+
+counted = []
+whole = curve("auto")
+pairs = {"consistency": 0.5, "image_sizes": (32, 64)}
+found = [whole, curve(1), curve("auto", 2), curve("auto", **pairs), curve(1, **pairs)]
+print(json.dumps([counted, found]))
+"""
+
+
+def test_two_devices_train_as_one_does():
+    "Two logical devices of the processor: the same loss of each epoch, also resumed, and with pairs of augmentations."
+    done = subprocess.run([sys.executable, "-c", DEVICES], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    counted, (two, one, resumed, two_paired, one_paired) = json.loads(done.stdout)
+    assert counted == [2, 1, 2, 2, 1]
+    np.testing.assert_allclose(two, one, atol=1e-3)
+    np.testing.assert_allclose(two_paired, one_paired, atol=1e-3)
+    np.testing.assert_array_equal(resumed, two)
+    assert np.ptp([row[0] for row in one]) > 0.05  # it learns: a constant would agree, too
 
 
 @pytest.fixture(scope="module")

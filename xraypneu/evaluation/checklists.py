@@ -104,8 +104,8 @@ def _study(f):
     return {
         "technology": Answer(
             YES,
-            "Development and testing of a deep-learning model, the convolutional network MobileNetV2: NORMAL or "
-            f"PNEUMONIA on chest radiographs{' of children' * f.is_public}.",
+            "Development and testing of a deep-learning model, the convolutional network "
+            f"{card.backbone_title(f.info)}: NORMAL or PNEUMONIA on chest radiographs{' of children' * f.is_public}.",
             (_TRAINING, _USE),
         ),
         "summary": Answer(YES, "Design, data, method, results and conclusion.", ("claim.md#Summary",)),
@@ -259,7 +259,7 @@ def _model(f):
     "Topics on network and training."
     r, seeds = f.info["recipe"], f.m.get("seeds", {}).get("trainings", 1)
     versions = ", ".join(f"{k} {v}" for k, v in f.info.get("versions", {}).items())
-    network = "MobileNetV2 1.0 for one grey channel, average pooling, one unit"
+    network = f"{card.backbone_title(f.info)} for one grey channel, average pooling, one unit"
     looks = " The base recipe was selected with test results in view (looks 1 to 5)." if f.is_public else ""
     chosen = (
         f"Epoch {f.info['best_epoch']}, by the calibrated loss on shifted validation, of the best of {seeds} "
@@ -713,7 +713,7 @@ def _summary(info, m, sets):
     lines = {
         "Design": f"{'retrospective ' * f.is_public}development of a deep-learning classifier with internal testing",
         "Data": f"frontal chest radiographs of {origin}: {f.splits('train', 'validation', 'test')}",
-        "Method": "MobileNetV2, calibrated on altered validation films, threshold by the rule "
+        "Method": f"{card.backbone_title(info)}, calibrated on altered validation films, threshold by the rule "
         f"'{markdown_text(info['threshold_rule'])}'; 95 % intervals by patient",
         "Results": "; ".join(f.metric(k) for k in (*BRIEF, "brier")),
         "Other hospitals": "; ".join(markdown_text(s["conclusion"]["text"], 3000) for s in sets) or "not measured",

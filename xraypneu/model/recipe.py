@@ -215,6 +215,7 @@ def training_info(
     rule = f"highest threshold with sensitivity >= {targets.sensitivity} on the shifted validation"
     return {
         "classes": list(CLASSES),
+        "backbone": {"name": recipe.backbone, "title": network.backbone_named(recipe.backbone).title},
         "input": {
             "size": prepared.info["size"],
             "channels": 1,
@@ -412,21 +413,22 @@ def new_model(
     weights: str | None,  # as `training.Recipe.weights`
     seed: int,
     lowpass: float = 0.0,  # as `training.Recipe.lowpass`
+    backbone: str = bundle_module.BACKBONE["name"],  # as `training.Recipe.backbone`
 ) -> Any:  # a Keras model: (n, S, S, 1) to logits (n, 1)
-    "Make the network that a training starts from. Raises `WeightsError`; `ValueError` for an unsupported size."
+    "Make the network that a training starts from. Raises `WeightsError`; `ValueError` for another size or backbone."
     if size % 32 or not 32 <= size <= MAX_SIZE:
         raise ValueError(
             f"the images are {size} pixels wide, the network takes multiples of 32 up to {MAX_SIZE}: "
             "change prepare.size in params.yaml"
         )
     training.seed_everything(seed)
-    return network.initialise(network.build(size, sigma_of(lowpass, size)), weights)
+    return network.initialise(network.build(size, sigma_of(lowpass, size), backbone), weights)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #model-of
 def model_of(bundle: Bundle) -> Any:  # a Keras model: (n, S, S, 1) to logits (n, 1)
-    "Rebuild the network of a bundle in Keras, to train it further or to store it."
+    "Rebuild the network of a bundle in Keras, to train it further or to store it. Raises `ValueError`."
     weights = network.read_onnx(bundle.model_file.read_bytes())
-    return network.set_weights(network.build(bundle.size, bundle.lowpass), weights)
+    return network.set_weights(network.build(bundle.size, bundle.lowpass, bundle.backbone), weights)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c032-1
 CALCULATES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow", "mapie", "onnx", "onnxruntime")
@@ -661,7 +663,7 @@ def _networks(
         model = (
             first
             if first is not None and i == 0
-            else new_model(prepared.info["size"], recipe.weights, seed_recipe.seed, recipe.lowpass)
+            else new_model(prepared.info["size"], recipe.weights, seed_recipe.seed, recipe.lowpass, recipe.backbone)
         )
 
         def count(row: dict[str, Any], i: int = i) -> None:
@@ -691,6 +693,6 @@ def _cross_validate(
     images, y, patients = (np.concatenate(pair) for pair in zip(*splits, strict=True))
 
     def start() -> Any:
-        return new_model(prepared.info["size"], recipe.weights, recipe.seed, recipe.lowpass)
+        return new_model(prepared.info["size"], recipe.weights, recipe.seed, recipe.lowpass, recipe.backbone)
 
     return training.cross_validate(start, images, y, patients, recipe, folds, state, inputs, report)

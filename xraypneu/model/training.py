@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DIVERGED', 'MONITOR', 'Recipe', 'rate', 'logits_of', 'balanced_loss', 'calibrated_loss', 'validate', 'fingerprint',
-           'momentum', 'inconsistency', 'best_epoch', 'fit', 'cross_validate', 'seed_everything', 'clear_state']
+           'momentum', 'inconsistency', 'devices_of', 'best_epoch', 'fit', 'cross_validate', 'seed_everything',
+           'clear_state']
 
 # %% ../../nbs/api/model/06_training.ipynb #c003
 import hashlib
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +29,7 @@ from xraypneu.model import (
     network,
 )  # before TensorFlow, which reads the environment that `network` sets
 from .augment import AugmentConfig
-from .bundle import MAX_LOWPASS, sigma_of
+from .bundle import BACKBONE, MAX_LOWPASS, sigma_of
 from .calibrate import fit_platt
 
 import keras
@@ -58,6 +60,7 @@ def _check_invariance(recipe: "Recipe") -> None:
 class Recipe:
     "Parameters of a training. Raises `ValueError` where one is out of range."
 
+    backbone: str = BACKBONE["name"]  # a name in `network.BACKBONES`: mobilenet_v2 or efficientnetv2_b0
     weights: str | None = "shipped"  # initial weights of the backbone: imagenet, shipped, a path, or None
     head_epochs: int = 1  # epochs of the first phase, with the backbone frozen
     epochs: int = 10  # epochs of the second phase, with the batch norms frozen
@@ -69,12 +72,13 @@ class Recipe:
     image_sizes: tuple[
         int, ...
     ] = ()  # sides of the augmented images, pixels, in turn over the second phase; empty: as prepared
-    first_block: int = 0  # blocks of the backbone before this one stay frozen, 0 to 16
+    first_block: int = 0  # blocks of the backbone before this one stay frozen, 0 to 16 (efficientnetv2_b0: 20)
     balanced: bool = True  # as many images of each class in a batch; False: in the ratio of the data
     ema_momentum: float = 0.99  # maximum EMA decay of the weights per step; 0 disables
     mixup: float = 0.0  # alpha of MixUp, whose weights come from Beta(mixup, mixup); 0 disables
     lowpass: float = 0.0  # sigma of the low-pass before the network, in pixels at 224, up to 8; 0: none
     consistency: float = 0.0  # weight of the penalty on two augmentations' logits that differ; 0 disables
+    devices: str | int = "auto"  # devices of this machine that train: all that share a batch equally, or a number
     seed: int = 0  # of the augmentation and of the order of the images
     augmentation: AugmentConfig = field(default_factory=AugmentConfig)  # of the training images
 
@@ -92,12 +96,16 @@ class Recipe:
             raise ValueError(
                 f"image_sizes is {list(self.image_sizes)}: give multiples of 32, no more of them than epochs"
             )
-        if not 0 <= self.first_block <= 16:
-            raise ValueError(f"first_block is {self.first_block}: MobileNetV2 has the blocks 0 to 16")
+        kind = network.backbone_named(self.backbone)
+        if not 0 <= self.first_block < len(kind.blocks):
+            last = len(kind.blocks) - 1
+            raise ValueError(f"first_block is {self.first_block}: {self.backbone} has the blocks 0 to {last}")
         if not 0 <= self.ema_momentum < 1 or self.mixup < 0:
             raise ValueError(
                 f"ema_momentum is {self.ema_momentum} and mixup {self.mixup}: give 0 to below 1, and 0 or more"
             )
+        if self.devices != "auto" and (type(self.devices) is not int or self.devices < 1):
+            raise ValueError(f"devices is {self.devices!r}: give auto, or a number from 1 on")
         _check_invariance(self)
 
 # %% ../../nbs/api/model/06_training.ipynb #c008
@@ -205,9 +213,9 @@ def inconsistency(
     return keras.ops.mean(keras.ops.square(logits[:films] - logits[films:]))
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-l-a
-def _loss(consistency: float) -> Callable[[Any, Any], Any]:
+def _loss(consistency: float, cross_entropy: Callable[[Any, Any], Any] | None = None) -> Callable[[Any, Any], Any]:
     "The loss of a step; with `consistency`, for batches of two augmentations per film."
-    cross_entropy: Callable[[Any, Any], Any] = keras.losses.BinaryCrossentropy(from_logits=True)
+    cross_entropy = cross_entropy or keras.losses.BinaryCrossentropy(from_logits=True)
     if not consistency:
         return cross_entropy
 
@@ -216,15 +224,90 @@ def _loss(consistency: float) -> Callable[[Any, Any], Any]:
 
     return both
 
+# %% ../../nbs/api/model/06_training.ipynb #29dd13ec
+def devices_of(
+    recipe: Recipe,
+) -> list[str]:  # TensorFlow's names, such as /device:GPU:0
+    "Find the devices for a training: GPUs, or CPUs where there are none. Raises `ValueError` for an impossible number."
+    there = [d.name for d in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")]
+    smallest = 2 if recipe.consistency else 1
+    fitting = [n for n in range(1, len(there) + 1) if recipe.batch_size % (n * smallest) == 0]
+    if recipe.devices == "auto":
+        return there[: fitting[-1]]
+    if recipe.devices not in fitting:
+        raise ValueError(
+            f"devices is {recipe.devices}: of the {len(there)} devices of this machine, "
+            f"{' or '.join(map(str, fitting))} can share batches of {recipe.batch_size} equally"
+        )
+    return there[: int(recipe.devices)]
+
+# %% ../../nbs/api/model/06_training.ipynb #e9c9ca6e
+def _strategy(devices: list[str]) -> Any:
+    "The strategy for several devices; None for one."
+    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else None
+
+
+def _scope(strategy: Any) -> AbstractContextManager[Any]:
+    "Where variables of the strategy are created."
+    return strategy.scope() if strategy and strategy.num_replicas_in_sync > 1 else nullcontext()
+
+
+def _shares(batch: np.ndarray, count: int, paired: bool) -> list[np.ndarray]:
+    "Divide a batch into equal parts; if it is `paired`, two augmentations of a film stay together."
+    if not paired:
+        return np.split(batch, count)
+    halves = (np.split(half, count) for half in np.split(batch, 2))
+    return [np.concatenate(pair) for pair in zip(*halves, strict=True)]
+
 # %% ../../nbs/api/model/06_training.ipynb #c016-m
 def _compile(model: keras.Model, phase: str, recipe: Recipe, steps: int) -> keras.Optimizer:
     "Freeze what the phase doesn't train, and compile with a new optimizer."
     network.freeze(model, "backbone" if phase == "head" else "batch norms", recipe.first_block)
     averaged = {"use_ema": True, "ema_momentum": momentum(recipe.ema_momentum, steps)} if recipe.ema_momentum else {}
-    optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay, **averaged)
-    model.compile(optimizer, _loss(recipe.consistency))
-    optimizer.build(model.trainable_variables)
+    with _scope(model.distribute_strategy):
+        optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay, **averaged)
+        model.compile(optimizer, _loss(recipe.consistency))
+        optimizer.build(model.trainable_variables)
     return optimizer
+
+# %% ../../nbs/api/model/06_training.ipynb #0b8317bb
+def _cross_entropy(target: Any, logits: Any) -> Any:
+    "The mean over the images of one device. Keras's loss object would divide by the number of devices."
+    return keras.ops.mean(keras.ops.binary_crossentropy(target, logits, from_logits=True))
+
+
+def _stepper(
+    model: keras.Model, optimizer: keras.Optimizer, recipe: Recipe
+) -> Callable[[np.ndarray, np.ndarray], float]:  # images and targets of a batch to its loss
+    "Make the function that trains on a batch; `train_on_batch` would give all of it to each device."
+    strategy, loss = model.distribute_strategy, _loss(recipe.consistency, _cross_entropy)
+    count = strategy.num_replicas_in_sync
+    if count == 1:
+        return lambda x, target: float(model.train_on_batch(x, target))
+
+    def part(x: Any, target: Any) -> Any:
+        with tf.GradientTape() as tape:
+            value = loss(target, model(x, training=True)) / count  # the sum over the devices is that of the batch
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
+        return value
+
+    @tf.function
+    def whole(*batch: Any) -> Any:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(part, args=batch), axis=None)
+
+    def step(*batch: np.ndarray) -> float:
+        shares = [_shares(array, count, bool(recipe.consistency)) for array in batch]
+        return float(whole(*(_distributed(strategy, parts) for parts in shares)))
+
+    return step
+
+
+def _distributed(strategy: Any, parts: list[np.ndarray]) -> Any:
+    "One array for each device."
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+    )
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-p
 class _Phase(NamedTuple):
@@ -249,7 +332,7 @@ def _side(sides: Sequence[int], phase: _Phase, epoch: int) -> int:
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-1
 def _epoch(
-    model: keras.Model,
+    step_on: Callable[[np.ndarray, np.ndarray], float],  # of `_stepper`
     optimizer: keras.Optimizer,
     pool: ThreadPoolExecutor,
     data: tuple[np.ndarray, np.ndarray, np.ndarray],  # images, targets, labels
@@ -283,7 +366,7 @@ def _epoch(
         if step + 1 < steps:
             ahead = pool.submit(make, step + 1)
         optimizer.learning_rate = rate(base + step, total, phase.peak)
-        losses.append(float(model.train_on_batch(x, target)))
+        losses.append(step_on(x, target))
     return float(np.mean(losses))
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-2
@@ -336,16 +419,21 @@ def _sides(recipe: Recipe, size: int) -> tuple[int, ...]:
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-v-b
 def _learner(model: keras.Model, sides: Sequence[int], recipe: Recipe) -> keras.Model:
-    """The network that is trained: the model, or a copy that takes images of any size if the sides differ.
+    """The network that is trained: the model, or a copy for images of any size or for several devices.
 
-    Raises `ValueError` for a model that was built with another low-pass than the recipe's."""
+    Raises `ValueError` for a model that was built with another backbone or low-pass than the recipe's."""
     size = model.input_shape[1]
     sigma = sigma_of(recipe.lowpass, size)
+    if model.name != recipe.backbone:
+        raise ValueError(f"backbone is {recipe.backbone}, but the model is a {model.name}: use `recipe.new_model`")
     if not network.has_lowpass(model, sigma):
         raise ValueError(f"lowpass is {recipe.lowpass}, but the model was built with another: use `recipe.new_model`")
-    if set(sides) == {size}:
+    strategy = _strategy(devices_of(recipe))
+    if set(sides) == {size} and not strategy:
         return model
-    return network.set_weights(network.build(None, sigma), network.weights(model))
+    with _scope(strategy):
+        learner = network.build(size if set(sides) == {size} else None, sigma, recipe.backbone)
+    return network.set_weights(learner, network.weights(model))
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-s
 @dataclass
@@ -422,6 +510,7 @@ def _finished(
 # %% ../../nbs/api/model/06_training.ipynb #c016-r-c
 def _measured(
     learner: keras.Model,
+    model: keras.Model,  # of one device
     optimizer: keras.Optimizer,
     recipe: Recipe,
     sets: Mapping[str, tuple[np.ndarray, np.ndarray]],
@@ -431,7 +520,8 @@ def _measured(
     if not math.isfinite(facts["loss"]):
         raise FloatingPointError(DIVERGED)
     now, averaged = _averaged(learner, optimizer, recipe)
-    row = {**facts, **validate(learner, sets)}
+    several = learner.distribute_strategy.num_replicas_in_sync > 1  # parts of a small batch may be empty: use one
+    row = {**facts, **validate(network.set_weights(model, averaged) if several else learner, sets)}
     network.set_weights(learner, now)
     return row, averaged, now
 
@@ -464,10 +554,11 @@ def fit(
             if phase is None or _phase_of(recipe, epoch) != phase:
                 phase = _phase_of(recipe, epoch)
                 optimizer, saved = _optimizer(learner, phase, recipe, steps, saved), None
+                step = _stepper(learner, optimizer, recipe)
             began = time.perf_counter()
-            loss = _epoch(learner, optimizer, pool, data, recipe, _side(sides, phase, epoch), epoch + 1, phase)
+            loss = _epoch(step, optimizer, pool, data, recipe, _side(sides, phase, epoch), epoch + 1, phase)
             facts = {"epoch": epoch + 1, "phase": phase.name, "loss": loss}
-            row, averaged, now = _measured(learner, optimizer, recipe, sets, facts)
+            row, averaged, now = _measured(learner, model, optimizer, recipe, sets, facts)
             run.add(row, averaged)
             if path:
                 run.save(path, now, optimizer)

@@ -272,7 +272,8 @@ def _trained(self, parameters: dict, folder, on_epoch: Callable, report: Callabl
     held = self.held
     recipe, targets = recipe_of(**self.settings.base | parameters)
     try:
-        model = new_model(self.prepared.info["size"], recipe.weights, recipe.seed, recipe.lowpass)
+        size, start = self.prepared.info["size"], (recipe.weights, recipe.seed, recipe.lowpass, recipe.backbone)
+        model = new_model(size, *start)
         split = (self.images, self.y), (held.images, held.y)
         history = training.fit(model, *split, recipe, folder, self.inputs, on_epoch, report)
         logits = training.logits_of(network.half_precision(model), held.shifted)
