@@ -24,7 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 GROUPS = (
     ("Tutorials", "Learn by doing, on synthetic films", ("first_hour", "predict", "evaluation", "compare")),
-    ("How to", "One task each", ("external", "score", "cluster", "scale", "monitor", "tune", "backbone", "serve", "team")),
+    (
+        "How to",
+        "One task each",
+        ("external", "score", "cluster", "scale", "monitor", "tune", "backbone", "serve", "team"),
+    ),
     ("Background", "Why it is as it is", ("decisions", "shifted_validation", "recipe_study")),
     ("Look up", "", ("glossary", "faults", "limits")),
 )

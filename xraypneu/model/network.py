@@ -46,9 +46,7 @@ class Backbone:
     "What differs between backbones. Its output is `(n, S / 32, S / 32, f)`, from which map and logit are made."
 
     title: str  # for the model card
-    make: Callable[
-        ..., keras.Model
-    ]  # of `keras.applications`, or a function with `include_top`, `weights`, `input_shape`
+    make: Callable[..., keras.Model]  # of include_top, weights and input_shape, as in `keras.applications`
     blocks: tuple[str, ...]  # beginning of the names of each block's layers, for `first_block`
     files: str  # pattern of the file of ImageNet weights in the folder `models` of Keras
     channels: tuple[tuple[float, float], ...] = ()  # mean and SD of each channel, of levels 0 to 1; (): one, -1 to 1

@@ -292,13 +292,14 @@ def _stepper(
         optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
         return value
 
-    @tf.function
     def whole(*batch: Any) -> Any:
         return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(part, args=batch), axis=None)
 
+    compiled = tf.function(whole)
+
     def step(*batch: np.ndarray) -> float:
         shares = [_shares(array, count, bool(recipe.consistency)) for array in batch]
-        return float(whole(*(_distributed(strategy, parts) for parts in shares)))
+        return float(compiled(*(_distributed(strategy, parts) for parts in shares)))
 
     return step
 

@@ -39,7 +39,7 @@ from ..redact import split_credentials
 
 # %% ../../nbs/api/ops/10_tune.ipynb #u005
 # not searched: the objective doesn't depend on the first ones, and a seed that happens to do well is no recipe
-NOT_SEARCHED = ("sensitivity", "coverage", "seeds", "folds", "seed")
+NOT_SEARCHED = ("sensitivity", "coverage", "seeds", "folds", "seed", "devices")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Settings(NamedTuple):
     def facts(self, inputs: str) -> dict:  # inputs: a hash of the data
         "What a study must have in common with its earlier trials."
         ranges = {k: [r.low, r.high, r.log, r.step, list(r.choices)] for k, r in self.ranges.items()}
-        rest = {k: v for k, v in self.base.items() if k not in self.ranges and k not in ("seeds", "folds")}
+        rest = {k: v for k, v in self.base.items() if k not in self.ranges and k not in ("seeds", "folds", "devices")}
         same = {"ranges": ranges, "data or packages": inputs, "pruner": self.pruner, "seed": self.seed}
         return same | {"worst_group": self.worst_group} | {f"train.{k}": v for k, v in rest.items()}
 
