@@ -8,6 +8,7 @@ __all__ = ['DIVERGED', 'MONITOR', 'Recipe', 'rate', 'logits_of', 'balanced_loss'
            'clear_state']
 
 # %% ../../nbs/api/model/06_training.ipynb #c003
+import functools
 import hashlib
 import inspect
 import io
@@ -242,8 +243,9 @@ def devices_of(
     return there[: int(recipe.devices)]
 
 # %% ../../nbs/api/model/06_training.ipynb #e9c9ca6e
-def _strategy(devices: list[str]) -> Any:
-    "The strategy for several devices; None for one."
+@functools.cache  # a second strategy would number its sums from the start, and TensorFlow mixes them with the first's
+def _strategy(*devices: str) -> Any:
+    "The strategy for several devices, one in a process; None for one device."
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else None
 
 
@@ -429,7 +431,7 @@ def _learner(model: keras.Model, sides: Sequence[int], recipe: Recipe) -> keras.
         raise ValueError(f"backbone is {recipe.backbone}, but the model is a {model.name}: use `recipe.new_model`")
     if not network.has_lowpass(model, sigma):
         raise ValueError(f"lowpass is {recipe.lowpass}, but the model was built with another: use `recipe.new_model`")
-    strategy = _strategy(devices_of(recipe))
+    strategy = _strategy(*devices_of(recipe))
     if set(sides) == {size} and not strategy:
         return model
     with _scope(strategy):
