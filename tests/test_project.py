@@ -113,6 +113,18 @@ def test_what_cannot_work_says_why(arguments, said, tmp_path, monkeypatch, capsy
     assert said in capsys.readouterr().err
 
 
+def test_data_are_named_from_the_folder_where_the_command_runs(tmp_path, monkeypatch):
+    "Before, from the project's: `xraypneu run --data films` in a subfolder took another folder, or found none."
+    (tmp_path / "dvc.yaml").write_text("")
+    (tmp_path / "notes").mkdir()
+    taken = []
+    monkeypatch.setattr(project, "run", lambda changes: taken.extend(changes) or 0)
+    for folder, data in (("", "films"), ("notes", "films"), ("notes", "../films"), ("notes", "/films"), ("notes", "")):
+        monkeypatch.chdir(tmp_path / folder)
+        assert main(["run", "--data", data]) == 0
+    assert taken == [f"data.path={p}" for p in ("films", "notes/films", "films", "/films", "")]
+
+
 def test_files_that_settings_name_are_of_the_folder_where_the_command_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = {"XRAYPNEU_SIGNER_KEY": "signer.pub", "MLFLOW_TRACKING_URI": "sqlite:///runs.db"}

@@ -15,7 +15,7 @@ from PIL import Image
 from xraypneu.model import policy
 from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.model.signature import SignatureError, Trust, check_signature
-from xraypneu.ops import publish
+from xraypneu.ops import publish, stage
 from xraypneu.ops.convert import convert_metrics
 from xraypneu.ops.stage import stage_params
 
@@ -200,6 +200,17 @@ def test_a_patient_may_be_called_na():
     table = "path,label,patient,probability\na.png,NORMAL,NA,0.1\nb.png,PNEUMONIA,p1,0.9\nc.png,NORMAL,null,0.2\n"
     films = publish._scored(table.encode(), {})
     assert len(set(films.patient)) == 3 and list(films.probability) == [0.1, 0.9, 0.2]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"model": 3, "data": {"hash": ""}, "test": {}}'])
+def test_a_damaged_metrics_json_is_named(tmp_path, content):
+    file = tmp_path / "reports/metrics.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    with pytest.raises(BundleError, match=re.escape(f"{file} is no metrics.json")):
+        publish._metrics_in(file)
+    with pytest.raises(stage.StageError, match=re.escape(f"{file} is no metrics.json")):
+        stage.summary(tmp_path)
 
 
 def test_ship_with_a_key(films, tmp_path):

@@ -532,6 +532,14 @@ def test_a_study_is_not_continued_with_something_else(tmp_path, settings, inputs
     assert e.value.code == "changed"
 
 
+def test_a_study_is_not_continued_by_another_version(tmp_path, monkeypatch):
+    "Which may augment, train or measure in another way: the best of both would be one of neither."
+    study(tmp_path).agree(TOY.facts("data"))
+    monkeypatch.setattr(tune, "__version__", "99.0.0")
+    with pytest.raises(TuneError, match="begun with other values of xraypneu .its version."):
+        Trials(storage_address(None, tmp_path), "toy").agree(TOY.facts("data"))
+
+
 # --- trainings
 
 

@@ -825,9 +825,14 @@ def summary(root=None) -> str:
     path = root / "reports" / "metrics.json"
     if not path.is_file():
         raise StageError(f"{path} is missing", "run `make run` first", "missing")
+    try:
+        measured = _metric_lines(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        hint = "Restore it from git, or write it again: dvc repro evaluate --force"
+        raise StageError(f"{path} is no metrics.json of an evaluation ({rendered(e, 100)})", hint, "damaged") from None
     lines = [
         "",
-        *_metric_lines(json.loads(path.read_text())),
+        *measured,
         "",
         f"Reports   {root / 'reports'}{os.sep}{{prepare,eda,train,evaluate}}.html",
         f"Model     {root / 'models' / 'bundle'}",
