@@ -174,6 +174,7 @@ def edited(**changes):
         {"margin": float("nan")},
         {"margin": float("inf")},
         {"margin": True},
+        {"margin": 1},
         {"floor": {"roc_auc": None}},
         {"floor": {"roc_auc": "0.9"}},
         {"floor": {"roc_auc": float("nan")}},

@@ -284,9 +284,11 @@ def _settings(root):
             code="bad_setting",
         )
     for name, value in [("margin", section["margin"]), *((f"floor.{k}", v) for k, v in section["floor"].items())]:
-        # no comparison with NaN is true: as a margin it would let every model through
-        if type(value) not in (int, float) or not -1 <= value <= 1:
-            raise PromotionError(f"{file}: promote.{name} is {value!r}; give a number from -1 to 1", code="bad_setting")
+        # no comparison with NaN is true: as a margin it would let every model through, as 1, for one percent, would
+        most = 0.5 if name == "margin" else 1
+        if type(value) not in (int, float) or not -most <= value <= most:
+            what = f"{file}: promote.{name} is {value!r}"
+            raise PromotionError(what, f"give a number from -{most} to {most}: 0.01 is one percent", "bad_setting")
     if not section["floor"]:
         raise PromotionError(
             f"{file}: promote.floor is empty; give at least one metric, such as roc_auc: 0.95", code="bad_setting"
