@@ -261,8 +261,23 @@ def test_a_champion_that_may_know_the_test_images_is_said(monkeypatch):
     monkeypatch.setattr(registry, "_measured", lambda *given: (own, {"data": {"hash": "old", "synthetic": False}}))
     monkeypatch.setattr(registry, "_rescored", lambda *given: now)
     champion = SimpleNamespace(name="grown", version="1")
-    assert "1 of the 2 test images" in registry._compared_with(None, None, champion, now, measured)[1][0]
-    assert registry._compared_with(None, None, champion, own, measured)[1] == []
+    assert "1 of the 2 test images" in registry._compared_with(None, None, champion, now, measured, False)[1][0]
+    assert registry._compared_with(None, None, champion, own, measured, False)[1] == []
+
+
+def test_a_project_does_not_take_the_champion_of_another_one(monkeypatch):
+    "Two projects of one server share the registered model: the first one's dashboard would serve the second's model."
+    own = pd.DataFrame({"path": ["a", "b"], "label": "NORMAL", "probability": 0.1, "threshold": 0.5})
+    other = own.assign(path=["c", "d"])
+    data = {"hash": "theirs", "synthetic": False}
+    monkeypatch.setattr(registry, "_measured", lambda *given: (own, {"data": data}))
+    monkeypatch.setattr(registry, "_rescored", lambda *given: other)
+    given = None, None, SimpleNamespace(name="shared", version="1"), other, {"data": data | {"hash": "ours"}}
+    with pytest.raises(registry.PromotionError, match="on none of the candidate's"):
+        registry._compared_with(*given, False)
+    assert registry._compared_with(*given, True)[0] is other  # somebody says so
+    data["synthetic"] = True
+    assert registry._compared_with(*given, False)[0] is other  # the sample's model may go
 
 
 def test_the_sample_s_model_is_no_first_champion_of_a_job_without_data(tmp_path, monkeypatch):

@@ -637,7 +637,7 @@ def promote_and_roll_back(folder, server, c, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("//", f"//{WITH_PASSWORD}"))
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")  # restored afterwards: the command changes them
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
-    set_params(folder, {"promote": {"floor": {"roc_auc": 0.0}, "margin": 1.0}})
+    set_params(folder, {"promote": {"floor": {"roc_auc": 0.0}, "margin": 0.5}})
     for version in ("1", "2"):
         status = main(["promote", "--version", version])
         assert status == 0, capsys.readouterr()

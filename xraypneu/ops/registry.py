@@ -385,7 +385,7 @@ def promote(
     _check_data(challenger, measured)
     champion, remarks, synthetic = None, [], (bool(measured["data"]["synthetic"]), False)
     if incumbent is not None:
-        champion, remarks, synthetic = _compared_with(client, root, incumbent, predictions, measured)
+        champion, remarks, synthetic = _compared_with(client, root, incumbent, predictions, measured, bool(version))
         if version is None:
             _check_change(challenger, incumbent, predictions, champion)
     decision = gate(predictions, champion, floor, margin, synthetic)
@@ -413,12 +413,25 @@ def _check_change(candidate, champion, predictions, champion_predictions):
         )
 
 
-def _compared_with(client, root, champion, predictions, measured):
+def _check_common(champion, predictions, own):
+    "Refuse a champion that was evaluated on none of the test images: another project's, which shares the server?"
+    if not predictions.path.isin(own.path).any():
+        raise PromotionError(
+            f"the champion of {champion.name}, version {champion.version}, was evaluated on none of the candidate's "
+            "test images: it is a model of other data, or of another project that records in this store",
+            "If it is to be replaced, name the candidate: --version N. Else give each project a store of its own",
+            "other_data",
+        )
+
+
+def _compared_with(client, root, champion, predictions, measured, named):  # named: was the candidate's version given?
     "The champion's predictions for the candidate's images, remarks on them, and which of both are synthetic."
     own, before = _measured(client, champion)
     synthetic = (bool(measured["data"]["synthetic"]), bool(before["data"]["synthetic"]))
     if before["data"]["hash"] == measured["data"]["hash"] or synthetic == (True, False):
         return own, [], synthetic
+    if not named and not synthetic[1]:
+        _check_common(champion, predictions, own)
     return _rescored(root, champion.name, champion, measured["data"]["hash"]), _unfair(predictions, own), synthetic
 
 
