@@ -15,9 +15,9 @@ from PIL import Image
 from xraypneu.model import policy
 from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.model.signature import SignatureError, Trust, check_signature
-from xraypneu.ops import publish, stage
+from xraypneu.ops import publish
 from xraypneu.ops.convert import convert_metrics
-from xraypneu.ops.stage import stage_params
+from xraypneu.ops.stage import StageError, stage_params, summary
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +209,8 @@ def test_a_damaged_metrics_json_is_named(tmp_path, content):
     file.write_text(content)
     with pytest.raises(BundleError, match=re.escape(f"{file} is no metrics.json")):
         publish._metrics_in(file)
-    with pytest.raises(stage.StageError, match=re.escape(f"{file} is no metrics.json")):
-        stage.summary(tmp_path)
+    with pytest.raises(StageError, match=re.escape(f"{file} is no metrics.json")):
+        summary(tmp_path)
 
 
 def test_ship_with_a_key(films, tmp_path):

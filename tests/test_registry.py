@@ -116,7 +116,7 @@ def test_the_floor_and_synthetic_figures(team, capsys):
     assert status == 1 and "the floor is 0.95" in said
     team("real", "floor")
     assert command(capsys, "promote", "--name", "floor")[0] == 0
-    team("drawn", "floor", synthetic=True, hash="other")
+    team("drawn", "floor", noise=0.01, synthetic=True, hash="other")
     status, said = command(capsys, "promote", "--name", "floor")
     assert status == 1 and "synthetic" in said
 
