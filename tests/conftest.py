@@ -227,6 +227,10 @@ def nothing_slow(request, monkeypatch):
     assert not imported, f"This test imports TensorFlow: {remedy}"
 
 
+# proxies, the runner, and what `make test` tells a make below it: that one would say which folder it enters
+OF_THE_CALLER = {"http_proxy", "https_proxy", "all_proxy", "github_actions", "makeflags", "makelevel", "mflags"}
+
+
 @pytest.fixture(autouse=True, scope="session")
 def environment():
     "This environment's programs first; no settings of the developer's, of nohup's or of a background job's."
@@ -236,7 +240,7 @@ def environment():
     with pytest.MonkeyPatch.context() as m:
         m.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         for name in list(os.environ):
-            if name.lower() in ("http_proxy", "https_proxy", "all_proxy", "github_actions") or name.startswith(
+            if name.lower() in OF_THE_CALLER or name.startswith(
                 # in a hook of a linked worktree, GIT_DIR leads what tests commit to the developer's branch
                 ("MLFLOW_", "KERAS_", "XRAYPNEU_", "GIT_")
             ):
