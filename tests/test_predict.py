@@ -252,7 +252,7 @@ def test_stream_stays_flat(predictor, films):
         return top
 
     peak(64)
-    assert peak(800) < 1.3 * peak(160)
+    assert peak(480) < 1.3 * peak(96)
 
 
 def test_a_reader_that_stops_early_leaves_no_thread_at_work(predictor, films):

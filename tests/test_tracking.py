@@ -607,6 +607,7 @@ def start_pipeline(folder, server, again):
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=env)
 
 
+@pytest.mark.nightly  # in parts: test_two_trainings_at_once_lose_nothing, test_registry.py
 def test_two_trainings_and_a_promotion_on_postgresql(project, postgres_server, tmp_path, monkeypatch, capsys):
     "Two trainings at the same time, then promotion and rollback; no secret anywhere; the same evaluation again."
     folders = [Path(shutil.copytree(project, tmp_path / who, symlinks=True)) for who in "ab"]
