@@ -168,7 +168,6 @@ LONG = {
     "test_predict.py::test_overlays_of_large_pictures_stay_small",
     "test_predict.py::test_stream_stays_flat",
     "test_project.py::test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed",
-    "test_same_film.py::test_the_study_trains_each_recipe_once_and_a_low_pass_lowers_the_drift",
     "test_supply.py::test_the_sbom_lists_what_is_installed",
     "test_workflows.py::test_pull_brings_what_git_names",
 }

@@ -184,6 +184,7 @@ def test_experiment_reaches_the_notebook(brief):
     assert stage_params(copy, "train")["learning_rate"] == 0.0002
 
 
+@pytest.mark.nightly  # in short: test_a_relative_store_is_the_project_s
 def test_temporary_experiment_is_recorded_in_the_project(brief):
     copy = brief
     run(["dvc", "exp", "run", "--temp", "-S", "evaluate.seed=7", "evaluate"], copy)
