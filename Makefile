@@ -14,7 +14,7 @@ NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
 ALONE := tests/test_app.py tests/test_cluster.py tests/test_guard.py # with tests that measure a server under load
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check check-sample test test-nightly lint types export sync ship verify bench bench-app bench-score faults coverage tools constraints audit sbom sign release clean \
+.PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app bench-score faults coverage tools constraints audit sbom sign release clean \
   programs pull pulled promote sent push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
@@ -64,7 +64,7 @@ app: $(READY) ## serve the dashboard; MODEL=folder or models:/name@alias instead
 	@$(if $(call cli_value,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call cli_value,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
 
 check: $(READY) ## run before each commit, under a minute: lint, types, sync, tests that need no training, server or browser
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint types sync
+	@$(MAKE) --no-print-directory --assume-old=$(READY) --jobs=2 --output-sync lint types sync
 	python -m pytest -q -n 2 --fast
 
 check-sample: $(READY) ## check the sample run's metrics against their limits
@@ -74,6 +74,7 @@ test: $(READY) $(TOOLS)/.ready ## run the notebook tests and the test suite
 	python -m pytest -n 2 --dist worksteal -m "not alone" tests $(NOTEBOOKS)
 	python -m pytest -m alone $(ALONE)
 
+.PHONY: test-nightly
 test-nightly: $(READY) $(TOOLS)/.ready ## run the long forms of tests that make test has in short: killed trainings, full pipelines
 	python -m pytest -m nightly
 
