@@ -417,8 +417,10 @@ code, root, *moments = sys.argv[1:]
 for moment in moments:
     if not (pid := os.fork()):
         sys.argv = ["", f"{root}/{moment}", moment, "3", "0"]
-        exec(code, {})
-        os._exit(0)
+        try:
+            exec(code, {})
+        finally:
+            os._exit(0)
     print(moment, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
