@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -31,7 +32,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import yaml
-from compare_contenders import EPOCHS, SIDES, THRESHOLD, Job, model_hash
+from compare_contenders import EPOCHS, REST, SIDES, THRESHOLD, Job, model_hash
 from PIL import Image
 
 from bench import Sheet, machine
@@ -64,7 +65,8 @@ ABOUT = {
     "rotation, 10 epochs frozen and 10 from layer 100 on, threshold .5",
     "sklearn": "`StandardScaler` and `LogisticRegression` on pooled features of the frozen MobileNetV2 at 224 pixels, "
     "threshold .5",
-    "ours": "params.yaml, one seed; threshold, calibration and refusals from shifted validation",
+    "ours": "params.yaml, one seed, from the ImageNet weights of the others; threshold, calibration and refusals from "
+    "shifted validation. On the official test split, quality is that of the published model",
 }
 STEPS = [*((name, phase) for name in SHOWN for phase in ("train", "quality")), ("cached", "train")]
 PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy", "onnxruntime", "pillow")
@@ -76,16 +78,15 @@ FORWARD_MS, TRAIN_MS = 7.3, 22  # per image at 224 pixels, 2 idle cores
 
 def listing(folder):
     "Identifies the files of a data folder by name, size and time, without reading them."
-    files = sorted(p for p in Path(folder).rglob("*") if p.is_file())
+    files = sorted(Path(here, n) for here, _, names in os.walk(folder, followlinks=True) for n in names)
     rows = [f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def squares(folder, state, settings):
     "The prepared data of a folder and their squares as PNG, made once; returns both folders."
-    key = hashlib.sha256(
-        json.dumps([listing(folder), settings, Path(dataset.__file__).read_text()], sort_keys=True).encode()
-    ).hexdigest()[:12]
+    code = [p.read_text() for p in sorted(Path(dataset.__file__).parent.glob("*.py"))]
+    key = hashlib.sha256(json.dumps([listing(folder), settings, code], sort_keys=True).encode()).hexdigest()[:12]
     prepared, films = state / f"prepared-{key}", state / f"films-{key}"
     if not prepared.exists():
         prepare(folder, prepared, **settings)
@@ -207,7 +208,7 @@ class Comparison:
         if phase == "quality" or name in ("ours", "cached"):
             files += sorted((ROOT / "xraypneu").rglob("*.py"))
         digest = hashlib.sha256(b"".join(f.read_bytes() for f in files))
-        facts = asdict(self.job) | {"prepared": self.prepared.info["data_hash"], "films": "", "work": "", "weights": ""}
+        facts = asdict(self.job) | {"prepared": Path(self.job.prepared).name, "films": "", "work": "", "weights": ""}
         if name != "ours":
             facts["parameters"] = {}
         facts |= {"weights": self.weights_hash, "versions": [version(p) for p in PACKAGES]}
@@ -411,7 +412,7 @@ def ood_table(results, names):
 # --- the page: time
 
 
-def balanced_accuracy(row, name):
+def accuracy_at_test_ratio(row, name):
     "Accuracy at the class ratio of the official test split, from the sensitivity and specificity of a set."
     ill, well = OFFICIAL_TEST["PNEUMONIA"], OFFICIAL_TEST["NORMAL"]
     if f"{name}_sensitivity" not in row:
@@ -422,7 +423,7 @@ def balanced_accuracy(row, name):
 def until(result, reached):
     "Seconds of a training, loading included, to the first epoch whose row `reached` accepts, and this epoch, or None."
     steps = {s["step"]: s["seconds"] for s in result["times"]["steps"]}
-    spent = sum(v for k, v in steps.items() if not k.startswith("building,"))  # ours: what comes after the epochs
+    spent = sum(v for k, v in steps.items() if k != REST)  # most of which comes after the epochs
     for row, seconds in zip(result["epochs"], result["times"]["epochs"], strict=True):
         spent += seconds
         if reached(row):
@@ -480,8 +481,8 @@ def say_until(sheet, trained):
     sets, cells, first = ("shifted", "test"), [], {}
     for name in [n for n in SHOWN if n in trained]:
         r = trained[name]
-        found = {k: until(r, lambda row, k=k: balanced_accuracy(row, k) >= goal) for k in sets}
-        best = [max(balanced_accuracy(row, k) for row in r["epochs"]) for k in sets]
+        found = {k: until(r, lambda row, k=k: accuracy_at_test_ratio(row, k) >= goal) for k in sets}
+        best = [max(accuracy_at_test_ratio(row, k) for row in r["epochs"]) for k in sets]
         first[name] = found["shifted"]
         words = ["not reached" if not f else f"{f[0]:.0f} s, epoch {f[1]}" for f in found.values()]
         if name == "ours":
@@ -550,6 +551,12 @@ def left(results, comparison):
     return out
 
 
+def of_steps(results, key):
+    "Commit or machine that the steps ran on; several, if they did not share one."
+    found = {r[key] for phases in results.values() for r in phases.values() if key in r}
+    return " and ".join(sorted(found)) or "none"
+
+
 def command(args):
     "The command that repeats this run."
     data = "DATA" if not Path(args.data).is_relative_to(".") else args.data
@@ -567,10 +574,13 @@ def write_page(results, comparison):
     what = f"Films: {info['title']}, {counts}, split by patient; all contenders see the same."
     if comparison.prepared.synthetic:
         what = f"**{info['notice']}: these results show that the program works, and nothing else.** {what}"
-    sheet.say(f"{what}\n\n`{command(comparison.args)}`, commit {commit()}. {machine()}.\n")
+    ran = f"commit {of_steps(results, 'commit')}. {of_steps(results, 'machine')}"
+    sheet.say(f"{what}\n\n`{command(comparison.args)}`, {ran}.\n")
     sheet.table(["", "what it is"], [[NAMES[n], ABOUT[n]] for n in SHOWN])
     say_quality(sheet, results, comparison)
     say_times(sheet, results, comparison)
+    if comparison.official:
+        sheet.say("\nThe baselines' results are looks at the official test split: results/test_looks.md counts them.\n")
     sheet.say("\n## Files\n")
     sheet.table(["", "SHA-256"], [[k, f"`{v[:16]}`" if len(v) == 64 else v] for k, v in files_of(comparison).items()])
     if todo := left(results, comparison):
@@ -605,6 +615,10 @@ def parsed(argv=None):
     parser.add_argument("--out", default=str(HERE), help="folder of compare.md and compare.json")
     parser.add_argument("--published", default=str(PUBLISHED), help="the evaluation of our published model")
     args = parser.parse_args(argv)
+    if not Path(args.data).is_dir() or args.data == "":
+        parser.error(f"there is no folder {args.data!r}: give the radiographs, make compare DATA=folder")
+    if args.weights != "imagenet" and not Path(args.weights).is_file():
+        parser.error(f"there is no file {args.weights!r}: give ImageNet weights of MobileNetV2 without its top, as .h5")
     args.train, args.watch = {}, 2.0
     return args
 

@@ -70,6 +70,8 @@ SLOW = {
     "test_cluster.py::test_scores_go_to_an_object_store",
     "test_cluster.py::test_the_local_engine_needs_no_ray",
     "test_cluster.py::test_the_same_bytes_on_two_nodes",
+    "test_compare.py::test_a_folder_and_an_array_give_a_model_the_same_pixels",
+    "test_compare.py::test_films_become_a_page_and_a_stopped_run_goes_on",
     "test_dataset.py::test_a_file_that_takes_too_long_is_named_and_left_out",
     "test_dataset.py::test_a_kill_leaves_the_old_result",
     "test_dataset.py::test_memory_is_flat_however_many_images",
