@@ -66,7 +66,7 @@ ABOUT = {
     "sklearn": "`StandardScaler` and `LogisticRegression` on pooled features of the frozen MobileNetV2 at 224 pixels, "
     "threshold .5",
     "ours": "params.yaml, one seed, from the ImageNet weights of the others; threshold, calibration and refusals from "
-    "shifted validation. On the official test split, quality is that of the published model",
+    "validation and its shifted copies. On the official test split, quality is that of the published model",
 }
 STEPS = [*((name, phase) for name in SHOWN for phase in ("train", "quality")), ("cached", "train")]
 PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy", "onnxruntime", "pillow")

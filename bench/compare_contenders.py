@@ -38,7 +38,6 @@ from xraypneu.metrics.definitions import ROBUSTNESS
 from xraypneu.metrics.scores import at_threshold, bootstrap, classification_metrics
 from xraypneu.model.augment import shifted_copies
 from xraypneu.model.bundle import load_bundle
-from xraypneu.model.calibrate import threshold_at_sensitivity
 from xraypneu.model.ood import ood_images
 
 THRESHOLD = 0.5  # of all but ours
@@ -323,8 +322,7 @@ def train_ours(job):
     limits = {k: job.limit(job.parameters[k]) for k in ("epochs", "head_epochs")}
     chosen = job.parameters | limits | {"weights": job.weights, "seeds": 1, "folds": 0}
     settings, targets = recipe.recipe_of(**chosen)
-    prepared, seen, rows = without_test(load_prepared(job.prepared)), [], []
-    y = prepared.arrays("validation")[1]
+    prepared, seen, epochs = without_test(load_prepared(job.prepared)), [], []
     logits_of = training.logits_of
 
     def noted(*args, **options):
@@ -332,18 +330,27 @@ def train_ours(job):
         return seen[-1]
 
     def on_epoch(row):
-        out = {"epoch": row["epoch"], "phase": row["phase"], "seconds": row["seconds"]}
-        for name, z in zip(("validation", "shifted"), seen[-2:], strict=True):
-            p = sigmoid(z)
-            threshold = threshold_at_sensitivity(sigmoid(seen[-1]), y, targets.sensitivity)
-            out |= summary(name, y, p, threshold)
-        rows.append(told(out))
+        print(f"epoch {row['epoch']} ({row['phase']}), {row['seconds']:.0f} s", flush=True)
+        epochs.append((row, *seen[-2:]))  # logits of validation, and of its shifted copies
 
     began = time.perf_counter()
     with mock.patch.object(training, "logits_of", noted):
         recipe.train(prepared, settings, targets, Path(job.work, "ours"), on_epoch=on_epoch, report=lambda line: None)
-    rest = time.perf_counter() - began - sum(r["seconds"] for r in rows)
-    return rows, {REST: rest}
+    rest = time.perf_counter() - began - sum(row["seconds"] for row, *_ in epochs)
+    held = recipe.validation_of(*prepared.arrays("validation"), copies=1)
+    return [epoch_row(row, plain, shifted, held, targets) for row, plain, shifted in epochs], {REST: rest}
+
+
+def epoch_row(row, plain, shifted, held, targets):
+    "An epoch of ours at the operating point that the library's policy chooses from its logits."
+    from xraypneu.model.bundle import platt
+    from xraypneu.model.recipe import decision_policy
+
+    policy = decision_policy(plain, shifted, held, targets)
+    line, out = policy["calibration"], {k: row[k] for k in ("epoch", "phase", "seconds")}
+    for name, z in (("validation", plain), ("shifted", shifted)):
+        out |= summary(name, held.y, platt(z, line["slope"], line["intercept"]), policy["threshold"])
+    return told(out)
 
 
 def onnx_features(session, images):
