@@ -134,14 +134,17 @@ def folder_data(job, split, name, shuffle=True):
     )
 
 
-def array_data(images, name):
-    "The same pixels as batches for prediction, from (n, S, S) uint8: as `image_dataset_from_directory` resizes them."
+def pixels(images, name):
+    "The same batch from an array: (n, S, S) uint8 to float32 (n, side, side, 3), resized as the folder's files are."
     import tensorflow as tf
 
-    def resized(a):
-        return tf.image.resize(tf.repeat(a[..., None], 3, axis=-1), (SIDES[name],) * 2)
+    return tf.image.resize(tf.repeat(np.ascontiguousarray(images)[..., None], 3, axis=-1), (SIDES[name],) * 2)
 
-    return tf.data.Dataset.from_tensor_slices(np.ascontiguousarray(images)).batch(64).map(resized)
+
+def outputs(model, images, name):
+    "What a model of pixels from 0 to 255 answers: (n, k)."
+    parts = [model.predict_on_batch(pixels(images[i : i + 64], name)) for i in range(0, len(images), 64)]
+    return np.concatenate(parts)
 
 
 def fitted(model, data, ask, job, phase, before=(), **options):
@@ -167,8 +170,8 @@ def fitted(model, data, ask, job, phase, before=(), **options):
 
 
 def keras_probabilities(model, images, name):
-    "(n,) of a model that takes pixels from 0 to 255."
-    return model.predict(array_data(images, name), verbose=0)[:, 0].astype(np.float64)
+    "(n,) of a model with one sigmoid unit."
+    return outputs(model, images, name)[:, 0].astype(np.float64)
 
 
 def reference_model(job):
@@ -180,7 +183,8 @@ def reference_model(job):
     layers = [net, keras.layers.GlobalAveragePooling2D(), keras.layers.Dropout(0.5)]
     head = keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")])
     head.compile("adam", "binary_crossentropy", metrics=["accuracy"])
-    whole = keras.Sequential([keras.Input((*[SIDES["reference"]] * 2, 3)), keras.layers.Rescaling(1 / 255), head])
+    side = SIDES["reference"]
+    whole = keras.Sequential([keras.Input((side, side, 3)), keras.layers.Rescaling(1 / 255), head])
     return head, whole
 
 
@@ -269,8 +273,9 @@ def feature_model(job):
     "Pixels to pooled features (n, 1280)."
     import keras
 
-    net = backbone(SIDES["sklearn"], job.weights)
-    return keras.Sequential([keras.layers.Rescaling(1 / 127.5, -1), net, keras.layers.GlobalAveragePooling2D()])
+    side = SIDES["sklearn"]
+    scale, net = keras.layers.Rescaling(1 / 127.5, -1), backbone(side, job.weights)
+    return keras.Sequential([keras.Input((side, side, 3)), scale, net, keras.layers.GlobalAveragePooling2D()])
 
 
 def linear(features, y):
@@ -306,7 +311,7 @@ def train_sklearn(job):
     w, b = linear(features, np.concatenate([y.numpy()[:, 0] for _, y in data]))
     clock.lap("fit")
     held = splits(job, "validation", "shifted", "test")
-    measured = {k: (model.predict(array_data(x, "sklearn"), verbose=0), y) for k, (x, y) in held.items()}
+    measured = {k: (outputs(model, x, "sklearn"), y) for k, (x, y) in held.items()}
     np.savez(Path(job.work, "sklearn.npz"), w=w, b=b)
     return [head_row(clock.seconds.pop("fit"), w, b, measured)], clock.seconds
 
@@ -388,7 +393,7 @@ def answers(job, name):
 
     if name == "sklearn":
         model, head = feature_model(job), np.load(Path(job.work, "sklearn.npz"))
-        return lambda images: sigmoid(model.predict(array_data(images, name), verbose=0) @ head["w"] + head["b"])
+        return lambda images: sigmoid(outputs(model, images, name) @ head["w"] + head["b"])
     model = keras.models.load_model(Path(job.work, f"{name}.keras"))
     return lambda images: keras_probabilities(model, images, name)
 
