@@ -119,6 +119,33 @@ def test_nothing_of_ours_is_scored_on_the_official_test_split():
     assert ("ours", "quality") in compare.Comparison.steps(SimpleNamespace(args=one.args, official=False))
 
 
+def test_the_page_of_the_official_split_compares_on_the_same_images(tmp_path, capsys):
+    "From results of all steps, made up but for ours: the page, its requirements, the numbers."
+    frame = pd.read_csv(compare.PUBLISHED / "predictions.csv")
+    y = (frame.label == "PNEUMONIA").to_numpy(int)
+    data_hash = json.loads((compare.PUBLISHED / "metrics.json").read_text())["data"]["hash"]
+    ours = compare.published(compare.PUBLISHED, frame, data_hash)
+    results = {"ours": {"quality": {"quality": ours}}}
+    for name in compare.RIVALS:
+        noise = np.random.default_rng(len(name)).normal(0, 0.3, len(y))
+        p = np.clip(0.3 + 0.4 * y + noise, 0, 1)
+        changed, others = ({k: dict(v) for k, v in ours[part].items()} for part in ("robustness", "ood"))
+        job = SimpleNamespace(bootstrap=20)
+        q = contenders.measured(job, y, p, frame.patient, 0.5, changed, others)
+        results[name] = {"quality": {"quality": q, "commit": "abc", "machine": "m"}}
+    prepared = SimpleNamespace(info={"title": "t", "data_hash": data_hash}, synthetic=False, rows=lambda split: frame)
+    args = SimpleNamespace(data="/x", weights="imagenet", epochs=None, out=tmp_path, published=compare.PUBLISHED)
+    one = SimpleNamespace(prepared=prepared, args=args, official=True, test=frame.assign(y=y), ours=ours)
+    one.job, one.weights_hash = SimpleNamespace(bootstrap=20, epochs=None), ""
+    assert compare.write_page(results, one) == 1  # the alterations are equal, so ours isn't best in each row
+    page, numbers = (tmp_path / "compare.md").read_text(), json.loads((tmp_path / "compare.json").read_text())
+    assert "0.9916 (0.9860 to 0.9961)" in page and "published evaluation" in page and "results/test_looks.md" in page
+    assert (
+        "| rows of quality in which xraypneu is best |" in page and "the reference's recipe, train: not run yet" in page
+    )
+    assert "person" not in page and '"p"' not in json.dumps(numbers) and "person" not in json.dumps(numbers)
+
+
 def row(epoch, phase, sensitivity, specificity, auc):
     return {
         "epoch": epoch,
