@@ -333,8 +333,8 @@ def quality_rows(results):
     labels = ("accuracy on altered images, mean", "accuracy on altered images, lowest", "largest fall of specificity")
     for i, (label, higher) in enumerate(zip(labels, (True, True, False), strict=True)):
         more(label, {n: spread(q)[i] for n, q in found.items()}, higher)
-    more("no upright radiographs: answered anyway", {n: answered(q)[0] for n, q in found.items()}, False)
-    more("no upright radiographs: AUROC", {n: answered(q)[1] for n, q in found.items()}, percent=False)
+    more("out-of-distribution images, answered anyway", {n: answered(q)[0] for n, q in found.items()}, False)
+    more("out-of-distribution images, AUROC", {n: answered(q)[1] for n, q in found.items()}, percent=False)
     return rows
 
 
@@ -361,12 +361,12 @@ def say_quality(sheet, results, comparison):
         refused = quality(results, "ours")["ood"].get("test images", {}).get("refused", math.nan)
         sheet.say(
             f"\nThe price of refusing: xraypneu refuses {metric_text(refused, True)} of the test images too, which are "
-            "all radiographs of children. The others can't refuse: they answer all images that are no upright "
-            "radiographs, and their AUROC is that of their confidence. A recipe may beat ours in sensitivity or in "
+            "all radiographs of children. The others can't refuse: they answer all out-of-distribution images, "
+            "and their AUROC is that of their confidence. A recipe may beat ours in sensitivity or in "
             "specificity by its threshold alone: the rows at a fixed value of the other compare without it.\n"
         )
         say_pairs(sheet, results, comparison)
-    for title, table in (("Altered test images: accuracy", altered_table), ("No upright radiographs", ood_table)):
+    for title, table in (("Altered test images: accuracy", altered_table), ("Out-of-distribution images", ood_table)):
         sheet.say(f"\n### {title}\n")
         sheet.table(*table(results, names))
     if len(names) > 1 and "ours" in names:
