@@ -14,7 +14,7 @@ NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
 ALONE := tests/test_app.py tests/test_cluster.py tests/test_guard.py # with tests that measure a server under load
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app bench-score faults coverage tools constraints audit sbom sign release clean \
+.PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app bench-score compare faults coverage tools constraints audit sbom sign release clean \
   programs pull pulled promote sent push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
@@ -55,7 +55,7 @@ cli_value = $(if $(findstring command,$(origin $(1))),$(value $(1)))
 # Quoted as one word of the shell, which would run parts of some folder names. Not exported either: make would expand the value.
 one_word = '$(subst ','\'',$(1))'
 quoted = $(call one_word,$(call cli_value,$(1)))
-unexport DATA SET MODEL PORT KEY ONLY SEED FILMS BASE WORKFLOWS UPGRADE
+unexport DATA SET MODEL PORT KEY ONLY SEED FILMS BASE WORKFLOWS UPGRADE WEIGHTS EPOCHS
 
 run: $(READY) ## sample data, all stages, reports and a model
 	@python -m xraypneu.cli run $(if $(call cli_value,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
@@ -115,6 +115,9 @@ coverage: $(READY) ## measure line coverage of the package, at least 95 %; slowe
 
 bench-score: $(READY) ## compare xraypneu score with the alternatives, in bench/score.md; hours, on an idle machine, resumes; ONLY="rate memory" FILMS=2000
 	@python bench/score.py $(if $(call cli_value,ONLY),--only $(foreach s,$(call cli_value,ONLY),$(call one_word,$(s)))) $(if $(call cli_value,FILMS),--films $(call quoted,FILMS))
+
+compare: $(READY) ## compare with the reference's recipe, Keras fine-tuning and scikit-learn on DATA=folder, in bench/compare.md; an hour, on an idle machine, resumes; WEIGHTS=file EPOCHS=1 ONLY="reference ours"
+	@python bench/compare.py $(call quoted,DATA) $(if $(call cli_value,WEIGHTS),--weights $(call quoted,WEIGHTS)) $(if $(call cli_value,EPOCHS),--epochs $(call quoted,EPOCHS)) $(if $(call cli_value,ONLY),--only $(foreach s,$(call cli_value,ONLY),$(call one_word,$(s))))
 
 bench-app: $(READY) ## measure the dashboard: opening, answers, memory, many visitors, in bench/dashboard.md; ten minutes, on an idle machine with Chromium
 	@python bench/dashboard.py

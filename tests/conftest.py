@@ -76,6 +76,8 @@ SLOW = {
     "test_cluster.py::test_scores_go_to_an_object_store",
     "test_cluster.py::test_the_local_engine_needs_no_ray",
     "test_cluster.py::test_the_same_bytes_on_two_nodes",
+    "test_compare.py::test_a_folder_and_an_array_give_a_model_the_same_pixels",
+    "test_compare.py::test_films_become_a_page_and_a_stopped_run_goes_on",
     "test_convert.py::test_a_converted_bundle_is_the_shipped_one",
     "test_convert.py::test_a_signature_is_verified_and_not_carried_over",
     "test_dataset.py::test_a_file_that_takes_too_long_is_named_and_left_out",
