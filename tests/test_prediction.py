@@ -459,7 +459,7 @@ def test_a_detector_of_layouts_sees_the_image_that_the_network_gets(predictor, f
     half = np.zeros((side, side), np.uint8)
     half[: side // 2] = np.tile(np.arange(side, dtype=np.uint8), (side // 2, 1))
     odd = Predictor(dataclasses.replace(predictor.bundle, detector=layered))
-    upper, lower = (odd.predict(a) for a in (half, half[::-1]))
+    upper, lower = (odd.predict(a) for a in (half, half[::-1].copy()))
     assert (upper.verdict, lower.verdict in REFUSED) == (NOT_RADIOGRAPH, False)
     with pytest.raises(ValueError, match="pass them with their features"):
         verdicts(odd.bundle, [0.5], np.zeros((1, 1280), np.float32))
