@@ -424,7 +424,8 @@ def sharper_than_all(bundle):
     "The bundle as if all its training films were less sharp than any, and in all else like any film."
     inside = dict.fromkeys(STATISTICS, [float(v) for v in np.linspace(-999, 999, 101)])
     percentiles = inside | {"sharpness": [-9.0] * 101}
-    return dataclasses.replace(bundle, info=bundle.info | {"scope": {"statistics": VERSION, "percentiles": percentiles}})
+    scope = {"statistics": VERSION, "percentiles": percentiles}
+    return dataclasses.replace(bundle, info=bundle.info | {"scope": scope})
 
 
 def test_what_differs_is_the_same_wherever_a_film_is_out_of_scope(predictor, film, monkeypatch):
