@@ -291,9 +291,8 @@ def ood_detector(
     ordinary = bundle.scores(np.concatenate([images, shifted]))[1]
     outliers = ood.synthetic_outliers(images[half], seed)
     held, unseen = validation.both, ood.synthetic_outliers(validation.images, seed + 1)
-    layout = ood.fit_layout(
-        np.concatenate([ood.layout_examples(images, seed), ood.layouts(shifted)]), ood.layouts(outliers), seed
-    )
+    films = np.concatenate([ood.layout_examples(images, seed), ood.layouts(shifted)])
+    layout = ood.fit_layout(films, ood.layouts(ood.synthetic_outliers(images, seed)), seed)
     features = [bundle.scores(a)[1] for a in (outliers, held, unseen)]
     labels = np.concatenate([y, y[quarter]])
     detector = ood.fit_detector(ordinary, labels, *features[:2], layout=layout, images=held)
