@@ -1252,6 +1252,38 @@ def test_films_are_read_one_after_the_other_by_keyboard(visit):
     assert page.evaluate("document.getAnimations().map((a) => [a.animationName, a.effect.target.className])") == []
 
 
+def test_three_tasks_by_keyboard_alone(visit):
+    "Triage 30 films, export the doubtful ones, find why one is out of scope."
+    page = visit()
+    kinds = {"sick": film(12, True), "well": film(0), "doubt": film(28, True, size=512), "half": out_of_scope()}
+    order = ["sick", "well"] * 13 + ["doubt"] * 3 + ["half"]
+    files = [(f"{kind}{i}.png", kinds[kind]) for i, kind in enumerate(order)]
+    page.focus("button.choose")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([{"name": n, "mimeType": "image/png", "buffer": b} for n, b in files])
+    wait_rows(page, 30, 60_000)
+    for i, (name, _) in enumerate(files):  # triage: a verdict of one's own, then the next
+        if i:
+            page.keyboard.press("j")
+        page.wait_for_function("n => document.querySelector('.result h3.name')?.textContent === n", arg=name)
+        page.keyboard.press("132"[i % 3])
+    assert all(row[6] for row in rows(page))
+    while "UNSURE" not in page.inner_text(".status"):  # the doubtful ones
+        page.keyboard.press("v")
+    with page.expect_download() as download:
+        page.keyboard.press("x")
+    lines = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8-sig"))))
+    assert [line["file"] for line in lines] == ["doubt26.png", "doubt27.png", "doubt28.png"]
+    page.keyboard.press("v")
+    assert "OUT OF SCOPE, 1 of 30 files" in page.inner_text(".status")
+    page.keyboard.press("j")  # one of the verdict that is shown, though the open film is not
+    page.wait_for_selector(".verdict.v-OUT_OF_SCOPE")
+    page.keyboard.press("y")
+    assert "training films" in page.evaluate("document.activeElement.innerText")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Verdict and rationale"
+
+
 def test_the_film_is_large_between_worklist_and_rationale(visit):
     page = visit(viewport={"width": 1280, "height": 800})
     width = "Math.max(...['html', '#rendered_cells'].map(s => document.querySelector(s).scrollWidth))"

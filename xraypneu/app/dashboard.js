@@ -17,7 +17,7 @@ import { listenToPaste } from "./paste.js";
 import { OWN, ReaderPanel } from "./reader.js";
 import { Asker, State } from "./state.js";
 import { Memory } from "./storage.js";
-import { Table, tallyOf } from "./table.js";
+import { nextVerdict, Table, tallyOf } from "./table.js";
 import { Theme } from "./theme.js";
 import { isTable, TruthPanel } from "./truth.js";
 import { Uploader } from "./upload.js";
@@ -394,6 +394,9 @@ class Page {
       lighter: () => viewer.window.darken(-1),
       reset: () => viewer.window.restart(),
       report: () => this.getFilmReport(),
+      filter: () => this.nextFilter(),
+      csv: () => this.saveCsv(),
+      why: () => viewer.text.focus(),
       left: () => viewer.moveBy(STEP, 0),
       right: () => viewer.moveBy(-STEP, 0),
       up: () => viewer.moveBy(0, STEP),
@@ -403,9 +406,18 @@ class Page {
     return true;
   }
 
+  // Show only the films of the next verdict, or all again.
+  nextFilter() {
+    const { only } = this.table;
+    only.value = nextVerdict(only.value, this.state.counts());
+    only.dispatchEvent(new Event("change"));
+    this.say(`Shown: ${only.value || "all verdicts"}, ${this.table.shown.length} of ${this.state.rows.size} files.`);
+  }
+
   // The reader's verdict by key, which may come while the next film is still on its way: it belongs to none then.
   choose(verdict) {
-    if (!this.viewer.box.isConnected || this.viewer.id !== this.state.open) return;
+    if (!this.viewer.box.isConnected || this.viewer.id !== this.state.open)
+      return this.say("The film is not shown yet, so your verdict was not taken. Press the key again.");
     this.reader.choose(verdict);
     this.say(this.reader.own.verdict ? `Your verdict: ${verdict}` : "Your verdict was taken back");
   }

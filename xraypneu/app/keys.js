@@ -22,6 +22,9 @@ const PRESSED = {
   l: "lighter",
   r: "reset",
   p: "report",
+  v: "filter",
+  x: "csv",
+  y: "why",
   "?": "help",
 };
 const ARROWS = { ArrowRight: "next", ArrowLeft: "previous" };
@@ -48,6 +51,9 @@ export const KEYS = [
   ["R", "", "Reset the window. It is display only: the verdict does not change"],
   ["1 – 3", "", "Your verdict: 1 NORMAL, 2 PNEUMONIA, 3 UNSURE; the same key again takes it back"],
   ["C", "", "Your comment; Enter or Escape leaves it"],
+  ["Y", "", "Why this verdict: to the reasons, which then scroll by arrow"],
+  ["V", "", "Show one verdict only, the next at each press, then all again"],
+  ["X", "", "CSV of the films that are shown"],
   ["P", "", "Report of this film, one sheet to print or to save as PDF"],
   ["F", "", "Full screen; Escape leaves it"],
   ["T", "", "Theme: system, dark, light"],
