@@ -48,7 +48,7 @@ from ..redact import without_controls
 # %% ../../nbs/api/model/09_recipe.ipynb #c005
 @dataclass(frozen=True)
 class Targets:
-    "Requirements on the shifted validation, and repetitions of the training. Raises `ValueError`."
+    "Requirements on validation and its shifted copies, and repetitions of the training. Raises `ValueError`."
 
     sensitivity: float = 0.97  # of the operating point, above 0 and at most 1
     coverage: float = 0.95  # of the conformal sets, per class, above 0.5 and below 1
@@ -126,20 +126,22 @@ def decision_policy(
     validation: Validation,
     targets: Targets = Targets(),
 ) -> dict[str, Any]:  # calibration, threshold, conformal, operating; metrics on `validation` and `shifted`
-    "Choose calibration, operating point and conformal limits on the shifted validation. Raises `CalibrationError`."
+    "Choose calibration, operating point and conformal limits on validation. Raises `CalibrationError`."
     y, copies = validation.shifted_y, validation.copies
     slope, intercept = calibrate.fit_platt(shifted_logits, y)
     p = platt(shifted_logits, slope, intercept)
-    threshold = calibrate.threshold_at_sensitivity(p, y, targets.sensitivity)
+    plain = platt(logits, slope, intercept)
+    threshold = min(
+        calibrate.threshold_at_sensitivity(scores, labels, targets.sensitivity)
+        for scores, labels in ((p, y), (plain, validation.y))
+    )
     fitted = f"Platt scaling with equal class weights, on {copies} shifted copies of validation"
     return {
         "calibration": {"slope": slope, "intercept": intercept, "fitted": fitted},
         "threshold": threshold,
         "conformal": calibrate.conformal_limits(p, y, targets.coverage),
         "operating": {"on": "shifted validation", **metrics.operating_table(y, p, validation.shifted_patients)},
-        "validation": _defined(
-            metrics.classification_metrics(validation.y, platt(logits, slope, intercept), threshold)
-        ),
+        "validation": _defined(metrics.classification_metrics(validation.y, plain, threshold)),
         "shifted": _defined(metrics.classification_metrics(y, p, threshold)),
     }
 
@@ -212,7 +214,7 @@ def training_info(
 
     Raises `OSError` or `BundleError` if the initial weights can't be read."""
     weights = recipe.weights if recipe.weights in NAMED_WEIGHTS else "file"
-    rule = f"highest threshold with sensitivity >= {targets.sensitivity} on the shifted validation"
+    rule = f"highest threshold with sensitivity >= {targets.sensitivity} on validation and on its shifted copies"
     return {
         "classes": list(CLASSES),
         "input": {
