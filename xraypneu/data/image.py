@@ -753,7 +753,7 @@ def _first_element(data: bytes | bytearray) -> tuple[int, bool] | None:  # group
         return group, True
     return (group, False) if group == 8 and length <= 64 and length % 2 == 0 else None
 
-
+# %% ../../nbs/api/data/00_image.ipynb #26e31236
 def with_preamble(
     data: bytes | bytearray,  # of a file
 ) -> bytes | bytearray:  # the same, except for DICOM

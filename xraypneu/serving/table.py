@@ -152,7 +152,7 @@ def _report(title: str, notice: str, body: str) -> str:  # HTML
 </body></html>
 """
 
-
+# %% ../../nbs/api/serving/01_table.ipynb #af641247
 def to_html(
     # of `as_row`; optional: `pictures`, pairs of alt text and data: address; `files`, if the row is about several;
     # `reader`, verdict and comment of a person; `truth`, the film's label; `sha256`, of the file
