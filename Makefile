@@ -11,6 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 FORMATTED := nbs tests bench docs voila.py setup.py
 NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
+ALONE := tests/test_app.py tests/test_cluster.py tests/test_guard.py # with tests that measure a server under load
 
 .DEFAULT_GOAL := help
 .PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app bench-score faults coverage tools constraints audit sbom sign release clean \
@@ -62,7 +63,8 @@ run: $(READY) ## sample data, all stages, reports and a model
 app: $(READY) ## serve the dashboard; MODEL=folder or models:/name@alias instead of the shipped model, PORT=8866
 	@$(if $(call cli_value,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call cli_value,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
 
-check: lint types sync ## run before each commit, under a minute: lint, types, sync, tests that need no training, server or browser
+check: $(READY) ## run before each commit, under a minute: lint, types, sync, tests that need no training, server or browser
+	@$(MAKE) --no-print-directory --assume-old=$(READY) --jobs=2 --output-sync lint types sync
 	python -m pytest -q -n 2 --fast
 
 check-sample: $(READY) ## check the sample run's metrics against their limits
@@ -70,7 +72,11 @@ check-sample: $(READY) ## check the sample run's metrics against their limits
 
 test: $(READY) $(TOOLS)/.ready ## run the notebook tests and the test suite
 	python -m pytest -n 2 --dist worksteal -m "not alone" tests $(NOTEBOOKS)
-	python -m pytest -m alone
+	python -m pytest -m alone $(ALONE)
+
+.PHONY: test-nightly
+test-nightly: $(READY) $(TOOLS)/.ready ## run the long forms of tests that make test has in short: killed trainings, full pipelines
+	python -m pytest -m nightly
 
 lint: $(READY) ## ruff: rules and format
 	ruff check .
@@ -104,7 +110,7 @@ faults: $(READY) ## inject faults (kills, full disks, fuzzing, load), in bench/f
 
 coverage: $(READY) ## measure line coverage of the package, at least 95 %; slower than make test by a third or more
 	python -m pytest -n 2 --dist worksteal -m "not alone" --cov --cov-report= tests $(NOTEBOOKS)
-	python -m pytest -m alone --cov --cov-append --cov-report=
+	python -m pytest -m alone --cov --cov-append --cov-report= $(ALONE)
 	coverage report --fail-under=95
 
 bench-score: $(READY) ## compare xraypneu score with the alternatives, in bench/score.md; hours, on an idle machine, resumes; ONLY="rate memory" FILMS=2000

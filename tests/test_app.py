@@ -386,7 +386,8 @@ def test_a_new_file_blanks_the_old_result_at_once(visit):
     assert page.evaluate("seen[0]") is False
 
 
-def test_a_hundred_large_files(visit):
+@pytest.mark.parametrize("n", [30, pytest.param(100, marks=pytest.mark.nightly)])
+def test_many_large_files(visit, n):
     page = visit()
     noise = np.random.default_rng(0).integers(0, 40, (1400, 1400)).astype(np.uint8)
     base = np.asarray(Image.open(io.BytesIO(film(0, size=1400))))
@@ -398,9 +399,9 @@ def test_a_hundred_large_files(visit):
         for (let i = 0; i < n; i++) d.items.add(new File([bytes], `film${i}.png`)); return d; }"""
     import base64
 
-    transfer = page.evaluate_handle(drop_many, [base64.b64encode(data).decode(), 100])
+    transfer = page.evaluate_handle(drop_many, [base64.b64encode(data).decode(), n])
     page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
-    wait_rows(page, 100, 120_000)
+    wait_rows(page, n, 120_000)
     assert {r[2] for r in rows(page)} <= {*VERDICTS}
     shot(page, "hundred")
 
@@ -1018,12 +1019,12 @@ def axe(tmp_path_factory):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_no_violation(visit, axe, width):
-    "In both themes and in every state: empty, with a film, out of scope, side by side, with help, in full screen."
+    "In every state, from empty to full screen; on a desk in both themes."
     page = visit(viewport={"width": width, "height": 844})
     page.evaluate(axe)
 
     def check(state):
-        for _ in range(2):
+        for _ in range(2 if width > 1000 else 1):
             found = page.evaluate("axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")
             bad = [
                 (v["id"], v["impact"], [n["target"] for n in v["nodes"]][:3])
@@ -1032,7 +1033,8 @@ def test_axe_finds_no_violation(visit, axe, width):
             ]
             assert bad == [] and len(found["passes"]) > 15, state
             page.evaluate("document.querySelector('button.theme').click()")
-        page.evaluate("document.querySelector('button.theme').click()")  # the same as the system's
+        while page.inner_text("button.theme") != "Theme: system":  # one is the same as the system's
+            page.evaluate("document.querySelector('button.theme').click()")
         assert page.inner_text("button.theme") == "Theme: system"
 
     check("empty")

@@ -10,7 +10,7 @@ import urllib.request
 import zipfile
 
 import pytest
-from conftest import QUICK, ROOT, SMALL
+from conftest import QUICK, ROOT, SMALL, brief_stages
 from served import free_port
 
 from xraypneu.cli import main
@@ -43,11 +43,13 @@ def command(site, *arguments, cwd, **kw):
     return subprocess.run(run, cwd=cwd, env=env, capture_output=True, text=True, timeout=900, **kw)
 
 
-def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(site, tmp_path):
+@pytest.mark.parametrize("brief", [("train", "evaluate"), pytest.param((), marks=pytest.mark.nightly, id="whole")])
+def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(brief, site, tmp_path):
     made = command(site, "new", "lungs", cwd=tmp_path)
     assert made.returncode == 0 and "Next: cd " in made.stdout, made.stderr
     folder = tmp_path / "lungs"
     assert not (folder / "xraypneu").exists() and (folder / ".git").is_dir()
+    brief_stages(folder, *brief)
     small = SMALL | {"train": SMALL["train"] | QUICK | {"epochs": 1}}
     changes = [f"{section}.{k}={json.dumps(v)}" for section, values in small.items() for k, v in values.items()]
     done = command(site, "run", *changes, cwd=folder)
@@ -57,7 +59,7 @@ def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(site, tmp_pa
     assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout
 
     module = site / "xraypneu/evaluation/shortcuts.py"  # as after an upgrade
-    module.write_text(module.read_text() + "# changed\n")
+    module.write_text(f"{module.read_text()}# changed, {len(brief)}\n")
     upgraded = command(site, "run", cwd=folder)
     assert upgraded.returncode == 0, upgraded.stderr[-2000:]
     assert "Running stage 'eda'" in upgraded.stdout and "Running stage 'train'" not in upgraded.stdout
