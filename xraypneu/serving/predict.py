@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.decoder import Decoded, decode, is_untrusted, warm_up
-from ..data.image import MAX_BYTES, ImageError, Source, to_square
+from ..data.image import MAX_BYTES, Deep, ImageError, Source, to_square
 from ..data.statistics import VERSION, differences as film_differences
 from ..model.bundle import Bundle, BundleError, load_bundle
 from ..model.ood import OODDetector
@@ -267,6 +267,7 @@ class Prediction(_Pictures):
     differences: tuple[str, ...] = field(default=(), repr=False)  # in which the film is unlike the training films
     logit: float = field(default=math.nan, repr=False)  # before calibration; NaN: not known
     features: np.ndarray | None = field(default=None, repr=False)  # (1280,) float32, pooled; None if not kept
+    deep: Deep | None = field(default=None, repr=False)  # values that 8 bits leave out; None: not asked for, or none
 
     @property
     def explanation(self) -> Explanation:
@@ -566,12 +567,15 @@ class Predictor(_Scorer):
         self,
         image: Source,  # path, bytes, NumPy array or Pillow image, as `read_radiograph` takes
         name: str | None = None,  # of the prediction; None: the file's name
+        deep: int | None = None,  # longest side of `Prediction.deep`, pixels
     ) -> Prediction:
         "Predict one radiograph. Raises `ImageError`."
         if is_untrusted(image):
             warm_up()  # the decoding process starts while the network is loaded
         _ = self.bundle.session
-        return next(self._score([name or _name_of(image)], [self._read(image, name)], True))
+        decoded = decode(image, self.bundle.size, name, with_colour=True, deep=deep)
+        prediction = next(self._score([name or _name_of(image)], [_as_read(decoded)], True))
+        return replace(prediction, deep=decoded.deep) if decoded.deep else prediction
 
     def _begin(self, pool: ThreadPoolExecutor, image: Source, keep_pixels: bool) -> Future[_Read]:
         "Read an image in a thread; read it now if the caller could change it, or if there is no thread."
