@@ -1044,7 +1044,8 @@ def _shown(
     "Stored DICOM values as grey, displayed as the file specifies."
     values, (padding, shut) = _of_modality(ds, stored), _outside(ds, stored)
     inside = slice(None) if padding is None or padding.all() else ~padding
-    voi, notes = _voi(ds), ()
+    voi = _voi(ds)
+    notes: tuple[str, ...] = ()
     if ds.get("VOILUTSequence"):
         mapped, bits = _looked_up(values, ds.VOILUTSequence[0], _order(ds))
         grey = _scale(mapped, 0, 2**bits - 1)
@@ -1373,7 +1374,7 @@ def read_radiograph(
             raise ImageError("the data is empty (0 bytes)", "Copy or download it again.", "empty")
         if len(data) > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
-        data = with_preamble(data)
+        data = bytes(with_preamble(data))
         r = _from_dicom(data, with_colour, deep) if is_dicom(data) else _from_file(data, min_side, with_colour, deep)
         return replace(r, notes=r.notes + _unfinished(data))
     except MemoryError:

@@ -293,11 +293,11 @@ def ood_detector(
     held, unseen = validation.both, ood.synthetic_outliers(validation.images, seed + 1)
     films = np.concatenate([ood.layout_examples(images, seed), ood.layouts(shifted)])
     layout = ood.fit_layout(films, ood.layouts(ood.synthetic_outliers(images, seed)), seed)
-    features = [bundle.scores(a)[1] for a in (outliers, held, unseen)]
+    others, validated, refusals = (bundle.scores(a)[1] for a in (outliers, held, unseen))
     labels = np.concatenate([y, y[quarter]])
-    detector = ood.fit_detector(ordinary, labels, *features[:2], layout=layout, images=held)
-    detector = ood.with_no_chest_limit(detector, features[2], unseen)
-    refused = detector.score(features[1], held) >= 1
+    detector = ood.fit_detector(ordinary, labels, others, validated, layout=layout, images=held)
+    detector = ood.with_no_chest_limit(detector, refusals, unseen)
+    refused = detector.score(validated, held) >= 1
     n = len(validation.images)
     return detector, {"validation": float(refused[:n].mean()), "shifted": float(refused[n:].mean())}
 
