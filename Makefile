@@ -11,9 +11,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 FORMATTED := nbs tests bench docs voila.py setup.py
 NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
+ALONE := tests/test_app.py tests/test_cluster.py tests/test_guard.py # with tests that measure a server under load
 
 .DEFAULT_GOAL := help
-.PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app bench-score faults coverage tools constraints audit sbom sign release clean \
+.PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app bench-score compare faults coverage tools constraints audit sbom sign release clean \
   programs pull pulled promote sent push report artefact rebuild comment docs dist rehearse
 
 help: ## list the commands
@@ -54,7 +55,7 @@ cli_value = $(if $(findstring command,$(origin $(1))),$(value $(1)))
 # Quoted as one word of the shell, which would run parts of some folder names. Not exported either: make would expand the value.
 one_word = '$(subst ','\'',$(1))'
 quoted = $(call one_word,$(call cli_value,$(1)))
-unexport DATA SET MODEL PORT KEY ONLY SEED FILMS BASE WORKFLOWS UPGRADE
+unexport DATA SET MODEL PORT KEY ONLY SEED FILMS BASE WORKFLOWS UPGRADE WEIGHTS EPOCHS
 
 run: $(READY) ## sample data, all stages, reports and a model
 	@python -m xraypneu.cli run $(if $(call cli_value,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
@@ -62,7 +63,8 @@ run: $(READY) ## sample data, all stages, reports and a model
 app: $(READY) ## serve the dashboard; MODEL=folder or models:/name@alias instead of the shipped model, PORT=8866
 	@$(if $(call cli_value,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call cli_value,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
 
-check: lint types sync ## run before each commit, under a minute: lint, types, sync, tests that need no training, server or browser
+check: $(READY) ## run before each commit, under a minute: lint, types, sync, tests that need no training, server or browser
+	@$(MAKE) --no-print-directory --assume-old=$(READY) --jobs=2 --output-sync lint types sync
 	python -m pytest -q -n 2 --fast
 
 check-sample: $(READY) ## check the sample run's metrics against their limits
@@ -70,7 +72,11 @@ check-sample: $(READY) ## check the sample run's metrics against their limits
 
 test: $(READY) $(TOOLS)/.ready ## run the notebook tests and the test suite
 	python -m pytest -n 2 --dist worksteal -m "not alone" tests $(NOTEBOOKS)
-	python -m pytest -m alone
+	python -m pytest -m alone $(ALONE)
+
+.PHONY: test-nightly
+test-nightly: $(READY) $(TOOLS)/.ready ## run the long forms of tests that make test has in short: killed trainings, full pipelines
+	python -m pytest -m nightly
 
 lint: $(READY) ## ruff: rules and format
 	ruff check .
@@ -104,11 +110,14 @@ faults: $(READY) ## inject faults (kills, full disks, fuzzing, load), in bench/f
 
 coverage: $(READY) ## measure line coverage of the package, at least 95 %; slower than make test by a third or more
 	python -m pytest -n 2 --dist worksteal -m "not alone" --cov --cov-report= tests $(NOTEBOOKS)
-	python -m pytest -m alone --cov --cov-append --cov-report=
+	python -m pytest -m alone --cov --cov-append --cov-report= $(ALONE)
 	coverage report --fail-under=95
 
 bench-score: $(READY) ## compare xraypneu score with the alternatives, in bench/score.md; hours, on an idle machine, resumes; ONLY="rate memory" FILMS=2000
 	@python bench/score.py $(if $(call cli_value,ONLY),--only $(foreach s,$(call cli_value,ONLY),$(call one_word,$(s)))) $(if $(call cli_value,FILMS),--films $(call quoted,FILMS))
+
+compare: $(READY) ## compare with the reference's recipe, Keras fine-tuning and scikit-learn on DATA=folder, in bench/compare.md; an hour, on an idle machine, resumes; WEIGHTS=file EPOCHS=1 ONLY="reference ours"
+	@python bench/compare.py $(call quoted,DATA) $(if $(call cli_value,WEIGHTS),--weights $(call quoted,WEIGHTS)) $(if $(call cli_value,EPOCHS),--epochs $(call quoted,EPOCHS)) $(if $(call cli_value,ONLY),--only $(foreach s,$(call cli_value,ONLY),$(call one_word,$(s))))
 
 bench-app: $(READY) ## measure the dashboard: opening, answers, memory, many visitors, in bench/dashboard.md; ten minutes, on an idle machine with Chromium
 	@python bench/dashboard.py

@@ -60,7 +60,7 @@ def answers(bundle, images):
     "Logits (n,), probabilities (n,) and verdicts (n,), as a prediction gives them; the shape of the file aside."
     logits, features = bundle.scores(images)
     p = bundle.probability(logits)
-    return logits.astype(float), p, verdicts(bundle, p, features)[0]
+    return logits.astype(float), p, verdicts(bundle, p, features, images=images)[0]
 
 
 def drift(before, after, spread=None):

@@ -27,7 +27,8 @@ import notebook_cells  # noqa: E402
 SMALL = {
     "sample": {"patients": 48},
     "prepare": {"size": 96},
-    "train": {"epochs": 2, "batch_size": 16},
+    # TensorFlow traces the gradients of the last blocks sooner; all blocks: 06_training.ipynb, make run
+    "train": {"epochs": 2, "batch_size": 16, "first_block": 14},
     "evaluate": {"bootstrap": 200},
 }
 # for trainings that only have to come to an end: one phase, of the last block alone, which TensorFlow traces sooner
@@ -47,16 +48,21 @@ SECRETS = {
 SLOW_FIXTURES = {"project", "copy", "sqlite_server", "postgres_server", "study"}
 SLOW = {
     "test_app.py",
+    "test_decoder.py",
+    "test_docs.py",
     "test_doctor.py",
+    "test_external.py",
     "test_faults.py",
     "test_fetch.py",
     "test_guard.py",
+    "test_monitor.py",
     "test_network.py",
     "test_pipeline.py",
-    "test_project.py",
     "test_predict.py",
+    "test_project.py",
     "test_registry.py",
     "test_remote.py",
+    "test_sample.py",
     "test_tracking.py",
     "test_workflows.py",
     "test_bundle.py::test_flipped_bytes_of_the_json",
@@ -70,65 +76,68 @@ SLOW = {
     "test_cluster.py::test_scores_go_to_an_object_store",
     "test_cluster.py::test_the_local_engine_needs_no_ray",
     "test_cluster.py::test_the_same_bytes_on_two_nodes",
+    "test_compare.py::test_a_folder_and_an_array_give_a_model_the_same_pixels",
+    "test_compare.py::test_films_become_a_page_and_a_stopped_run_goes_on",
+    "test_convert.py::test_a_converted_bundle_is_the_shipped_one",
+    "test_convert.py::test_a_signature_is_verified_and_not_carried_over",
     "test_dataset.py::test_a_file_that_takes_too_long_is_named_and_left_out",
     "test_dataset.py::test_a_kill_leaves_the_old_result",
+    "test_dataset.py::test_a_share_that_fails_leaves_no_film_out",
+    "test_dataset.py::test_links_in_a_circle",
     "test_dataset.py::test_memory_is_flat_however_many_images",
+    "test_dataset.py::test_no_patient_in_train_and_validation_is_asserted",
+    "test_dataset.py::test_two_runs_are_byte_identical",
+    "test_dataset.py::test_without_a_decoder_nothing_is_prepared",
     "test_dataset_edges.py::test_a_result_is_opened_whole_or_not_at_all",
     "test_dataset_edges.py::test_dicom_films_of_one_patient_id_under_several_keys_are_said",
     "test_dataset_edges.py::test_layout_findings_count_in_words",
+    "test_dataset_edges.py::test_names_that_begin_with_the_patient_are_said",
     "test_dataset_edges.py::test_what_the_data_are_called",
-    "test_decoder.py::test_a_file_that_arrives_slowly_is_waited_for",
-    "test_decoder.py::test_a_fork_has_workers_of_its_own",
-    "test_decoder.py::test_a_worker_is_replaced_after_many_files",
-    "test_decoder.py::test_a_worker_that_the_system_does_not_end_holds_nothing_up",
-    "test_decoder.py::test_a_zipped_package_and_spaces_in_its_path",
-    "test_decoder.py::test_cpu_time_is_limited",
-    "test_decoder.py::test_ctrl_c_ends_the_file_and_leaves_nothing_behind",
-    "test_decoder.py::test_damaged_files_are_refused_where_pillow_and_pydicom_refuse_them",
-    "test_decoder.py::test_files_that_once_failed",
-    "test_decoder.py::test_many_threads_and_no_open_files_left",
-    "test_decoder.py::test_memory_is_limited",
-    "test_decoder.py::test_the_largest_picture_fits_into_the_limits",
-    "test_decoder.py::test_what_a_worker_says_is_checked",
-    "test_decoder.py::test_who_waits_longer_gives_more_cpu_time",
-    "test_external.py::test_kill_9_midway_leaves_nothing",
-    "test_external.py::test_the_report_of_a_set",
-    "test_external.py::test_the_report_of_odd_results",
     "test_files.py::test_killed_at_every_step",
+    "test_layers.py::test_contributing_names_what_exists",
+    "test_layers.py::test_metrics_are_named_in_their_registry_alone",
+    "test_layers.py::test_no_module_imports_from_a_floor_above_it",
     "test_layers.py::test_sync_finds_what_was_not_exported",
+    "test_metrics.py::test_every_figure_carries_the_notice",
     "test_metrics.py::test_grouped_auc_keeps_patients_apart",
     "test_metrics.py::test_grouped_auc_of_few_patients",
     "test_metrics.py::test_metadata_baseline_learns_from_train_alone",
     "test_metrics.py::test_thin_tables_draw",
-    "test_monitor.py::test_the_report",
+    "test_prediction.py::test_a_buffer_may_be_used_again_for_the_next_film",
+    "test_prediction.py::test_an_mlflow_address_without_a_store",
+    "test_prediction.py::test_relative_names_mean_the_folder_in_which_they_were_given",
     "test_prediction.py::test_the_end_of_the_program_does_not_wait_for_what_is_read_ahead",
+    "test_prediction.py::test_without_threads_a_batch_is_read_all_the_same",
     "test_publish.py::test_verify_command_without_data",
     "test_recipe.py::test_a_finished_training_of_another_package_is_another",
     "test_recipe.py::test_a_finished_training_of_other_contents_is_another",
     "test_recipe.py::test_a_finished_training_with_a_damaged_file_is_none",
     "test_recipe.py::test_a_key_takes_the_hash_of_its_inputs",
     "test_recipe.py::test_a_new_target_is_part_of_the_key",
+    "test_recipe.py::test_a_stage_depends_on_what_it_imports",
     "test_recipe.py::test_an_int8_variant_that_refuses_more_is_left_out",
-    "test_recipe.py::test_the_name_of_initial_weights_is_such_as_a_bundle_takes",
     "test_recipe.py::test_more_folds_than_patients_are_refused_before_the_training",
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",
+    "test_recipe.py::test_the_name_of_initial_weights_is_such_as_a_bundle_takes",
     "test_report.py::test_metrics_of_an_earlier_run_are_reported_as_such",
     "test_same_film.py::test_a_film_gives_the_same_pixels_on_every_way",
     "test_same_film.py::test_a_low_pass_in_the_file_moves_the_logit_less",
     "test_same_film.py::test_a_model_without_the_recipes_low_pass_is_not_trained",
     "test_same_film.py::test_consistency_lowers_the_drift_of_what_augmentations_change",
     "test_same_film.py::test_originals_decoded_at_scale_and_in_full_are_the_same",
-    "test_sample.py::test_failure_midway_leaves_what_was_there",
-    "test_sample.py::test_same_bytes_whatever_the_workers",
+    "test_score.py::test_a_drive_that_is_gone_stops_the_run_of_any_source",
     "test_score.py::test_a_film_may_arrive_slowly_but_not_silently",
     "test_score.py::test_a_list_of_web_addresses",
     "test_score.py::test_a_second_program_is_refused",
     "test_score.py::test_a_web_host_that_fails_is_not_one_that_lacks_the_film",
     "test_score.py::test_ctrl_c_says_how_to_go_on",
     "test_score.py::test_ctrl_c_waits_for_no_silent_host",
+    "test_score.py::test_damage_of_values_is_named_and_not_merged",
     "test_score.py::test_films_of_a_web_host_are_read_whole",
     "test_score.py::test_kill_9_midway_and_resume_gives_the_same_bytes",
     "test_score.py::test_rows_are_those_of_predict_however_the_archive_is_cut",
+    "test_score.py::test_verify_names_a_shard_with_another_value",
+    "test_session.py::test_labels_are_compared_with_the_verdicts_that_hold",
     "test_supply.py::test_a_file_that_was_exchanged_is_not_installed",
     "test_supply.py::test_a_signed_bundle_is_checked_wherever_it_is_used",
     "test_supply.py::test_pip_audit_itself_against_a_service",
@@ -137,8 +146,8 @@ SLOW = {
     "test_table.py::test_any_name_comes_back",
     "test_table.py::test_nothing_in_a_row_becomes_markup",
     "test_tune.py::test_a_run_is_continued_by_its_record",
-    "test_tune.py::test_a_value_that_train_refuses_is_found_before_the_first_trial",
     "test_tune.py::test_a_trial_is_recorded_while_the_server_is_away",
+    "test_tune.py::test_a_value_that_train_refuses_is_found_before_the_first_trial",
     "test_tune.py::test_an_interrupted_study_has_the_trials_of_an_uninterrupted_one",
     "test_tune.py::test_hopeless_trials_end_early",
     "test_tune.py::test_killed_at_the_worst_moments",
@@ -149,9 +158,25 @@ SLOW = {
     "test_tune.py::test_workers_of_one_command_and_one_that_is_killed",
 }
 
+# Tests that take 15 seconds and more and don't wait for the shared project: the second process begins with them.
+LONG = {
+    "06_training.ipynb::06_training",
+    "04_network.ipynb::04_network",
+    "cluster.ipynb::cluster",
+    "external.ipynb::external",
+    "test_app.py::test_axe_finds_no_violation",
+    "test_doctor.py::test_all_is_well",
+    "test_layers.py::test_sync_finds_what_was_not_exported",
+    "test_predict.py::test_overlays_of_large_pictures_stay_small",
+    "test_predict.py::test_stream_stays_flat",
+    "test_project.py::test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed",
+    "test_supply.py::test_the_sbom_lists_what_is_installed",
+    "test_workflows.py::test_pull_brings_what_git_names",
+}
+
 # `make test` runs two tests at a time (pytest -n 2), but not these: they measure time or memory of a server under load.
 ALONE = {
-    "test_app.py::test_a_hundred_large_files",
+    "test_app.py::test_many_large_files",
     "test_guard.py::test_others_are_answered_during",
     "test_guard.py::test_load_leaves_nothing",
     "test_guard.py::test_the_log_holds_no_secret_and_no_name",  # of the attacks
@@ -180,25 +205,40 @@ def listed(item):
     return f"{item.path.name}::{item.name.split('[')[0]}"
 
 
-def turn(item):
-    """What takes minutes comes first: the second process, which begins at the middle, never waits for it, and none is
-    left alone with it in the end."""
-    needs = getattr(item, "fixturenames", ())  # a notebook has none
-    if "made_once" in needs:
-        return "films" not in needs
-    return 2 if item.path.name == "test_workflows.py" else 3
+def ordered(items):
+    """The long ones first, so that none is left alone with one in the end: the tests of the shared projects at the
+    beginning, which the first process makes, and the others at the middle, where the second process begins."""
+
+    def needs(item):
+        return getattr(item, "fixturenames", ())  # a notebook has none
+
+    shared = sorted((i for i in items if "made_once" in needs(i)), key=lambda i: "films" not in needs(i))
+    rest = [i for i in items if "made_once" not in needs(i)]
+    rest.sort(key=lambda i: listed(i) not in LONG)
+    long = sum(listed(i) in LONG for i in rest)
+    short = max(0, len(items) // 2 - len(shared))
+    return [*shared, *rest[long : long + short], *rest[:long], *rest[long + short :]]
 
 
+def left_out(config, item):
+    "Slow tests from `make check`; nightly ones unless they are asked for, by their marker or by name."
+    if config.getoption("fast"):
+        if listed(item) in SLOW or SLOW_FIXTURES & set(item.fixturenames):
+            return True
+    asked = "nightly" in config.option.markexpr or any("::" in argument for argument in config.args)
+    return not asked and item.get_closest_marker("nightly") is not None
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if listed(item) in ALONE or "nodes" in getattr(item, "fixturenames", ()):  # a Ray cluster is a load itself
             item.add_marker(pytest.mark.alone)
-    items.sort(key=turn)
-    if not config.getoption("fast"):
-        return
-    slow = [i for i in items if listed(i) in SLOW or SLOW_FIXTURES & set(i.fixturenames)]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [i for i in items if i not in slow]
+    gone = {i for i in items if left_out(config, i)}
+    config.hook.pytest_deselected(items=list(gone))
+    items[:] = [i for i in items if i not in gone]
+    yield  # pytest leaves out what -m and -k don't want
+    items[:] = ordered(items)
 
 
 def pytest_collection_finish(session):
@@ -227,6 +267,10 @@ def nothing_slow(request, monkeypatch):
     assert not imported, f"This test imports TensorFlow: {remedy}"
 
 
+# proxies, the runner, and what `make test` tells a make below it: that one would say which folder it enters
+OF_THE_CALLER = {"http_proxy", "https_proxy", "all_proxy", "github_actions", "makeflags", "makelevel", "mflags"}
+
+
 @pytest.fixture(autouse=True, scope="session")
 def environment():
     "This environment's programs first; no settings of the developer's, of nohup's or of a background job's."
@@ -236,7 +280,7 @@ def environment():
     with pytest.MonkeyPatch.context() as m:
         m.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         for name in list(os.environ):
-            if name.lower() in ("http_proxy", "https_proxy", "all_proxy", "github_actions") or name.startswith(
+            if name.lower() in OF_THE_CALLER or name.startswith(
                 # in a hook of a linked worktree, GIT_DIR leads what tests commit to the developer's branch
                 ("MLFLOW_", "KERAS_", "XRAYPNEU_", "GIT_")
             ):
@@ -406,11 +450,9 @@ def project(made_once):
 @pytest.fixture
 def copy(project, tmp_path):
     "A copy of the project that a test may change."
-    folder = Path(shutil.copytree(project, tmp_path / "copy", symlinks=True))
     # its store would still write into the shared project, whose absolute path it holds
-    (folder / "mlflow.db").unlink()
-    shutil.rmtree(folder / "mlartifacts")
-    return folder
+    store = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+    return Path(shutil.copytree(project, tmp_path / "copy", symlinks=True, ignore=store))
 
 
 @pytest.fixture(scope="session")

@@ -117,6 +117,7 @@ def test_the_same_bytes_on_two_nodes(archive, nodes, tmp_path, capfd):
 
 
 @needs_ray
+@pytest.mark.nightly  # in short: nbs/tutorials/cluster.ipynb ends a node, test_score.py kills the driver
 def test_kill_9_of_a_worker_a_node_and_the_driver(archive, nodes, tmp_path):
     "The first two are made good within the run; after the third, the tasks end, and the next run does the rest."
     out = tmp_path / "out"
@@ -140,7 +141,7 @@ def test_kill_9_of_a_worker_a_node_and_the_driver(archive, nodes, tmp_path):
 
 
 @needs_ray
-def test_scores_go_to_an_object_store(archive, nodes, tmp_path):
+def test_scores_go_to_an_object_store(archive, nodes, capsys):
     "From all nodes, without a shared folder: one put each, and the objects are the files of the local engine."
     import s3fs
 
@@ -153,12 +154,13 @@ def test_scores_go_to_an_object_store(archive, nodes, tmp_path):
     assert found == contents(archive / "local")
     fs.rm("team/scores/scores/00003.parquet")
     for what, status in (("--status", 1), ("--resume", 0), ("--verify", 0)):
-        (process := driver(what, "--out", "s3://team/scores")).communicate(timeout=240)
-        assert process.returncode == status
+        assert cli.main(["score", what, "--out", "s3://team/scores"], io.StringIO()) == status
     fs.invalidate_cache()
     assert fs.cat_file("team/scores/scores/00003.parquet") == found["00003.parquet"]
-    _, error = (process := driver(archive / "list.txt", "--out", "s3://no-such-bucket/scores")).communicate(timeout=240)
-    assert process.returncode == 2 and b"Traceback" not in error and b"s3://no-such-bucket/scores" in error
+    argv = ["score", str(archive / "list.txt"), "--out", "s3://no-such-bucket/scores"]
+    assert cli.main(argv, io.StringIO()) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and "s3://no-such-bucket/scores" in error
 
 
 @needs_ray

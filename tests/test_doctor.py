@@ -160,8 +160,11 @@ def test_a_kernel_that_does_not_encrypt_is_said(tmp_path, monkeypatch):
 def test_disk_and_git(tmp_path):
     assert doctor.check_disk(tmp_path, least=1e18).ok is False
     assert doctor.check_git(tmp_path).ok is None
+    for name in ("dvc.yaml", "film.png"):
+        (tmp_path / name).write_text("")
     run(["git", "init", "-q"], tmp_path)
-    assert "no commit" in doctor.check_git(tmp_path).found
+    check = doctor.check_git(tmp_path)
+    assert "no commit" in check.found and check.fix == "git add dvc.yaml && git commit -m project"  # and no film
     (tmp_path / ".git/HEAD").write_text("nonsense")
     assert doctor.check_git(tmp_path).ok is False
 

@@ -329,6 +329,8 @@ GOOD = "NORMAL/SYN0000-0.png"
         ("file,label", f"{GOOD},NORMAL,more", "bad_table", "line 3: 3 cells under 2 columns"),
         ("file,label,file", f"{GOOD},NORMAL,x", "bad_table", "'file' more than once"),
         ("file,label,verdict,threshold,bundle", f"{GOOD},PNEUMONIA,x,x,x", "bad_table", "the model's own answer"),
+        ("uri,label,verdict,probability,logit", f"{GOOD},PNEUMONIA,x,1,1", "bad_table", "the model's own answer"),
+        ("file,label", "a\0b.png,NORMAL", "bad_table", "line 3: no file"),
         ("file,label", f"{GOOD},NORMAL", "one_class", "2 NORMAL and 0 PNEUMONIA"),
         ("file,label", '"' + GOOD, "bad_table", "can't be read as CSV"),
     ],

@@ -43,7 +43,7 @@ def attacked(server):
     "What came of each attack; one after the other, beside one visitor."
 
     async def run():
-        return {one: done async for one, done in load.attacks(server, seconds=1.5)}
+        return {one: done async for one, done in load.attacks(server, seconds=1)}
 
     return asyncio.run(run())
 
@@ -58,7 +58,7 @@ def test_others_are_answered_during(attacked, one):
 
 
 def test_load_leaves_nothing(server):
-    done = asyncio.run(load.load(server, 3, 8, settle_s=5))
+    done = asyncio.run(load.load(server, 3, 5, settle_s=5))
     assert done["failures"] == [] and done["kernels_left"] == 0 and done["films"], done
     assert done["grew_percent"] < 15, done  # the long form in bench/load.py asks for 5 after a minute of rest
 

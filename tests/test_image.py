@@ -390,6 +390,34 @@ def test_dicom_uncompressed(syntax):
     assert (r.pixels == read_radiograph(TWELVE).pixels).all() and "minimum" in r.notes[0]
 
 
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_dicom_without_preamble(syntax):
+    "Neither preamble and mark, nor the first group, are missed; what is no DICOM stays what it is."
+    whole = dicom(TWELVE, syntax, bits=12, Modality="DX", WindowCenter=1000, WindowWidth=2000)
+    expected, bare = read_radiograph(whole), whole[132:]
+    length = int.from_bytes(bare[8:12], "little")  # of the first group
+    for data in (bare, bare[12 + length :]):
+        r = read_radiograph(data)
+        assert (r.pixels == expected.pixels).all() and r.format == "DICOM"
+    with pytest.raises(ImageError, match="cut off"):
+        read_radiograph(bare[:-1000])
+    with pytest.raises(ImageError, match="is not a picture"):
+        read_radiograph(b"\x08\0\x05\0" + b"\xff" * 500)
+
+
+def test_deep_values_follow_shutter_padding_and_inversion():
+    values = TWELVE.copy()
+    values[:, :50] = 0
+    data = dicom(values, ExplicitVRLittleEndian, bits=12, photometric="MONOCHROME1", PixelPaddingValue=0)
+    assert read_radiograph(data).deep is None  # only where it is asked for
+    deep = read_radiograph(data, deep=10_000).deep
+    assert deep.inverted and (deep.values[:, :50] == 0).all() and (deep.values[:, 50:] > 0).any()
+    inside = values[:, 60:].astype(float)
+    assert (deep.low + deep.step * (deep.values[:, 60:] - 1.0) == inside)[inside > 0].all()
+    small = read_radiograph(data, deep=64).deep
+    assert max(small.values.shape) == 64
+
+
 def test_dicom_monochrome1_is_inverted():
     assert (read_radiograph(dicom(255 - GREY, photometric="MONOCHROME1")).pixels == GREY).all()
 

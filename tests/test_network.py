@@ -211,6 +211,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.nightly
 def test_a_training_on_a_busy_machine_is_the_same_to_the_bit():
     "At full size, two at once and beside other tests, so that threads finish in any order."
     start = [sys.executable, "-c", REPEATED]

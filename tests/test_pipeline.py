@@ -184,6 +184,7 @@ def test_experiment_reaches_the_notebook(brief):
     assert stage_params(copy, "train")["learning_rate"] == 0.0002
 
 
+@pytest.mark.nightly  # in short: test_a_relative_store_is_the_project_s
 def test_temporary_experiment_is_recorded_in_the_project(brief):
     copy = brief
     run(["dvc", "exp", "run", "--temp", "-S", "evaluate.seed=7", "evaluate"], copy)
@@ -309,11 +310,11 @@ def test_nobody_reads_along_at_the_ports_of_a_stage(tmp_path):
         heard, socket = [], zmq.Context().socket(zmq.SUB)
         socket.subscribe(b"")
         socket.connect(f"tcp://127.0.0.1:{port}")
-        threading.Thread(target=lambda: heard.append(socket.poll(3000)), daemon=True).start()
-        time.sleep(1)
+        threading.Thread(target=lambda: heard.append(socket.poll(1500)), daemon=True).start()
+        time.sleep(0.5)
     """
     book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "", "language": ""}})
-    for code in (dedent(listen), "print('Mustermann.png')\ntime.sleep(3)", "heard"):
+    for code in (dedent(listen), "print('Mustermann.png')\ntime.sleep(1.5)", "heard"):
         book.cells.append(nbformat.v4.new_code_cell(code))
     nbformat.write(book, tmp_path / "in.ipynb")
     papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", **stage_module._options("eda", tmp_path))
@@ -405,21 +406,29 @@ def test_unknown_parameter_is_an_error(tmp_path, monkeypatch, capsys):
 # --- the same again
 
 
-def test_new_prose_does_not_train_again(project, brief):
+def with_store(project, copy):
+    "The copy with the runs of the project, as if it had been trained there."
+    shutil.copy(project / "mlflow.db", copy)
+    shutil.copytree(project / "mlartifacts", copy / "mlartifacts")
+    note = copy / ".cache/train/run.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"uri": f"sqlite:///{copy.resolve()}/mlflow.db"}))
+
+
+def test_new_prose_does_not_train_again(project, copy):
     "The finished training is taken: the same bundle to the byte, in the same run, and nothing else is executed."
-    copy, source = brief, brief / "nbs/pipeline/train.ipynb"
+    source = copy / "nbs/pipeline/train.ipynb"
     kept = {p: p.stat().st_mtime_ns for p in (copy / ".cache/train/finished").rglob("*") if p.is_file()}
-    for prose in ("Better prose.", "Still better prose."):  # the first makes a run: the copy has no store
-        nb = nbformat.read(source, as_version=4)
-        nb.cells[1].source += f"\n\n{prose}"
-        nbformat.write(nb, source)
-        before = client(copy).search_model_versions() if runs(copy) else []
-        done = run(["dvc", "repro"], copy)
-        assert prose in (copy / "reports/train.html").read_text()
-    assert before and "evaluate" in done.out and "Stage 'evaluate' didn't change, skipping" in done.out
-    assert len(client(copy).search_model_versions()) == len(before) == 1
+    with_store(project, copy)
+    stored = sorted((project / "mlartifacts").rglob("*"))
+    nb = nbformat.read(source, as_version=4)
+    nb.cells[1].source += "\n\nBetter prose."
+    nbformat.write(nb, source)
+    done = run(["dvc", "repro"], copy)
+    assert "Better prose." in (copy / "reports/train.html").read_text()
+    assert "Stage 'evaluate' didn't change, skipping" in done.out
+    assert len(client(copy).search_model_versions()) == 1 and sorted((project / "mlartifacts").rglob("*")) == stored
     (r,) = runs(copy)
-    assert r.info.status == "FINISHED"
+    assert r.info.status == "FINISHED" and [r.info.run_id] == [old.info.run_id for old in runs(project)]
     losses = client(copy).get_metric_history(r.info.run_id, "val_loss")
     assert len(losses) == len(pd.read_csv(copy / "reports/history.csv"))
     bundle = [p.relative_to(project) for p in (project / "models/bundle").iterdir()]
@@ -432,7 +441,8 @@ def test_new_prose_does_not_train_again(project, brief):
 
 
 def test_reports_twice_are_identical(project, copy):
-    for name in ("prepare", "eda"):
+    with_store(project, copy)
+    for name in ("prepare", "eda", "evaluate"):  # train: test_new_prose_does_not_train_again
         stage(name, copy)
         for path in (f"reports/{name}.ipynb", f"reports/{name}.html"):
             assert (copy / path).read_bytes() == (project / path).read_bytes(), path
@@ -458,13 +468,16 @@ def test_failing_notebook_leaves_its_partial_copy(copy):
     assert not (copy / "reports/eda.html").exists()
 
 
-def test_weights_that_cannot_be_had(copy):
+def test_weights_that_cannot_be_had():
     "test_network.py asks for the other ways in which weights fail."
-    set_params(copy, {"train": {"weights": "nowhere.h5"}})
-    done = stage("train", copy, check=False)
-    assert done.returncode and "not found" in done.out
+    from xraypneu.errors import rendered
+    from xraypneu.model.network import WeightsError
+    from xraypneu.model.recipe import new_model
+
+    with pytest.raises(WeightsError, match="not found") as e:
+        new_model(96, "nowhere.h5", 0)
     for choice in ("shipped", ".h5", "null"):
-        assert choice in done.out.strip().splitlines()[-1]
+        assert choice in rendered(e.value)
 
 
 def test_data_folder_missing(copy):

@@ -25,8 +25,9 @@ from xraypneu.cli import _Table
 from xraypneu.data.decoder import decode
 from xraypneu.data.image import ImageError, to_square
 from xraypneu.data.sample import draw_radiograph
+from xraypneu.data.statistics import STATISTICS, VERSION
 from xraypneu.model.bundle import BundleError
-from xraypneu.model.ood import NO_CHEST, OODDetector
+from xraypneu.model.ood import NO_CHEST, OODDetector, read_detector
 from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, verdicts
 from xraypneu.serving import predict as module
 from xraypneu.serving.predict import CAUTION, Prediction, Predictor, cividis
@@ -88,7 +89,7 @@ def test_limits_belong_to_what_is_possible():
 def test_features_beyond_the_limit_overrule():
     seen = []
     scores, no_chest = np.array([0.5, 1.0, 2.0]), np.array([True, False, True])
-    detector = SimpleNamespace(judge=lambda features: seen.append(features) or (scores, no_chest))
+    detector = SimpleNamespace(judge=lambda features, images=None: seen.append(features) or (scores, no_chest))
     out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9], features="f")
     assert (
         out.tolist() == [NORMAL, OUT_OF_SCOPE, NOT_RADIOGRAPH] and ood_score.tolist() == [0.5, 1, 2] and seen == ["f"]
@@ -379,7 +380,9 @@ def test_the_label_at_exactly_the_operating_point(predictor, film):
 
 def judging(score, foreign=False):
     "A detector with one answer."
-    return SimpleNamespace(judge=lambda features: (np.full(len(features), score), np.full(len(features), foreign)))
+    return SimpleNamespace(
+        judge=lambda features, images=None: (np.full(len(features), score), np.full(len(features), foreign))
+    )
 
 
 @pytest.mark.parametrize("score, refused", [(0.0, False), (np.nextafter(1.0, 0), False), (1.0, True), (1.26, True)])
@@ -387,19 +390,21 @@ def judging(score, foreign=False):
 def test_the_reason_of_strange_features(predictor, film, score, refused, verdict, word):
     got = changed(predictor, judging(score, verdict == NOT_RADIOGRAPH), conformal=None).predict(film)
     assert got.ood_score == score and (got.verdict == verdict) is refused
-    said = f"its features are unlike those of the training images: dissimilarity {score:.2f}, {word} from 1.00"
+    said = f"the image is unlike the training images: dissimilarity {score:.2f}, {word} from 1.00"
     assert got.reasons == ((said,) if refused else ())
 
 
 def test_what_is_out_of_scope_has_a_caution_wherever_it_has_a_number(predictor, film):
-    "And the rationale begins with what differs."
+    "And a reason says what differs."
     odd = changed(predictor, judging(1.26), conformal={"low": 0.3, "high": 0.6, "coverage": 0.9})
     got = odd.predict(to_square(film // 4, 64), name="adult.png")
     assert got.verdict == OUT_OF_SCOPE and got.at(0.99).verdict == got.at(0.01).verdict == OUT_OF_SCOPE
     e, number, row = got.explanation, f"{got.probability:.3f}", as_row("adult.png", got)
     first = e.rationale.partition(". ")[0]
     assert first.startswith("This film is unlike the training films") and "not measured on such films" in first
-    assert "only 64 x 64 pixels and only" in first and "of 256 grey levels" in first and "1.26" in first
+    assert "1.26" in first and "pixels" not in e.rationale  # which the reasons say
+    assert e.reasons[1].startswith("what differs: only 64 x 64 pixels, only") and "of 256 grey" in e.reasons[1]
+    assert got.at(0.99).reasons[1] == e.reasons[1]
     assert (e.caution, e.label, e.where) == (CAUTION, got.label, got.where) and "abstains" not in e.rationale
     page = got._repr_html_().replace(f"<p>{e.rationale}</p>", "")
     assert page.count(number) == page.count(f"{number} ({CAUTION})") == 1
@@ -413,6 +418,52 @@ def test_what_is_out_of_scope_has_a_caution_wherever_it_has_a_number(predictor, 
     shown = shown_film(Film("u1", "adult.png", got))
     assert (shown["caution"], shown["probability"]) == (CAUTION, got.probability)
     assert f'"{CAUTION}"' in (ROOT / "xraypneu/app/dom.js").read_text()
+
+
+def sharper_than_all(bundle):
+    "The bundle as if all its training films were less sharp than any, and in all else like any film."
+    inside = dict.fromkeys(STATISTICS, [float(v) for v in np.linspace(-999, 999, 101)])
+    percentiles = inside | {"sharpness": [-9.0] * 101}
+    scope = {"statistics": VERSION, "percentiles": percentiles}
+    return dataclasses.replace(bundle, info=bundle.info | {"scope": scope})
+
+
+def test_what_differs_is_the_same_wherever_a_film_is_out_of_scope(predictor, film, monkeypatch):
+    "Adults' films were out of scope without a word on why, and with another model not even that."
+    odd = SimpleNamespace(
+        judge=judging(1.3).judge, needs_images=True, scaled=lambda f, images: np.array([[1.3, 0.2]] * len(images))
+    )
+    bundle = dataclasses.replace(sharper_than_all(predictor.bundle), detector=odd)
+    got = Predictor(bundle).predict(film)
+    said = "what differs: feature distance 1.30 (limit 1.00), sharper than all of the training films"
+    assert (got.verdict, got.reasons[1]) == (OUT_OF_SCOPE, said) and got.reasons.count(said) == 1
+    row = as_row("a.png", got)
+    _Table(out := io.StringIO(), 12).write(row)
+    shown = shown_film(Film("u1", "a.png", got))["reasons"]
+    for place in (to_csv([row]), to_html([row]), got._repr_html_(), "; ".join(shown), out.getvalue()):
+        assert place.count(said) == 1
+    inside = dataclasses.replace(bundle, detector=judging(0.9))
+    assert "differs" not in str(Predictor(inside).predict(film).explanation)  # alone it decides nothing
+    other = dataclasses.replace(bundle, info=bundle.info | {"scope": bundle.info["scope"] | {"statistics": "0"}})
+    assert Predictor(other).predict(film).reasons[1] == "what differs: feature distance 1.30 (limit 1.00)"
+
+
+def test_a_detector_of_layouts_sees_the_image_that_the_network_gets(predictor, film):
+    "Features of a network that was made invariant let turned and inverted films pass."
+    detector, side = predictor.bundle.detector, predictor.bundle.size
+    hidden, output = np.zeros((401, 2), np.float32), np.float32([1, -1, 0])
+    hidden[:200, 0] = hidden[200:400, 1] = 1 / 200  # the upper half against the lower
+    scaling = np.float32([detector.scaling[0] * [1, 0], [detector.scaling[1][0] + 99, 0.1]])
+    weights = detector.weights * 0
+    layered = dataclasses.replace(detector, weights=weights, scaling=scaling, hidden=hidden, output=output)
+    layered = read_detector(dataclasses.replace(layered, no_chest=np.float32([3])).to_bytes())
+    half = np.zeros((side, side), np.uint8)
+    half[: side // 2] = np.tile(np.arange(side, dtype=np.uint8), (side // 2, 1))
+    odd = Predictor(dataclasses.replace(predictor.bundle, detector=layered))
+    upper, lower = (odd.predict(a) for a in (half, half[::-1].copy()))
+    assert (upper.verdict, lower.verdict in REFUSED) == (NOT_RADIOGRAPH, False)
+    with pytest.raises(ValueError, match="pass them with their features"):
+        verdicts(odd.bundle, [0.5], np.zeros((1, 1280), np.float32))
 
 
 def test_the_header_decides_between_two_kinds_of_refusal_only(predictor, film):

@@ -10,7 +10,7 @@ import urllib.request
 import zipfile
 
 import pytest
-from conftest import QUICK, ROOT, SMALL
+from conftest import QUICK, ROOT, SMALL, brief_stages
 from served import free_port
 
 from xraypneu.cli import main
@@ -43,11 +43,13 @@ def command(site, *arguments, cwd, **kw):
     return subprocess.run(run, cwd=cwd, env=env, capture_output=True, text=True, timeout=900, **kw)
 
 
-def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(site, tmp_path):
+@pytest.mark.parametrize("brief", [("train", "evaluate"), pytest.param((), marks=pytest.mark.nightly, id="whole")])
+def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(brief, site, tmp_path):
     made = command(site, "new", "lungs", cwd=tmp_path)
     assert made.returncode == 0 and "Next: cd " in made.stdout, made.stderr
     folder = tmp_path / "lungs"
     assert not (folder / "xraypneu").exists() and (folder / ".git").is_dir()
+    brief_stages(folder, *brief)
     small = SMALL | {"train": SMALL["train"] | QUICK | {"epochs": 1}}
     changes = [f"{section}.{k}={json.dumps(v)}" for section, values in small.items() for k, v in values.items()]
     done = command(site, "run", *changes, cwd=folder)
@@ -57,7 +59,7 @@ def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(site, tmp_pa
     assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout
 
     module = site / "xraypneu/evaluation/shortcuts.py"  # as after an upgrade
-    module.write_text(module.read_text() + "# changed\n")
+    module.write_text(f"{module.read_text()}# changed, {len(brief)}\n")
     upgraded = command(site, "run", cwd=folder)
     assert upgraded.returncode == 0, upgraded.stderr[-2000:]
     assert "Running stage 'eda'" in upgraded.stdout and "Running stage 'train'" not in upgraded.stdout
@@ -111,6 +113,18 @@ def test_what_cannot_work_says_why(arguments, said, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_data_are_named_from_the_folder_where_the_command_runs(tmp_path, monkeypatch):
+    "Before, from the project's: `xraypneu run --data films` in a subfolder took another folder, or found none."
+    (tmp_path / "dvc.yaml").write_text("")
+    (tmp_path / "notes").mkdir()
+    taken = []
+    monkeypatch.setattr(project, "run", lambda changes: taken.extend(changes) or 0)
+    for folder, data in (("", "films"), ("notes", "films"), ("notes", "../films"), ("notes", "/films"), ("notes", "")):
+        monkeypatch.chdir(tmp_path / folder)
+        assert main(["run", "--data", data]) == 0
+    assert taken == [f"data.path={p}" for p in ("films", "notes/films", "films", "/films", "")]
 
 
 def test_files_that_settings_name_are_of_the_folder_where_the_command_runs(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Several trainings, cross-validation, publishing and verifying, in one run on films not marked as synthetic."""
+"""Several trainings, publishing and verifying, in one run on films not marked as synthetic; cross-validation."""
 
 import json
 import re
@@ -17,18 +17,18 @@ from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.model.signature import SignatureError, Trust, check_signature
 from xraypneu.ops import publish
 from xraypneu.ops.convert import convert_metrics
-from xraypneu.ops.stage import stage_params
+from xraypneu.ops.stage import StageError, stage_params, summary
 
 
 @pytest.fixture(scope="module")
 def films(project, made_once):
-    "The small project on its images without the note that they're synthetic; two seeds, two folds."
+    "The small project on its images without the note that they're synthetic; two seeds."
 
     def make(folder):
         shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
         for split in ("train", "test"):
             shutil.copytree(folder / "data/sample" / split, folder / "films" / split)
-        set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "folds": 2, "epochs": 1, **QUICK}})
+        set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "epochs": 1, **QUICK}})
         for name in ("prepare", "train", "evaluate"):
             run([sys.executable, "-m", "xraypneu.ops.stage", name], folder)
 
@@ -49,8 +49,12 @@ def test_every_seed_has_its_bundle(films):
     assert m["seeds"]["roc_auc"]["lowest"] <= m["test"]["roc_auc"] <= m["seeds"]["roc_auc"]["highest"]
 
 
-def test_cross_validation_is_in_the_report(films):
-    page = (films / "reports/train.html").read_text()
+@pytest.mark.nightly  # in short: the examples of `cross_validate` and `fold_summary`
+def test_cross_validation_is_in_the_report(project, tmp_path):
+    folder = shutil.copytree(project, tmp_path / "xray", symlinks=True)
+    set_params(folder, {"train": {"folds": 2, "epochs": 1, **QUICK}})
+    run([sys.executable, "-m", "xraypneu.ops.stage", "train"], folder)
+    page = (folder / "reports/train.html").read_text()
     assert all(part in page for part in ("Cross-validation", "best epoch", "shifted_roc_auc"))
 
 
@@ -200,6 +204,17 @@ def test_a_patient_may_be_called_na():
     table = "path,label,patient,probability\na.png,NORMAL,NA,0.1\nb.png,PNEUMONIA,p1,0.9\nc.png,NORMAL,null,0.2\n"
     films = publish._scored(table.encode(), {})
     assert len(set(films.patient)) == 3 and list(films.probability) == [0.1, 0.9, 0.2]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"model": 3, "data": {"hash": ""}, "test": {}}'])
+def test_a_damaged_metrics_json_is_named(tmp_path, content):
+    file = tmp_path / "reports/metrics.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    with pytest.raises(BundleError, match=re.escape(f"{file} is no metrics.json")):
+        publish._metrics_in(file)
+    with pytest.raises(StageError, match=re.escape(f"{file} is no metrics.json")):
+        summary(tmp_path)
 
 
 def test_ship_with_a_key(films, tmp_path):

@@ -46,7 +46,7 @@ def team(server, tmp_path, monkeypatch):
     )
     shipped = load_bundle()
 
-    def train(name, registered, noise=0.0, model=None, **data):
+    def train(name, registered, noise=0.0, model=None, params=None, data_hash=None, **data):
         "The shipped model's real predictions with noise in the logits, and a bundle of its own."
         logit = predictions.logit + np.random.default_rng(0).normal(0, 1, len(predictions)) * noise
         threshold = metrics["threshold"]
@@ -56,8 +56,11 @@ def team(server, tmp_path, monkeypatch):
         } | {"licence": name}  # which is part of the hash
         bundle = write_bundle(tmp_path / "bundle", (SHIPPED / "model.onnx").read_bytes(), info)
         run = start("train", key=name)
+        run.params(params or {})
         run.artifacts(bundle.folder, to="bundle")
-        version = run.register(registered, {"bundle_hash": bundle.hash})
+        version = run.register(
+            registered, {"bundle_hash": bundle.hash} | ({"data_hash": data_hash} if data_hash else {})
+        )
         predictions.assign(
             logit=logit, probability=probability, predicted=np.where(probability >= threshold, "PNEUMONIA", "NORMAL")
         ).to_csv(tmp_path / "predictions.csv", index=False)
@@ -113,7 +116,7 @@ def test_the_floor_and_synthetic_figures(team, capsys):
     assert status == 1 and "the floor is 0.95" in said
     team("real", "floor")
     assert command(capsys, "promote", "--name", "floor")[0] == 0
-    team("drawn", "floor", synthetic=True, hash="other")
+    team("drawn", "floor", noise=0.01, synthetic=True, hash="other")
     status, said = command(capsys, "promote", "--name", "floor")
     assert status == 1 and "synthetic" in said
 
@@ -171,6 +174,7 @@ def edited(**changes):
         {"margin": float("nan")},
         {"margin": float("inf")},
         {"margin": True},
+        {"margin": 1},
         {"floor": {"roc_auc": None}},
         {"floor": {"roc_auc": "0.9"}},
         {"floor": {"roc_auc": float("nan")}},
@@ -211,7 +215,90 @@ def test_a_model_that_was_rolled_back_does_not_come_back_by_itself(team, server,
     assert client.get_model_version_by_alias(name, "champion").version == fair[0]
     assert command(capsys, "promote", "--name", name, "--version", again[0])[0] == 0  # somebody says so
     team("better", name)
-    assert command(capsys, "promote", "--name", name)[0] == 0  # and then it is no longer held back
+    status, said = command(capsys, "promote", "--name", name)  # and then it is no longer held back
+    assert status == 2 and f"the same answers as the champion, version {again[0]}" in said
+
+
+def test_the_champion_of_another_commit_is_no_new_one_and_hides_no_other(team, server, capsys):
+    "A job that trains at each push makes it again, with another hash: a rollback went back to the same model."
+    name, client = "pushes", mlflow.MlflowClient(server)
+    fair = team("fair", name, noise=1.5)
+    assert command(capsys, "promote", "--name", name)[0] == 0
+    versions = [team(f"commit {i}", name) for i in range(3)]
+    assert len({hash for _, hash in versions}) == 3
+    assert command(capsys, "promote", "--name", name, "--version", versions[0][0])[0] == 0
+    for dry in (["--dry-run"], []):
+        status, said = command(capsys, "promote", "--name", name, *dry)
+        assert status == 2 and f"version {versions[2][0]} of {name} gives the same answers as the champion" in said
+    assert command(capsys, "promote", "--name", name, "--version", versions[2][0])[0] == 0  # somebody says so
+    status, said = command(capsys, "rollback", "--name", name, "--reason", "missed effusions")
+    assert status == 0 and f"version {fair[0]} of {name} is the champion again" in said
+    team("commit 4", name)
+    status, said = command(capsys, "promote", "--name", name)
+    assert status == 2 and "was rolled back: missed effusions; version 5 is the same model, trained again" in said
+    assert client.get_model_version_by_alias(name, "champion").version == fair[0]
+
+
+def test_the_training_of_a_rolled_back_model_repeated_on_another_machine_is_held_back(team, capsys):
+    "Another processor gives it slightly other answers."
+    name, data = "repeated", json.loads((PUBLISHED / "metrics.json").read_text())["data"]["hash"]
+    for who, noise, epochs in (("fair", 1.5, 2), ("bad", 0, 3)):
+        team(who, name, noise, params={"epochs": epochs}, data_hash=data)
+        assert command(capsys, "promote", "--name", name)[0] == 0
+    assert command(capsys, "rollback", "--name", name)[0] == 0
+    team("again", name, 0.01, params={"epochs": 3}, data_hash=data)
+    status, said = command(capsys, "promote", "--name", name)
+    assert status == 2 and "version 3 was trained with the same data and parameters" in said
+    team("other", name, 0.01, params={"epochs": 4}, data_hash=data)
+    assert command(capsys, "promote", "--name", name)[0] == 0
+
+
+def test_a_champion_that_may_know_the_test_images_is_said(monkeypatch):
+    "The data grew, or were split anew: films of its training are among the test images, and favour it."
+    own = pd.DataFrame({"path": ["a", "b"], "label": "NORMAL", "probability": 0.1, "threshold": 0.5})
+    now = own.assign(path=["b", "c"])
+    measured = {"data": {"hash": "new", "synthetic": False}}
+    monkeypatch.setattr(registry, "_measured", lambda *given: (own, {"data": {"hash": "old", "synthetic": False}}))
+    monkeypatch.setattr(registry, "_rescored", lambda *given: now)
+    champion = SimpleNamespace(name="grown", version="1")
+    assert "1 of the 2 test images" in registry._compared_with(None, None, champion, now, measured, False)[1][0]
+    assert registry._compared_with(None, None, champion, own, measured, False)[1] == []
+
+
+def test_a_project_does_not_take_the_champion_of_another_one(monkeypatch):
+    "Two projects of one server share the registered model: the first one's dashboard would serve the second's model."
+    own = pd.DataFrame({"path": ["a", "b"], "label": "NORMAL", "probability": 0.1, "threshold": 0.5})
+    other = own.assign(path=["c", "d"])
+    data = {"hash": "theirs", "synthetic": False}
+    monkeypatch.setattr(registry, "_measured", lambda *given: (own, {"data": data}))
+    monkeypatch.setattr(registry, "_rescored", lambda *given: other)
+    given = None, None, SimpleNamespace(name="shared", version="1"), other, {"data": data | {"hash": "ours"}}
+    with pytest.raises(registry.PromotionError, match="on none of the candidate's"):
+        registry._compared_with(*given, False)
+    assert registry._compared_with(*given, True)[0] is other  # somebody says so
+    data["synthetic"] = True
+    assert registry._compared_with(*given, False)[0] is other  # the sample's model may go
+
+
+def test_the_sample_s_model_is_no_first_champion_of_a_job_without_data(tmp_path, monkeypatch):
+    drawn, real = (SimpleNamespace(version="1", name="first", tags={"synthetic": s}) for s in ("True", "False"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
+    registry._check_first(tmp_path, drawn)  # somebody tries the sample
+    (tmp_path / ".cache/ci").mkdir(parents=True)
+    (tmp_path / ".cache/ci/notice").write_text("the DVC remote could not be read: sample data")
+    registry._check_first(tmp_path, real)
+    with pytest.raises(registry.PromotionError, match="trained on the sample, since this job got no data"):
+        registry._check_first(tmp_path, drawn)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"threshold": 0.5, "data": []}'])
+def test_a_damaged_evaluation_in_the_store_is_named(tmp_path, monkeypatch, content):
+    file = tmp_path / "metrics.json"
+    file.write_text(content)
+    monkeypatch.setattr(registry, "_evaluation", lambda *given: [file, PUBLISHED / "predictions.csv"])
+    version = SimpleNamespace(version="2", name="damaged", tags={})
+    with pytest.raises(registry.PromotionError, match="evaluation of version 2 of damaged is damaged"):
+        registry._measured(None, version)
 
 
 def test_a_store_that_fails_while_a_champion_is_crowned_leaves_no_report_of_it(team, server, capsys, monkeypatch):
@@ -291,8 +378,8 @@ def test_what_the_registry_does_not_have_is_said_in_a_line(team, capsys, argv):
 def test_a_champion_changes_while_the_gate_compares(team, server, capsys, monkeypatch):
     "A decision against a version that was rolled back meanwhile is none."
     name, c = "meanwhile", mlflow.MlflowClient(server)
-    for who in ("one", "two"):
-        team(who, name)
+    for who, noise in (("one", 1.5), ("two", 1)):
+        team(who, name, noise)
         assert command(capsys, "promote", "--name", name)[0] == 0
     late = team("late", name)[0]
 

@@ -774,11 +774,13 @@ def test_half_uploaded_to_a_folder(project, clone, tmp_path):
 
 
 @needs_nginx
+@pytest.mark.nightly  # in short, as the next two: to a folder
 def test_half_uploaded_to_nginx(nginx, project, clone):
     read, write = on_disk(nginx_root(nginx) / "half")
     half_uploaded(project, clone, read, write, f"{nginx}/half", user="ann", password=SECRET, method="PUT")
 
 
+@pytest.mark.nightly
 def test_half_uploaded_to_s3(s3, project, clone):
     import boto3
 
@@ -810,6 +812,7 @@ def test_half_uploaded_to_s3(s3, project, clone):
     )
 
 
+@pytest.mark.nightly
 def test_half_uploaded_by_ssh(ssh, project, clone, tmp_path):
     url = f"ssh://127.0.0.1:{ssh[0]}{tmp_path}/store"
     half_uploaded(project, clone, *on_disk(tmp_path / "store"), url, user="ann", password=SECRET)

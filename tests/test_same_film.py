@@ -293,6 +293,7 @@ def prepared_toy():
     return dataset.Prepared(ROOT, manifest.assign(row=range(len(rows))), images, info)
 
 
+@pytest.mark.nightly  # in short: the ingredients, and the rows of recipes that are there
 def test_the_study_trains_each_recipe_once_and_a_low_pass_lowers_the_drift(study, tmp_path, capsys):
     "From two tiny trainings to rows: the measures of the protocol, on validation alone."
     recipes = tmp_path / "recipes.yaml"

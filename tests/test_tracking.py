@@ -291,7 +291,10 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     "worst, server",
-    [*((w, "sqlite") for w in ("run", "metrics", "artifacts", "register", "status")), ("register", "postgres")],
+    [
+        *(("register", server) for server in ("sqlite", "postgres")),
+        *(pytest.param(w, "sqlite", marks=pytest.mark.nightly) for w in ("run", "metrics", "artifacts", "status")),
+    ],
     indirect=["server"],
 )
 def test_sync_that_is_killed_before_it_knows_the_answer(worst, place, server, monkeypatch):
@@ -505,7 +508,7 @@ def test_a_store_that_another_process_is_making_is_writable(tmp_path, monkeypatc
     tracking.reach(f"sqlite:///{file}")
 
 
-@pytest.mark.parametrize("kind", ["new sqlite file", "sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["new sqlite file", pytest.param("sqlite", marks=pytest.mark.nightly), "postgres"])
 def test_two_trainings_at_once_lose_nothing(kind, tmp_path, request):
     "Both make store, experiment, model, versions and alias at the same moment."
     file = f"sqlite:///{tmp_path}/mlflow.db"
@@ -607,6 +610,7 @@ def start_pipeline(folder, server, again):
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=env)
 
 
+@pytest.mark.nightly  # in parts: test_two_trainings_at_once_lose_nothing, test_registry.py
 def test_two_trainings_and_a_promotion_on_postgresql(project, postgres_server, tmp_path, monkeypatch, capsys):
     "Two trainings at the same time, then promotion and rollback; no secret anywhere; the same evaluation again."
     folders = [Path(shutil.copytree(project, tmp_path / who, symlinks=True)) for who in "ab"]
@@ -637,7 +641,7 @@ def promote_and_roll_back(folder, server, c, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("//", f"//{WITH_PASSWORD}"))
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")  # restored afterwards: the command changes them
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
-    set_params(folder, {"promote": {"floor": {"roc_auc": 0.0}, "margin": 1.0}})
+    set_params(folder, {"promote": {"floor": {"roc_auc": 0.0}, "margin": 0.5}})
     for version in ("1", "2"):
         status = main(["promote", "--version", version])
         assert status == 0, capsys.readouterr()
@@ -709,7 +713,7 @@ def test_other_names_of_secrets(name):
     assert scrub("in /work", {"PWD": "/work", "OLDPWD": "/somewhere/else"}) == "in /work"
 
 
-@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.nightly)])
 def test_a_stage_that_is_killed_leaves_no_secret(number, tmp_path):
     "Papermill writes the notebook after each cell, long before it could be cleaned."
     end = f"import signal, time; os.kill(os.getppid(), signal.{number}); time.sleep(60)"

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -390,6 +391,13 @@ def child(root, moment="", most=3, nap=0.0, **more):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
 
 
+def here(root, most=3):
+    "The same worker in this process, to the end."
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(sys, "argv", ["", str(root), "", str(most), "0"])
+        exec(CHILD, {"__name__": "worker"})
+
+
 def ended(process, status=0):
     out, err = process.communicate(timeout=300)
     assert process.returncode == status, err
@@ -401,49 +409,115 @@ def epochs(root):
     return Counter((root / "epochs").read_text().splitlines())
 
 
-@pytest.mark.parametrize("moment", ["asked", "choosing", "epoch", "measured", "told"])
-def test_killed_at_the_worst_moments(tmp_path, moment):
-    ended(child(tmp_path, moment), -signal.SIGKILL)
-    ended(child(tmp_path))
-    rows = Trials(storage_address(None, tmp_path), "toy", create=False).rows()
+MOMENTS = ("asked", "choosing", "epoch", "measured", "told")
+FORKS = """
+import os, sys
+from xraypneu.ops import trials, tune
+code, root, *moments = sys.argv[1:]
+for moment in moments:
+    if not (pid := os.fork()):
+        sys.argv = ["", f"{root}/{moment}", moment, "3", "0"]
+        try:
+            exec(code, {})
+        finally:
+            os._exit(0)
+    print(moment, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    "A folder for each moment, in which a worker was killed. They are forked from a process that has the imports."
+    root = tmp_path_factory.mktemp("moments")
+    for moment in MOMENTS:
+        (root / moment).mkdir()
+    out = run([sys.executable, "-c", FORKS, CHILD, str(root), *MOMENTS], ROOT).out
+    ends = [line for line in out.splitlines() if line.startswith(MOMENTS)]
+    assert ends == [f"{moment} {-signal.SIGKILL}" for moment in MOMENTS], out
+    return root
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_the_worst_moments(killed, moment):
+    root = killed / moment
+    here(root)
+    rows = Trials(storage_address(None, root), "toy", create=False).rows()
     assert [(r["number"], r["state"], r["epochs"]) for r in rows] == [(n, "complete", 3) for n in range(3)]
-    assert epochs(tmp_path) == {f"{n:05d} {e}": 1 for n in range(3) for e in (1, 2, 3)}
-    assert not list((tmp_path / ".cache/tune/toy").iterdir())
+    assert epochs(root) == {f"{n:05d} {e}": 1 for n in range(3) for e in (1, 2, 3)}
+    assert not list((root / ".cache/tune/toy").iterdir())
 
 
-def shared(root, trials=12, **more):
+def trained(root):
+    return len((root / "epochs").read_text().splitlines()) if (root / "epochs").exists() else 0
+
+
+def shared(root, trials=6, kills=1, **more):
     "Two workers of one study, each killed and started again, at random moments; returns the rows."
     moments = random.Random()
     workers = [child(root, most=trials, nap=0.15, **more) for _ in range(2)]
-    for _ in range(2):  # later kills would meet workers that have nothing left to do
+    for _ in range(kills):  # of each: later ones would meet workers that have nothing left to do
         for i in (0, 1):
-            time.sleep(moments.uniform(0.5, 4))
+            before = trained(root)  # an epoch later at the earliest: Python's start alone has nothing to lose
+            until(lambda i=i, before=before: trained(root) > before or workers[i].poll() is not None)
+            time.sleep(moments.uniform(0, 0.4))
             workers[i].kill()
             workers[i].communicate()
             workers[i] = child(root, most=trials, nap=0.15, **more)
     for process in workers:
         ended(process)
-    ended(child(root, most=trials, **more))  # what the last kill left, if the other worker had ended
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv(tune.STORAGE, more.get("env", os.environ).get(tune.STORAGE, ""))
+        here(root, trials)  # what the last kill left, if the other worker had ended
     return Trials(storage_address(more.get("env", {}).get(tune.STORAGE), root), "toy", create=False).rows()
 
 
-def check_shared(rows, counts, trials=12, kills=4):
+def check_shared(rows, counts, trials=6, kills=1):
     assert [(r["number"], r["state"], r["epochs"]) for r in rows] == [(n, "complete", 3) for n in range(trials)]
-    assert len(counts) == 3 * trials and sum(counts.values()) <= 3 * trials + kills  # an epoch that wasn't saved yet
+    most = 3 * trials + 2 * kills  # an epoch that wasn't saved yet
+    assert len(counts) == 3 * trials and sum(counts.values()) <= most
     assert len({r["parameters"]["mixup"] for r in rows}) == trials
 
 
-def test_two_workers_that_are_killed_lose_no_trial_and_run_none_twice(tmp_path):
-    check_shared(shared(tmp_path), epochs(tmp_path))
+MANY = pytest.param({"trials": 12, "kills": 2}, marks=pytest.mark.nightly, id="many")
+
+
+@pytest.mark.parametrize("size", [pytest.param({}, id="few"), MANY])
+def test_two_workers_that_are_killed_lose_no_trial_and_run_none_twice(size, tmp_path):
+    check_shared(shared(tmp_path, **size), epochs(tmp_path), **size)
 
 
 @pytest.mark.skipif(POSTGRES is None and not os.environ.get("CI"), reason="PostgreSQL is not installed")
-def test_two_workers_on_postgresql(tmp_path):
+@pytest.mark.parametrize("size", [pytest.param({}, id="few"), MANY])
+def test_two_workers_on_postgresql(size, tmp_path):
     with Postgres() as cluster:
         uri = cluster.uri.replace("tester@", "tester:no-secret-7c@")  # asked for no password, and given one
         env = os.environ | {tune.STORAGE: uri}
-        check_shared(shared(tmp_path, env=env), epochs(tmp_path))
+        check_shared(shared(tmp_path, env=env, **size), epochs(tmp_path), **size)
     assert not tmp_path_holds(tmp_path, b"no-secret-7c")
+
+
+def test_a_worker_of_one_command_that_is_killed_is_replaced(tmp_path, monkeypatch):
+    "The short form, without TensorFlow, of test_workers_of_one_command_and_one_that_is_killed."
+    started, lines = [], []
+
+    def start(*_):
+        started.append(child(tmp_path, most=4, nap=0.15))
+        return started[-1]
+
+    def kill():
+        until(lambda: trained(tmp_path))
+        started[0].kill()
+
+    monkeypatch.setattr(tune, "_worker_command", start)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert tune._several("toy", 2, TOY, lines.append) == 0
+    killer.join()
+    for process in started:
+        process.communicate()
+    assert len(started) == 3 and "another one takes its place" in lines[0]
+    rows = Trials(storage_address(None, tmp_path), "toy", create=False).rows()
+    check_shared(rows, epochs(tmp_path), trials=4)
 
 
 # --- the command
@@ -532,6 +606,14 @@ def test_a_study_is_not_continued_with_something_else(tmp_path, settings, inputs
     assert e.value.code == "changed"
 
 
+def test_a_study_is_not_continued_by_another_version(tmp_path, monkeypatch):
+    "Which may augment, train or measure in another way: the best of both would be one of neither."
+    study(tmp_path).agree(TOY.facts("data"))
+    monkeypatch.setattr(tune, "__version__", "99.0.0")
+    with pytest.raises(TuneError, match="begun with other values of xraypneu .its version."):
+        Trials(storage_address(None, tmp_path), "toy").agree(TOY.facts("data"))
+
+
 # --- trainings
 
 
@@ -568,6 +650,7 @@ def started(root, log, *argv):
         return subprocess.Popen(code, cwd=root, stdout=out, stderr=out, env=env, start_new_session=True)
 
 
+@pytest.mark.nightly
 def test_two_trainings_killed_at_a_random_moment(small, tmp_path):
     "Every trial is in the study once, with its epochs in MLflow once, below one parent run."
     logs, moments = [tmp_path / "one.log", tmp_path / "two.log"], random.Random()
@@ -610,6 +693,7 @@ def check_runs(root, rows):
         assert found.data.tags["command"] == row["commands"]["dvc"]
 
 
+@pytest.mark.nightly
 def test_workers_of_one_command_and_one_that_is_killed(small, tmp_path):
     "Another worker takes its place, and the trial goes on."
     log = tmp_path / "log"

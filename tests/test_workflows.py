@@ -68,24 +68,22 @@ def test_these_are_the_workflows():
     assert all("schedule" in on(flow) for flow in ("nightly", "codeql", "scorecard"))
 
 
-def test_they_fit_the_schema():
-    run(["check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, FILES)], ROOT)
-    run(["check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml"], ROOT)
-    forms = ["bug", "feature"]
-    run(
-        [
-            "check-jsonschema",
-            "--builtin-schema",
-            "vendor.github-issue-forms",
-            *(f".github/ISSUE_TEMPLATE/{f}.yml" for f in forms),
-        ],
-        ROOT,
-    )
-    run(
-        ["check-jsonschema", "--builtin-schema", "vendor.github-issue-config", ".github/ISSUE_TEMPLATE/config.yml"],
-        ROOT,
-    )
-    run(["check-jsonschema", "--builtin-schema", "vendor.citation-file-format", "CITATION.cff"], ROOT)
+def fit(schema, *files):
+    from check_jsonschema import main
+
+    arguments = ["--builtin-schema", f"vendor.{schema}", *(str(ROOT / f) for f in files)]
+    assert not main(arguments, standalone_mode=False), files  # it says itself what is wrong
+
+
+def test_they_fit_the_schema(tmp_path):
+    fit("github-workflows", *FILES)
+    fit("dependabot", ".github/dependabot.yml")
+    fit("github-issue-forms", *(f".github/ISSUE_TEMPLATE/{f}.yml" for f in ("bug", "feature")))
+    fit("github-issue-config", ".github/ISSUE_TEMPLATE/config.yml")
+    fit("citation-file-format", "CITATION.cff")
+    write_file(tmp_path / "wrong.yml", "on: push\n")
+    with pytest.raises(AssertionError):
+        fit("github-workflows", tmp_path / "wrong.yml")
     updates = YAML(typ="safe").load(ROOT / ".github/dependabot.yml")["updates"]
     assert {u["package-ecosystem"] for u in updates} == {"pip", "github-actions", "docker"}
     for u in updates:
@@ -217,6 +215,7 @@ def test_a_release_is_tested_first_and_leaves_with_its_papers():
     assert "make audit" in [s.get("run") for s in FLOWS["ci"]["jobs"]["audit"]["steps"]]
     assert "make coverage" in [s.get("run") for s in FLOWS["ci"]["jobs"]["coverage"]["steps"]]
     assert "make faults" in [s.get("run") for s in FLOWS["nightly"]["jobs"]["faults"]["steps"]]
+    assert "make test-nightly" in [s.get("run") for s in FLOWS["nightly"]["jobs"]["tests"]["steps"]]
 
 
 # --- the comment, against an answering host
@@ -553,7 +552,7 @@ def test_with_wrong_credentials(show, nginx):  # noqa: F811
     "The sample takes the place of the data, the report says why, and the job is red in the end."
     wrong = SECRET + "-no longer"
     how = {"XRAYPNEU_REMOTE_URL": f"{nginx}/data", "XRAYPNEU_REMOTE_USER": "ann", "XRAYPNEU_REMOTE_PASSWORD": wrong}
-    done = show("train", "--with-credentials", skip=("make promote", "make artefact"), **how)
+    done = show("train", "--with-credentials", skip=("make run", "make promote", "make artefact"), **how)
     table = (done.folder / "table.txt").read_text()
     steps = (r"make run", "success"), (r"make pulled", "failure"), ("actions/github-script", "success")
     for step, outcome in (*steps, ("make comment", "skipped")):
@@ -625,6 +624,19 @@ def test_pull_brings_what_git_names(tmp_path):
         "data that git tracks are missing on it" in (tmp_path / "theirs/.cache/ci/notice").read_text()
         and (tmp_path / "theirs/.cache/ci/refused").exists()
     ), out
+
+
+def test_what_measures_alone_is_where_make_looks_for_it():
+    "make test collects these files alone a second time."
+    import conftest
+
+    (files,) = re.findall(r"^ALONE := (.+?) #", (ROOT / "Makefile").read_text(), re.M)
+    by_nodes = {
+        p.name
+        for p in (ROOT / "tests").glob("test_*.py")
+        if re.search(r"^def \w+\([^)]*\bnodes\b", p.read_text(), re.M)
+    }
+    assert {Path(f).name for f in files.split()} == {name.partition("::")[0] for name in conftest.ALONE} | by_nodes
 
 
 def test_a_release_is_the_versions(tmp_path):

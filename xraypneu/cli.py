@@ -476,10 +476,18 @@ def _new(args, out):
     return 0
 
 
+def _from_project(path):
+    "A path as the project names it: the argument may be relative to a folder below it."
+    root, given = project_root(), Path(path).expanduser()
+    if not path or given.is_absolute() or os.path.samefile(root, "."):
+        return path
+    return os.path.relpath(given, root)
+
+
 def _run_pipeline(args, out):
     from xraypneu.ops.project import run
 
-    data = [] if args.data is None else [f"data.path={args.data}"]
+    data = [] if args.data is None else [f"data.path={_from_project(args.data)}"]
     return min(run([*data, *args.changes]), 1)
 
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { CAUTION, kind } from "../../xraypneu/app/dom.js";
-import { compare, matches, numberOf, opens, place, summary } from "../../xraypneu/app/table.js";
+import { compare, matches, nextVerdict, numberOf, opens, place, summary } from "../../xraypneu/app/table.js";
 
 const rows = [
   { n: 1, file: "b.png", verdict: "NORMAL", probability: 0.2 },
@@ -55,4 +55,11 @@ test("each verdict has a name of its own for its class and icon", () => {
 test("buttons of files with one name have different names", () => {
   const same = [1, 2].map((n) => ({ n, file: "a.png" }));
   assert.deepEqual(same.map((row) => opens(row, same)), ["Open a.png", "Open a.png, number 2"]);
+});
+
+test("a key shows one verdict alone, each that a file has, then all again", () => {
+  const counts = new Map([["UNSURE", 2], ["NORMAL", 1], ["not read", 1]]);
+  const seen = ["NORMAL", "UNSURE", "not read", ""];
+  seen.forEach((verdict, i) => assert.equal(nextVerdict(seen.at(i - 1), counts), verdict));
+  assert.equal(nextVerdict("PNEUMONIA", counts), ""); // its last film is now of another verdict
 });

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { deflateRawSync } from "node:zlib";
 
 import { pasted } from "../../xraypneu/app/paste.js";
-import { crcOf, isZip, membersOf, unsafe, ZipError } from "../../xraypneu/app/zip.js";
+import { crcOf, isZip, membersOf, nameOf, unsafe, ZipError } from "../../xraypneu/app/zip.js";
 
 const bytes = (text) => new TextEncoder().encode(text);
 const limits = { most: 3, maxBytes: 1000 };
@@ -65,6 +65,16 @@ test("films of one name in several folders keep these, and no name is longer tha
   assert.deepEqual(films.map((f) => f.name), ["p1 › IM-1.dcm", "p2 › IM-1.dcm", "IM-2.dcm"]);
   const [long] = await membersOf(zip([{ name: `${"[".repeat(60_000)}.png` }]), limits);
   assert.deepEqual([long.name.length, long.name.endsWith("[.png")], [300, true]);
+});
+
+test("names without the flag for UTF-8 are read in the code of their maker", async () => {
+  const [DOS, UNIX, NTFS] = [0, 3, 11];
+  assert.equal(nameOf(Uint8Array.of(0x4d, 0x81, 0x6c, 0x6c, 0x65, 0x72), false, DOS), "Müller");
+  assert.equal(nameOf(Uint8Array.of(0x4d, 0xfc, 0x6c, 0x6c, 0x65, 0x72), false, UNIX), "Müller"); // windows-1252
+  assert.deepEqual([0xe1, 0xff, 0x82].map((c) => nameOf(Uint8Array.of(c), false, NTFS)), ["ß", "\u00a0", "é"]);
+  for (const maker of [DOS, UNIX]) assert.equal(nameOf(bytes("Łukasz.dcm"), false, maker), "Łukasz.dcm"); // macOS
+  const [film] = await membersOf(zip([{ name: "Łukasz.dcm", flags: 0 }]), limits);
+  assert.equal(film.name, "Łukasz.dcm");
 });
 
 test("an archive that could do harm is refused whole", async () => {

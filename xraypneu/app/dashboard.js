@@ -17,7 +17,7 @@ import { listenToPaste } from "./paste.js";
 import { OWN, ReaderPanel } from "./reader.js";
 import { Asker, State } from "./state.js";
 import { Memory } from "./storage.js";
-import { Table, tallyOf } from "./table.js";
+import { nextVerdict, Table, tallyOf } from "./table.js";
 import { Theme } from "./theme.js";
 import { isTable, TruthPanel } from "./truth.js";
 import { Uploader } from "./upload.js";
@@ -76,8 +76,8 @@ class Page {
     this.list = new FileList(() => this.cancel());
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list, mark: view.toString(36) });
     this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
-    this.reader = new ReaderPanel((own) => this.note(own));
-    this.viewer = new Viewer(this.reader);
+    this.reader = new ReaderPanel((own) => this.note(own), () => this.getFilmReport());
+    this.viewer = new Viewer(this.reader, { fetch: (part) => this.askDeep(part), say });
     this.confirm = new Confirm();
     this.table = new Table(this.state, (row) => this.reopen(row), (shown, all) => this.listed(shown, all));
     const { filter, only } = this.table;
@@ -283,6 +283,7 @@ class Page {
   async unpack(archive) {
     if (!this.heartbeat.isLost) this.say(`Unpacking ${clean(archive.name)}`);
     const limits = { most: this.config.max_files, maxBytes: this.config.max_bytes };
+    const { deletions } = this.state;
     let films;
     try {
       films = await membersOf(archive, limits);
@@ -290,7 +291,7 @@ class Page {
       const why = e instanceof ZipError ? e.message : "the browser can't read it. Choose it again";
       films = [unreadable(archive.name, new ZipError(`not unpacked: ${why}`))];
     }
-    this.takeFilms(films);
+    if (deletions === this.state.deletions) this.takeFilms(films); // else it was deleted before its directory was read
   }
 
   takeFilms(added) {
@@ -386,6 +387,16 @@ class Page {
       larger: () => viewer.zoomBy(1.5),
       smaller: () => viewer.zoomBy(1 / 1.5),
       fit: () => viewer.fit(),
+      window: () => viewer.window.toggle(),
+      narrower: () => viewer.window.widen(-1),
+      wider: () => viewer.window.widen(1),
+      darker: () => viewer.window.darken(1),
+      lighter: () => viewer.window.darken(-1),
+      reset: () => viewer.window.restart(),
+      report: () => this.getFilmReport(),
+      filter: () => this.nextFilter(),
+      csv: () => this.saveCsv(),
+      why: () => viewer.text.focus(),
       left: () => viewer.moveBy(STEP, 0),
       right: () => viewer.moveBy(-STEP, 0),
       up: () => viewer.moveBy(0, STEP),
@@ -395,9 +406,18 @@ class Page {
     return true;
   }
 
+  // Show only the films of the next verdict, or all again.
+  nextFilter() {
+    const { only } = this.table;
+    only.value = nextVerdict(only.value, this.state.counts());
+    only.dispatchEvent(new Event("change"));
+    this.say(`Shown: ${only.value || "all verdicts"}, ${this.table.shown.length} of ${this.state.rows.size} files.`);
+  }
+
   // The reader's verdict by key, which may come while the next film is still on its way: it belongs to none then.
   choose(verdict) {
-    if (!this.viewer.box.isConnected || this.viewer.id !== this.state.open) return;
+    if (!this.viewer.box.isConnected || this.viewer.id !== this.state.open)
+      return this.say("The film is not shown yet, so your verdict was not taken. Press the key again.");
     this.reader.choose(verdict);
     this.say(this.reader.own.verdict ? `Your verdict: ${verdict}` : "Your verdict was taken back");
   }
@@ -435,6 +455,12 @@ class Page {
     this.asker.ask("open", { kind: "open", id });
   }
 
+  // Ask for a piece of the open film's values beyond 8 bits. Without a server its preview has to do.
+  askDeep(part) {
+    if (this.heartbeat.isLost) return this.viewer.window.fallBack();
+    this.asker.ask("deep", { kind: "deep", id: this.viewer.id, part });
+  }
+
   // The CSV has the rows that the filter shows, in their order. It is made here, so that it needs no server.
   saveCsv() {
     const { shown } = this.table;
@@ -448,11 +474,19 @@ class Page {
 
   // The report has all films of the session, also those that the filter hides.
   getReport() {
-    if (!this.downloader.fetching) {
-      this.reported = this.state.held;
-      this.unread = this.uploader.pending;
-    }
-    this.downloader.get();
+    this.getFile({ kind: "download" }, this.state.held, this.uploader.pending);
+  }
+
+  // The report of the open film alone.
+  getFilmReport() {
+    if (this.heartbeat.isLost) return this.say(`${NO_SERVER} no report can be made. Start a new session.`);
+    const { id } = this.viewer;
+    if (this.state.rows.has(id)) this.getFile({ kind: "film_report", id }, [id], 0);
+  }
+
+  getFile(request, reported, unread) {
+    if (!this.downloader.fetching) Object.assign(this, { reported, unread });
+    this.downloader.get(request);
   }
 
   saveReport(name, blob) {
@@ -491,7 +525,7 @@ class Page {
     this.uploader.forget();
     this.list.clear();
     this.downloader.stop();
-    this.asker.drop("open");
+    for (const key of ["open", "deep"]) this.asker.drop(key);
     if (this.state.undeleted) this.trouble.hidden = true;
     this.state.forget(this.heartbeat.pings);
     this.viewer.release();
@@ -625,6 +659,11 @@ class Page {
     this.say(sentence(shown));
   }
 
+  on_deep(message, buffers) {
+    this.asker.answered("deep");
+    if (message.id === this.viewer.id) this.viewer.window.piece(message, buffers?.[0]);
+  }
+
   on_noted({ id }) {
     this.asker.answered(`reader-${id}`);
   }
@@ -698,13 +737,15 @@ class Page {
     );
     this.gone.hidden = false;
     this.restore();
+    this.asker.drop("deep");
+    this.viewer.window.fallBack();
     this.downloader.stop();
     this.setLost(true);
     this.say("The server has lost this session. Save the CSV, then start a new one.");
   }
 
   setLost(lost) {
-    this.report.disabled = lost;
+    this.report.disabled = this.reader.report.disabled = lost;
     this.table.setLost(lost);
   }
 

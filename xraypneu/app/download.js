@@ -6,11 +6,11 @@ export class Downloader {
     Object.assign(this, { send, ping, say, save, fetching: null });
   }
 
-  get() {
+  get(request) {
     // pieces of the previous file would be taken for this one's
     if (this.fetching) return this.say("Wait until the previous download has ended.");
     this.say("Preparing the file.");
-    this.ask({ kind: "download" });
+    this.ask(request);
   }
 
   ask(request) {

@@ -15,12 +15,24 @@ const PRESSED = {
   "=": "larger", // the same key without Shift
   "-": "smaller",
   0: "fit",
+  w: "window",
+  n: "narrower",
+  b: "wider",
+  d: "darker",
+  l: "lighter",
+  r: "reset",
+  p: "report",
+  v: "filter",
+  x: "csv",
+  y: "why",
   "?": "help",
 };
 const ARROWS = { ArrowRight: "next", ArrowLeft: "previous" };
 const LIST = { ArrowDown: "next", ArrowUp: "previous" };
 const PAN = { ArrowRight: "right", ArrowLeft: "left", ArrowDown: "down", ArrowUp: "up" };
-const HELD = ["next", "previous", "larger", "smaller", "right", "left", "down", "up"]; // go on while a key is held
+const HELD = [
+  "next", "previous", "larger", "smaller", "right", "left", "down", "up", "narrower", "wider", "darker", "lighter",
+]; // go on while a key is held
 const TYPED = "select, textarea, [contenteditable], input:not([type=range], [type=checkbox], [type=button])";
 
 // For the help: keys, and what they do.
@@ -33,8 +45,16 @@ export const KEYS = [
   ["+", "−", "Zoom in, zoom out; also the wheel, at the pointer"],
   ["0", "", "Fit; also a double click"],
   ["Shift + arrows", "", "Move a zoomed film; also by dragging it"],
+  ["N", "B", "Window narrower, broader; also by dragging sideways with the right button, or with Shift"],
+  ["D", "L", "Darker, lighter (level); also by dragging up and down in the same way"],
+  ["W", "", "Window by dragging with the left button or a finger, which otherwise move the film"],
+  ["R", "", "Reset the window. It is display only: the verdict does not change"],
   ["1 – 3", "", "Your verdict: 1 NORMAL, 2 PNEUMONIA, 3 UNSURE; the same key again takes it back"],
   ["C", "", "Your comment; Enter or Escape leaves it"],
+  ["Y", "", "Why this verdict: to the reasons, which then scroll by arrow"],
+  ["V", "", "Show one verdict only, the next at each press, then all again"],
+  ["X", "", "CSV of the films that are shown"],
+  ["P", "", "Report of this film, one sheet to print or to save as PDF"],
   ["F", "", "Full screen; Escape leaves it"],
   ["T", "", "Theme: system, dark, light"],
   ["?", "", "This help"],

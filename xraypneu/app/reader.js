@@ -13,8 +13,10 @@ export const pressed = (verdict, before) => (verdict === before ? "" : verdict);
 export const said = ({ verdict, comment } = NOTHING) => [verdict, comment].filter(Boolean).join(": ");
 
 export class ReaderPanel {
-  constructor(changed) {
+  // `changed` takes what the reader says, `report` makes the report of the film with it
+  constructor(changed, report) {
     this.changed = changed;
+    this.report = button("Report", () => report(), { class: "report", title: "Report of this film, to print (P)" });
     this.own = NOTHING;
     this.presses = OWN.map((verdict, i) =>
       button(verdict, () => this.choose(verdict), { "data-own": verdict, title: `${verdict} (${i + 1})` }),
@@ -32,7 +34,7 @@ export class ReaderPanel {
     this.box = make(
       "section",
       { class: "reader", "aria-labelledby": "xp-reader" },
-      make("h3", { id: "xp-reader" }, "Your reading"),
+      make("div", { class: "row head" }, make("h3", { id: "xp-reader" }, "Your reading"), this.report),
       make("div", { class: "joined", role: "group", "aria-labelledby": "xp-reader" }, ...this.presses),
       this.comment,
     );

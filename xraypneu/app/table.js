@@ -48,6 +48,12 @@ export function place(sorted, row, before) {
   return low;
 }
 
+// The verdict to show alone after this one: the next that a file has, then "" for all.
+export function nextVerdict(only, counts) {
+  const having = ["", ...VERDICTS.filter((v) => counts.get(v))];
+  return having[(having.indexOf(only) + 1) % having.length];
+}
+
 // "3 of 4 files: 1 NORMAL, 2 UNSURE, 1 not read"
 export const summary = (shown, total, counts) => `${shown} of ${total} files: ${tallyOf(counts)}`;
 

@@ -3,6 +3,7 @@
 import { button, icon, inBrackets, kind, make, words } from "./dom.js";
 import { Gestures } from "./gestures.js";
 import { FIT, movedBy, placed, zoomedBy } from "./lens.js";
+import { FilmWindow } from "./window.js";
 
 const UNDER_MAP =
   "With activation map: yellow supports PNEUMONIA, blue NORMAL. Shows which regions raised the score; " +
@@ -74,13 +75,16 @@ const MODES = { film: "Film", over: "Map", sides: "Side by side" };
 const KEY_OF = { film: "M", over: "M", sides: "S" };
 
 export class Viewer {
-  constructor(reader) {
+  // `fetch` asks the server for a piece of the open film's values, `say` tells what a key did
+  constructor(reader, { fetch, say }) {
     Object.assign(this, { reader, id: null, lens: FIT, inverted: false, urls: [], mode: "over", mapped: "over" });
     [this.plain, this.under] = [make("img", { draggable: "false" }), make("img", { alt: "", draggable: "false" })];
     this.over = make("img", { class: "map", draggable: "false" });
+    this.window = new FilmWindow({ picture: this.plain, fetch, say });
+    const [bareCanvas, mappedCanvas] = this.window.canvases;
     this.stacks = [
-      make("div", { class: "stack" }, this.plain),
-      make("div", { class: "stack" }, this.under, this.over),
+      make("div", { class: "stack" }, this.plain, bareCanvas),
+      make("div", { class: "stack" }, this.under, mappedCanvas, this.over),
     ];
     this.gestures = new Gestures(this);
     this.frames = [];
@@ -100,6 +104,7 @@ export class Viewer {
       "div",
       { class: "view", tabindex: "0", role: "region", "aria-label": label },
       make("div", { class: "canvas" }, stack),
+      this.window.readouts[this.frames.length],
     );
     this.frames.push(frame);
     this.gestures.listen(frame);
@@ -134,6 +139,7 @@ export class Viewer {
         button("+", by(1.5), { class: "zoom-in", "aria-label": "Zoom in", title: "Zoom in (+)" }),
         button("Fit", () => this.fit(), { class: "fit", title: "Fit (0, double click)" }),
       ),
+      this.window.box,
       this.invert,
     );
   }
@@ -211,8 +217,10 @@ export class Viewer {
 
   turn() {
     this.inverted = !this.inverted;
+    this.window.reversed = this.inverted;
     this.invert.setAttribute("aria-pressed", this.inverted);
-    for (const picture of [this.plain, this.under]) picture.style.filter = this.inverted ? "invert(1)" : "";
+    for (const picture of [this.plain, this.under, ...this.window.canvases])
+      picture.style.filter = this.inverted ? "invert(1)" : "";
   }
 
   // Show another film: radiograph and, if there is one, map.
@@ -236,6 +244,7 @@ export class Viewer {
     }
     for (const stack of this.stacks) stack.style.aspectRatio = `${shown.width}/${shown.height}`;
     this.views.style.setProperty("--ratio", shown.width / shown.height);
+    this.window.show(shown.depth);
   }
 
   // Update the explanation of the same film.
@@ -249,6 +258,7 @@ export class Viewer {
   // Release the previous images.
   release() {
     this.id = null;
+    this.window.release();
     for (const picture of [this.plain, this.under, this.over]) picture.removeAttribute("src");
     for (const url of this.urls.splice(0)) URL.revokeObjectURL(url);
   }

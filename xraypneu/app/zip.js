@@ -8,6 +8,10 @@ const [STORED, DEFLATED] = [0, 8];
 const [REGULAR, FOLDER, LINK] = [0o100000, 0o040000, 0o120000];
 const JUNK = /(^|\/)(__MACOSX|@eaDir)\/|(^|\/)(\.[^/]*|Thumbs\.db|desktop\.ini)$/i; // what systems keep beside films
 const NAME_ENDS = 300; // last characters of a name that are kept: an archive may hold one of 65,535
+const MAKERS_437 = [0, 10, 11, 14]; // FAT, NTFS as Windows and Info-ZIP number it, VFAT
+const CP437 =
+  "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀" +
+  "αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u00a0";
 const SPOILT = "it is damaged in the archive"; // a member
 const BY_HAND = "Unpack it yourself and drop its films here";
 
@@ -55,6 +59,18 @@ function kindOf(attributes, made) {
   return [0, REGULAR, FOLDER].includes(kind) ? "" : "is a device, pipe or socket";
 }
 
+// A name in the code of its maker. Without the flag for UTF-8 it may be UTF-8 all the same, as macOS writes it; else
+// programs for DOS and Windows write code page 437, as the standard says, and those for Unix their own.
+export function nameOf(coded, flagged, maker) {
+  if (flagged) return new TextDecoder("utf-8").decode(coded);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(coded);
+  } catch {
+    if (!MAKERS_437.includes(maker)) return new TextDecoder("windows-1252").decode(coded);
+    return [...coded].map((c) => (c < 128 ? String.fromCharCode(c) : CP437[c - 128])).join("");
+  }
+}
+
 // One entry of the directory, and where the next begins.
 function entryAt(bytes, at) {
   const view = viewOf(bytes);
@@ -63,7 +79,7 @@ function entryAt(bytes, at) {
   const end = at + 46 + of16(28);
   if (end > bytes.length) throw new ZipError("its directory is damaged");
   const coded = bytes.subarray(at + 46, end);
-  const name = new TextDecoder(of16(8) & 0x800 ? "utf-8" : "windows-1252").decode(coded);
+  const name = nameOf(coded, (of16(8) & 0x800) !== 0, of16(4) >> 8);
   const sizes = { method: of16(10), crc: of32(16), packed: of32(20), size: of32(24), at: of32(42) };
   const wrong = unsafe(name) || kindOf(of32(38), of16(4));
   return { name, encrypted: (of16(8) & 1) === 1, wrong, ...sizes, next: end + of16(30) + of16(32) };

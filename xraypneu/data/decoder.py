@@ -11,6 +11,7 @@ __all__ = ['CPU_SECONDS', 'CPU_SECONDS_PER_MB', 'MAX_CPU_SECONDS', 'WALL_SECONDS
 import atexit
 import contextlib
 import json
+import math
 import os
 import re
 import resource
@@ -31,8 +32,8 @@ from typing import Any, TypeGuard, cast
 
 import numpy as np
 
-from .image import MAX_BYTES, MAX_PIXELS, ImageError, Source, printable, to_square
-from .image import read_bytes, read_radiograph
+from .image import MAX_BYTES, MAX_PIXELS, Deep, ImageError, Source, printable, to_square
+from .image import may_be_dicom, read_bytes, read_radiograph, with_preamble
 from ..redact import without_controls
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d006
@@ -107,6 +108,7 @@ class Decoded:
     patient: str = ""  # see `Radiograph`
     no_chest: bool = False  # see `Radiograph`
     tags: dict[str, str] = field(default_factory=dict)  # DICOM attributes, of `read_tags` alone
+    deep: Deep | None = field(default=None, repr=False)  # see `Radiograph`
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012
 def _limit_process() -> None:
@@ -139,7 +141,7 @@ def _fetched(path: str, channel: socket.socket) -> bytes:
 def _begin(source: str | bytes | bytearray, channel: socket.socket, times: float) -> bytes | bytearray:
     "What is to be decoded, read from its file; from here on its CPU time counts."
     data = _fetched(source, channel) if isinstance(source, str) else source
-    if data[128:132] == b"DICM":
+    if may_be_dicom(data):
         import pydicom.pixels  # noqa: F401 - where modules aren't compiled, this takes longer than a small file may
     if isinstance(source, str):
         _send(channel, {"reading": False})
@@ -159,7 +161,7 @@ def _tags_of(data: bytes | bytearray, names: list[str]) -> dict[str, str]:
 
     out = {}
     try:
-        ds = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=cast(Any, names))
+        ds = dcmread(BytesIO(with_preamble(data)), stop_before_pixels=True, specific_tags=cast(Any, names))
         for name in names:
             value = ds.get(name)
             several = value if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else [value]
@@ -185,7 +187,7 @@ def _work(
         data = _begin(source, channel, job["times"]) if channel else source
         if "tags" in job:
             return _HEADER_ONLY | {"tags": _tags_of(cast(bytes, data), job["tags"])}, []
-        r = read_radiograph(data, job["min_side"], job["name"], job["with_colour"])
+        r = read_radiograph(data, job["min_side"], job["name"], job["with_colour"], job.get("deep"))
         arrays = [to_square(r.pixels, job["size"])] if job["size"] else []
     except ImageError as e:
         # the only limit that appears as an exception
@@ -195,7 +197,14 @@ def _work(
     if job["keep_pixels"]:
         arrays.append(np.ascontiguousarray(r.pixels))
     reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour", "patient", "no_chest")}
-    return reply | {"shape": r.pixels.shape}, arrays
+    reply["shape"] = r.pixels.shape
+    if r.deep:
+        reply["deep"] = {k: getattr(r.deep, k) for k in _DEEP} | {"shape": r.deep.values.shape}
+        arrays.append(np.ascontiguousarray(r.deep.values))
+    return reply, arrays
+
+
+_DEEP = {"low": float, "step": float, "center": float, "width": float, "function": str, "inverted": bool, "bits": int}
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-2
 def _memory_error(name: str | None) -> ImageError:
@@ -351,7 +360,7 @@ class _Worker:
         reply, deadline = self.reply(deadline, seconds)
         answer = _answer(reply, job)
         if isinstance(answer, Decoded):
-            for array in (answer.square, answer.pixels):
+            for array in (answer.square, answer.pixels, answer.deep and answer.deep.values):
                 if array is not None:
                     _fill(self.channel, array, deadline)
         return answer
@@ -379,9 +388,20 @@ def _answer(reply: dict[str, Any], job: dict[str, Any]) -> Decoded | ImageError:
             str(reply["patient"]),
             bool(reply["no_chest"]),
             {str(k): str(v) for k, v in reply.get("tags", {}).items()},
+            _deep_answer(reply["deep"], int(job["deep"])) if "deep" in reply else None,
         )
     except (AttributeError, KeyError, TypeError, OverflowError) as e:
         raise ValueError(f"no reply of a worker: {e}") from None
+
+# %% ../../nbs/api/data/01_decoder.ipynb #c6fa7fbe
+def _deep_answer(reply: dict[str, Any], side: int) -> Deep:  # values still to be filled
+    "`Decoded.deep` of a worker's reply, or a `ValueError`."
+    facts = {k: of(reply[k]) for k, of in _DEEP.items()}
+    height, width = map(int, reply["shape"])
+    finite = all(math.isfinite(v) for v in facts.values() if isinstance(v, float))
+    if not (finite and 1 <= height <= side and 1 <= width <= side and facts["width"] > 0):
+        raise ValueError("no values of a picture")
+    return Deep(np.empty((height, width), np.uint16), **facts)
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d017
 def cores() -> int:
@@ -589,6 +609,7 @@ def decode(
     keep_pixels: bool = True,  # False: less to transfer where the square is all that is wanted
     min_side: int | None = None,  # of `read_radiograph`; `size` by default
     seconds: float | None = None,  # of wall-clock time, and more CPU time in proportion; `WALL_SECONDS` by default
+    deep: int | None = None,  # longest side of `Decoded.deep`, of a file of more than 8 bits, pixels; None: without
 ) -> Decoded:
     "Decode an untrusted file in a worker process. Raises `ImageError`; at a limit, its code is `limit`. Thread-safe."
     min_side, seconds = min_side or size, seconds or WALL_SECONDS
@@ -596,6 +617,7 @@ def decode(
         return _here(source, size, min_side, name, with_colour, keep_pixels)
     job: dict[str, Any]
     job = dict(kind="bytes", name=name, size=size, min_side=min_side, with_colour=with_colour, keep_pixels=keep_pixels)
+    job["deep"] = deep
     data: bytes | memoryview
     try:
         if isinstance(source, (str, os.PathLike)):
@@ -656,7 +678,7 @@ def read_tags(
     "Read attributes of an untrusted DICOM file. Raises `ImageError` at a limit, `ValueError` for a name beside `TAGS`."
     if beside := [name for name in names if name not in TAGS]:
         raise ValueError(f"{beside[0]} is not in TAGS: it may name a person, a place or a device")
-    if isinstance(source, bytes) and source[128:132] != b"DICM":
+    if isinstance(source, bytes) and not may_be_dicom(source):
         return {}
     job: dict[str, Any] = dict(kind="bytes", name=None, size=None, min_side=None, with_colour=False, keep_pixels=False)
     data: bytes | memoryview = source if isinstance(source, bytes) else b""

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Source', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'MAX_SCANS', 'MAX_SCANNED', 'MAX_WEBP_PIXELS', 'MAX_J2K_SAMPLES',
-           'MAX_RLE_BYTES', 'MAX_ITEMS', 'STRETCHED', 'MAX_SQUARE', 'printable', 'ImageError', 'Radiograph',
-           'read_bytes', 'read_radiograph', 'to_square', 'colour']
+           'MAX_RLE_BYTES', 'MAX_ITEMS', 'STRETCHED', 'MARK', 'MAX_SQUARE', 'printable', 'ImageError', 'Deep',
+           'Radiograph', 'read_bytes', 'is_dicom', 'may_be_dicom', 'with_preamble', 'read_radiograph', 'to_square',
+           'colour']
 
 # %% ../../nbs/api/data/00_image.ipynb #c004
 import errno
@@ -137,6 +138,20 @@ def _check_scans(jpeg: bytes, pixels: int = 0) -> None:
 
 # %% ../../nbs/api/data/00_image.ipynb #c012
 @dataclass(frozen=True, eq=False)
+class Deep:
+    "A picture's values before they were mapped to 8 bits, at viewing size, and the window that it is shown with."
+
+    values: np.ndarray = field(repr=False)  # (h, w) uint16; 0: no part of the picture, shown black
+    low: float  # the value that 1 stands for, in the file's unit
+    step: float  # between two neighbours, in the same unit: value = low + step * (values - 1)
+    center: float  # of the window
+    width: float  # of the window, above 0
+    function: str  # LINEAR, LINEAR_EXACT or SIGMOID, of DICOM
+    inverted: bool  # is the lowest value white?
+    bits: int  # stored for each pixel
+
+
+@dataclass(frozen=True, eq=False)
 class Radiograph:
     "A decoded radiograph and the properties stored in its file."
 
@@ -149,6 +164,7 @@ class Radiograph:
     colour: float = 0.0  # how coloured it is, see `colour`; 0 if grey or not measured
     patient: str = ""  # hash of the patient ID that a DICOM file holds: equal for the films of one patient
     no_chest: bool = False  # whether a DICOM file says that it shows another modality or another part of the body
+    deep: Deep | None = field(default=None, repr=False)  # None: not asked for, or `pixels` has all that the file has
 
 # %% ../../nbs/api/data/00_image.ipynb #c015
 # Errors that a file or its name has for good. All others are of this computer, its disk or its share: a share that is
@@ -294,24 +310,30 @@ def _stretch(values: np.ndarray, inside: slice | np.ndarray = slice(None)) -> np
     return _scale(values, low, high)
 
 # %% ../../nbs/api/data/00_image.ipynb #c024
-def _deep(image: Image.Image) -> np.ndarray:  # (H, W) uint8
-    "A grey picture of more than 8 bits, stretched. Pillow ignores whether a TIFF is unsigned and which value is white."
+def _values_of(image: Image.Image) -> tuple[np.ndarray, bool]:  # (H, W); is the lowest value white?
+    "A grey picture of more than 8 bits. Pillow ignores whether a TIFF is unsigned and which value is white."
     tags, values = getattr(image, "tag_v2", None) or {}, np.asarray(image)
     kind, bits = (tuple(tags.get(t, default)) for t, default in ((_SAMPLE_FORMAT, (1,)), (_BITS, ())))
     if tags and image.mode == "I" and kind == (1,) and bits == (32,):
         values = values.view(np.uint32)
-    grey = _stretch(values)
-    return 255 - grey if tags and tags.get(_PHOTOMETRIC) == 0 else grey  # 0: WhiteIsZero
+    return values, bool(tags) and tags.get(_PHOTOMETRIC) == 0  # WhiteIsZero
+
+
+def _deep(image: Image.Image) -> np.ndarray:  # (H, W) uint8
+    "A grey picture of more than 8 bits, stretched."
+    values, inverted = _values_of(image)
+    return 255 - _stretch(values) if inverted else _stretch(values)
 
 
 _BITS, _PHOTOMETRIC, _FILL_ORDER, _STRIPS, _PLANES, _TILES, _SAMPLE_FORMAT = 258, 262, 266, 273, 284, 324, 339  # tags
+_DEEP_MODES = ("I", "F")  # how Pillow's modes of more than 8 bits begin
 
 # %% ../../nbs/api/data/00_image.ipynb #c024-1
 def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
     "Any Pillow picture as grey."
     if image.mode == "L" and "transparency" not in image.info:
         return np.array(image), ()
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode.startswith(_DEEP_MODES):
         return _deep(image), (STRETCHED,)
     if image.mode == "YCbCr":
         return np.array(image.getchannel("Y")), ()  # the mode that `draft` leaves
@@ -393,6 +415,7 @@ def _from_pillow(
     image: Image.Image,  # opened from a file or created in memory
     min_side: int | None = None,  # only for pictures opened here: `draft` changes them
     with_colour: bool = False,
+    deep: int | None = None,  # longest side of `Radiograph.deep`, pixels
 ) -> Radiograph:
     "A Pillow picture as a `Radiograph`."
     width, height = image.size
@@ -407,11 +430,14 @@ def _from_pillow(
     turn = _orientation(image)
     pixels, notes = _grey(image)
     tint = _colour_of(image) if with_colour else 0.0
+    values = _deep_picture(image, deep) if deep and image.mode.startswith(_DEEP_MODES) else None
     if turn > 1 and image.format != "TIFF":  # Pillow rotates TIFF itself
         pixels = np.array(Image.fromarray(pixels).transpose(_TURN[turn]))
+        if values:
+            values = replace(values, values=np.array(Image.fromarray(values.values).transpose(_TURN[turn])))
         if turn > 4:
             width, height = height, width
-    return Radiograph(pixels, width, height, mode, image.format or "PIL", notes, tint)
+    return Radiograph(pixels, width, height, mode, image.format or "PIL", notes, tint, deep=values)
 
 # %% ../../nbs/api/data/00_image.ipynb #c031
 _CUT = "the file is cut off: part of the picture is missing", "Copy or download it again.", "truncated"
@@ -581,7 +607,9 @@ def _check_file(data: bytes) -> None:
 _BMP_RLE = (b"\1\0\0\0", b"\2\0\0\0")  # the field biCompression: BI_RLE8, BI_RLE4
 
 # %% ../../nbs/api/data/00_image.ipynb #c033-2
-def _from_file(data: bytes, min_side: int | None = None, with_colour: bool = False) -> Radiograph:
+def _from_file(
+    data: bytes, min_side: int | None = None, with_colour: bool = False, deep: int | None = None
+) -> Radiograph:
     "PNG, JPEG, TIFF, BMP or WebP bytes as a `Radiograph`."
     _check_file(data)
     try:
@@ -593,7 +621,7 @@ def _from_file(data: bytes, min_side: int | None = None, with_colour: bool = Fal
             if image.format == "TIFF":
                 _check_tiff(cast("TiffImageFile", image))
             shortened = _upper_bytes_only(image)
-            r = _from_pillow(image, min_side, with_colour)
+            r = _from_pillow(image, min_side, with_colour, deep)
             if shortened:
                 _check_range(r)
             _check_complete(
@@ -669,7 +697,7 @@ def _transfer_syntax(data: bytes) -> "UID":
     from pydicom.pixels import get_decoder  # type: ignore[attr-defined]  # public, and not marked so
 
     stream = BytesIO(data)
-    stream.seek(132)
+    stream.seek(132)  # behind the preamble
     uid = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2).get("TransferSyntaxUID")
     if uid is None:
         raise ImageError("the DICOM file does not say how it is encoded (no transfer syntax)", code="unsupported")
@@ -696,6 +724,49 @@ def _missing_codec(uid: "UID") -> ImageError:
 
 _ITEM = b"\xfe\xff\x00\xe0"  # how an item of compressed pixels begins
 _PIXELS = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff"  # how compressed pixels begin
+
+# %% ../../nbs/api/data/00_image.ipynb #0b878b82
+MARK = b"DICM"  # at byte 128
+_DEFAULT, _EXPLICIT = b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1\0"  # transfer syntaxes, of an even length
+
+
+def is_dicom(data: bytes | bytearray) -> bool:
+    "Does a file have the mark of DICOM?"
+    return data[128:132] == MARK
+
+
+def may_be_dicom(data: bytes | bytearray) -> bool:
+    "Has a file the mark of DICOM, or does it begin with group 2 or 8, as one without the mark does?"
+    return is_dicom(data) or (len(data) >= 132 and data[:2] in (b"\2\0", b"\10\0"))
+
+
+def _first_element(data: bytes | bytearray) -> tuple[int, bool] | None:  # group; is its VR written?
+    "What a file without a preamble begins with, if that is an element of DICOM."
+    from pydicom.datadict import dictionary_VR
+
+    group, element, length = struct.unpack("<HHI", data[:8])
+    try:
+        vr = dictionary_VR((group, element))
+    except KeyError:
+        return None
+    if bytes(data[4:6]) == vr[:2].encode():
+        return group, True
+    return (group, False) if group == 8 and length <= 64 and length % 2 == 0 else None
+
+# %% ../../nbs/api/data/00_image.ipynb #26e31236
+def with_preamble(
+    data: bytes | bytearray,  # of a file
+) -> bytes | bytearray:  # the same, except for DICOM
+    "Add what a DICOM file lacks before its first element, so that it is read like any other."
+    first = _first_element(data) if may_be_dicom(data) and not is_dicom(data) else None
+    if first is None:
+        return data
+    group, explicit = first
+    meta = b""
+    if group != 2:
+        uid = _EXPLICIT if explicit else _DEFAULT
+        meta = b"\2\0\20\0UI" + struct.pack("<H", len(uid)) + uid
+    return bytes(128) + MARK + meta + bytes(data)
 
 # %% ../../nbs/api/data/00_image.ipynb #c041-1
 def _check_header(ds: "Dataset", uid: "UID", data: bytes) -> None:
@@ -830,12 +901,65 @@ def _window(
     width: float,  # in the same unit
     function: str = "LINEAR",  # or LINEAR_EXACT, SIGMOID
 ) -> np.ndarray:  # uint8
-    "Apply a DICOM window."
+    "Apply a DICOM window. The viewer does the same in `app/voi.js`."
     if function == "SIGMOID":
         return _scale(1 / (1 + np.exp(np.clip(-4 * (values.astype(np.float32) - center) / width, -80, 80))), 0, 1)
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
     return _scale(values, center - width / 2, center + width / 2)
+
+# %% ../../nbs/api/data/00_image.ipynb #b17144f9
+def _span(values: np.ndarray) -> tuple[float, float, str]:  # center, width, function
+    "The window that a stretch of these values is."
+    low, high = float(values.min()), float(values.max())
+    return (low + high) / 2, max(high - low, 1e-6), "LINEAR_EXACT"
+
+
+def _shrunk(values: np.ndarray, side: int) -> np.ndarray:  # (h, w) float32
+    "Values at a size of which no side is longer than `side` pixels; larger ones are averaged."
+    height, width = values.shape
+    scale = max(height, width) / side
+    if scale <= 1:
+        return values.astype(np.float32)
+    down, across = min(int(scale), height), min(int(scale), width)
+    h, w = height // down, width // across
+    small, rows = np.empty((h, w), np.float32), max(1, _BAND // (down * width))
+    for top in range(0, h, rows):
+        n = min(rows, h - top)
+        band = values[top * down : (top + n) * down, : w * across].reshape(n, down, w, across)
+        small[top : top + n] = band.mean((1, 3), dtype=np.float32)
+    size = max(1, round(width / scale)), max(1, round(height / scale))
+    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BILINEAR))
+
+# %% ../../nbs/api/data/00_image.ipynb #debad1da
+_LEVELS = 65_535  # of `Deep.values`, beside 0
+
+
+def _deep_of(
+    values: np.ndarray,  # (H, W), finite
+    side: int,  # longest, of the result, pixels
+    window: tuple[float, float, str],  # center, width, function
+    inverted: bool = False,
+    bits: int = 16,
+    outside: np.ndarray | None = None,  # mask of what is no part of the picture
+) -> Deep:
+    "Values as `Deep`."
+    small = _shrunk(values, side)
+    low, high = float(small.min()), float(small.max())
+    step = max((high - low) / (_LEVELS - 1), 1e-30)
+    if values.dtype.kind in "iu" and step <= 1:
+        low, step = float(np.floor(low)), 1.0
+    levels = np.clip(1 + np.rint((small - low) / step), 1, _LEVELS).astype(np.uint16)
+    if outside is not None:
+        levels[_shrunk(outside, side) >= 0.5] = 0
+    return Deep(levels, low, step, *window, inverted, bits)
+
+
+def _deep_picture(image: Image.Image, side: int) -> Deep:
+    "A loaded Pillow picture of more than 8 bits as `Deep`."
+    values, inverted = _values_of(image)
+    bits = 16 if image.mode.startswith("I;16") else 32
+    return _deep_of(values, side, _span(values), inverted, bits)
 
 # %% ../../nbs/api/data/00_image.ipynb #c045b
 def _entries(item: "Dataset", order: str) -> tuple[np.ndarray, int]:  # order: "<" or ">"; entries, bits of each
@@ -881,38 +1005,65 @@ def _first(value: Any) -> float:
         ) from None
 
 # %% ../../nbs/api/data/00_image.ipynb #c046-a
-def _shown(ds: "Dataset", stored: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
-    "Stored DICOM values as grey, displayed as the file specifies."
-    order = "<" if ds.original_encoding[1] else ">"
+def _order(ds: "Dataset") -> str:
+    "Of the bytes of the file's numbers."
+    return "<" if ds.original_encoding[1] else ">"
+
+
+def _of_modality(ds: "Dataset", stored: np.ndarray) -> np.ndarray:  # (H, W)
+    "Stored DICOM values in the modality's unit."
     slope, intercept = _first(ds.get("RescaleSlope") or 1), _first(ds.get("RescaleIntercept") or 0)
-    padding, shut = _outside(ds, stored)
     if ds.get("ModalityLUTSequence"):
-        values = _looked_up(stored, ds.ModalityLUTSequence[0], order)[0]
-    elif (slope, intercept) != (1, 0):
-        values = _rescaled(stored, slope, intercept)
-    else:
-        values = stored
-    notes: tuple[str, ...]
-    center, width, notes = ds.get("WindowCenter"), ds.get("WindowWidth"), ()
-    function = str(ds.get("VOILUTFunction") or "LINEAR")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        return _looked_up(stored, ds.ModalityLUTSequence[0], _order(ds))[0]
+    if (slope, intercept) == (1, 0):
+        return stored
+    values = _rescaled(stored, slope, intercept)
+    if not np.isfinite(values).all():
         raise ImageError("the DICOM file rescales some pixels to values that are not finite", code="unsupported")
+    return values
+
+
+def _voi(ds: "Dataset") -> tuple[float, float, str] | None:  # center, width, function
+    "The file's window, if it has one that can be used."
+    center, width, function = ds.get("WindowCenter"), ds.get("WindowWidth"), str(ds.get("VOILUTFunction") or "LINEAR")
+    if center in (None, "") or width in (None, "") or _first(width) < (1 if function == "LINEAR" else 1e-6):
+        return None
+    return _first(center), _first(width), function
+
+
+def _is_as_stored(ds: "Dataset", values: np.ndarray, stored: np.ndarray) -> bool:
+    "Are the values grey levels from 0 to 255 already?"
+    return values.dtype == np.uint8 and (values is not stored or int(ds.BitsStored) == 8)
+
+# %% ../../nbs/api/data/00_image.ipynb #8bbb87be
+def _shown(
+    ds: "Dataset",
+    stored: np.ndarray,  # (H, W), as in the file
+    deep: int | None = None,  # longest side of the last value, pixels
+) -> tuple[np.ndarray, tuple[str, ...], Deep | None]:  # (H, W) uint8; notes; what 8 bits leave out, None: nothing
+    "Stored DICOM values as grey, displayed as the file specifies."
+    values, (padding, shut) = _of_modality(ds, stored), _outside(ds, stored)
+    inside = slice(None) if padding is None or padding.all() else ~padding
+    voi = _voi(ds)
+    notes: tuple[str, ...] = ()
     if ds.get("VOILUTSequence"):
-        values, bits = _looked_up(values, ds.VOILUTSequence[0], order)
-        grey = _scale(values, 0, 2**bits - 1)
-    elif (
-        center not in (None, "") and width not in (None, "") and _first(width) >= (1 if function == "LINEAR" else 1e-6)
-    ):
-        grey = _window(values, _first(center), _first(width), function)
-    elif values.dtype == np.uint8 and (values is not stored or int(ds.BitsStored) == 8):
-        grey = values.copy()
+        mapped, bits = _looked_up(values, ds.VOILUTSequence[0], _order(ds))
+        grey = _scale(mapped, 0, 2**bits - 1)
+    elif voi:
+        grey = _window(values, *voi)
+    elif _is_as_stored(ds, values, stored):
+        grey, deep = values.copy(), None
     else:
-        grey, notes = _stretch(values, slice(None) if padding is None or padding.all() else ~padding), (STRETCHED,)
-    if ds.PhotometricInterpretation == "MONOCHROME1":
+        grey, notes = _stretch(values, inside), (STRETCHED,)
+    if inverted := ds.PhotometricInterpretation == "MONOCHROME1":
         grey = 255 - grey
     if padding is not None:
         grey[padding] = 0
-    return grey, notes + shut
+    beyond = None
+    if deep:
+        start = voi or _span(values[inside])
+        beyond = _deep_of(values, deep, start, inverted, int(ds.BitsStored), padding)
+    return grey, notes + shut, beyond
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a
 def _rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
@@ -1090,7 +1241,7 @@ def _patient(ds: "Dataset") -> str:
     return hashlib.sha256(number).hexdigest()[:16] if number else ""
 
 # %% ../../nbs/api/data/00_image.ipynb #c047
-def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
+def _from_dicom(data: bytes, with_colour: bool = False, deep: int | None = None) -> Radiograph:
     "The bytes of a DICOM file as a `Radiograph`."
     from pydicom import dcmread
 
@@ -1106,7 +1257,11 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
         _check_header(ds, uid, data)
         _take_groups(ds)
         stored = _decoded(ds, uid)
-        pixels, notes = _grey(Image.fromarray(stored)) if stored.ndim == 3 else _shown(ds, stored)
+        values = None
+        if stored.ndim == 3:
+            pixels, notes = _grey(Image.fromarray(stored))
+        else:
+            pixels, notes, values = _shown(ds, stored, deep)
         tint = _colour_of(Image.fromarray(stored)) if with_colour and stored.ndim == 3 else 0.0
         notes += _check_bits(ds, uid, stored) + _remarks(ds)
     except ImageError as error:
@@ -1121,8 +1276,8 @@ def _from_dicom(data: bytes, with_colour: bool = False) -> Radiograph:
         raise ImageError(
             f"the DICOM file is damaged and can't be decoded ({type(error).__name__})", "Copy it again."
         ) from None
-    kind = str(ds.PhotometricInterpretation)
-    return Radiograph(pixels, int(ds.Columns), int(ds.Rows), kind, "DICOM", notes, tint, _patient(ds), _is_no_chest(ds))
+    facts = int(ds.Columns), int(ds.Rows), str(ds.PhotometricInterpretation), "DICOM"
+    return Radiograph(pixels, *facts, notes, tint, _patient(ds), _is_no_chest(ds), values)
 
 # %% ../../nbs/api/data/00_image.ipynb #c047-1
 def _decoded(ds: "Dataset", uid: "UID") -> np.ndarray:  # (H, W) or (H, W, 3)
@@ -1197,6 +1352,7 @@ def read_radiograph(
     min_side: int | None = None,  # a JPEG may be decoded smaller, with both sides still >= this; faster
     name: str | None = None,  # shown in errors; the file's name by default
     with_colour: bool = False,  # measure `Radiograph.colour` too, in the same decode
+    deep: int | None = None,  # longest side of `Radiograph.deep`, of a file of more than 8 bits, pixels
 ) -> Radiograph:
     "Decode a radiograph into (H, W) `uint8` grey. Raises `ImageError` and nothing else. Safe in threads."
     try:
@@ -1218,8 +1374,8 @@ def read_radiograph(
             raise ImageError("the data is empty (0 bytes)", "Copy or download it again.", "empty")
         if len(data) > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
-        is_dicom = data[128:132] == b"DICM"
-        r = _from_dicom(data, with_colour) if is_dicom else _from_file(data, min_side, with_colour)
+        data = bytes(with_preamble(data))
+        r = _from_dicom(data, with_colour, deep) if is_dicom(data) else _from_file(data, min_side, with_colour, deep)
         return replace(r, notes=r.notes + _unfinished(data))
     except MemoryError:
         raise ImageError(

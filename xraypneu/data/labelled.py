@@ -27,7 +27,7 @@ from xraypneu.data.dataset import (
     _without_key,
 )
 from .decoder import age_of
-from ..metrics.definitions import PREDICTED
+from ..metrics.definitions import is_predicted
 from ..redact import without_controls
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l005
@@ -155,8 +155,8 @@ def _check_films(csv_file: Path, cells: list[str], files: list[str], lines: list
     "Refuse rows without a film, addresses, and a film that is listed twice. Raises `DataError`."
     first: dict[str, int] = {}
     for cell, file, line in zip(cells, files, lines, strict=True):
-        if not cell or "://" in cell:
-            what = "an address, which is not read here" if cell else "no file"
+        if not cell or "://" in cell or "\0" in cell:
+            what = "an address, which is not read here" if "://" in cell else "no file"
             raise DataError(f"{csv_file}, line {line}: {what}", "Give paths of files.", "bad_table")
         if (before := first.setdefault(os.path.realpath(file), line)) != line:
             hint = "A film counts once: remove one of the lines."
@@ -181,7 +181,7 @@ def _from_table(
     head, rows = _table(csv_file)
     source = _column(csv_file, head, "file", "uri", "path")
     _column(csv_file, head, "label")
-    if PREDICTED <= set(head):
+    if is_predicted(head):
         what = f"{csv_file} is a table of predictions: its column label is the model's own answer"
         raise DataError(what, "Give a CSV with labels that somebody else has given.", "bad_table")
     if not rows:

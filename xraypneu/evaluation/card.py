@@ -416,8 +416,9 @@ def _seen(info, m):
         return "- If the initial weights were trained on images of this test split, the metrics are too good.\n"
     if weights == "shipped" and not (info["data"]["synthetic"] or m["data"].get("official_test")):
         return (
-            "- The initial weights were trained on training images of the public Kermany set. If such images are in "
-            "this test split, the metrics are too good.\n"
+            "- The initial weights are those of the model in the package: unless another one was shipped since, they "
+            "were trained on training images of the public Kermany set. If images of their training are in this test "
+            "split, the metrics are too good.\n"
         )
     return ""
 

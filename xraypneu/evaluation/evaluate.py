@@ -313,10 +313,10 @@ def ood_benchmark(
     "Metrics on images that are not upright frontal chest radiographs."
     if bundle.detector is None:
         return {}
-    test_scores, out = bundle.detector.score(bundle.scores(images)[1]), {}
+    test_scores, out = bundle.detector.score(bundle.scores(images)[1], images), {}
     for kind, a in ood.ood_images(images, seed).items():
         logits, features = bundle.scores(a)
-        verdict, scores = verdicts(bundle, bundle.probability(logits), features)
+        verdict, scores = verdicts(bundle, bundle.probability(logits), features, images=a)
         out[kind] = ood_metrics(test_scores, scores, verdict)
     return out | {"test images": {"images": len(images), "refused": float((test_scores >= 1).mean())}}
 

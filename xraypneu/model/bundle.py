@@ -77,6 +77,15 @@ def _exactly(value: object) -> _Rule:
     return _Rule(json.dumps(value), lambda v: type(v) is type(value) and v == value)
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006a-c
+def _rises(v: object) -> bool:
+    return (
+        isinstance(v, list)
+        and len(v) == 101
+        and all(_is_number(x) and abs(x) <= 1e6 for x in v)
+        and all(a <= b for a, b in pairwise(v))
+    )
+
+
 _TEXT = _Rule("a text of at most 10,000 characters", lambda v: isinstance(v, str) and len(v) <= 10_000)
 _TEXT_OR_NULL = _Rule("a text or null", lambda v: v is None or _TEXT.holds(v))
 _TRUTH = _Rule("true or false", lambda v: isinstance(v, bool))
@@ -87,6 +96,9 @@ _NUMBER_OR_NULL = _Rule("a number or null", lambda v: v is None or _is_number(v)
 _METRICS = _Rule("an object of numbers", lambda v: isinstance(v, dict) and all(map(_NUMBER_OR_NULL.holds, v.values())))
 _ROWS = _Rule("a list of objects", lambda v: isinstance(v, list) and all(isinstance(x, dict) for x in v))
 _TEXTS = _Rule("an object of texts", lambda v: isinstance(v, dict) and all(map(_TEXT_OR_NULL.holds, v.values())))
+_PERCENTILES = _Rule(
+    "an object of lists of 101 rising numbers", lambda v: isinstance(v, dict) and all(map(_rises, v.values()))
+)
 _SIZE = _Rule("a multiple of 32 from 32 to 1024", lambda v: type(v) is int and 32 <= v <= 1024 and v % 32 == 0)
 
 # %% ../../nbs/api/model/03_bundle.ipynb #c006b
@@ -141,6 +153,12 @@ _RULES = _DECISION | {
     "history?": _ROWS,
     "best_epoch?": _whole(0, 10**6),
     "converted_from?": {"schema": _whole(1, 2), "hash": _SHA256},
+    "scope?": {  # added within schema 3
+        "rule?": _TEXT,
+        "refused?": _METRICS,
+        "statistics?": _TEXT,
+        "percentiles?": _PERCENTILES,
+    },
     "recipe?": _OBJECT,
     "shift?": {"version": _whole(0, 10**6), "copies": _whole(0, 10**6)},
     "versions?": _TEXTS,

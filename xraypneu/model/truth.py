@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import XraypneuError
 from ..files import csv_rows
-from ..metrics.definitions import LABELS, PREDICTED, metric_text
+from ..metrics.definitions import LABELS, is_predicted, metric_text
 from .policy import share
 from .verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, UNSURE
 from ..redact import without_controls
@@ -46,7 +46,7 @@ def _lines(text: str) -> list[tuple[int, str, str]]:  # number of the line, file
         raise TruthError(f"the table can't be read: {e}", "Save it again as CSV (UTF-8).") from e
     if names.count("file") != 1 or names.count("label") != 1:
         raise TruthError("the table has no columns file and label", _COLUMNS)
-    if PREDICTED <= set(names):
+    if is_predicted(names):
         raise TruthError("the table is one of predictions: its labels are the model's own answers", _OWN_LABELS)
     file, label = names.index("file"), names.index("label")
     for number, row in rows:

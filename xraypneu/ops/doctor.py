@@ -438,6 +438,15 @@ def check_disk(
     )
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c021-1
+_OURS = (".dvc", ".dvcignore", ".gitignore", "README.md", "code", "dvc.lock", "dvc.yaml", "nbs", "params.yaml")
+
+
+def _first_commit(root: Path) -> str:
+    "The command for a first commit: of the project's own files, since films may lie in the folder."
+    ours = " ".join(name for name in _OURS if (root / name).exists())
+    return f"git add {ours} && git commit -m project" if ours else "git commit --allow-empty -m project"
+
+
 def check_git(root: str | os.PathLike = ".") -> Check:
     "Does git answer? The record of a run and `dvc metrics diff` need it."
     root = Path(root).resolve()
@@ -458,9 +467,9 @@ def check_git(root: str | os.PathLike = ".") -> Check:
             f"git config --global --add safe.directory {shlex.quote(str(root))}",
         )
     if not any((p / ".git").exists() for p in (root, *root.parents)):
-        return Check("git", None, "not a git repository", "git init && git add -A && git commit -m project")
+        return Check("git", None, "not a git repository", f"git init && {_first_commit(root)}")
     if "ambiguous argument 'HEAD'" in done.stderr or "Needed a single revision" in done.stderr:
-        return Check("git", None, "no commit yet", "git add -A && git commit -m project")
+        return Check("git", None, "no commit yet", _first_commit(root))
     return Check("git", False, (done.stderr.strip().splitlines() or ["git fails"])[-1], "git fsck")
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c021-2

@@ -67,6 +67,17 @@ def _prepared_of(folder, data_hash) -> Prepared:
     return prepared
 
 
+def _metrics_in(file) -> dict:
+    "The content of a metrics.json. Raises `BundleError` if it is damaged, `OSError` if it is missing."
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        content["model"]["hash"], content["data"]["hash"], content["test"].keys()
+        return content
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        hint = "Restore it from git, or write it again: dvc repro evaluate --force"
+        raise BundleError(f"{file} is no metrics.json of an evaluation ({rendered(e, 100)})", hint, "damaged") from None
+
+
 def _files_text(prepared) -> bytes:
     "Content of `TEST_FILES`."
     return prepared.rows("test")[["path", "sha256"]].to_csv(index=False, lineterminator="\n").encode()
@@ -186,7 +197,7 @@ def write_lists(
 ) -> list[Path]:  # files written
     "Write checklists, Croissant metadata and the card's metadata of a published bundle again. Raises `BundleError`."
     bundle, root = load_bundle(bundle), project_root() if root is None else Path(root)
-    measured, card = json.loads((bundle.folder / "metrics.json").read_text()), bundle.folder / "README.md"
+    measured, card = _metrics_in(bundle.folder / "metrics.json"), bundle.folder / "README.md"
     if measured["model"]["hash"] != bundle.hash:
         raise BundleError(f"{bundle.folder / 'metrics.json'} is about another model: ship the bundle again")
     if (bundle.folder / SIGNATURE).exists():
@@ -210,7 +221,7 @@ def ship(
     "Publish the trained bundle of a project. Raises `BundleError`, and `SignatureError` if it can't be signed."
     root = project_root() if root is None else Path(root)
     bundle = load_bundle(root / "models/bundle")
-    measured = json.loads((root / "reports/metrics.json").read_text())
+    measured = _metrics_in(root / "reports/metrics.json")
     if measured["model"]["hash"] != bundle.hash:
         raise BundleError("reports/metrics.json is about another model than models/bundle: run `dvc repro evaluate`")
     if bundle.info["data"]["synthetic"]:
@@ -388,7 +399,7 @@ def verify(
 ) -> bool:  # are all metrics as published? True for another rendering of the same films
     "Score a bundle on the test split of `data` and compare with its published metrics. Raises `DataError`."
     bundle, root = load_bundle(bundle), project_root() if root is None else Path(root)
-    published = json.loads((bundle.folder / "metrics.json").read_text())
+    published = _metrics_in(bundle.folder / "metrics.json")
     now, record = _measure(data, bundle, stage_params(root, "prepare")), _record(root, bundle)
     is_same_data = now.data_hash == published["data"]["hash"]
     found = None if is_same_data or record is None else match_files(now.rows, record)
@@ -419,6 +430,9 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error or if metrics di
         if args.command == "ship":
             print(f"shipped {ship(key=args.key).hash}; commit xraypneu/shipped and results")
             print(f"results names the test films, in {', '.join(_WITH_NAMES)}: commit it only if all may read them")
+            print(
+                "a training with train.weights: shipped goes on from this model: give it the same split, or other data"
+            )
             return 0
         if args.command == "lists":
             print(*write_lists(), sep="\n")

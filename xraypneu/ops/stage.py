@@ -516,10 +516,26 @@ def _finish(name, root, target):
     if name in TRACKED and (note := tracking.local_note(root)):
         print(note)
 
+# %% ../../nbs/api/ops/03_stage.ipynb #3bedaea0
+# what Papermill would read notebooks from: boto3 and PyArrow take as long to import as the rest of it
+_STORES = ("papermill.s3", "papermill.abs", "papermill.adl", "pyarrow.fs", "gcsfs", "github")
+
+
+def _papermill():
+    "Papermill, imported without the packages of stores on other machines."
+    hidden = [name for name in _STORES if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        import papermill
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+    return papermill
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3
 def _execute(name, root):
     "Execute the notebook of a stage and return the path of the report. Raises `StageError`."
-    import papermill
+    papermill = _papermill()
     from papermill.exceptions import PapermillExecutionError
     from papermill.iorw import papermill_io
 
@@ -587,7 +603,7 @@ def run_report(
     params: dict | None = None,  # None: those of the notebook
 ) -> Path:  # `target`
     "Execute a notebook outside DVC. Raises `StageError`."
-    import papermill
+    papermill = _papermill()
     from papermill.exceptions import PapermillExecutionError
     from papermill.iorw import papermill_io
 
@@ -825,9 +841,14 @@ def summary(root=None) -> str:
     path = root / "reports" / "metrics.json"
     if not path.is_file():
         raise StageError(f"{path} is missing", "run `make run` first", "missing")
+    try:
+        measured = _metric_lines(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        hint = "Restore it from git, or write it again: dvc repro evaluate --force"
+        raise StageError(f"{path} is no metrics.json of an evaluation ({rendered(e, 100)})", hint, "damaged") from None
     lines = [
         "",
-        *_metric_lines(json.loads(path.read_text())),
+        *measured,
         "",
         f"Reports   {root / 'reports'}{os.sep}{{prepare,eda,train,evaluate}}.html",
         f"Model     {root / 'models' / 'bundle'}",

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import process
+from .. import __version__, process
 from ..data.dataset import load_prepared
 from ..errors import rendered
 from ..files import project_root, write_file
@@ -137,6 +137,7 @@ class Settings(NamedTuple):
         ranges = {k: [r.low, r.high, r.log, r.step, list(r.choices)] for k, r in self.ranges.items()}
         rest = {k: v for k, v in self.base.items() if k not in self.ranges and k not in ("seeds", "folds")}
         same = {"ranges": ranges, "data or packages": inputs, "pruner": self.pruner, "seed": self.seed}
+        same["xraypneu (its version)"] = __version__  # another one may train or measure in another way
         return same | {"worst_group": self.worst_group} | {f"train.{k}": v for k, v in rest.items()}
 
     def suggest(self, trial) -> dict:  # parameter to value

@@ -10,12 +10,14 @@ __all__ = ['CHUNK', 'PART', 'ALIVE_S', 'PREVIEW', 'THUMBNAIL', 'ENDINGS', 'SAMPL
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c003
 import base64
 import datetime
+import hashlib
 import io
 import math
 import os
 import re
 import sys
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -37,18 +39,18 @@ from ..model import policy
 from ..model.truth import MAX_TABLE, TruthError, read_truth
 from ..model.verdict import NORMAL, PNEUMONIA, UNSURE
 from ..data.decoder import read_tags
-from ..data.image import ImageError, Source, printable
+from ..data.image import Deep, ImageError, Source, printable
 from ..markdown import markdown_table, without_front_matter
 from .predict import MLFLOW_ADDRESSES, Prediction, Predictor
 from ..redact import without_controls
 from .session import FACTS, MAX_FILES, MAX_MB, Film, Session, age_caution, facts_of, shown_film
-from .table import COLUMNS, to_html
+from .table import COLUMNS, film_html, to_html
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c005
 CHUNK = 524_288  # bytes of an upload per message, at most
 PART = 131_072  # bytes of a download per message: half a megabyte may take longer than a session may be silent
 ALIVE_S = 2  # seconds between keep-alive messages of a long answer; page and server take silence for a lost session
-PREVIEW = 1024  # longest side of the preview, pixels
+PREVIEW = 1024  # longest side of the preview and of the values beyond 8 bits, pixels
 THUMBNAIL = 104  # longest side of a picture in the worklist, pixels
 ENDINGS = ["png", "jpg", "jpeg", "dcm", "dicom", "tif", "tiff", "bmp", "webp"]
 SAMPLES = {
@@ -109,6 +111,18 @@ def _map_png(prediction: Prediction) -> bytes:
     file = io.BytesIO()
     prediction.map_image((224, 224)).save(file, "PNG")
     return file.getvalue()
+
+# %% ../../nbs/api/serving/03_dashboard.ipynb #ee78dbaa
+def _depth_of(deep: Deep) -> dict[str, Any]:
+    "What the page has to know of a film's values beyond 8 bits, before it asks for them."
+    keys = ("low", "step", "center", "width", "function", "inverted", "bits")
+    return {k: getattr(deep, k) for k in keys} | {"across": deep.values.shape[1]}
+
+
+def _packed(deep: Deep) -> bytes:
+    "The values, compressed: of each the difference from its left neighbour; all low bytes, then all high bytes."
+    differences = np.diff(deep.values, axis=1, prepend=np.uint16(0))
+    return zlib.compress(np.stack([differences & 255, differences >> 8]).astype(np.uint8).tobytes(), 1)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c006-1-a
 def _data_uri(kind: str, data: bytes) -> str:
@@ -202,6 +216,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "chunk": {"id": _id, "at": _count},
     "refused": {"id": _id, "name": _text, "why": _text},
     "open": {"id": _id},
+    "deep": {"id": _id, "part": _count},
     "threshold": {"value": _number},
     "prevalence": {"value": _number},
     "reader": {"id": _id, "verdict": _among("", *READER), "comment": _text},
@@ -209,6 +224,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "compare": {},
     "sample": {"which": _among(*SAMPLES)},
     "download": {},
+    "film_report": {"id": _id},
     "part": {"file": _count, "number": _count},
 }
 BINARY: dict[str, tuple[str, Callable[[Any], Any]]] = {  # kinds with a binary part: its name, its check
@@ -490,7 +506,7 @@ class _Intake(_Page):
 
     def _predicted(self, id: str, name: str, data: Source, notice: str) -> Film:
         "The film of a file, kept without its pixels."
-        prediction = cast(Predictor, self.predictor).predict(data, name=printable(name))
+        prediction = cast(Predictor, self.predictor).predict(data, name=printable(name), deep=PREVIEW)
         tags = _tags_of(data)
         caution = age_caution(tags, AGES if self.bundle.folder == SHIPPED else None, KERMANY)
         if caution:
@@ -499,7 +515,10 @@ class _Intake(_Page):
         preview, size = _jpeg(picture, PREVIEW, 88)
         pictures: dict[str, Any] = {"preview": preview, "size": size, "thumbnail": _jpeg(picture, THUMBNAIL, 75)[0]}
         pictures["facts"] = facts_of(tags, caution)
-        return self.session.keep(id, name, replace(prediction, pixels=None), notice=notice, **pictures)
+        pictures["sha256"] = hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else ""
+        if prediction.deep:
+            pictures["depth"], pictures["deep"] = _depth_of(prediction.deep), _packed(prediction.deep)
+        return self.session.keep(id, name, replace(prediction, pixels=None, deep=None), notice=notice, **pictures)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #24ed6839
 class _OtherSources(_Page):
@@ -541,6 +560,13 @@ class _Display(_Page):
         shown = shown_film(film)
         pictures = [film.preview] + ([_map_png(film.prediction)] if shown["where"] else [])
         self.send("show", pictures, shown=shown)
+
+    def _deep(self, id: str, part: int) -> None:
+        "Send a piece of a film's values beyond 8 bits; the page asks for the next. None: they are no longer kept."
+        film = self.session.films.get(id)
+        data = film.deep if film else b""
+        piece = data[part * PART : (part + 1) * PART] if part >= 0 else b""
+        self.send("deep", [piece] if piece else None, id=id, part=part, last=(part + 1) * PART >= len(data))
 
     def _reader(self, id: str, verdict: str, comment: str) -> None:
         self.session.note(id, verdict, comment)
@@ -636,17 +662,44 @@ def _pictures(film: Film) -> list[tuple[str, str]]:
         pictures.append((f"Activation map, {where}", _data_uri("png", _map_png(film.prediction))))
     return pictures
 
+
+def _large_pictures(film: Film) -> list[tuple[str, str]]:
+    "The same for the report of this film alone: as large as the page shows them, the map over the radiograph."
+    prediction = cast(Prediction, film.prediction)
+    where, pictures = prediction.explanation.where, [("Radiograph", _data_uri("jpeg", film.preview))]
+    if where:
+        grey = np.asarray(Image.open(io.BytesIO(film.preview)).convert("L"))
+        mapped = _jpeg(prediction.overlay(pixels=grey), PREVIEW, 88)[0]
+        pictures.append((f"With activation map, {where}; yellow supports PNEUMONIA", _data_uri("jpeg", mapped)))
+    return pictures
+
 # %% ../../nbs/api/serving/03_dashboard.ipynb #f91ce0c2
 class _Downloads(_Page):
-    "The report as a file. The page makes the CSV from its rows, so that it needs no server."
+    "Reports as files. The page makes the CSV from its rows, so that it needs no server."
 
     def _download(self) -> None:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         labels, found = self.session.labelled()
         rows = [row | {"truth": labels.get(id)} for id, row in self._rows_with_pictures()]
         notice = NOTICE if any(f.notice for f in self.session.films.values()) else ""
-        text = to_html(rows + self.session.rest(), f"Predictions of {stamp}", notice, found)
-        self.file, self.files = (f"xraypneu-{stamp}.html", "text/html", text.encode()), self.files + 1
+        self._give(
+            f"xraypneu-{stamp}.html", to_html(rows + self.session.rest(), f"Predictions of {stamp}", notice, found)
+        )
+
+    def _film_report(self, id: str) -> None:
+        film = self.session.films.get(id)
+        if film is None or film.prediction is None:
+            return self._trouble("This file was deleted. Upload it again.", id)
+        now = datetime.datetime.now()
+        row = film.row() | {"sha256": film.sha256, "truth": self.session.labelled()[0].get(id)}
+        row["pictures"] = _large_pictures(film)
+        facts = [(fact["name"], fact["value"]) for fact in film.facts]
+        text = film_html(row, film.prediction.explanation.rationale, facts, film.notice, f"{now:%Y-%m-%d %H:%M}")
+        self._give(f"xraypneu-film-{now:%Y%m%d-%H%M%S}.html", text)
+
+    def _give(self, name: str, text: str) -> None:
+        "Send the first piece of a report; HTML."
+        self.file, self.files = (name, "text/html", text.encode()), self.files + 1
         self._part(self.files, 0)
 
     def _part(self, file: int, number: int) -> None:
@@ -667,7 +720,7 @@ class _Downloads(_Page):
             if time.monotonic() - last_sign > ALIVE_S:
                 self.send("working")
                 last_sign = time.monotonic()
-            rows.append((film.id, film.row() | {"pictures": _pictures(film)}))
+            rows.append((film.id, film.row() | {"pictures": _pictures(film), "sha256": film.sha256}))
         return rows
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #about-card

@@ -127,6 +127,15 @@ class Limits:
 LIMITS = Limits.from_environment()
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c008
+_WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([^:]+):\d+")  # [2001:db8::7]:443, [2001:db8::7], 192.0.2.7:443
+
+
+def _without_port(address: str) -> str:
+    "An address of X-Forwarded-For: some proxies, such as Azure's, write the client's port behind it."
+    found = _WITH_PORT.fullmatch(address.strip())
+    return (found[1] or found[2]) if found else address.strip()
+
+
 def client_address(
     peer: str,  # address at the other end of the connection
     forwarded: str = "",  # the header X-Forwarded-For, untrusted
@@ -135,7 +144,7 @@ def client_address(
     "The client's address, for limits and logs; an IPv6 address becomes its /64 network."
     address = peer
     if peer in proxies:
-        others = [a.strip() for a in forwarded.split(",") if a.strip() not in proxies]
+        others = [a for a in map(_without_port, forwarded.split(",")) if a not in proxies]
         if others and is_valid_ip(others[-1]):
             address = others[-1]
     if ":" not in address:

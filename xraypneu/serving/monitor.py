@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from .. import __version__
 from ..data.dataset import load_prepared
+from ..data.statistics import STATISTICS
 from ..errors import rendered
 from xraypneu.evaluation.shift import (
     ALPHA,
@@ -29,7 +30,6 @@ from xraypneu.evaluation.shift import (
     FEATURES,
     LEAST_BATCH,
     PROJECTIONS,
-    STATISTICS,
     Comparison,
     Films,
     ShiftError,

@@ -15,7 +15,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,8 +25,10 @@ import numpy as np
 from PIL import Image
 
 from ..data.decoder import Decoded, decode, is_untrusted, warm_up
-from ..data.image import MAX_BYTES, ImageError, Source, to_square
+from ..data.image import MAX_BYTES, Deep, ImageError, Source, to_square
+from ..data.statistics import VERSION, differences as film_differences
 from ..model.bundle import Bundle, BundleError, load_bundle
+from ..model.ood import OODDetector
 from ..model.policy import abstention_band
 from ..model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, decided, verdicts
 
@@ -156,14 +158,23 @@ def _unsure(p: float, threshold: float, limits: dict[str, float]) -> str:
     )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-f-a
-def _doubts(p: float, ood_score: float, verdict: str, threshold: float, limits: dict[str, float] | None) -> list[str]:
-    "Why the verdict is not the label, from features and probability."
+def _doubts(
+    p: float,
+    ood_score: float,
+    verdict: str,
+    threshold: float,
+    limits: dict[str, float] | None,
+    differences: Sequence[str] = (),
+) -> list[str]:
+    "Why the verdict is not the label, from features and probability, and in what the film differs."
     doubts = []
     if ood_score >= 1:
         doubts.append(
-            "its features are unlike those of the training images: "
+            "the image is unlike the training images: "
             f"dissimilarity {ood_score:.2f}, {'out of scope' if verdict == OUT_OF_SCOPE else 'refused'} from 1.00"
         )
+    if verdict == OUT_OF_SCOPE and differences:
+        doubts.append(f"what differs: {', '.join(differences)}")
     if verdict == UNSURE:
         doubts.append(_unsure(p, threshold, cast(dict[str, float], limits)))
     return doubts
@@ -184,11 +195,10 @@ CAUTION = "out of scope: accuracy unknown"  # beside probability and map of a fi
 
 
 def _scope_sentence(p: "Prediction") -> str:
-    "In which a film that is out of scope is unlike the training films, and what follows."
-    file = f"; the file has {' and '.join(p.differences)}" if p.differences else ""
+    "What it means that a film is out of scope; in what it differs is among the reasons."
     return (
         "This film is unlike the training films, and metrics and operating point were not measured on such films: its "
-        f"dissimilarity is {p.ood_score:.2f}, that of nearly all validation films is below 1.00{file}."
+        f"dissimilarity is {p.ood_score:.2f}, that of nearly all validation films is below 1.00."
     )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-g
@@ -254,9 +264,10 @@ class Prediction(_Pictures):
     objections: tuple[str, ...] = field(default=(), repr=False)  # of `reasons`, those why it is no chest radiograph
     notes: tuple[str, ...] = field(default=(), repr=False)  # of `reasons`, those on the file alone
     limits: dict[str, float] | None = field(default=None, repr=False)  # conformal `low`, `high`, `coverage`
-    differences: tuple[str, ...] = field(default=(), repr=False)  # in which the file is unlike the training films
+    differences: tuple[str, ...] = field(default=(), repr=False)  # in which the film is unlike the training films
     logit: float = field(default=math.nan, repr=False)  # before calibration; NaN: not known
     features: np.ndarray | None = field(default=None, repr=False)  # (1280,) float32, pooled; None if not kept
+    deep: Deep | None = field(default=None, repr=False)  # values that 8 bits leave out; None: not asked for, or none
 
     @property
     def explanation(self) -> Explanation:
@@ -271,7 +282,7 @@ class Prediction(_Pictures):
         verdict = str(decided(np.asarray([self.probability]), threshold, self.limits)[0])
         if self.verdict in REFUSED:
             verdict = self.verdict
-        doubts = _doubts(self.probability, self.ood_score, verdict, threshold, self.limits)
+        doubts = _doubts(self.probability, self.ood_score, verdict, threshold, self.limits, self.differences)
         label = PNEUMONIA if self.probability >= threshold else NORMAL
         reasons = (*self.objections, *doubts, *self.notes)
         return replace(self, label=label, verdict=verdict, reasons=reasons, threshold=threshold)
@@ -388,6 +399,20 @@ def _small(d: Decoded) -> _Remarks:
     few = f"only {d.width} x {d.height} pixels"
     return [(f"the image has {few}, too few to trust the verdict: use the original", few)]
 
+# %% ../../nbs/api/serving/00_predict.ipynb #1a902aee
+def _differences(bundle: Bundle, square: np.ndarray, features: np.ndarray) -> tuple[str, ...]:
+    "In what a film that is out of scope is unlike the training films, as far as the bundle knows them."
+    said = []
+    scale = getattr(bundle.detector, "scaled", None)
+    if scale is not None:
+        distance, layout = scale(features[None], square[None])[0]
+        said += [f"feature distance {distance:.2f} (limit 1.00)"] * bool(distance >= 1)
+        kind = "layout" if cast(OODDetector, bundle.detector).needs_images else "outlier"
+        said += [f"{kind} score {layout:.2f} (limit 1.00)"] * bool(layout >= 1)
+    scope = bundle.info.get("scope", {})
+    known = scope.get("percentiles", {}) if scope.get("statistics") == VERSION else {}
+    return (*said, *film_differences(square, known))
+
 # %% ../../nbs/api/serving/00_predict.ipynb #af12baf1
 def _faint(square: np.ndarray) -> _Remarks:
     "A note on an image that uses few grey levels: in many of those the network takes normal lungs for ill."
@@ -424,9 +449,10 @@ class _Scorer:
     ) -> Iterator[Prediction]:
         "Yield the predictions of a decoded batch."
         b = self.bundle
-        out = b.outputs(np.stack([square for _, square, *_ in read]))
+        squares = np.stack([square for _, square, *_ in read])
+        out = b.outputs(squares)
         p = b.probability(out["logit"])
-        outcomes, ood_score = verdicts(b, p, out["features"])
+        outcomes, ood_score = verdicts(b, p, out["features"], images=squares)
         limits = b.variant.get("conformal") or None
         for i, (name, (pixels, _, objections, notes, differences, no_chest)) in enumerate(
             zip(names, read, strict=True)
@@ -434,12 +460,14 @@ class _Scorer:
             verdict = NOT_RADIOGRAPH if objections else str(outcomes[i])
             if verdict == OUT_OF_SCOPE and no_chest:  # the file itself says what the features don't
                 verdict = NOT_RADIOGRAPH
+            if verdict == OUT_OF_SCOPE:
+                differences = _differences(b, squares[i], out["features"][i]) + differences
             yield Prediction(
                 name,
                 float(p[i]),
                 b.info["classes"][int(p[i] >= b.threshold)],
                 verdict,
-                (*objections, *_doubts(p[i], ood_score[i], verdict, b.threshold, limits), *notes),
+                (*objections, *_doubts(p[i], ood_score[i], verdict, b.threshold, limits, differences), *notes),
                 b.threshold,
                 float(ood_score[i]),
                 out["map"][i],
@@ -539,12 +567,15 @@ class Predictor(_Scorer):
         self,
         image: Source,  # path, bytes, NumPy array or Pillow image, as `read_radiograph` takes
         name: str | None = None,  # of the prediction; None: the file's name
+        deep: int | None = None,  # longest side of `Prediction.deep`, pixels
     ) -> Prediction:
         "Predict one radiograph. Raises `ImageError`."
         if is_untrusted(image):
             warm_up()  # the decoding process starts while the network is loaded
         _ = self.bundle.session
-        return next(self._score([name or _name_of(image)], [self._read(image, name)], True))
+        decoded = decode(image, self.bundle.size, name, with_colour=True, deep=deep)
+        prediction = next(self._score([name or _name_of(image)], [_as_read(decoded)], True))
+        return replace(prediction, deep=decoded.deep) if decoded.deep else prediction
 
     def _begin(self, pool: ThreadPoolExecutor, image: Source, keep_pixels: bool) -> Future[_Read]:
         "Read an image in a thread; read it now if the caller could change it, or if there is no thread."

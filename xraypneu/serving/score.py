@@ -776,7 +776,8 @@ def _check_unchanged(path: str, film: Film) -> None:
 # %% ../../nbs/api/serving/08_score.ipynb #s036-f
 def _kept_features(square: np.ndarray, features: np.ndarray) -> dict[str, Any]:
     "The columns of features and statistics of a film."
-    from xraypneu.evaluation.shift import film_statistics, project  # loads SciPy and pandas, which only this needs
+    from xraypneu.data.statistics import film_statistics
+    from xraypneu.evaluation.shift import project  # loads SciPy and pandas, which only this needs
 
     return {"features": project(features[None])[0], **film_statistics(square)}
 
@@ -790,7 +791,7 @@ def _features() -> str:
 
 def _feature_columns() -> list[tuple[str, pa.DataType]]:
     "Names and types of these columns."
-    from xraypneu.evaluation.shift import STATISTICS
+    from xraypneu.data.statistics import STATISTICS
 
     return [("features", pa.list_(pa.float16())), *((k, pa.float32()) for k in STATISTICS)]
 
