@@ -1420,7 +1420,7 @@ def test_a_narrow_window_shows_what_8_bits_hide_and_the_verdict_stays(visit):
         page.keyboard.up("Shift")
         assert page.inner_text(".mapped .voi").startswith("W 2484 L 2048"), how  # 4096 / sqrt(e)
         assert page.inner_text("output[aria-label=Zoom]") == "100 %"
-        page.click("button.reset")
+        page.click("button.windowreset")
     page.keyboard.press("n")
     page.keyboard.press("j")
     opened(page, "plain.png")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,7 +35,11 @@ def world(tmp_path, monkeypatch):
     "Tiny synthetic films, a tiny network, steps in this process, and a load that the test sets."
     import keras
 
+    from xraypneu.model import network
+
     monkeypatch.setattr(keras.applications, "MobileNetV2", tiny)
+    ours = replace(network.BACKBONES["mobilenet_v2"], make=tiny)
+    monkeypatch.setitem(network.BACKBONES, "mobilenet_v2", ours)
     monkeypatch.setattr(
         compare, "in_a_process", lambda job, *step: json.loads(json.dumps(contenders.step(job, *step), default=float))
     )

@@ -816,6 +816,7 @@ def test_no_message_gets_a_traceback(capfd, monkeypatch):
         "moved",
         "show",
         "cleared",
+        "deep",
         "file",
         "about",
         "working",

@@ -40,7 +40,7 @@ export class FilmWindow {
       title: "Window and level by dragging (W); always by right button, or with Shift",
     };
     this.tool = button("Window", () => this.toggle(), tool);
-    const resets = { class: "reset", "aria-label": "Reset window", title: "Reset window (R)", disabled: true };
+    const resets = { class: "windowreset", "aria-label": "Reset window", title: "Reset window (R)", disabled: true };
     this.reset = button("Reset", () => this.restart(), resets);
     this.box = make("div", { class: "joined" }, this.tool, this.reset);
   }
