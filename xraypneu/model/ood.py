@@ -287,7 +287,7 @@ def _outlier_weights(ordinary: np.ndarray, others: np.ndarray) -> np.ndarray:
 def fit_detector(
     features: np.ndarray,  # (n, 1280) of training images, original and shifted
     y: np.ndarray,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
-    others: np.ndarray,  # (m, 1280) of synthetic outliers
+    others: np.ndarray | None,  # (m, 1280) of synthetic outliers; not used with `layout`
     validation: np.ndarray,  # (v, 1280) of validation images, original and shifted: the limits are set on them
     directions: int = DIRECTIONS,  # principal directions, at most 1279
     layout: Layout | None = None,  # of `fit_layout`; None: the outlier score is fitted to the features
@@ -302,7 +302,7 @@ def fit_detector(
     values, vectors = np.linalg.eigh(covariance)
     k = min(directions, len(values) - 1)
     variances = np.append(values[::-1][:k], max(values[::-1][k:].mean(), 1e-12))
-    weights = _outlier_weights(f, _log(others)) if layout is None else np.zeros(f.shape[1])
+    weights = _outlier_weights(f, _log(cast(np.ndarray, others))) if layout is None else np.zeros(f.shape[1])
     hidden, output = layout or (None, None)
     detector = OODDetector(
         means.astype(np.float32),

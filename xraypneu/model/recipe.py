@@ -287,16 +287,15 @@ def ood_detector(
     seed: int = 0,  # of the synthetic outliers
 ) -> tuple[ood.OODDetector, dict[str, float]]:  # the detector; refused fraction of `validation` and `shifted`, 0 to 1
     "Fit the outlier detector on features of the chosen network, and on the layout of images."
-    quarter, half = evenly(len(images), len(images) // 4), evenly(len(images), len(images) // 2)
+    quarter = evenly(len(images), len(images) // 4)
     shifted = augment.shifted_copies(images[quarter])
     ordinary = bundle.scores(np.concatenate([images, shifted]))[1]
-    outliers = ood.synthetic_outliers(images[half], seed)
     held, unseen = validation.both, ood.synthetic_outliers(validation.images, seed + 1)
     films = np.concatenate([ood.layout_examples(images, seed), ood.layouts(shifted)])
     layout = ood.fit_layout(films, ood.layouts(ood.synthetic_outliers(images, seed)), seed)
-    others, validated, refusals = (bundle.scores(a)[1] for a in (outliers, held, unseen))
+    validated, refusals = (bundle.scores(a)[1] for a in (held, unseen))
     labels = np.concatenate([y, y[quarter]])
-    detector = ood.fit_detector(ordinary, labels, others, validated, layout=layout, images=held)
+    detector = ood.fit_detector(ordinary, labels, None, validated, layout=layout, images=held)
     detector = ood.with_no_chest_limit(detector, refusals, unseen)
     refused = detector.score(validated, held) >= 1
     n = len(validation.images)

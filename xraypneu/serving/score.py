@@ -41,7 +41,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..data.dataset import LEFT_BEHIND
 from ..data.decoder import TAGS, cores, read_tags, warm_up
-from ..data.image import _FILE_ERRORS, MAX_BYTES, ImageError, _cant_be_opened, read_bytes
+from ..data.image import _FILE_ERRORS, MAX_BYTES, ImageError, _cant_be_opened, is_dicom, read_bytes
 from ..errors import rendered, XraypneuError
 from ..files import explained, others_reach, replacing, sha256_of, write_file, writing
 from ..model.bundle import Bundle
@@ -102,7 +102,7 @@ def _is_dicom(path: str) -> bool:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as f:
-            return f.read(132)[128:] == b"DICM"
+            return is_dicom(f.read(132))
     except OSError:  # its row will say why
         return True
 
