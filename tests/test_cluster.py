@@ -90,6 +90,24 @@ def nodes(s3):
         yield cluster
 
 
+def at_work_until_the_end(process, nodes, most=120):
+    """The ids of the workers that scored a shard. The first is paused until a second is at work, for `most` seconds:
+    alone, it would do so few shards before the other node's has started."""
+    seen, paused, last = set(), None, time.monotonic() + most
+    while process.poll() is None:
+        found = nodes.at_work()
+        seen |= {p.pid for p in found}
+        waits = len(seen) == 1 and time.monotonic() < last
+        if found and waits and not paused:
+            paused = found[0]
+            paused.suspend()
+        if paused and not waits:
+            paused.resume()
+            paused = None
+        time.sleep(0.05)
+    return seen
+
+
 @needs_ray
 def test_the_same_bytes_on_two_nodes(archive, nodes, tmp_path, capfd):
     "Both nodes work, and each makes one scorer for all its shards."
@@ -104,10 +122,7 @@ def test_the_same_bytes_on_two_nodes(archive, nodes, tmp_path, capfd):
         "--address",
         nodes.address,
     )
-    seen = set()
-    while process.poll() is None:
-        seen |= {p.pid for p in nodes.at_work()}
-        time.sleep(0.05)
+    seen = at_work_until_the_end(process, nodes)
     out, error = process.communicate()
     assert process.returncode == 0, error
     assert b"64 of 64 films are scored, 8 of them can't be used" in out and b"scoring: 100%" in error
