@@ -1332,6 +1332,8 @@ def _from_array(a: np.ndarray, with_colour: bool = False) -> Radiograph:
             f"an array of type {a.dtype} is ambiguous", "Give uint8, uint16, or floats in 0..1.", "unsupported"
         )
     height, width = a.shape[:2]
+    if a.ndim == 2:
+        return Radiograph(np.array(a, order="C"), width, height, mode, "array", notes)
     image = Image.fromarray(np.ascontiguousarray(a))
     tint = _colour_of(image) if with_colour else 0.0
     return Radiograph(np.array(image.convert("L")), width, height, mode, "array", notes, tint)
@@ -1409,6 +1411,8 @@ def to_square(
         raise ImageError("pixels must be (H, W) uint8", "Use read_radiograph first.", "unsupported")
     if not 1 <= size <= MAX_SQUARE:
         raise ImageError(f"a square of {size} pixels can't be made", f"Give 1 to {MAX_SQUARE}.", "unsupported")
+    if pixels.shape == (size, size):
+        return pixels.copy()
     return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 # %% ../../nbs/api/data/00_image.ipynb #c062
