@@ -477,8 +477,8 @@ TITLES = {
 NOTES = {
     "rate": "`score` includes listing, loading the model and writing. The limit is the time of decoding alone plus "
     "that of the session alone, each with both cores busy, on a quarter of a turn's films: any program on these two "
-    "cores must do both; fp32 has one turn. Decoding alone is Pillow at the least DCT scale that has 224 pixels; the library's scale has "
-    "three times as many, as grainy films need that for the same answers.",
+    "cores must do both. Decoding alone is Pillow at the least DCT scale that has 224 pixels; the library's scale has "
+    "three times as many, as grainy films need that for the same answers. fp32 has one turn.",
     "single": "The raw session gets an array; it has no verdict to find and no picture to keep. A JPEG is decoded in a "
     "process of its own, so that a hostile file can't harm the program.",
     "memory": "Of all processes together, what they share counted once (PSS), five times a second; fp32.",
