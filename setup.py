@@ -13,8 +13,9 @@ cfg = ini["DEFAULT"]
 names = ("pipeline", "app", "team", "tune", "cluster", "sign", "dev", "bench")
 extras = {name: cfg[f"{name}_requirements"].split() for name in names}
 
-# what `xraypneu new` lays down and `xraypneu app` serves; in a clone they stay where they are
+# what `xraypneu new` lays down and `xraypneu app` serves, and the terms that reports explain; in a clone they stay
 PROJECT = ("dvc.yaml", "params.yaml", ".dvcignore", "voila.py", "nbs/pipeline/*.ipynb", "nbs/app/dashboard.ipynb")
+PROJECT += ("nbs/tutorials/glossary.ipynb",)
 
 
 class WithProject(build_py):

@@ -6,52 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-# Terms that are everyday words too: a link at their first use would mislead.
-EVERYDAY = {
-    *("run", "study", "trial", "recipe", "look", "sample", "patient", "reasons", "explanation", "shift", "reference"),
-    *(
-        "effect",
-        "outside",
-        "gate",
-        "lease",
-        "precision",
-        "objective",
-        "validation",
-        "label",
-        "rendering",
-        "recall",
-        "drift",
-    ),
-}
-SKIPPED = {"a", "pre", "h1", "h2", "h3", "h4", "script", "style", "svg", "button", "summary", "kbd"}
-
-
-@dataclass
-class Term:
-    "A term of the glossary."
-
-    anchor: str
-    names: list[str]
-    meaning: str  # plain text
-
-
-def plain(text: str) -> str:
-    "HTML as text on one line."
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", text)).split())
-
-
-def glossary_of(page: str) -> tuple[str, list[Term]]:
-    "The glossary's HTML with an anchor for each row, and its terms."
-    terms = []
-
-    def row(m):
-        cells = re.findall(r"<td[^>]*>(.*?)</td>", m[0], re.S)
-        names = [plain(n) for n in re.sub(r"\([^)]*\)", "", cells[0]).split(",")]
-        anchor = "term-" + re.sub(r"\W+", "-", names[0].lower()).strip("-")
-        terms.append(Term(anchor, names, plain(cells[1])))
-        return m[0].replace("<tr>", f'<tr id="{anchor}">', 1)
-
-    return re.sub(r"<tr>\s*<td>.*?</tr>", row, page, flags=re.S), terms
+from xraypneu.glossary import PageMarker, Term
 
 
 def relative(url: str, base: str) -> str:
@@ -81,15 +36,12 @@ class Targets:
         return self.code.get(text) or self.code.get(text.removeprefix("xraypneu."), "")
 
 
-class Linker:
+class Linker(PageMarker):
     "Sets the links of one page; each term is linked where the page first uses it."
 
     def __init__(self, targets: Targets, root: Path, source: str, url: str, terms: bool = True):
         self.targets, self.root, self.source, self.url = targets, root, source, url
-        usable = [(n, t) for t in targets.terms for n in t.names if n.lower() not in EVERYDAY and len(n) > 2]
-        self.open = {n.lower(): t for n, t in usable} if terms else {}
-        names = sorted(map(re.escape, self.open), key=len, reverse=True)
-        self.pattern = re.compile(rf"(?<![\w-])({'|'.join(names)})(s?)(?![\w-])", re.I) if names else None
+        super().__init__(targets.terms if terms else (), lambda t: self.here(f"tutorials/glossary.html#{t.anchor}"))
 
     def here(self, url: str) -> str:
         return relative(url, self.url)
@@ -107,42 +59,14 @@ class Linker:
             return self.here(f"files/{path}")
         return href
 
-    def words(self, text: str) -> str:
-        "Text with links at the first use of terms."
+    def tag(self, tag: str) -> str:
+        "A tag with the addresses of the site."
+        return re.sub(r'( (?:href|src)=")([^"]*)', lambda m: m[1] + html.escape(self.address(html.unescape(m[2]))), tag)
 
-        def link(m):
-            term = self.open.get(m[1].lower())
-            if not term:
-                return m[0]
-            for name in [n for n, t in self.open.items() if t is term]:
-                del self.open[name]
-            to, meaning = self.here(f"tutorials/glossary.html#{term.anchor}"), html.escape(term.meaning, quote=True)
-            return f'<a class="term" href="{to}" title="{meaning}">{m[0]}</a>'
-
-        return self.pattern.sub(link, text) if self.pattern else text
-
-    def __call__(self, page: str) -> str:
-        parts, depth, i = re.split(r"(<[^>]*>)", page), 0, 0
-        out = []
-        while i < len(parts):
-            part = parts[i]
-            if part == "<code>" and not depth and parts[i + 2] == "</code>":
-                to = self.targets.of_code(html.unescape(parts[i + 1]))
-                shown = parts[i + 1]
-                if re.fullmatch(r"[\w.]{14,}", shown):  # may be broken at dots and underscores
-                    shown = re.sub(r"(?<=[._])(?=\w)", "<wbr>", shown)
-                code = f"<code>{shown}</code>"
-                out.append(f'<a href="{self.here(to)}">{code}</a>' if to and to != self.url else code)
-                i += 3
-                continue
-            if part.startswith("<"):
-                name = re.match(r"</?(\w*)", part)[1]
-                depth += (name in SKIPPED) * (-1 if part.startswith("</") else 1)
-                part = re.sub(
-                    r'( (?:href|src)=")([^"]*)', lambda m: m[1] + html.escape(self.address(html.unescape(m[2]))), part
-                )
-            elif not depth:
-                part = self.words(part)
-            out.append(part)
-            i += 1
-        return "".join(out)
+    def code(self, code: str) -> str:
+        "Inline code, as a link where it names something of ours."
+        inner = code.removeprefix("<code>").removesuffix("</code>")
+        to = self.targets.of_code(html.unescape(inner))
+        if re.fullmatch(r"[\w.]{14,}", inner):  # may be broken at dots and underscores
+            code = "<code>" + re.sub(r"(?<=[._])(?=\w)", "<wbr>", inner) + "</code>"
+        return f'<a href="{self.here(to)}">{code}</a>' if to and to != self.url else code

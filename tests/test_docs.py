@@ -5,8 +5,11 @@ import json
 import re
 import sys
 
+import nbformat
 import pytest
 from conftest import ROOT
+
+from xraypneu.ops.stage import to_html
 
 sys.path.insert(0, str(ROOT / "docs"))
 
@@ -73,6 +76,16 @@ def test_a_tutorial_that_no_group_names_stops_the_build(monkeypatch):
         pages.Site().add_notebooks()
 
 
+def test_a_page_that_is_written_later_is_listed_once_it_is_there(tmp_path):
+    (tmp_path / "bench").mkdir()
+    before = pages.documents(tmp_path)
+    (tmp_path / "bench/compare.md").touch()
+    assert [d for d in pages.documents(tmp_path) if d not in before] == [
+        ("bench/compare.md", "project/bench-compare.html", "Measurements")
+    ]
+    assert len(before) == len(pages.DOCUMENTS) - 1  # a missing one of the others stops the build
+
+
 def test_every_public_name_is_in_the_reference_and_the_search(site):
     text = (site[1] / "search.js").read_text()
     index = json.loads(text.removeprefix("window.xraypneuIndex=").removesuffix(";\n"))
@@ -127,6 +140,22 @@ def test_terms_are_linked_where_a_page_first_uses_them():
     assert page == (
         f'<h2>threshold</h2><p>{term}, <a href="../api/m.html#f"><code>f</code></a> <a>threshold</a> and threshold</p>'
     )
+
+
+def test_a_report_explains_its_terms_without_the_site():
+    table = nbformat.v4.new_output("display_data", {"text/html": "<table><tr><td>Brier score &lt; x</td></tr></table>"})
+    cells = [
+        nbformat.v4.new_markdown_cell("# Specificity\n\nThe specificity is `specificity`, a specificity."),
+        nbformat.v4.new_code_cell("specificity = 1", outputs=[table]),
+    ]
+    page = to_html(nbformat.v4.new_notebook(cells=cells))
+    links = re.findall(r'<a class="term" href="#([^"]+)" title="([^"]+)">([^<]+)</a>', page)
+    assert [(anchor, shown) for anchor, _, shown in links] == [
+        ("term-specificity", "specificity"),
+        ("term-brier-score", "Brier score"),
+    ]
+    assert all(f'<dt id="{anchor}">' in page and f"<dd>{meaning}</dd>" in page for anchor, meaning, _ in links)
+    assert '<h2 id="terms">' in page
 
 
 def test_links_of_the_repository_lead_to_pages():

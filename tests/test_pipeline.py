@@ -56,6 +56,8 @@ def test_everything_is_there(project):
             f"{name} was not run to its end"
         )
         assert not re.search(r'<(script|link|img)[^>]*(src|href)="https?:', page), f"{name}.html asks the network"
+        terms = re.findall(r'<a class="term" href="#(term-[\w-]+)" title="[^"]+">', page)
+        assert terms and set(terms) == set(re.findall(r'<dt id="([^"]+)">', page)), name  # explained within the page
     metrics = json.loads((project / "reports/metrics.json").read_text())
     for key in ("accuracy", "sensitivity", "specificity", "precision", "f1", "roc_auc", "average_precision", "brier"):
         low, high = metrics["test_low"][key], metrics["test_high"][key]

@@ -14,6 +14,7 @@ from conftest import QUICK, ROOT, SMALL, brief_stages
 from served import free_port
 
 from xraypneu.cli import main
+from xraypneu.glossary import GLOSSARY
 from xraypneu.ops import project
 from xraypneu.serving import app
 
@@ -25,7 +26,7 @@ def site(tmp_path_factory):
     "A folder with what the wheel installs. The wheel is built from the source distribution, as pip may do."
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "source"
-    for name in (*SOURCES, app.DASHBOARD, "CHANGELOG.md", "constraints.txt"):
+    for name in (*SOURCES, app.DASHBOARD, GLOSSARY, "CHANGELOG.md", "constraints.txt"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
     shutil.copytree(ROOT / "xraypneu", copy / "xraypneu", ignore=shutil.ignore_patterns("__pycache__"))
@@ -55,6 +56,7 @@ def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(brief, site,
     done = command(site, "run", *changes, cwd=folder)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "SYNTHETIC" in done.stdout and (folder / "models/bundle/model.onnx").is_file()
+    assert 'class="term"' in (folder / "reports/eda.html").read_text()  # the glossary comes with the wheel
     again = command(site, "run", cwd=folder / "nbs")
     assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout
 

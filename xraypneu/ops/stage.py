@@ -33,7 +33,7 @@ sys.modules.setdefault("rfc3987_syntax", None)
 import nbformat
 
 from ..errors import XraypneuError, rendered
-from .. import process, webpage
+from .. import glossary, process, webpage
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
@@ -193,9 +193,12 @@ def title_of(nb, otherwise: str = "Report") -> str:
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c012-2
 def to_html(nb) -> str:
-    "An executed notebook as one self-contained HTML page, its code folded, without raw cells and default parameters."
+    """An executed notebook as one self-contained HTML page: code folded, terms explained.
+
+    Raw cells and default parameters are left out.
+    """
     cells = [c for c in nb.cells if c.cell_type != "raw" and "parameters" not in c.metadata.get("tags", [])]
-    return webpage.web_page(title_of(nb), webpage.cells_html(cells))[0]
+    return webpage.web_page(title_of(nb), glossary.with_terms(webpage.cells_html(cells)))[0]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c014
 # notices of TensorFlow's C++ side, and progress bars
