@@ -237,7 +237,7 @@ def _external(args, out):
     films, labels = info["films"], info["labels"]
     left = sum(films["excluded"].values())
     out.write(
-        f"{_shown(info['title'])}: {films['listed']:,} films, {left:,} of them left out; {labels['films']:,} of "
+        f"{_shown(info['title'])}: {films['listed']:,} films, {left:,} of them left out; {labels['films']:,} films of "
         f"{labels['patients']:,} patients have an answer\n{info['conclusion']['text']}\n"
         f"report {_shown(os.path.join(args.out, 'external.html'))}\n"
     )
@@ -519,6 +519,7 @@ _EXAMPLES = """examples:
   xraypneu rollback --reason "missed effusions"
   xraypneu sync
 """
+_OF_PREDICT = "\n".join(line for line in _EXAMPLES.split("\n") if line.startswith(("examples", "  xraypneu predict")))
 
 # %% ../nbs/api/99_cli.ipynb #c-project-1
 def _new_arguments(commands):
@@ -531,14 +532,20 @@ def _new_arguments(commands):
 def _run_arguments(commands):
     p = commands.add_parser(
         "run",
-        help="run the pipeline of this project, or what is out of date of it",
+        help="run the pipeline of this project; stages that are up to date are skipped",
         description="In a folder of `xraypneu new`, or in a clone: prepare, EDA, train and evaluate, by DVC.",
     )
     p.add_argument(
-        "--data", metavar="FOLDER", help="radiographs; the synthetic sample at first. It stays in params.yaml"
+        "--data",
+        metavar="FOLDER",
+        help="of radiographs, with NORMAL and PNEUMONIA, or train and test, in it. It is written to params.yaml and "
+        "stays there; at first it is the synthetic sample",
     )
     p.add_argument(
-        "changes", nargs="*", metavar="SECTION.NAME=VALUE", help="parameters of params.yaml; they stay there"
+        "changes",
+        nargs="*",
+        metavar="SECTION.NAME=VALUE",
+        help="parameters, such as train.epochs=5; written to params.yaml",
     )
 
 
@@ -552,10 +559,10 @@ def _predict_arguments(commands):
     p = commands.add_parser(
         "predict",
         help="predict files: PNG, JPEG, TIFF, BMP, WebP or DICOM",
-        epilog=_EXAMPLES + "\nexit status: 0 all predicted, 1 some file could not be read, 2 nothing done\n",
+        epilog=_OF_PREDICT + "\n\nexit status: 0 all predicted, 1 some file could not be read, 2 nothing done\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("files", nargs="+", metavar="FILE")
+    p.add_argument("files", nargs="+", metavar="FILE", help="one or more; a folder: `xraypneu score`")
     form = p.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one line of JSON per file")
     form.add_argument("--csv", action="store_true", help="a table for spreadsheets")
@@ -648,7 +655,8 @@ def _monitor_arguments(commands):
     what.add_argument("--save-reference", metavar="FILE", help="write a reference: these films count as normal")
     p.add_argument("--reference", metavar="FILE", help="written by --save-reference")
     p.add_argument("--batch", type=int, default=200, metavar="N", help="films a batch, 200 by default")
-    p.add_argument("--first", type=int, default=1000, metavar="N", help="without --reference: films that are it, 1,000")
+    some = "films at the start that are the reference where none is given, 1,000 by default"
+    p.add_argument("--first", type=int, default=1000, metavar="N", help=some)
     p.add_argument("--no-report", action="store_true", help="write monitor.json alone")
     _bundle_argument(p)
 
@@ -691,7 +699,7 @@ def _fetch_arguments(commands):
         description="The data set is unpacked in a temporary folder, checked, and moved into place when complete. "
         "An interrupted download resumes.",
     )
-    p.add_argument("source", metavar="kaggle|URL|ARCHIVE")
+    p.add_argument("source", metavar="kaggle|URL|ARCHIVE", help="kaggle: chest-xray-pneumonia, with a Kaggle token")
     p.add_argument("--sha256", help="of the archive; without it the content is not verified")
     p.add_argument("--to", default="data/chest_xray", help="the data set's folder, data/chest_xray by default")
     p.add_argument("--dataset", metavar="OWNER/NAME", help="another data set on Kaggle")
@@ -708,7 +716,7 @@ def _remote_arguments(commands):
     )
     p.add_argument("address", nargs="?", help="a folder, s3://bucket/path, https://host/path or ssh://host/path")
     p.add_argument("--name", help="of the remote, for DVC")
-    p.add_argument("--user")
+    p.add_argument("--user", help="name or access key; the password is asked for")
     p.add_argument("--method", choices=("PUT", "POST"), help="how an HTTP host takes uploads")
     p.add_argument("--endpoint", help="of an S3 host that isn't Amazon's")
     p.add_argument("--region", help="of S3")

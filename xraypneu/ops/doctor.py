@@ -375,7 +375,7 @@ def check_model(
             name,
             None,
             f"{folder} does not exist: nothing was trained or pulled",
-            "dvc pull" if (root / "dvc.lock").is_file() else "make run",
+            "dvc pull   # or, without a remote: make run" if (root / "dvc.lock").is_file() else "make run",
         )
     try:
         import numpy as np

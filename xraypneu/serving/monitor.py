@@ -254,7 +254,7 @@ def _entry(found: Comparison, ids: Sequence[int]) -> dict[str, Any]:
 def _check_setting(name: str, value: float, low: float, high: float) -> None:
     "Raise `ShiftError` for a setting out of its range."
     if not low <= value <= high:
-        raise ShiftError(f"{name} is {value}", f"Give {low:g} to {high:g}.", "bad_setting")
+        raise ShiftError(f"{name} is {value}", f"Give {low:,.10g} to {high:,.10g}.", "bad_setting")
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #163eb2d1
 def monitor(
