@@ -138,7 +138,7 @@ class Site:
         self.add(Page("commands.html", "Commands", "The command xraypneu and its options", "Look up"))
         self.add(Page("parameters.html", "Parameters", "Every parameter of the pipeline", "Look up", "params.yaml"))
         for path, url, group in documents(self.root):
-            title = re.search(r"^# (.+)$", (self.root / path).read_text(encoding="utf-8"), re.M)[1]
+            title = re.search(r"^# (.+)$", (self.root / path).read_text(encoding="utf-8"), re.M)[1].replace("`", "")
             self.add(Page(url, "Model card" if url == "model-card.html" else title, "", group, path))
         _, self.targets.terms = glossary.glossary_of(webpage.cells_html(cells_of(self.root / glossary.GLOSSARY)))
         self.add_reference()

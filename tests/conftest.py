@@ -350,7 +350,8 @@ def set_params(project, changes):
 def make_project(folder):
     "A copy of this project's files in its own git repository."
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "settings.ini"):
+    (folder / "nbs/tutorials").mkdir(parents=True)
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "settings.ini", "nbs/tutorials/glossary.ipynb"):
         shutil.copy(ROOT / name, folder / name)
     for name in ("nbs/pipeline", "xraypneu"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
