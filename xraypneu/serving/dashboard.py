@@ -666,11 +666,13 @@ def _pictures(film: Film) -> list[tuple[str, str]]:
 def _large_pictures(film: Film) -> list[tuple[str, str]]:
     "The same for the report of this film alone: as large as the page shows them, the map over the radiograph."
     prediction = cast(Prediction, film.prediction)
-    where, pictures = prediction.explanation.where, [("Radiograph", _data_uri("jpeg", film.preview))]
-    if where:
+    e, pictures = prediction.explanation, [("Radiograph", _data_uri("jpeg", film.preview))]
+    if e.where:
+        caution = f" ({e.caution})" if e.caution else ""
         grey = np.asarray(Image.open(io.BytesIO(film.preview)).convert("L"))
         mapped = _jpeg(prediction.overlay(pixels=grey), PREVIEW, 88)[0]
-        pictures.append((f"With activation map, {where}; yellow supports PNEUMONIA", _data_uri("jpeg", mapped)))
+        title = f"With activation map, {e.where}{caution}; yellow supports PNEUMONIA"
+        pictures.append((title, _data_uri("jpeg", mapped)))
     return pictures
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #f91ce0c2
