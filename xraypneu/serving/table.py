@@ -93,7 +93,7 @@ _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#1b1f24}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{border:1px solid #c9d1d9;padding:.35rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\n"
-    "th{background:#f6f8fa;overflow-wrap:normal}"
+    "th{background:#f6f8fa;overflow-wrap:normal}th:first-child{width:18%}th:nth-child(2){width:28%}"
     "img{width:9rem;height:auto;background:#000}"
     ".notice{background:#fff4ce;border:1px solid #d4a72c;padding:.5rem;font-weight:600}"
     ".error{color:#a1260d}"
