@@ -25,9 +25,9 @@ from xraypneu.data.labelled import labelled_films
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.errors import XraypneuError
 from xraypneu.evaluation import external
-from xraypneu.glossary import plain
 from xraypneu.evaluation.card import recorded_sets
 from xraypneu.evaluation.evaluate import EvaluationError
+from xraypneu.glossary import plain
 from xraypneu.metrics.definitions import BRIEF
 from xraypneu.metrics.scores import bootstrap, classification_metrics
 from xraypneu.ops.stage import report_notebook
