@@ -224,6 +224,16 @@ def _content(path: Path, arrived: Callable[[], None] | None = None) -> bytes:
         data = read(min(status.st_size, MAX_BYTES) + 1)
         return data + read(MAX_BYTES + 1 - len(data)) if len(data) > status.st_size else data
 
+# %% ../../nbs/api/data/00_image.ipynb #d9eaaa0d
+def _cant_be_loaded(error: ImportError, name: str = "image") -> ImageError:
+    "The error for a file that needs a module which the system doesn't give: a package is being replaced, or is gone."
+    return ImageError(
+        f"the Python module {printable(error.name or 'that it needs')} can't be loaded",
+        "Packages may have changed since this program began: start it again. `xraypneu doctor` checks them.",
+        "decoder",
+        name,
+    )
+
 # %% ../../nbs/api/data/00_image.ipynb #c015-1
 def read_bytes(
     path: str | os.PathLike[str],  # a file
@@ -635,7 +645,7 @@ def _from_file(
                 data, image, r, lambda d: _from_pillow(Image.open(BytesIO(d)), min_side, with_colour).pixels
             )
             return r
-    except (ImageError, MemoryError):
+    except (ImageError, MemoryError, ImportError):
         raise
     except UnidentifiedImageError:
         raise _not_a_picture(data) from None
@@ -1273,7 +1283,7 @@ def _from_dicom(data: bytes, with_colour: bool = False, deep: int | None = None)
         notes += _check_bits(ds, uid, stored) + _remarks(ds)
     except ImageError as error:
         raise error from None
-    except MemoryError:
+    except (MemoryError, ImportError):
         raise
     except EOFError:
         raise ImageError(
@@ -1390,6 +1400,8 @@ def read_radiograph(
         raise ImageError(
             "there is not enough memory to decode it", "Scale the picture down first.", "limit", name or "image"
         ) from None
+    except ImportError as error:
+        raise _cant_be_loaded(error, name or "image") from None
     except ImageError as error:
         if name:
             error.name = printable(name)
