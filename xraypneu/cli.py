@@ -22,7 +22,7 @@ from pathlib import Path
 from .errors import XraypneuError, rendered
 from . import __version__
 from .metrics.definitions import CARD, METRICS
-from .files import project_root, write_file
+from .files import DISK_FULL, project_root, write_file
 from .data.image import ImageError
 from .redact import split_credentials, without_controls
 from .model.verdict import OUT_OF_SCOPE
@@ -923,13 +923,17 @@ def _drop_output():
 
 def _said(error, out):
     "What standard error says of an error. That rows are missing in the output is said first."
+    is_full = isinstance(error, OSError) and error.errno in DISK_FULL and error.filename is None
+    unwritten = error if is_full else None  # Python may have dropped what it couldn't write, and then flushes nothing
     try:
         out.flush()
     except OSError as e:
-        if out is sys.stdout:
-            _drop_output()
-        return f"the output can't be written ({e.strerror}). Make room on its disk, then run it again"
-    return rendered(error)
+        unwritten = e
+    if unwritten is None:
+        return rendered(error)
+    if out is sys.stdout:
+        _drop_output()
+    return f"the output can't be written ({unwritten.strerror}). Make room on its disk, then run it again"
 
 # %% ../nbs/api/99_cli.ipynb #13373c63
 def main(
