@@ -331,6 +331,15 @@ def test_a_folder_of_someone_else(tmp_path):
     unchanged(tmp_path)
 
 
+def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch):
+    "The system doesn't rename it: before, the results of hours were lost in the end."
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "out")
+    with pytest.raises(OSError, match="Name a folder in it") as e:
+        with replacing(tmp_path / "out"):
+            raise AssertionError("begun")
+    assert e.value.errno == errno.EBUSY and list(tmp_path.iterdir()) == []
+
+
 def test_an_error_of_the_caller_is_told_as_it_is(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere") as e, writing(tmp_path / "a"):
         open(tmp_path / "nowhere")

@@ -15,6 +15,7 @@ import re
 import shlex
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -171,7 +172,7 @@ def _score(args, out):
             hint = f"xraypneu score --resume --out {shlex.quote(args.out)}"
             print(f"xraypneu: delete what is wrong in scores/, then: {hint}", file=sys.stderr)
         return 1 if faults else 0
-    if args.merge:
+    if args.merge is not None:
         out.write(f"{merge(args.out, args.merge):,} rows in {_shown(args.merge)}\n")
         return 0
     return _score_it(args, out)
@@ -233,9 +234,9 @@ def _monitor(args, out):
     from xraypneu.ops.stage import StageError
     from xraypneu.serving.monitor import batch_table, monitor, write_report
 
-    if args.save_reference:
+    if args.save_reference is not None:
         return _saved_reference(args, out)
-    result = monitor(args.scores, args.out, args.reference, args.batch, args.first)
+    result = monitor(args.scores, args.out, args.reference, args.batch, args.first, force=args.force)
     batches = batch_table(result)
     for b in batches[batches.cause != "none"].itertuples():
         out.write(f"batch {b.batch}, films {b.first:,} to {b.last:,}: {b.cause}\n")
@@ -438,6 +439,10 @@ def _doctor(args, out):
     from xraypneu.ops.doctor import examine, report, status
 
     checks = examine(quick=args.quick, deep=args.deep)
+    with suppress(FileNotFoundError, ModuleNotFoundError):  # no project here, or the light install
+        from xraypneu.ops.project import check_project
+
+        checks += [c for c in (check_project(project_root()),) if c]
     out.write(report(checks) + "\n")
     return status(checks)
 
@@ -695,6 +700,7 @@ def _monitor_arguments(commands):
     some = "films at the start that are the reference where none is given, 1,000 by default"
     p.add_argument("--first", type=int, default=1000, metavar="N", help=some)
     p.add_argument("--no-report", action="store_true", help="write monitor.json alone")
+    p.add_argument("--force", action="store_true", help="replace the result of another archive in that folder")
     _bundle_argument(p)
 
 # %% ../nbs/api/99_cli.ipynb #c-score-4

@@ -280,6 +280,8 @@ def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     folder = _real(folder)
     old, new, lock = previous(folder), None, None
     try:
+        if os.path.ismount(folder):  # now, and not after hours of work
+            raise OSError(errno.EBUSY, "A mount point can't be replaced. Name a folder in it", str(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
         _recover(folder)
         new = _temporary(folder)

@@ -775,10 +775,11 @@ def _beginning_findings(paths: pd.Series, names: pd.Series, keys: pd.Series) -> 
     several = sorted(set(pairs.begin[pairs.begin.duplicated()]))
     if len(several) < 2:  # what all films share is no patient
         return []
+    # no example: a message is shown where names of files are left out
     message = (
-        f"{len(several):,} beginnings of file names come with more than one patient key each, for instance "
-        f"{several[0]!r}. If names begin with the patient, this patient may be in several splits: correct "
-        "data.patient_patterns, or list the patients in a table (data.patients_csv)."
+        f"{len(several):,} beginnings of file names come with more than one patient key each. If names begin with the "
+        "patient, this patient may be in several splits: correct data.patient_patterns, or list the patients in a "
+        "table (data.patients_csv)."
     )
     return [_finding("patient_beginnings", message, paths[found.index][begin.isin(several)])]
 
