@@ -124,9 +124,11 @@ class PageIdentity(Identity):
     "`Identity`, which Voilà also asks for addresses to serve: those of the page's files are among them."
 
     def get_handlers(self) -> list[tuple[str, object]]:
-        ours: list[Any] = [(f"/voila/page/{f.name}", PageFileHandler, {"file": f}) for f in page_files().values()]
+        seen, own = (str(getattr(self.parent, k, None) or "").rstrip("/") for k in ("base_url", "server_url"))
+        at = f"{re.escape(own)}/voila/page/"
+        ours: list[Any] = [(f"{at}{f.name}", PageFileHandler, {"file": f}) for f in page_files().values()]
         # a script takes its fonts from where it lies; their names, shorter than ours, are hashes too
-        fonts: Any = (r"/voila/page/([0-9a-f]{20}\.\w+)", RedirectHandler, {"url": "/voila/static/{0}"})
+        fonts: Any = (at + r"([0-9a-f]{20}\.\w+)", RedirectHandler, {"url": f"{seen}/voila/static/{{0}}"})
         return [*super().get_handlers(), *ours, fonts]
 
 # %% ../../nbs/api/serving/07_page.ipynb #p015
