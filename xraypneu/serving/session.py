@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from ..data.decoder import age_of
 from ..data.image import ImageError, printable
-from ..model.truth import NOT_READ, compare, meeting_name, rate_sentence
+from ..model.truth import CAVEAT, NOT_READ, compare, cover_sentence, meeting_name, rate_sentence
 from ..model.verdict import NORMAL, PNEUMONIA
 from .predict import Prediction
 from ..redact import without_controls
@@ -257,14 +257,23 @@ class Session(_Uploads):
             "twice": len(labelled) - len(films),
             "unmatched": len(self.truth.keys() - names.keys()),
         }
-        return found | left_out | {"labels": labels, "films": len(films)}
+        said = {"cover": cover_sentence(len(films), **left_out), "caveat": CAVEAT + self._chosen()}
+        return found | left_out | said | {"labels": labels, "films": len(films)}
+
+    def _chosen(self) -> str:
+        "A caution for rates at another operating point than the default."
+        if self.threshold == self.default:
+            return ""
+        points = f"The operating point is {self.threshold:.3f}, not the default {self.default:.3f}"
+        return f" {points}: rates on the films that it was chosen on are too good."
 
     def labelled(self) -> tuple[dict[str, str], list[str]]:
         "Labels by film, and what their comparison found, in sentences for the report; empty without labels."
         if not self.truth:
             return {}, []
         found = self.compared()
-        return found["labels"], [rate_sentence(r) for r in found["rates"] if r["of"]]
+        rates = [rate_sentence(r) for r in found["rates"] if r["of"]]
+        return found["labels"], [found["cover"], *rates, *([found["caveat"]] if rates else [])]
 
     def rest(self) -> list[dict[str, Any]]:
         "The last row of the report if the page showed more files than a session keeps; else none."

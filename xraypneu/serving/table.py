@@ -11,7 +11,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from .. import __version__
@@ -49,21 +49,26 @@ def _cell(value: object) -> str:
 # %% ../../nbs/api/serving/01_table.ipynb #cell-a
 def csv_cells(
     row: dict[str, Any],  # of `as_row`
-) -> list[str]:  # of `COLUMNS`; floats with six decimals
+    columns: Sequence[str] = COLUMNS,
+) -> list[str]:  # of the columns; floats with six decimals
     "Texts of a row's cells in CSV, before quoting."
-    return [_cell(row.get(k)) for k in COLUMNS]
+    return [_cell(row.get(k)) for k in columns]
 
 
 class CsvWriter:
     "Write rows as CSV, one by one; floats with six decimals."
 
-    def __init__(self, out: TextIO) -> None:
-        self.writer = csv.writer(out, lineterminator="\n")
-        self.writer.writerow(COLUMNS)
+    def __init__(
+        self,
+        out: TextIO,
+        more: Sequence[str] = (),  # columns beside `COLUMNS`, of keys that the caller adds to the rows
+    ) -> None:
+        self.writer, self.columns = csv.writer(out, lineterminator="\n"), (*COLUMNS, *more)
+        self.writer.writerow(self.columns)
 
     def write(self, row: dict[str, Any]) -> None:
         "Write one row of `as_row`."
-        self.writer.writerow(csv_cells(row))
+        self.writer.writerow(csv_cells(row, self.columns))
 
 # %% ../../nbs/api/serving/01_table.ipynb #json-writer
 class JsonWriter:
@@ -93,7 +98,7 @@ _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#1b1f24}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{border:1px solid #c9d1d9;padding:.35rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\n"
-    "th{background:#f6f8fa;overflow-wrap:normal}"
+    "th{background:#f6f8fa;overflow-wrap:normal}th:first-child{width:18%}th:nth-child(2){width:28%}"
     "img{width:9rem;height:auto;background:#000}"
     ".notice{background:#fff4ce;border:1px solid #d4a72c;padding:.5rem;font-weight:600}"
     ".error{color:#a1260d}"
@@ -185,8 +190,9 @@ def to_html(
 def _facts(row: dict[str, Any], facts: Iterable[tuple[str, str]]) -> str:  # HTML
     "What belongs to a film's verdict, as a list."
     said = ": ".join(v for v in (row.get("reader") or {}).values() if v)
+    caution = f" ({CAUTION})" if row["verdict"] == OUT_OF_SCOPE else ""
     pairs = [
-        ("Probability of PNEUMONIA at 50 % prevalence", _decimals(row, "probability")),
+        ("Probability of PNEUMONIA at 50 % prevalence", _decimals(row, "probability") + caution),
         ("Operating point", _decimals(row, "threshold")),
         ("Reader", said),
         ("Label", row.get("truth") or ""),
@@ -213,6 +219,9 @@ def film_html(
         if src.startswith("data:image/")
     )
     why = "".join(f"<li>{e(r)}</li>" for r in row.get("reasons") or ())
+    of_map = "The map shows which regions raised the score; it does not localise disease."
+    has_map = row.get("probability") is not None
+    ends = [f"Made {e(made)}."] * bool(made) + [of_map] * has_map
     return _report(
         row["file"],
         notice,
@@ -220,6 +229,5 @@ def film_html(
         + (f"<p><b>{e(caution)}</b></p>" if caution else "")
         + f'<div class="film">{pictures}</div><h2>Why this verdict</h2><p>{e(rationale)}</p><ul>{why}</ul>'
         + _facts(row, facts)
-        + (f"<p>Made {e(made)}. " if made else "<p>")
-        + "The map shows which regions raised the score; it does not localise disease.</p>",
+        + f"<p>{' '.join(ends)}</p>",
     )
