@@ -122,7 +122,7 @@ bench-score: $(READY) ## compare xraypneu score with the alternatives, in bench/
 compare: $(READY) ## compare with the reference's recipe, Keras fine-tuning and scikit-learn on DATA=folder, in bench/compare.md; an hour, on an idle machine, resumes; WEIGHTS=file EPOCHS=1 ONLY="reference ours"
 	@python bench/compare.py $(call quoted,DATA) $(if $(call cli_value,WEIGHTS),--weights $(call quoted,WEIGHTS)) $(if $(call cli_value,EPOCHS),--epochs $(call quoted,EPOCHS)) $(if $(call cli_value,ONLY),--only $(foreach s,$(call cli_value,ONLY),$(call one_word,$(s))))
 
-bench-app: $(READY) ## measure the dashboard: opening, answers, memory, many visitors, in bench/dashboard.md; ten minutes, on an idle machine with Chromium
+bench-app: $(READY) ## measure the dashboard: opening, memory, many visitors, hundreds of films, in bench/dashboard.md; eight minutes, on an idle machine with Chromium
 	@python bench/dashboard.py
 
 # --- targets of the workflows in .github; each works here too, and `make rehearse` runs them as GitHub would

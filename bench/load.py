@@ -168,6 +168,10 @@ class Visitor:
             raise Refused(302)
         if status != 200:
             raise Refused(status, body, top)
+        return self.keep(top, body)
+
+    def keep(self, top, body):
+        "Keep what a page says of its session."
         cookies = dict(c.split(b"=", 1) for c in re.findall(rb"(?i)set-cookie: ([^;\r]+)", top))
         self.cookie = b"; ".join(k + b"=" + v for k, v in cookies.items()).decode()
         self.xsrf = cookies.get(b"_xsrf", b"").decode()

@@ -29,6 +29,7 @@ from test_image import dicom
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED, load_bundle
 from xraypneu.model.verdict import VERDICTS, decided
+from xraypneu.serving import guard
 
 SHOTS = os.environ.get("XRAYPNEU_SCREENSHOTS")  # asked now: conftest takes our variables out of the environment
 pytestmark = pytest.mark.skipif(
@@ -1794,22 +1795,41 @@ window.WebSocket = Silent;"""
 
 
 def test_a_page_asks_for_few_files_and_keeps_them(server, browser):
-    "Over a slow line ninety scripts took half a minute, and at each visit a question per script."
+    """Over a slow line ninety scripts took half a minute, and at each visit a question per script.
+
+    The widget's own source crossed the websocket at each visit, uncompressed: half a second at 3 Mbit/s."""
     context, received = browser.new_context(), []
     asked = """() => performance.getEntriesByType("resource").map(r => [new URL(r.name).pathname, r.transferSize])
         .filter(([name]) => /[.](js|css)$/.test(name))"""
     for _ in range(2):
-        page = context.new_page()
+        page, heard, asked_api = context.new_page(), [], []
+        page.on("websocket", lambda s, heard=heard: s.on("framereceived", lambda data: heard.append(len(data))))
+        page.on("request", lambda r, seen=asked_api: seen.append(r.url) if "/api/" in r.url else None)
         page.goto(server.url)
         page.wait_for_selector(READY)
+        assert 1000 < sum(heard) < 60_000 and asked_api == []  # a question is a round trip
         files = page.evaluate(asked)
         others = [name for name, _ in files if not name.startswith(("/voila/page/", "/voila/labextensions/"))]
         assert not others, f"add to files.txt, before voila.js: {others}"
-        assert len(files) == 5, files  # two of ours, and three that name extensions
+        assert len({name for name, _ in files}) == 7, files  # four of ours, and three that name extensions
         received.append(sum(size for _, size in files))
         page.close()
     context.close()
     assert received[0] < 1_700_000 and received[1] < 2_000, received
+
+
+def test_a_page_whose_process_dies_before_it_is_complete_says_so_and_runs_no_more(server, browser):
+    "Its script would run at its end, and look for a session that the page does not name."
+    html = urllib.request.urlopen(server.url, timeout=60).read().decode()
+    page = browser.new_page()
+    begun = html.partition('<script id="jupyter-config-data"')[0] + guard._DIED
+    page.route(server.url, lambda route: route.fulfill(body=begun, content_type="text/html"))
+    page.goto(server.url, wait_until="commit")  # it is never loaded
+    page.wait_for_selector("#xp-unreachable")
+    page.wait_for_function("document.readyState === 'complete'")
+    assert "has ended before" in page.inner_text("#xp-unreachable")
+    assert page.evaluate("Object.keys(window).filter((name) => name.startsWith('webpack'))") == []  # Voilà's script
+    page.close()
 
 
 @pytest.mark.parametrize("what", ["a websocket that hangs", "a script that is not delivered"])

@@ -617,6 +617,7 @@ def test_a_session_is_forked_and_nothing_of_it_is_elsewhere(server):
         others = newest(server)
         parent = template_of(server)
         assert mine.parent() == others.parent() == parent and mine != others and parent.num_threads() == 1
+        assert set(guard._ARGUMENTS) < set(parent.cmdline())  # read once, not by each session
         memory = mine.memory_full_info()
         assert memory.uss < 50e6 < memory.rss - memory.uss, memory
         words = {b"jane-of-this-" + b"session", me.kernel.encode(), me.comm.encode()}

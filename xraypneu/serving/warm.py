@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from queue import Empty
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import default
 
-from .guard import SessionManager, SessionProcess
+from .guard import _ARGUMENTS, SessionManager, SessionProcess
 from .template import _ENVIRONMENT, _MAIN, send_settings
 
 _log = logging.getLogger("xraypneu.serving.warm")
@@ -87,7 +87,11 @@ class ForkedProcess:
 class Template:
     "The server's side of the template. Thread-safe."
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str] = (),  # of all sessions' processes, read once: others than these each session reads
+    ) -> None:
+        self.arguments = arguments
         self.lock, self.not_before = threading.Lock(), 0.0  # of `time.monotonic`: when another may be started
         self.process: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
@@ -98,7 +102,7 @@ class Template:
         ours, theirs = socket.socketpair()
         ours.settimeout(START_S)
         with theirs:
-            command = [sys.executable, "-P", "-c", _MAIN]
+            command = [sys.executable, "-P", "-c", _MAIN, *self.arguments]
             env = os.environ | _ENVIRONMENT
             self.process = subprocess.Popen(command, stdin=theirs.fileno(), env=env, start_new_session=True)
         self.control = ours
@@ -218,7 +222,7 @@ class WarmSessions(SessionManager):
 
     def __init__(self, **kw: Any) -> None:
         super().__init__(**kw)
-        self.template = Template()
+        self.template = Template(_ARGUMENTS)
         try:
             self.template.start()
         except OSError:
