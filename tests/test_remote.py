@@ -5,6 +5,7 @@ import base64
 import gzip
 import hashlib
 import importlib
+import io
 import json
 import os
 import shlex
@@ -25,6 +26,7 @@ from conftest import ROOT, Answers, run, serving
 from served import free_port
 from test_fetch import slow  # noqa: F401
 
+from xraypneu import cli
 from xraypneu.ops import doctor, remote
 from xraypneu.ops.remote import CODES, RemoteError, configure, current, exposed, probe, restore
 
@@ -104,6 +106,13 @@ def clone(origin, tmp_path):
 
 def dvc(folder, *words, check=True):
     return run(["dvc", *words], folder, check=check)
+
+
+def command(folder, *words):
+    "Exit status and output of the command `xraypneu` in a project."
+    with pytest.MonkeyPatch.context() as m:
+        m.chdir(folder)
+        return cli.main([*map(str, words)], out := io.StringIO()), out.getvalue()
 
 
 def round_trip(project, clone, *args, **kw):
@@ -857,13 +866,8 @@ def test_damaged_cache(project, tmp_path):
     kept = project / ".dvc/cache" / stored(project)["b.txt"]
     kept.chmod(0o644)
     kept.write_bytes(b"rot")
-    said = run(
-        [sys.executable, "-m", "xraypneu.cli", "doctor", "--quick", "--deep"],
-        project,
-        check=False,
-        PYTHONPATH=str(ROOT),
-    )
-    assert said.returncode == 1 and "1 of 4 files are damaged: films/b.txt" in said.out, said.out
+    status, said = command(project, "doctor", "--quick", "--deep")
+    assert status == 1 and "1 of 4 files are damaged: films/b.txt" in said, said
     run(["sh", "-c", doctor.check_cache(project).fix], project)
     assert doctor.check_cache(project).ok and kept.read_bytes() == b"another film"
 
@@ -874,16 +878,14 @@ def test_command_restores(project, clone, tmp_path):
     dvc(project, "push")
     _, write = on_disk(tmp_path / "store")
     write(stored(project)["b.txt"], b"another fiLm")
-    for words, found in (([], "checked are there"), (["--deep"], "1 of 4 cache files on the remote are damaged")):
-        said = run(
-            [sys.executable, "-m", "xraypneu.cli", "remote", str(tmp_path / "store"), *words],
-            project,
-            PYTHONPATH=str(ROOT),
-        ).out
-        assert found in said, said
-    for words, count in ((["--restore"], 0), (["--restore", "--deep"], 1)):
-        said = run([sys.executable, "-m", "xraypneu.cli", "remote", *words], project, PYTHONPATH=str(ROOT)).out
-        assert f"{count} files copied to the remote" in said
+    for words, found in (
+        ([tmp_path / "store"], "checked are there"),
+        ([tmp_path / "store", "--deep"], "1 of 4 cache files on the remote are damaged"),
+        (["--restore"], "0 files copied to the remote"),
+        (["--restore", "--deep"], "1 files copied to the remote"),
+    ):
+        status, said = command(project, "remote", *words)
+        assert status == 0 and found in said, said
     assert probe(root=clone, deep=True).ok
 
 
