@@ -1,7 +1,5 @@
 """One small project, run once: the tests share its trained model."""
 
-import functools
-import json
 import os
 import shutil
 import signal
@@ -18,6 +16,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from filelock import FileLock
+from forked import LIBRARIES, run_forked
 from ruamel.yaml import YAML
 from tracked import POSTGRES, MlflowServer, Postgres
 
@@ -75,9 +74,8 @@ SLOW = {
     "test_cluster.py::test_an_address_without_a_cluster",
     "test_cluster.py::test_an_error_of_a_node_names_it",
     "test_cluster.py::test_kill_9_of_a_worker_a_node_and_the_driver",
-    "test_cluster.py::test_scores_go_to_an_object_store",
     "test_cluster.py::test_the_local_engine_needs_no_ray",
-    "test_cluster.py::test_the_same_bytes_on_two_nodes",
+    "test_cluster.py::test_two_nodes_write_the_same_bytes_to_an_object_store",
     "test_compare.py::test_a_folder_and_an_array_give_a_model_the_same_pixels",
     "test_compare.py::test_films_become_a_page_and_a_stopped_run_goes_on",
     "test_convert.py::test_a_converted_bundle_is_the_shipped_one",
@@ -178,7 +176,6 @@ LONG = {
 
 # `make test` runs two tests at a time (pytest -n 2), but not these: they measure time or memory of a server under load.
 ALONE = {
-    "test_app.py::test_many_large_files",
     "test_guard.py::test_others_are_answered_during",
     "test_guard.py::test_load_leaves_nothing",
     "test_guard.py::test_the_log_holds_no_secret_and_no_name",  # of the attacks
@@ -300,62 +297,14 @@ def environment():
         yield
 
 
-DVC = """
-import json, os, signal, sys, tempfile
-from dvc.cli import main
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-with tempfile.TemporaryDirectory() as folder:  # the commands import more, when they are first used
-    os.chdir(folder)
-    os.system("git init -q; echo 'stages: {a: {cmd: touch a, outs: [a]}}' > dvc.yaml")
-    for words in ("init", "remote add -d store store", "repro", "push", "status -c"):
-        main([*words.split(), "-q"])
-    os.chdir("/")
-for line in sys.stdin:
-    command, cwd, env, out = json.loads(line)
-    if not (pid := os.fork()):
-        status = 1
-        try:
-            signal.alarm(900)
-            os.chdir(cwd)
-            os.environ.clear()
-            os.environ.update(env)
-            for number, (path, mode) in enumerate([(os.devnull, os.O_RDONLY), (out, os.O_WRONLY | os.O_APPEND)]):
-                os.dup2(os.open(path, mode), number)
-            os.dup2(1, 2)
-            sys.argv = command
-            status = main(command[1:])
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)
-"""
-
-
-@functools.cache
-def dvc_template():
-    "A process that has imported DVC, from which its commands are forked: the imports take longer than most of them."
-    command = [sys.executable, "-c", DVC]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def run_dvc(cmd, cwd, env):
-    "Run a command of DVC."
-    with tempfile.NamedTemporaryFile() as out:
-        print(json.dumps([cmd, str(cwd), env, out.name]), file=dvc_template().stdin, flush=True)
-        status = int(dvc_template().stdout.readline())
-        return subprocess.CompletedProcess(cmd, status, out.read().decode())
-
-
 def run(cmd, cwd, check=True, **env):
     "Run a command; its output, standard error included, as `.out`."
-    env = {**os.environ, **env}
-    if cmd[0] == "dvc":
-        done = run_dvc([*map(str, cmd)], cwd, env)
+    streams = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    at = 2 if list(cmd[:2]) == [sys.executable, "-m"] else 0  # where the module's name is
+    if cmd[at] in LIBRARIES and not any(name.startswith("PYTHON") for name in env):
+        done = run_forked(cmd[at], cmd[at + 1 :], cwd, {**os.environ, **env})
     else:
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        done = subprocess.run(cmd, cwd=cwd, text=True, env=env, timeout=900, **streams)
+        done = subprocess.run(cmd, cwd=cwd, env={**os.environ, **env}, timeout=900, **streams)
     done.out = done.stdout
     if check:
         assert done.returncode == 0, f"{cmd} exited with {done.returncode}:\n{done.out}"
