@@ -10,7 +10,8 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nbformat
@@ -495,3 +496,15 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+class Files(SimpleHTTPRequestHandler):
+    "Gives out the files of a folder, without a log."
+
+    def log_message(self, *args):
+        pass
+
+
+def giving(folder, handler=Files):
+    "Have a server give out a folder; its address."
+    return serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder)))

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT, until
 from PIL import Image
+from served import moto
 
 from xraypneu import cli
 from xraypneu.data.sample import draw_radiograph
@@ -55,30 +55,9 @@ def archive(tmp_path_factory):
 @pytest.fixture(scope="module")
 def s3():
     "What the environment needs for an S3 server, in which there is a bucket `team`."
-    from clustered import free_ports
-
-    (port,) = free_ports(1)
-    code = "import sys; from moto.server import main; main(sys.argv[1:])"
-    server = subprocess.Popen(
-        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     env = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
-    try:
-        until(lambda: listens(port), server)
-        yield env | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def listens(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
+    with moto() as url:
+        yield env | {"AWS_ENDPOINT_URL": url}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from http.server import ThreadingHTTPServer
 
 import pytest
 from conftest import ROOT, Answers, run, serving
-from served import free_port
+from served import free_port, moto, wait_for
 from test_fetch import slow  # noqa: F401
 
 from xraypneu import cli
@@ -48,16 +48,6 @@ def needs(*modules):
     "Skip where a package is not installed, except in CI."
     for m in modules:
         importlib.import_module(m) if os.environ.get("CI") else pytest.importorskip(m)
-
-
-def wait_for(port, process=None):
-    for _ in range(200):
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert process is None or process.poll() is None, "the server ended"
-            time.sleep(0.05)
-    raise AssertionError(f"nothing listens on port {port}")
 
 
 @pytest.fixture(autouse=True)
@@ -516,21 +506,7 @@ def s3(tmp_path_factory):
     needs("moto", "dvc_s3")
     import boto3
 
-    port = free_port()
-    code = "import sys; from moto.server import main; main(sys.argv[1:])"
-    env = {
-        **os.environ,
-        "INITIAL_NO_AUTH_ACTION_COUNT": "6",
-    }  # that many are the preparation; from then on keys and rights count
-    server = subprocess.Popen(
-        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(port, server)
-        url = f"http://127.0.0.1:{port}"
+    with moto(INITIAL_NO_AUTH_ACTION_COUNT="6") as url:  # so many are the preparation; then keys and rights count
         first = dict(endpoint_url=url, aws_access_key_id="any", aws_secret_access_key="any", region_name="us-east-1")
         iam, keys = boto3.client("iam", **first), {}
         boto3.client("s3", **first).create_bucket(Bucket="team")
@@ -540,9 +516,6 @@ def s3(tmp_path_factory):
         policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
         iam.put_user_policy(UserName="ann", PolicyName="s3", PolicyDocument=json.dumps(policy))
         yield url, keys
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 def test_s3(s3, project, clone):
