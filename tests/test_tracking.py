@@ -705,7 +705,10 @@ def test_other_names_of_secrets(name):
     assert scrub("in /work", {"PWD": "/work", "OLDPWD": "/somewhere/else"}) == "in /work"
 
 
-@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.nightly)])
+OTHERS = [pytest.param(name, marks=pytest.mark.nightly) for name in ("SIGTERM", "SIGHUP")]
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", *OTHERS])
 def test_a_stage_that_is_killed_leaves_no_secret(number, tmp_path):
     "Papermill writes the notebook after each cell, long before it could be cleaned."
     end = f"import signal, time; os.kill(os.getppid(), signal.{number}); time.sleep(60)"
