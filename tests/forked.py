@@ -1,4 +1,4 @@
-"""Commands of DVC and stages, forked from a process that has their libraries: the imports take longer than most of them."""
+"""Commands of DVC and stages, forked from a process that has their libraries: the imports take longer than most."""
 
 import functools
 import importlib
