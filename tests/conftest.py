@@ -17,7 +17,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from filelock import FileLock
-from forked import LIBRARIES, run_forked
 from ruamel.yaml import YAML
 from tracked import POSTGRES, MlflowServer, Postgres
 
@@ -301,11 +300,7 @@ def environment():
 def run(cmd, cwd, check=True, **env):
     "Run a command; its output, standard error included, as `.out`."
     streams = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    at = 2 if list(cmd[:2]) == [sys.executable, "-m"] else 0  # where the module's name is
-    if cmd[at] in LIBRARIES and not any(name.startswith("PYTHON") for name in env):
-        done = run_forked(cmd[at], cmd[at + 1 :], cwd, {**os.environ, **env})
-    else:
-        done = subprocess.run(cmd, cwd=cwd, env={**os.environ, **env}, timeout=900, **streams)
+    done = subprocess.run(cmd, cwd=cwd, env={**os.environ, **env}, timeout=900, **streams)
     done.out = done.stdout
     if check:
         assert done.returncode == 0, f"{cmd} exited with {done.returncode}:\n{done.out}"
