@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -19,7 +20,7 @@ from xraypneu.model.bundle import SHIPPED
 from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, UNSURE, decided
 from xraypneu.serving import dashboard
 from xraypneu.serving import session as state
-from xraypneu.serving.predict import Prediction
+from xraypneu.serving.predict import CAUTION, Prediction
 from xraypneu.serving.session import Film, Session, shown_film
 from xraypneu.serving.table import COLUMNS, csv_cells, to_csv
 
@@ -362,11 +363,14 @@ def test_labels_are_compared_with_the_verdicts_that_hold(board):
     board.page(kind="download")
     report = b"".join(bytes(b) for _, buffers in board.sent for b in buffers or ()).decode(errors="ignore")
     assert report.count("<i>Label: PNEUMONIA</i>") == 2 and "<p>sensitivity (recall): 1 of 1, 100.0 %" in report
+    assert "<p>3 films with a label; 2 left out, as others have the same name; 1 label for no film" in report
+    assert "each film counted as one patient: several films of one patient make them too narrow" in report
     film = board.session.films["p2"]
     film.prediction = replace(film.prediction, probability=0.9)
     board.page(kind="threshold", value=0.99)
     board.page(kind="compare")
     assert said_of(board)["found"]["matrix"][PNEUMONIA][UNSURE] == 1
+    assert "not the default" in said_of(board)["found"]["caveat"] and "not the default" not in found["caveat"]
     give(to_csv(film.row() for film in board.session.films.values()).encode())  # compared with itself, it is right
     assert "is one of predictions" in said_of(board)["problem"]
     give(b"file,label\na,ill")  # leaves the former table
@@ -461,6 +465,16 @@ def test_what_the_reader_says_stays_with_the_film_in_every_view_and_in_the_repor
     for bad in ("OUT OF SCOPE", None, 1):
         board.page(kind="reader", id="p2", verdict=bad, comment="")
         assert "does not understand" in board.sent[-1][0]["message"]
+
+
+def test_the_report_of_a_film_out_of_scope_has_a_caution_beside_number_and_map(board):
+    board.page(kind="sample", which="opacity")
+    film = board.session.films["p1"]
+    film.prediction = replace(film.prediction, verdict=OUT_OF_SCOPE, ood_score=1.2)
+    board.page(kind="film_report", id="p1")
+    report = b"".join(bytes(b) for b in board.sent[-1][1]).decode()
+    number = f"{film.prediction.probability:.3f} ({CAUTION})</dd>"
+    assert number in report and re.search(rf"<figcaption>With activation map, [\w ]+ \({CAUTION}\);", report)
 
 
 @pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")

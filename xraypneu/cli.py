@@ -596,7 +596,9 @@ def _score_arguments(commands):
     p.add_argument("--features", action="store_true", help="add what `xraypneu monitor` compares: 100 bytes a film")
     p.add_argument("--tags", default="", metavar="TAG,...", help="add DICOM attributes, such as ViewPosition,StudyDate")
     p.add_argument("--shard-rows", type=int, metavar="N", help="films a file, 10,000 by default")
-    p.add_argument("--workers", type=int, metavar="N", help="films at a time: one a core, eight a core for addresses")
+    p.add_argument(
+        "--workers", type=int, metavar="N", help="films at a time: one more than cores, or eight a core for addresses"
+    )
     p.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on all nodes of a Ray cluster")
     p.add_argument("--address", metavar="HOST:PORT", help="of the cluster; without it, the one of this machine")
     _precision_argument(p)

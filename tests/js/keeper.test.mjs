@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { keepable, restored } from "../../xraypneu/app/keeper.js";
+import { Keeper, keepable, restored } from "../../xraypneu/app/keeper.js";
 import { State } from "../../xraypneu/app/state.js";
+import { Memory } from "../../xraypneu/app/storage.js";
 import { neighbour, positionOf } from "../../xraypneu/app/worklist.js";
 
 const film = (id, more = {}) => ({ id, file: `${id}.png`, verdict: "NORMAL", threshold: 0.3, cells: [], ...more });
@@ -26,6 +27,67 @@ test("results come back without their pictures, under ids that the server does n
   assert.ok(!next.unsaved.has("kept-0"));
   next.move(0.7, []); // the verdicts of another session stay those of its operating point
   assert.deepEqual([...next.rows.values()].map((r) => r.threshold), [0.3, undefined, 0.7]);
+});
+
+test("a session that still has the films of kept results gives them itself", () => {
+  const state = new State(0.3);
+  const before = [film("u1"), film("p1"), { id: "u2", file: "b.txt", error: "no picture" }];
+  state.restore(restored(keepable(before, new Set(["u1"]))));
+  assert.deepEqual(state.unkeep([film("u1"), film("p1", { file: "another.png" })]), ["kept-0"]);
+  assert.deepEqual([[...state.rows.keys()], state.unsaved.size], [["kept-1", "kept-2"], 0]);
+});
+
+// As much of a page's elements as the keeper has, and of a browser's storage.
+function keeper(kept, room = Infinity) {
+  const element = () => ({ append() {}, addEventListener() {}, setAttribute() {}, classList: { toggle() {} } });
+  globalThis.document = { createElement: element };
+  const store = {
+    getItem: (k) => kept.get(k) ?? null,
+    removeItem: (k) => kept.delete(k),
+    setItem(k, v) {
+      if (v.length > room) throw new Error("QuotaExceededError");
+      kept.set(k, v);
+    },
+  };
+  return new Keeper(new Memory(() => store), new State(0.3));
+}
+
+test("a view whose tick is off leaves alone what another keeps, and the tick that is taken off deletes it", () => {
+  const kept = new Map();
+  const [one, other] = [keeper(kept), keeper(kept)];
+  one.state.arrive(film("u1"), true);
+  one.tick.checked = true;
+  one.write(true);
+  other.state.arrive(film("u1"), true);
+  other.write();
+  assert.equal(one.recall().length, 1);
+  one.tick.checked = false;
+  one.write(true);
+  assert.equal(kept.size, 0);
+});
+
+test("results that find no room leave no earlier ones in their place", () => {
+  const kept = new Map();
+  const one = keeper(kept, 300);
+  one.tick.checked = true;
+  one.state.arrive(film("u1"), true);
+  one.write();
+  assert.equal(one.recall().length, 1);
+  for (const id of ["u2", "u3", "u4"]) one.state.arrive(film(id), true);
+  one.write();
+  assert.deepEqual([one.recall(), one.what.textContent.slice(0, 8)], [[], "Not kept"]);
+});
+
+test("results of a long batch are kept while it goes on", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const one = keeper(new Map());
+  one.tick.checked = true;
+  for (let i = 0; i < 20; i++) {
+    one.state.arrive(film(`u${i}`), true);
+    one.changed();
+    t.mock.timers.tick(100);
+  }
+  assert.equal(one.recall().length, 20);
 });
 
 test("what was kept and is no longer readable is nothing", () => {

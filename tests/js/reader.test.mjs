@@ -29,6 +29,19 @@ test("a reading is unsaved until a file has it, and no row that comes again repl
   assert.equal(state.rows.get("u2").reader.verdict, "NORMAL");
 });
 
+test("a reading that comes while a report is on its way is in no file", () => {
+  const state = new State(0.3);
+  for (const id of ["u1", "u2"]) state.arrive({ ...row, id }, true);
+  state.note("u2", { verdict: "UNSURE", comment: "" });
+  assert.equal(state.unsavedReadings, 1);
+  state.report(["u1", "u2"]);
+  state.note("u1", { verdict: "NORMAL", comment: "" });
+  state.saved(state.reported);
+  assert.deepEqual([...state.unsaved], ["u1"]);
+  state.note("u1", { verdict: "", comment: "" }); // taken back
+  assert.equal(state.unsavedReadings, 0);
+});
+
 test("the reader's keys belong to text fields where those have the focus", () => {
   const press = (key, place) => actionOf({ key }, place, true);
   assert.deepEqual(["1", "2", "3", "c"].map((k) => press(k, "page")), ["normal", "ill", "unsure", "comment"]);

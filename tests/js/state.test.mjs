@@ -88,6 +88,23 @@ test("while a question is open only the newest of its kind waits", () => {
   assert.equal(sent.length, 3);
 });
 
+test("a report is asked for after the newest of what it shows, which an answer to an earlier one does not settle", () => {
+  const { sent, asker: a, ping } = asker();
+  for (const verdict of ["NORMAL", "UNSURE"]) a.ask("reader-u1", { verdict });
+  a.ask("open", { id: "u2" });
+  a.hurry(/^reader-/);
+  assert.deepEqual(sent, [{ verdict: "NORMAL" }, { id: "u2" }, { verdict: "UNSURE" }]);
+  assert.equal(a.answered("reader-u1"), false);
+  a.pong(ping()); // the answer to the newest was lost
+  assert.deepEqual(sent.slice(3), [{ verdict: "UNSURE" }, { id: "u2" }]);
+  assert.equal(a.answered("reader-u1"), true);
+  a.hurry(/^reader-/);
+  assert.equal(sent.length, 5);
+  a.ask("reader-u1", { verdict: "" });
+  a.hurry(/^reader-/); // nothing says that it has arrived
+  assert.deepEqual(sent.slice(5), [{ verdict: "" }, { verdict: "" }]);
+});
+
 test("a question that was lost is asked again, as the newest one", () => {
   const { sent, asker: a, ping } = asker();
   const early = ping();

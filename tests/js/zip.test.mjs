@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { deflateRawSync } from "node:zlib";
 
-import { pasted } from "../../xraypneu/app/paste.js";
+import { listenToPaste, pasted } from "../../xraypneu/app/paste.js";
 import { crcOf, isZip, membersOf, nameOf, unsafe, ZipError } from "../../xraypneu/app/zip.js";
 
 const bytes = (text) => new TextEncoder().encode(text);
@@ -115,6 +115,24 @@ test("a member that is not what the directory says is refused alone, and never u
   assert.equal(await opened(film), "it is longer than the archive says"); // the page refuses it by its size before
   const bad = zip([{ name: "a.png", text: "x", stored: true, method: 8 }]);
   assert.equal(await opened((await membersOf(bad, limits))[0]), "it is damaged in the archive");
+});
+
+test("text that is pasted into a field comes there, whatever picture of it Excel adds", () => {
+  globalThis.document = { querySelector: () => null };
+  const [target, taken] = [new EventTarget(), []];
+  const stop = listenToPaste(target, (files) => taken.push(...files));
+  const paste = (place, ...types) => {
+    const e = new Event("paste", { cancelable: true });
+    e.clipboardData = { types, files: [{ name: "a.png" }] };
+    Object.defineProperty(e, "target", { value: { matches: (s) => s.startsWith(place) } });
+    target.dispatchEvent(e);
+    return e.defaultPrevented;
+  };
+  assert.equal(paste("select", "text/plain", "Files"), false);
+  assert.equal(paste("select", "Files"), true);
+  assert.equal(paste("main", "text/plain", "Files"), true);
+  assert.equal(taken.length, 2);
+  stop();
 });
 
 test("an archive is told by its name, and a pasted image is named by the time", () => {

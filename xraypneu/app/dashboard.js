@@ -36,6 +36,7 @@ const LOST =
 const NO_SERVER = "The server has lost this session, so";
 const FEW = 3; // results that are deleted without a question
 const STEP = 60; // pixels that a key moves a zoomed film
+const IN_REPORTS = /^(reader-.*|point|truth)$/; // requests whose effects a report shows
 
 function broken(problem) {
   return make(
@@ -382,7 +383,7 @@ class Page {
       normal: () => this.choose(OWN[0]),
       ill: () => this.choose(OWN[1]),
       unsure: () => this.choose(OWN[2]),
-      comment: () => this.reader.comment.focus(),
+      comment: () => this.comment(),
       full: () => this.full.toggle(),
       larger: () => viewer.zoomBy(1.5),
       smaller: () => viewer.zoomBy(1 / 1.5),
@@ -416,10 +417,20 @@ class Page {
 
   // The reader's verdict by key, which may come while the next film is still on its way: it belongs to none then.
   choose(verdict) {
-    if (!this.viewer.box.isConnected || this.viewer.id !== this.state.open)
-      return this.say("The film is not shown yet, so your verdict was not taken. Press the key again.");
+    if (!this.seen) return this.say("The film is not shown yet, so your verdict was not taken. Press the key again.");
     this.reader.choose(verdict);
     this.say(this.reader.own.verdict ? `Your verdict: ${verdict}` : "Your verdict was taken back");
+  }
+
+  // To the comment, with the film that is on its way.
+  comment() {
+    if (this.seen) this.reader.comment.focus();
+    else this.focused = this.reader.comment;
+  }
+
+  // Whether the page shows the film that was asked for last.
+  get seen() {
+    return this.viewer.box.isConnected && this.viewer.id === this.state.open;
   }
 
   // Keep what the reader says of the open film.
@@ -480,18 +491,23 @@ class Page {
   // The report of the open film alone.
   getFilmReport() {
     if (this.heartbeat.isLost) return this.say(`${NO_SERVER} no report can be made. Start a new session.`);
+    if (!this.seen) return this.say("The film is not shown yet, so no report was made. Press the key again.");
     const { id } = this.viewer;
     if (this.state.rows.has(id)) this.getFile({ kind: "film_report", id }, [id], 0);
   }
 
   getFile(request, reported, unread) {
-    if (!this.downloader.fetching) Object.assign(this, { reported, unread });
+    if (!this.downloader.fetching) {
+      this.unread = unread;
+      this.state.report(reported);
+      this.asker.hurry(IN_REPORTS); // or the report would have an earlier reading than the page
+    }
     this.downloader.get(request);
   }
 
   saveReport(name, blob) {
     saveFile(name, blob);
-    this.state.saved(this.reported);
+    this.state.saved(this.state.reported);
     this.keeper.changed();
     if (this.unread) this.say(`${name} downloaded.${unread(this.unread)}`);
   }
@@ -506,11 +522,14 @@ class Page {
 
   askForget() {
     const count = this.state.rows.size;
-    if (count <= FEW) return this.forget();
+    const readings = this.state.unsavedReadings;
+    if (count <= FEW && !readings) return this.forget();
     const unsaved = this.state.unsaved.size;
-    const also = unsaved ? ` Not saved as CSV or report yet: ${unsaved}.` : "";
+    const yours = readings ? `, ${readings} with your reading` : "";
+    const also = unsaved ? ` Not saved as CSV or report yet: ${unsaved}${yours}.` : "";
     const consequence = `This cannot be undone: the server deletes the films and their results at once.${also}`;
-    this.confirm.ask(`Delete all ${count} results?`, consequence, `Delete all ${count}`, () => {
+    const what = count === 1 ? "the result" : `all ${count} results`;
+    this.confirm.ask(`Delete ${what}?`, consequence, count === 1 ? "Delete it" : `Delete all ${count}`, () => {
       this.forget();
       this.main.querySelector("button.choose").focus(); // the pressed button is gone
     });
@@ -645,6 +664,9 @@ class Page {
 
   // All rows of the session, for a view that is new.
   on_rows({ rows }) {
+    const doubles = this.state.unkeep(rows);
+    for (const id of doubles) this.worklist.remove(id);
+    this.table.remove(doubles);
     for (const row of rows) this.on_row({ row });
   }
 
@@ -672,7 +694,9 @@ class Page {
     this.asker.answered(of);
     if (this.state.forgetting) return;
     this.truth.show({ problem, found });
-    if (!problem) this.table.label(found?.labels ?? {});
+    if (problem) return;
+    this.table.label(found?.labels ?? {});
+    if (of === "truth") this.say(`Labels read: ${found.cover}`);
   }
 
   on_operating({ operating }) {

@@ -19,6 +19,13 @@ const ICONS = {
     '<path d="M6 17V6h11M31 6h11v11M42 31v11H31M17 42H6V31" fill="none" stroke="currentColor" stroke-width="5"/>',
 };
 
+// "Probability 0.86, above the threshold of 0.31"; with as many decimals as it takes to see which one is larger
+export function besides(p, t) {
+  const digits = [2, 3, 4, 5, 6].find((n) => p.toFixed(n) !== t.toFixed(n)) ?? 2;
+  const side = p > t ? "above" : p < t ? "below" : "at";
+  return `Probability ${p.toFixed(digits)}, ${side} the threshold of ${t.toFixed(digits)}`;
+}
+
 export function words(v, s) {
   if (v === "NOT_RADIOGRAPH") {
     const causes = "Photographs, pages, slices, rotated or inverted films commonly cause this.";
@@ -29,8 +36,7 @@ export function words(v, s) {
     return `Unlike the training films: how accurate the model is here was not measured. ${causes}`;
   }
   if (v === "UNSURE") return "The model abstains: a reader should decide.";
-  const side = s.probability >= s.threshold ? "above" : "below";
-  return `Probability ${s.probability.toFixed(2)}, ${side} the threshold of ${s.threshold.toFixed(2)}`;
+  return besides(s.probability, s.threshold);
 }
 
 // Name of a verdict in classes and icons.

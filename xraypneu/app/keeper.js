@@ -1,11 +1,13 @@
 // Keeps the results in this tab if the visitor asks for it: they outlast a reload, Back and a lost server. What is kept
-// are names, verdicts and what the reader said, never a picture; the browser drops it with the tab.
+// are names, verdicts and what the reader said, never a picture. The browser drops it with the tab, unless it reopens it.
 import { make } from "./dom.js";
 
 const FORM = 1; // of what is kept; of another form nothing is taken
-const REST = 500; // milliseconds without a change until results are written
+const REST = 500; // milliseconds from a change until results are written
 const OFFER = "Keep these results in this tab, also after a reload";
-const WHAT = "File names, verdicts and your readings, no pictures. They are deleted with the tab, or by Delete all.";
+const WHAT =
+  "File names, verdicts and your readings, no pictures. Delete all deletes them; so does closing the tab, unless the " +
+  "browser reopens it.";
 const FULL = "Not kept: the browser has no room for them. Save the CSV.";
 
 // The rows of an earlier page as rows of this one. Their films are gone; where an id is taken, the server would mean
@@ -13,7 +15,7 @@ const FULL = "Not kept: the browser has no room for them. Save the CSV.";
 export function restored(text) {
   try {
     const { form, rows } = JSON.parse(text);
-    return form === FORM ? rows.map((row, i) => ({ ...row, id: `kept-${i}`, kept: true })) : [];
+    return form === FORM ? rows.map((row, i) => ({ ...row, was: row.id, id: `kept-${i}`, kept: true })) : [];
   } catch {
     return []; // nothing was kept, or no longer what was
   }
@@ -28,7 +30,7 @@ export function keepable(rows, unsaved) {
 export class Keeper {
   constructor(memory, state) {
     Object.assign(this, { memory, state, timer: null });
-    this.tick = make("input", { type: "checkbox", onchange: () => this.write() });
+    this.tick = make("input", { type: "checkbox", onchange: () => this.write(true) });
     this.tick.checked = memory.recall("keep") === "1";
     this.what = make("span", { class: "words" }, WHAT);
     this.box = make("label", { class: "soft keep" }, this.tick, " ", OFFER, this.what);
@@ -39,15 +41,17 @@ export class Keeper {
     return this.tick.checked ? restored(this.memory.recall("results")) : [];
   }
 
-  // A row, a reading or a verdict is new.
+  // A row, a reading or a verdict is new. In a long batch none waits for the last one.
   changed() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.write(), REST);
+    this.timer ??= setTimeout(() => this.write(), REST);
   }
 
-  write() {
+  // Without the tick nothing is touched, unless it was just taken off: another view of the session may keep results.
+  write(ticked = false) {
     clearTimeout(this.timer);
+    this.timer = null;
     const on = this.tick.checked;
+    if (!on && !ticked) return;
     const text = on && this.state.rows.size ? keepable(this.state.rows.values(), this.state.unsaved) : "";
     const held = this.memory.keep("keep", on ? "1" : "") && this.memory.keep("results", text);
     this.what.textContent = on && !held ? FULL : WHAT;

@@ -1,4 +1,6 @@
 // An image from the clipboard, such as a screenshot, is a film like any other.
+import { placeOf } from "./keys.js";
+
 const ENDINGS = {
   "image/png": "png",
   "image/jpeg": "jpg",
@@ -19,11 +21,14 @@ export function pasted(files, now) {
   });
 }
 
+// Whether a paste puts text into a field: with the text that Excel and Word copy comes its picture.
+const isText = (e) => placeOf(e.target) === "typed" && e.clipboardData.types.includes("text/plain");
+
 // Call `take` with the files of each paste; text that is pasted into a field stays there. Returns how to stop.
 export function listenToPaste(target, take) {
   const paste = (e) => {
     const files = e.clipboardData?.files ?? [];
-    if (!files.length || document.querySelector("dialog[open]")) return;
+    if (!files.length || isText(e) || document.querySelector("dialog[open]")) return;
     e.preventDefault();
     take(pasted(files, new Date()));
   };

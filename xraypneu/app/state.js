@@ -1,4 +1,5 @@
 // State of the page, without its elements: rows, the open film, requests to the server.
+import { said } from "./reader.js";
 
 export class State {
   constructor(threshold) {
@@ -12,6 +13,7 @@ export class State {
     this.deletions = 0; // how often everything was deleted: what began before, such as reading an archive, must not go on
     this.undeleted = false; // whether the server may still have films that were to be deleted
     this.unsaved = new Set(); // ids of results that neither a CSV nor a report has saved
+    this.reported = new Set(); // ids of results that a report on its way has as they are
   }
 
   // New films are coming: close the previous result, which must not be taken for theirs.
@@ -46,6 +48,18 @@ export class State {
     }
   }
 
+  // The server still has the films of these rows, as in a notebook whose cell runs again: what was kept of them are no
+  // further results. Returns their ids.
+  unkeep(rows) {
+    const files = new Map(rows.map((row) => [row.id, row.file]));
+    const kept = [...this.rows.values()].filter((row) => row.kept && files.get(row.was) === row.file);
+    for (const { id } of kept) {
+      this.rows.delete(id);
+      this.unsaved.delete(id);
+    }
+    return kept.map((row) => row.id);
+  }
+
   // Ids of the films that the server has.
   get held() {
     return [...this.rows.values()].filter((row) => !row.kept).map((row) => row.id);
@@ -65,6 +79,17 @@ export class State {
   note(id, reader) {
     this.rows.get(id).reader = reader;
     this.unsaved.add(id);
+    this.reported.delete(id);
+  }
+
+  // A report of these results is asked for.
+  report(ids) {
+    this.reported = new Set(ids);
+  }
+
+  // Number of results with a reading that no file has: work that nothing brings back.
+  get unsavedReadings() {
+    return [...this.unsaved].filter((id) => said(this.rows.get(id)?.reader)).length;
   }
 
   // A file with these rows was saved.
@@ -110,7 +135,8 @@ export class Asker {
   constructor(send, ping) {
     this.send = send;
     this.ping = ping; // returns the number of the last ping
-    this.asked = new Map(); // by key: the request, and the number of the last ping before it
+    // by key: the request, the number of the last ping before it, and how many answers to earlier ones come before its
+    this.asked = new Map();
     this.next = new Map();
   }
 
@@ -124,12 +150,31 @@ export class Asker {
     if (this.asked.has(key) || !this.next.has(key)) return;
     const request = this.next.get(key);
     this.next.delete(key);
-    this.asked.set(key, { request, sealed: this.ping() });
+    this.put(key, request, 0);
+  }
+
+  put(key, request, before) {
+    this.asked.set(key, { request, sealed: this.ping(), before });
     this.send(request.message, request.buffers);
+  }
+
+  // Send the newest request of each of these kinds now, unless it was answered: what is asked next must find it done.
+  hurry(kinds) {
+    for (const [key, { request, before }] of [...this.asked]) {
+      if (!kinds.test(key)) continue;
+      const newest = this.next.get(key) ?? request; // the pending one may be lost: no answer says that it arrived
+      this.next.delete(key);
+      this.put(key, newest, before + 1);
+    }
   }
 
   // An answer came; true if no newer request is pending, so that it may be shown.
   answered(key) {
+    const asked = this.asked.get(key);
+    if (asked?.before) {
+      asked.before -= 1;
+      return false;
+    }
     this.asked.delete(key);
     const newest = !this.next.has(key);
     this.go(key);

@@ -13,13 +13,14 @@ export class Memory {
   }
 
   // An empty value is forgotten. False if the browser refuses storage or has no room left: the choice holds until the
-  // page is closed.
+  // page is closed, and no earlier one is found in its place.
   keep(key, value) {
     try {
       if (value) this.open().setItem(`xraypneu-${key}`, value);
       else this.open().removeItem(`xraypneu-${key}`);
       return true;
     } catch {
+      if (value) this.keep(key, "");
       return false;
     }
   }

@@ -138,6 +138,12 @@ export class Table {
     this.count();
   }
 
+  // Rows that are gone.
+  remove(ids) {
+    for (const id of ids) this.lines.delete(id);
+    if (ids.length) this.arrange();
+  }
+
   line(row) {
     if (row.error) {
       const why = make("span", { class: "error" }, `not read: ${row.error}`);

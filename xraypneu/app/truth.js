@@ -4,23 +4,9 @@ import { button, clean, make, percent } from "./dom.js";
 const HOW =
   "A CSV with the columns file and label (NORMAL or PNEUMONIA, or 0 or 1) shows how often the verdicts on these " +
   "films are right. Drop it anywhere, or choose it. It stays in this session, and goes with it.";
-const INTERVALS =
-  "95 % intervals, each film counted as one patient: several films of one patient make them too narrow. " +
-  "Sensitivity and specificity are of the films that got NORMAL or PNEUMONIA.";
 const LABELLED = ["PNEUMONIA", "NORMAL"];
 
 export const isTable = (file) => /\.csv$/i.test(file.name);
-
-const countOf = (n) => `${n} ${n === 1 ? "film" : "films"}`;
-
-// How many films the numbers are of, and what is left out of them and why.
-export function coverOf({ films: n, unlabelled, twice, unmatched }) {
-  const parts = [`${countOf(n)} with a label`];
-  if (unlabelled) parts.push(`${unlabelled} without`);
-  if (twice) parts.push(`${twice} left out, as others have the same name`);
-  if (unmatched) parts.push(`${unmatched} ${unmatched === 1 ? "label" : "labels"} for no film here`);
-  return `${parts.join("; ")}.`;
-}
 
 // The outcomes that are columns: both classes, and what else occurred.
 export const columnsOf = ({ matrix }) =>
@@ -102,9 +88,10 @@ export class TruthPanel {
     this.active = found !== null;
     this.found.hidden = !found;
     if (!found) return this.found.replaceChildren();
-    const cover = make("p", {}, coverOf(found));
+    this.box.hidden = false; // labels may come before the films
+    const cover = make("p", {}, found.cover);
     if (!found.films) return this.found.replaceChildren(cover);
-    this.found.replaceChildren(cover, matrixOf(found), ratesOf(found), make("p", { class: "soft" }, INTERVALS));
+    this.found.replaceChildren(cover, matrixOf(found), ratesOf(found), make("p", { class: "soft" }, found.caveat));
   }
 
   clear() {

@@ -40,7 +40,7 @@ function itemOf(row) {
   const [verdict, number, own] = [make("span"), make("span"), make("span", { class: "own" })];
   const box = make(
     "li",
-    { role: "option", id: `xp-film-${row.id}`, "data-id": row.id, title: row.file, "aria-disabled": !able(row) },
+    { role: "option", id: `xp-film-${row.id}`, "data-id": row.id, title: row.file, "aria-disabled": !able(row) && "true" },
     make("span", { class: "thumb" }, picture),
     make(
       "span",
@@ -79,6 +79,11 @@ export class Worklist {
   put(row) {
     this.items.get(row.id)?.box.remove();
     this.items.set(row.id, itemOf(row));
+  }
+
+  remove(id) {
+    this.items.get(id)?.box.remove();
+    this.items.delete(id);
   }
 
   // Bring the list in the order of these rows, with their verdicts; items that are in place stay untouched.

@@ -60,14 +60,18 @@ def cpu_limit(
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d009
 _MAX_HEADER = 100_000  # bytes of JSON
+_MAX_JOINED = 131_072  # bytes that are copied to be sent at once
 
 
 def _send(channel: socket.socket, header: dict[str, Any], *parts: Any) -> None:  # parts: bytes or arrays
     "Send a header and the raw bytes that it announces."
     text = json.dumps(header).encode()
-    channel.sendall(struct.pack(">I", len(text)) + text)
-    for part in parts:
-        channel.sendall(memoryview(part).cast("B"))
+    views: list[Any]
+    views = [struct.pack(">I", len(text)) + text, *(memoryview(part).cast("B") for part in parts)]
+    if sum(map(len, views)) <= _MAX_JOINED:
+        views = [b"".join(views)]  # the other side is woken once
+    for view in views:
+        channel.sendall(view)
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d009-f
 def _fill(channel: socket.socket, buffer: Any, deadline: float | None = None) -> None:

@@ -16,7 +16,7 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -539,12 +539,16 @@ _MORE = bytes((73 * i + i * i // 251) % 255 for i in range(65_536))  # arbitrary
 _ARITHMETIC = (0xC9, 0xCA)  # frame headers of arithmetic coding
 
 # %% ../../nbs/api/data/00_image.ipynb #c032b-1
-def _ends_early(jpeg: bytes, pixels: np.ndarray, read: Callable[[bytes], np.ndarray]) -> bool:
+def _ends_early(
+    jpeg: bytes,
+    edges: Iterable[np.ndarray],  # of the pixels, among them the row that was coded last
+    read: Callable[[bytes], np.ndarray],
+) -> bool:
     """Does the coded data of a JPEG end before its pixels do? libjpeg silently fills the rest with one grey level. If
     an edge has one grey level, this decodes again with extra data, which doesn't change a complete picture."""
     if b"\xff\xdd" in jpeg and _lost_restarts(jpeg):
         return True
-    if all(np.ptp(edge) for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])):
+    if all(np.ptp(edge) for edge in edges):
         return False
     if any(marker in _ARITHMETIC for marker, *_ in _segments(jpeg)):
         return False  # arithmetic coding omits zeros at the end
@@ -576,8 +580,11 @@ def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read: Callab
         # of an interlaced picture, any row may be there in part
         if (data[28] or not np.asarray(last).any()) and _lacks_rows(data):
             raise ImageError(*_CUT)
-    elif image.format in ("JPEG", "MPO") and _ends_early(data, r.pixels, read):
-        raise ImageError(*_CUT)
+    elif image.format in ("JPEG", "MPO"):
+        p = r.pixels
+        edges = (p[0], p[-1], p[:, 0], p[:, -1]) if _orientation(image) > 1 else (p[-1],)
+        if _ends_early(data, edges, lambda d: p if d is data else read(d)):  # decoding once more takes its time
+            raise ImageError(*_CUT)
 
 # %% ../../nbs/api/data/00_image.ipynb #c033
 def _webp_size(data: bytes) -> tuple[int, int]:  # width, height; 0, 0 where the header doesn't say
@@ -1230,7 +1237,7 @@ def _check_jpeg_frame(ds: "Dataset", uid: "UID", stored: np.ndarray) -> None:
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
     if not frame.startswith(b"\xff\xd8") or int(ds.BitsAllocated) > 8:
         return
-    if _ends_early(frame, stored if stored.ndim == 2 else stored[..., 1], _jpeg_pixels):
+    if _ends_early(frame, (stored[-1] if stored.ndim == 2 else stored[-1, :, 1],), _jpeg_pixels):
         raise EOFError
 
 # %% ../../nbs/api/data/00_image.ipynb #c046-patient
@@ -1332,6 +1339,8 @@ def _from_array(a: np.ndarray, with_colour: bool = False) -> Radiograph:
             f"an array of type {a.dtype} is ambiguous", "Give uint8, uint16, or floats in 0..1.", "unsupported"
         )
     height, width = a.shape[:2]
+    if a.ndim == 2:
+        return Radiograph(np.array(a, order="C"), width, height, mode, "array", notes)
     image = Image.fromarray(np.ascontiguousarray(a))
     tint = _colour_of(image) if with_colour else 0.0
     return Radiograph(np.array(image.convert("L")), width, height, mode, "array", notes, tint)
@@ -1409,6 +1418,8 @@ def to_square(
         raise ImageError("pixels must be (H, W) uint8", "Use read_radiograph first.", "unsupported")
     if not 1 <= size <= MAX_SQUARE:
         raise ImageError(f"a square of {size} pixels can't be made", f"Give 1 to {MAX_SQUARE}.", "unsupported")
+    if pixels.shape == (size, size):
+        return pixels.copy()
     return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 # %% ../../nbs/api/data/00_image.ipynb #c062

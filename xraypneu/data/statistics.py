@@ -125,6 +125,8 @@ def differences(
     percentiles: Mapping[str, Sequence[float]],  # of `film_percentiles`; statistics it lacks are not compared
 ) -> tuple[str, ...]:  # such as 'sharper than 99 % of the training films'; at most four
     "In which exposure, contrast, sharpness or framing of a film is unlike that of nearly all training films."
+    if not percentiles:
+        return ()
     values, said = film_statistics(square), []
     for family in _TOLD:
         out = {k: _beyond(values[k], percentiles[k]) for k in family if k in percentiles}

@@ -666,35 +666,41 @@ def _pictures(film: Film) -> list[tuple[str, str]]:
 def _large_pictures(film: Film) -> list[tuple[str, str]]:
     "The same for the report of this film alone: as large as the page shows them, the map over the radiograph."
     prediction = cast(Prediction, film.prediction)
-    where, pictures = prediction.explanation.where, [("Radiograph", _data_uri("jpeg", film.preview))]
-    if where:
+    e, pictures = prediction.explanation, [("Radiograph", _data_uri("jpeg", film.preview))]
+    if e.where:
+        caution = f" ({e.caution})" if e.caution else ""
         grey = np.asarray(Image.open(io.BytesIO(film.preview)).convert("L"))
         mapped = _jpeg(prediction.overlay(pixels=grey), PREVIEW, 88)[0]
-        pictures.append((f"With activation map, {where}; yellow supports PNEUMONIA", _data_uri("jpeg", mapped)))
+        title = f"With activation map, {e.where}{caution}; yellow supports PNEUMONIA"
+        pictures.append((title, _data_uri("jpeg", mapped)))
     return pictures
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #f91ce0c2
+def _now() -> datetime.datetime:
+    "The server's time, with its zone: a visitor's may be another."
+    return datetime.datetime.now().astimezone()
+
+
 class _Downloads(_Page):
     "Reports as files. The page makes the CSV from its rows, so that it needs no server."
 
     def _download(self) -> None:
-        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        now = _now()
         labels, found = self.session.labelled()
         rows = [row | {"truth": labels.get(id)} for id, row in self._rows_with_pictures()]
         notice = NOTICE if any(f.notice for f in self.session.films.values()) else ""
-        self._give(
-            f"xraypneu-{stamp}.html", to_html(rows + self.session.rest(), f"Predictions of {stamp}", notice, found)
-        )
+        title = f"Predictions of {now:%Y-%m-%d %H:%M %Z}"
+        self._give(f"xraypneu-{now:%Y%m%d-%H%M%S}.html", to_html(rows + self.session.rest(), title, notice, found))
 
     def _film_report(self, id: str) -> None:
         film = self.session.films.get(id)
         if film is None or film.prediction is None:
             return self._trouble("This file was deleted. Upload it again.", id)
-        now = datetime.datetime.now()
+        now = _now()
         row = film.row() | {"sha256": film.sha256, "truth": self.session.labelled()[0].get(id)}
         row["pictures"] = _large_pictures(film)
         facts = [(fact["name"], fact["value"]) for fact in film.facts]
-        text = film_html(row, film.prediction.explanation.rationale, facts, film.notice, f"{now:%Y-%m-%d %H:%M}")
+        text = film_html(row, film.prediction.explanation.rationale, facts, film.notice, f"{now:%Y-%m-%d %H:%M %Z}")
         self._give(f"xraypneu-film-{now:%Y%m%d-%H%M%S}.html", text)
 
     def _give(self, name: str, text: str) -> None:

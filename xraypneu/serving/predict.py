@@ -14,6 +14,7 @@ import io
 import os
 import threading
 import weakref
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -413,13 +414,35 @@ def _differences(bundle: Bundle, square: np.ndarray, features: np.ndarray) -> tu
     known = scope.get("percentiles", {}) if scope.get("statistics") == VERSION else {}
     return (*said, *film_differences(square, known))
 
+# %% ../../nbs/api/serving/00_predict.ipynb #7274d817
+def _percentiles(
+    counts: np.ndarray,  # (256,) pixels of each grey level, at least one
+    percent: tuple[float, ...],
+) -> list[float]:
+    "Percentiles of grey as of `np.percentile`, which has to sort the pixels: this takes a tenth of its time."
+    ends, out = counts.cumsum().tolist(), []
+    for p in percent:
+        at = p / 100 * (ends[-1] - 1)
+        first, last = bisect_right(ends, math.floor(at)), bisect_right(ends, math.ceil(at))
+        out.append(first + (last - first) * (at % 1))
+    return out
+
+
+def _spread(counts: np.ndarray) -> float:  # grey levels
+    "The standard deviation of grey."
+    levels = np.arange(len(counts))
+    mean = counts @ levels / counts.sum()
+    return math.sqrt(counts @ (levels - mean) ** 2 / counts.sum())
+
 # %% ../../nbs/api/serving/00_predict.ipynb #af12baf1
 def _faint(square: np.ndarray) -> _Remarks:
     "A note on an image that uses few grey levels: in many of those the network takes normal lungs for ill."
-    low, high = np.percentile(square, (0.5, 99.5))
-    inner = square[(square > 2) & (square < 253)]  # a label that a program wrote into a dark film hides that it is dark
-    least, most = np.percentile(inner, (2, 98)) if inner.size > square.size / 10 else (low, high)
-    if square.std() < LEAST_CONTRAST or (high - low >= LEAST_RANGE and most - least >= LEAST_INNER_RANGE):
+    films = np.bincount(square.ravel(), minlength=256)
+    inner = films.copy()
+    inner[:3] = inner[253:] = 0  # a label that a program wrote into a dark film hides that it is dark
+    low, high = _percentiles(films, (0.5, 99.5))
+    least, most = _percentiles(inner, (2, 98)) if inner.sum() > square.size / 10 else (low, high)
+    if _spread(films) < LEAST_CONTRAST or (high - low >= LEAST_RANGE and most - least >= LEAST_INNER_RANGE):
         return []
     beside = "" if high - low < LEAST_RANGE else "besides black and white areas, "
     few = f"only {min(high - low, most - least):.0f} of 256 grey levels"

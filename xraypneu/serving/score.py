@@ -1265,7 +1265,8 @@ Engine = Callable[[_Run, Bundle, int | None, Any], None]  # run, bundle, films a
 
 def here(run: _Run, bundle: Bundle, workers: int | None, bar: Any) -> None:
     "The engine of one machine: the missing shards one after another, on all cores."
-    workers = workers or cores() * (8 if _is_away(run) else 1)
+    # a core has nothing to do while its film waits for a lock or a decoder: one more film keeps all cores at work
+    workers = workers or (8 * cores() if _is_away(run) else cores() + 1)
     scorer = ShardScorer(run.out, run.manifest, run.settings, bundle, workers)
 
     def see(errors: int) -> None:
@@ -1285,7 +1286,7 @@ def score_archive(
     bundle: str | Path | Bundle | None = None,  # as `Predictor` takes it
     precision: str = "fp32",  # or int8
     shard_rows: int | None = None,  # films a shard; None: 10,000, or as it was begun
-    workers: int | None = None,  # films at a time; None: one a core, or eight a core for addresses
+    workers: int | None = None,  # films at a time; None: one more than cores, or eight a core for addresses
     with_hash: bool = False,  # add the SHA-256 of each file
     tags: Sequence[str] = (),  # of `TAGS`: add these DICOM attributes
     with_features: bool = False,  # add what `xraypneu monitor` compares: projections of the features, statistics

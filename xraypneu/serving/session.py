@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from ..data.decoder import age_of
 from ..data.image import ImageError, printable
-from ..model.truth import NOT_READ, compare, meeting_name, rate_sentence
+from ..model.truth import CAVEAT, NOT_READ, compare, cover_sentence, meeting_name, rate_sentence
 from ..model.verdict import NORMAL, PNEUMONIA
 from .predict import Prediction
 from ..redact import without_controls
@@ -231,16 +231,12 @@ class _Films(_Uploads):
         error = f"a session keeps {MAX_FILES} files. Upload the others in a new one."
         return [{"file": f"({n} more)", "error": error, "code": "too_many", "files": n}] if n else []
 
-# %% ../../nbs/api/serving/02_session.ipynb #7fb79606
-class _Verdicts:
-    "Verdicts of the films, counted and compared with labels."
+# %% ../../nbs/api/serving/02_session.ipynb #a9fc7e26
+class _Labelled:
+    "Labels of the films, and how the verdicts compare with them."
 
     films: dict[str, Film]
     truth: dict[str, bool]  # labels, of `read_truth`
-
-    def counts(self) -> dict[str, int]:
-        "Number of films of each verdict, and of those that were not read."
-        return dict(Counter(f.prediction.verdict if f.prediction else NOT_READ for f in self.films.values()))
 
     def compared(self) -> dict[str, Any]:
         "The films with a label against it; films that share a name are left out, since the table means one of them."
@@ -256,17 +252,26 @@ class _Verdicts:
             "twice": len(labelled) - len(films),
             "unmatched": len(self.truth.keys() - names.keys()),
         }
-        return found | left_out | {"labels": labels, "films": len(films)}
+        said = {"cover": cover_sentence(len(films), **left_out), "caveat": CAVEAT + self._chosen()}
+        return found | left_out | said | {"labels": labels, "films": len(films)}
+
+    def _chosen(self) -> str:
+        "A caution for rates at another operating point than the default."
+        if self.threshold == self.default:
+            return ""
+        points = f"The operating point is {self.threshold:.3f}, not the default {self.default:.3f}"
+        return f" {points}: rates on the films that it was chosen on are too good."
 
     def labelled(self) -> tuple[dict[str, str], list[str]]:
         "Labels by film, and what their comparison found, in sentences for the report; empty without labels."
         if not self.truth:
             return {}, []
         found = self.compared()
-        return found["labels"], [rate_sentence(r) for r in found["rates"] if r["of"]]
+        rates = [rate_sentence(r) for r in found["rates"] if r["of"]]
+        return found["labels"], [found["cover"], *rates, *([found["caveat"]] if rates else [])]
 
 # %% ../../nbs/api/serving/02_session.ipynb #s011
-class Session(_Films, _Verdicts):
+class Session(_Films, _Labelled):
     "Films, uploads and operating point of one visitor."
 
     def __init__(
@@ -289,6 +294,10 @@ class Session(_Films, _Verdicts):
                 before, film.prediction = film.prediction, film.prediction.at(self.threshold)
                 changed += [film] if _told(film.prediction) != _told(before) else []
         return changed
+
+    def counts(self) -> dict[str, int]:
+        "Number of films of each verdict, and of those that were not read."
+        return dict(Counter(f.prediction.verdict if f.prediction else NOT_READ for f in self.films.values()))
 
     def clear(self) -> None:
         "Delete everything but the operating point."

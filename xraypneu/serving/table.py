@@ -92,7 +92,7 @@ _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#1b1f24}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{border:1px solid #c9d1d9;padding:.35rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\n"
-    "th{background:#f6f8fa;overflow-wrap:normal}"
+    "th{background:#f6f8fa;overflow-wrap:normal}th:first-child{width:18%}th:nth-child(2){width:28%}"
     "img{width:9rem;height:auto;background:#000}"
     ".notice{background:#fff4ce;border:1px solid #d4a72c;padding:.5rem;font-weight:600}"
     ".error{color:#a1260d}"
@@ -184,8 +184,9 @@ def to_html(
 def _facts(row: dict[str, Any], facts: Iterable[tuple[str, str]]) -> str:  # HTML
     "What belongs to a film's verdict, as a list."
     said = ": ".join(v for v in (row.get("reader") or {}).values() if v)
+    caution = f" ({CAUTION})" if row["verdict"] == OUT_OF_SCOPE else ""
     pairs = [
-        ("Probability of PNEUMONIA at 50 % prevalence", _decimals(row, "probability")),
+        ("Probability of PNEUMONIA at 50 % prevalence", _decimals(row, "probability") + caution),
         ("Operating point", _decimals(row, "threshold")),
         ("Reader", said),
         ("Label", row.get("truth") or ""),
@@ -212,6 +213,9 @@ def film_html(
         if src.startswith("data:image/")
     )
     why = "".join(f"<li>{e(r)}</li>" for r in row.get("reasons") or ())
+    of_map = "The map shows which regions raised the score; it does not localise disease."
+    has_map = row.get("probability") is not None
+    ends = [f"Made {e(made)}."] * bool(made) + [of_map] * has_map
     return _report(
         row["file"],
         notice,
@@ -219,6 +223,5 @@ def film_html(
         + (f"<p><b>{e(caution)}</b></p>" if caution else "")
         + f'<div class="film">{pictures}</div><h2>Why this verdict</h2><p>{e(rationale)}</p><ul>{why}</ul>'
         + _facts(row, facts)
-        + (f"<p>Made {e(made)}. " if made else "<p>")
-        + "The map shows which regions raised the score; it does not localise disease.</p>",
+        + f"<p>{' '.join(ends)}</p>",
     )
