@@ -237,6 +237,8 @@ class _Labelled:
 
     films: dict[str, Film]
     truth: dict[str, bool]  # labels, of `read_truth`
+    threshold: float
+    default: float
 
     def compared(self) -> dict[str, Any]:
         "The films with a label against it; films that share a name are left out, since the table means one of them."
