@@ -51,17 +51,20 @@ env: $(READY) ## the environment alone, in .venv
 	$(private_state)
 
 # Variables count only on make's command line, not in the environment. DATA and SET are written to params.yaml and stay there.
-cli_value = $(if $(findstring command,$(origin $(1))),$(value $(1)))
+given = $(findstring command,$(origin $(1)))
+cli_value = $(if $(call given,$(1)),$(value $(1)))
+# a variable of the shell that is not set must not lead to the default
+refuse_empty = $(if $(call given,$(1)),$(if $(call cli_value,$(1)),,echo "$(1)= names nothing: give a value, or leave it out" >&2; exit 1;))
 # Quoted as one word of the shell, which would run parts of some folder names. Not exported either: make would expand the value.
 one_word = '$(subst ','\'',$(1))'
 quoted = $(call one_word,$(call cli_value,$(1)))
 unexport DATA SET MODEL PORT KEY ONLY SEED FILMS BASE WORKFLOWS UPGRADE WEIGHTS EPOCHS
 
 run: $(READY) ## sample data, all stages, reports and a model
-	@python -m xraypneu.cli run $(if $(call cli_value,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
+	@python -m xraypneu.cli run $(if $(call given,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
 
 app: $(READY) ## serve the dashboard; MODEL=folder or models:/name@alias instead of the shipped model, PORT=8866
-	@$(if $(call cli_value,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call cli_value,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
+	@$(call refuse_empty,MODEL) $(if $(call cli_value,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call cli_value,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
 
 check: $(READY) ## run before each commit, under a minute: lint, types, sync, tests that need no training, server or browser
 	@$(MAKE) --no-print-directory --assume-old=$(READY) --jobs=2 --output-sync lint types sync
@@ -96,7 +99,7 @@ sync: $(READY) ## fail if notebooks, package and README.md are not in sync; chan
 	@.ci/sync $(VENV)
 
 ship: $(READY) ## copy models/bundle into the package as the shipped bundle, and its metrics into results/; KEY=private.pem signs it
-	python -m xraypneu.ops.publish ship $(if $(call cli_value,KEY),--key $(call quoted,KEY))
+	python -m xraypneu.ops.publish ship $(if $(call given,KEY),--key $(call quoted,KEY))
 
 verify: $(READY) ## score the shipped bundle on the official test split of DATA=folder, and compare with its published metrics
 	@python -m xraypneu.ops.publish verify $(call quoted,DATA)
@@ -197,8 +200,8 @@ sign: ## put the signed shipped bundle into build/release/; KEY=private.pem sign
 	@build/sign/bin/python $(LOCKED) locks/build.txt --quiet
 	@build/sign/bin/python $(LOCKED) locks/sign.txt --quiet
 	@cp -r xraypneu/shipped build/bundle
-	@PYTHONPATH=. build/sign/bin/python -m xraypneu.model.signature sign build/bundle $(if $(call cli_value,KEY),--key $(call quoted,KEY))
-	@$(if $(call cli_value,KEY),,PYTHONPATH=. XRAYPNEU_SIGNER_IDENTITY="$$GITHUB_SERVER_URL/$$GITHUB_WORKFLOW_REF" \
+	@PYTHONPATH=. build/sign/bin/python -m xraypneu.model.signature sign build/bundle $(if $(call given,KEY),--key $(call quoted,KEY))
+	@$(if $(call given,KEY),,PYTHONPATH=. XRAYPNEU_SIGNER_IDENTITY="$$GITHUB_SERVER_URL/$$GITHUB_WORKFLOW_REF" \
 	  XRAYPNEU_SIGNER_ISSUER=https://token.actions.githubusercontent.com build/sign/bin/python -m xraypneu.model.signature verify build/bundle)
 	@mkdir -p build/release
 	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C build -cf - bundle | gzip -n > build/release/bundle.tar.gz
@@ -206,6 +209,8 @@ sign: ## put the signed shipped bundle into build/release/; KEY=private.pem sign
 release: ## create the tag's release on GitHub with the files of build/release and dist; run by release.yml
 	gh release create "$$GITHUB_REF_NAME" --verify-tag --generate-notes dist/* $(wildcard build/release/*)
 
-clean: ## delete the outputs of the pipeline; keeps the environment and runs not yet sent to MLflow
-	rm -rf data/sample data/prepared models reports
-	[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name journal ! -name tools -exec rm -rf {} +
+clean: ## delete the outputs of the pipeline; keeps the environment, studies of xraypneu tune, and runs not yet sent to MLflow
+	@[ ! -e $(READY) ] || python -m xraypneu.ops.stage idle
+	rm -rf data/sample data/prepared reports
+	[ ! -d models ] || find models -mindepth 1 -maxdepth 1 ! -name tune -exec rm -rf {} +
+	[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name journal ! -name stages ! -name tools ! -name tune -exec rm -rf {} +

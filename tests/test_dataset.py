@@ -410,6 +410,7 @@ def test_data_errors(data, run, spoil, text, tmp_path):
         ({"validation": 0.5, "test": 0.5}, "leaves nothing"),
         ({"size": 8}, "size = 8"),
         ({"size": 224.0}, "size = 224.0"),
+        ({"workers": -1}, "workers = -1: give 1 or more"),
     ],
 )
 def test_parameter_errors(data, run, kw, text):
@@ -526,6 +527,15 @@ def test_without_a_decoder_nothing_is_prepared(data, run, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(DataError, match="decoding stopped at .*the decoder process can't be started"):
         run(data)
+
+
+def test_packages_that_are_replaced_leave_no_film_out(data, run, monkeypatch):
+    before = content(run(data).folder)
+    decoder._pool.close()  # as after a thousand films each
+    monkeypatch.setattr(decoder, "_MAIN", "import no_such_module")
+    with pytest.raises(DataError, match="decoding stopped at .*ended while it started"):
+        run(data)
+    assert content(load_prepared(data.parent / "out").folder) == before
 
 
 KILL = """
@@ -735,5 +745,30 @@ def test_a_disk_that_goes_away_leaves_no_film_out(data, run, monkeypatch):
     before = content(run(data).folder)
     monkeypatch.setattr(module, "read_bytes", gone)
     with pytest.raises(DataError, match="its folder can no longer be opened"):
+        run(data, workers=1)
+    assert content(load_prepared(data.parent / "out").folder) == before
+
+
+@pytest.mark.parametrize("nth", [0, 20])
+def test_a_disk_to_which_films_are_linked_leaves_no_film_out(data, run, monkeypatch, nth):
+    "`prepare` advises to link the films of another disk: cp -rs. It goes away meanwhile, or was not mounted."
+    before, real, n = content(run(data).folder), module.read_bytes, []
+    disk = data.rename(data.with_name("disk"))
+    for film in disk.rglob("*.png"):
+        link = data / film.relative_to(disk)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(film)
+
+    def gone(path):
+        n.append(path)
+        if len(n) == nth:
+            disk.rename(data.with_name("elsewhere"))
+        return real(path)
+
+    assert content(run(data, workers=1).folder) == before
+    if not nth:
+        (disk / "train/NORMAL").rename(data.with_name("elsewhere"))
+    monkeypatch.setattr(module, "read_bytes", gone)
+    with pytest.raises(DataError, match="the folder that it links to is not there. Mount the disk or share again"):
         run(data, workers=1)
     assert content(load_prepared(data.parent / "out").folder) == before

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -29,6 +30,7 @@ from xraypneu.process import started
 GREY = fuzz.GREY
 PNG = fuzz.encode(Image.fromarray(GREY), "PNG")
 PATH = "import sys; sys.path[:] = sys.argv[1:]; "
+ALONE = ("__init__", "redact", "errors", "data/__init__", "data/image", "data/decoder")  # modules that decoding needs
 
 
 def refused(source, code, text, **kw):
@@ -346,6 +348,43 @@ def test_a_worker_that_cannot_start_is_no_fault_of_the_file(monkeypatch):
     assert not pids()
 
 
+def test_packages_that_are_replaced_are_no_fault_of_the_file(worker_with, monkeypatch):
+    "`pip install` or `git checkout` during a long run: later films were damaged, and left out."
+    worker_with("import sys; sys.modules['pydicom'] = None")
+    refused(fuzz.dicom(GREY), "decoder", "x.dcm: the Python module pydicom.pixels can't be loaded. Pack", name="x.dcm")
+    assert (decode(PNG).pixels == GREY).all()
+    decoder._pool.close()
+    monkeypatch.setattr(decoder, "_MAIN", "import no_such_module")
+    refused(
+        PNG, "decoder", r"x\.png: the decoder process ended while it started, twice \(exit status 1\)", name="x.png"
+    )
+    assert not pids()
+
+
+def test_the_files_of_a_run_are_not_read_by_two_versions(tmp_path):
+    "Workers that start after `git checkout` would read the later films in another way, or not understand the job."
+    (tmp_path / "xraypneu/data").mkdir(parents=True)
+    for name in ALONE:
+        shutil.copy(ROOT / f"xraypneu/{name}.py", tmp_path / f"xraypneu/{name}.py")
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from xraypneu.data import decoder, image
+from xraypneu.data.decoder import decode
+print(decode(sys.argv[2]).width)
+decoder._pool.close()
+with open(image.__file__, "a") as file:
+    file.write("# another version")
+try:
+    decode(sys.argv[2])
+except image.ImageError as e:
+    print(e.code, e)
+"""
+    (tmp_path / "a.png").write_bytes(PNG)
+    width, error = python(code, str(tmp_path), str(tmp_path / "a.png")).splitlines()
+    assert width == "96" and error.startswith("decoder a.png: the decoder process ended while it started, twice")
+
+
 def test_an_idle_worker_ends_and_another_takes_its_place(worker_with):
     worker_with("decoder.IDLE_SECONDS = 0.1")
     decode(PNG)
@@ -487,7 +526,7 @@ def test_a_zipped_package_and_spaces_in_its_path(tmp_path):
     folder = tmp_path / "a folder"
     folder.mkdir()
     with zipfile.ZipFile(folder / "x y.zip", "w") as z:
-        for name in ("__init__", "redact", "errors", "data/__init__", "data/image", "data/decoder"):
+        for name in ALONE:
             z.write(ROOT / f"xraypneu/{name}.py", f"xraypneu/{name}.py")
     (folder / "a b.png").write_bytes(PNG)
     code = """

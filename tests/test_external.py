@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import nbformat
@@ -138,6 +139,18 @@ def test_verdicts_add_up_to_all_films(films, tmp_path):
         assert shown.loc[v, c].startswith(f"{counts[c][v]['films']}: ")
     broken = rows[rows.path == "PNEUMONIA/broken.png"].iloc[0]
     assert broken.code and broken.excluded == "unreadable" and broken.probability == ""
+
+
+def test_remarks_on_films_are_counted_and_said(films, tmp_path):
+    "Films of 12 bits in 16, or lateral ones, were measured without a word."
+    for i, film in enumerate(sorted(films.rglob("*.png"))[:4]):
+        Image.fromarray(np.asarray(Image.open(film)) // (8 + i)).save(film)
+    info, rows = measured(films, tmp_path / "out")
+    (remark,) = info["film_remarks"]
+    assert (remark["films"], remark["share"]) == (4, pytest.approx(4 / 12)) and "grey levels" in remark["remark"]
+    assert f"On 33 % of the films the reader remarks: {remark['remark']}." in info["conclusion"]["text"]
+    assert rows.remarks.str.contains("grey levels").sum() == 4 and set(rows.remarks[rows.remarks == ""]) == {""}
+    assert external.read_external(tmp_path / "out").rows.remarks[0] == rows.remarks[0] == remark["remark"]
 
 
 def test_copies_count_once_and_contradictions_not_at_all(films, tmp_path):
@@ -311,6 +324,32 @@ def test_a_csv_with_labels_of_other_names_groups_and_ages(films, tmp_path, monke
     assert info["films"]["excluded"]["unreadable"] == 0
 
 
+@pytest.mark.parametrize("on_disk, in_table", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_csv_may_write_accents_in_another_way_than_the_disk(films, on_disk, in_table):
+    "Films from a Mac and a table from Windows: each film with an umlaut counted as missing."
+    film = sorted((films / "NORMAL").iterdir())[0]
+    film = film.rename(film.with_name(unicodedata.normalize(on_disk, "Müller.png")))
+    rows = [unicodedata.normalize(in_table, r).replace("/", "\\", 1) for r in rows_of(films)]
+    found = labelled_films(table(films, "file,label,patient", rows))
+    assert str(film) in set(found.films.file) and all(map(os.path.exists, found.films.file))
+
+
+def test_films_are_known_by_name_whatever_writes_the_path(films, tmp_path):
+    "A training film that was saved again, in a table from Windows, was not told from others."
+    folder = films / "NORMAL"
+    plain, accented = sorted(folder.iterdir())[:2]
+    accented.rename(folder / unicodedata.normalize("NFD", "Müller-IM-0002.png"))
+    trained = pd.DataFrame(
+        {"label": "NORMAL", "path": [f"train/NORMAL/{plain.name}", "train/NORMAL/Müller-IM-0002.png"]}
+    )
+    bundle = describing(tmp_path / "bundle", trained.assign(sha256=["0" * 64, "1" * 64]))
+    rows = [r.rpartition(",")[0].replace("/", "\\", 1) for r in rows_of(films)]
+    file = table(films, "file,label", rows)
+    info, rows = measured(file, tmp_path / "out", bundle=bundle)
+    assert info["training"] == {"file": 0, "name": 2}
+    assert set(rows.patient[rows.training == "name"]) == {"SYN0000", "IM-0002"} and info["patients_from"] == "names"
+
+
 GOOD = "NORMAL/SYN0000-0.png"
 
 
@@ -417,6 +456,64 @@ def test_a_failing_machine_stops_the_run(drawn, tmp_path, monkeypatch):
     with pytest.raises(EvaluationError, match="scoring stopped at") as e:
         measured(drawn, tmp_path / "out")
     assert e.value.code == "decoder" and not (tmp_path / "out").exists()
+
+
+def test_a_drive_that_goes_away_stops_the_run(films, tmp_path, monkeypatch):
+    "The rest of its films were rows, and the metrics those of what had been read before."
+    seen, real = [], external_run.read_bytes
+
+    def gone(file):
+        seen.append(file)
+        if len(seen) == 4:
+            films.rename(tmp_path / "elsewhere")
+        return real(file)
+
+    monkeypatch.setattr(external_run, "read_bytes", gone)
+    with pytest.raises(EvaluationError, match="was there when the run began, and is gone") as e:
+        measured(films, tmp_path / "out")
+    assert e.value.code == "changed" and not (tmp_path / "out").exists()
+
+
+def test_a_ticket_that_expires_stops_the_run(films, tmp_path, monkeypatch):
+    "On NFS with Kerberos, neither films nor folders can be opened then."
+    seen, real = [], external_run.read_bytes
+
+    def expired(file):
+        seen.append(file)
+        if len(seen) >= 4:
+            monkeypatch.setattr(os, "scandir", lambda *args: (_ for _ in ()).throw(PermissionError(13, "denied")))
+            raise external_run.ImageError("the file can't be opened (Permission denied)")
+        return real(file)
+
+    monkeypatch.setattr(external_run, "read_bytes", expired)
+    with pytest.raises(EvaluationError, match="its folder can no longer be opened. Mount its disk or share again"):
+        measured(films, tmp_path / "out")
+
+
+def test_a_film_that_was_never_there_is_a_row(films, tmp_path):
+    file = table(films, "file,label,patient", [*rows_of(films), "NORMAL/lost.png,NORMAL,lost"])
+    info, rows = measured(file, tmp_path / "out")
+    assert info["films"]["excluded"]["unreadable"] == 1 and list(rows.code[rows.code != ""]) == ["missing"]
+
+
+def test_a_film_that_is_missing_in_a_folder_whose_name_is_not_utf8(films, tmp_path):
+    "Its message names the folder: after the last film, the table could not be written."
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Klinik-K\xf6ln"))
+    films.rename(folder)
+    (folder / "NORMAL/SYN0099-1.png").symlink_to("nowhere.png")
+    info, rows = measured(folder, tmp_path / "out", title=os.fsdecode(b"K\xf6ln"))  # an argument in Latin-1
+    assert info["title"] == r"K\udcf6ln"
+    assert info["films"]["excluded"]["unreadable"] == 1
+    (message,) = rows.message[rows.code == "missing"]
+    assert message.startswith("there is no such file.") and "Klinik-K\ufffdln" in message
+
+
+@pytest.mark.parametrize("workers", ["0", "-1"])
+def test_a_number_of_workers_that_is_none(drawn, tmp_path, capfd, workers):
+    arguments = ["external", str(drawn), "--out", str(tmp_path / "out"), "--workers", workers]
+    assert cli.main(arguments, io.StringIO()) == 2
+    assert capfd.readouterr().err == f"xraypneu: workers is {workers}. Give 1 or more.\n"
+    assert not (tmp_path / "out").exists()
 
 
 # results

@@ -20,7 +20,7 @@ import os, signal, sys
 from pathlib import Path
 from xraypneu import files
 
-CALLS = ("open", "fsync", "rename", "replace", "mkdir", "chmod", "rmdir", "unlink")
+CALLS = ("open", "fsync", "rename", "replace", "link", "mkdir", "chmod", "rmdir", "unlink")
 
 def deadly(nth, after):
     seen = 0
@@ -77,6 +77,22 @@ through(work, check)
 """
 )
 
+NEW_FILE = (
+    KILLED
+    + """
+target = Path(sys.argv[1]) / "map.png"
+
+def work():
+    files.write_file(target, "new " * 1000, replace=False)
+
+def check(nth, after):
+    assert not target.exists() or target.read_text() == "new " * 1000, (nth, after)
+    target.unlink(missing_ok=True)
+
+through(work, check)
+"""
+)
+
 FOLDER = (
     KILLED
     + """
@@ -107,7 +123,7 @@ through(work, check)
 )
 
 
-@pytest.mark.parametrize("code, least", [(FILE, 10), (FOLDER, 40)])
+@pytest.mark.parametrize("code, least", [(FILE, 10), (NEW_FILE, 10), (FOLDER, 40)])
 def test_killed_at_every_step(tmp_path, code, least):
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -142,6 +158,27 @@ def test_two_writers(tmp_path):
         for _ in range(10):
             list(pool.map(lambda text: write_file(tmp_path / "a", text), texts))
             assert (tmp_path / "a").read_text() in texts
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_writers_that_replace_nothing_one_succeeds(tmp_path, monkeypatch, links):
+    "exFAT and some shares have no links: there, what was written before stays."
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *args: (_ for _ in ()).throw(PermissionError(errno.EPERM, "no links")))
+
+    def written(text):
+        try:
+            write_file(tmp_path / "a", text, replace=False)
+        except FileExistsError as e:
+            assert str(tmp_path / "a") in str(e)
+            return False
+        return True
+
+    texts = [str(i) * 100_000 for i in range(8)]
+    with ThreadPoolExecutor(8 if links else 1) as pool:
+        done = list(pool.map(written, texts))
+    assert done.count(True) == 1 and (tmp_path / "a").read_text() == texts[done.index(True)]
     assert os.listdir(tmp_path) == ["a"]
 
 
@@ -292,6 +329,15 @@ def test_a_folder_of_someone_else(tmp_path):
     tmp_path.chmod(0o755)
     assert "can't write there" in done.stdout and f"{tmp_path}/a" in done.stdout, done
     unchanged(tmp_path)
+
+
+def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch):
+    "The system doesn't rename it: before, the results of hours were lost in the end."
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "out")
+    with pytest.raises(OSError, match="Name a folder in it") as e:
+        with replacing(tmp_path / "out"):
+            raise AssertionError("begun")
+    assert e.value.errno == errno.EBUSY and list(tmp_path.iterdir()) == []
 
 
 def test_an_error_of_the_caller_is_told_as_it_is(tmp_path):

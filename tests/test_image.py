@@ -1231,6 +1231,18 @@ def test_a_jpeg_that_ends_early_is_refused_though_it_has_an_end(kw, min_side):
     refused(data[: len(data) // 2] + b"trailing \xff\xd9", "truncated", min_side=min_side)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_progressive_jpeg_without_its_last_scans_is_said(mode):
+    "Its edges show nothing: all pixels are there, and coarse."
+    whole = encode(Image.fromarray(GREY).convert(mode), "JPEG", quality=90, progressive=True)
+    assert read_radiograph(whole).notes == ()
+    scans = [i for i in range(len(whole)) if whole[i : i + 2] == b"\xff\xda"]
+    for start in scans[len(scans) // 2 :]:
+        tables = whole.rfind(b"\xff\xc4", scans[0], start)  # those of the scan come before it
+        (note,) = read_radiograph(whole[: tables if tables > 0 else start] + b"\xff\xd9").notes
+        assert "lacks some of its scans" in note
+
+
 def test_black_edges_are_no_reason_to_refuse_a_jpeg():
     for turn in range(4):
         picture = noise()

@@ -251,6 +251,10 @@ def test_lists_of_another_model_or_a_signed_card_are_refused(published):
     (folder / "shipped/metrics.json").write_text(json.dumps(m | {"model": {"hash": "0" * 64}}))
     with pytest.raises(BundleError, match="another model"):
         publish.write_lists(folder, folder / "shipped")
+    (folder / "shipped/metrics.json").write_text(json.dumps(m))
+    (folder / "results/chest_xray/metrics.json").write_text(json.dumps(m | {"model": {"hash": "0" * 64}}))
+    with pytest.raises(BundleError, match="is the record of another model"):
+        publish.write_lists(folder, folder / "shipped")
 
 
 def test_ship_writes_the_lists_with_the_card_beside_them(tmp_path, shipped, monkeypatch):

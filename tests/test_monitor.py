@@ -383,13 +383,49 @@ def test_the_command_and_its_status(month, tmp_path, capsys):
     assert "--out" in capsys.readouterr().err
 
 
+def test_a_reference_replaces_nothing_but_a_reference(month, tmp_path):
+    "Before, `--save-reference` with the name of the scores replaced these."
+    scores = tmp_path / "scores.parquet"
+    scores.write_bytes(month.read_bytes())
+    reference = reference_of(scores)
+    with pytest.raises(ShiftError, match="exists and is no reference") as e:
+        save_reference(reference, scores)
+    assert e.value.code == "occupied" and scores.read_bytes() == month.read_bytes()
+    for _ in range(2):  # again: it is one
+        save_reference(reference, tmp_path / "reference.parquet")
+    assert cli.main(["monitor", str(scores), "--save-reference", ""], io.StringIO()) == 2  # a variable that is not set
+
+
+def test_the_result_of_another_archive_is_not_replaced(tmp_path, capsys):
+    "Before, it was, without a word; and so was a notebook that is called monitor.ipynb."
+    june, july = (
+        written(tmp_path / f"{name}.parquet", table(1_200, seed=seed), source=f"/archive/{name}/Meier")
+        for seed, name in ((1, "june"), (2, "july"))
+    )
+    assert "Meier" not in json.dumps(monitor(june, tmp_path / "out"))
+    before = monitor(june, tmp_path / "out")  # the same archive, again
+    args = ["monitor", str(july), "--out", str(tmp_path / "out"), "--no-report"]
+    assert cli.main(args, io.StringIO()) == 2 and "the result of another archive" in capsys.readouterr().err
+    assert read_result(tmp_path / "out/monitor.json") == before
+    assert cli.main([*args, "--force"], io.StringIO()) in (0, 1)
+    assert read_result(tmp_path / "out/monitor.json")["archive"] != before["archive"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/monitor.ipynb").write_text("mine")
+    with pytest.raises(ShiftError, match="without a result of xraypneu monitor") as e:
+        monitor(july, tmp_path / "mine", force=True)
+    assert e.value.code == "occupied" and (tmp_path / "mine/monitor.ipynb").read_text() == "mine"
+
+
 def test_the_report(month, tmp_path):
-    "The executed notebook and a page that names cause and advice and loads nothing."
+    "The executed notebook and a page that names cause and advice and loads nothing, nor runs what lies in the folder."
+    hostile = {"numpy.py", "ipykernel_launcher.py"}
+    for name in hostile:
+        (tmp_path / name).write_text("raise SystemExit('run')")
     monitor(month, tmp_path)
     page = monitoring.write_report(tmp_path).read_text()
     assert "1 of 2 batches differ from the reference" in page and CAUSES["exposure"][:40] in page
     assert "<script src" not in page and "image/png;base64" in page
-    assert {p.name for p in tmp_path.iterdir()} == {"monitor.json", "monitor.ipynb", "monitor.html"}
+    assert {p.name for p in tmp_path.iterdir()} == {"monitor.json", "monitor.ipynb", "monitor.html"} | hostile
 
 
 def test_an_installation_without_the_notebook(month, tmp_path, monkeypatch):

@@ -229,11 +229,12 @@ def test_params_that_are_none_are_named(tmp_path, text):
             ask()
 
 
-@pytest.mark.parametrize("weights", ["models/bundle", "./models/seeds/0", "models/bundle/model.onnx"])
+@pytest.mark.parametrize("weights", ["link", "models/bundle", "./models/seeds/0", "models/bundle/model.onnx"])
 def test_weights_that_dvc_deletes_before_it_trains_are_refused(tmp_path, weights):
     "To go on from the last model: DVC deleted it, and then it was not found."
     (tmp_path / "params.yaml").write_text("train: {weights: shipped}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {train: {params: [train], outs: [models/bundle, models/seeds]}}")
+    (tmp_path / "link").symlink_to("models/bundle")
     with pytest.raises(StageError, match=r"DVC deletes before it trains. Copy it .*train.weights=start"):
         set_params_of(tmp_path, [f"train.weights={weights}"])
     with pytest.raises(StageError, match="DVC deletes"):  # of `dvc exp run -S`

@@ -479,17 +479,68 @@ def test_overlays_of_long_names(tmp_path, films, letter, n):
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
 
-def test_overlays_on_disks_that_know_no_case_and_few_characters():
+def test_overlays_on_disks_that_know_no_case_and_few_characters(tmp_path):
     "exFAT, a Mac, a share of Windows: the map of one film must not replace that of another, nor a name end the batch."
-    taken = set()
-    made = [cli._overlay_path("maps", f, taken).name for f in ("a/IMG1.png", "b/img1.png", "c/x 12:30?.png")]
+    taken, films = set(), ("a/IMG1.png", "b/img1.png", "c/x 12:30?.png")
+    made = [Path(cli._save_overlay(tmp_path, f, f.encode(), taken)).name for f in films]
     assert made == ["IMG1.overlay.png", "img1.2.overlay.png", "x 12_30_.overlay.png"]
+
+
+def test_maps_of_films_of_one_name_stay_apart_and_rows_say_whose_they_are(tmp_path, films, predictor, monkeypatch):
+    "One folder a patient, and a command for each: the maps of a run before were replaced without a word."
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300), dtype=np.uint8)
+    for patient, film in (("a", noise), ("b", films[0]), ("c", films[1])):
+        (tmp_path / patient).mkdir()
+        Image.fromarray(film).save(tmp_path / patient / "IM-0001.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("xraypneu.serving.predict.Predictor", lambda *args: predictor)
+
+    def maps(*patients, form="--json"):
+        "What the rows of a run name as the map."
+        out = io.StringIO()
+        assert cli.main(["predict", "--overlay", "maps", form, *(f"{p}/IM-0001.png" for p in patients)], out) == 0
+        rows = (
+            map(json.loads, out.getvalue().splitlines())
+            if form == "--json"
+            else csv.DictReader(io.StringIO(out.getvalue()))
+        )
+        return [row["overlay"] for row in rows]
+
+    first, second = "maps/IM-0001.overlay.png", "maps/IM-0001.2.overlay.png"
+    assert maps("a", "b") == [None, first]
+    assert maps("c") == [second]
+    assert maps("b", "c", "a", form="--csv") == [first, second, ""]  # nothing is written twice
+    assert sorted(p.name for p in Path("maps").iterdir()) == ["IM-0001.2.overlay.png", "IM-0001.overlay.png"]
+    for film, name in ((films[0], first), (films[1], second)):
+        assert np.array_equal(np.asarray(Image.open(name)), np.asarray(predictor.predict(film).overlay()))
+    table = io.StringIO()
+    assert cli.main(["predict", "--overlay", "maps", "c/IM-0001.png"], table) == 0
+    assert f"    map: {second}\n" in table.getvalue()
 
 
 def test_a_closed_output_is_said(tmp_path, films):
     Image.fromarray(films[0]).save(tmp_path / "a.png")
     done = command(tmp_path, "a.png", stderr=subprocess.PIPE, text=True, preexec_fn=lambda: os.close(1))
     assert done.returncode == 2 and "output is closed" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_full_disk_under_the_output_is_said(tmp_path, films):
+    "`--csv > predictions.csv`: Python complained of an ignored exception, at its end."
+    Image.fromarray(films[0]).save(tmp_path / "a.png")
+    said = "xraypneu: the output can't be written (No space left on device). Make room on its disk, then run it again\n"
+    for form in (["--csv"], []):  # Python tries a second time, or not
+        with open("/dev/full", "w") as full:
+            done = command(tmp_path, *form, "a.png", stdout=full, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_a_reader_that_has_left_is_no_error(tmp_path, films):
+    Image.fromarray(films[0]).save(tmp_path / "a.png")
+    read, write = os.pipe()
+    os.close(read)
+    done = command(tmp_path, "a.png", stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.nightly)])

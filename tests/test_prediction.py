@@ -431,7 +431,7 @@ def sharper_than_all(bundle):
 def test_what_differs_is_the_same_wherever_a_film_is_out_of_scope(predictor, film, monkeypatch):
     "Adults' films were out of scope without a word on why, and with another model not even that."
     odd = SimpleNamespace(
-        judge=judging(1.3).judge, needs_images=True, scaled=lambda f, images: np.array([[1.3, 0.2]] * len(images))
+        judged=judging(1.3).judge, needs_images=True, scaled=lambda f, images: np.array([[1.3, 0.2]] * len(images))
     )
     bundle = dataclasses.replace(sharper_than_all(predictor.bundle), detector=odd)
     got = Predictor(bundle).predict(film)
@@ -446,6 +446,17 @@ def test_what_differs_is_the_same_wherever_a_film_is_out_of_scope(predictor, fil
     assert "differs" not in str(Predictor(inside).predict(film).explanation)  # alone it decides nothing
     other = dataclasses.replace(bundle, info=bundle.info | {"scope": bundle.info["scope"] | {"statistics": "0"}})
     assert Predictor(other).predict(film).reasons[1] == "what differs: feature distance 1.30 (limit 1.00)"
+
+
+def test_the_scores_of_the_detector_are_computed_once(predictor, film, monkeypatch):
+    "They were computed again for each film out of scope, whose reasons name them."
+    calls, raw = [], OODDetector.raw
+    detector = dataclasses.replace(predictor.bundle.detector, scaling=np.float32([[-99, -99], [-98, 99]]))
+    odd = Predictor(dataclasses.replace(predictor.bundle, detector=detector))
+    monkeypatch.setattr(OODDetector, "raw", lambda self, f, images: calls.append(len(f)) or raw(self, f, images))
+    got = list(odd.predict_batch([film, film[::-1].copy(), film]))
+    assert [p.verdict for p in got] == [OUT_OF_SCOPE] * 3 and calls == [3]
+    assert all(f"feature distance {p.ood_score:.2f} (limit 1.00)" in p.differences for p in got)
 
 
 def test_a_detector_of_layouts_sees_the_image_that_the_network_gets(predictor, film):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,11 +11,13 @@ import urllib.request
 import zipfile
 
 import pytest
-from conftest import QUICK, ROOT, SMALL, brief_stages
+from conftest import QUICK, ROOT, SMALL, brief_stages, until
 from served import free_port
 
 from xraypneu.cli import main
 from xraypneu.ops import project
+from xraypneu.ops.stage import StageError
+from xraypneu.process import alone
 from xraypneu.serving import app
 
 SOURCES = ("setup.py", "settings.ini", "MANIFEST.in", "README.md", "LICENSE", "NOTICE", "voila.py", *project.LAID_DOWN)
@@ -100,9 +103,70 @@ def test_a_project_that_could_not_be_made_leaves_nothing(tmp_path, monkeypatch):
         raise project.ProjectError("DVC can't be set up")
 
     monkeypatch.setattr(project, "_initialise", fails)
-    with pytest.raises(project.ProjectError):
-        project.new(tmp_path / "lungs")
-    assert list(tmp_path.iterdir()) == []
+    for folder in (tmp_path / "lungs", tmp_path):
+        with pytest.raises(project.ProjectError):
+            project.new(folder)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_project_in_the_folder_of_the_shell(tmp_path, monkeypatch):
+    "`xraypneu new .` replaced the folder: the shell was in a deleted one, and `xraypneu run` failed there."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(project, "_initialise", lambda *_: None)
+    assert project.new(".") == tmp_path
+    assert os.path.samefile(".", tmp_path) and project.outdated(tmp_path) == []
+    assert not list(tmp_path.glob(".new-*")) and (tmp_path / "dvc.yaml").is_file()
+
+
+@pytest.fixture
+def lungs(tmp_path, monkeypatch):
+    "A project without git and DVC, and a DVC that does nothing."
+    monkeypatch.setattr(project, "_initialise", lambda *_: None)
+    monkeypatch.setattr(project, "_waited", lambda *_: 1)
+    return project.new(tmp_path / "lungs")
+
+
+def test_a_project_of_an_earlier_version_is_told_so(lungs, monkeypatch, capsys):
+    "Before, its notebooks called the new package, and failed or did something else, without a word of the cause."
+    files, name = project._files(), "nbs/pipeline/train.ipynb"
+    monkeypatch.setattr(project, "_files", lambda: files | {name: files[name] + b" "})  # as after an upgrade
+    assert project.outdated(lungs) == [name] and project.check_project(lungs).ok is False
+    project.run(root=lungs)
+    said = capsys.readouterr().err
+    assert f"brings other versions of {name}" in said and f"xraypneu new {lungs}-" in said and project._NOTE in said
+    (lungs / name).write_bytes(files[name] + b" ")  # taken over
+    assert project.outdated(lungs) == []
+    (lungs / name).write_bytes(b"changed here")
+    monkeypatch.setattr(project, "_files", lambda: files)
+    assert project.outdated(lungs) == [] and project.check_project(lungs).ok
+    (lungs / project._NOTE).unlink()  # as in a project of a version that kept no note
+    assert project.outdated(lungs) == [name] and project.check_project(lungs).ok is None
+    assert project.check_project(ROOT) is None
+
+
+def test_parameters_are_not_changed_under_a_stage_that_runs(lungs):
+    "Before, they were, DVC refused to run, and the stage of the other command failed in the end."
+    before = (lungs / "params.yaml").read_bytes()
+    with alone(lungs / ".cache/stages/train.stage.lock", "Stage train"):
+        with pytest.raises(StageError, match="Stage train is already running"):
+            project.run(["train.epochs=5"], lungs)
+    assert (lungs / "params.yaml").read_bytes() == before
+
+
+def test_ctrl_c_lets_a_stage_mark_its_run_as_failed(tmp_path):
+    "Before, DVC was killed a quarter of a second after Ctrl-C, and its stage with it."
+    (tmp_path / "dvc.py").write_text(
+        "import pathlib, time\n"
+        "pathlib.Path('began').touch()\n"
+        "try:\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    time.sleep(0.6); pathlib.Path('ended').touch()\n"
+    )
+    code = "from xraypneu.ops import project; from pathlib import Path; import sys; "
+    code += "project._waited(Path('.'), [sys.executable, 'dvc.py'])"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, start_new_session=True)
+    until(lambda: (tmp_path / "began").exists(), process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) and (tmp_path / "ended").exists()
 
 
 def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):

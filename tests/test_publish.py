@@ -17,7 +17,7 @@ from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.model.signature import SignatureError, Trust, check_signature
 from xraypneu.ops import publish
 from xraypneu.ops.convert import convert_metrics
-from xraypneu.ops.stage import StageError, stage_params, summary
+from xraypneu.ops.stage import StageError, read_metrics, stage_params, summary
 
 
 @pytest.fixture(scope="module")
@@ -206,15 +206,32 @@ def test_a_patient_may_be_called_na():
     assert len(set(films.patient)) == 3 and list(films.probability) == [0.1, 0.9, 0.2]
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"model": 3, "data": {"hash": ""}, "test": {}}'])
+DATA = '"data": {"hash": "d", "synthetic": true, "test_images": 3, "test_patients": 2}'
+TEXT = f'{{"model": {{"hash": "b"}}, {DATA}, "test": {{"roc_auc": "0.9"}}, "test_low": {{}}, "test_high": {{}}}}'
+WITHOUT = f'{{"model": {{"hash": "b"}}, {DATA}, "test": {{}}}}'
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", f'{{"model": 3, {DATA}, "test": {{}}}}', TEXT, WITHOUT])
 def test_a_damaged_metrics_json_is_named(tmp_path, content):
     file = tmp_path / "reports/metrics.json"
     file.parent.mkdir()
     file.write_text(content)
-    with pytest.raises(BundleError, match=re.escape(f"{file} is no metrics.json")):
-        publish._metrics_in(file)
-    with pytest.raises(StageError, match=re.escape(f"{file} is no metrics.json")):
-        summary(tmp_path)
+    for asks in (lambda: read_metrics(file), lambda: summary(tmp_path)):
+        with pytest.raises(StageError, match=re.escape(f"{file} is no metrics.json")):
+            asks()
+
+
+def test_a_record_of_another_model_is_not_compared_with(tmp_path):
+    "Before, `verify` counted the labels that differ from those of another model's run."
+    bundle, lines, folder = load_bundle(), [], tmp_path / "results/chest_xray"
+    folder.mkdir(parents=True)
+    for name in ("test_files.csv", "predictions.csv", "metrics.json"):
+        shutil.copy(ROOT / "results/chest_xray" / name, folder)
+    assert len(publish._record(tmp_path, bundle, lines.append)) == 624 and not lines
+    content = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(content | {"model": {"hash": "0" * 64}}))
+    assert publish._record(tmp_path, bundle, lines.append) is None
+    assert f"{folder} is the record of another model" in lines[0]
 
 
 def test_ship_with_a_key(films, tmp_path):
@@ -228,6 +245,15 @@ def test_ship_with_a_key(films, tmp_path):
     (bundle.folder / "metrics.json").write_text("{}")
     with pytest.raises(SignatureError, match="metrics.json"):
         check_signature(bundle.folder, Trust(key=str(public)))
+
+
+@pytest.mark.parametrize("key", ["", "no/such/key.pem"])
+def test_a_key_that_is_not_there_ships_nothing(key, tmp_path, capsys):
+    "`make ship KEY=$KEY` without that variable shipped unsigned; with a wrong path, what was signed was replaced."
+    with pytest.raises(SignatureError, match="There is no key"):
+        publish.ship(tmp_path, tmp_path / "shipped", key=key)
+    assert list(tmp_path.iterdir()) == []
+    assert publish.main(["ship", "--key", key]) == 1 and "Nothing was shipped" in capsys.readouterr().err
 
 
 def test_ship_refuses(project, films, tmp_path):

@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from PIL import Image
 from ruamel.yaml import YAML
 from served import ROOT, free_port
@@ -373,6 +374,26 @@ def test_what_the_registry_does_not_have_is_said_in_a_line(team, capsys, argv):
     team("one", "absent")
     status, said = command(capsys, *argv, "--name", "absent" if argv[0] == "promote" else "nobody at all")
     assert status == 2 and len(said.strip().splitlines()) == 1, said
+
+
+def test_a_user_without_rights_to_the_registry_is_told_so(tmp_path, monkeypatch, capsys):
+    "A server may let a user record runs and not promote: before, a traceback."
+
+    def refuses(*given):
+        raise mlflow.MlflowException("Permission denied", PERMISSION_DENIED)
+
+    client = SimpleNamespace(get_model_version_by_alias=refuses)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.setattr(registry, "_client", lambda: (client, tmp_path))
+    for name in ("promote", "rollback"):
+        status, said = command(capsys, name)
+        assert status == 2 and "Permission denied" in said and "this user's rights" in said
+
+
+def test_a_version_without_a_name_is_not_the_candidate(capsys):
+    "Of a variable that is not set: before, the candidate was promoted, without some of the checks."
+    status, said = command(capsys, "promote", "--version", "")
+    assert status == 2 and "--version names nothing" in said
 
 
 def test_a_champion_changes_while_the_gate_compares(team, server, capsys, monkeypatch):

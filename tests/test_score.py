@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -623,6 +624,20 @@ def test_status_and_merge(films, tmp_path):
     with pytest.raises(ScoreError) as e:
         merge(out, out / "scores/all.parquet")
     assert e.value.code == "occupied"
+    assert merge(out, tmp_path / "all.parquet") == 7  # again: it was written by merge
+
+
+def test_a_merge_replaces_nothing_that_it_did_not_write(films, tmp_path):
+    "Before, `--merge films.parquet` replaced the list of the films, from which the folder could then not go on."
+    pq.write_table(pa.table({"uri": [str(films / "0/0.png")]}), tmp_path / "films.parquet")
+    (tmp_path / "films.txt").write_text("0/0.png\n")
+    score_archive(tmp_path / "films.parquet", tmp_path / "out")
+    shutil.copy(tmp_path / "out/scores/00000.parquet", tmp_path / "shard.parquet")
+    for file in (tmp_path / name for name in ("films.parquet", "films.txt", "out/score.json", "shard.parquet")):
+        before = file.read_bytes()
+        with pytest.raises(ScoreError, match="was not written by xraypneu score --merge") as e:
+            merge(tmp_path / "out", file)
+        assert e.value.code == "occupied" and file.read_bytes() == before
 
 
 def test_nothing_to_resume(tmp_path, capsys):

@@ -26,6 +26,7 @@ from conftest import QUICK, SECRETS, Answers, brief_stages, run, serving, set_pa
 from tracked import empty_store
 
 from xraypneu.cli import main
+from xraypneu.files import write_file
 from xraypneu.model.bundle import SHIPPED, load_bundle
 from xraypneu.ops import tracking
 from xraypneu.ops.doctor import check_journals, check_tracking
@@ -798,6 +799,27 @@ def test_a_damaged_journal_is_named_and_holds_nothing_up(line, place, sqlite_ser
     assert "1 metrics" in said and "is damaged" in said and "All runs" not in said
     shutil.rmtree(folder)
     assert main(["sync"]) == 0 and not local_note(root)
+
+
+@pytest.mark.parametrize("record", ["../..", "."])  # none outside tmp_path: without the check, it is deleted
+def test_a_record_that_leads_out_of_its_folder_is_refused(record, tmp_path, monkeypatch):
+    "models/run.json comes from a remote, perhaps: with ../.. the project was deleted, once all entries were sent."
+    write_file(tmp_path / "project/dvc.yaml", "")
+    write_file(tmp_path / "project/models/run.json", json.dumps({"record": record, "run_id": None}))
+    (tmp_path / "project/.cache/journal").mkdir(parents=True)
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path / "project"))
+    with pytest.raises(TrackingError, match="can't be the record of a run"):
+        resume(tmp_path / "project/models/run.json").end()
+    assert (tmp_path / "project/dvc.yaml").is_file()
+
+
+def test_a_store_that_names_a_run_by_a_path_brings_no_bundle_there(tmp_path, monkeypatch):
+    "Before, the bundle would have replaced the folder at that path."
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path))
+    run = SimpleNamespace(info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/2/artifacts"))
+    store = SimpleNamespace(get_run=lambda _: run, tracking_uri="http://127.0.0.1:1")
+    with pytest.raises(ValueError, match="is no run"):
+        tracking._fetched(store, "../../../mine", None)
 
 
 def test_runs_are_recorded_on_a_file_system_without_locks(tmp_path, monkeypatch):

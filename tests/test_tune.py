@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -21,7 +22,7 @@ import pytest
 from conftest import ROOT, make_project, run, set_params, until
 from tracked import POSTGRES, Postgres
 
-from xraypneu import cli
+from xraypneu import cli, load_bundle
 from xraypneu.data.dataset import Prepared
 from xraypneu.model import groups
 from xraypneu.ops import trials as trials_module
@@ -519,6 +520,46 @@ def test_a_worker_of_one_command_that_is_killed_is_replaced(tmp_path, monkeypatc
     assert len(started) == 3 and "another one takes its place" in lines[0]
     rows = Trials(storage_address(None, tmp_path), "toy", create=False).rows()
     check_shared(rows, epochs(tmp_path), trials=4)
+
+
+def test_any_worker_of_one_command_is_replaced_at_once(monkeypatch):
+    "Before, the second one was looked at when the first had ended, hours later."
+    waits = "import select, sys; select.select([sys.stdin], [], [], 5)"
+    started, at_work = [], []
+
+    def start(*_):
+        code = (waits, "import os; os.kill(os.getpid(), 9)", "")[len(started)]
+        if len(started) == 2:
+            at_work.append(started[0].poll() is None)
+            started[0].stdin.close()
+        started.append(subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE))
+        return started[-1]
+
+    monkeypatch.setattr(tune, "_worker_command", start)
+    assert tune._several("toy", 2, TOY, lambda line: None) == 0
+    assert at_work == [True]
+
+
+def test_initial_weights_that_were_replaced_under_their_name_are_others(tmp_path, monkeypatch):
+    "Before, trials from two sets of weights were compared as if they were of one study."
+    seen, settings = [], Settings({}, {"weights": "start.h5"})
+    monkeypatch.setattr(tune, "Trainer", lambda *_: SimpleNamespace(inputs="data"))
+    monkeypatch.setattr(tune, "parent_of", lambda *_: 1 / 0)
+    prepared = SimpleNamespace(info={"data_hash": "d"}, synthetic=True)
+    for content in (b"one", b"two"):
+        (tmp_path / "start.h5").write_bytes(content)
+        with pytest.raises(ZeroDivisionError):
+            tune.work(tmp_path, settings, SimpleNamespace(agree=seen.append), prepared)
+    assert seen[0]["initial weights"] != seen[1]["initial weights"]
+    searched = Settings({"weights": Range(choices=("shipped", "imagenet", None))}, {})
+    assert tune.initial_hashes(tmp_path, searched) == {"shipped": load_bundle().hash}
+
+
+def test_a_storage_without_a_name(tmp_path):
+    "Of a variable that is not set: before, each machine made a study of its own."
+    with pytest.raises(TuneError, match="--storage names nothing"):
+        tune.open_trials(tmp_path, "toy", "", create=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the command

@@ -22,6 +22,7 @@ from conftest import ROOT, SMALL, Answers, run, serving, set_params
 from ruamel.yaml import YAML
 from test_remote import SECRET, needs_nginx, nginx  # noqa: F401
 
+from xraypneu import process
 from xraypneu.files import write_file
 
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -683,6 +684,8 @@ def test_a_name_that_the_shell_or_make_would_run_is_a_name(quiet_make, tmp_path)
     done = quiet_make("run", f"DATA={name}", "SET=train.epochs=1 x=`touch${IFS}four`")
     assert done.returncode == 0 and f"[data.path={name}][train.epochs=1][x=`touch${{IFS}}four`]" in done.out, done.out
     assert name in quiet_make("verify", f"DATA={name}").out
+    assert "[data.path=]" in quiet_make("run", "DATA=").out  # a variable that is not set: refused, not the data before
+    assert "[--key][]" in quiet_make("ship", "KEY=").out
     assert not [n for n in ("one", "two", "three", "four") if (tmp_path / n).exists()]
 
 
@@ -693,6 +696,8 @@ def test_the_model_of_the_environment_is_served(quiet_make, tmp_path):
     voila.chmod(0o755)
     assert "model [my/bundle]" in quiet_make("app", XRAYPNEU_MODEL="my/bundle").out
     assert "model [other]" in quiet_make("app", "MODEL=other", XRAYPNEU_MODEL="my/bundle").out
+    done = quiet_make("app", "MODEL=")  # of a variable that is not set: before, the shipped model
+    assert done.returncode and "MODEL= names nothing" in done.out and "model [" not in done.out
 
 
 def test_runs_that_wait_are_sent_before_one_is_promoted_and_fail_the_job(quiet_make, tmp_path):
@@ -721,14 +726,31 @@ def test_export_empties_notebooks_that_show_films(tmp_path):
 
 
 def test_clean_keeps_what_was_not_sent_yet(quiet_make, tmp_path):
-    "Runs that wait for their MLflow server are nowhere else."
-    for name in ("journal/run/journal.jsonl", "tools/.ready", "train/state", "ci/notice"):
+    "Runs that wait for their MLflow server are nowhere else, and neither are the trials of a search."
+    for name in ("journal/run/journal.jsonl", "tools/.ready", "train/state", "ci/notice", "stages/eda.stage.lock"):
         write_file(tmp_path / ".cache" / name, "")
+    for name in ("models/bundle/model.onnx", "models/tune/studies.db", ".cache/tune/tune/00001/state"):
+        write_file(tmp_path / name, "")
     assert quiet_make("clean").returncode == 0
-    assert {p.name for p in (tmp_path / ".cache").iterdir()} == {"journal", "tools"}
+    assert {p.name for p in (tmp_path / ".cache").iterdir()} == {"journal", "stages", "tools", "tune"}
     assert (tmp_path / ".cache/journal/run/journal.jsonl").is_file()
+    assert [p.name for p in (tmp_path / "models").iterdir()] == ["tune"]
+    assert (tmp_path / "models/tune/studies.db").is_file()
     shutil.rmtree(tmp_path / ".cache")
     assert quiet_make("clean").returncode == 0
+
+
+def test_clean_waits_for_a_stage_or_dvc_at_work(quiet_make, tmp_path):
+    "Before, it deleted a training's state and data, and the lock, so that a second one could begin beside it."
+    program = tmp_path / "venv/bin/python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    write_file(tmp_path / "dvc.yaml", "")
+    write_file(tmp_path / "data/prepared/images.npy", "")
+    lock = tmp_path / ".cache/stages/train.stage.lock"
+    with process.alone(lock, "Stage train"):
+        done = quiet_make("clean")
+    assert done.returncode and f"Stage train is already running here (process {os.getpid()})" in done.out
+    assert lock.is_file() and (tmp_path / "data/prepared/images.npy").is_file()
 
 
 def test_git_takes_the_names_of_data_sets_and_not_the_data(tmp_path):

@@ -15,13 +15,15 @@ import re
 import shlex
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from .errors import XraypneuError, rendered
 from . import __version__
 from .metrics.definitions import CARD, METRICS
-from .files import project_root, write_file
+from .files import DISK_FULL, project_root, write_file
 from .data.image import ImageError
 from .redact import split_credentials, without_controls
 from .model.verdict import OUT_OF_SCOPE
@@ -54,21 +56,60 @@ class _Table:
             f"{name:{self.width}}  {row['verdict']:17}  {number}".rstrip()
             + "\n"
             + "".join(f"    {r}\n" for r in row["reasons"])
+            + (f"    map: {_shown(row['overlay'])}\n" if row.get("overlay") else "")
         )
 
 # %% ../nbs/api/99_cli.ipynb #c006
-def _overlay_path(folder, path, taken):
-    "The path for the overlay of a file, which is added to `taken`."
+def _overlay_names(path):
+    "Names for the map of a file, in the order in which they are tried."
     stem = re.sub('[\ufffd<>:"|?*\\\\]', "_", _shown(Path(path).stem))[:100]  # what drives and shares don't take
     stem = stem.encode()[:200].decode(errors="ignore") or "image"  # file systems count bytes: 255 at most
-    name, n = f"{stem}.overlay.png", 1
-    while name.casefold() in taken:  # on some disks A.png and a.png are one file
-        n += 1
-        name = f"{stem}.{n}.overlay.png"
-    taken.add(name.casefold())
-    return Path(folder) / name
+    yield f"{stem}.overlay.png"
+    yield from (f"{stem}.{n}.overlay.png" for n in count(2))
+
+
+def _holds(file, data):
+    "Is this a file with these bytes?"
+    try:
+        return file.stat().st_size == len(data) and file.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _save_overlay(folder, path, data, taken):
+    "Save the map of a film as the first name that no other map has, and add that to `taken`; returns its path."
+    for name in _overlay_names(path):
+        if name.casefold() in taken:  # on some disks A.png and a.png are one file
+            continue
+        taken.add(name.casefold())
+        file = Path(folder) / name
+        try:
+            return str(write_file(file, data, replace=False))
+        except FileExistsError:
+            if not os.path.lexists(file):
+                raise  # something else is in the way
+            if _holds(file, data):  # the same map, of a run before
+                return str(file)
 
 # %% ../nbs/api/99_cli.ipynb #c006-1
+def _overlay(args, path, result, taken):
+    "Save the map of a result; returns its path, or None for what has none: the map of no radiograph has no meaning."
+    if isinstance(result, ImageError) or not result.explanation.where:
+        return None
+    picture = io.BytesIO()
+    result.overlay().save(picture, "PNG")
+    return _save_overlay(args.overlay, path, picture.getvalue(), taken)
+
+
+def _writer(args, out):
+    "What writes the rows of `predict`."
+    if args.json:
+        return JsonWriter(out)
+    if args.csv:
+        return CsvWriter(out, ("overlay",) if args.overlay else ())
+    return _Table(out, min(60, max(12, *(len(_shown(f)) for f in args.files))))
+
+# %% ../nbs/api/99_cli.ipynb #927b79ab
 def _predict(args, out):
     from xraypneu.serving.predict import Predictor
 
@@ -77,8 +118,7 @@ def _predict(args, out):
         Path(args.overlay).mkdir(parents=True, exist_ok=True)
         if not os.access(args.overlay, os.W_OK):
             raise OSError(f"{args.overlay} can't be written to")
-    width = min(60, max(12, *(len(_shown(f)) for f in args.files)))
-    writer = JsonWriter(out) if args.json else CsvWriter(out) if args.csv else _Table(out, width)
+    writer = _writer(args, out)
     bar = len(args.files) > 20 and sys.stderr.isatty()
     failed, taken, i = 0, set(), 0
     for i, (path, result) in enumerate(
@@ -91,13 +131,9 @@ def _predict(args, out):
         ),
         1,
     ):
-        writer.write(as_row(path, result))
-        if isinstance(result, ImageError):
-            failed += 1
-        elif args.overlay and result.explanation.where:  # the map of what is no chest radiograph has no meaning
-            picture = io.BytesIO()
-            result.overlay().save(picture, "PNG")
-            write_file(_overlay_path(args.overlay, path, taken), picture.getvalue())
+        saved = {"overlay": _overlay(args, path, result, taken)} if args.overlay else {}
+        writer.write(as_row(path, result) | saved)
+        failed += isinstance(result, ImageError)
         if bar and (i % 10 == 0 or i == len(args.files)):
             print(f"\r{i} of {len(args.files)}", end="", file=sys.stderr, flush=True)
     if bar:
@@ -136,7 +172,7 @@ def _score(args, out):
             hint = f"xraypneu score --resume --out {shlex.quote(args.out)}"
             print(f"xraypneu: delete what is wrong in scores/, then: {hint}", file=sys.stderr)
         return 1 if faults else 0
-    if args.merge:
+    if args.merge is not None:
         out.write(f"{merge(args.out, args.merge):,} rows in {_shown(args.merge)}\n")
         return 0
     return _score_it(args, out)
@@ -198,9 +234,9 @@ def _monitor(args, out):
     from xraypneu.ops.stage import StageError
     from xraypneu.serving.monitor import batch_table, monitor, write_report
 
-    if args.save_reference:
+    if args.save_reference is not None:
         return _saved_reference(args, out)
-    result = monitor(args.scores, args.out, args.reference, args.batch, args.first)
+    result = monitor(args.scores, args.out, args.reference, args.batch, args.first, force=args.force)
     batches = batch_table(result)
     for b in batches[batches.cause != "none"].itertuples():
         out.write(f"batch {b.batch}, films {b.first:,} to {b.last:,}: {b.cause}\n")
@@ -403,6 +439,10 @@ def _doctor(args, out):
     from xraypneu.ops.doctor import examine, report, status
 
     checks = examine(quick=args.quick, deep=args.deep)
+    with suppress(FileNotFoundError, ModuleNotFoundError):  # no project here, or the light install
+        from xraypneu.ops.project import check_project
+
+        checks += [c for c in (check_project(project_root()),) if c]
     out.write(report(checks) + "\n")
     return status(checks)
 
@@ -560,7 +600,9 @@ def _predict_arguments(commands):
     form.add_argument("--json", action="store_true", help="one line of JSON per file")
     form.add_argument("--csv", action="store_true", help="a table for spreadsheets")
     p.add_argument(
-        "--overlay", metavar="DIR", help="folder for images with their activation maps; none of what is no chest X-ray"
+        "--overlay",
+        metavar="DIR",
+        help="folder for images with their activation maps, which the rows name; none of what is no chest X-ray",
     )
     _precision_argument(p)
     _bundle_argument(p)
@@ -650,6 +692,7 @@ def _monitor_arguments(commands):
     p.add_argument("--batch", type=int, default=200, metavar="N", help="films a batch, 200 by default")
     p.add_argument("--first", type=int, default=1000, metavar="N", help="without --reference: films that are it, 1,000")
     p.add_argument("--no-report", action="store_true", help="write monitor.json alone")
+    p.add_argument("--force", action="store_true", help="replace the result of another archive in that folder")
     _bundle_argument(p)
 
 # %% ../nbs/api/99_cli.ipynb #c-score-4
@@ -878,7 +921,27 @@ def _left(status, args, argv):
         getattr(threading, "_register_atexit", lambda function: None)(leave)
     return status
 
+# %% ../nbs/api/99_cli.ipynb #15974374
+def _drop_output():
+    "Forget what standard output has not taken: Python would try again at its end, and complain."
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
+
+def _said(error, out):
+    "What standard error says of an error. That rows are missing in the output is said first."
+    is_full = isinstance(error, OSError) and error.errno in DISK_FULL and error.filename is None
+    unwritten = error if is_full else None  # Python may have dropped what it couldn't write, and then flushes nothing
+    try:
+        out.flush()
+    except OSError as e:
+        unwritten = e
+    if unwritten is None:
+        return rendered(error)
+    if out is sys.stdout:
+        _drop_output()
+    return f"the output can't be written ({unwritten.strerror}). Make room on its disk, then run it again"
+
+# %% ../nbs/api/99_cli.ipynb #13373c63
 def main(
     argv=None,  # None: the arguments of the process
     out=None,  # text stream; None: standard output
@@ -893,12 +956,14 @@ def main(
         out.reconfigure(errors="backslashreplace")  # escape characters that this terminal can't show
     split_credentials()
     try:
-        return _left(_run(args, out), args, argv)
+        status = _run(args, out)
+        out.flush()
+        return _left(status, args, argv)
     except KeyboardInterrupt:
         print(f"xraypneu: interrupted. {_INTERRUPTED.get(args.command, 'Run it again')}", file=sys.stderr)
         return _left(130, args, argv)
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except ModuleNotFoundError as e:
         if not e.name or e.name.partition(".")[0] == "xraypneu":
@@ -909,7 +974,7 @@ def main(
         # our own errors are for the user, in one line; any other is a defect and keeps its traceback
         if not isinstance(e, (XraypneuError, OSError)):
             raise
-        print(f"xraypneu: {rendered(e)}", file=sys.stderr)
+        print(f"xraypneu: {_said(e, out)}", file=sys.stderr)
         return _left(2, args, argv)
 
 # %% ../nbs/api/99_cli.ipynb #7e9ad3d9

@@ -116,11 +116,28 @@ def _is_about(e: OSError, *paths: Path) -> bool:
     above = {str(p) for path in paths for p in (path, *path.parents)}
     return e.errno in DISK_FULL or e.filename is None or str(e.filename) in above
 
+# %% ../nbs/api/00_files.ipynb #6f0a7269
+def _name(tmp: Path, path: Path, replace: bool) -> None:
+    "Give a temporary file its name. Raises `FileExistsError` if that is taken and may not be replaced."
+    if not replace:
+        try:
+            os.link(tmp, path)  # of two programs, one succeeds
+        except FileExistsError:
+            raise
+        except OSError as e:  # exFAT and some shares have no links
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from e
+        else:
+            os.unlink(tmp)
+            return
+    os.replace(tmp, path)
+
 # %% ../nbs/api/00_files.ipynb #c008-1
 @contextmanager
 def writing(
     path: str | os.PathLike[str],  # its folder is made
     needed: int | None = None,  # bytes, for the message if the disk is full
+    replace: bool = True,  # False: raise `FileExistsError` where the file exists, even if it was just made
 ) -> Iterator[BinaryIO]:
     "A binary file that replaces `path` if the block succeeds, with the same mode. Raises `OSError`, see `explained`."
     path = Path(path)
@@ -136,7 +153,7 @@ def writing(
             if mode is not None:
                 os.chmod(tmp, mode)
             os.fsync(out.fileno())
-        os.replace(tmp, path)
+        _name(tmp, path, replace)
         flush_folder(path.parent)
     except BaseException as e:
         with suppress(OSError):
@@ -149,10 +166,11 @@ def writing(
 def write_file(
     path: str | os.PathLike[str],  # its folder is made
     content: str | bytes,  # text is written as UTF-8
+    replace: bool = True,  # False: raise `FileExistsError` where the file exists
 ) -> Path:  # the file
     "Write a file in one step. Raises `OSError`."
     data = content.encode() if isinstance(content, str) else content
-    with writing(path, len(data)) as out:
+    with writing(path, len(data), replace) as out:
         out.write(data)
     return Path(path)
 
@@ -262,6 +280,8 @@ def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     folder = _real(folder)
     old, new, lock = previous(folder), None, None
     try:
+        if os.path.ismount(folder):  # now, and not after hours of work
+            raise OSError(errno.EBUSY, "A mount point can't be replaced. Name a folder in it", str(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
         _recover(folder)
         new = _temporary(folder)

@@ -349,13 +349,13 @@ LEAST_LEVELS = 8  # grey levels between the darkest and the lightest pixel; an i
 MOST_OF_TWO = 0.6  # of the pixels with the darkest or the lightest level: at most 0.3 in 1,000 films, 0.9 in masks
 
 
-def _can_be_listed(folder: Path) -> bool:
-    "Can the folder still be opened? A share or a disk may have been disconnected."
+def _lost(path: Path) -> str:
+    "What is gone of a film's place, in words; '' for nothing. A share or a disk may have been disconnected."
     try:
-        os.scandir(folder).close()
+        os.scandir(path.parent).close()
     except OSError:
-        return False
-    return True
+        return "its folder can no longer be opened"
+    return "" if os.path.isdir(os.path.dirname(os.path.realpath(path))) else "the folder that it links to is not there"
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-a
 _ASIDE = ("error", "notes", "person", "look")  # what findings are made of, and the manifest doesn't keep
@@ -385,9 +385,9 @@ def _read_one(
     except ImageError as e:
         if e.code == "decoder":
             raise DataError(f"decoding stopped at {path}: {e.what}", e.hint, e.code) from None
-        if data is None and not _can_be_listed(path.parent):  # else all the others would be excluded
+        if data is None and (lost := _lost(path)):  # else all the others would be excluded
             raise DataError(
-                f"reading stopped at {path}: its folder can no longer be opened",
+                f"reading stopped at {path}: {lost}",
                 "Mount the disk or share again, then repeat.",
                 "decoder",
             ) from None
@@ -775,10 +775,11 @@ def _beginning_findings(paths: pd.Series, names: pd.Series, keys: pd.Series) -> 
     several = sorted(set(pairs.begin[pairs.begin.duplicated()]))
     if len(several) < 2:  # what all films share is no patient
         return []
+    # no example: a message is shown where names of files are left out
     message = (
-        f"{len(several):,} beginnings of file names come with more than one patient key each, for instance "
-        f"{several[0]!r}. If names begin with the patient, this patient may be in several splits: correct "
-        "data.patient_patterns, or list the patients in a table (data.patients_csv)."
+        f"{len(several):,} beginnings of file names come with more than one patient key each. If names begin with the "
+        "patient, this patient may be in several splits: correct data.patient_patterns, or list the patients in a "
+        "table (data.patients_csv)."
     )
     return [_finding("patient_beginnings", message, paths[found.index][begin.isin(several)])]
 
@@ -825,7 +826,9 @@ def _patients(
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h-b
 def _threads(workers: int | None) -> int:
-    "As many threads as asked for, or one for each core that this process may use."
+    "As many threads as asked for, or one for each core that this process may use. Raises `DataError`."
+    if workers is not None and workers < 1:
+        raise DataError(f"workers = {workers}", "give 1 or more, or None for one a core.", "bad_setting")
     return workers or cores()
 
 
@@ -849,7 +852,7 @@ def prepare(
     progress: bool = True,  # a bar on stderr
 ) -> Prepared:
     "Check, decode, split and pack a folder of radiographs; the same input gives the same bytes. Raises `DataError`."
-    path, out = Path(path), Path(out)
+    path, out, threads = Path(path), Path(out), _threads(workers)
     _check_fractions(validation, test, size)
     patterns = _compile(patient_patterns)
     layout = find_layout(path)
@@ -859,7 +862,7 @@ def prepare(
     findings = _layout_findings(layout, path, meta["synthetic"], Counter(m.official_split))
     m["patient"], unmatched = _patients(m, files, layout.root, patterns, patients_csv)
     with replacing(out) as new:
-        records = pd.DataFrame(_pack(files, size, new / "images.npy", _threads(workers), progress))
+        records = pd.DataFrame(_pack(files, size, new / "images.npy", threads, progress))
         aside = records[list(_ASIDE)]
         errors = {p: e for p, e in zip(m.path, aside.error, strict=True) if e}
         columns = records.drop(columns=list(_ASIDE))

@@ -10,6 +10,7 @@ __all__ = ['CPU_SECONDS', 'CPU_SECONDS_PER_MB', 'MAX_CPU_SECONDS', 'WALL_SECONDS
 # %% ../../nbs/api/data/01_decoder.ipynb #d004
 import atexit
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -28,12 +29,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import numpy as np
+import PIL
 
 from .image import MAX_BYTES, MAX_PIXELS, Deep, ImageError, Source, printable, to_square
-from .image import may_be_dicom, read_bytes, read_radiograph, with_preamble
+from .image import _cant_be_loaded, may_be_dicom, read_bytes, read_radiograph, with_preamble
 from ..redact import without_controls
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d006
@@ -171,7 +173,7 @@ def _tags_of(data: bytes | bytearray, names: list[str]) -> dict[str, str]:
             several = value if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else [value]
             if text := "\\".join(str(v) for v in several if v is not None):
                 out[name] = without_controls(text)[:_MAX_VALUE]
-    except MemoryError:
+    except (MemoryError, ImportError):
         raise
     except Exception:  # no DICOM file, or a damaged one: whoever decodes the picture says so
         return out
@@ -198,6 +200,8 @@ def _work(
         return _refusal(_memory_error(e.name) if e.code == "limit" else e), []
     except MemoryError:
         return _refusal(_memory_error(job["name"])), []
+    except ImportError as e:
+        return _refusal(_cant_be_loaded(e)), []
     if job["keep_pixels"]:
         arrays.append(np.ascontiguousarray(r.pixels))
     reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour", "patient", "no_chest")}
@@ -243,10 +247,27 @@ def _size_of(source: str | bytes | bytearray | memoryview) -> int:  # bytes; 0 w
     except (OSError, ValueError):
         return 0
 
+# %% ../../nbs/api/data/01_decoder.ipynb #624f1e26
+_CALLER = "XRAYPNEU_READER"  # variable with `_CODE` of the program that starts a worker
+
+
+def _code() -> str:  # 64 hexadecimal digits; '' where it is not known, as of a package in a ZIP
+    "A hash of the code that reads files."
+    try:
+        parts = [(Path(__file__).parent / name).read_bytes() for name in ("image.py", "decoder.py")]
+    except (NameError, OSError):
+        return ""
+    return hashlib.sha256(b"".join([*parts, np.__version__.encode(), PIL.__version__.encode()])).hexdigest()
+
+
+_CODE = _code()
+
 # %% ../../nbs/api/data/01_decoder.ipynb #d013-1
 def serve() -> None:
     "Run a worker process: decode what comes through the socket on standard input, each in `cpu_limit` seconds."
     channel = socket.socket(fileno=0)
+    if _CODE and os.environ.get(_CALLER) not in (None, "", _CODE):
+        os._exit(1)  # not ready, and at once: the files of one run must not be read by two versions
     _limit_process()
     channel.sendall(b"\1")  # ready
     while (item := _next_job(channel)) is not None:
@@ -311,7 +332,7 @@ class _Worker:
         self.channel, theirs = socket.socketpair()
         self.ready, self.jobs, self.reading = False, 0, False
         env = {k: os.environ[k] for k in _ENVIRONMENT if k in os.environ}
-        env |= _ALLOCATE
+        env |= _ALLOCATE | {_CALLER: _CODE}
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-B", "-P", "-c", _MAIN, *path],
@@ -490,6 +511,13 @@ os.register_at_fork(after_in_child=_after_fork)
 atexit.register(lambda: _pool.close())
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d018
+class _Died(NamedTuple):
+    "A worker that ended without an answer."
+
+    status: int  # exit status; negative: the signal
+    ready: bool  # whether it had started
+
+
 def _stopped(status: int, job: dict[str, Any], data: bytes | memoryview) -> ImageError | None:
     "The error for a worker that ended with this status; None if another one may try."
     if status == -signal.SIGPROF:
@@ -525,8 +553,10 @@ def _timeout(ready: bool, reading: bool, seconds: float) -> ImageError:
     )
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d018-1-a
-def _run_once(pool: _Pool, job: dict[str, Any], data: bytes | memoryview, seconds: float) -> Decoded | ImageError | int:
-    "The answer of one worker; raises an `ImageError` at a limit; the exit status of one that died."
+def _run_once(
+    pool: _Pool, job: dict[str, Any], data: bytes | memoryview, seconds: float
+) -> Decoded | ImageError | _Died:
+    "The answer of one worker, or how it died; raises an `ImageError` at a limit."
     try:
         worker = pool.take()
     except OSError as e:
@@ -539,10 +569,10 @@ def _run_once(pool: _Pool, job: dict[str, Any], data: bytes | memoryview, second
         ready, reading, status = worker.ready, worker.reading, pool.drop(worker)
         raise _timeout(ready, reading or status is None, seconds) from None
     except (EOFError, ConnectionError):
-        return pool.drop(worker) or 0
+        return _Died(pool.drop(worker) or 0, worker.ready)
     except ValueError:
         pool.drop(worker)
-        return 1  # the answer is not a worker's
+        return _Died(1, True)  # the answer is not a worker's
     except BaseException:  # Ctrl-C: its answer would be taken for that of the next file
         pool.drop(worker)
         raise
@@ -552,6 +582,28 @@ def _run_once(pool: _Pool, job: dict[str, Any], data: bytes | memoryview, second
         pool.give(worker)
     return answer
 
+# %% ../../nbs/api/data/01_decoder.ipynb #e58457a0
+def _no_answer(died: _Died) -> ImageError:
+    "The error for a job of which two workers died."
+    if died.status == -signal.SIGKILL:  # a file can't cause that
+        return ImageError(
+            "the decoder process was killed twice (signal 9), by the system or a user",
+            "Free memory, then try again.",
+            "decoder",
+        )
+    how = f"signal {-died.status}" if died.status < 0 else f"exit status {died.status}"
+    if not died.ready:
+        return ImageError(
+            f"the decoder process ended while it started, twice ({how})",
+            "Packages may have changed since this program began: start it again. `xraypneu doctor` checks them.",
+            "decoder",
+        )
+    return ImageError(
+        f"the decoder process ended without an answer, twice ({how})",
+        "The file may be damaged: copy or download it again.",
+        "limit",
+    )
+
 # %% ../../nbs/api/data/01_decoder.ipynb #d018a
 def _run(job: dict[str, Any], data: bytes | memoryview, seconds: float) -> Decoded | ImageError:
     "The answer for a job, from the second worker if the first one was killed."
@@ -560,26 +612,14 @@ def _run(job: dict[str, Any], data: bytes | memoryview, seconds: float) -> Decod
         failures = 0
         for _ in range(5):
             answer = _run_once(pool, job, data, seconds)
-            if not isinstance(answer, int):
+            if not isinstance(answer, _Died):
                 return answer
-            if error := _stopped(answer, job, data):
+            if error := _stopped(answer.status, job, data):
                 raise error
-            failures += answer != 0  # 0: it had been idle for long, and ended when the job came
+            failures += answer != (0, True)  # which had been idle for long, and ended when the job came
             if failures == 2:
                 break
-    status = cast(int, answer)  # all others were returned
-    if status == -signal.SIGKILL:  # a file can't cause that
-        raise ImageError(
-            "the decoder process was killed twice (signal 9), by the system or a user",
-            "Free memory, then try again.",
-            "decoder",
-        )
-    how = f"signal {-status}" if status < 0 else f"exit status {status}"
-    raise ImageError(
-        f"the decoder process ended without an answer, twice ({how})",
-        "The file may be damaged: copy or download it again.",
-        "limit",
-    )
+    raise _no_answer(cast(_Died, answer))  # all others were returned
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020
 def is_untrusted(source: object) -> TypeGuard[str | os.PathLike[str] | bytes | bytearray | memoryview]:

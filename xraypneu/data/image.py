@@ -224,6 +224,16 @@ def _content(path: Path, arrived: Callable[[], None] | None = None) -> bytes:
         data = read(min(status.st_size, MAX_BYTES) + 1)
         return data + read(MAX_BYTES + 1 - len(data)) if len(data) > status.st_size else data
 
+# %% ../../nbs/api/data/00_image.ipynb #d9eaaa0d
+def _cant_be_loaded(error: ImportError, name: str = "image") -> ImageError:
+    "The error for a file that needs a module which the system doesn't give: a package is being replaced, or is gone."
+    return ImageError(
+        f"the Python module {printable(error.name or 'that it needs')} can't be loaded",
+        "Packages may have changed since this program began: start it again. `xraypneu doctor` checks them.",
+        "decoder",
+        name,
+    )
+
 # %% ../../nbs/api/data/00_image.ipynb #c015-1
 def read_bytes(
     path: str | os.PathLike[str],  # a file
@@ -555,6 +565,25 @@ def _ends_early(
     at = max((end for marker, _, end in _segments(jpeg) if marker == 0xDA), default=len(jpeg))
     return bool((read(jpeg) != read(jpeg[:at] + _MORE + jpeg[at:])).mean() > 1e-3)
 
+# %% ../../nbs/api/data/00_image.ipynb #17d65e66
+_SCANS_LACK = "the JPEG lacks some of its scans, like a file that was cut off: the picture may be blurred"
+
+
+def _lacks_scans(jpeg: bytes) -> bool:
+    "Does a progressive JPEG end before its scans gave all bits of all coefficients? libjpeg shows what is there."
+    components: list[int] = []
+    missing: dict[tuple[int, int], int] = {}  # of component and coefficient: lowest bits that are still to come
+    for marker, start, _ in _segments(jpeg):
+        if marker in (0xC2, 0xCA):
+            components = [jpeg[start + 6 + 3 * i] for i in range(jpeg[start + 5])]
+        if marker != 0xDA:
+            continue
+        head = jpeg.rfind(b"\xff\xda", 0, start)
+        first, last, bits = jpeg[start - 3 : start]
+        for c in jpeg[head + 5 : start - 3 : 2]:
+            missing |= dict.fromkeys(((c, k) for k in range(first, min(last, 63) + 1)), bits & 15)
+    return any(missing.get((c, k), 1) for c in components for k in range(64))
+
 # %% ../../nbs/api/data/00_image.ipynb #c032b-u
 def _upper_bytes_only(image: "ImageFile") -> bool:
     "Does Pillow read the upper 8 of 16 bits of this opened picture, as it does for colour and for grey with alpha?"
@@ -634,8 +663,10 @@ def _from_file(
             _check_complete(
                 data, image, r, lambda d: _from_pillow(Image.open(BytesIO(d)), min_side, with_colour).pixels
             )
+            if "progressive" in image.info and _lacks_scans(data):
+                return replace(r, notes=(*r.notes, _SCANS_LACK))
             return r
-    except (ImageError, MemoryError):
+    except (ImageError, MemoryError, ImportError):
         raise
     except UnidentifiedImageError:
         raise _not_a_picture(data) from None
@@ -1273,7 +1304,7 @@ def _from_dicom(data: bytes, with_colour: bool = False, deep: int | None = None)
         notes += _check_bits(ds, uid, stored) + _remarks(ds)
     except ImageError as error:
         raise error from None
-    except MemoryError:
+    except (MemoryError, ImportError):
         raise
     except EOFError:
         raise ImageError(
@@ -1390,6 +1421,8 @@ def read_radiograph(
         raise ImageError(
             "there is not enough memory to decode it", "Scale the picture down first.", "limit", name or "image"
         ) from None
+    except ImportError as error:
+        raise _cant_be_loaded(error, name or "image") from None
     except ImageError as error:
         if name:
             error.name = printable(name)

@@ -8,6 +8,7 @@ __all__ = ['AGES', 'LabelledSet', 'age_range', 'labelled_films']
 # %% ../../nbs/api/data/05_labelled.ipynb #l003
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,11 +63,17 @@ def _part_of(present: Sequence[str], part: str, folder: Path) -> str:
     return part or ("test" if "test" in present else "all")
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l008
-def _patients_by_name(m: pd.DataFrame, patterns: Iterable[str]) -> tuple[pd.Series, int]:
+def _patients_by_name(m: pd.DataFrame, files: Iterable[str], patterns: Iterable[str]) -> tuple[pd.Series, int]:
     "The patient of each film, and of how many films the name tells it; the others are patients of their own."
     compiled = _compile(patterns)
-    keys = m.path.str.rpartition("/")[2].map(_composed).map(lambda name: patient_of(name, compiled))
+    names = [_composed(file.rpartition("/")[2]) for file in files]
+    keys = pd.Series([patient_of(name, compiled) for name in names], m.index, dtype=object)
     return keys.where(keys.notna(), _without_key(m.path[keys.isna()])[0]), int(keys.notna().sum())
+
+
+def _as_objects(files: Iterable[str | Path]) -> pd.Series:
+    "Paths as a column of Python's texts: pandas' own hold UTF-8 alone."
+    return pd.Series(list(map(str, files)), dtype=object)
 
 
 def _from_folder(folder: Path, part: str, patterns: Iterable[str]) -> LabelledSet:
@@ -76,7 +83,7 @@ def _from_folder(folder: Path, part: str, patterns: Iterable[str]) -> LabelledSe
     chosen = _part_of(present, part, folder)
     used = [f for f in layout.folders if chosen in ("", "all", f[0])]
     files, m = _list(replace(layout, folders=used), folder)
-    patients, named = _patients_by_name(m, patterns)
+    patients, named = _patients_by_name(m, m.path, patterns)
     remarks = []
     if _folder_findings(m, patients):
         remarks = [
@@ -84,7 +91,7 @@ def _from_folder(folder: Path, part: str, patterns: Iterable[str]) -> LabelledSe
             "folder is a patient, intervals are too narrow or too wide: give a CSV with a column patient."
         ]
     meta = _read_meta(layout.root, folder)
-    films = m[["path", "label", "y"]].assign(file=list(map(str, files)), patient=patients)
+    films = m[["path", "label", "y"]].assign(file=_as_objects(files), patient=patients)
     source = "names" if named else "films"
     return LabelledSet(
         meta["title"], films, chosen, present, source, named, remarks=tuple(remarks), notice=meta["notice"]
@@ -142,13 +149,27 @@ def _group_columns(table: pd.DataFrame, taken: Iterable[str]) -> tuple[pd.DataFr
 
 # columns of `predictions.csv`
 _OURS = {"file", "uri", "path", "y", "sha256", "width", "height", "verdict", "predicted", "probability", "ood_score"}
-_OURS |= {"code", "message", "excluded", "training", "mean", "contrast", "dark", "bright", "sharpness", "border"}
+_OURS |= {
+    "code",
+    "message",
+    "remarks",
+    "excluded",
+    "training",
+    "mean",
+    "contrast",
+    "dark",
+    "bright",
+    "sharpness",
+    "border",
+}
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l015
 def _located(cell: str, folder: Path) -> str:
-    "The path to open for a cell of a table; backslashes of Windows are met."
-    path = os.path.join(folder, cell)
-    return path if os.path.exists(path) or "\\" not in cell else os.path.join(folder, cell.replace("\\", "/"))
+    "The path to open for a cell of a table; backslashes of Windows and accents of a Mac are met."
+    slashes = cell.replace("\\", "/")
+    forms = [unicodedata.normalize(form, text) for text in (cell, slashes) for form in ("NFC", "NFD")]
+    paths = [os.path.join(folder, text) for text in dict.fromkeys((cell, slashes, *forms))]
+    return next(filter(os.path.exists, paths), os.path.join(folder, slashes))
 
 
 def _check_films(csv_file: Path, cells: list[str], files: list[str], lines: list[int]) -> None:
@@ -192,11 +213,12 @@ def _from_table(
     files = [_located(cell, csv_file.parent) for cell in cells]
     _check_films(csv_file, cells, files, lines)
     y = table.label.str.casefold().map(classes).astype("int8")
-    films = pd.DataFrame({"path": table[source], "file": files, "label": y.map(dict(enumerate(CLASSES))), "y": y})
+    opened = _as_objects(files)
+    films = pd.DataFrame({"path": table[source], "file": opened, "label": y.map(dict(enumerate(CLASSES))), "y": y})
     if "patient" in head:
         films["patient"], named, told = _patients_by_column(csv_file, table, lines), 0, "table"
     else:
-        films["patient"], named = _patients_by_name(films, patterns)
+        films["patient"], named = _patients_by_name(films, files, patterns)
         told = "names" if named else "films"
     groups, many = _group_columns(table, {source, "label", "patient"} & set(head))
     remarks = [f"Columns with more than {_MOST_VALUES} values are no groups: {_line(', '.join(many))}."] if many else []

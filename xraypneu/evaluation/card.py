@@ -157,6 +157,12 @@ def _initial_file(weights):
         return "weights read from a file"
     return f"the weights in {markdown_text(weights.get('name'))} (SHA-256 {markdown_text(weights.get('sha256'))[:12]})"
 
+
+def _shipped(weights):
+    "The shipped backbone, and of which bundle it is, which older bundles don't say."
+    which = f" (bundle {markdown_text(weights.get('sha256'))[:12]})" if isinstance(weights, dict) else ""
+    return f"the backbone that came with the package{which}"
+
 # %% ../../nbs/api/evaluation/03_card.ipynb #begun
 def initial_weights(
     info: dict,  # content of bundle.json
@@ -164,7 +170,7 @@ def initial_weights(
     "What the training started from."
     named = {
         "imagenet": "ImageNet weights",
-        "shipped": "the backbone that came with the package",
+        "shipped": _shipped(info.get("initial_weights")),
         "file": _initial_file(info.get("initial_weights")),
     }
     return named.get(info["recipe"]["weights"], "random weights")

@@ -6,13 +6,15 @@
 __all__ = ['TRAINING_FILMS', 'COMPARED', 'UNREAD', 'LEAST_FILMS', 'FAR', 'compared_statistics', 'training_films', 'TrainingFilms',
            'of_training', 'stored_training_films', 'marked', 'counted', 'answered', 'decided_films', 'measured',
            'verdict_counts', 'calibration_of', 'group_metrics', 'differences', 'lower_metrics', 'outcome', 'conclusion',
-           'films_sha256', 'evaluate_set', 'External', 'read_external', 'metric_rows', 'verdict_rows', 'group_rows',
-           'difference_rows']
+           'film_remarks', 'films_sha256', 'evaluate_set', 'External', 'read_external', 'metric_rows', 'verdict_rows',
+           'group_rows', 'difference_rows']
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x003
 import hashlib
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from ..data.dataset import BOTH_CLASSES, CLASSES, COPY, UNREADABLE, Prepared
+from ..data.dataset import BOTH_CLASSES, CLASSES, COPY, UNREADABLE, Prepared, _composed
 from .evaluate import EvaluationError, few_patients
 from .shortcuts import IMAGE_STATISTICS, with_statistics
 from ..metrics import scores as metrics
@@ -55,6 +57,11 @@ def _name_hash(label: str, path: str) -> str:
     "Hash of what copies of a film have in common: class, and name without folder and extension."
     return _short_hash(f"{label}/{PurePosixPath(path).stem.casefold()}")
 
+
+def _spellings(path: str) -> set[str]:
+    "A path as given, with an accented letter as one character, which a Mac may write as two, and with slashes."
+    return {spelled for p in (path, path.replace("\\", "/")) for spelled in (p, _composed(p))}
+
 # %% ../../nbs/api/evaluation/05_external.ipynb #d1828fd1
 def training_films(prepared: Prepared) -> dict[str, Any]:  # data_hash, films, statistics by class, size, files, names
     "Content of `TRAINING_FILMS`: statistics of train, hashes of train and validation."
@@ -71,7 +78,7 @@ def training_films(prepared: Prepared) -> dict[str, Any]:  # data_hash, films, s
         },
         "size": [int(train.width.median()), int(train.height.median())],
         "files": "".join(sorted(h[:_DIGITS] for h in used.sha256)),
-        "names": "".join(sorted({_name_hash(c, p) for c, p in zip(used.label, used.path, strict=True)})),
+        "names": "".join(sorted({_name_hash(c, _composed(p)) for c, p in zip(used.label, used.path, strict=True)})),
     }
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x008
@@ -88,7 +95,8 @@ class TrainingFilms:
     def seen(self, rows: pd.DataFrame) -> np.ndarray:  # rows: sha256, label, path; (n,) 'file', 'name' or ''
         "Whether films are training films: by their content, or perhaps, by their name."
         by_file = rows.sha256.fillna("").str[:_DIGITS].isin(self.files)
-        by_name = [_name_hash(c, p) in self.names for c, p in zip(rows.label, rows.path, strict=True)]
+        films = zip(rows.label, map(_spellings, rows.path), strict=True)
+        by_name = [any(_name_hash(c, p) in self.names for p in paths) for c, paths in films]
         return np.where(by_file, "file", np.where(by_name, "name", ""))
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x009
@@ -290,6 +298,7 @@ def differences(
 # %% ../../nbs/api/evaluation/05_external.ipynb #x025
 FAR = 0.3  # of the films outside the middle 90 % of the training films, from which a statistic is named
 _OUT_OF_SCOPE = 0.2  # of the films without an answer or out of scope, from which it is said
+_REMARKED = 0.2  # of the films with a remark of the reader, from which it is said
 _SLOPES, _SHIFT = (0.7, 1.4), 0.5  # of a calibration that holds
 
 
@@ -395,9 +404,19 @@ def _training_sentence(seen: Mapping[str, int] | None) -> str:
         out.append(f"{what}: if they are the same, saved again, the model is flattered.")
     return " ".join(out)
 
+# %% ../../nbs/api/evaluation/05_external.ipynb #446ae807
+def _remark_sentence(remarks: Sequence[Mapping[str, Any]]) -> str:
+    "What the reader remarks on many films; '' where there is nothing."
+    return " ".join(
+        f"On {_percent(r['share'])} of the films the reader remarks: {r['remark']}."
+        for r in remarks
+        if r["share"] >= _REMARKED
+    )
+
 # %% ../../nbs/api/evaluation/05_external.ipynb #x030
 def conclusion(
-    s: Mapping[str, Any],  # sections: labels, expected, verdicts, calibration, differences, training
+    # sections: labels, expected, verdicts, calibration, differences, training, film_remarks
+    s: Mapping[str, Any],
 ) -> dict[str, str]:  # code, text
     "One paragraph about a set."
     code, seen = outcome(s["labels"], s["expected"]), _training_sentence(s["training"])
@@ -406,6 +425,7 @@ def conclusion(
         _scope_sentence(s["verdicts"]),
         _calibration_sentence(s["calibration"]),
         _difference_sentence(s["differences"]),
+        _remark_sentence(s.get("film_remarks", ())),
     ]
     sentences.insert(len(sentences) if s["training"] is None else 0, seen)  # what spoils all others comes first
     return {"code": code, "text": " ".join(filter(None, sentences))}
@@ -420,6 +440,19 @@ def _films_section(rows: pd.DataFrame) -> dict[str, Any]:
     }
     excluded = {k: int((rows.excluded == k).sum()) for k in (UNREADABLE, BOTH_CLASSES, COPY)}
     return {"listed": len(rows), "excluded": excluded, "answered": by_class}
+
+
+def film_remarks(
+    rows: pd.DataFrame,  # of `counted`, with remarks: a list of texts for each film
+) -> list[dict[str, Any]]:  # remark, films, share (0 to 1), the most frequent first
+    "On how many films the reader remarks; remarks that differ in numbers alone count together, as the first."
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for remarks in rows.get("remarks", ()):
+        kinds = {re.sub(r"\d+(\.\d+)?", "0", remark): remark for remark in remarks}
+        first = kinds | first
+        counts.update(list(kinds))
+    return [{"remark": first[k], "films": n, "share": n / len(rows)} for k, n in counts.most_common()]
 
 
 def films_sha256(
@@ -459,6 +492,7 @@ def evaluate_set(
         "groups": group_metrics(used, groups, threshold),
         "differences": differences(counted(rows), training),
         "size": _size_section(rows, training),
+        "film_remarks": film_remarks(counted(rows)),
         "training": {k: int((seen == k).sum()) for k in ("file", "name")} if training else None,
         "films_sha256": films_sha256(rows),
         "model": {"hash": bundle.hash, "precision": bundle.precision, "threshold": threshold},
@@ -493,6 +527,7 @@ def read_external(
             "sha256": str,
             "code": str,
             "message": str,
+            "remarks": str,
             "excluded": str,
             "verdict": str,
         }

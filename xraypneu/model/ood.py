@@ -96,7 +96,13 @@ class OODDetector:
         self, features: np.ndarray, images: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:  # (n,) as `score`; (n,) bool
         "The score, and whether an image is so far out of distribution that it is no chest radiograph."
-        scaled = self.scaled(features, images)
+        return self.judged(self.scaled(features, images))
+
+    def judged(
+        self,
+        scaled: np.ndarray,  # (n, 2), of `scaled`
+    ) -> tuple[np.ndarray, np.ndarray]:  # as `judge`
+        "What `judge` says of scores that are known already."
         limit = NO_CHEST if self.no_chest is None else float(self.no_chest[0])
         return scaled.max(1), scaled[:, 1] >= limit
 

@@ -194,8 +194,10 @@ NAMED_WEIGHTS = {
 
 def initial_weights(
     weights: str | None,  # as `training.Recipe.weights`: a name, a file or a bundle's folder
-) -> dict[str, Any]:  # name and sha256 of a file or bundle; {} for named weights
-    "Name and hash of the file with the initial weights. Raises `OSError`, `BundleError`."
+) -> dict[str, Any]:  # name and sha256 of a file or bundle; {} for `imagenet` and random weights
+    "Name and hash of the initial weights. Raises `OSError`, `BundleError`."
+    if weights == "shipped":  # another one after `make ship`, or with another version of the package
+        return {"initial_weights": {"name": weights, "sha256": load_bundle().hash}}
     if weights in NAMED_WEIGHTS:
         return {}
     path = Path(cast(str, weights))

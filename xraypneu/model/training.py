@@ -14,7 +14,6 @@ import inspect
 import io
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from xraypneu.model import (
     calibrate,
     network,
 )  # before TensorFlow, which reads the environment that `network` sets
+from ..files import writing
 from .augment import AugmentConfig
 from .bundle import BACKBONE, MAX_LOWPASS, sigma_of
 from .calibrate import fit_platt
@@ -178,12 +178,9 @@ def fingerprint(
 
 # %% ../../nbs/api/model/06_training.ipynb #c014-1
 def _save(path: Path, arrays: Mapping[str, Any], meta: dict[str, Any]) -> None:
-    "Write a state file atomically."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_suffix(".tmp")
-    with open(tmp, "wb") as f:
+    "Write a state file in one step; a power cut leaves the one before. Raises `OSError`."
+    with writing(path) as f:
         np.savez(f, meta=np.array(json.dumps(meta)), **arrays)
-    os.replace(tmp, path)
 
 # %% ../../nbs/api/model/06_training.ipynb #c014-1-a
 def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:

@@ -43,13 +43,15 @@ def verdicts(
     features: np.ndarray | None = None,  # (n, 1280); None: don't check for out-of-distribution images
     threshold: float | None = None,  # replaces the bundle's operating point, 0 to 1
     images: np.ndarray | None = None,  # (n, S, S) uint8, of which these are the features: see `OODDetector.raw`
+    scaled: np.ndarray | None = None,  # (n, 2), `OODDetector.scaled` of the features; None: computed here
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) verdicts; (n,) dissimilarity, 1 or more: of `REFUSED`, NaN: unknown
     "Verdicts from probabilities and features; the pixels themselves are not checked."
     p = np.asarray(p, dtype=np.float64)
     out = decided(p, bundle.threshold if threshold is None else threshold, bundle.variant.get("conformal"))
     scores = np.full(len(p), np.nan)
     if features is not None and bundle.detector is not None:
-        scores, no_chest = bundle.detector.judge(features, images)
+        detector = bundle.detector
+        scores, no_chest = detector.judge(features, images) if scaled is None else detector.judged(scaled)
         out[scores >= 1] = OUT_OF_SCOPE
         out[(scores >= 1) & no_chest] = NOT_RADIOGRAPH
     return out, scores

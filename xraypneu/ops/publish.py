@@ -42,7 +42,7 @@ from xraypneu.evaluation.card import (
 )
 from ..evaluation.checklists import CHECKLISTS, Source, answers, checklist_text, files_named, sections_of
 from ..evaluation.external import TRAINING_FILMS, training_films
-from .stage import StageError, stage_params, without_radiographs
+from .stage import StageError, read_metrics, stage_params, without_radiographs
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005
 def folder_name(
@@ -67,15 +67,12 @@ def _prepared_of(folder, data_hash) -> Prepared:
     return prepared
 
 
-def _metrics_in(file) -> dict:
-    "The content of a metrics.json. Raises `BundleError` if it is damaged, `OSError` if it is missing."
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        content["model"]["hash"], content["data"]["hash"], content["test"].keys()
-        return content
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        hint = "Restore it from git, or write it again: dvc repro evaluate --force"
-        raise BundleError(f"{file} is no metrics.json of an evaluation ({rendered(e, 100)})", hint, "damaged") from None
+def _published_with(bundle) -> dict:
+    "The metrics beside a bundle. Raises `BundleError` if they are another model's, `StageError`, `OSError`."
+    content = read_metrics(bundle.folder / "metrics.json")
+    if content["model"]["hash"] != bundle.hash:
+        raise BundleError(f"{bundle.folder / 'metrics.json'} is about another model: ship the bundle again")
+    return content
 
 
 def _files_text(prepared) -> bytes:
@@ -147,6 +144,15 @@ def _check_record(root, bundle, measured):
             "the bundle: restore the old values, or run `dvc repro`"
         )
 
+# %% ../../nbs/api/ops/04_publish.ipynb #38f37735
+def _is_record_of(
+    results,  # folder of a published run
+    bundle,
+) -> bool:
+    "Does a published run belong to a bundle, perhaps to what it was converted from? Raises `StageError`, `OSError`."
+    measured = read_metrics(results / "metrics.json")["model"]["hash"]
+    return measured in (bundle.hash, bundle.info.get("converted_from", {}).get("hash"))
+
 # %% ../../nbs/api/ops/04_publish.ipynb #x-scored
 def is_ill(
     table: pd.DataFrame,  # a column `label`
@@ -195,14 +201,16 @@ def write_lists(
     root=None,  # of the project with results; None: the project around the working folder
     bundle=None,  # folder; None: the bundle that comes with the package
 ) -> list[Path]:  # files written
-    "Write checklists, Croissant metadata and the card's metadata of a published bundle again. Raises `BundleError`."
+    """Write checklists, Croissant metadata and the card's metadata of a published bundle again.
+
+    Raises `BundleError`, and `StageError` for damaged metrics."""
     bundle, root = load_bundle(bundle), project_root() if root is None else Path(root)
-    measured, card = _metrics_in(bundle.folder / "metrics.json"), bundle.folder / "README.md"
-    if measured["model"]["hash"] != bundle.hash:
-        raise BundleError(f"{bundle.folder / 'metrics.json'} is about another model: ship the bundle again")
+    measured, card = _published_with(bundle), bundle.folder / "README.md"
     if (bundle.folder / SIGNATURE).exists():
         raise BundleError(f"{bundle.folder} is signed, and a signed card can't be changed: ship it again, with the key")
     results = root / "results" / folder_name(bundle.info["data"]["title"])
+    if not _is_record_of(results, bundle):
+        raise BundleError(f"{results} is the record of another model: ship the bundle again")
     text = _with_metadata(card.read_text(encoding="utf-8"), bundle, measured)
     files = {name: (results / name).read_bytes() for name in (TEST_FILES, "predictions.csv")}
     source = Source(os.path.relpath(card, results), sections_of("model_card.md", text.encode()))
@@ -218,10 +226,14 @@ def ship(
     target=None,  # folder for the bundle, replaced; None: the folder in the package
     key=None,  # file of a private key to sign with; None: no signature
 ) -> Bundle:  # as shipped
-    "Publish the trained bundle of a project. Raises `BundleError`, and `SignatureError` if it can't be signed."
+    """Publish the trained bundle of a project.
+
+    Raises `BundleError`, `StageError` for parameters and metrics, and `SignatureError` if it can't be signed."""
+    if key is not None and not Path(key).is_file():  # before anything is replaced
+        raise SignatureError(f"There is no key {str(key)!r}", "Nothing was shipped; name the file of a private key")
     root = project_root() if root is None else Path(root)
     bundle = load_bundle(root / "models/bundle")
-    measured = _metrics_in(root / "reports/metrics.json")
+    measured = read_metrics(root / "reports/metrics.json")
     if measured["model"]["hash"] != bundle.hash:
         raise BundleError("reports/metrics.json is about another model than models/bundle: run `dvc repro evaluate`")
     if bundle.info["data"]["synthetic"]:
@@ -345,10 +357,13 @@ def _measure(data, bundle, params) -> _Measured:
     return _Measured(y, p, rows, prepared.info["data_hash"])
 
 # %% ../../nbs/api/ops/04_publish.ipynb #f-record
-def _record(root, bundle):
+def _record(root, bundle, report):
     "The published run's test files with their predictions, by film; None where it isn't at hand."
     folder = root / "results" / folder_name(bundle.info["data"]["title"])
-    if not (folder / TEST_FILES).is_file() or not (folder / "predictions.csv").is_file():
+    if not all((folder / name).is_file() for name in (TEST_FILES, "predictions.csv", "metrics.json")):
+        return None
+    if not _is_record_of(folder, bundle):
+        report(f"{folder} is the record of another model than bundle {bundle.hash[:12]}: nothing is compared with it")
         return None
     files = pd.read_csv(folder / TEST_FILES)
     return files.merge(pd.read_csv(folder / "predictions.csv")[["path", "predicted"]], on="path", how="left")
@@ -397,10 +412,12 @@ def verify(
     root=None,  # of the project with params.yaml and results; None: around the working folder
     report=print,  # called with each line of text
 ) -> bool:  # are all metrics as published? True for another rendering of the same films
-    "Score a bundle on the test split of `data` and compare with its published metrics. Raises `DataError`."
+    """Score a bundle on the test split of `data` and compare with its published metrics.
+
+    Raises `DataError`, `BundleError`, and `StageError` for damaged metrics."""
     bundle, root = load_bundle(bundle), project_root() if root is None else Path(root)
-    published = _metrics_in(bundle.folder / "metrics.json")
-    now, record = _measure(data, bundle, stage_params(root, "prepare")), _record(root, bundle)
+    published = _published_with(bundle)
+    now, record = _measure(data, bundle, stage_params(root, "prepare")), _record(root, bundle, report)
     is_same_data = now.data_hash == published["data"]["hash"]
     found = None if is_same_data or record is None else match_files(now.rows, record)
     if found and found.is_rendering:

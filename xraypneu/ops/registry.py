@@ -10,7 +10,7 @@ __all__ = ['ROLLED_BACK', 'CHAMPION', 'HISTORY', 'LONGEST_HISTORY', 'SIGNIFICANT
 import datetime
 import json
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -131,6 +131,18 @@ def _client():
     check(store_uri())  # before a client is made, which may wait for minutes
     client, root, _ = store()
     return client, root
+
+# %% ../../nbs/api/ops/06_registry.ipynb #b2119b17
+@contextmanager
+def _answering():
+    "Turn an error of the store, such as a missing right to the registry, into `PromotionError`."
+    try:
+        yield
+    except Exception as e:
+        if not type(e).__module__.startswith("mlflow."):
+            raise
+        hint = "Check the store with `xraypneu doctor` and this user's rights in its registry, then run this again"
+        raise PromotionError(f"the store answers with an error: {rendered(e, 300)}", hint, "store") from None
 
 # %% ../../nbs/api/ops/06_registry.ipynb #x-or-none
 def _or_none(ask, *what):
@@ -365,12 +377,15 @@ def _challenger(client, name, version):
     return candidate
 
 # %% ../../nbs/api/ops/06_registry.ipynb #c009-6
+@_answering()
 def promote(
     name: str = "xraypneu",  # of the registered model
     version: str | None = None,  # None: the version with the alias `candidate`
     dry_run: bool = False,  # decide, change nothing
 ) -> dict:  # as of `gate`, with name, version, champion (the version before, or None)
     "Make the candidate champion if the gate allows. Raises `PromotionError`, `StageError`, `TrackingError`."
+    if version == "":  # a variable of the shell that is not set must not lead to the candidate
+        raise PromotionError("--version names nothing", "Give a number, or leave it out: the candidate", "bad_setting")
     client, root = _client()
     floor, margin = _settings(root)
     challenger = _challenger(client, name, version)
@@ -536,6 +551,7 @@ def _is_another(client, name, version, now):
     return _is_there(client, name, version) and not _same_model(client, client.get_model_version(name, version), now)
 
 # %% ../../nbs/api/ops/06_registry.ipynb #x-is-there-a
+@_answering()
 def rollback(
     name: str = "xraypneu",  # of the registered model
     reason: str = "",  # stored in the tags of the replaced version

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
-           'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'without_radiographs', 'report_notebook',
-           'run_report', 'sources', 'unchanged', 'run_stage', 'replaced_files', 'summary', 'set_params', 'main']
+           'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'check_idle', 'without_radiographs',
+           'report_notebook', 'run_report', 'sources', 'unchanged', 'run_stage', 'replaced_files', 'read_metrics',
+           'summary', 'set_params', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -294,6 +295,19 @@ def _alone(name, root):
     except process.Busy as e:
         raise StageError.of(e) from None
 
+# %% ../../nbs/api/ops/03_stage.ipynb #34517697
+def check_idle(
+    root: Path,  # of the project
+):
+    "Raise `StageError` while a stage or DVC is at work in the project."
+    files = {file: f"Stage {file.name.partition('.')[0]}" for file in sorted((root / ".cache/stages").glob("*.lock"))}
+    try:
+        for file, what in files.items():
+            process.check_free(file, what)
+        process.check_free(root / ".dvc/tmp/lock", "DVC", wait=3)  # an editor may ask it for its state now and then
+    except process.Busy as e:
+        raise StageError.of(e) from None
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c16b-1
 def _first_line(name, root) -> str:
     "Argument of a kernel that makes it take its lock first and end with its stage."
@@ -401,8 +415,12 @@ def _check_weights(weights, root):
     if not isinstance(weights, str) or not (root / "dvc.yaml").is_file():
         return
     outs = read_yaml(root / "dvc.yaml").get("stages", {}).get("train", {}).get("outs", [])
-    place = Path(os.path.abspath(root / weights))
-    if any(out in (place, *place.parents) for out in (Path(os.path.abspath(root / str(o))) for o in outs)):
+
+    def places(path):  # as it is written, and where links lead
+        return {Path(os.path.abspath(root / path)), Path(os.path.realpath(root / path))}
+
+    above = {folder for place in places(weights) for folder in (place, *place.parents)}
+    if any(places(str(out)) & above for out in outs):
         raise StageError(
             f"train.weights is {weights}, which DVC deletes before it trains",
             f"Copy it (`dvc checkout {shlex.quote(weights)}` brings it back where it is gone already): "
@@ -574,11 +592,11 @@ def report_notebook(name: str) -> Path:
 # %% ../../nbs/api/ops/03_stage.ipynb #9072e884
 @contextlib.contextmanager
 def _plain_jupyter():
-    "Kernels of this environment alone."
-    names = "JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH"
+    "Kernels of this environment alone, which take no module from the folder of the report: films may lie there."
+    names = "JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH", "PYTHONSAFEPATH"
     before = {k: os.environ[k] for k in names if k in os.environ}
     os.environ.pop("JUPYTER_PATH", None)
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ |= dict.fromkeys(names[1:], "1")
     try:
         yield
     finally:
@@ -812,7 +830,9 @@ def replaced_files(
         noted = json.loads(was.read_text(encoding="utf-8")) if was.is_file() else {}
         for key in keys:
             noted = noted.get(key) or {}
-        if noted and isinstance(file, str) and (now := _hash_of(root / file)) and now != noted:
+        if file == "shipped" or not noted or not isinstance(file, str):  # DVC sees a change of the package
+            continue
+        if (now := _hash_of(root / file)) and now != noted:
             out.append(
                 f"{file} changed since {stage} ran, and DVC sees its name alone: give it a new name in params.yaml, or "
                 f"run `dvc repro --force --single-item {stage}`; then `make run`"
@@ -834,6 +854,22 @@ def _open_copies(root) -> list:  # of text
         f"makes of them. To keep them out: chmod o-rwx {shlex.quote(str(root))}"
     ]
 
+# %% ../../nbs/api/ops/03_stage.ipynb #51d533bc
+def read_metrics(
+    file: Path,  # a `metrics.json`
+) -> dict:  # its content
+    "Read the metrics of an evaluation. Raises `StageError` if they are damaged, `OSError` if there are none."
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        content["model"]["hash"], [content["data"][k] for k in ("hash", "synthetic", "test_images", "test_patients")]
+        values = [v for part in ("test", "test_low", "test_high") for v in content[part].values()]
+        if not all(v is None or type(v) in (int, float) for v in values):
+            raise ValueError("a metric is no number")
+        return content
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        hint = "Restore it from git, or write it again: dvc repro evaluate --force"
+        raise StageError(f"{file} is no metrics.json of an evaluation ({rendered(e, 100)})", hint, "damaged") from None
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c025
 def summary(root=None) -> str:
     "Test metrics in percent, and where reports, model and runs are. Raises `StageError` before the first run."
@@ -841,14 +877,9 @@ def summary(root=None) -> str:
     path = root / "reports" / "metrics.json"
     if not path.is_file():
         raise StageError(f"{path} is missing", "run `make run` first", "missing")
-    try:
-        measured = _metric_lines(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        hint = "Restore it from git, or write it again: dvc repro evaluate --force"
-        raise StageError(f"{path} is no metrics.json of an evaluation ({rendered(e, 100)})", hint, "damaged") from None
     lines = [
         "",
-        *measured,
+        *_metric_lines(read_metrics(path)),
         "",
         f"Reports   {root / 'reports'}{os.sep}{{prepare,eda,train,evaluate}}.html",
         f"Model     {root / 'models' / 'bundle'}",
@@ -888,6 +919,8 @@ def set_params(
         if not equals:
             hint = "Give section.name=value, such as train.epochs=5"
             raise StageError(f"{change!r} changes nothing", hint, "bad_setting")
+        if not text.strip() and key != "data.path":  # a variable of the shell that is not set: null would be taken
+            raise StageError(f"{change!r} gives no value", f"Give one, or {key}=null for none", "bad_setting")
         if not isinstance(params.get(section), dict) or name not in params[section]:
             names = [f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v]
             raise StageError(*unknown_parameter(key, names), "bad_setting")
@@ -909,13 +942,16 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
     parser = argparse.ArgumentParser(
         prog="python -m xraypneu.ops.stage", description="Run a stage of the pipeline (called by DVC)."
     )
-    parser.add_argument("name", help="a stage of dvc.yaml, or `set` to change params.yaml")
+    words = "a stage of dvc.yaml, `set` to change params.yaml, or `idle`, which fails while a stage or DVC is at work"
+    parser.add_argument("name", help=words)
     parser.add_argument("change", nargs="*", help="with `set`: section.name=value")
     args = parser.parse_args(argv)
     split_credentials()
     try:
         if args.name == "set":
             set_params(project_root(), args.change)
+        elif args.name == "idle":
+            check_idle(project_root())
         else:
             if _by_dvc():  # a stage started by hand may outlive its shell
                 process.end_with_parent()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NOT_SEARCHED', 'MONITOR', 'FAILURES', 'HINT', 'STORAGE', 'IN_USE', 'Range', 'read_range', 'Settings', 'read_settings',
-           'Measured', 'without_test', 'objective', 'Trainer', 'state_folder', 'commands', 'Parent', 'parent_of',
-           'Worker', 'best_of', 'write_best', 'status_text', 'open_trials', 'work', 'tune', 'main']
+           'Measured', 'without_test', 'objective', 'Trainer', 'state_folder', 'commands', 'initial_hashes', 'Parent',
+           'parent_of', 'Worker', 'best_of', 'write_best', 'status_text', 'open_trials', 'work', 'tune', 'main']
 
 # %% ../../nbs/api/ops/10_tune.ipynb #u003
 import argparse
@@ -19,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from .. import __version__, process
 from ..data.dataset import load_prepared
 from ..errors import rendered
 from ..files import project_root, write_file
-from ..model.bundle import platt
+from ..model.bundle import load_bundle, platt
 from ..model.groups import LEAST, family, film_losses, group_losses, groups
 from . import stage, tracking
 from .trials import STARTS, Claim, LeaseLost, Trials, TuneError, pruner_of, storage_address
@@ -303,6 +304,17 @@ def commands(parameters: dict) -> dict:  # dvc, make
     apart = " ".join(f"-S {shlex.quote(p)}" for p in pairs)
     return {"dvc": f"dvc exp run {apart}", "make": f"make run SET={shlex.quote(' '.join(pairs))}"}
 
+# %% ../../nbs/api/ops/10_tune.ipynb #cf61c79a
+def initial_hashes(
+    root,  # the project
+    settings: Settings,
+) -> dict:  # name of the weights to the hash of their content; '' where there is none
+    "What trials start from: a file may be replaced under its name, and the shipped bundle by `make ship`."
+    searched = settings.ranges.get("weights")
+    names = searched.choices if searched else [settings.base["weights"]]
+    files = [n for n in names if isinstance(n, str) and n != "imagenet"]
+    return {n: load_bundle().hash if n == "shipped" else stage._hash_of(Path(root) / n) for n in files}
+
 # %% ../../nbs/api/ops/10_tune.ipynb #u019
 class Parent(NamedTuple):
     "The study's run in MLflow: of each trial the child runs know it."
@@ -518,6 +530,8 @@ def _named(name: str) -> str:
 
 def open_trials(root, name: str, storage: str | None, create: bool = False) -> Trials:
     "The trials of a study. Raises `TuneError`."
+    if storage == "":  # a variable of the shell that is not set must not lead to a study on this machine alone
+        raise TuneError("--storage names nothing", "Give an address, or leave it out", "bad_setting")
     address = storage_address(storage or os.environ.get(STORAGE), root)
     os.environ[IN_USE] = address
     if not create and address.startswith("sqlite:") and not Path(address.removeprefix("sqlite:///")).is_file():
@@ -528,7 +542,7 @@ def open_trials(root, name: str, storage: str | None, create: bool = False) -> T
 def work(root, settings: Settings, trials: Trials, prepared, report=print):
     "Run trials in this process. Raises `TuneError`, `TrackingError`, `OSError`."
     train = Trainer(prepared, settings)
-    trials.agree(settings.facts(train.inputs))
+    trials.agree(settings.facts(train.inputs) | {"initial weights": initial_hashes(root, settings)})
     data = {"data_hash": prepared.info["data_hash"], "synthetic": prepared.synthetic}
     parent = parent_of(trials, settings, data)
     try:
@@ -549,7 +563,8 @@ def _worker_command(name, number, settings):
     cores = max(1, (os.cpu_count() or 1) // number)
     env = {**os.environ, "TQDM_DISABLE": "1", "TF_NUM_INTRAOP_THREADS": str(cores)}
     env |= {STORAGE: os.environ[IN_USE]}
-    code = [sys.executable, "-m", "xraypneu.ops.tune", "--study", name, "--trials", str(settings.trials)]
+    # -P: no module of the working folder, where films may lie
+    code = [sys.executable, "-P", "-m", "xraypneu.ops.tune", "--study", name, "--trials", str(settings.trials)]
     return subprocess.Popen(code, env=env)
 
 # %% ../../nbs/api/ops/10_tune.ipynb #bae12b31
@@ -558,8 +573,12 @@ def _several(name, number, settings, report):
     workers, spare = [_worker_command(name, number, settings) for _ in range(number)], 3 * number
     failed = 0
     while workers:
-        done = workers[0].wait()
-        workers = workers[1:]
+        worker = next((w for w in workers if w.poll() is not None), None)
+        if worker is None:
+            time.sleep(0.5)
+            continue
+        workers.remove(worker)
+        done = worker.returncode
         if done < 0 and spare:
             report(f"a worker was ended by signal {-done}: another one takes its place")
             workers.append(_worker_command(name, number, settings))

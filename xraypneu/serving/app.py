@@ -61,6 +61,8 @@ def app_command(
     folder = _check_installed()
     if not 0 < port < 65536:
         raise XraypneuError(f"port is {port}", "Give a number from 1 to 65535.", "bad_setting")
+    if bundle == "":  # a variable of the shell that is not set
+        raise XraypneuError("--bundle names nothing", "Name a bundle, or leave it out: the shipped one.", "bad_setting")
     env = os.environ | ({"XRAYPNEU_MODEL": bundle} if bundle else {})
     beside = Path(sys.executable).with_name("voila")
     voila = str(beside) if beside.is_file() else shutil.which("voila") or "voila"

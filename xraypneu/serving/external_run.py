@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 import xraypneu
 from .. import __version__
-from ..data.dataset import DataError, _in_order, load_prepared
+from ..data.dataset import DataError, _in_order, _line, _lost, load_prepared
 from ..data.decoder import cores, decode
-from ..data.image import ImageError, read_bytes
+from ..data.image import STRETCHED, ImageError, read_bytes
 from ..data.labelled import LabelledSet, labelled_films
 from ..errors import rendered
 from ..evaluation import external
@@ -34,6 +34,7 @@ from ..metrics.scores import write_csv, write_json
 from ..model.bundle import Bundle
 from ..ops import stage, tracking
 from ..ops.publish import folder_name
+from ..redact import without_controls
 from .predict import _as_read, _bundle_of, _Scorer
 from .table import _cell
 
@@ -44,9 +45,10 @@ _PATIENCE = 60.0  # seconds for one film: under load it may be slow
 class _Meter(_Scorer):
     "Scores single films and describes them; thread-safe."
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, files: Iterable[str]) -> None:
         self.bundle = replace(bundle)
         self.bundle.open_single()
+        self.there = frozenset(filter(os.path.exists, files))  # what is gone later went with its disk or share
 
     def _measured(self, file: str) -> dict[str, Any]:
         "The columns of a film. Raises `ImageError`."
@@ -56,7 +58,8 @@ class _Meter(_Scorer):
         p = next(self._score([name], [_as_read(d)], False))
         out = {"sha256": hashlib.sha256(data).hexdigest(), "width": d.width, "height": d.height}
         out |= {"verdict": p.verdict, "predicted": p.explanation.label, "probability": p.explanation.probability}
-        return out | {"ood_score": p.ood_score} | external.compared_statistics(np.asarray(d.square))
+        out |= {"ood_score": p.ood_score, "remarks": [n for n in p.notes if n != STRETCHED]}
+        return out | external.compared_statistics(np.asarray(d.square))
 
     def row(self, file: str) -> dict[str, Any]:
         "The columns of a film, or code and message. Raises `EvaluationError` where the machine is at fault."
@@ -65,10 +68,22 @@ class _Meter(_Scorer):
         except ImageError as e:
             if e.code == "decoder":
                 raise EvaluationError(f"scoring stopped at {file}: {e.what}", e.hint, e.code) from None
-            return {"code": e.code, "message": e.text}
+            gone = "it was there when the run began, and is gone" if e.code == "missing" else _lost(Path(file))
+            if gone and file in self.there:
+                hint = "Mount its disk or share again, then repeat."
+                raise EvaluationError(f"scoring stopped at {file}: {gone}", hint, "changed") from None
+            return {"code": e.code, "message": without_controls(e.text)}  # a folder's name need not be UTF-8
 
 # %% ../../nbs/api/serving/09_external_run.ipynb #r007
-_COLUMNS = ("sha256", "width", "height", "verdict", "predicted", "probability", "ood_score", *external.COMPARED)
+def _threads(workers: int | None) -> int:
+    "As many threads as asked for, or one for each core that this process may use. Raises `EvaluationError`."
+    if workers is not None and workers < 1:
+        raise EvaluationError(f"workers is {workers}", "Give 1 or more.", "bad_setting")
+    return workers or cores()
+
+
+_OF_FILM = ("sha256", "width", "height", "verdict", "predicted", "probability", "ood_score", "remarks")
+_COLUMNS = (*_OF_FILM, *external.COMPARED)
 
 
 def scored_films(
@@ -78,12 +93,13 @@ def scored_films(
     progress: bool = False,  # a bar on stderr
 ) -> pd.DataFrame:  # a row per film, in order: those of the set without `file`, code, message, `_COLUMNS`
     "Score all films of a set. Raises `EvaluationError`."
-    meter, files = _Meter(bundle), list(films.films.file)
-    rows = _in_order(meter.row, files, workers or cores())
+    threads, files = _threads(workers), list(films.films.file)
+    rows = _in_order(_Meter(bundle, files).row, files, threads)
     bar = tqdm(rows, "scoring", len(files), unit=" films", disable=not progress, mininterval=0.5, file=sys.stderr)
     found = pd.DataFrame(list(bar)).reindex(columns=["code", "message", *_COLUMNS])
     text = ["sha256", "verdict", "predicted"]
     found[text] = found[text].astype(object).fillna("")
+    found["remarks"] = [remarks if isinstance(remarks, list) else [] for remarks in found.remarks]
     if (found.code != "").all():
         why = f"The first: {found.message[0]}"
         raise EvaluationError(f"none of the {len(files):,} films of {films.title} can be read", why, "unreadable")
@@ -149,7 +165,7 @@ def _described(films: LabelledSet, bundle: Bundle, title: str | None) -> dict[st
     "What is said of a set besides its metrics."
     state = tracking.git_state(Path(xraypneu.__file__).parents[1])
     return {
-        "title": title or films.title,
+        "title": _line(title) if title else films.title,
         "notice": films.notice,
         "part": films.part,
         "parts": list(films.parts),
@@ -184,20 +200,18 @@ def measure_set(
     report: Callable[[Path], object] | None = write_report,  # None: without the report
 ) -> dict[str, Any]:  # content of external.json
     "Measure a bundle on a labelled set, with nothing tuned. Raises `DataError`, `EvaluationError`, `BundleError`."
-    films, model, out = (
-        labelled_films(source, part, positive, negative),
-        _bundle_of(bundle, precision),
-        Path(out).absolute(),
-    )
+    threads, out = _threads(workers), Path(out).absolute()
+    films, model = labelled_films(source, part, positive, negative), _bundle_of(bundle, precision)
     _check_out(out, Path(source), _identity(films, model), force)
     training = training_of(model)
     with replacing(out) as new:
-        rows = external.marked(scored_films(films, model, workers, progress), training)
+        rows = external.marked(scored_films(films, model, threads, progress), training)
         info = _described(films, model, title)
         info |= external.evaluate_set(rows, model, training, films.groups, bootstrap)
         info["groups_from"] = list(films.groups)
         write_json(new / "external.json", info)
-        write_csv(new / "predictions.csv", _for_spreadsheets(rows, ("path", "patient", "message", *films.groups)))
+        texts = ("path", "patient", "message", "remarks", *films.groups)
+        write_csv(new / "predictions.csv", _for_spreadsheets(rows, texts))
         if report:
             if progress:
                 print("writing the report", file=sys.stderr)

@@ -8,6 +8,7 @@ __all__ = ['REFERENCE_FILMS', 'BATCH', 'FIRST', 'Model', 'Scores', 'read_scores'
            'write_report']
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m003
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ from ..metrics.scores import write_json
 from ..model.bundle import Bundle
 from ..ops.stage import run_report
 from .predict import Predictor
-from .score import _said, _shard, progress_of
+from .score import _said, _shard, progress_of, read_manifest
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m006
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Scores:
     model: Model
     table: pd.DataFrame  # a row per film: id and the columns of `Films.table`; those of an unreadable film are empty
     projections: np.ndarray  # (n, 32) float32; of an unreadable film 0
+    source: str = ""  # the archive, as `score` was given it; "": not known
 
     def films(self, rows: slice) -> Films:
         "Some rows as films, and the number of those that could not be read."
@@ -129,7 +131,7 @@ def read_scores(
     path: str | os.PathLike[str],  # folder of `xraypneu score --features`, or the parquet of its `--merge`
 ) -> Scores:
     "Read scores with features, in the order of their ids. Raises `ShiftError`, `ScoreError`."
-    tables, projections, models = [], [], set()
+    tables, projections, models, said = [], [], set(), dict[str, Any]()
     for file in _files(Path(path)):
         table, said = _opened(file, "xraypneu")
         models.add(_model(said, file))
@@ -141,7 +143,8 @@ def read_scores(
     together = pd.concat(tables, ignore_index=True)
     if not len(together):
         raise ShiftError(f"{path} holds no films", "Score some films first.", "empty")
-    return Scores(models.pop(), together, np.concatenate(projections))
+    source = read_manifest(path).source if Path(path).is_dir() else said.get("source", "")
+    return Scores(models.pop(), together, np.concatenate(projections), source)
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m012
 REFERENCE_FILMS = 5_000  # films that a reference keeps, chosen at random; more change no result
@@ -189,11 +192,24 @@ def reference_of(
 _KEY = "xraypneu_reference"  # of the file's metadata
 
 
+def _check_replaced(file: Path) -> None:
+    "Raise `ShiftError` for a file that is there and no reference: the scores that it is made of, perhaps."
+    try:
+        known = _KEY.encode() in (pq.read_schema(file).metadata or {})
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, pa.ArrowException):
+        known = False
+    if not known:
+        raise ShiftError(f"{file} exists and is no reference", "Name another file, or delete it.", "occupied")
+
+
 def save_reference(
     reference: Reference,
     file: str | os.PathLike[str],  # the parquet that is written or replaced
 ) -> Path:
-    "Write a reference: numbers of films, without names and pictures. Raises `OSError`."
+    "Write a reference: numbers of films, without names and pictures. Raises `ShiftError`, `OSError`."
+    _check_replaced(Path(file))
     films = reference.films
     projections = pa.array(list(films.projections.astype(np.float16)), pa.list_(pa.float16()))
     table = pa.Table.from_pandas(films.table[list(_COLUMNS)], preserve_index=False)
@@ -264,18 +280,21 @@ def monitor(
     batch: int = BATCH,  # films, `LEAST_BATCH` or more
     first: int = FIRST,  # films at the begin that are the reference where none is named
     alpha: float = ALPHA,  # probability of a false alarm of a batch
+    force: bool = False,  # replace the result of another archive
 ) -> dict[str, Any]:  # as written
     "Compare scores with a reference, batch by batch. Raises `ShiftError`, `ScoreError`, `OSError`."
     _check_setting("batch", batch, LEAST_BATCH, 1e6)
     _check_setting("first", first, 200, 1e6)
     _check_setting("alpha", alpha, 0.001, 0.2)
     read = read_scores(scores)
+    archive = hashlib.sha256(read.source.encode()).hexdigest() if read.source else ""  # a path may name a patient
+    _check_out(Path(out), archive, force)
     normal, start = _with_reference(read, reference, first)
     ids, batches = read.table["id"].to_numpy(), []
     for rows in _cut(start, len(read.table), batch):
         batches.append(_entry(compare(normal.films, read.films(rows), alpha), ids[rows]))
     result = {"version": __version__, **asdict(read.model), "alpha": alpha, "reference": normal.describe()}
-    result |= {"batches": batches}
+    result |= {"archive": archive, "batches": batches}
     try:
         file = write_json(Path(out) / "monitor.json", result)
     except OSError as e:
@@ -294,6 +313,21 @@ def read_result(file: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, ValueError, KeyError) as e:
         raise ShiftError(f"{file} can't be read ({rendered(e, 100)})", "Write it again.", "damaged") from None
     return result
+
+# %% ../../nbs/api/serving/10_monitor.ipynb #836c42d4
+def _check_out(out: Path, archive: str, force: bool) -> None:
+    "Raise `ShiftError` where the result of another archive would be replaced, or what no monitor wrote."
+    there = [file for end in ("json", "ipynb", "html") if (file := out / f"monitor.{end}").exists()]
+    if not there:
+        return
+    try:
+        before = read_result(out / "monitor.json").get("archive")
+    except ShiftError:
+        what = f"{there[0]} exists, without a result of xraypneu monitor"
+        raise ShiftError(what, "Name another folder, or delete it.", "occupied") from None
+    if before and archive and before != archive and not force:
+        hint = "Name another folder, or replace it: --force."
+        raise ShiftError(f"{out} holds the result of another archive", hint, "occupied")
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m023
 def _effects(tests: list[dict[str, Any]]) -> dict[str, float]:

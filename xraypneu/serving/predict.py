@@ -401,12 +401,21 @@ def _small(d: Decoded) -> _Remarks:
     return [(f"the image has {few}, too few to trust the verdict: use the original", few)]
 
 # %% ../../nbs/api/serving/00_predict.ipynb #1a902aee
-def _differences(bundle: Bundle, square: np.ndarray, features: np.ndarray) -> tuple[str, ...]:
+def _scaled(bundle: Bundle, out: dict[str, np.ndarray], squares: np.ndarray) -> np.ndarray | None:
+    "Both scores (n, 2) of a batch by the bundle's detector; None without one."
+    scale = getattr(bundle.detector, "scaled", None)
+    return None if scale is None else cast(np.ndarray, scale(out["features"], squares))
+
+
+def _differences(
+    bundle: Bundle,
+    square: np.ndarray,
+    scores: np.ndarray | None,  # (2,), of `_scaled`
+) -> tuple[str, ...]:
     "In what a film that is out of scope is unlike the training films, as far as the bundle knows them."
     said = []
-    scale = getattr(bundle.detector, "scaled", None)
-    if scale is not None:
-        distance, layout = scale(features[None], square[None])[0]
+    if scores is not None:
+        distance, layout = scores
         said += [f"feature distance {distance:.2f} (limit 1.00)"] * bool(distance >= 1)
         kind = "layout" if cast(OODDetector, bundle.detector).needs_images else "outlier"
         said += [f"{kind} score {layout:.2f} (limit 1.00)"] * bool(layout >= 1)
@@ -475,7 +484,8 @@ class _Scorer:
         squares = np.stack([square for _, square, *_ in read])
         out = b.outputs(squares)
         p = b.probability(out["logit"])
-        outcomes, ood_score = verdicts(b, p, out["features"], images=squares)
+        scaled = _scaled(b, out, squares)
+        outcomes, ood_score = verdicts(b, p, out["features"], images=squares, scaled=scaled)
         limits = b.variant.get("conformal") or None
         for i, (name, (pixels, _, objections, notes, differences, no_chest)) in enumerate(
             zip(names, read, strict=True)
@@ -484,7 +494,7 @@ class _Scorer:
             if verdict == OUT_OF_SCOPE and no_chest:  # the file itself says what the features don't
                 verdict = NOT_RADIOGRAPH
             if verdict == OUT_OF_SCOPE:
-                differences = _differences(b, squares[i], out["features"][i]) + differences
+                differences = _differences(b, squares[i], None if scaled is None else scaled[i]) + differences
             yield Prediction(
                 name,
                 float(p[i]),

@@ -1353,6 +1353,19 @@ def verify(
     manifest, settings = read_manifest(out), _settings(out)
     return [fault for n in range(len(manifest.shards)) if (fault := _checked(out, manifest, settings, n)[1])]
 
+# %% ../../nbs/api/serving/08_score.ipynb #79ac4b4b
+def _check_merged(file: Path) -> None:
+    "Raise `ScoreError` for a file that is there and that `merge` did not write: the list of the films, perhaps."
+    try:
+        said = _said(pq.read_schema(file).metadata)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, pa.ArrowException):
+        said = {}
+    if "source" not in said:  # which a shard doesn't name
+        what = f"{file} exists and was not written by xraypneu score --merge"
+        raise ScoreError(what, "Name another file, or delete it.", "occupied")
+
 # %% ../../nbs/api/serving/08_score.ipynb #s063
 def merge(
     out: str | os.PathLike[str],  # folder of complete scores
@@ -1366,6 +1379,7 @@ def merge(
         raise ScoreError(what, f"Complete them: xraypneu score --resume --out {out}", "missing")
     if isinstance(out, Path) and file.resolve().parent in ((out / "scores").resolve(), (out / "manifest").resolve()):
         raise ScoreError(f"{file} would lie among the shards", "Name a file outside that folder.", "occupied")
+    _check_merged(file)
     said = {"source": manifest.source, "rows": done.rows, "errors": done.errors, **settings.facts()}
     schema = score_schema(settings).with_metadata({"xraypneu": json.dumps(said)})
     with writing(file) as f, pq.ParquetWriter(f, schema, compression="zstd") as writer:

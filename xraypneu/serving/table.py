@@ -11,7 +11,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from .. import __version__
@@ -49,21 +49,26 @@ def _cell(value: object) -> str:
 # %% ../../nbs/api/serving/01_table.ipynb #cell-a
 def csv_cells(
     row: dict[str, Any],  # of `as_row`
-) -> list[str]:  # of `COLUMNS`; floats with six decimals
+    columns: Sequence[str] = COLUMNS,
+) -> list[str]:  # of the columns; floats with six decimals
     "Texts of a row's cells in CSV, before quoting."
-    return [_cell(row.get(k)) for k in COLUMNS]
+    return [_cell(row.get(k)) for k in columns]
 
 
 class CsvWriter:
     "Write rows as CSV, one by one; floats with six decimals."
 
-    def __init__(self, out: TextIO) -> None:
-        self.writer = csv.writer(out, lineterminator="\n")
-        self.writer.writerow(COLUMNS)
+    def __init__(
+        self,
+        out: TextIO,
+        more: Sequence[str] = (),  # columns beside `COLUMNS`, of keys that the caller adds to the rows
+    ) -> None:
+        self.writer, self.columns = csv.writer(out, lineterminator="\n"), (*COLUMNS, *more)
+        self.writer.writerow(self.columns)
 
     def write(self, row: dict[str, Any]) -> None:
         "Write one row of `as_row`."
-        self.writer.writerow(csv_cells(row))
+        self.writer.writerow(csv_cells(row, self.columns))
 
 # %% ../../nbs/api/serving/01_table.ipynb #json-writer
 class JsonWriter:
