@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 FORMATTED := nbs tests bench docs voila.py setup.py
 NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
-ALONE := tests/test_app.py tests/test_cluster.py tests/test_guard.py # with tests that measure a server under load
+ALONE := tests/test_cluster.py tests/test_guard.py # with tests that measure a server under load
 
 .DEFAULT_GOAL := help
 .PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app bench-score compare faults coverage tools constraints audit sbom sign release clean \

@@ -20,7 +20,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -794,16 +793,13 @@ def commit() -> str:
 @contextlib.contextmanager
 def served(seed: int):
     "The step fetch's archive, seeded, on a server of this process; yields the server and what `command` needs."
+    from conftest import serving
     from test_fetch import NAMES, Site, zipped
 
     rng, server = random.Random(seed), Site()
     server.data, server.pace = zipped({f"chest_xray/{n}": rng.randbytes(100_000) for n in NAMES}), 0.03
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
+    with serving(server):
         yield server, (server.url, hashlib.sha256(server.data).hexdigest())
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def perform(ground, case: Case, site, seed: int) -> dict:

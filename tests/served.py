@@ -1,5 +1,6 @@
 """A real Voilà and what a real Chromium needs, for the browser tests and for bench/dashboard.py."""
 
+import contextlib
 import functools
 import io
 import os
@@ -14,9 +15,6 @@ from pathlib import Path
 
 import psutil
 from PIL import Image
-
-from xraypneu.data.sample import draw_radiograph
-from xraypneu.serving.template import PROCESS_NAME
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -49,6 +47,31 @@ def free_port():
         return s.getsockname()[1]
 
 
+def wait_for(port, process=None):
+    for _ in range(1200):
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process is None or process.poll() is None, "the server ended"
+            time.sleep(0.05)
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+@contextlib.contextmanager
+def moto(**env):
+    "An S3 server; its address."
+    port = free_port()
+    code = "import sys; from moto.server import main; main(sys.argv[1:])"
+    command, quiet = [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)], subprocess.DEVNULL
+    server = subprocess.Popen(command, env={**os.environ, **env}, stdout=quiet, stderr=quiet)
+    try:
+        wait_for(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
 class Server:
     "Voilà in a process of its own, as `make app` starts it."
 
@@ -78,6 +101,7 @@ class Server:
 
     def kernels(self):
         "The processes of the sessions."
+        from xraypneu.serving.template import PROCESS_NAME  # imports the dashboard, which not all tests need
 
         def is_kernel(p):
             try:
@@ -101,6 +125,8 @@ class Server:
 @functools.lru_cache(maxsize=512)
 def film(patient=0, ill=False, size=400, format="PNG", seed=4):
     "Bytes of a synthetic radiograph; drawing one takes a tenth of a second."
+    from xraypneu.data.sample import draw_radiograph
+
     file = io.BytesIO()
     Image.fromarray(draw_radiograph(patient, pneumonia=ill, seed=seed, size=size)[0]).save(file, format)
     return file.getvalue()

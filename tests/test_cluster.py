@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT, until
 from PIL import Image
+from served import moto
 
 from xraypneu import cli
 from xraypneu.data.sample import draw_radiograph
@@ -55,30 +55,9 @@ def archive(tmp_path_factory):
 @pytest.fixture(scope="module")
 def s3():
     "What the environment needs for an S3 server, in which there is a bucket `team`."
-    from clustered import free_ports
-
-    (port,) = free_ports(1)
-    code = "import sys; from moto.server import main; main(sys.argv[1:])"
-    server = subprocess.Popen(
-        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     env = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
-    try:
-        until(lambda: listens(port), server)
-        yield env | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def listens(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
+    with moto() as url:
+        yield env | {"AWS_ENDPOINT_URL": url}
 
 
 @pytest.fixture(scope="module")
@@ -109,29 +88,6 @@ def at_work_until_the_end(process, nodes, most=120):
 
 
 @needs_ray
-def test_the_same_bytes_on_two_nodes(archive, nodes, tmp_path, capfd):
-    "Both nodes work, and each makes one scorer for all its shards."
-    process = driver(
-        archive / "list.txt",
-        "--out",
-        tmp_path / "out",
-        "--shard-rows",
-        4,
-        "--engine",
-        "ray",
-        "--address",
-        nodes.address,
-    )
-    seen = at_work_until_the_end(process, nodes)
-    out, error = process.communicate()
-    assert process.returncode == 0, error
-    assert b"64 of 64 films are scored, 8 of them can't be used" in out and b"scoring: 100%" in error
-    assert contents(tmp_path / "out") == contents(archive / "local") and verify(tmp_path / "out") == []
-    assert len(seen) == 2
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {".lock", "manifest", "score.json", "scores"}
-
-
-@needs_ray
 @pytest.mark.nightly  # in short: nbs/tutorials/cluster.ipynb ends a node, test_score.py kills the driver
 def test_kill_9_of_a_worker_a_node_and_the_driver(archive, nodes, tmp_path):
     "The first two are made good within the run; after the third, the tasks end, and the next run does the rest."
@@ -156,15 +112,21 @@ def test_kill_9_of_a_worker_a_node_and_the_driver(archive, nodes, tmp_path):
 
 
 @needs_ray
-def test_scores_go_to_an_object_store(archive, nodes, capsys):
-    "From all nodes, without a shared folder: one put each, and the objects are the files of the local engine."
+def test_two_nodes_write_the_same_bytes_to_an_object_store(archive, nodes, capsys):
+    """Without a folder that both see, which nbs/tutorials/cluster.ipynb has: one put for each shard.
+
+    Both nodes work, and each makes one scorer for all its shards."""
     import s3fs
 
     fs = s3fs.S3FileSystem(endpoint_url=nodes.env["AWS_ENDPOINT_URL"], key="any", secret="any")
     fs.mkdir("team")
     args = ("--out", "s3://team/scores", "--shard-rows", 4, "--engine", "ray", "--address", nodes.address)
-    _, error = (process := driver(archive / "list.txt", *args)).communicate(timeout=240)
+    process = driver(archive / "list.txt", *args)
+    seen = at_work_until_the_end(process, nodes)
+    out, error = process.communicate()
     assert process.returncode == 0, error
+    assert b"64 of 64 films are scored, 8 of them can't be used" in out and b"scoring: 100%" in error
+    assert len(seen) == 2
     found = {p.rpartition("/")[2]: fs.cat_file(p) for p in fs.find("team/scores/scores")}
     assert found == contents(archive / "local")
     fs.rm("team/scores/scores/00003.parquet")

@@ -79,8 +79,10 @@ def test_the_log_holds_no_secret_and_no_name(server, attacked):
 
 
 def test_sessions_are_capped_and_the_token_is_not_logged_then(tmp_path):
-    with Server(tmp_path, XRAYPNEU_TOKEN="open-sesame", XRAYPNEU_SESSIONS="1") as s:
-        urllib.request.urlopen(f"{s.url}?token=open-sesame", timeout=60).read()
+    with Server(tmp_path, XRAYPNEU_TOKEN="open-sesame", XRAYPNEU_SESSIONS="1", XRAYPNEU_WARM="0") as s:
+        assert b"data-ready" in urllib.request.urlopen(f"{s.url}?token=open-sesame", timeout=60).read()
+        (session,) = s.kernels()  # started the ordinary way, as XRAYPNEU_WARM wants it, without a word
+        assert "ipykernel_launcher" in " ".join(session.cmdline()) and "slow way" not in s.log.read_text()
         with pytest.raises(urllib.error.HTTPError) as e:
             urllib.request.urlopen(f"{s.url}?token=open-sesame", timeout=60)
         said = e.value.read().decode()
@@ -667,18 +669,17 @@ def test_a_system_without_pidfd_is_not_asked_to_fork(monkeypatch, caplog):
 
 
 def test_without_a_template_sessions_start_the_ordinary_way(tmp_path):
-    "One that can't start, or a setting: the page opens, and the log says in one line why it takes longer."
+    "One that can't start: the page opens, and the log says in one line why it takes longer."
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\nif 'serving.template' in ' '.join(sys.orig_argv): os._exit(1)\n"
     )
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    for lines, setting in ((1, {"PYTHONPATH": path}), (0, {"XRAYPNEU_WARM": "0"})):
-        with Server(tmp_path, **setting) as s:
-            for _ in range(1 + lines):  # two pages, one line in the log
-                assert b"data-ready" in urllib.request.urlopen(s.url, timeout=60).read()
-            kernels = s.kernels()
-            assert all("ipykernel_launcher" in " ".join(k.cmdline()) for k in kernels) and len(kernels) == 1 + lines
-            assert s.log.read_text().count("start the slow way") == (lines if warm.is_possible() else 0)
+    with Server(tmp_path, PYTHONPATH=path) as s:
+        for _ in range(2):
+            assert b"data-ready" in urllib.request.urlopen(s.url, timeout=60).read()
+        kernels = s.kernels()
+        assert all("ipykernel_launcher" in " ".join(k.cmdline()) for k in kernels) and len(kernels) == 2
+        assert s.log.read_text().count("start the slow way") == (1 if warm.is_possible() else 0)
 
 
 @pytest.mark.skipif(not warm.is_possible(), reason="sessions are forked on Linux")

@@ -112,21 +112,12 @@ def test_versions_agree():
 
 
 def test_sync_finds_what_was_not_exported(tmp_path):
-    "A module edited by hand is named, alone; and nothing is changed."
-    for name in (
-        "Makefile",
-        ".ci",
-        "nbs",
-        "xraypneu",
-        "results",
-        "settings.ini",
-        "setup.py",
-        "pyproject.toml",
-        "README.md",
-        "dvc.yaml",
-    ):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
+    "A module edited by hand is named, alone; and nothing is changed. The notebook is among the few that are there."
+    left_out = shutil.ignore_patterns("[0-9][0-9]_[!c]*.ipynb", "tutorials", "__pycache__")
+    for name in (".ci", "nbs", "xraypneu", "results"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=left_out)
+    for name in ("Makefile", "settings.ini", "setup.py", "pyproject.toml", "README.md", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
     module = tmp_path / "xraypneu/model/calibrate.py"
     module.write_text(module.read_text() + "edited = True\n")
     done = run(["bash", ".ci/sync", sys.prefix], tmp_path, check=False)

@@ -1,14 +1,11 @@
 """What notebooks can't hold: a download from a real server, the shipped bundle, an installation without the extras."""
 
-import functools
 import hashlib
-import http.server
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, giving
 from keras.src.applications import efficientnet_v2, mobilenet_v2
 from keras.src.legacy.saving import legacy_h5_format
 
@@ -49,19 +46,12 @@ def server(tmp_path, monkeypatch):
     folder.mkdir()
     (tmp_path / "keras").mkdir()
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", f"http://127.0.0.1:{httpd.server_port}/")
-    monkeypatch.setattr(efficientnet_v2, "BASE_WEIGHTS_PATH", f"http://127.0.0.1:{httpd.server_port}/")
-    monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path / "keras"))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    yield folder
-    httpd.shutdown()
-    httpd.server_close()
+    with giving(folder) as address:
+        monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", f"{address}/")
+        monkeypatch.setattr(efficientnet_v2, "BASE_WEIGHTS_PATH", f"{address}/")
+        monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path / "keras"))
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+        yield folder
 
 
 def test_imagenet_is_downloaded(server, three):

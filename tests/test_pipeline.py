@@ -574,13 +574,16 @@ def test_store_does_not_follow_the_working_directory(brief):
 # --- other data
 
 
-def test_flat_folder_without_a_test_split_and_without_the_server(tmp_path, project):
+@pytest.mark.parametrize(
+    "brief", [("eda", "train", "evaluate"), pytest.param(("train", "evaluate"), marks=pytest.mark.nightly, id="eda")]
+)
+def test_flat_folder_without_a_test_split_and_without_the_server(brief, tmp_path, project):
     "`tracking.required: false` goes on where no server answers."
     flat, uri = tmp_path / "flat", f"http://127.0.0.1:{free_port()}"
     for cls in ("NORMAL", "PNEUMONIA"):
         shutil.copytree(project / "data/sample/train" / cls, flat / cls)
     other = make_project(tmp_path / "other")
-    brief_stages(other, "train", "evaluate")
+    brief_stages(other, *brief)
     run([sys.executable, "-m", "xraypneu.ops.stage", "set", f"data.path={flat}", "train.epochs=1"], other)
     set_params(other, {"tracking": {"required": False}})
     out = run(["dvc", "repro", "eda", "evaluate"], other, MLFLOW_TRACKING_URI=uri).out

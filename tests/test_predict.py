@@ -177,15 +177,11 @@ def test_command_goes_on_over_odd_files(odd, tmp_path):
     assert len(maps) == sum(row["verdict"] not in ("", NOT_RADIOGRAPH) for row in rows)
     for m in maps:
         Image.open(m).verify()
-    table = subprocess.run(
-        [sys.executable, "-m", "xraypneu.cli", "predict", *odd],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )
-    assert table.returncode == 1 and f"of {len(odd)} files could not be read" in table.stdout
-    assert "\u202e" not in table.stdout and all(line.isprintable() for line in table.stdout.splitlines())
+    out = io.StringIO()
+    assert cli.main(["predict", *map(str, odd)], out) == 1
+    table = out.getvalue()
+    assert f"of {len(odd)} files could not be read" in table
+    assert "\u202e" not in table and all(line.isprintable() for line in table.splitlines())
 
 
 @pytest.mark.parametrize("command, word", [("predict", "rows"), ("fetch", "goes on"), ("doctor", "again")])
@@ -408,15 +404,9 @@ def test_one_damaged_file_of_six_is_one_error(predictor, films, tmp_path):
     assert [isinstance(g, ImageError) for g in got] == [False, False, True, False, False, False]
     assert got[2].name == "2.png" and got[2].code == "unreadable"
     assert all("the image is coloured" in g.reasons for g in got if not isinstance(g, ImageError))
-    done = subprocess.run(
-        [sys.executable, "-m", "xraypneu.cli", "predict", "--csv", *map(str, paths)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    out = io.StringIO()
+    assert cli.main(["predict", "--csv", *map(str, paths)], out) == 1
+    rows = list(csv.DictReader(io.StringIO(out.getvalue())))
     assert len(rows) == 6 and [bool(r["error"]) for r in rows] == [i == 2 for i in range(6)]
 
 

@@ -47,7 +47,9 @@ def command(site, *arguments, cwd, **kw):
     return subprocess.run(run, cwd=cwd, env=env, capture_output=True, text=True, timeout=900, **kw)
 
 
-@pytest.mark.parametrize("brief", [("train", "evaluate"), pytest.param((), marks=pytest.mark.nightly, id="whole")])
+@pytest.mark.parametrize(
+    "brief", [("eda", "train", "evaluate"), pytest.param((), marks=pytest.mark.nightly, id="whole")]
+)
 def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(brief, site, tmp_path):
     made = command(site, "new", "lungs", cwd=tmp_path)
     assert made.returncode == 0 and "Next: cd " in made.stdout, made.stderr
@@ -55,6 +57,7 @@ def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(brief, site,
     assert not (folder / "xraypneu").exists() and (folder / ".git").is_dir()
     brief_stages(folder, *brief)
     small = SMALL | {"train": SMALL["train"] | QUICK | {"epochs": 1}}
+    small |= {"sample": {"patients": 24}} if brief else {}
     changes = [f"{section}.{k}={json.dumps(v)}" for section, values in small.items() for k, v in values.items()]
     done = command(site, "run", *changes, cwd=folder)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -5,6 +5,7 @@ import base64
 import gzip
 import hashlib
 import importlib
+import io
 import json
 import os
 import shlex
@@ -22,9 +23,10 @@ from http.server import ThreadingHTTPServer
 
 import pytest
 from conftest import ROOT, Answers, run, serving
-from served import free_port
+from served import free_port, moto, wait_for
 from test_fetch import slow  # noqa: F401
 
+from xraypneu import cli
 from xraypneu.ops import doctor, remote
 from xraypneu.ops.remote import CODES, RemoteError, configure, current, exposed, probe, restore
 
@@ -46,16 +48,6 @@ def needs(*modules):
     "Skip where a package is not installed, except in CI."
     for m in modules:
         importlib.import_module(m) if os.environ.get("CI") else pytest.importorskip(m)
-
-
-def wait_for(port, process=None):
-    for _ in range(200):
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert process is None or process.poll() is None, "the server ended"
-            time.sleep(0.05)
-    raise AssertionError(f"nothing listens on port {port}")
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +96,13 @@ def clone(origin, tmp_path):
 
 def dvc(folder, *words, check=True):
     return run(["dvc", *words], folder, check=check)
+
+
+def command(folder, *words):
+    "Exit status and output of the command `xraypneu` in a project."
+    with pytest.MonkeyPatch.context() as m:
+        m.chdir(folder)
+        return cli.main([*map(str, words)], out := io.StringIO()), out.getvalue()
 
 
 def round_trip(project, clone, *args, **kw):
@@ -507,21 +506,7 @@ def s3(tmp_path_factory):
     needs("moto", "dvc_s3")
     import boto3
 
-    port = free_port()
-    code = "import sys; from moto.server import main; main(sys.argv[1:])"
-    env = {
-        **os.environ,
-        "INITIAL_NO_AUTH_ACTION_COUNT": "6",
-    }  # that many are the preparation; from then on keys and rights count
-    server = subprocess.Popen(
-        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(port, server)
-        url = f"http://127.0.0.1:{port}"
+    with moto(INITIAL_NO_AUTH_ACTION_COUNT="6") as url:  # so many are the preparation; then keys and rights count
         first = dict(endpoint_url=url, aws_access_key_id="any", aws_secret_access_key="any", region_name="us-east-1")
         iam, keys = boto3.client("iam", **first), {}
         boto3.client("s3", **first).create_bucket(Bucket="team")
@@ -531,9 +516,6 @@ def s3(tmp_path_factory):
         policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
         iam.put_user_policy(UserName="ann", PolicyName="s3", PolicyDocument=json.dumps(policy))
         yield url, keys
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 def test_s3(s3, project, clone):
@@ -857,13 +839,8 @@ def test_damaged_cache(project, tmp_path):
     kept = project / ".dvc/cache" / stored(project)["b.txt"]
     kept.chmod(0o644)
     kept.write_bytes(b"rot")
-    said = run(
-        [sys.executable, "-m", "xraypneu.cli", "doctor", "--quick", "--deep"],
-        project,
-        check=False,
-        PYTHONPATH=str(ROOT),
-    )
-    assert said.returncode == 1 and "1 of 4 files are damaged: films/b.txt" in said.out, said.out
+    status, said = command(project, "doctor", "--quick", "--deep")
+    assert status == 1 and "1 of 4 files are damaged: films/b.txt" in said, said
     run(["sh", "-c", doctor.check_cache(project).fix], project)
     assert doctor.check_cache(project).ok and kept.read_bytes() == b"another film"
 
@@ -874,16 +851,14 @@ def test_command_restores(project, clone, tmp_path):
     dvc(project, "push")
     _, write = on_disk(tmp_path / "store")
     write(stored(project)["b.txt"], b"another fiLm")
-    for words, found in (([], "checked are there"), (["--deep"], "1 of 4 cache files on the remote are damaged")):
-        said = run(
-            [sys.executable, "-m", "xraypneu.cli", "remote", str(tmp_path / "store"), *words],
-            project,
-            PYTHONPATH=str(ROOT),
-        ).out
-        assert found in said, said
-    for words, count in ((["--restore"], 0), (["--restore", "--deep"], 1)):
-        said = run([sys.executable, "-m", "xraypneu.cli", "remote", *words], project, PYTHONPATH=str(ROOT)).out
-        assert f"{count} files copied to the remote" in said
+    for words, found in (
+        ([tmp_path / "store"], "checked are there"),
+        ([tmp_path / "store", "--deep"], "1 of 4 cache files on the remote are damaged"),
+        (["--restore"], "0 files copied to the remote"),
+        (["--restore", "--deep"], "1 files copied to the remote"),
+    ):
+        status, said = command(project, "remote", *words)
+        assert status == 0 and found in said, said
     assert probe(root=clone, deep=True).ok
 
 

@@ -14,8 +14,6 @@ import sys
 import threading
 import time
 import warnings
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fuzz
@@ -23,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, serving, until
+from conftest import ROOT, Files, giving, until
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -716,11 +714,8 @@ def test_containers_of_one_account_are_different_sources():
     assert one != other
 
 
-class Web(SimpleHTTPRequestHandler):
+class Web(Files):
     "A host whose addresses end in the status that they answer, or name a file."
-
-    def log_message(self, *args):
-        pass
 
     def do_GET(self):
         end = self.path.rpartition("/")[2]
@@ -734,7 +729,7 @@ class Web(SimpleHTTPRequestHandler):
 @pytest.fixture
 def web(tmp_path):
     pytest.importorskip("aiohttp")
-    with serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(Web, directory=tmp_path))) as address:
+    with giving(tmp_path, Web) as address:
         yield address
 
 
@@ -790,13 +785,8 @@ def test_films_that_a_host_refuses_for_themselves_are_rows(drawn, tmp_path, monk
 
 def test_a_list_of_web_addresses(drawn, tmp_path):
     pytest.importorskip("aiohttp")
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
     text = tmp_path / "list.txt"
-    with serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=drawn))) as address:
+    with giving(drawn) as address:
         text.write_text(f"{address}/0/0.png\n{address}/0/gone.png\n{drawn}/0/0.png\n")
         score_archive(text, tmp_path / "out")
     first, gone, here = rows(tmp_path / "out")

@@ -8,15 +8,14 @@ import re
 import shutil
 import sys
 import tarfile
-import threading
 import zipfile
 from contextlib import contextmanager
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from importlib.machinery import SourceFileLoader
 
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, Answers, run, serving
 from packaging.requirements import Requirement
 
 from xraypneu.model.signature import sign
@@ -141,34 +140,20 @@ def test_the_image_is_made_from_one_base_by_digest():
 def osv(vulnerable, records):
     "A service that answers as OSV does: package name to its vulnerabilities, and id to record."
 
-    class Answer(BaseHTTPRequestHandler):
+    class Answer(Answers):
         def do_POST(self):
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
             assert self.path == "/v1/query" and asked["package"]["ecosystem"] == "PyPI"
             found = vulnerable.get(asked["package"]["name"])
-            self.say(200, {"vulns": found} if found else {})
+            self.say(200, body=json.dumps({"vulns": found} if found else {}).encode())
 
         def do_GET(self):
             found = records.get(self.path.removeprefix("/v1/vulns/"))
-            self.say(404 if found is None else 200, found or {"code": 5, "message": "Bug not found."})
+            answer = found or {"code": 5, "message": "Bug not found."}
+            self.say(404 if found is None else 200, body=json.dumps(answer).encode())
 
-        def say(self, status, what):
-            body = json.dumps(what).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Answer)) as url:
+        yield f"{url}/v1"
 
 
 # As pip-audit 2.10 writes it, and as OSV keeps it: PyPI's own record has no severity, its alias at GitHub has.

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import errno
 import hashlib
-import http.server
 import json
 import os
 import re
@@ -15,15 +14,15 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import numpy as np
 import pytest
-from conftest import QUICK, SECRETS, brief_stages, run, set_params
+from conftest import QUICK, SECRETS, Answers, brief_stages, run, serving, set_params
 from tracked import empty_store
 
 from xraypneu.cli import main
@@ -115,33 +114,26 @@ def test_every_value_is_text_and_every_metric_a_number(place, server):
     assert found.info.status == "FINISHED" and not waiting()
 
 
-class Listening(http.server.BaseHTTPRequestHandler):
+class Listening(Answers):
     "Remembers how it was asked."
 
     def do_GET(self):
         self.server.seen.append(self.headers.get("Authorization"))
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"{}")
+        self.say(200, body=b"{}")
 
     do_POST = do_GET
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.mark.parametrize("written", ["me:p%40ss%3Aw%25rd", "me:p@ss:w%rd"])
 def test_the_password_of_the_address_is_sent_and_shown_nowhere(written, monkeypatch, capfd):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listening) as listening:
-        listening.seen = []
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        address = f"127.0.0.1:{listening.server_port}"
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Listening)
+    listening.seen, address = [], f"127.0.0.1:{listening.server_port}"
+    with serving(listening):
         for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
             monkeypatch.setenv(name, "of-an-older-session")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{written}@{address}")
         uri = tracking.store_uri("/nowhere")
         check(uri)
-        listening.shutdown()
     assert uri == os.environ["MLFLOW_TRACKING_URI"] == f"http://{address}"
     assert {base64.b64decode(seen.split()[1]).decode() for seen in listening.seen} == {"me:p@ss:w%rd"}
     with pytest.raises(TrackingError) as refused:
@@ -714,7 +706,10 @@ def test_other_names_of_secrets(name):
     assert scrub("in /work", {"PWD": "/work", "OLDPWD": "/somewhere/else"}) == "in /work"
 
 
-@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.nightly)])
+OTHERS = [pytest.param(name, marks=pytest.mark.nightly) for name in ("SIGTERM", "SIGHUP")]
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", *OTHERS])
 def test_a_stage_that_is_killed_leaves_no_secret(number, tmp_path):
     "Papermill writes the notebook after each cell, long before it could be cleaned."
     end = f"import signal, time; os.kill(os.getppid(), signal.{number}); time.sleep(60)"
@@ -893,7 +888,7 @@ def test_without_git_nothing_is_said_to_be_clean(tmp_path):
     assert tracking.git_state(tmp_path) == {"git_commit": "unknown", "git_dirty": "unknown"}
 
 
-class Odd(http.server.BaseHTTPRequestHandler):
+class Odd(Answers):
     "Something that is no MLflow: it drips, or answers nothing, with status 200."
 
     def do_GET(self):
@@ -908,18 +903,14 @@ class Odd(http.server.BaseHTTPRequestHandler):
 
     do_POST = do_GET
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def odd(request):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
-        server.drips, server.uri, server.daemon_threads = request.param, f"http://127.0.0.1:{server.server_port}", True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    server.drips = request.param
+    with serving(server) as server.uri:
         yield server
         server.drips = False
-        server.shutdown()
 
 
 @pytest.mark.parametrize("odd", [True], indirect=True)

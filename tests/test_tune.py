@@ -482,6 +482,7 @@ def check_shared(rows, counts, trials=6, kills=1):
 MANY = pytest.param({"trials": 12, "kills": 2}, marks=pytest.mark.nightly, id="many")
 
 
+@pytest.mark.nightly  # in short: the next two tests, and test_killed_at_the_worst_moments
 @pytest.mark.parametrize("size", [pytest.param({}, id="few"), MANY])
 def test_two_workers_that_are_killed_lose_no_trial_and_run_none_twice(size, tmp_path):
     check_shared(shared(tmp_path, **size), epochs(tmp_path), **size)

@@ -137,7 +137,6 @@ def layouts(
 # %% ../../nbs/api/model/01_ood.ipynb #c005b
 _LARGEST = 16 * 2**20  # bytes of one array, unpacked; all shipped arrays together have 0.3 MB
 _BOUND = 1e6  # magnitude of every number; log features are below 100
-_CONSTANT = 1e-6  # standard deviation of a log feature
 _SHAPES: dict[str, tuple[object, ...]] = {
     "means": (2, "features"),
     "basis": ("k", "features"),
@@ -276,30 +275,16 @@ def fit_layout(
     output = np.append(net.coefs_[1][:, 0], net.intercepts_[1])
     return hidden.astype(np.float32), output.astype(np.float32)
 
-# %% ../../nbs/api/model/01_ood.ipynb #402ed922
-def _outlier_weights(ordinary: np.ndarray, others: np.ndarray) -> np.ndarray:
-    "Weights (1280,) of the log features that tell outliers (m, 1280) from training images (n, 1280)."
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
-    fit.fit(np.concatenate([ordinary, others]), np.r_[np.zeros(len(ordinary)), np.ones(len(others))])
-    # the scaling removes the intercept; a feature that is practically constant tells nothing
-    weights: np.ndarray = np.where(fit[0].scale_ < _CONSTANT, 0, fit[1].coef_[0] / fit[0].scale_)
-    return weights
-
 # %% ../../nbs/api/model/01_ood.ipynb #c007
 def fit_detector(
     features: np.ndarray,  # (n, 1280) of training images, original and shifted
     y: np.ndarray,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
-    others: np.ndarray | None,  # (m, 1280) of synthetic outliers; not used with `layout`
+    layout: Layout,  # of `fit_layout`
     validation: np.ndarray,  # (v, 1280) of validation images, original and shifted: the limits are set on them
+    images: np.ndarray,  # (v, S, S) uint8, these validation images
     directions: int = DIRECTIONS,  # principal directions, at most 1279
-    layout: Layout | None = None,  # of `fit_layout`; None: the outlier score is fitted to the features
-    images: np.ndarray | None = None,  # (v, S, S) uint8, the validation images; needed with `layout`
 ) -> OODDetector:
-    "Fit the detector on features of training images and of synthetic outliers."
+    "Fit the distance to features of training images, and set the limits of distance and layout."
     from sklearn.covariance import LedoitWolf
 
     f, y = _log(features), np.asarray(y)
@@ -308,16 +293,14 @@ def fit_detector(
     values, vectors = np.linalg.eigh(covariance)
     k = min(directions, len(values) - 1)
     variances = np.append(values[::-1][:k], max(values[::-1][k:].mean(), 1e-12))
-    weights = _outlier_weights(f, _log(cast(np.ndarray, others))) if layout is None else np.zeros(f.shape[1])
-    hidden, output = layout or (None, None)
     detector = OODDetector(
         means.astype(np.float32),
         vectors[:, ::-1][:, :k].T.astype(np.float16),
         variances.astype(np.float32),
-        weights.astype(np.float32),
+        np.zeros(f.shape[1], np.float32),  # the layout alone gives the outlier score
         np.array([[0, 0], [1, 1]], np.float32),
-        hidden=hidden,
-        output=output,
+        hidden=layout[0],
+        output=layout[1],
     )
     raw = detector.raw(validation, images)
     median = np.median(raw, 0)
@@ -328,7 +311,7 @@ def fit_detector(
 def with_no_chest_limit(
     detector: OODDetector,
     others: np.ndarray,  # (m, 1280) features of synthetic outliers of validation images
-    images: np.ndarray | None = None,  # (m, S, S) uint8, these outliers, as `OODDetector.raw` takes them
+    images: np.ndarray,  # (m, S, S) uint8, these outliers
 ) -> OODDetector:
     "The detector with the outlier score that `NO_CHEST_SHARE` of these reach, but at least 1."
     limit = np.quantile(detector.scaled(others, images)[:, 1], 1 - NO_CHEST_SHARE)

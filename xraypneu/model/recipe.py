@@ -297,7 +297,7 @@ def ood_detector(
     layout = ood.fit_layout(films, ood.layouts(ood.synthetic_outliers(images, seed)), seed)
     validated, refusals = (bundle.scores(a)[1] for a in (held, unseen))
     labels = np.concatenate([y, y[quarter]])
-    detector = ood.fit_detector(ordinary, labels, None, validated, layout=layout, images=held)
+    detector = ood.fit_detector(ordinary, labels, layout, validated, held)
     detector = ood.with_no_chest_limit(detector, refusals, unseen)
     refused = detector.score(validated, held) >= 1
     n = len(validation.images)

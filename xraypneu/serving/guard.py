@@ -47,6 +47,8 @@ from tornado.web import Finish, HTTPError
 from tornado.websocket import WebSocketClosedError
 from traitlets import default
 
+from ..webpage import DISCLAIMER
+
 _log = logging.getLogger("xraypneu.serving.guard")
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c005
@@ -237,7 +239,6 @@ color:var(--ink);background:var(--ground);border:1px solid var(--edge);border-ra
 .button{font:inherit;font-weight:600;display:inline-block;min-height:2.4rem;box-sizing:border-box;padding:.4rem .9rem;
 color:var(--on);background:var(--accent);border:1px solid var(--accent);border-radius:6px;text-decoration:none}
 :focus-visible{outline:3px solid var(--focus);outline-offset:2px}"""  # the look of dashboard.css, light or dark
-_NOTICE = "Not a medical device. For research and teaching; not for decisions about patients."
 
 
 def _plain_page(title: str, body: str) -> str:
@@ -245,7 +246,8 @@ def _plain_page(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{_STYLE}</style>"
-        f'<main><p class="notice" role="note">{_NOTICE}</p><div class="card"><h1>{title}</h1>{body}</div></main></html>'
+        f'<main><p class="notice" role="note">{DISCLAIMER}</p>'
+        f'<div class="card"><h1>{title}</h1>{body}</div></main></html>'
     )
 
 # %% ../../nbs/api/serving/04_guard.ipynb #0bfe8f19

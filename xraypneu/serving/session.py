@@ -191,20 +191,12 @@ class _Uploads:
             return None
         return self.uploads.pop(id)
 
-# %% ../../nbs/api/serving/02_session.ipynb #s011
-class Session(_Uploads):
-    "Films, uploads and operating point of one visitor."
+# %% ../../nbs/api/serving/02_session.ipynb #aa1b8951
+class _Films(_Uploads):
+    "Files that were predicted or refused."
 
-    def __init__(
-        self,
-        default: float,  # the bundle's operating point, 0 to 1
-    ) -> None:
-        self.default = self.threshold = default
-        self.prevalence = 0.3  # assumed, of pneumonia, 0 to 1
-        self.films, self.uploads = {}, {}
-        self.beyond: set[str] = set()  # ids of files that a full session did not keep
-        self.open: str | None = None  # the film that the page shows
-        self.truth: dict[str, bool] = {}  # labels, of `read_truth`
+    threshold: float  # operating point, 0 to 1
+    beyond: set[str]  # ids of files that a full session did not keep
 
     def keep(self, id: str, name: str, prediction: Prediction, **pictures: Any) -> Film:
         "Keep a prediction, at the session's operating point; `pictures` are further fields of `Film`."
@@ -233,15 +225,20 @@ class Session(_Uploads):
         if film is not None and film.prediction is not None:
             film.reader = {"verdict": verdict, "comment": comment} if verdict or comment else {}
 
-    def move(self, threshold: float) -> list[Film]:  # those with another verdict, label or reasons than before
-        "Set the operating point and classify all films again."
-        self.threshold = min(HIGHEST, max(LOWEST, threshold)) if threshold != self.default else threshold
-        changed: list[Film] = []
-        for film in self.films.values():
-            if film.prediction is not None:
-                before, film.prediction = film.prediction, film.prediction.at(self.threshold)
-                changed += [film] if _told(film.prediction) != _told(before) else []
-        return changed
+    def rest(self) -> list[dict[str, Any]]:
+        "The last row of the report if the page showed more files than a session keeps; else none."
+        n = len(self.beyond)
+        error = f"a session keeps {MAX_FILES} files. Upload the others in a new one."
+        return [{"file": f"({n} more)", "error": error, "code": "too_many", "files": n}] if n else []
+
+# %% ../../nbs/api/serving/02_session.ipynb #a9fc7e26
+class _Labelled:
+    "Labels of the films, and how the verdicts compare with them."
+
+    films: dict[str, Film]
+    truth: dict[str, bool]  # labels, of `read_truth`
+    threshold: float
+    default: float
 
     def compared(self) -> dict[str, Any]:
         "The films with a label against it; films that share a name are left out, since the table means one of them."
@@ -275,11 +272,30 @@ class Session(_Uploads):
         rates = [rate_sentence(r) for r in found["rates"] if r["of"]]
         return found["labels"], [found["cover"], *rates, *([found["caveat"]] if rates else [])]
 
-    def rest(self) -> list[dict[str, Any]]:
-        "The last row of the report if the page showed more files than a session keeps; else none."
-        n = len(self.beyond)
-        error = f"a session keeps {MAX_FILES} files. Upload the others in a new one."
-        return [{"file": f"({n} more)", "error": error, "code": "too_many", "files": n}] if n else []
+# %% ../../nbs/api/serving/02_session.ipynb #s011
+class Session(_Films, _Labelled):
+    "Films, uploads and operating point of one visitor."
+
+    def __init__(
+        self,
+        default: float,  # the bundle's operating point, 0 to 1
+    ) -> None:
+        self.default = self.threshold = default
+        self.prevalence = 0.3  # assumed, of pneumonia, 0 to 1
+        self.films, self.uploads = {}, {}
+        self.beyond = set()
+        self.open: str | None = None  # the film that the page shows
+        self.truth = {}
+
+    def move(self, threshold: float) -> list[Film]:  # those with another verdict, label or reasons than before
+        "Set the operating point and classify all films again."
+        self.threshold = min(HIGHEST, max(LOWEST, threshold)) if threshold != self.default else threshold
+        changed: list[Film] = []
+        for film in self.films.values():
+            if film.prediction is not None:
+                before, film.prediction = film.prediction, film.prediction.at(self.threshold)
+                changed += [film] if _told(film.prediction) != _told(before) else []
+        return changed
 
     def counts(self) -> dict[str, int]:
         "Number of films of each verdict, and of those that were not read."
