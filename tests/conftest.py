@@ -385,8 +385,9 @@ run.end()
 Path("reports/history.csv").write_text("epoch\\n1\\n")
 """,
     "evaluate": """
-data = {"synthetic": True, "test_images": 0, "test_patients": 0}
-metrics = {"test": {"roc_auc": 0.5}, "test_low": {}, "test_high": {}, "data": data}
+data = {"hash": "0" * 64, "synthetic": True, "test_images": 0, "test_patients": 0}
+model = {"hash": load_bundle().hash}
+metrics = {"test": {"roc_auc": 0.5}, "test_low": {}, "test_high": {}, "data": data, "model": model}
 run = tracking.resume()
 run.metrics({"roc_auc": 0.5}, "test_")
 run.end()

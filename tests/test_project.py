@@ -62,7 +62,7 @@ def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(brief, site,
     done = command(site, "run", *changes, cwd=folder)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "SYNTHETIC" in done.stdout and (folder / "models/bundle/model.onnx").is_file()
-    assert 'class="term"' in (folder / "reports/eda.html").read_text()  # the glossary comes with the wheel
+    assert 'class="term"' in (folder / "reports/prepare.html").read_text()  # the glossary comes with the wheel
     again = command(site, "run", cwd=folder / "nbs")
     assert again.returncode == 0 and "Running stage" not in again.stdout, again.stdout
 
