@@ -983,9 +983,12 @@ SENDERS = {
 JOURNALS = Path(".cache/journal")  # in the project, a folder per run that is not fully in the store
 
 
+_NAME = re.compile(r"\w[\w.-]*")  # of a record or a run: no path
+
+
 def _journal(root, record):
     "The journal of a run. Raises `TrackingError` for what is no name of one, but a way out of the folder."
-    if not re.fullmatch(r"\w[\w.-]*", str(record)):
+    if not _NAME.fullmatch(str(record)):
         hint = f"Restore {RUN_FILE} (`dvc checkout {RUN_FILE}`), or train again"
         raise TrackingError(f"{str(record)!r} can't be the record of a run", hint, "damaged")
     return Journal(_home(root) / JOURNALS / record)
@@ -1297,7 +1300,7 @@ def _fetched(client, run_id, wanted):
     what = {"run_id": run_id, "artifact_path": "bundle", "tracking_uri": client.tracking_uri}
     if urlsplit(client.get_run(run_id).info.artifact_uri).scheme in ("", "file"):
         return _checked(mlflow.artifacts.download_artifacts(**what), wanted)
-    if not re.fullmatch(r"\w[\w.-]*", run_id):  # a store may answer anything
+    if not _NAME.fullmatch(run_id):  # a store may answer anything
         raise ValueError(f"{run_id!r} is no run")
     folder = _downloads() / run_id
     try:
