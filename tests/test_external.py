@@ -459,17 +459,22 @@ def test_a_failing_machine_stops_the_run(drawn, tmp_path, monkeypatch):
     assert e.value.code == "decoder" and not (tmp_path / "out").exists()
 
 
-def test_a_drive_that_goes_away_stops_the_run(films, tmp_path, monkeypatch):
-    "The rest of its films were rows, and the metrics those of what had been read before."
+def from_the_fourth_film(monkeypatch, happens):
+    "`happens(n)` before the nth film is read, n at least 4."
     seen, real = [], external_run.read_bytes
 
-    def gone(file):
+    def read(file):
         seen.append(file)
-        if len(seen) == 4:
-            films.rename(tmp_path / "elsewhere")
+        if len(seen) >= 4:
+            happens(len(seen))
         return real(file)
 
-    monkeypatch.setattr(external_run, "read_bytes", gone)
+    monkeypatch.setattr(external_run, "read_bytes", read)
+
+
+def test_a_drive_that_goes_away_stops_the_run(films, tmp_path, monkeypatch):
+    "The rest of its films were rows, and the metrics those of what had been read before."
+    from_the_fourth_film(monkeypatch, lambda n: n == 4 and films.rename(tmp_path / "elsewhere"))
     with pytest.raises(EvaluationError, match="was there when the run began, and is gone") as e:
         measured(films, tmp_path / "out")
     assert e.value.code == "changed" and not (tmp_path / "out").exists()
@@ -477,16 +482,12 @@ def test_a_drive_that_goes_away_stops_the_run(films, tmp_path, monkeypatch):
 
 def test_a_ticket_that_expires_stops_the_run(films, tmp_path, monkeypatch):
     "On NFS with Kerberos, neither films nor folders can be opened then."
-    seen, real = [], external_run.read_bytes
 
-    def expired(file):
-        seen.append(file)
-        if len(seen) >= 4:
-            monkeypatch.setattr(os, "scandir", lambda *args: (_ for _ in ()).throw(PermissionError(13, "denied")))
-            raise external_run.ImageError("the file can't be opened (Permission denied)")
-        return real(file)
+    def expired(n):
+        monkeypatch.setattr(os, "scandir", lambda *args: (_ for _ in ()).throw(PermissionError(13, "denied")))
+        raise external_run.ImageError("the file can't be opened (Permission denied)")
 
-    monkeypatch.setattr(external_run, "read_bytes", expired)
+    from_the_fourth_film(monkeypatch, expired)
     with pytest.raises(EvaluationError, match="its folder can no longer be opened. Mount its disk or share again"):
         measured(films, tmp_path / "out")
 
