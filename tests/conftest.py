@@ -28,12 +28,10 @@ import notebook_cells  # noqa: E402
 SMALL = {
     "sample": {"patients": 48},
     "prepare": {"size": 96},
-    # TensorFlow traces the gradients of the last blocks sooner; all blocks: 06_training.ipynb, make run
-    "train": {"epochs": 2, "batch_size": 16, "first_block": 14},
+    # one phase, of the last block alone, which TensorFlow traces sooner; all of it: 06_training.ipynb, make run
+    "train": {"head_epochs": 0, "epochs": 3, "batch_size": 16, "first_block": 16},
     "evaluate": {"bootstrap": 200},
 }
-# for trainings that only have to come to an end: one phase, of the last block alone, which TensorFlow traces sooner
-QUICK = {"head_epochs": 0, "first_block": 16}
 # the shared project runs with these; test_tracking.py looks for them in all that it leaves
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "aws+secret/0a1b2c3d",
@@ -65,6 +63,7 @@ SLOW = {
     "test_remote.py",
     "test_sample.py",
     "test_tracking.py",
+    "test_tune.py",
     "test_workflows.py",
     "test_bundle.py::test_flipped_bytes_of_the_json",
     "test_bundle.py::test_flipped_bytes_of_the_network",
@@ -120,6 +119,7 @@ SLOW = {
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",
     "test_recipe.py::test_the_name_of_initial_weights_is_such_as_a_bundle_takes",
     "test_report.py::test_metrics_of_an_earlier_run_are_reported_as_such",
+    "test_session.py::test_the_modules_of_the_page",
     "test_same_film.py::test_a_film_gives_the_same_pixels_on_every_way",
     "test_same_film.py::test_a_low_pass_in_the_file_moves_the_logit_less",
     "test_same_film.py::test_a_model_without_the_recipes_low_pass_is_not_trained",
@@ -145,17 +145,6 @@ SLOW = {
     "test_supply.py::test_the_sbom_lists_what_is_installed",
     "test_table.py::test_any_name_comes_back",
     "test_table.py::test_nothing_in_a_row_becomes_markup",
-    "test_tune.py::test_a_run_is_continued_by_its_record",
-    "test_tune.py::test_a_trial_is_recorded_while_the_server_is_away",
-    "test_tune.py::test_a_value_that_train_refuses_is_found_before_the_first_trial",
-    "test_tune.py::test_an_interrupted_study_has_the_trials_of_an_uninterrupted_one",
-    "test_tune.py::test_hopeless_trials_end_early",
-    "test_tune.py::test_killed_at_the_worst_moments",
-    "test_tune.py::test_the_ranges_of_params_yaml_are_valid",
-    "test_tune.py::test_two_trainings_killed_at_a_random_moment",
-    "test_tune.py::test_two_workers_on_postgresql",
-    "test_tune.py::test_two_workers_that_are_killed_lose_no_trial_and_run_none_twice",
-    "test_tune.py::test_workers_of_one_command_and_one_that_is_killed",
 }
 
 # Tests that take 15 seconds and more and don't wait for the shared project: the second process begins with them.

@@ -11,7 +11,7 @@ import urllib.request
 import zipfile
 
 import pytest
-from conftest import QUICK, ROOT, SMALL, brief_stages, until
+from conftest import ROOT, SMALL, brief_stages, until
 from served import free_port
 
 from xraypneu.cli import main
@@ -56,7 +56,7 @@ def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(brief, site,
     folder = tmp_path / "lungs"
     assert not (folder / "xraypneu").exists() and (folder / ".git").is_dir()
     brief_stages(folder, *brief)
-    small = SMALL | {"train": SMALL["train"] | QUICK | {"epochs": 1}}
+    small = SMALL | {"train": SMALL["train"] | {"epochs": 1}}
     small |= {"sample": {"patients": 24}} if brief else {}
     changes = [f"{section}.{k}={json.dumps(v)}" for section, values in small.items() for k, v in values.items()]
     done = command(site, "run", *changes, cwd=folder)
