@@ -14,13 +14,17 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import nbformat
-import pytest
-from filelock import FileLock
-from ruamel.yaml import YAML
-from tracked import POSTGRES, MlflowServer, Postgres
+# jsonschema, which nbformat imports, would compile a grammar of IRIs with it, in two seconds of each process
+sys.modules.setdefault("rfc3987_syntax", None)
+
+import nbformat  # noqa: E402
+import pytest  # noqa: E402
+from filelock import FileLock  # noqa: E402
+from ruamel.yaml import YAML  # noqa: E402
+from tracked import POSTGRES, MlflowServer, Postgres, empty_store  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
+VENV = Path(sys.prefix)
 sys.path.insert(0, str(ROOT / "bench"))
 
 import notebook_cells  # noqa: E402
@@ -440,10 +444,34 @@ def copy(project, tmp_path):
     return Path(shutil.copytree(project, tmp_path / "copy", symlinks=True, ignore=store))
 
 
+def as_committed(folder):
+    "A repository with the files as they are here, committed."
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.check_output(listed, cwd=ROOT, text=True).split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    for command in ("git init -q -b main", "git add -A", "git commit -q -m project"):
+        run(command.split(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dist(made_once):
+    "The wheel and the source distribution, from which `make dist` builds the wheel."
+
+    def make(folder):
+        run(["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")], as_committed(folder))
+
+    return made_once("dist", make) / "dist"
+
+
 @pytest.fixture(scope="session")
 def sqlite_server(tmp_path_factory):
     "`mlflow server` with sqlite; a test that kills it starts it again."
-    with MlflowServer(tmp_path_factory.mktemp("sqlite")) as server:
+    folder = tmp_path_factory.mktemp("sqlite")
+    (folder / "server.db").write_bytes(empty_store())
+    with MlflowServer(folder) as server:
         yield server
 
 
