@@ -396,9 +396,12 @@ def test_more_csv_that_can_not_be_used(films, tmp_path):
     file = table(films, "file,label,patient", [f"{GOOD},NORMAL,", "PNEUMONIA/SYN0000-1.png,PNEUMONIA,p"])
     with pytest.raises(DataError, match="line 2: there is no patient"):
         labelled_films(file)
-    for options in ({"part": "test"}, {"positive": ["x"], "negative": ["X"]}):
-        with pytest.raises(DataError):
+    file = table(films, "file,label", [f"{GOOD},NORMAL", "PNEUMONIA/SYN0000-1.png,"])
+    # an empty name, as of a variable of the shell that is not set, gave films without a label one
+    for options in ({"part": "test"}, {"positive": ["x"], "negative": ["X"]}, {"positive": [""]}):
+        with pytest.raises(DataError) as e:
             labelled_films(file, **options)
+        assert e.value.code == "bad_setting"
 
 
 def test_folders_that_can_not_be_used(films, tmp_path):

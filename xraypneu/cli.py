@@ -381,7 +381,7 @@ def _fetch(args, out):
     from xraypneu.data.fetch import KAGGLE, fetch_kaggle, fetch_url
 
     data_set = (
-        fetch_kaggle(args.dataset or KAGGLE, args.to, args.force)
+        fetch_kaggle(KAGGLE if args.dataset is None else args.dataset, args.to, args.force)
         if args.source == "kaggle"
         else fetch_url(args.source, args.to, args.sha256, args.force)
     )
