@@ -608,6 +608,16 @@ def test_a_class_within_the_other_is_refused(data):
         labelled_films(data, "train")
 
 
+def test_maps_of_predict_are_no_films(data):
+    "Of `xraypneu predict --overlay .` among the films: each counted as a film, often of another patient and split."
+    picture(data / "train/NORMAL/IM-0.overlay.png")
+    with pytest.raises(DataError, match="holds 1 maps? of xraypneu predict .* such as IM-0.overlay.png") as e:
+        go(data)
+    assert e.value.code == "foreign"
+    with pytest.raises(DataError, match="of xraypneu predict"):
+        labelled_films(data, "train")
+
+
 def test_the_same_picture_in_other_bytes_is_said(data):
     "A film that is exported twice gets other dates and numbers in its header, and so other bytes."
     for source, copy_of in (

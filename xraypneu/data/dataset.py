@@ -164,6 +164,13 @@ def _check_class(here: str, folders: list[str], label: str) -> None:
         raise DataError(what, "Move its films to where they belong, or rename it.", "no_layout")
 
 
+def _check_no_maps(here: str, names: list[str]) -> None:
+    "Refuse what `xraypneu predict --overlay` saves: films with the model's answer, which would be films of others."
+    if maps := [n for n in names if n.lower().endswith(".overlay.png") and not _hidden(n)]:
+        what = f"{here} holds {len(maps):,} maps of xraypneu predict among its films, such as {maps[0]}"
+        raise DataError(what, "Move them out of the data; rename what is a film.", "foreign")
+
+
 def _files(folder: Path) -> Iterator[Path]:
     "All visible files below a class folder. Raises `DataError`."
 
@@ -177,6 +184,7 @@ def _files(folder: Path) -> Iterator[Path]:
         if real not in seen:
             _check_downloaded(here, names)
             _check_class(here, folders, folder.name.upper())
+            _check_no_maps(here, names)
             yield from (Path(here, n) for n in names if not _hidden(n))
         seen.add(real)
 
