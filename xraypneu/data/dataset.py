@@ -167,7 +167,7 @@ def _check_class(here: str, folders: list[str], label: str) -> None:
 def _check_no_maps(here: str, names: list[str]) -> None:
     "Refuse what `xraypneu predict --overlay` saves: films with the model's answer, which would be films of others."
     if maps := [n for n in names if n.lower().endswith(".overlay.png") and not _hidden(n)]:
-        what = f"{here} holds {len(maps):,} maps of xraypneu predict among its films, such as {maps[0]}"
+        what = f"{here} holds maps of xraypneu predict among its films: {maps[0]}, {len(maps):,} in all"
         raise DataError(what, "Move them out of the data; rename what is a film.", "foreign")
 
 
