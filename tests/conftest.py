@@ -84,7 +84,6 @@ SLOW = {
     "test_compare.py::test_films_become_a_page_and_a_stopped_run_goes_on",
     "test_compare.py::test_our_published_evaluation_has_all_that_the_others_are_measured_on",
     "test_convert.py::test_a_converted_bundle_has_the_same_networks_and_numbers",
-    "test_convert.py::test_a_converted_bundle_is_the_shipped_one",
     "test_convert.py::test_a_signature_is_verified_and_not_carried_over",
     "test_convert.py::test_nothing_is_converted_where_signatures_are_required",
     "test_dataset.py::test_a_file_that_takes_too_long_is_named_and_left_out",
@@ -162,13 +161,14 @@ SLOW = {
 
 # Tests that take 15 seconds and more and don't wait for the shared project: the second process begins with them.
 LONG = {
-    "06_training.ipynb::06_training",
     "04_network.ipynb::04_network",
+    "06_training.ipynb::06_training",
     "cluster.ipynb::cluster",
     "external.ipynb::external",
     "test_app.py::test_axe_finds_no_violation",
+    "test_compare.py::test_films_become_a_page_and_a_stopped_run_goes_on",
     "test_doctor.py::test_all_is_well",
-    "test_layers.py::test_sync_finds_what_was_not_exported",
+    "test_network.py::test_two_devices_train_as_one_does",
     "test_predict.py::test_overlays_of_large_pictures_stay_small",
     "test_predict.py::test_stream_stays_flat",
     "test_project.py::test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed",
