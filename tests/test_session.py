@@ -386,6 +386,15 @@ def test_labels_are_compared_with_the_verdicts_that_hold(board):
         assert "does not understand" in board.sent[-1][0]["message"]
 
 
+@pytest.mark.parametrize("name", ["a\\b.png", "10.30\u202fAM\xa0x.png", "a\nb.png"])
+def test_a_label_finds_its_film_whatever_is_in_the_name(board, name):
+    "On Linux a backslash may be in a name, and macOS writes spaces that don't break into those of screenshots."
+    board.page(kind="sample", which="plain")
+    board.session.films["p1"].file = name
+    board._on_message(None, {"kind": "truth"}, [memoryview(f'file,label\n"films/{name}",0'.encode())])
+    assert said_of(board)["found"]["labels"] == {"p1": NORMAL}
+
+
 # --- the page's own code
 
 

@@ -57,10 +57,10 @@ def _lines(text: str) -> list[tuple[int, str, str]]:  # number of the line, file
 
 # %% ../../nbs/api/model/12_truth.ipynb #t005b
 def meeting_name(
-    name: str,  # of a file, without its folder
+    path: str,  # of a file
 ) -> str:
-    "The name by which films and labels meet: a Mac may write an accent as a character of its own."
-    return unicodedata.normalize("NFC", name)
+    "The name by which films and labels meet: without folders, and a Mac may write an accent as a character of its own."
+    return unicodedata.normalize("NFC", without_controls(path.replace("\\", "/").rpartition("/")[2])[:1000])
 
 
 def read_truth(
@@ -75,7 +75,7 @@ def read_truth(
         if ill is None:
             shown = without_controls(label[:40])
             raise TruthError(f"line {number}: the label {shown!r} is unknown", "Write NORMAL, PNEUMONIA, 0 or 1.")
-        name = meeting_name(without_controls(path.replace("\\", "/").rpartition("/")[2])[:1000])
+        name = meeting_name(path)
         if truth.setdefault(name, ill) != ill:
             raise TruthError(f"line {number}: {name[:80]!r} has both labels", "Folders don't count. Keep one line.")
     if not truth:

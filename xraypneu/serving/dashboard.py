@@ -852,13 +852,14 @@ def _metrics_table(info: dict[str, Any]) -> str:
 def _short_card(bundle: Bundle) -> str:
     "A short model card in Markdown, from `bundle.json` alone."
     i = bundle.info
+    data = i.get("data", {"title": "unknown data", "synthetic": False})
     return "\n\n".join(
         [
             "**Not a medical device.** This bundle has no model card; "
             "the evaluation of its training writes one, `reports/model_card.html`. From its `bundle.json`:",
-            f"Trained on {i['data']['title']}{', SYNTHETIC images' if i['data']['synthetic'] else ''}. "
+            f"Trained on {data['title']}{', SYNTHETIC images' if data['synthetic'] else ''}. "
             f"Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
-            _counts_table(i["data"].get("counts", {}), i["classes"]),
+            _counts_table(data.get("counts", {}), i["classes"]),
             _metrics_table(i),
             "Made with "
             + ", ".join(f"{k} {v}" for k, v in i.get("versions", {}).items())
