@@ -146,7 +146,7 @@ def read_scores(
     together = pd.concat(tables, ignore_index=True)
     if not len(together):
         raise ShiftError(f"{path} holds no films", "Score some films first.", "empty")
-    source = said["source"] if "source" in said else read_manifest(place).source
+    source = read_manifest(place).source if "shard" in said else said.get("source", "")
     return Scores(model, together, np.concatenate(projections), source)
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m012
