@@ -349,6 +349,7 @@ root, moment, most, nap = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), floa
 settings = tune.Settings(
     {"mixup": tune.Range(0.0, 1.0)}, {"head_epochs": 0, "epochs": 3, "mixup": 0.0}, trials=most, pruner="none"
 )
+tune.STARTS = 9  # more than there are kills: they may all meet one trial before its next epoch
 
 
 def die():
@@ -553,6 +554,20 @@ def test_initial_weights_that_were_replaced_under_their_name_are_others(tmp_path
     assert seen[0]["initial weights"] != seen[1]["initial weights"]
     searched = Settings({"weights": Range(choices=("shipped", "imagenet", None))}, {})
     assert tune.initial_hashes(tmp_path, searched) == {"shipped": load_bundle().hash}
+
+
+def test_studies_of_one_name_in_two_storages_share_nothing(tmp_path, monkeypatch):
+    "Before, the second replaced best.yaml of the first, and could go on from the state of its trials."
+    monkeypatch.setattr(tune, "Trainer", lambda *_: SimpleNamespace(inputs="data"))
+    monkeypatch.setattr(tune, "Worker", lambda *_: SimpleNamespace(run=lambda: None))
+    prepared = SimpleNamespace(info={"data_hash": "d"}, synthetic=True)
+    settings = TOY._replace(base=TOY.base | {"weights": None})
+    one, two = (Trials(storage_address(f"sqlite:///{n}.db", tmp_path), "toy") for n in ("one", "two"))
+    for _ in range(2):  # it goes on with its own
+        tune.work(tmp_path, settings, one, prepared)
+    with pytest.raises(TuneError, match="models/tune/toy belongs to a study toy of another storage. Name") as e:
+        tune.work(tmp_path, settings, two, prepared)
+    assert e.value.code == "occupied"
 
 
 def test_a_storage_without_a_name(tmp_path):
