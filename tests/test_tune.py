@@ -318,6 +318,23 @@ def test_a_worker_that_was_suspended_finds_its_trial_taken_and_stores_nothing(tm
     assert [(r["value"], r["epochs"]) for r in two.rows()] == [(1.0, 1)]
 
 
+def test_a_trial_that_ends_while_another_worker_looks_for_one_is_not_taken(tmp_path):
+    "Before, that worker trained it again, and ended with an error: the trial had already finished."
+    one, two = study(tmp_path), study(tmp_path)
+    claim, look = one.claim(1, TOY.suggest), two.all
+
+    def ends():
+        seen = look()
+        del two.all
+        one.end(claim, "complete", 1.0)
+        one.leases.free(claim.key)
+        return seen
+
+    two.all = ends
+    assert two.claim(1, TOY.suggest) is None
+    assert not one.leases.is_held(claim.key) and one.rows()[0]["state"] == "complete"
+
+
 def test_a_trial_that_kills_its_workers_counts_as_failed_in_the_end(tmp_path):
     found = study(tmp_path)
     for start in range(trials_module.STARTS):
