@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Keeper, keepable, restored } from "../../xraypneu/app/keeper.js";
+import { Keeper, keepable, nameOfKept, restored } from "../../xraypneu/app/keeper.js";
 import { State } from "../../xraypneu/app/state.js";
 import { Memory } from "../../xraypneu/app/storage.js";
 import { neighbour, positionOf } from "../../xraypneu/app/worklist.js";
@@ -27,6 +27,11 @@ test("results come back without their pictures, under ids that the server does n
   assert.ok(!next.unsaved.has("kept-0"));
   next.move(0.7, []); // the verdicts of another session stay those of its operating point
   assert.deepEqual([...next.rows.values()].map((r) => r.threshold), [0.3, undefined, 0.7]);
+});
+
+test("labels meet kept results by their whole names", () => {
+  const long = { file: "a…z.dcm", cells: ["abcz.dcm"] };
+  assert.deepEqual([{ file: "=1.png", cells: ["'=1.png"] }, long].map(nameOfKept), ["=1.png", "abcz.dcm"]);
 });
 
 test("a session that still has the films of kept results gives them itself", () => {

@@ -124,12 +124,14 @@ def cover_sentence(
     unlabelled: int,  # films without one
     twice: int,  # films with a label that share their name
     unmatched: int,  # labels that name no film
+    kept: int = 0,  # labels of results of an earlier page, whose films are gone
 ) -> str:
     "Of how many films the rates are, and what is left out of them and why."
     parts = [f"{_count(films, 'film')} with a label"]
     parts += [f"{unlabelled} without"] * bool(unlabelled)
     parts += [f"{twice} left out, as others have the same name"] * bool(twice)
     parts += [f"{_count(unmatched, 'label')} for no film here"] * bool(unmatched)
+    parts += [f"{_count(kept, 'label')} for results of an earlier page, in no rate"] * bool(kept)
     return f"{'; '.join(parts)}."
 
 # %% ../../nbs/api/model/12_truth.ipynb #f73904d7

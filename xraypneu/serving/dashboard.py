@@ -257,6 +257,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "reader": {"id": _id, "verdict": _among("", *READER), "comment": _text},
     "truth": {},
     "compare": {},
+    "kept": {},
     "sample": {"which": _among(*SAMPLES)},
     "download": {},
     "film_report": {"id": _id},
@@ -265,6 +266,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
 BINARY: dict[str, tuple[str, Callable[[Any], Any]]] = {  # kinds with a binary part: its name, its check
     "chunk": ("buffer", memoryview),
     "truth": ("text", _table),
+    "kept": ("text", _table),
 }
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101-3
@@ -680,6 +682,10 @@ class _Comparison(_Page):
         except TruthError as e:
             return self.send("compared", of="truth", problem=rendered(e), found=None)
         self._compare("truth")
+
+    def _kept(self, text: str) -> None:
+        "The files whose results the page kept, a name a line: labels are for them, too."
+        self.session.kept = text.split("\n")[:MAX_FILES]
 
     def _compare(self, of: str = "compare") -> None:
         found = self.session.compared() if self.session.truth else None
