@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -520,6 +522,13 @@ def test_a_number_of_workers_that_is_none(drawn, tmp_path, capfd, workers):
     assert cli.main(arguments, io.StringIO()) == 2
     assert capfd.readouterr().err == f"xraypneu: workers is {workers}. Give 1 or more.\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_does_not_wait_for_a_share_that_hangs(monkeypatch):
+    "Python would, at its end: before, for ever. That the threads are left: test_what_waits_is_cancelled."
+    ends = []
+    monkeypatch.setattr(threading, "_register_atexit", ends.append)
+    assert cli._left(130, SimpleNamespace(command="external"), None) == 130 and len(ends) == 1
 
 
 # results

@@ -16,7 +16,7 @@ import { OperatingPanel } from "./operating.js";
 import { listenToPaste } from "./paste.js";
 import { OWN, ReaderPanel } from "./reader.js";
 import { Asker, State } from "./state.js";
-import { Memory } from "./storage.js";
+import { Memory, placeInTab } from "./storage.js";
 import { nextVerdict, Table, tallyOf } from "./table.js";
 import { Theme } from "./theme.js";
 import { isTable, TruthPanel } from "./truth.js";
@@ -88,7 +88,9 @@ class Page {
     this.truth = new TruthPanel({ ask: askTruth, say, most: config.max_table });
     const memory = new Memory(() => window.localStorage);
     this.help = new Help(memory);
-    this.keeper = new Keeper(new Memory(() => window.sessionStorage), this.state);
+    const [place, leave] = placeInTab();
+    this.leave = leave;
+    this.keeper = new Keeper(new Memory(() => window.sessionStorage, place), this.state);
     this.theme = new Theme(document.documentElement, matchMedia("(prefers-color-scheme: dark)"), memory);
     this.lay();
   }
@@ -814,6 +816,7 @@ class Page {
       this.theme.follow(),
       this.full.follow(),
       this.keeper.follow(window),
+      this.leave,
     ];
     return () => {
       for (const end of ends) end();
