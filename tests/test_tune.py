@@ -562,6 +562,7 @@ def test_initial_weights_that_were_replaced_under_their_name_are_others(tmp_path
     "Before, trials from two sets of weights were compared as if they were of one study."
     seen, settings = [], Settings({}, {"weights": "start.h5"})
     monkeypatch.setattr(tune, "Trainer", lambda *_: SimpleNamespace(inputs="data"))
+    monkeypatch.setattr(tune, "_claim_folder", lambda *_: None)
     monkeypatch.setattr(tune, "parent_of", lambda *_: 1 / 0)
     prepared = SimpleNamespace(info={"data_hash": "d"}, synthetic=True)
     for content in (b"one", b"two"):

@@ -283,6 +283,7 @@ def _external(args, out):
         f"numbers {_shown(os.path.join(args.out, 'external.json'))}\n"
     )
     out.flush()  # the report takes seconds, and may fail
+    print("writing the report", file=sys.stderr)
     write_report(Path(args.out).absolute())
     out.write(f"report {_shown(os.path.join(args.out, 'external.html'))}\n")
     if args.record:
