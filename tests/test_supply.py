@@ -167,6 +167,10 @@ def test_an_outage_of_the_registry(tmp_path, monkeypatch):
     module.write_text("x = 2")
     done = run(command, tmp_path / "second", check=False)
     assert done.returncode == 1 and "tiny.py is not what its wheel brought" in done.stdout
+    record = next((tmp_path / "cache").rglob("RECORD"))
+    record.unlink()
+    done = run(command, tmp_path / "second", check=False)
+    assert done.returncode == 1 and "tiny has no list of its files" in done.stdout, "nothing would be compared"
     (tmp_path / "second/locks/env.txt").write_text(lock.replace("1.0", "1.1"))
     assert run([*command], tmp_path / "second", check=False).stdout == "env\ntools\n", "other locks: no copy is theirs"
 
