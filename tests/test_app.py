@@ -866,6 +866,9 @@ def test_results_outlast_a_reload_where_the_visitor_keeps_them(server, visit):
     wait_rows(page, 2)
     assert [r[:3] for r in rows(page)] == [r[:3] for r in before] and rows(page)[0][6] == "PNEUMONIA"
     assert "data:image" not in page.evaluate("sessionStorage.getItem('xraypneu-results')")
+    drop(page, ("labels.csv", b"file,label\na.png,0\n"))
+    page.wait_for_function("document.querySelector('.truth').innerText.includes('1 label for results of an earlier')")
+    assert [r[7] for r in rows(page)] == ["NORMAL", ""]
     page.click(".worklist li >> nth=0", force=True)  # disabled, but it says why
     assert "no longer on the server" in page.inner_text(".status")
     choose(page, ("c.png", film(3)))

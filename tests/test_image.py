@@ -437,6 +437,20 @@ def test_deep_values_follow_shutter_padding_and_inversion():
     assert max(small.values.shape) == 64
 
 
+@pytest.mark.parametrize("bits", [8, 12])
+def test_the_window_of_a_look_up_table_begins_with_what_is_shown(bits):
+    "Before, the first change showed the values without their table: the picture jumped."
+    curve = (255 * (np.arange(4096) / 4095) ** 2.2).astype(int) * (2**bits - 1) // 255
+    r = read_radiograph(dicom(TWELVE, bits=12, VOILUTSequence=[table(curve.tolist(), bits=bits, vr="OW")]), deep=10_000)
+    if bits == 8:  # the preview has them all
+        assert r.deep is None
+        return
+    assert (r.deep.center, r.deep.width, r.deep.function) == (2047.5, 4095, "LINEAR_EXACT")
+    assert near(
+        module._window(r.deep.low + r.deep.step * (r.deep.values - 1.0), 2047.5, 4095, "LINEAR_EXACT"), r.pixels, 1
+    )
+
+
 def test_dicom_monochrome1_is_inverted():
     assert (read_radiograph(dicom(255 - GREY, photometric="MONOCHROME1")).pixels == GREY).all()
 

@@ -9,14 +9,14 @@ import { FullScreen } from "./full.js";
 import { Heartbeat } from "./heartbeat.js";
 import { Help } from "./help.js";
 import { film, layHero } from "./hero.js";
-import { Keeper } from "./keeper.js";
+import { Keeper, nameOfKept } from "./keeper.js";
 import { listenToKeys } from "./keys.js";
 import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
 import { listenToPaste } from "./paste.js";
 import { OWN, ReaderPanel } from "./reader.js";
 import { Asker, State } from "./state.js";
-import { Memory } from "./storage.js";
+import { Memory, placeInTab } from "./storage.js";
 import { nextVerdict, Table, tallyOf } from "./table.js";
 import { Theme } from "./theme.js";
 import { isTable, TruthPanel } from "./truth.js";
@@ -88,7 +88,9 @@ class Page {
     this.truth = new TruthPanel({ ask: askTruth, say, most: config.max_table });
     const memory = new Memory(() => window.localStorage);
     this.help = new Help(memory);
-    this.keeper = new Keeper(new Memory(() => window.sessionStorage), this.state);
+    const [place, leave] = placeInTab();
+    this.leave = leave;
+    this.keeper = new Keeper(new Memory(() => window.sessionStorage, place), this.state);
     this.theme = new Theme(document.documentElement, matchMedia("(prefers-color-scheme: dark)"), memory);
     this.lay();
   }
@@ -284,15 +286,12 @@ class Page {
   async unpack(archive) {
     if (!this.heartbeat.isLost) this.say(`Unpacking ${clean(archive.name)}`);
     const limits = { most: this.config.max_files, maxBytes: this.config.max_bytes };
-    const { deletions } = this.state;
-    let films;
-    try {
-      films = await membersOf(archive, limits);
-    } catch (e) {
+    const refused = (e) => {
       const why = e instanceof ZipError ? e.message : "the browser can't read it. Choose it again";
-      films = [unreadable(archive.name, new ZipError(`not unpacked: ${why}`))];
-    }
-    if (deletions === this.state.deletions) this.takeFilms(films); // else it was deleted before its directory was read
+      return [unreadable(archive.name, new ZipError(`not unpacked: ${why}`))];
+    };
+    const films = await this.uploader.unlessStopped(membersOf(archive, limits).catch(refused));
+    if (films) this.takeFilms(films);
   }
 
   takeFilms(added) {
@@ -727,8 +726,7 @@ class Page {
   }
 
   on_trouble({ message, id }) {
-    this.complain(message);
-    this.downloader.stop();
+    this.complain(message + this.downloader.stop());
     this.asker.failed();
     if (id == null) this.state.others = 0;
     if (id != null && id === this.state.open) this.state.open = null;
@@ -786,6 +784,8 @@ class Page {
     const rows = this.keeper.recall();
     if (!rows.length) return;
     this.state.restore(rows);
+    const names = rows.map(nameOfKept).join("\n").slice(0, this.config.max_table);
+    this.send({ kind: "kept" }, [new TextEncoder().encode(names).buffer]); // labels are for them, too
     for (const { id } of rows) {
       this.worklist.put(this.state.rows.get(id));
       this.table.put(id);
@@ -816,6 +816,7 @@ class Page {
       this.theme.follow(),
       this.full.follow(),
       this.keeper.follow(window),
+      this.leave,
     ];
     return () => {
       for (const end of ends) end();

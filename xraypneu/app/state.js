@@ -10,7 +10,6 @@ export class State {
     this.threshold = threshold;
     this.arrivals = 0;
     this.doubtful = false; // whether verdicts may be of an earlier operating point
-    this.deletions = 0; // how often everything was deleted: what began before, such as reading an archive, must not go on
     this.undeleted = false; // whether the server may still have films that were to be deleted
     this.unsaved = new Set(); // ids of results that neither a CSV nor a report has saved
     this.reported = new Set(); // ids of results that a report on its way has as they are
@@ -104,7 +103,6 @@ export class State {
     this.open = null;
     this.others = 0;
     this.arrivals = 0;
-    this.deletions += 1;
     this.undeleted = false;
     this.forgets.push(ping);
   }

@@ -1136,9 +1136,10 @@ def _shown(
     inside = slice(None) if padding is None or padding.all() else ~padding
     voi = _voi(ds)
     notes: tuple[str, ...] = ()
-    if ds.get("VOILUTSequence"):
-        mapped, bits = _looked_up(values, ds.VOILUTSequence[0], _order(ds))
-        grey = _scale(mapped, 0, 2**bits - 1)
+    if ds.get("VOILUTSequence"):  # its entries are the values of which the page changes the window
+        values, bits = _looked_up(values, ds.VOILUTSequence[0], _order(ds))
+        most, deep = 2**bits - 1, deep if bits > 8 else None
+        grey, voi = _scale(values, 0, most), (most / 2, most, "LINEAR_EXACT")
     elif voi:
         grey = _window(values, *voi)
     elif _is_as_stored(ds, values, stored):

@@ -257,6 +257,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "reader": {"id": _id, "verdict": _among("", *READER), "comment": _text},
     "truth": {},
     "compare": {},
+    "kept": {},
     "sample": {"which": _among(*SAMPLES)},
     "download": {},
     "film_report": {"id": _id},
@@ -265,6 +266,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
 BINARY: dict[str, tuple[str, Callable[[Any], Any]]] = {  # kinds with a binary part: its name, its check
     "chunk": ("buffer", memoryview),
     "truth": ("text", _table),
+    "kept": ("text", _table),
 }
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101-3
@@ -681,6 +683,10 @@ class _Comparison(_Page):
             return self.send("compared", of="truth", problem=rendered(e), found=None)
         self._compare("truth")
 
+    def _kept(self, text: str) -> None:
+        "The files whose results the page kept, a name a line: labels are for them, too."
+        self.session.kept = text.split("\n")[:MAX_FILES]
+
     def _compare(self, of: str = "compare") -> None:
         found = self.session.compared() if self.session.truth else None
         self.send("compared", of=of, problem="", found=found)
@@ -852,13 +858,14 @@ def _metrics_table(info: dict[str, Any]) -> str:
 def _short_card(bundle: Bundle) -> str:
     "A short model card in Markdown, from `bundle.json` alone."
     i = bundle.info
+    data = i.get("data", {"title": "unknown data", "synthetic": False})
     return "\n\n".join(
         [
             "**Not a medical device.** This bundle has no model card; "
             "the evaluation of its training writes one, `reports/model_card.html`. From its `bundle.json`:",
-            f"Trained on {i['data']['title']}{', SYNTHETIC images' if i['data']['synthetic'] else ''}. "
+            f"Trained on {data['title']}{', SYNTHETIC images' if data['synthetic'] else ''}. "
             f"Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
-            _counts_table(i["data"].get("counts", {}), i["classes"]),
+            _counts_table(data.get("counts", {}), i["classes"]),
             _metrics_table(i),
             "Made with "
             + ", ".join(f"{k} {v}" for k, v in i.get("versions", {}).items())
