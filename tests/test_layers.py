@@ -162,3 +162,15 @@ def test_metrics_are_named_in_their_registry_alone():
             members = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", ())
             named = {m.value for m in members if isinstance(m, ast.Constant)} & METRICS.keys()
             assert len(named) < 3, f"{place}, line {node.lineno}: a list of {sorted(named)}"
+
+
+def test_the_lists_of_conftest_name_tests_that_exist():
+    "A test that was renamed was no longer left out of `make check`."
+    import conftest
+
+    for name in sorted(conftest.SLOW | conftest.LONG | conftest.ALONE):
+        file, _, test = name.partition("::")
+        if file.endswith(".ipynb"):
+            assert list((ROOT / "nbs").rglob(file)) and test == file.removesuffix(".ipynb"), name
+        else:
+            assert (f"def {test}(" if test else "") in (ROOT / "tests" / file).read_text(), name

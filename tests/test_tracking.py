@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import mlflow
 import numpy as np
 import pytest
-from conftest import QUICK, SECRETS, Answers, brief_stages, run, serving, set_params
+from conftest import SECRETS, Answers, brief_stages, run, serving, set_params
 from tracked import empty_store
 
 from xraypneu.cli import main
@@ -595,7 +595,7 @@ def start_pipeline(folder, server, again):
     The finished training of the project is taken, and recorded in this store."""
     stages = "python -m xraypneu.ops.stage train && python -m xraypneu.ops.stage evaluate"
     if not again:
-        set_params(folder, {"train": {**QUICK, "seed": 1}})
+        set_params(folder, {"train": {"seed": 1}})
     uri = server.uri.replace("//", f"//{WITH_PASSWORD}")
     env = os.environ | SECRETS | PATIENT | {"MLFLOW_TRACKING_URI": uri}
     with open(folder / "run.log", "w") as log:
