@@ -524,7 +524,7 @@ def test_the_reader_says_verdict_and_comment_by_keyboard_and_they_are_saved(serv
     page.wait_for_function("document.activeElement.id === 'xp-comment'")
     page.keyboard.type(" 3")
     page.click("button.clear")  # two results, but one has a comment that no file has
-    assert "Not saved as CSV or report yet: 1, 1 with your reading." in page.inner_text("dialog.confirm")
+    assert "Not saved as CSV or report yet: 1 result, 1 of them with your reading." in page.inner_text("dialog.confirm")
     page.click("button.agree")
     wait_rows(page, 0)
 

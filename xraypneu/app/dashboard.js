@@ -525,8 +525,9 @@ class Page {
     const readings = this.state.unsavedReadings;
     if (count <= FEW && !readings) return this.forget();
     const unsaved = this.state.unsaved.size;
-    const yours = readings ? `, ${readings} with your reading` : "";
-    const also = unsaved ? ` Not saved as CSV or report yet: ${unsaved}${yours}.` : "";
+    const yours = readings ? `, ${readings} of them with your reading` : "";
+    const number = unsaved === 1 ? "1 result" : `${unsaved} results`;
+    const also = unsaved ? ` Not saved as CSV or report yet: ${number}${yours}.` : "";
     const consequence = `This cannot be undone: the server deletes the films and their results at once.${also}`;
     const what = count === 1 ? "the result" : `all ${count} results`;
     this.confirm.ask(`Delete ${what}?`, consequence, count === 1 ? "Delete it" : `Delete all ${count}`, () => {

@@ -19,7 +19,8 @@ export function neighbour(rows, open, step) {
 export function positionOf(rows, open) {
   const films = rows.filter(able);
   const at = films.findIndex((row) => row.id === open);
-  return at < 0 ? `${films.length} films` : `${at + 1} of ${films.length}`;
+  if (at >= 0) return `${at + 1} of ${films.length}`;
+  return films.length === 1 ? "1 film" : `${films.length} films`;
 }
 
 // How far to scroll so that a part of a list is in view: 0 if it is already.
