@@ -1137,7 +1137,7 @@ if (!window.lost && new TextDecoder().decode(d).includes('"part"')) window.lost 
     with page.expect_download(timeout=60_000) as download:
         page.click("button.html")
     text = Path(download.value.path()).read_text()
-    assert text.count("data:image/jpeg") == 30 and text.endswith("</html>\n") and len(text) > 600_000
+    assert text.count("data:image/jpeg") == 60 and text.endswith("</html>\n") and len(text) > 400_000
     assert page.evaluate("window.lost") == 1 and page.query_selector(".gone:visible") is None
     page.click(".zoom-in")
     pdf = page.pdf(format="A4")
@@ -1155,6 +1155,7 @@ if (!window.lost && new TextDecoder().decode(d).includes('"part"')) window.lost 
     assert right <= 700  # no column is cut off
     colours = "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
     assert page.eval_on_selector("main.xp", colours) == ["rgb(0, 0, 0)", WHITE]  # paper is light
+    assert "light" in page.eval_on_selector("html", "e => getComputedStyle(e).colorScheme")  # its margins too
     for stack in page.locator(".view .stack").all():  # whole, side by side, whatever the zoom
         box = stack.bounding_box()
         assert 200 < box["width"] < 350 and box["y"] + box["height"] < 990
@@ -1266,6 +1267,46 @@ def test_films_are_read_one_after_the_other_by_keyboard(visit):
     assert page.evaluate("document.getAnimations().map((a) => [a.animationName, a.effect.target.className])") == []
 
 
+def test_one_film_is_deleted_alone(server, visit):
+    "By key or button, on the server too; a reading that no file has is not lost without a question."
+    page = visit()
+    choose(page, *[(f"{n}.png", film(i, i % 2 == 1)) for i, n in enumerate("abcd")])
+    wait_rows(page, 4)
+    opened(page, "a.png")
+    page.keyboard.press("j")
+    opened(page, "b.png")
+    page.keyboard.press("Delete")
+    opened(page, "c.png")  # which takes its place
+    page.keyboard.press("Backspace")
+    assert [r[1] for r in rows(page)] == ["a.png", "c.png", "d.png"] and page.inner_text(".position") == "2 of 3"
+    assert page.locator(".worklist li").count() == 3
+    page.keyboard.press("2")
+    page.keyboard.press("Delete")
+    assert "Delete c.png?" in page.inner_text("dialog.confirm")
+    page.keyboard.press("Escape")
+    assert len(rows(page)) == 3
+    with page.expect_download() as got:
+        page.click("button.csv")
+    assert [r["file"] for r in csv.DictReader(io.StringIO(Path(got.value.path()).read_text("utf-8-sig")))] == [
+        "a.png",
+        "c.png",
+        "d.png",
+    ]
+    page.click("button[aria-label='Delete this film']")  # its reading is saved
+    opened(page, "d.png")
+    page.keyboard.press("Delete")
+    opened(page, "a.png")  # the last of the list has none behind it
+    with page.expect_download() as got:
+        page.click("button.html")
+    text = Path(got.value.path()).read_text()
+    assert "a.png" in text and not any(f"{n}.png" in text for n in "bcd")
+    page.keyboard.press("Delete")
+    page.wait_for_selector(".reading", state="hidden")
+    assert page.is_hidden(".batch") and "a.png deleted" in page.inner_text(".status")
+    choose(page, ("e.png", film(0)))
+    opened(page, "e.png")
+
+
 def test_three_tasks_by_keyboard_alone(visit):
     "Triage 30 films, export the doubtful ones, find why one is out of scope."
     page = visit()
@@ -1307,7 +1348,7 @@ def test_the_film_is_large_between_worklist_and_rationale(visit):
     wait_rows(page, 2)
     opened(page, "chest.png")
     worklist, view, text = (page.locator(s).bounding_box() for s in (".worklist", ".view:visible", ".text"))
-    assert page.evaluate(width) == 1280 and view["width"] >= 0.6 * 1280 and view["height"] > 0.6 * 800
+    assert page.evaluate(width) == 1280 and view["width"] >= 0.6 * 1280 and view["height"] > 0.7 * 800
     assert worklist["x"] + worklist["width"] <= view["x"] and view["x"] + view["width"] <= text["x"]
     assert all(box["y"] + box["height"] <= 800 for box in (worklist, view, text))
     assert page.locator(".drop").bounding_box()["height"] < 50 and page.is_visible("button.choose")
@@ -1331,6 +1372,10 @@ def test_the_film_is_large_between_worklist_and_rationale(visit):
         page.keyboard.press("j")
         opened(page, "more.png")
         assert page.locator(".view:visible").bounding_box()["y"] < 0.7 * size[1]
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click("button.files")
+    view, whole = (page.locator(s).bounding_box() for s in (".view:visible", "main.xp"))
+    assert view["y"] - whole["y"] < 0.48 * 844  # what is above it takes less than half of the screen
     page.click("button.clear")
     page.wait_for_selector(".reading", state="hidden")
     assert page.locator(".drop").bounding_box()["height"] > 200
@@ -1506,6 +1551,8 @@ def test_help_lists_the_keys_and_turns_letters_off(visit):
     page.keyboard.press("?")
     page.wait_for_selector("dialog.keys[open]")
     assert all(w in page.inner_text("dialog.keys") for w in ("Next film", "Invert", "Full screen", "side by side"))
+    shown = [page.locator(f"dialog.keys {s}").bounding_box() for s in ("h2", "tr:first-child", "tr:last-child")]
+    assert all(0 <= box["y"] and box["y"] + box["height"] <= 1000 for box in shown)  # it opened at its end
     page.keyboard.press("t")  # not while the help is open
     assert page.inner_text("button.theme") == "Theme: system"
     page.click("text=Single-letter keys")

@@ -14,7 +14,7 @@ import { listenToKeys } from "./keys.js";
 import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
 import { listenToPaste } from "./paste.js";
-import { OWN, ReaderPanel } from "./reader.js";
+import { OWN, ReaderPanel, said } from "./reader.js";
 import { Asker, State } from "./state.js";
 import { Memory } from "./storage.js";
 import { nextVerdict, Table, tallyOf } from "./table.js";
@@ -77,7 +77,8 @@ class Page {
     this.list = new FileList(() => this.cancel());
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list, mark: view.toString(36) });
     this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
-    this.reader = new ReaderPanel((own) => this.note(own), () => this.getFilmReport());
+    const [report, remove] = [() => this.getFilmReport(), () => this.askRemove()];
+    this.reader = new ReaderPanel((own) => this.note(own), report, remove);
     this.viewer = new Viewer(this.reader, { fetch: (part) => this.askDeep(part), say });
     this.confirm = new Confirm();
     this.table = new Table(this.state, (row) => this.reopen(row), (shown, all) => this.listed(shown, all));
@@ -171,7 +172,7 @@ class Page {
     this.viewer.controls.append(this.fuller);
     return make(
       "div",
-      { class: "row bar" },
+      { class: "row bar scroll" }, // on a telephone
       make("div", { class: "joined" }, before, this.position, after),
       this.brief,
       this.viewer.controls,
@@ -395,6 +396,7 @@ class Page {
       lighter: () => viewer.window.darken(-1),
       reset: () => viewer.window.restart(),
       report: () => this.getFilmReport(),
+      remove: () => this.askRemove(),
       filter: () => this.nextFilter(),
       csv: () => this.saveCsv(),
       why: () => viewer.text.focus(),
@@ -442,6 +444,42 @@ class Page {
     this.worklist.note(this.state.rows.get(id));
     this.keeper.changed();
     this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own });
+  }
+
+  // Delete the open film alone; what its reader said of it is not lost without a question.
+  askRemove() {
+    if (this.heartbeat.isLost) return this.say(`${NO_SERVER} single films can't be deleted. Delete all still works.`);
+    if (!this.seen) return this.say("The film is not shown yet, so it was not deleted. Press the key again.");
+    const { id, file, reader } = this.state.rows.get(this.state.open);
+    if (!said(reader) || !this.state.unsaved.has(id)) return this.remove(id);
+    const why = "Your reading of it is in no CSV or report yet. This cannot be undone.";
+    this.confirm.ask(`Delete ${file}?`, why, "Delete it", () => this.remove(id));
+  }
+
+  // Delete a film here and on the server, and open the one that takes its place in the worklist.
+  remove(id) {
+    const row = this.state.rows.get(id);
+    if (!row) return; // deleted in another view while the question was open
+    const next = neighbour(this.table.shown, id, 1) ?? neighbour(this.table.shown, id, -1);
+    this.discard(id);
+    this.asker.ask(`remove-${id}`, { kind: "remove", id });
+    if (next) this.reopen(next);
+    else this.say(`${row.file} deleted.`);
+  }
+
+  // A film is gone: so is all that the page has of it.
+  discard(id) {
+    if (!this.state.rows.has(id)) return;
+    const open = this.state.open === id;
+    this.state.remove(id);
+    this.worklist.remove(id);
+    this.table.remove([id]);
+    if (this.viewer.id === id) this.viewer.release();
+    if (open) this.body.replaceChildren();
+    this.showResult(!open && !this.result.hidden);
+    this.batch.hidden = this.state.rows.size === 0;
+    this.keeper.changed();
+    this.compareAgain();
   }
 
   sample(which, label) {
@@ -691,6 +729,11 @@ class Page {
     this.asker.answered(`reader-${id}`);
   }
 
+  on_removed({ id }) {
+    this.asker.answered(`remove-${id}`);
+    if (!this.state.forgetting) this.discard(id); // from another view
+  }
+
   on_compared({ of, problem, found }) {
     this.asker.answered(of);
     if (this.state.forgetting) return;
@@ -770,7 +813,7 @@ class Page {
   }
 
   setLost(lost) {
-    this.report.disabled = this.reader.report.disabled = lost;
+    this.report.disabled = this.reader.report.disabled = this.reader.remove.disabled = lost;
     this.table.setLost(lost);
   }
 

@@ -35,6 +35,9 @@ function withNeighbours(start, length, room) {
   return [start - more, length + 2 * more];
 }
 
+// A long name with its end, which tells UIDs apart; the item's title has all of it.
+export const short = (name) => (name.length > 38 ? `${name.slice(0, 15)}…${name.slice(-20)}` : name);
+
 // An item, and the parts of it that an operating point changes.
 function itemOf(row) {
   const picture = row.thumb ? make("img", { src: row.thumb, alt: "", draggable: "false" }) : "";
@@ -46,7 +49,7 @@ function itemOf(row) {
     make(
       "span",
       { class: "facts" },
-      make("span", { class: "name" }, row.file),
+      make("span", { class: "name" }, short(row.file)),
       make("span", { class: "outcome" }, verdict, number),
       own,
     ),
