@@ -22,7 +22,7 @@ import { Theme } from "./theme.js";
 import { isTable, TruthPanel } from "./truth.js";
 import { Uploader } from "./upload.js";
 import { sentence, Viewer } from "./viewer.js";
-import { neighbour, positionOf, Worklist } from "./worklist.js";
+import { able, neighbour, positionOf, Worklist } from "./worklist.js";
 import { membersOf, isZip, ZipError } from "./zip.js";
 
 const TOO_LARGE =
@@ -34,6 +34,8 @@ const LOST =
   "Its process has ended or does not answer. The results on this page can still be read and saved: Download CSV works " +
   "without the server. Nothing new can be computed or opened, and the uploaded radiographs are no longer on the server.";
 const NO_SERVER = "The server has lost this session, so";
+const NONE_OPEN = "No film is open. Choose one in the worklist, or press J.";
+const NONE_LEFT = "These results are of an earlier page: the server no longer has their films. Drop them again to see them.";
 const FEW = 3; // results that are deleted without a question
 const STEP = 60; // pixels that a key moves a zoomed film
 const IN_REPORTS = /^(reader-.*|point|truth)$/; // requests whose effects a report shows
@@ -156,7 +158,7 @@ class Page {
       this.layBar(),
       this.body,
     );
-    this.idle = make("p", { class: "idle" }, "No film is open. Choose one in the worklist, or press J.");
+    this.idle = make("p", { class: "idle" });
     this.reading = make("div", { class: "reading", hidden: true }, this.worklist.box, this.result, this.idle);
     return this.reading;
   }
@@ -327,6 +329,7 @@ class Page {
     this.main.classList.toggle("reads", reads);
     this.reading.hidden = !reads;
     this.idle.hidden = !this.result.hidden;
+    this.idle.textContent = [...this.state.rows.values()].some(able) ? NONE_OPEN : NONE_LEFT;
     if (!reads) this.full.leave();
   }
 

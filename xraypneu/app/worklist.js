@@ -5,7 +5,7 @@ import { said } from "./reader.js";
 const NONE = "No file matches the filter.";
 
 // Whether the film of a row can be opened: it was read, and the server still has it.
-const able = (row) => !row.error && !row.kept;
+export const able = (row) => !row.error && !row.kept;
 
 // The film `step` places after the open one among those that can be opened, or undefined at the end of the list.
 export function neighbour(rows, open, step) {
@@ -36,7 +36,7 @@ function withNeighbours(start, length, room) {
 }
 
 // A long name with its end, which tells UIDs apart; the item's title has all of it.
-export const short = (name) => (name.length > 38 ? `${name.slice(0, 15)}…${name.slice(-20)}` : name);
+export const short = (name) => (name.length > 30 ? `${name.slice(0, 12)}…${name.slice(-14)}` : name);
 
 // An item, and the parts of it that an operating point changes.
 function itemOf(row) {
@@ -110,6 +110,7 @@ export class Worklist {
     }
     this.none.hidden = rows.length > 0;
     this.list.hidden = !rows.length;
+    this.point();
     if (moved > 1) this.reveal(); // another order, not one new film
   }
 
@@ -135,11 +136,17 @@ export class Worklist {
   mark(id) {
     this.marked?.removeAttribute("aria-selected");
     this.marked = this.items.get(id)?.box;
-    if (!this.marked) return this.list.removeAttribute("aria-activedescendant");
+    this.point();
+    if (!this.marked) return;
     this.marked.setAttribute("aria-selected", "true");
     this.marked.classList.add("seen");
-    this.list.setAttribute("aria-activedescendant", this.marked.id);
     this.reveal();
+  }
+
+  // Name the open film to screen readers, unless the filter hides it.
+  point() {
+    if (this.marked?.isConnected) this.list.setAttribute("aria-activedescendant", this.marked.id);
+    else this.list.removeAttribute("aria-activedescendant");
   }
 
   // Bring the open film into view, and its neighbours, without moving the page.

@@ -776,7 +776,8 @@ def _as_part(text: str) -> str:  # HTML
         def heading(self, text: str, level: int, **attrs: Any) -> str:
             return super().heading(text, min(6, level + 1), **attrs)
 
-    return cast(str, mistune.create_markdown(renderer=Part(escape=True), plugins=["table"])(text))
+    page = cast(str, mistune.create_markdown(renderer=Part(escape=True), plugins=["table"])(text))
+    return page.replace("<th></th>", "<td></td>")  # a head without words is none
 
 
 class _ModelCard(_Page):

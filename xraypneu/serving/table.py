@@ -95,7 +95,7 @@ def to_csv(
 # %% ../../nbs/api/serving/01_table.ipynb #c008
 _STYLE = (
     "html{color-scheme:light;background:#fff}body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#1b1f24}"
-    "h1{font-size:1.5rem;line-height:1.25}h2{font-size:1.125rem}.found p{margin:.15rem 0}"
+    "h1{font-size:1.5rem;line-height:1.25}h2{font-size:1.125rem}.found{margin:1rem 0}.found p{margin:.15rem 0}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{border:1px solid #c9d1d9;padding:.35rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\n"
     "th{background:#f6f8fa;overflow-wrap:normal}th:first-child{width:18%}th:nth-child(2){width:28%}"
