@@ -1310,7 +1310,7 @@ def test_one_film_is_deleted_alone(server, visit):
 
 def test_three_tasks_by_keyboard_alone(visit):
     "Triage 30 films, export the doubtful ones, find why one is out of scope."
-    page = visit()
+    page = visit(viewport={"width": 1280, "height": 600})
     kinds = {"sick": film(12, True), "well": film(0), "doubt": film(28, True, size=512), "half": out_of_scope()}
     order = ["sick", "well"] * 13 + ["doubt"] * 3 + ["half"]
     files = [(f"{kind}{i}.png", kinds[kind]) for i, kind in enumerate(order)]
@@ -1338,6 +1338,8 @@ def test_three_tasks_by_keyboard_alone(visit):
     page.keyboard.press("y")
     assert "training films" in page.evaluate("document.activeElement.innerText")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Verdict and rationale"
+    panel, reasons = (page.locator(s).bounding_box() for s in (".text", ".reasons"))  # in sight, at 1280 x 600 too
+    assert panel["y"] <= reasons["y"] and reasons["y"] + reasons["height"] <= panel["y"] + panel["height"]
 
 
 def test_the_film_is_large_between_worklist_and_rationale(visit):

@@ -402,7 +402,7 @@ class Page {
       remove: () => this.askRemove(),
       filter: () => this.nextFilter(),
       csv: () => this.saveCsv(),
-      why: () => viewer.text.focus(),
+      why: () => viewer.focusReasons(),
       left: () => viewer.moveBy(STEP, 0),
       right: () => viewer.moveBy(-STEP, 0),
       up: () => viewer.moveBy(0, STEP),

@@ -413,9 +413,9 @@ def _differences(
     said = []
     if scores is not None:
         distance, layout = scores
-        said += [f"feature distance {distance:.2f} (limit 1.00)"] * bool(distance >= 1)
+        said += ["feature distance beyond its limit"] * bool(distance >= 1)  # the larger one is the dissimilarity
         kind = "layout" if cast(OODDetector, bundle.detector).needs_images else "outlier"
-        said += [f"{kind} score {layout:.2f} (limit 1.00)"] * bool(layout >= 1)
+        said += [f"{kind} score beyond its limit"] * bool(layout >= 1)
     scope = bundle.info.get("scope", {})
     known = scope.get("percentiles", {}) if scope.get("statistics") == VERSION else {}
     return (*said, *film_differences(square, known))
