@@ -763,7 +763,7 @@ def test_deleting_many_results_asks_first(visit):
     page.keyboard.press("Enter")
     page.wait_for_selector(asked)
     assert "cannot be undone" in page.inner_text(asked) and "Delete all 4 results?" in page.inner_text(asked)
-    assert "Not saved as CSV or report yet: 4." in page.inner_text(asked)
+    assert "Not saved as CSV or report yet: 4 results." in page.inner_text(asked)
     assert page.evaluate("document.activeElement.textContent") == "Cancel"
     shot(page, "delete-all")
     page.keyboard.press("Escape")
