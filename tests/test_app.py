@@ -913,6 +913,7 @@ def test_a_narrow_screen_and_forced_colours(visit):
         style = "e => { const s = getComputedStyle(e); return [s.borderLeftStyle, parseFloat(s.borderLeftWidth)]; }"
         kind, width = page.eval_on_selector(f".scale {mark}", style)
         assert kind != "none" and width >= 3
+    assert page.eval_on_selector(".view:visible", "e => getComputedStyle(e).backgroundColor") == "rgb(0, 0, 0)"
     shot(page, "forced-colours")
     page.emulate_media(forced_colors="none")
     fits_a_telephone(page)
@@ -992,6 +993,9 @@ def test_keyboard_alone(visit):
         tab_to(selector)
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none", f"{selector} shows no focus"
+    inner, frame = (page.locator(s).first.bounding_box() for s in ("button.sample", ".samples"))
+    above, below = inner["y"] - frame["y"], frame["y"] + frame["height"] - inner["y"] - inner["height"]
+    assert min(above, below) >= 5  # the ring of the focus is not cut
     page.keyboard.press("Enter")
     page.wait_for_selector(".about table")
 
@@ -1116,6 +1120,8 @@ def test_a_long_name_lies_over_nothing(visit):
         (left, right), (above, below) = (sorted((name, slider), key=lambda box: box[axis]) for axis in "xy")
         assert left["x"] + left["width"] <= right["x"] or above["y"] + above["height"] <= below["y"]
         assert page.evaluate(over) == [], width
+        bar, scale = (page.locator(s).bounding_box() for s in (".scale .bar", ".scale"))
+        assert (bar["x"], bar["width"]) == (scale["x"], scale["width"])  # or its marks would be of other numbers
     page.evaluate(
         "document.querySelector('.result-body').replaceChildren(Object.assign(document.createElement('p'), "
         f"{{ className: 'busy', textContent: 'Reading {UID}' }}))"
