@@ -1520,6 +1520,9 @@ def test_full_screen_has_film_verdict_and_disclaimer(visit):
     page.evaluate("() => { Element.prototype.requestFullscreen = () => Promise.reject(new TypeError('refused')); }")
     page.click("button.fuller")
     assert page.is_visible(".brief") and not page.is_visible(".text")
+    page.set_viewport_size({"width": 390, "height": 844})
+    ends = page.eval_on_selector_all(".bar button, .brief", "all => all.map(e => e.getBoundingClientRect().right)")
+    assert max(ends) <= 390 and len(ends) > 8
     page.keyboard.press("Escape")
     assert page.is_visible(".text") and not page.is_visible(".brief")
 
