@@ -35,7 +35,8 @@ const LOST =
   "without the server. Nothing new can be computed or opened, and the uploaded radiographs are no longer on the server.";
 const NO_SERVER = "The server has lost this session, so";
 const NONE_OPEN = "No film is open. Choose one in the worklist, or press J.";
-const NONE_LEFT = "These results are of an earlier page: the server no longer has their films. Drop them again to see them.";
+const NONE_LEFT =
+  "These results are of an earlier page: the server no longer has their films. Drop them again to see them.";
 const FEW = 3; // results that are deleted without a question
 const STEP = 60; // pixels that a key moves a zoomed film
 const IN_REPORTS = /^(reader-.*|point|truth)$/; // requests whose effects a report shows
