@@ -251,7 +251,9 @@ def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_not
     assert refused["verdict"] == NOT_RADIOGRAPH and refused["probability"] == refused["label"] == ""
     board.page(kind="download")
     report = board.sent[-1][1][0].decode()
-    assert report.count("data:image/jpeg") == 2 and report.count("data:image/png") == 1
+    assert (
+        report.count("data:image/jpeg") == 3 and report.count("With activation map") == 1
+    )  # over the film, in its shape
     assert f"{board.session.films['p2'].prediction.probability:.3f}" not in report
 
 

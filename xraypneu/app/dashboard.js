@@ -14,7 +14,7 @@ import { listenToKeys } from "./keys.js";
 import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
 import { listenToPaste } from "./paste.js";
-import { OWN, ReaderPanel } from "./reader.js";
+import { OWN, ReaderPanel, said } from "./reader.js";
 import { Asker, State } from "./state.js";
 import { Memory, placeInTab } from "./storage.js";
 import { nextVerdict, Table, tallyOf } from "./table.js";
@@ -22,7 +22,7 @@ import { Theme } from "./theme.js";
 import { isTable, TruthPanel } from "./truth.js";
 import { Uploader } from "./upload.js";
 import { sentence, Viewer } from "./viewer.js";
-import { neighbour, positionOf, Worklist } from "./worklist.js";
+import { able, neighbour, positionOf, Worklist } from "./worklist.js";
 import { membersOf, isZip, ZipError } from "./zip.js";
 
 const TOO_LARGE =
@@ -34,6 +34,9 @@ const LOST =
   "Its process has ended or does not answer. The results on this page can still be read and saved: Download CSV works " +
   "without the server. Nothing new can be computed or opened, and the uploaded radiographs are no longer on the server.";
 const NO_SERVER = "The server has lost this session, so";
+const NONE_OPEN = "No film is open. Choose one in the worklist, or press J.";
+const NONE_LEFT =
+  "These results are of an earlier page: the server no longer has their films. Drop them again to see them.";
 const FEW = 3; // results that are deleted without a question
 const STEP = 60; // pixels that a key moves a zoomed film
 const IN_REPORTS = /^(reader-.*|point|truth)$/; // requests whose effects a report shows
@@ -77,7 +80,8 @@ class Page {
     this.list = new FileList(() => this.cancel());
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list, mark: view.toString(36) });
     this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
-    this.reader = new ReaderPanel((own) => this.note(own), () => this.getFilmReport());
+    const [report, remove] = [() => this.getFilmReport(), () => this.askRemove()];
+    this.reader = new ReaderPanel((own) => this.note(own), report, remove);
     this.viewer = new Viewer(this.reader, { fetch: (part) => this.askDeep(part), say });
     this.confirm = new Confirm();
     this.table = new Table(this.state, (row) => this.reopen(row), (shown, all) => this.listed(shown, all));
@@ -157,7 +161,7 @@ class Page {
       this.layBar(),
       this.body,
     );
-    this.idle = make("p", { class: "idle" }, "No film is open. Choose one in the worklist, or press J.");
+    this.idle = make("p", { class: "idle" });
     this.reading = make("div", { class: "reading", hidden: true }, this.worklist.box, this.result, this.idle);
     return this.reading;
   }
@@ -173,7 +177,7 @@ class Page {
     this.viewer.controls.append(this.fuller);
     return make(
       "div",
-      { class: "row bar" },
+      { class: "row bar scroll" }, // on a telephone
       make("div", { class: "joined" }, before, this.position, after),
       this.brief,
       this.viewer.controls,
@@ -325,6 +329,7 @@ class Page {
     this.main.classList.toggle("reads", reads);
     this.reading.hidden = !reads;
     this.idle.hidden = !this.result.hidden;
+    this.idle.textContent = [...this.state.rows.values()].some(able) ? NONE_OPEN : NONE_LEFT;
     if (!reads) this.full.leave();
   }
 
@@ -394,9 +399,10 @@ class Page {
       lighter: () => viewer.window.darken(-1),
       reset: () => viewer.window.restart(),
       report: () => this.getFilmReport(),
+      remove: () => this.askRemove(),
       filter: () => this.nextFilter(),
       csv: () => this.saveCsv(),
-      why: () => viewer.text.focus(),
+      why: () => viewer.focusReasons(),
       left: () => viewer.moveBy(STEP, 0),
       right: () => viewer.moveBy(-STEP, 0),
       up: () => viewer.moveBy(0, STEP),
@@ -441,6 +447,42 @@ class Page {
     this.worklist.note(this.state.rows.get(id));
     this.keeper.changed();
     this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own });
+  }
+
+  // Delete the open film alone; what its reader said of it is not lost without a question.
+  askRemove() {
+    if (this.heartbeat.isLost) return this.say(`${NO_SERVER} single films can't be deleted. Delete all still works.`);
+    if (!this.seen) return this.say("The film is not shown yet, so it was not deleted. Press the key again.");
+    const { id, file, reader } = this.state.rows.get(this.state.open);
+    if (!said(reader) || !this.state.unsaved.has(id)) return this.remove(id);
+    const why = "Your reading of it is in no CSV or report yet. This cannot be undone.";
+    this.confirm.ask(`Delete ${file}?`, why, "Delete it", () => this.remove(id));
+  }
+
+  // Delete a film here and on the server, and open the one that takes its place in the worklist.
+  remove(id) {
+    const row = this.state.rows.get(id);
+    if (!row) return; // deleted in another view while the question was open
+    const next = neighbour(this.table.shown, id, 1) ?? neighbour(this.table.shown, id, -1);
+    this.discard(id);
+    this.asker.ask(`remove-${id}`, { kind: "remove", id });
+    if (next) this.reopen(next);
+    else this.say(`${row.file} deleted.`);
+  }
+
+  // A film is gone: so is all that the page has of it.
+  discard(id) {
+    if (!this.state.rows.has(id)) return;
+    const open = this.state.open === id;
+    this.state.remove(id);
+    this.worklist.remove(id);
+    this.table.remove([id]);
+    if (this.viewer.id === id) this.viewer.release();
+    if (open) this.body.replaceChildren();
+    this.showResult(!open && !this.result.hidden);
+    this.batch.hidden = this.state.rows.size === 0;
+    this.keeper.changed();
+    this.compareAgain();
   }
 
   sample(which, label) {
@@ -524,8 +566,9 @@ class Page {
     const readings = this.state.unsavedReadings;
     if (count <= FEW && !readings) return this.forget();
     const unsaved = this.state.unsaved.size;
-    const yours = readings ? `, ${readings} with your reading` : "";
-    const also = unsaved ? ` Not saved as CSV or report yet: ${unsaved}${yours}.` : "";
+    const yours = readings ? `, ${readings} of them with your reading` : "";
+    const number = unsaved === 1 ? "1 result" : `${unsaved} results`;
+    const also = unsaved ? ` Not saved as CSV or report yet: ${number}${yours}.` : "";
     const consequence = `This cannot be undone: the server deletes the films and their results at once.${also}`;
     const what = count === 1 ? "the result" : `all ${count} results`;
     this.confirm.ask(`Delete ${what}?`, consequence, count === 1 ? "Delete it" : `Delete all ${count}`, () => {
@@ -689,6 +732,11 @@ class Page {
     this.asker.answered(`reader-${id}`);
   }
 
+  on_removed({ id }) {
+    this.asker.answered(`remove-${id}`);
+    if (!this.state.forgetting) this.discard(id); // from another view
+  }
+
   on_compared({ of, problem, found }) {
     this.asker.answered(of);
     if (this.state.forgetting) return;
@@ -767,7 +815,7 @@ class Page {
   }
 
   setLost(lost) {
-    this.report.disabled = this.reader.report.disabled = lost;
+    this.report.disabled = this.reader.report.disabled = this.reader.remove.disabled = lost;
     this.table.setLost(lost);
   }
 

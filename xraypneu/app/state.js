@@ -59,6 +59,14 @@ export class State {
     return kept.map((row) => row.id);
   }
 
+  // One film is deleted.
+  remove(id) {
+    this.rows.delete(id);
+    this.unsaved.delete(id);
+    this.reported.delete(id);
+    if (this.open === id) this.open = null;
+  }
+
   // Ids of the films that the server has.
   get held() {
     return [...this.rows.values()].filter((row) => !row.kept).map((row) => row.id);

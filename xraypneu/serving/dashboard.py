@@ -246,6 +246,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "default": {},
     "verdicts": {},
     "clear": {},
+    "remove": {"id": _id},
     "about": {},
     "begin": {"id": _id, "name": _text, "size": _count},
     "chunk": {"id": _id, "at": _count},
@@ -693,14 +694,16 @@ class _Comparison(_Page):
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #38c784eb
 def _pictures(film: Film) -> list[tuple[str, str]]:
-    "Radiograph and, if there is one to show, activation map for the HTML page: pairs of title and data URI."
+    "Radiograph and, if there is a map to show, the same under it, for the HTML page: pairs of title and data URI."
     if film.prediction is None:
         return []
     where = film.prediction.explanation.where
-    radiograph = _jpeg(Image.open(io.BytesIO(film.preview)), 224, 80)[0]
+    small = Image.open(io.BytesIO(film.preview))
+    radiograph = _jpeg(small, 224, 80)[0]  # which makes it small
     pictures = [(f"Radiograph {film.name}", _data_uri("jpeg", radiograph))]
     if where:
-        pictures.append((f"Activation map, {where}", _data_uri("png", _map_png(film.prediction))))
+        mapped = film.prediction.overlay(pixels=np.asarray(small.convert("L")))
+        pictures.append((f"With activation map, {where}", _data_uri("jpeg", _jpeg(mapped, 224, 80)[0])))
     return pictures
 
 
@@ -779,7 +782,8 @@ def _as_part(text: str) -> str:  # HTML
         def heading(self, text: str, level: int, **attrs: Any) -> str:
             return super().heading(text, min(6, level + 1), **attrs)
 
-    return cast(str, mistune.create_markdown(renderer=Part(escape=True), plugins=["table"])(text))
+    page = cast(str, mistune.create_markdown(renderer=Part(escape=True), plugins=["table"])(text))
+    return page.replace("<th></th>", "<td></td>")  # a head without words is none
 
 
 class _ModelCard(_Page):
@@ -826,6 +830,10 @@ class Dashboard(
         from IPython.display import display
 
         display(self.widget)  # type: ignore[no-untyped-call]  # IPython's
+
+    def _remove(self, id: str) -> None:
+        self.session.remove(id)
+        self.send("removed", id=id)
 
     def _clear(self) -> None:
         self.session.clear()

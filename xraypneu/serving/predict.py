@@ -149,12 +149,12 @@ def _unsure(p: float, threshold: float, limits: dict[str, float]) -> str:
     normal, ill = p <= limits["high"], p >= limits["low"]
     if normal != ill:
         return (
-            f"only {NORMAL if normal else PNEUMONIA} meets the {limits['coverage']:.0%} criterion, but at "
+            f"only {NORMAL if normal else PNEUMONIA} meets the {100 * limits['coverage']:.0f} % criterion, but at "
             f"the operating point {threshold:.3f} a probability of {p:.3f} is "
             f"{PNEUMONIA if normal else NORMAL}"
         )
     return (
-        f"{'both classes meet' if normal else 'neither class meets'} the {limits['coverage']:.0%} criterion: "
+        f"{'both classes meet' if normal else 'neither class meets'} the {100 * limits['coverage']:.0f} % criterion: "
         f"the probability {p:.3f} is too near the operating point {threshold:.3f}"
     )
 
@@ -195,12 +195,9 @@ def _band_sentence(threshold: float, limits: dict[str, float]) -> str:
 CAUTION = "out of scope: accuracy unknown"  # beside probability and map of a film unlike the training films
 
 
-def _scope_sentence(p: "Prediction") -> str:
-    "What it means that a film is out of scope; in what it differs is among the reasons."
-    return (
-        "This film is unlike the training films, and metrics and operating point were not measured on such films: its "
-        f"dissimilarity is {p.ood_score:.2f}, that of nearly all validation films is below 1.00."
-    )
+def _scope_sentence() -> str:
+    "What it means that a film is out of scope; how far, and in what it differs, is among the reasons."
+    return "This film is unlike the training films, and metrics and operating point were not measured on such films."
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-g
 def _explained(p: "Prediction") -> Explanation:
@@ -215,7 +212,7 @@ def _explained(p: "Prediction") -> Explanation:
     rationale = f"Probability {p.probability:.3f}, {side} the operating point of {p.threshold:.3f}.{dissimilarity}"
     caution = ""
     if p.verdict == OUT_OF_SCOPE:
-        rationale, caution = f"{_scope_sentence(p)} {rationale}", CAUTION
+        rationale, caution = f"{_scope_sentence()} {rationale}", CAUTION
     elif p.limits:
         rationale += _band_sentence(p.threshold, p.limits)
     return Explanation(p.verdict, p.label, p.probability, p.where, p.threshold, rationale, p.reasons, caution)
@@ -416,9 +413,9 @@ def _differences(
     said = []
     if scores is not None:
         distance, layout = scores
-        said += [f"feature distance {distance:.2f} (limit 1.00)"] * bool(distance >= 1)
+        said += ["feature distance beyond its limit"] * bool(distance >= 1)  # the larger one is the dissimilarity
         kind = "layout" if cast(OODDetector, bundle.detector).needs_images else "outlier"
-        said += [f"{kind} score {layout:.2f} (limit 1.00)"] * bool(layout >= 1)
+        said += [f"{kind} score beyond its limit"] * bool(layout >= 1)
     scope = bundle.info.get("scope", {})
     known = scope.get("percentiles", {}) if scope.get("statistics") == VERSION else {}
     return (*said, *film_differences(square, known))

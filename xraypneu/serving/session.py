@@ -307,6 +307,11 @@ class Session(_Films, _Labelled):
         "Number of films of each verdict, and of those that were not read."
         return dict(Counter(f.prediction.verdict if f.prediction else NOT_READ for f in self.films.values()))
 
+    def remove(self, id: str) -> None:
+        "Delete one film; nothing happens if it is not there. Its label stays for a film of that name that comes again."
+        self.films.pop(id, None)
+        self.open = None if self.open == id else self.open
+
     def clear(self) -> None:
         "Delete everything but the operating point."
         self.films.clear()
