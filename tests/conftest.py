@@ -214,7 +214,7 @@ def ordered(items):
 def left_out(config, item):
     "Slow tests from `make check`; nightly ones unless they are asked for, by their marker or by name."
     if config.getoption("fast"):
-        if listed(item) in SLOW or SLOW_FIXTURES & set(item.fixturenames):
+        if {item.path.name, listed(item)} & SLOW or SLOW_FIXTURES & set(item.fixturenames):  # also a file named by hand
             return True
     asked = "nightly" in config.option.markexpr or any("::" in argument for argument in config.args)
     return not asked and item.get_closest_marker("nightly") is not None

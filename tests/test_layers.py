@@ -7,9 +7,10 @@ import re
 import shutil
 import sys
 from configparser import ConfigParser
+from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, left_out, run
 from ruamel.yaml import YAML
 
 # the ground floor first: errors, files and the like, before any room
@@ -103,6 +104,15 @@ def test_contributing_names_what_exists():
     assert len(names) > 15 and not missing
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= set(targets)
+
+
+def test_fast_leaves_out_a_slow_file_that_is_named():
+    "`pytest --fast tests/test_app.py`: pytest opens a file that is named, and each test asked to be added to SLOW."
+    config = SimpleNamespace(getoption=lambda name: True, option=SimpleNamespace(markexpr=""), args=[])
+    for file, gone in (("test_app.py", True), ("test_card.py", False)):
+        item = SimpleNamespace(path=ROOT / "tests" / file, name="test_it", fixturenames=[])
+        item.get_closest_marker = lambda name: None
+        assert left_out(config, item) == gone
 
 
 def test_versions_agree():

@@ -28,7 +28,7 @@ from tracked import empty_store
 from xraypneu.cli import main
 from xraypneu.files import write_file
 from xraypneu.model.bundle import SHIPPED, load_bundle
-from xraypneu.ops import tracking
+from xraypneu.ops import stage, tracking
 from xraypneu.ops.doctor import check_journals, check_tracking
 from xraypneu.ops.tracking import (
     TrackingError,
@@ -799,6 +799,27 @@ def test_a_damaged_journal_is_named_and_holds_nothing_up(line, place, sqlite_ser
     assert "1 metrics" in said and "is damaged" in said and "All runs" not in said
     shutil.rmtree(folder)
     assert main(["sync"]) == 0 and not local_note(root)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", "\xff", "[" * 100_000])
+def test_a_damaged_note_of_a_run_is_named_with_what_to_do(text, tmp_path, monkeypatch, capsys):
+    "Before, `dvc repro` ended in a traceback."
+    write_file(tmp_path / "dvc.yaml", "stages: {}\n")
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path))
+    monkeypatch.setenv("DVC_STAGE", "train")
+    for name in (tracking.STATE / "run.json", tracking.RUN_FILE):
+        write_file(tmp_path / name, text.encode("latin-1"))
+    for task, hint in (
+        (lambda: start("train", "key"), "Delete it"),
+        (lambda: stage._take_up("train", tmp_path), "Delete it"),
+        (lambda: stage._completed("train", tmp_path), "Delete it"),
+        (lambda: resume(tmp_path / tracking.RUN_FILE), "Restore models/run.json"),
+    ):
+        with pytest.raises(TrackingError, match=f"run.json, which names the run, is damaged. {hint}") as e:
+            task()
+        assert e.value.code == "damaged"
+    tracking.interrupted(tmp_path)  # raises nothing
+    assert "could not mark" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("record", ["../..", "."])  # none outside tmp_path: without the check, it is deleted
