@@ -39,6 +39,7 @@ const FEW = 3; // results that are deleted without a question
 const STEP = 60; // pixels that a key moves a zoomed film
 // what a visitor does: it is done to all rows that have come
 const DEEDS = ["click", "keydown", "input", "change", "drop", "paste", "beforeunload", "pagehide"];
+const MANY = 60; // files, from which on only those in view are laid out
 const IN_REPORTS = /^(reader-.*|point|truth)$/; // requests whose effects a report shows
 
 function broken(problem) {
@@ -342,6 +343,7 @@ class Page {
   // The table shows these rows: so does the worklist.
   listed(shown, all) {
     this.labelDownloads(shown, all);
+    this.main.classList.toggle("many", all >= MANY);
     this.list.tally.textContent = tallyOf(this.state.counts());
     this.worklist.show(this.table.shown);
     this.tellPosition();
