@@ -24,7 +24,7 @@ from .table import as_row, csv_cells
 # %% ../../nbs/api/serving/02_session.ipynb #s005
 MAX_MB = float(os.environ.get("XRAYPNEU_MAX_MB", "").strip() or 25)  # per file; compose files set it to an empty text
 MAX_FILES = 1000  # rows per session
-MAX_UPLOADS = 8  # unfinished uploads at once; the page sends one after the other
+MAX_UPLOADS = 8  # unfinished uploads at once; the page sends the next while the server reads one
 MAX_KEPT = 300_000_000  # bytes of pictures that a session keeps
 MAX_DEEP = 64_000_000  # bytes of values beyond 8 bits that it keeps beside them: those of the newest films
 DELETE_FIRST = "Download the results, then press Delete all."  # the remedy for each limit
