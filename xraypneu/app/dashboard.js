@@ -666,6 +666,7 @@ class Page {
   showRows() {
     const came = this.came.splice(0);
     if (!came.length) return;
+    this.list.teller.hurry(); // in the same frame
     const toOpen = came.filter(({ row, mine }) => this.state.arrive(row, mine));
     for (const { row } of came) this.worklist.put(this.state.rows.get(row.id));
     this.table.put(...came.map(({ row }) => row.id));

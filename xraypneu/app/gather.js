@@ -1,6 +1,6 @@
 // Does one thing at most once in a while, however often it is asked to: what comes faster than it can be drawn is drawn
 // together.
-const APART = 150; // milliseconds
+const APART = 200; // milliseconds
 
 export class Gatherer {
   constructor(task, rest = APART) {

@@ -50,7 +50,7 @@ function itemOf(row) {
       own,
     ),
   );
-  return { box, verdict, number, own, said: "" };
+  return { box, verdict, number, own, said: "", isNew: true };
 }
 
 export class Worklist {
@@ -96,8 +96,9 @@ export class Worklist {
       if (item.box === at) at = at.nextSibling;
       else {
         this.list.insertBefore(item.box, at);
-        moved += 1;
+        moved += !item.isNew;
       }
+      item.isNew = false;
     }
     while (at) {
       const rest = at.nextSibling;
@@ -106,7 +107,7 @@ export class Worklist {
     }
     this.none.hidden = rows.length > 0;
     this.list.hidden = !rows.length;
-    if (moved > 1) this.reveal(); // another order, not one new film
+    if (moved > 1) this.reveal(); // another order or filter, not new films
   }
 
   fill(item, row) {
