@@ -28,6 +28,7 @@ from xraypneu.data.dataset import (
     prepare,
     stored_table,
 )
+from xraypneu.data.labelled import labelled_films
 from xraypneu.model import bundle
 
 COLUMNS = {
@@ -593,6 +594,28 @@ def test_films_that_are_only_in_a_cloud_are_not_passed_over(data):
     with pytest.raises(DataError, match=r"NORMAL lacks 1 of its files, .* iCloud .*Download the folder first") as e:
         go(data)
     assert e.value.code == "missing"
+
+
+def test_a_class_within_the_other_is_refused(data):
+    "As a copy into the wrong place leaves it: pneumonia was trained, and measured, as normal."
+    picture(data / "train/NORMAL/2024/normal/IM-77.png")
+    go(data)
+    picture(data / "train/NORMAL/2024/Pneumonia/IM-77.png")
+    with pytest.raises(DataError, match="2024/Pneumonia lies among the films of NORMAL") as e:
+        go(data)
+    assert e.value.code == "no_layout"
+    with pytest.raises(DataError, match="lies among the films"):
+        labelled_films(data, "train")
+
+
+def test_maps_of_predict_are_no_films(data):
+    "Of `xraypneu predict --overlay .` among the films: each counted as a film, often of another patient and split."
+    picture(data / "train/NORMAL/IM-0.overlay.png")
+    with pytest.raises(DataError, match="holds maps of xraypneu predict .*: IM-0.overlay.png, 1 in all") as e:
+        go(data)
+    assert e.value.code == "foreign"
+    with pytest.raises(DataError, match="of xraypneu predict"):
+        labelled_films(data, "train")
 
 
 def test_the_same_picture_in_other_bytes_is_said(data):

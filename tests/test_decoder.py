@@ -361,6 +361,16 @@ def test_packages_that_are_replaced_are_no_fault_of_the_file(worker_with, monkey
     assert not pids()
 
 
+def test_a_reader_that_cannot_be_loaded_is_no_fault_of_the_file(worker_with):
+    "Pillow loads its readers late and is silent if it can't: the first TIFF after an upgrade counted as damaged."
+    worker_with("import sys; sys.modules['PIL.TiffImagePlugin'] = None")
+    refused(
+        fuzz.encode(Image.fromarray(GREY), "TIFF"),
+        "decoder",
+        "ended while it started, twice .* Packages may have changed",
+    )
+
+
 def test_the_files_of_a_run_are_not_read_by_two_versions(tmp_path):
     "Workers that start after `git checkout` would read the later films in another way, or not understand the job."
     (tmp_path / "xraypneu/data").mkdir(parents=True)

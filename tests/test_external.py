@@ -351,6 +351,14 @@ def test_films_are_known_by_name_whatever_writes_the_path(films, tmp_path):
     assert set(rows.patient[rows.training == "name"]) == {"SYN0000", "IM-0002"} and info["patients_from"] == "names"
 
 
+def test_a_name_that_is_a_uid_is_known_as_a_whole():
+    "DICOM files are often named so, without an extension: all films of a device counted as one of training."
+    films = pd.DataFrame({"label": "NORMAL", "path": ["a/1.2.840.7", "b/1.2.840.7.dcm", "a/1.2.840.8"], "sha256": ""})
+    known = frozenset({external._name_hash("NORMAL", "train/1.2.840.7")})
+    training = external.TrainingFilms(1, (1, 1), {}, frozenset(), known)
+    assert training.seen(films).tolist() == ["name", "name", ""]
+
+
 GOOD = "NORMAL/SYN0000-0.png"
 
 
@@ -396,9 +404,12 @@ def test_more_csv_that_can_not_be_used(films, tmp_path):
     file = table(films, "file,label,patient", [f"{GOOD},NORMAL,", "PNEUMONIA/SYN0000-1.png,PNEUMONIA,p"])
     with pytest.raises(DataError, match="line 2: there is no patient"):
         labelled_films(file)
-    for options in ({"part": "test"}, {"positive": ["x"], "negative": ["X"]}):
-        with pytest.raises(DataError):
+    file = table(films, "file,label", [f"{GOOD},NORMAL", "PNEUMONIA/SYN0000-1.png,"])
+    # an empty name, as of a variable of the shell that is not set, gave films without a label one
+    for options in ({"part": "test"}, {"positive": ["x"], "negative": ["X"]}, {"positive": [""]}):
+        with pytest.raises(DataError) as e:
             labelled_films(file, **options)
+        assert e.value.code == "bad_setting"
 
 
 def test_folders_that_can_not_be_used(films, tmp_path):

@@ -24,6 +24,7 @@ import pytest
 import requests
 from conftest import ROOT, Answers, serving
 
+from xraypneu import cli
 from xraypneu.data.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, patient, unpack
 from xraypneu.files import sha256_of
 
@@ -1289,3 +1290,10 @@ def test_import_is_light():
         "print([m for m in ('kagglehub', 'requests', 'tqdm', 'pandas', 'numpy') if m in sys.modules])"
     ).communicate()[0]
     assert out.strip() == "[]"
+
+
+def test_kaggle_set_without_a_name(tmp_path, monkeypatch, capsys):
+    "As of a variable of the shell that is not set: the default data set was downloaded."
+    monkeypatch.setattr("xraypneu.data.fetch._from_web", lambda *a, **kw: pytest.fail("downloaded"))
+    assert cli.main(["fetch", "kaggle", "--dataset", "", "--to", str(tmp_path / "x")]) == 2
+    assert "is not the name of a Kaggle data set" in capsys.readouterr().err

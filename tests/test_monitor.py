@@ -407,8 +407,10 @@ def test_the_result_of_another_archive_is_not_replaced(tmp_path, capsys):
     args = ["monitor", str(july), "--out", str(tmp_path / "out"), "--no-report"]
     assert cli.main(args, io.StringIO()) == 2 and "the result of another archive" in capsys.readouterr().err
     assert read_result(tmp_path / "out/monitor.json") == before
+    (tmp_path / "out/monitor.html").write_text("of june")
     assert cli.main([*args, "--force"], io.StringIO()) in (0, 1)
     assert read_result(tmp_path / "out/monitor.json")["archive"] != before["archive"]
+    assert not (tmp_path / "out/monitor.html").exists()  # beside the result of july
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/monitor.ipynb").write_text("mine")
     with pytest.raises(ShiftError, match="without a result of xraypneu monitor") as e:

@@ -486,6 +486,13 @@ def test_overlays_on_disks_that_know_no_case_and_few_characters(tmp_path):
     assert made == ["IMG1.overlay.png", "img1.2.overlay.png", "x 12_30_.overlay.png"]
 
 
+def test_the_map_of_a_film_that_is_named_by_a_uid_has_its_name(tmp_path):
+    "1.2.3 got 1.2.overlay.png, and 1.2.2 got 1.2.3.overlay.png where it came third."
+    taken, films = set(), ("1.2.3", "1.2.4", "1.2.2")
+    made = [Path(cli._save_overlay(tmp_path, f, f.encode(), taken)).name for f in films]
+    assert made == [f"{f}.overlay.png" for f in films]
+
+
 def test_maps_of_films_of_one_name_stay_apart_and_rows_say_whose_they_are(tmp_path, films, predictor, monkeypatch):
     "One folder a patient, and a command for each: the maps of a run before were replaced without a word."
     noise = np.random.default_rng(0).integers(0, 256, (300, 300), dtype=np.uint8)

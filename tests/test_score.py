@@ -812,6 +812,25 @@ def test_a_host_that_fails_for_good_stops_the_run(drawn, tmp_path, monkeypatch):
     assert score_archive(text, out).errors == 0
 
 
+def test_packages_that_are_replaced_stop_the_run(drawn, tmp_path, monkeypatch):
+    "At the first film: rows of errors in a finished shard would stay, though the message says to start again."
+    monkeypatch.setattr(score, "_PAUSES", (0, 0))
+    calls, predicted = [], score.FilmScorer._predicted
+
+    def replaced(self, content, name):
+        calls.append(name)
+        if len(calls) > 3:
+            raise score.ImageError("the decoder process ended while it started", score.PACKAGES_CHANGED, "decoder")
+        return predicted(self, content, name)
+
+    with monkeypatch.context() as m:
+        m.setattr(score.FilmScorer, "_predicted", replaced)
+        with pytest.raises(ScoreError, match="a film can't be read: .*png: .*Packages may have changed") as e:
+            score_archive(drawn, tmp_path / "out")
+    assert e.value.code == "decoder" and not (tmp_path / "out/scores").exists()
+    assert score_archive(None, tmp_path / "out").errors == 0
+
+
 def test_a_film_is_tried_again_where_the_machine_is_at_fault(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(score, "_PAUSES", (0, 0))
     calls = []

@@ -1,5 +1,6 @@
 """The supply chain: locks with hashes, the audit's policy, the image's base, the SBOM, the signature of a release."""
 
+import base64
 import hashlib
 import importlib.util
 import json
@@ -18,6 +19,7 @@ import pytest
 from conftest import ROOT, Answers, run, serving
 from packaging.requirements import Requirement
 
+from xraypneu.files import write_file
 from xraypneu.model.signature import sign
 
 LOCKS = {p.stem: p.read_text() for p in sorted((ROOT / "locks").glob("*.txt"))}
@@ -92,11 +94,12 @@ def test_nothing_is_installed_without_its_hash():
 def wheel(folder, says):
     "A wheel of one module."
     file, info = folder / "tiny-1.0-py3-none-any.whl", "tiny-1.0.dist-info"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(says.encode()).digest()).rstrip(b"=").decode()
     with zipfile.ZipFile(file, "w") as z:
         z.writestr("tiny.py", says)
         z.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
         z.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        z.writestr(f"{info}/RECORD", f"tiny.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+        z.writestr(f"{info}/RECORD", f"tiny.py,sha256={digest},\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
     return file
 
 
@@ -120,6 +123,56 @@ def test_a_file_that_was_exchanged_is_not_installed(tmp_path):
     wheel(tmp_path, "x = 2")
     done = run([*call, str(tmp_path / "second")], tmp_path, check=False)
     assert done.returncode and (tmp_path / "first/tiny.py").exists() and not (tmp_path / "second").exists()
+
+
+def test_an_outage_of_the_registry(tmp_path, monkeypatch):
+    "Copies of the last environments serve, if the locks are the same and no file differs from its wheel's."
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    site, lock = ".venv/lib/python3.11/site-packages", "tiny==1.0 \\\n    --hash=sha256:0\n"
+    for name in ("first", "second"):
+        for env in (".venv", ".cache/tools"):
+            (tmp_path / name / env / "bin").mkdir(parents=True)
+            (tmp_path / name / env / "pyvenv.cfg").write_text("")
+        files = {
+            "locks/build.txt": "",
+            "locks/env.txt": lock,
+            "locks/tools.txt": "",
+            "Makefile": "env tools:\n\t@echo $@\n",
+        }
+        for file, text in files.items():
+            write_file(tmp_path / name / file, text.encode())
+        write_file(tmp_path / name / ".ci/environment", (ROOT / ".ci/environment").read_bytes())
+    call = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--target",
+        site,
+        str(wheel(tmp_path, "x = 1")),
+    ]
+    run(call, tmp_path / "first")
+    (tmp_path / "first/.venv/bin/tiny").write_text(f"#!{tmp_path}/first/.venv/bin/python")
+    command = [sys.executable, ".ci/environment"]
+    run([*command, "--keep"], tmp_path / "first")
+    done = run(command, tmp_path / "second")
+    assert done.stdout.startswith("NOT A FRESH ENVIRONMENT") and done.stdout.endswith("env\ntools\n")
+    assert (tmp_path / "second" / site / "tiny.py").read_text() == "x = 1"
+    assert (tmp_path / "second/.venv/bin/tiny").read_text() == f"#!{tmp_path}/second/.venv/bin/python"
+    module = next((tmp_path / "cache").rglob("tiny.py"))
+    module.unlink()
+    module.write_text("x = 2")
+    done = run(command, tmp_path / "second", check=False)
+    assert done.returncode == 1 and "tiny.py is not what its wheel brought" in done.stdout
+    record = next((tmp_path / "cache").rglob("RECORD"))
+    record.unlink()
+    done = run(command, tmp_path / "second", check=False)
+    assert done.returncode == 1 and "tiny has no list of its files" in done.stdout, "nothing would be compared"
+    (tmp_path / "second/locks/env.txt").write_text(lock.replace("1.0", "1.1"))
+    assert run([*command], tmp_path / "second", check=False).stdout == "env\ntools\n", "other locks: no copy is theirs"
 
 
 def test_the_image_is_made_from_one_base_by_digest():

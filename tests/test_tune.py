@@ -522,6 +522,15 @@ def test_a_worker_of_one_command_that_is_killed_is_replaced(tmp_path, monkeypatc
     check_shared(rows, epochs(tmp_path), trials=4)
 
 
+def test_workers_work_in_the_project_that_was_named(tmp_path, monkeypatch):
+    "Not in the one around the working folder, whose data they took into the study of the other."
+    monkeypatch.setenv(tune.IN_USE, "sqlite:////nowhere.db")
+    seen = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, env, cwd=None: seen.append((env[tune.STORAGE], cwd)))
+    tune._worker_command("toy", 2, TOY, tmp_path)
+    assert seen == [("sqlite:////nowhere.db", tmp_path)]
+
+
 def test_any_worker_of_one_command_is_replaced_at_once(monkeypatch):
     "Before, the second one was looked at when the first had ended, hours later."
     waits = "import select, sys; select.select([sys.stdin], [], [], 5)"

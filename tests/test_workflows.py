@@ -173,6 +173,24 @@ def test_a_step_runs_a_make_target():
             assert step["with"]["script"] == "await require('./.ci/comment.js')({github, context, core})"
 
 
+def test_all_that_ci_runs_deletes_no_films(tmp_path):
+    "`.ci/run` begins with an empty cache, and deleted `data` in whatever clone it was started."
+    (tmp_path / ".ci").mkdir()
+    for name in ("programs", "environment"):
+        (tmp_path / ".ci" / name).write_text("#!/bin/sh\n[ $(basename $0) = programs ]\n")
+        (tmp_path / ".ci" / name).chmod(0o755)
+    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
+    for film in ("data/sample/a.png", "data/chest_xray/a.png"):
+        (tmp_path / film).parent.mkdir(parents=True)
+        (tmp_path / film).touch()
+    done = run([str(tmp_path / ".ci/run")], tmp_path, check=False)
+    assert done.returncode == 2 and "data/chest_xray would be deleted" in done.out
+    assert (tmp_path / "data/chest_xray/a.png").exists()
+    shutil.rmtree(tmp_path / "data/chest_xray")
+    assert run([str(tmp_path / ".ci/run")], tmp_path, check=False).returncode == 1  # it goes on, to our environment
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_run_that_mlflow_never_got_turns_the_job_red():
     "Else it ended with the runner: `make run` goes on without a server, and the job was green."
     steps = FLOWS["train"]["jobs"]["train"]["steps"]

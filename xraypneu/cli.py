@@ -62,7 +62,9 @@ class _Table:
 # %% ../nbs/api/99_cli.ipynb #c006
 def _overlay_names(path):
     "Names for the map of a file, in the order in which they are tried."
-    stem = re.sub('[\ufffd<>:"|?*\\\\]', "_", _shown(Path(path).stem))[:100]  # what drives and shares don't take
+    name = Path(path)
+    stem = name.name if name.suffix[1:].isdigit() else name.stem  # the last number of a UID is no extension
+    stem = re.sub('[\ufffd<>:"|?*\\\\]', "_", _shown(stem))[:100]  # what drives and shares don't take
     stem = stem.encode()[:200].decode(errors="ignore") or "image"  # file systems count bytes: 255 at most
     yield f"{stem}.overlay.png"
     yield from (f"{stem}.{n}.overlay.png" for n in count(2))
@@ -381,7 +383,7 @@ def _fetch(args, out):
     from xraypneu.data.fetch import KAGGLE, fetch_kaggle, fetch_url
 
     data_set = (
-        fetch_kaggle(args.dataset or KAGGLE, args.to, args.force)
+        fetch_kaggle(KAGGLE if args.dataset is None else args.dataset, args.to, args.force)
         if args.source == "kaggle"
         else fetch_url(args.source, args.to, args.sha256, args.force)
     )

@@ -157,8 +157,22 @@ def _check_downloaded(folder: str, names: list[str]) -> None:
         )
 
 
+def _check_class(here: str, folders: list[str], label: str) -> None:
+    "Refuse a folder of the other class, as a copy into the wrong place leaves it: its films would get this label."
+    if other := next((n for n in folders if n.upper() in CLASSES and n.upper() != label), None):
+        what = f"{Path(here) / other} lies among the films of {label}"
+        raise DataError(what, "Move its films to where they belong, or rename it.", "no_layout")
+
+
+def _check_no_maps(here: str, names: list[str]) -> None:
+    "Refuse what `xraypneu predict --overlay` saves: films with the model's answer, which would be films of others."
+    if maps := [n for n in names if n.lower().endswith(".overlay.png") and not _hidden(n)]:
+        what = f"{here} holds maps of xraypneu predict among its films: {maps[0]}, {len(maps):,} in all"
+        raise DataError(what, "Move them out of the data; rename what is a film.", "foreign")
+
+
 def _files(folder: Path) -> Iterator[Path]:
-    "All visible files below a folder."
+    "All visible files below a class folder. Raises `DataError`."
 
     def fail(e: OSError) -> None:
         raise DataError(f"the folder {e.filename} can't be opened: {e.strerror}.", code="unreadable")
@@ -169,6 +183,8 @@ def _files(folder: Path) -> Iterator[Path]:
         folders[:] = [] if real in seen else [n for n in folders if not _hidden(n)]
         if real not in seen:
             _check_downloaded(here, names)
+            _check_class(here, folders, folder.name.upper())
+            _check_no_maps(here, names)
             yield from (Path(here, n) for n in names if not _hidden(n))
         seen.add(real)
 

@@ -11,6 +11,7 @@ __all__ = ['CPU_SECONDS', 'CPU_SECONDS_PER_MB', 'MAX_CPU_SECONDS', 'WALL_SECONDS
 import atexit
 import contextlib
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -34,7 +35,7 @@ from typing import Any, NamedTuple, TypeGuard, cast
 import numpy as np
 import PIL
 
-from .image import MAX_BYTES, MAX_PIXELS, Deep, ImageError, Source, printable, to_square
+from .image import MAX_BYTES, MAX_PIXELS, PACKAGES_CHANGED, Deep, ImageError, Source, printable, to_square
 from .image import _cant_be_loaded, may_be_dicom, read_bytes, read_radiograph, with_preamble
 from ..redact import without_controls
 
@@ -263,10 +264,24 @@ def _code() -> str:  # 64 hexadecimal digits; '' where it is not known, as of a 
 _CODE = _code()
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d013-1
+_READERS = ("Bmp", "Jpeg", "Jpeg2K", "Mpo", "Png", "Tiff", "WebP")
+
+
+def _import_readers() -> bool:
+    "Import what reads pictures, which Pillow does with the first that needs it, silent if it can't. Is all there?"
+    try:
+        for name in _READERS:
+            importlib.import_module(f"PIL.{name}ImagePlugin")
+    except ImportError:
+        return False
+    return True
+
+
 def serve() -> None:
     "Run a worker process: decode what comes through the socket on standard input, each in `cpu_limit` seconds."
     channel = socket.socket(fileno=0)
-    if _CODE and os.environ.get(_CALLER) not in (None, "", _CODE):
+    is_other = _CODE and os.environ.get(_CALLER) not in (None, "", _CODE)
+    if is_other or not _import_readers():
         os._exit(1)  # not ready, and at once: the files of one run must not be read by two versions
     _limit_process()
     channel.sendall(b"\1")  # ready
@@ -595,7 +610,7 @@ def _no_answer(died: _Died) -> ImageError:
     if not died.ready:
         return ImageError(
             f"the decoder process ended while it started, twice ({how})",
-            "Packages may have changed since this program began: start it again. `xraypneu doctor` checks them.",
+            PACKAGES_CHANGED,
             "decoder",
         )
     return ImageError(

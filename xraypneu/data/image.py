@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Source', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'MAX_SCANS', 'MAX_SCANNED', 'MAX_WEBP_PIXELS', 'MAX_J2K_SAMPLES',
-           'MAX_RLE_BYTES', 'MAX_ITEMS', 'STRETCHED', 'MARK', 'MAX_SQUARE', 'printable', 'ImageError', 'Deep',
-           'Radiograph', 'read_bytes', 'is_dicom', 'may_be_dicom', 'with_preamble', 'read_radiograph', 'to_square',
-           'colour']
+           'MAX_RLE_BYTES', 'MAX_ITEMS', 'PACKAGES_CHANGED', 'STRETCHED', 'MARK', 'MAX_SQUARE', 'printable',
+           'ImageError', 'Deep', 'Radiograph', 'read_bytes', 'is_dicom', 'may_be_dicom', 'with_preamble',
+           'read_radiograph', 'to_square', 'colour']
 
 # %% ../../nbs/api/data/00_image.ipynb #c004
 import errno
@@ -225,11 +225,15 @@ def _content(path: Path, arrived: Callable[[], None] | None = None) -> bytes:
         return data + read(MAX_BYTES + 1 - len(data)) if len(data) > status.st_size else data
 
 # %% ../../nbs/api/data/00_image.ipynb #d9eaaa0d
+# the hint of errors that are no film's: all later ones would get them too
+PACKAGES_CHANGED = "Packages may have changed since this program began: start it again. `xraypneu doctor` checks them."
+
+
 def _cant_be_loaded(error: ImportError, name: str = "image") -> ImageError:
     "The error for a file that needs a module which the system doesn't give: a package is being replaced, or is gone."
     return ImageError(
         f"the Python module {printable(error.name or 'that it needs')} can't be loaded",
-        "Packages may have changed since this program began: start it again. `xraypneu doctor` checks them.",
+        PACKAGES_CHANGED,
         "decoder",
         name,
     )

@@ -99,10 +99,13 @@ def _from_folder(folder: Path, part: str, patterns: Iterable[str]) -> LabelledSe
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l012
 def _classes(positive: Iterable[str], negative: Iterable[str]) -> dict[str, int]:
-    "Names of labels, in lower case, to 0 or 1. Raises `DataError` for a name on both sides."
+    "Names of labels, in lower case, to 0 or 1. Raises `DataError` for a name on both sides, and for an empty one."
     out = {name.casefold(): y for y, name in enumerate(CLASSES)}
     for y, names in ((1, positive), (0, negative)):
         for name in names:
+            if not name.strip():  # a variable of the shell that is not set: films without a label would get one
+                hint = "Name it, or leave the option out; remove lines without a label."
+                raise DataError("a label of --positive or --negative is empty", hint, "bad_setting")
             if out.setdefault(name.strip().casefold(), y) != y:
                 raise DataError(f"the label {name!r} can't be both positive and negative.", code="bad_setting")
     return out

@@ -55,7 +55,9 @@ def _short_hash(text: str) -> str:
 
 def _name_hash(label: str, path: str) -> str:
     "Hash of what copies of a film have in common: class, and name without folder and extension."
-    return _short_hash(f"{label}/{PurePosixPath(path).stem.casefold()}")
+    name = PurePosixPath(path)
+    stem = name.name if name.suffix[1:].isdigit() else name.stem  # a UID has no extension: its end tells films apart
+    return _short_hash(f"{label}/{stem.casefold()}")
 
 
 def _spellings(path: str) -> set[str]:

@@ -221,6 +221,13 @@ def write_lists(
     return written
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005-1-a
+def _copy_of(bundle, target, extra):
+    "Write a bundle with its parts and further files."
+    info = {k: v for k, v in bundle.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256")}
+    parts = {name: (bundle.folder / name).read_bytes() for name in bundle.info["parts_sha256"]}
+    return write_bundle(target, (bundle.folder / "model.onnx").read_bytes(), info, parts | extra)
+
+
 def ship(
     root=None,  # of the project; None: the project around the working folder
     target=None,  # folder for the bundle, replaced; None: the folder in the package
@@ -250,14 +257,10 @@ def ship(
         (folder / "plots").mkdir()
         for name, content in files.items():
             write_file(folder / name, content)
-    info = {k: v for k, v in bundle.info.items() if k not in ("kind", "schema", "model_sha256", "parts_sha256")}
-    extra = {name: (bundle.folder / name).read_bytes() for name in bundle.info["parts_sha256"]}
-    extra |= {"README.md": files["model_card.md"].decode(), "metrics.json": files["metrics.json"].decode()}
+    extra = {"README.md": files["model_card.md"].decode(), "metrics.json": files["metrics.json"].decode()}
     extra |= {TEST_PREDICTIONS: predictions_text(bundle.hash, _scored(files["predictions.csv"], measured))}
     extra |= {TRAINING_FILMS: json.dumps(training_films(prepared)) + "\n"}
-    shipped = write_bundle(
-        SHIPPED if target is None else target, (bundle.folder / "model.onnx").read_bytes(), info, extra
-    )
+    shipped = _copy_of(bundle, SHIPPED if target is None else target, extra)
     assert shipped.hash == bundle.hash, "the shipped bundle differs from the evaluated one"
     if key is not None:
         sign(shipped.folder, key)

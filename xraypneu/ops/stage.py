@@ -896,6 +896,26 @@ def summary(root=None) -> str:
     return "\n".join(lines)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-1
+def _change(params, change):
+    "Make one change of `set_params`."
+    from ruamel.yaml import YAML, YAMLError
+
+    key, equals, text = change.partition("=")
+    section, _, name = key.partition(".")
+    if not equals:
+        hint = "Give section.name=value, such as train.epochs=5"
+        raise StageError(f"{change!r} changes nothing", hint, "bad_setting")
+    if not text.strip() and key != "data.path":  # a variable of the shell that is not set: null would be taken
+        raise StageError(f"{change!r} gives no value", f"Give one, or {key}=null for none", "bad_setting")
+    if not isinstance(params.get(section), dict) or name not in params[section]:
+        names = [f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v]
+        raise StageError(*unknown_parameter(key, names), "bad_setting")
+    try:
+        params[section][name] = str(Path(text).expanduser()) if key == "data.path" else YAML(typ="safe").load(text)
+    except YAMLError as e:
+        raise StageError(f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting") from None
+
+
 def set_params(
     root,  # the project
     changes: list,  # of texts `section.name=value`
@@ -904,7 +924,7 @@ def set_params(
 
     The value of `data.path` is taken literally.
     """
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
 
     if not changes:
         return
@@ -917,22 +937,7 @@ def set_params(
     if not params:
         raise StageError(f"{path} is empty", code="empty")
     for change in changes:
-        key, equals, text = change.partition("=")
-        section, _, name = key.partition(".")
-        if not equals:
-            hint = "Give section.name=value, such as train.epochs=5"
-            raise StageError(f"{change!r} changes nothing", hint, "bad_setting")
-        if not text.strip() and key != "data.path":  # a variable of the shell that is not set: null would be taken
-            raise StageError(f"{change!r} gives no value", f"Give one, or {key}=null for none", "bad_setting")
-        if not isinstance(params.get(section), dict) or name not in params[section]:
-            names = [f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v]
-            raise StageError(*unknown_parameter(key, names), "bad_setting")
-        try:
-            params[section][name] = str(Path(text).expanduser()) if key == "data.path" else YAML(typ="safe").load(text)
-        except YAMLError as e:
-            raise StageError(
-                f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting"
-            ) from None
+        _change(params, change)
     _check_weights((params.get("train") or {}).get("weights"), Path(root))
     _check_data_path((params.get("data") or {}).get("path"), Path(root))
     out = io.StringIO()

@@ -558,19 +558,19 @@ def work(root, settings: Settings, trials: Trials, prepared, report=print):
             parent.run.end()
 
 # %% ../../nbs/api/ops/10_tune.ipynb #u031
-def _worker_command(name, number, settings):
-    "Start a worker as a process of its own."
+def _worker_command(name, number, settings, root):
+    "Start a worker as a process of its own, which finds the project by its folder."
     cores = max(1, (os.cpu_count() or 1) // number)
     env = {**os.environ, "TQDM_DISABLE": "1", "TF_NUM_INTRAOP_THREADS": str(cores)}
     env |= {STORAGE: os.environ[IN_USE]}
     # -P: no module of the working folder, where films may lie
     code = [sys.executable, "-P", "-m", "xraypneu.ops.tune", "--study", name, "--trials", str(settings.trials)]
-    return subprocess.Popen(code, env=env)
+    return subprocess.Popen(code, env=env, cwd=root)
 
 # %% ../../nbs/api/ops/10_tune.ipynb #bae12b31
-def _several(name, number, settings, report):
+def _several(name, number, settings, report, root=None):
     "Run workers as processes until all have ended by themselves; one that was killed is replaced."
-    workers, spare = [_worker_command(name, number, settings) for _ in range(number)], 3 * number
+    workers, spare = [_worker_command(name, number, settings, root) for _ in range(number)], 3 * number
     failed = 0
     while workers:
         worker = next((w for w in workers if w.poll() is not None), None)
@@ -581,7 +581,7 @@ def _several(name, number, settings, report):
         done = worker.returncode
         if done < 0 and spare:
             report(f"a worker was ended by signal {-done}: another one takes its place")
-            workers.append(_worker_command(name, number, settings))
+            workers.append(_worker_command(name, number, settings, root))
             spare -= 1
         else:
             failed = failed or done
@@ -606,7 +606,7 @@ def tune(
     found = open_trials(root, name, storage, create=True)
     if workers == 1:
         work(root, settings, found, prepared, report)
-    elif _several(name, workers, settings, report):
+    elif _several(name, workers, settings, report, root):
         raise TuneError("a worker failed: see above", "Then run the same command: the study goes on", "failed")
     report(status_text(found))
     report(f"{write_best(root, found)}/best.yaml, trials.csv   Not a medical device.")

@@ -296,6 +296,8 @@ def monitor(
     result = {"version": __version__, **asdict(read.model), "alpha": alpha, "reference": normal.describe()}
     result |= {"archive": archive, "batches": batches}
     try:
+        for end in ("ipynb", "html"):  # the report is of the result before, and there may be none of this one
+            (Path(out) / f"monitor.{end}").unlink(missing_ok=True)
         file = write_json(Path(out) / "monitor.json", result)
     except OSError as e:
         raise explained(e, Path(out)) from None

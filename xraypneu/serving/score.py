@@ -41,7 +41,15 @@ from tqdm import tqdm
 from .. import __version__
 from ..data.dataset import LEFT_BEHIND
 from ..data.decoder import TAGS, cores, read_tags, warm_up
-from ..data.image import _FILE_ERRORS, MAX_BYTES, ImageError, _cant_be_opened, is_dicom, read_bytes
+from xraypneu.data.image import (
+    _FILE_ERRORS,
+    MAX_BYTES,
+    PACKAGES_CHANGED,
+    ImageError,
+    _cant_be_opened,
+    is_dicom,
+    read_bytes,
+)
 from ..errors import rendered, XraypneuError
 from ..files import explained, others_reach, replacing, sha256_of, write_file, writing
 from ..model.bundle import Bundle
@@ -963,12 +971,13 @@ class _Watch(_Drives):
                 self.read[_host(row["uri"])] = row["uri"]
             return
         self.codes.append(cast(str, code))
-        if len(self.codes) < _IN_A_ROW:
+        if len(self.codes) < _IN_A_ROW and PACKAGES_CHANGED not in row["message"]:
             return
         if set(self.codes) == {"forbidden"} and self._gives_others(_host(row["uri"])):
             self.codes.clear()
             return
-        what = f"{len(self.codes)} films in a row can't be read, the last {_shown(row['uri'])}: {row['message']}"
+        films = f"{n} films in a row can't be read, the last" if (n := len(self.codes)) > 1 else "a film can't be read:"
+        what = f"{films} {_shown(row['uri'])}: {row['message']}"
         hint = "When that is mended, run this again: finished shards are kept."
         raise ScoreError(without_controls(what), hint, cast(str, code))
 
