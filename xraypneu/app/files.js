@@ -28,6 +28,7 @@ export class FileList extends UploadList {
     super();
     this.box.id = "xp-files";
     Object.assign(this, UNBEGUN, { pace: new Pace(() => Date.now()), teller: new Gatherer(() => this.draw()) });
+    this.waiting = []; // changes of items that are not drawn yet, in their order
     const folds = { class: "files", "aria-controls": "xp-files", "aria-expanded": "false" };
     this.fold = button("", () => this.toggle(), folds);
     this.total = make("progress", { "aria-label": "Upload of all files" });
@@ -53,14 +54,14 @@ export class FileList extends UploadList {
   }
 
   progress(item, received) {
-    super.progress(item, received);
+    this.waiting.push(() => super.progress(item, received));
     this.sent += received - item.got;
     item.got = received;
     this.tell();
   }
 
   end(item, text, bad) {
-    super.end(item, text, bad);
+    this.waiting.push(() => super.end(item, text, bad));
     this.sent += item.size - item.got;
     item.got = item.size;
     if (bad) this.failed += 1;
@@ -87,6 +88,7 @@ export class FileList extends UploadList {
   }
 
   draw() {
+    for (const change of this.waiting.splice(0)) change();
     this.fold.textContent = progressOf(this, this.pace.left(this.coming));
     this.line.hidden = !this.all;
     if (this.coming) {
@@ -103,6 +105,7 @@ export class FileList extends UploadList {
 
   clear() {
     super.clear();
+    this.waiting = [];
     Object.assign(this, UNBEGUN);
     this.tell();
   }
