@@ -88,12 +88,15 @@ lint: $(READY) ## ruff: rules and format
 types: $(READY) ## mypy, strict, on the modules that pyproject.toml lists
 	mypy
 
+# jupyter nbconvert, without the grammar of IRIs that jsonschema would compile for two seconds
+NBCONVERT := python -P -c 'import sys; sys.modules["rfc3987_syntax"] = None; from nbconvert.nbconvertapp import main; main()' --log-level ERROR
+
 export: $(READY) ## format and clean the notebooks, export the package, render README.md
 	ruff format --quiet nbs
-	jupyter nbconvert --log-level ERROR --clear-output --inplace nbs/pipeline/*.ipynb nbs/app/*.ipynb # run by hand, they show films
+	$(NBCONVERT) --clear-output --inplace nbs/pipeline/*.ipynb nbs/app/*.ipynb # run by hand, they show films
 	nbdev_clean
 	nbdev_export
-	jupyter nbconvert --log-level ERROR --execute --no-input --to markdown --TemplateExporter.exclude_raw=True --output-dir . --output README nbs/index.ipynb
+	$(NBCONVERT) --execute --no-input --to markdown --TemplateExporter.exclude_raw=True --output-dir . --output README nbs/index.ipynb
 
 sync: $(READY) ## fail if notebooks, package and README.md are not in sync; changes nothing
 	@.ci/sync $(VENV)

@@ -93,6 +93,16 @@ def test_a_worker_gives_what_read_radiograph_gives(format, tmp_path):
         assert d.pixels is None and (d.square == to_square(r.pixels, 16)).all()
 
 
+def test_a_square_alone_needs_no_copy_of_the_whole_picture(monkeypatch):
+    seen, read = [], decoder.read_radiograph
+    monkeypatch.setattr(decoder, "read_radiograph", lambda *args: seen.append(read(*args)) or seen[-1])
+    job = {"min_side": 16, "name": None, "with_colour": True, "size": 16}
+    data = bytearray(fuzz.encode(Image.fromarray(GREY), "JPEG"))
+    (square,), (same, whole) = (decoder._work(job | {"keep_pixels": k}, data)[1] for k in (False, True))
+    assert (square == same).all() and whole.shape == GREY.shape
+    assert [r.pixels.shape for r in seen] == [(16, 16), GREY.shape]
+
+
 def test_pictures_in_memory_need_no_worker():
     decoder._pool.close()
     for source in (GREY, Image.fromarray(GREY)):

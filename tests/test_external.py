@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -31,8 +33,9 @@ from xraypneu.evaluation.evaluate import EvaluationError
 from xraypneu.glossary import plain
 from xraypneu.metrics.definitions import BRIEF
 from xraypneu.metrics.scores import bootstrap, classification_metrics
-from xraypneu.ops.stage import report_notebook
+from xraypneu.ops.stage import StageError, report_notebook
 from xraypneu.serving import external_run
+from xraypneu.serving.dashboard import _short_card
 from xraypneu.serving.external_run import MADE, measure_set, record_set
 
 MADE_HERE = {"external.json", "predictions.csv"}  # without the report
@@ -271,6 +274,7 @@ HIGH = {"sensitivity": 0.98, "specificity": 0.97, "roc_auc": 0.995}
     [
         ({}, {}, "as_expected"),
         ({}, {"NORMAL": 3}, "too_few"),
+        ({}, {"NORMAL": 1}, "too_few"),
         ({"specificity": 0.9}, {}, "operating_point"),
         ({"sensitivity": 0.5}, {"NORMAL": 3}, "operating_point"),  # lower is lower, however few
         ({"roc_auc": 0.9}, {}, "ranking"),
@@ -286,6 +290,8 @@ def test_the_conclusion_follows_from_the_intervals(high, few, code):
     s |= {"calibration": dict.fromkeys(("slope", "shift"), np.nan), "training": {"file": 0, "name": 0}}
     found = external.conclusion(s)
     assert found["code"] == code and "{" not in found["text"] and "nan" not in found["text"]
+    if code == "too_few":
+        assert {3: "with 3 NORMAL patients that", 1: "with 1 NORMAL patient that"}[few["NORMAL"]] in found["text"]
     assert ("Another operating point would have to be chosen on other films" in found["text"]) == (
         code == "operating_point"
     )
@@ -529,6 +535,13 @@ def test_a_number_of_workers_that_is_none(drawn, tmp_path, capfd, workers):
     assert not (tmp_path / "out").exists()
 
 
+def test_ctrl_c_does_not_wait_for_a_share_that_hangs(monkeypatch):
+    "Python would, at its end: before, for ever. That the threads are left: test_what_waits_is_cancelled."
+    ends = []
+    monkeypatch.setattr(threading, "_register_atexit", ends.append)
+    assert cli._left(130, SimpleNamespace(command="external"), None) == 130 and len(ends) == 1
+
+
 # results
 
 
@@ -564,15 +577,56 @@ def test_what_fails_midway_leaves_what_was_there(drawn, films, tmp_path, monkeyp
     out = tmp_path / "out"
     measured(drawn, out)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
-
-    def interrupted(folder):
-        assert {p.name for p in folder.iterdir()} == MADE_HERE
-        raise KeyboardInterrupt
-
+    monkeypatch.setattr(external_run, "write_csv", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        measured(films, out, force=True, report=interrupted)
+        measured(films, out, force=True)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     assert {p.name for p in tmp_path.iterdir()} == {"hospital", "out"}
+
+
+def test_a_report_that_fails_leaves_the_scoring(drawn, tmp_path, monkeypatch, capfd):
+    "Before, the scores of hours were lost with it; and the command says where the numbers are."
+
+    def fails(folder):
+        assert folder == tmp_path / "out" and {p.name for p in folder.iterdir()} == MADE_HERE
+        raise StageError("the report can't be written", "Ask why.", "failed")
+
+    monkeypatch.setattr(external_run, "write_report", fails)
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    assert cli.main(["external", str(drawn), "--out", "out", "--workers", "1"], out) == 2
+    assert "numbers out/external.json\n" in out.getvalue() and "report" not in out.getvalue()
+    assert "the report can't be written" in capfd.readouterr().err
+    assert {p.name for p in (tmp_path / "out").iterdir()} == MADE_HERE
+
+
+def test_results_replace_neither_the_working_folder_nor_what_holds_the_films(films, tmp_path, monkeypatch):
+    "Before, an empty working folder was replaced, and the shell stayed in one that was deleted."
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(OSError, match="The working folder can't be replaced"):
+        measured(films, ".")
+    monkeypatch.chdir(tmp_path)
+    file = table(films, "file,label,patient", rows_of(films))
+    for source, out in ((films, "."), (file, "hospital")):
+        with pytest.raises(EvaluationError, match="lies inside") as e:
+            measured(source, out, force=True)
+        assert e.value.code == "occupied"
+    assert {p.name for p in tmp_path.iterdir()} == {"hospital", "work"} and file.is_file()
+
+
+def test_a_bundle_that_does_not_say_its_data(drawn, tmp_path):
+    "`data` may be left out: before, a traceback at the end of `external`, in `info` and in the page's About."
+    bundle = Path(shutil.copytree(load_bundle().folder, tmp_path / "bundle"))
+    info = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({k: v for k, v in info.items() if k != "data"}))
+    found, _ = measured(drawn, tmp_path / "out", bundle=bundle)
+    assert found["bundle_synthetic"] is False and found["training"] is None
+    out = io.StringIO()
+    assert (
+        cli.main(["info", "--bundle", str(bundle)], out) == 0 and "data       unknown, hash unknown\n" in out.getvalue()
+    )
+    assert "Trained on unknown data. " in _short_card(load_bundle(bundle))
 
 
 def test_predictions_can_be_opened_in_a_spreadsheet_and_the_rest_names_no_film(films, tmp_path):
@@ -703,14 +757,15 @@ def test_the_report_of_odd_results(tmp_path, what):
 
 
 def test_kill_9_midway_leaves_nothing(drawn, tmp_path):
-    "While the report is written: all numbers are there, and the folder isn't."
+    "While results are written: all numbers are there, and the folder isn't."
     code = f"""
 import sys, time
-from xraypneu.serving.external_run import measure_set
-def wait(folder):
+from xraypneu.serving import external_run
+def wait(*args):
     print("here", flush=True)
     time.sleep(60)
-measure_set({str(drawn)!r}, {str(tmp_path / "out")!r}, bootstrap=20, workers=1, report=wait)
+external_run.write_csv = wait
+external_run.measure_set({str(drawn)!r}, {str(tmp_path / "out")!r}, bootstrap=20, workers=1, report=None)
 """
     p = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert p.stdout.readline() == "here\n"

@@ -856,6 +856,13 @@ def refused(archive, to, *words, **kw):
     return said
 
 
+def test_a_letter_and_a_colon_before_a_space_are_no_drive(to):
+    "Before, one such name refused the whole archive."
+    data = zipped({**films(), "train/NORMAL/A: x.png": b"film"})
+    unpack(put(to, data), to)
+    assert (to / "train/NORMAL/A: x.png").read_bytes() == b"film"
+
+
 @pytest.mark.parametrize("name", EVIL)
 def test_names_that_escape(to, tmp_path, name):
     tars = tarred([*films().items(), (name, b"evil")]), tarred([(name, b"evil")], "w:gz")

@@ -340,6 +340,18 @@ def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch):
     assert e.value.errno == errno.EBUSY and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", [".", "..", "../../link"])
+def test_the_working_folder_is_not_replaced(tmp_path, monkeypatch, name):
+    "Before, `xraypneu external --out .` left the shell in a deleted folder; nor is one above it replaced."
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/b")
+    monkeypatch.chdir(tmp_path / "a/b")
+    with pytest.raises(OSError, match="The working folder can't be replaced") as e:
+        with replacing(name):
+            raise AssertionError("begun")
+    assert e.value.errno == errno.EBUSY and {p.name for p in tmp_path.iterdir()} == {"a", "link"}
+
+
 def test_an_error_of_the_caller_is_told_as_it_is(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere") as e, writing(tmp_path / "a"):
         open(tmp_path / "nowhere")

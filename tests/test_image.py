@@ -9,6 +9,7 @@ import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -143,6 +144,24 @@ def test_min_side_scales_while_decoding(mode):
     assert (small.width, small.height, small.mode) == (1600, 1200, mode)
     assert near(to_square(full.pixels, 100), to_square(small.pixels, 100), 8)
     assert min(read_radiograph(data, min_side=1000).pixels.shape) >= 1000
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "I;16", "LA"])
+@pytest.mark.parametrize("turn", [1, 2, 6])
+def test_square_is_to_square_of_the_pixels(mode, format, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture = Image.fromarray(GREY.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(GREY).convert(mode)
+    try:
+        data = encode(picture, format, exif=exif)
+    except (OSError, KeyError):
+        return  # the format doesn't have this mode
+    whole, small = (read_radiograph(data, 20, with_colour=True, square=square) for square in (None, 20))
+    assert (to_square(small.pixels, 20) == to_square(whole.pixels, 20)).all()
+    assert replace(small, pixels=None).__dict__ == replace(whole, pixels=None).__dict__
+    if mode == "L" and turn == 1:
+        assert small.pixels.shape == (20, 20)  # the whole picture was not copied
 
 
 def test_min_side_leaves_the_callers_picture_alone():
@@ -416,6 +435,20 @@ def test_deep_values_follow_shutter_padding_and_inversion():
     assert (deep.low + deep.step * (deep.values[:, 60:] - 1.0) == inside)[inside > 0].all()
     small = read_radiograph(data, deep=64).deep
     assert max(small.values.shape) == 64
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_the_window_of_a_look_up_table_begins_with_what_is_shown(bits):
+    "Before, the first change showed the values without their table: the picture jumped."
+    curve = (255 * (np.arange(4096) / 4095) ** 2.2).astype(int) * (2**bits - 1) // 255
+    r = read_radiograph(dicom(TWELVE, bits=12, VOILUTSequence=[table(curve.tolist(), bits=bits, vr="OW")]), deep=10_000)
+    if bits == 8:  # the preview has them all
+        assert r.deep is None
+        return
+    assert (r.deep.center, r.deep.width, r.deep.function) == (2047.5, 4095, "LINEAR_EXACT")
+    assert near(
+        module._window(r.deep.low + r.deep.step * (r.deep.values - 1.0), 2047.5, 4095, "LINEAR_EXACT"), r.pixels, 1
+    )
 
 
 def test_dicom_monochrome1_is_inverted():
@@ -1008,10 +1041,10 @@ def test_scans_are_limited_by_the_pixels_of_all_together():
     def jpeg(scans):
         return b"\xff\xd8" + b"\xff\xda\0\2" * scans + b"\xff\xd9"
 
-    module._check_scans(jpeg(50), 4300**2)
+    module._check_scans(module._outlined(jpeg(50)), 4300**2)
     with pytest.raises(ImageError, match="70 scans"):
-        module._check_scans(jpeg(70), 4300**2)
-    module._check_scans(jpeg(1), module.MAX_PIXELS)
+        module._check_scans(module._outlined(jpeg(70)), 4300**2)
+    module._check_scans(module._outlined(jpeg(1)), module.MAX_PIXELS)
 
 
 def webp(width, height, kind=b"VP8X"):
@@ -1222,13 +1255,30 @@ def noise(seed=0):
 
 @pytest.mark.parametrize("kw", [{}, {"restart_marker_rows": 2}, {"subsampling": 2}])
 @pytest.mark.parametrize("min_side", [None, 20])
-def test_a_jpeg_that_ends_early_is_refused_though_it_has_an_end(kw, min_side):
+@pytest.mark.parametrize("square", [None, 20])
+def test_a_jpeg_that_ends_early_is_refused_though_it_has_an_end(kw, min_side, square):
     picture = Image.fromarray(noise()).convert("RGB" if "subsampling" in kw else "L")
-    data = encode(picture, "JPEG", quality=90, **kw)
-    read_radiograph(data, min_side)
+    data, how = encode(picture, "JPEG", quality=90, **kw), {"min_side": min_side, "square": square}
+    read_radiograph(data, **how)
     for keep in (0.3, 0.6, 0.85):
-        refused(data[: int(len(data) * keep)].rstrip(b"\xff") + b"\xff\xd9", "truncated", min_side=min_side)
-    refused(data[: len(data) // 2] + b"trailing \xff\xd9", "truncated", min_side=min_side)
+        refused(data[: int(len(data) * keep)].rstrip(b"\xff") + b"\xff\xd9", "truncated", **how)
+    refused(data[: len(data) // 2] + b"trailing \xff\xd9", "truncated", **how)
+
+
+@pytest.mark.parametrize("square", [None, 20])
+def test_a_jpeg_with_a_dark_last_row_is_complete(square):
+    dark = noise()
+    dark[-40:] = 0
+    assert read_radiograph(encode(dark, "JPEG"), square=square).notes == ()
+
+
+@pytest.mark.parametrize("kw", [{}, {"restart_marker_rows": 2}, {"progressive": True}])
+def test_segments_of_a_jpeg_are_read_once(kw, monkeypatch):
+    "Where nothing is suspicious: this takes as long as all other checks together."
+    calls, segments = [], module._segments
+    monkeypatch.setattr(module, "_segments", lambda jpeg: calls.append(1) or segments(jpeg))
+    read_radiograph(encode(noise(), "JPEG", **kw), square=20)
+    assert len(calls) == 1 + bool(kw)  # restarts and scans are counted on their own
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])

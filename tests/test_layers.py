@@ -7,9 +7,10 @@ import re
 import shutil
 import sys
 from configparser import ConfigParser
+from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, left_out, run
 from ruamel.yaml import YAML
 
 # the ground floor first: errors, files and the like, before any room
@@ -105,6 +106,15 @@ def test_contributing_names_what_exists():
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= set(targets)
 
 
+def test_fast_leaves_out_a_slow_file_that_is_named():
+    "`pytest --fast tests/test_app.py`: pytest opens a file that is named, and each test asked to be added to SLOW."
+    config = SimpleNamespace(getoption=lambda name: True, option=SimpleNamespace(markexpr=""), args=[])
+    for file, gone in (("test_app.py", True), ("test_card.py", False)):
+        item = SimpleNamespace(path=ROOT / "tests" / file, name="test_it", fixturenames=[])
+        item.get_closest_marker = lambda name: None
+        assert left_out(config, item) == gone
+
+
 def test_versions_agree():
     settings = ConfigParser()
     settings.read(ROOT / "settings.ini")
@@ -162,3 +172,15 @@ def test_metrics_are_named_in_their_registry_alone():
             members = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", ())
             named = {m.value for m in members if isinstance(m, ast.Constant)} & METRICS.keys()
             assert len(named) < 3, f"{place}, line {node.lineno}: a list of {sorted(named)}"
+
+
+def test_the_lists_of_conftest_name_tests_that_exist():
+    "A test that was renamed was no longer left out of `make check`."
+    import conftest
+
+    for name in sorted(conftest.SLOW | conftest.LONG | conftest.ALONE):
+        file, _, test = name.partition("::")
+        if file.endswith(".ipynb"):
+            assert list((ROOT / "nbs").rglob(file)) and test == file.removesuffix(".ipynb"), name
+        else:
+            assert (f"def {test}(" if test else "") in (ROOT / "tests" / file).read_text(), name

@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -322,6 +324,30 @@ def test_scores_that_are_not_complete(drawn, tmp_path):
     assert e.value.code == "missing" and "--resume" in e.value.hint
     with pytest.raises(ScoreError, match="no manifest"):
         read_scores(drawn)
+
+
+def test_shards_are_compared_with_their_hashes_and_an_object_store_is_read(kept, drawn, tmp_path):
+    "Before, a value that was changed was compared as it was, and an address was 'no scores'."
+    address = "memory://scores/of-monitor"
+    score_archive(drawn, address, with_features=True)
+    pd.testing.assert_frame_equal(read_scores(address).table, read_scores(kept).table)
+    out = Path(shutil.copytree(kept, tmp_path / "out"))
+    shard = out / "scores/00000.parquet"
+    scores = pq.read_table(shard)
+    pq.write_table(
+        scores.set_column(scores.column_names.index("logit"), "logit", pa.array([0.5] * 4, pa.float32())), shard
+    )
+    with pytest.raises(ShiftError, match="scores/00000.parquet: its values were changed after it was written") as e:
+        read_scores(out)
+    assert e.value.code == "damaged" and "--resume" in e.value.hint
+
+
+def test_a_reference_is_made_or_used(kept, tmp_path, capsys):
+    "Before, `--reference` was ignored beside `--save-reference`."
+    saved = tmp_path / "reference.parquet"
+    args = ["monitor", str(kept), "--save-reference", str(saved), "--reference", "other.parquet"]
+    assert cli.main(args, io.StringIO()) == 2 and "Leave one of them out" in capsys.readouterr().err
+    assert not saved.exists()
 
 
 @pytest.mark.parametrize(

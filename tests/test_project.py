@@ -11,34 +11,24 @@ import urllib.request
 import zipfile
 
 import pytest
-from conftest import QUICK, ROOT, SMALL, brief_stages, until
+from conftest import ROOT, SMALL, brief_stages, until
 from served import free_port
 
 from xraypneu.cli import main
-from xraypneu.glossary import GLOSSARY
 from xraypneu.ops import project
 from xraypneu.ops.stage import StageError
 from xraypneu.process import alone
 from xraypneu.serving import app
 
-SOURCES = ("setup.py", "settings.ini", "MANIFEST.in", "README.md", "LICENSE", "NOTICE", "voila.py", *project.LAID_DOWN)
-
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    "A folder with what the wheel installs. The wheel is built from the source distribution, as pip may do."
-    folder = tmp_path_factory.mktemp("wheel")
-    copy = folder / "source"
-    for name in (*SOURCES, app.DASHBOARD, GLOSSARY, "CHANGELOG.md", "constraints.txt"):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, copy / name)
-    shutil.copytree(ROOT / "xraypneu", copy / "xraypneu", ignore=shutil.ignore_patterns("__pycache__"))
-    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(copy)]
-    subprocess.run(build, check=True, capture_output=True, timeout=300)
-    (wheel,) = (folder / "dist").glob("*.whl")
+def site(dist, tmp_path_factory):
+    "A folder with what the wheel installs."
+    folder = tmp_path_factory.mktemp("site")
+    (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as z:
-        z.extractall(folder / "site")
-    return folder / "site"
+        z.extractall(folder)
+    return folder
 
 
 def command(site, *arguments, cwd, **kw):
@@ -56,7 +46,7 @@ def test_the_wheel_makes_a_project_runs_it_and_repeats_what_changed(brief, site,
     folder = tmp_path / "lungs"
     assert not (folder / "xraypneu").exists() and (folder / ".git").is_dir()
     brief_stages(folder, *brief)
-    small = SMALL | {"train": SMALL["train"] | QUICK | {"epochs": 1}}
+    small = SMALL | {"train": SMALL["train"] | {"epochs": 1}}
     small |= {"sample": {"patients": 24}} if brief else {}
     changes = [f"{section}.{k}={json.dumps(v)}" for section, values in small.items() for k, v in values.items()]
     done = command(site, "run", *changes, cwd=folder)

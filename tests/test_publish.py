@@ -9,7 +9,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import QUICK, ROOT, run, set_params
+from conftest import ROOT, run, set_params
 from PIL import Image
 
 from xraypneu.model import policy
@@ -28,7 +28,7 @@ def films(project, made_once):
         shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
         for split in ("train", "test"):
             shutil.copytree(folder / "data/sample" / split, folder / "films" / split)
-        set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "epochs": 1, **QUICK}})
+        set_params(folder, {"data": {"path": "films"}, "train": {"seeds": 2, "epochs": 1}})
         for name in ("prepare", "train", "evaluate"):
             run([sys.executable, "-m", "xraypneu.ops.stage", name], folder)
 
@@ -52,7 +52,7 @@ def test_every_seed_has_its_bundle(films):
 @pytest.mark.nightly  # in short: the examples of `cross_validate` and `fold_summary`
 def test_cross_validation_is_in_the_report(project, tmp_path):
     folder = shutil.copytree(project, tmp_path / "xray", symlinks=True)
-    set_params(folder, {"train": {"folds": 2, "epochs": 1, **QUICK}})
+    set_params(folder, {"train": {"folds": 2, "epochs": 1}})
     run([sys.executable, "-m", "xraypneu.ops.stage", "train"], folder)
     page = (folder / "reports/train.html").read_text()
     assert all(part in page for part in ("Cross-validation", "best epoch", "shifted_roc_auc"))

@@ -192,6 +192,8 @@ def test_bad_arguments(tmp_path):
         make_sample(tmp_path / "s", size=16)
     with pytest.raises(SampleError, match="0 or more"):
         draw_radiograph(-1)
+    with pytest.raises(SampleError, match="workers is -1. give 1 or more"):
+        make_sample(tmp_path / "s", workers=-1)
     assert not list(tmp_path.iterdir())
 
 

@@ -267,7 +267,9 @@ def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_not
     assert refused["verdict"] == NOT_RADIOGRAPH and refused["probability"] == refused["label"] == ""
     board.page(kind="download")
     report = board.sent[-1][1][0].decode()
-    assert report.count("data:image/jpeg") == 2 and report.count("data:image/png") == 1
+    assert (
+        report.count("data:image/jpeg") == 3 and report.count("With activation map") == 1
+    )  # over the film, in its shape
     assert f"{board.session.films['p2'].prediction.probability:.3f}" not in report
 
 
@@ -400,6 +402,30 @@ def test_labels_are_compared_with_the_verdicts_that_hold(board):
     for bad in (b"\xff", b"x" * 400_002):
         give(bad)
         assert "does not understand" in board.sent[-1][0]["message"]
+
+
+def test_labels_are_for_results_of_an_earlier_page_too(board):
+    "Before, these rows got none, and a table for them alone matched 'no film here'. No rate counts them."
+    board.page(kind="sample", which="plain")
+    names = ["a.png", "x/twice.png", "y/twice.png", "SYNTHETIC No opacity", "none.png"]
+    board._on_message(None, {"kind": "kept"}, [memoryview("\n".join(names).encode())])
+    table = b"file,label\na.png,1\ntwice.png,1\nSYNTHETIC No opacity,0\nother.png,0"
+    board._on_message(None, {"kind": "truth"}, [memoryview(table)])
+    found = said_of(board)["found"]
+    assert found["labels"] == {"p1": NORMAL, "kept-0": PNEUMONIA, "kept-3": NORMAL}
+    assert (found["films"], found["unmatched"]) == (1, 1)
+    assert "2 labels for results of an earlier page, in no rate." in found["cover"]
+    board.page(kind="clear")
+    assert board.session.kept == []
+
+
+@pytest.mark.parametrize("name", ["a\\b.png", "10.30\u202fAM\xa0x.png", "a\nb.png"])
+def test_a_label_finds_its_film_whatever_is_in_the_name(board, name):
+    "On Linux a backslash may be in a name, and macOS writes spaces that don't break into those of screenshots."
+    board.page(kind="sample", which="plain")
+    board.session.films["p1"].file = name
+    board._on_message(None, {"kind": "truth"}, [memoryview(f'file,label\n"films/{name}",0'.encode())])
+    assert said_of(board)["found"]["labels"] == {"p1": NORMAL}
 
 
 # --- the page's own code

@@ -22,13 +22,13 @@ from types import SimpleNamespace
 import mlflow
 import numpy as np
 import pytest
-from conftest import QUICK, SECRETS, Answers, brief_stages, run, serving, set_params
+from conftest import SECRETS, Answers, brief_stages, run, serving, set_params
 from tracked import empty_store
 
 from xraypneu.cli import main
 from xraypneu.files import write_file
 from xraypneu.model.bundle import SHIPPED, load_bundle
-from xraypneu.ops import tracking
+from xraypneu.ops import stage, tracking
 from xraypneu.ops.doctor import check_journals, check_tracking
 from xraypneu.ops.tracking import (
     TrackingError,
@@ -595,7 +595,7 @@ def start_pipeline(folder, server, again):
     The finished training of the project is taken, and recorded in this store."""
     stages = "python -m xraypneu.ops.stage train && python -m xraypneu.ops.stage evaluate"
     if not again:
-        set_params(folder, {"train": {**QUICK, "seed": 1}})
+        set_params(folder, {"train": {"seed": 1}})
     uri = server.uri.replace("//", f"//{WITH_PASSWORD}")
     env = os.environ | SECRETS | PATIENT | {"MLFLOW_TRACKING_URI": uri}
     with open(folder / "run.log", "w") as log:
@@ -799,6 +799,27 @@ def test_a_damaged_journal_is_named_and_holds_nothing_up(line, place, sqlite_ser
     assert "1 metrics" in said and "is damaged" in said and "All runs" not in said
     shutil.rmtree(folder)
     assert main(["sync"]) == 0 and not local_note(root)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", "\xff", "[" * 100_000])
+def test_a_damaged_note_of_a_run_is_named_with_what_to_do(text, tmp_path, monkeypatch, capsys):
+    "Before, `dvc repro` ended in a traceback."
+    write_file(tmp_path / "dvc.yaml", "stages: {}\n")
+    monkeypatch.setenv("XRAYPNEU_ROOT", str(tmp_path))
+    monkeypatch.setenv("DVC_STAGE", "train")
+    for name in (tracking.STATE / "run.json", tracking.RUN_FILE):
+        write_file(tmp_path / name, text.encode("latin-1"))
+    for task, hint in (
+        (lambda: start("train", "key"), "Delete it"),
+        (lambda: stage._take_up("train", tmp_path), "Delete it"),
+        (lambda: stage._completed("train", tmp_path), "Delete it"),
+        (lambda: resume(tmp_path / tracking.RUN_FILE), "Restore models/run.json"),
+    ):
+        with pytest.raises(TrackingError, match=f"run.json, which names the run, is damaged. {hint}") as e:
+            task()
+        assert e.value.code == "damaged"
+    tracking.interrupted(tmp_path)  # raises nothing
+    assert "could not mark" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("record", ["../..", "."])  # none outside tmp_path: without the check, it is deleted

@@ -318,6 +318,23 @@ def test_a_worker_that_was_suspended_finds_its_trial_taken_and_stores_nothing(tm
     assert [(r["value"], r["epochs"]) for r in two.rows()] == [(1.0, 1)]
 
 
+def test_a_trial_that_ends_while_another_worker_looks_for_one_is_not_taken(tmp_path):
+    "Before, that worker trained it again, and ended with an error: the trial had already finished."
+    one, two = study(tmp_path), study(tmp_path)
+    claim, look = one.claim(1, TOY.suggest), two.all
+
+    def ends():
+        seen = look()
+        del two.all
+        one.end(claim, "complete", 1.0)
+        one.leases.free(claim.key)
+        return seen
+
+    two.all = ends
+    assert two.claim(1, TOY.suggest) is None
+    assert not one.leases.is_held(claim.key) and one.rows()[0]["state"] == "complete"
+
+
 def test_a_trial_that_kills_its_workers_counts_as_failed_in_the_end(tmp_path):
     found = study(tmp_path)
     for start in range(trials_module.STARTS):
@@ -349,6 +366,7 @@ root, moment, most, nap = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), floa
 settings = tune.Settings(
     {"mixup": tune.Range(0.0, 1.0)}, {"head_epochs": 0, "epochs": 3, "mixup": 0.0}, trials=most, pruner="none"
 )
+tune.STARTS = 9  # more than there are kills: they may all meet one trial before its next epoch
 
 
 def die():
@@ -553,6 +571,7 @@ def test_initial_weights_that_were_replaced_under_their_name_are_others(tmp_path
     "Before, trials from two sets of weights were compared as if they were of one study."
     seen, settings = [], Settings({}, {"weights": "start.h5"})
     monkeypatch.setattr(tune, "Trainer", lambda *_: SimpleNamespace(inputs="data"))
+    monkeypatch.setattr(tune, "_claim_folder", lambda *_: None)
     monkeypatch.setattr(tune, "parent_of", lambda *_: 1 / 0)
     prepared = SimpleNamespace(info={"data_hash": "d"}, synthetic=True)
     for content in (b"one", b"two"):
@@ -562,6 +581,20 @@ def test_initial_weights_that_were_replaced_under_their_name_are_others(tmp_path
     assert seen[0]["initial weights"] != seen[1]["initial weights"]
     searched = Settings({"weights": Range(choices=("shipped", "imagenet", None))}, {})
     assert tune.initial_hashes(tmp_path, searched) == {"shipped": load_bundle().hash}
+
+
+def test_studies_of_one_name_in_two_storages_share_nothing(tmp_path, monkeypatch):
+    "Before, the second replaced best.yaml of the first, and could go on from the state of its trials."
+    monkeypatch.setattr(tune, "Trainer", lambda *_: SimpleNamespace(inputs="data"))
+    monkeypatch.setattr(tune, "Worker", lambda *_: SimpleNamespace(run=lambda: None))
+    prepared = SimpleNamespace(info={"data_hash": "d"}, synthetic=True)
+    settings = TOY._replace(base=TOY.base | {"weights": None})
+    one, two = (Trials(storage_address(f"sqlite:///{n}.db", tmp_path), "toy") for n in ("one", "two"))
+    for _ in range(2):  # it goes on with its own
+        tune.work(tmp_path, settings, one, prepared)
+    with pytest.raises(TuneError, match="models/tune/toy belongs to a study toy of another storage. Name") as e:
+        tune.work(tmp_path, settings, two, prepared)
+    assert e.value.code == "occupied"
 
 
 def test_a_storage_without_a_name(tmp_path):

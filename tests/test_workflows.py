@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest import ROOT, SMALL, Answers, run, serving, set_params
+from conftest import ROOT, SMALL, VENV, Answers, as_committed, run, serving, set_params
 from ruamel.yaml import YAML
 from test_remote import SECRET, needs_nginx, nginx  # noqa: F401
 
@@ -29,7 +29,6 @@ FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 FLOWS = {f.stem: YAML(typ="safe").load(f) for f in FILES}
 STEPS = [(flow, job, step) for flow, f in FLOWS.items() for job, j in f["jobs"].items() for step in j["steps"]]
 STRANGERS = ("ci", "codeql", "docs", "comment")  # run for pull requests of forks
-VENV = Path(sys.prefix)
 needs_environment = pytest.mark.skipif(
     not (VENV / ".ready").exists() and not os.environ.get("CI"), reason="not in an environment that make env made"
 )
@@ -492,18 +491,6 @@ def test_rehearsal_finds_a_secret_that_shows(mini, where):
 # --- the workflows rehearsed
 
 
-def as_committed(folder):
-    "A repository with the files as they are here, committed."
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.check_output(listed, cwd=ROOT, text=True).split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    for command in ("git init -q -b main", "git add -A", "git commit -q -m project"):
-        run(command.split(), folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def show(project, tmp_path_factory):
     "Rehearses workflows on the small project; its stages ran before, so that DVC takes them from its cache."
@@ -595,12 +582,9 @@ def test_artefacts_are_uploaded_before_they_are_downloaded():
             assert named([j], "download-artifact") <= named(earlier, "upload-artifact"), (flow, job)
 
 
-@needs_environment
-def test_a_distribution(tmp_path):
+def test_a_distribution(dist):
     "Wheel and source, with what the dashboard and a prediction need, and no data."
-    folder = as_committed(tmp_path / "project")
-    run(["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")], folder)
-    (wheel,), (_,) = (list((folder / "dist").glob(p)) for p in ("*.whl", "*.tar.gz"))
+    (wheel,), (_,) = (list(dist.glob(p)) for p in ("*.whl", "*.tar.gz"))
     with zipfile.ZipFile(wheel) as z:
         names = set(z.namelist())
     assert {

@@ -220,8 +220,12 @@ def _score_it(args, out):
 # %% ../nbs/api/99_cli.ipynb #c-monitor-1
 def _saved_reference(args, out):
     "Write the reference that scored or prepared films make."
+    from xraypneu.evaluation.shift import ShiftError
     from xraypneu.serving.monitor import reference_of, save_reference
 
+    if args.reference is not None:
+        what = "--reference and --save-reference were given: these films become a reference, and are compared with none"
+        raise ShiftError(what, "Leave one of them out.", "bad_setting")
     reference = reference_of(args.scores, args.bundle)
     save_reference(reference, args.save_reference)
     out.write(
@@ -257,7 +261,7 @@ def _monitor(args, out):
 # %% ../nbs/api/99_cli.ipynb #x-external
 def _external(args, out):
     "Measure a model on a labelled set."
-    from xraypneu.serving.external_run import measure_set, record_set
+    from xraypneu.serving.external_run import measure_set, record_set, write_report
 
     info = measure_set(
         args.source,
@@ -271,14 +275,19 @@ def _external(args, out):
         force=args.force,
         workers=args.workers,
         progress=True,
+        report=None,
     )
     films, labels = info["films"], info["labels"]
     left = sum(films["excluded"].values())
     out.write(
         f"{_shown(info['title'])}: {films['listed']:,} films, {left:,} of them left out; {labels['films']:,} films of "
         f"{labels['patients']:,} patients have an answer\n{info['conclusion']['text']}\n"
-        f"report {_shown(os.path.join(args.out, 'external.html'))}\n"
+        f"numbers {_shown(os.path.join(args.out, 'external.json'))}\n"
     )
+    out.flush()  # the report takes seconds, and may fail
+    print("writing the report", file=sys.stderr)
+    write_report(Path(args.out).absolute())
+    out.write(f"report {_shown(os.path.join(args.out, 'external.html'))}\n")
     if args.record:
         out.write(f"record {_shown(str(record_set(args.out, force=args.force)))}, for the card: commit it\n")
     out.write("Not a medical device.\n")
@@ -323,6 +332,7 @@ def _info_json(bundle, metrics):
 def _info_text(bundle):
     "The description of a bundle."
     i = bundle.info
+    data = i.get("data", {"title": "unknown", "data_hash": "unknown", "synthetic": False})
     return (
         f"xraypneu {__version__}\n\nbundle     {bundle.hash}\nfolder     {bundle.folder}\n"
         f"input      one frontal chest radiograph, used at {bundle.size} x {bundle.size} pixels\n"
@@ -331,8 +341,7 @@ def _info_text(bundle):
         "refuses    "
         f"{'what is no chest radiograph' if bundle.detector else 'nothing: it has no detector'}\n"
         f"{'marks      films unlike its training films as out of scope' + chr(10) if bundle.detector else ''}"
-        f"data       {i['data']['title']}, hash "
-        f"{i['data']['data_hash'][:12]}{', SYNTHETIC' if i['data']['synthetic'] else ''}\n"
+        f"data       {data['title']}, hash {data['data_hash'][:12]}{', SYNTHETIC' if data['synthetic'] else ''}\n"
         f"commit     {i.get('git_commit')}\n"
     )
 
@@ -691,8 +700,8 @@ def _monitor_arguments(commands):
     p.add_argument(
         "scores",
         metavar="SCORES",
-        help="a folder of scores or a parquet of `score --merge`; for --save-reference also a folder of prepared data, "
-        "of which the validation split is taken",
+        help="a folder or address of scores, or a parquet of `score --merge`; for --save-reference also a folder of "
+        "prepared data, of which the validation split is taken",
     )
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", metavar="FOLDER", help="for monitor.json and the report")
@@ -907,7 +916,7 @@ def _lacking(command, package):
 _INTERRUPTED = {
     "predict": "The rows so far are complete; the remaining files were not predicted",
     "score": "Finished shards are kept: run the same command again to go on",
-    "external": "Nothing was written: run it again",
+    "external": "Results are written when all films are scored: run it again",
     "fetch": "Run it again: a download goes on where it stopped",
     "run": "Run it again: a training resumes after its last saved epoch",
     "tune": "The same command goes on after the last finished epoch",
@@ -915,10 +924,10 @@ _INTERRUPTED = {
 
 # %% ../nbs/api/99_cli.ipynb #58b0dcbd
 def _left(status, args, argv):
-    """The exit status of a command. `score` ends the process before Python is taken down.
+    """The exit status of a command. `score` and `external` end the process before Python is taken down.
 
     A thread of PyArrow that needs Python then would abort the process (Arrow issue 45017), its work done. And a command
-    that was stopped doesn't wait for threads that wait for a silent host."""
+    that was stopped doesn't wait for threads that wait for a silent host, or a share that hangs."""
 
     def leave():
         if status == 0:
@@ -927,7 +936,7 @@ def _left(status, args, argv):
             stream.flush()
         os._exit(status)
 
-    if args.command == "score" and argv is None:  # not called by another program
+    if args.command in ("score", "external") and argv is None:  # not called by another program
         getattr(threading, "_register_atexit", lambda function: None)(leave)
     return status
 

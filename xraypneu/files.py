@@ -274,14 +274,22 @@ def _exchange(new: Path, folder: Path) -> None:
         _discard(old, folder)
 
 # %% ../nbs/api/00_files.ipynb #c011b-1
+def _check_replaceable(folder: Path) -> None:
+    "Refuse a mount point, and the working folder: a shell would stay in the old one. Raises `OSError`."
+    if os.path.ismount(folder):
+        raise OSError(errno.EBUSY, "A mount point can't be replaced. Name a folder in it", str(folder))
+    here = Path.cwd()
+    if Path(os.path.realpath(folder)) in (here, *here.parents):
+        raise OSError(errno.EBUSY, "The working folder can't be replaced. Name a folder in it", str(folder))
+
+
 @contextmanager
 def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     "A temporary folder that replaces `folder` if the block succeeds, with the same mode. Raises `OSError`."
     folder = _real(folder)
+    _check_replaceable(folder)  # now, and not after hours of work
     old, new, lock = previous(folder), None, None
     try:
-        if os.path.ismount(folder):  # now, and not after hours of work
-            raise OSError(errno.EBUSY, "A mount point can't be replaced. Name a folder in it", str(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
         _recover(folder)
         new = _temporary(folder)

@@ -13,6 +13,7 @@ import html
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
@@ -161,7 +162,7 @@ def find_secret(
 # %% ../nbs/api/01_redact.ipynb #c014
 def without_controls(text: str) -> str:
     "Replace what a terminal, a table or CI may interpret (control and format characters) by U+FFFD."
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in text)
 
 # %% ../nbs/api/01_redact.ipynb #c014-u
 def public_url(url: str) -> str:

@@ -33,6 +33,14 @@ test("a file arrives in pieces, one lost request among them", () => {
   assert.deepEqual(saved, [["x.csv", 15]]);
 });
 
+test("a download that ends without its file says so", () => {
+  const { d } = downloader();
+  assert.equal(d.stop(), "");
+  d.get("html");
+  assert.match(d.stop(), /ended without its file/); // after an error of the server
+  assert.equal(d.stop(), "");
+});
+
 function heart(more = {}) {
   const seen = [];
   const clock = { t: 0 };

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Keeper, keepable, restored } from "../../xraypneu/app/keeper.js";
+import { Keeper, keepable, nameOfKept, restored } from "../../xraypneu/app/keeper.js";
 import { State } from "../../xraypneu/app/state.js";
-import { Memory } from "../../xraypneu/app/storage.js";
+import { Memory, placeInTab } from "../../xraypneu/app/storage.js";
 import { neighbour, positionOf } from "../../xraypneu/app/worklist.js";
 
 const film = (id, more = {}) => ({ id, file: `${id}.png`, verdict: "NORMAL", threshold: 0.3, cells: [], ...more });
@@ -29,6 +29,11 @@ test("results come back without their pictures, under ids that the server does n
   assert.deepEqual([...next.rows.values()].map((r) => r.threshold), [0.3, undefined, 0.7]);
 });
 
+test("labels meet kept results by their whole names", () => {
+  const long = { file: "a…z.dcm", cells: ["abcz.dcm"] };
+  assert.deepEqual([{ file: "=1.png", cells: ["'=1.png"] }, long].map(nameOfKept), ["=1.png", "abcz.dcm"]);
+});
+
 test("a session that still has the films of kept results gives them itself", () => {
   const state = new State(0.3);
   const before = [film("u1"), film("p1"), { id: "u2", file: "b.txt", error: "no picture" }];
@@ -38,7 +43,7 @@ test("a session that still has the films of kept results gives them itself", () 
 });
 
 // As much of a page's elements as the keeper has, and of a browser's storage.
-function keeper(kept, room = Infinity) {
+function keeper(kept, room = Infinity, place = 1) {
   const element = () => ({ append() {}, addEventListener() {}, setAttribute() {}, classList: { toggle() {} } });
   globalThis.document = { createElement: element };
   const store = {
@@ -49,8 +54,23 @@ function keeper(kept, room = Infinity) {
       kept.set(k, v);
     },
   };
-  return new Keeper(new Memory(() => store), new State(0.3));
+  return new Keeper(new Memory(() => store, place), new State(0.3));
 }
+
+test("two pages in one tab of JupyterLab keep their results apart, and one that is shown again finds its own", () => {
+  const [tab, kept] = [{}, new Map()];
+  const [[first, leave], [second]] = [placeInTab(tab), placeInTab(tab)];
+  for (const place of [first, second]) {
+    const one = keeper(kept, Infinity, place);
+    one.state.arrive(film(`u${place}`), true);
+    one.tick.checked = true;
+    one.write(true);
+  }
+  assert.deepEqual([...kept.keys()].sort(), ["xraypneu-2-keep", "xraypneu-2-results", "xraypneu-keep", "xraypneu-results"]);
+  leave(); // its cell runs again
+  const files = [placeInTab(tab)[0], second].map((place) => keeper(kept, Infinity, place).recall()[0].file);
+  assert.deepEqual(files, ["u1.png", "u2.png"]);
+});
 
 test("a view whose tick is off leaves alone what another keeps, and the tick that is taken off deletes it", () => {
   const kept = new Map();

@@ -148,12 +148,3 @@ test("a row that is shown again, for another view, is not taken for a film that 
   state.arrive(row("p2"), false);
   assert.equal(state.others, 0);
 });
-
-test("a deletion is counted, so that what began before it can stop", () => {
-  const state = new State(0.3);
-  const { deletions } = state;
-  state.arrive(row("u1"), true);
-  assert.equal(state.deletions, deletions);
-  state.forget(1);
-  assert.notEqual(state.deletions, deletions); // an archive whose directory was being read is not taken
-});

@@ -233,3 +233,15 @@ test("a film of an archive is unpacked when it is its turn; one that can't be is
   const said = notes.slice(0, 3).map(([name, text]) => `${name}: ${text}`);
   assert.deepEqual(said, ["a.png: NORMAL", "b.png: it is damaged", "c.png: NORMAL"]);
 });
+
+test("films of an archive whose directory was being read are not taken after Cancel or Delete all", async () => {
+  const { u } = uploader();
+  const read = async () => ["film"];
+  assert.deepEqual(await u.unlessStopped(read()), ["film"]);
+  const cancelled = u.unlessStopped(read());
+  assert.deepEqual([u.cancel(), u.cancel()], [1, 0]); // the archive
+  assert.equal(await cancelled, null);
+  const deleted = u.unlessStopped(read());
+  u.forget();
+  assert.equal(await deleted, null);
+});

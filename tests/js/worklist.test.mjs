@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { progressOf, timeOf } from "../../xraypneu/app/files.js";
-import { neighbour, positionOf, shiftTo } from "../../xraypneu/app/worklist.js";
+import { neighbour, positionOf, shiftTo, short } from "../../xraypneu/app/worklist.js";
 
 const rows = [{ id: "a" }, { id: "b", error: "a text" }, { id: "c" }, { id: "d" }];
 
@@ -20,6 +20,13 @@ test("from a film that the filter hides, or none, it goes to an end of the list"
 
 test("the position counts what can be opened", () => {
   assert.deepEqual([positionOf(rows, "c"), positionOf(rows, null)], ["2 of 3", "3 films"]);
+  assert.deepEqual([positionOf([{ id: "a" }], null), positionOf([], null)], ["1 film", "0 films"]);
+});
+
+test("long names that differ at their end stay apart", () => {
+  const [a, b] = ["1", "2"].map((end) => short(`1.2.840.113619.2.5.1762583153.215519.978957063.${end}`));
+  assert.ok(a !== b && a.length < 40 && a.startsWith("1.2.840"));
+  assert.equal(short("person1595_bacteria_4183.jpeg"), "person1595_bacteria_4183.jpeg");
 });
 
 test("a list scrolls as far as it must", () => {

@@ -10,20 +10,20 @@ import { Gatherer } from "./gather.js";
 import { Heartbeat } from "./heartbeat.js";
 import { Help } from "./help.js";
 import { film, layHero } from "./hero.js";
-import { Keeper } from "./keeper.js";
+import { Keeper, nameOfKept } from "./keeper.js";
 import { listenToKeys } from "./keys.js";
 import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
 import { listenToPaste } from "./paste.js";
-import { OWN, ReaderPanel } from "./reader.js";
+import { OWN, ReaderPanel, said } from "./reader.js";
 import { Asker, State } from "./state.js";
-import { Memory } from "./storage.js";
+import { Memory, placeInTab } from "./storage.js";
 import { nextVerdict, Table, tallyOf } from "./table.js";
 import { Theme } from "./theme.js";
 import { isTable, TruthPanel } from "./truth.js";
 import { Uploader } from "./upload.js";
 import { sentence, Viewer } from "./viewer.js";
-import { neighbour, positionOf, Worklist } from "./worklist.js";
+import { able, neighbour, positionOf, Worklist } from "./worklist.js";
 import { membersOf, isZip, ZipError } from "./zip.js";
 
 const TOO_LARGE =
@@ -35,6 +35,9 @@ const LOST =
   "Its process has ended or does not answer. The results on this page can still be read and saved: Download CSV works " +
   "without the server. Nothing new can be computed or opened, and the uploaded radiographs are no longer on the server.";
 const NO_SERVER = "The server has lost this session, so";
+const NONE_OPEN = "No film is open. Choose one in the worklist, or press J.";
+const NONE_LEFT =
+  "These results are of an earlier page: the server no longer has their films. Drop them again to see them.";
 const FEW = 3; // results that are deleted without a question
 const STEP = 60; // pixels that a key moves a zoomed film
 // what a visitor does: it is done to all rows that have come
@@ -83,7 +86,8 @@ class Page {
     this.list = new FileList(() => this.cancel());
     this.uploader = new Uploader({ send, ping, chunk, maxBytes, view: this.list, mark: view.toString(36) });
     this.downloader = new Downloader({ send, ping, say, save: (name, blob) => this.saveReport(name, blob) });
-    this.reader = new ReaderPanel((own) => this.note(own), () => this.getFilmReport());
+    const [report, remove] = [() => this.getFilmReport(), () => this.askRemove()];
+    this.reader = new ReaderPanel((own) => this.note(own), report, remove);
     this.viewer = new Viewer(this.reader, { fetch: (part) => this.askDeep(part), say });
     this.confirm = new Confirm();
     this.table = new Table(this.state, (row) => this.reopen(row), (shown, all) => this.listed(shown, all));
@@ -94,7 +98,9 @@ class Page {
     this.truth = new TruthPanel({ ask: askTruth, say, most: config.max_table });
     const memory = new Memory(() => window.localStorage);
     this.help = new Help(memory);
-    this.keeper = new Keeper(new Memory(() => window.sessionStorage), this.state);
+    const [place, leave] = placeInTab();
+    this.leave = leave;
+    this.keeper = new Keeper(new Memory(() => window.sessionStorage, place), this.state);
     this.theme = new Theme(document.documentElement, matchMedia("(prefers-color-scheme: dark)"), memory);
     this.lay();
   }
@@ -161,7 +167,7 @@ class Page {
       this.layBar(),
       this.body,
     );
-    this.idle = make("p", { class: "idle" }, "No film is open. Choose one in the worklist, or press J.");
+    this.idle = make("p", { class: "idle" });
     this.reading = make("div", { class: "reading", hidden: true }, this.worklist.box, this.result, this.idle);
     return this.reading;
   }
@@ -177,7 +183,7 @@ class Page {
     this.viewer.controls.append(this.fuller);
     return make(
       "div",
-      { class: "row bar" },
+      { class: "row bar scroll" }, // on a telephone
       make("div", { class: "joined" }, before, this.position, after),
       this.brief,
       this.viewer.controls,
@@ -290,15 +296,12 @@ class Page {
   async unpack(archive) {
     if (!this.heartbeat.isLost) this.say(`Unpacking ${clean(archive.name)}`);
     const limits = { most: this.config.max_files, maxBytes: this.config.max_bytes };
-    const { deletions } = this.state;
-    let films;
-    try {
-      films = await membersOf(archive, limits);
-    } catch (e) {
+    const refused = (e) => {
       const why = e instanceof ZipError ? e.message : "the browser can't read it. Choose it again";
-      films = [unreadable(archive.name, new ZipError(`not unpacked: ${why}`))];
-    }
-    if (deletions === this.state.deletions) this.takeFilms(films); // else it was deleted before its directory was read
+      return [unreadable(archive.name, new ZipError(`not unpacked: ${why}`))];
+    };
+    const films = await this.uploader.unlessStopped(membersOf(archive, limits).catch(refused));
+    if (films) this.takeFilms(films);
   }
 
   takeFilms(added) {
@@ -332,6 +335,7 @@ class Page {
     this.main.classList.toggle("reads", reads);
     this.reading.hidden = !reads;
     this.idle.hidden = !this.result.hidden;
+    this.idle.textContent = [...this.state.rows.values()].some(able) ? NONE_OPEN : NONE_LEFT;
     if (!reads) this.full.leave();
   }
 
@@ -402,9 +406,10 @@ class Page {
       lighter: () => viewer.window.darken(-1),
       reset: () => viewer.window.restart(),
       report: () => this.getFilmReport(),
+      remove: () => this.askRemove(),
       filter: () => this.nextFilter(),
       csv: () => this.saveCsv(),
-      why: () => viewer.text.focus(),
+      why: () => viewer.focusReasons(),
       left: () => viewer.moveBy(STEP, 0),
       right: () => viewer.moveBy(-STEP, 0),
       up: () => viewer.moveBy(0, STEP),
@@ -449,6 +454,42 @@ class Page {
     this.worklist.note(this.state.rows.get(id));
     this.keeper.changed();
     this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own });
+  }
+
+  // Delete the open film alone; what its reader said of it is not lost without a question.
+  askRemove() {
+    if (this.heartbeat.isLost) return this.say(`${NO_SERVER} single films can't be deleted. Delete all still works.`);
+    if (!this.seen) return this.say("The film is not shown yet, so it was not deleted. Press the key again.");
+    const { id, file, reader } = this.state.rows.get(this.state.open);
+    if (!said(reader) || !this.state.unsaved.has(id)) return this.remove(id);
+    const why = "Your reading of it is in no CSV or report yet. This cannot be undone.";
+    this.confirm.ask(`Delete ${file}?`, why, "Delete it", () => this.remove(id));
+  }
+
+  // Delete a film here and on the server, and open the one that takes its place in the worklist.
+  remove(id) {
+    const row = this.state.rows.get(id);
+    if (!row) return; // deleted in another view while the question was open
+    const next = neighbour(this.table.shown, id, 1) ?? neighbour(this.table.shown, id, -1);
+    this.discard(id);
+    this.asker.ask(`remove-${id}`, { kind: "remove", id });
+    if (next) this.reopen(next);
+    else this.say(`${row.file} deleted.`);
+  }
+
+  // A film is gone: so is all that the page has of it.
+  discard(id) {
+    if (!this.state.rows.has(id)) return;
+    const open = this.state.open === id;
+    this.state.remove(id);
+    this.worklist.remove(id);
+    this.table.remove([id]);
+    if (this.viewer.id === id) this.viewer.release();
+    if (open) this.body.replaceChildren();
+    this.showResult(!open && !this.result.hidden);
+    this.batch.hidden = this.state.rows.size === 0;
+    this.keeper.changed();
+    this.compareAgain();
   }
 
   sample(which, label) {
@@ -532,8 +573,9 @@ class Page {
     const readings = this.state.unsavedReadings;
     if (count <= FEW && !readings) return this.forget();
     const unsaved = this.state.unsaved.size;
-    const yours = readings ? `, ${readings} with your reading` : "";
-    const also = unsaved ? ` Not saved as CSV or report yet: ${unsaved}${yours}.` : "";
+    const yours = readings ? `, ${readings} of them with your reading` : "";
+    const number = unsaved === 1 ? "1 result" : `${unsaved} results`;
+    const also = unsaved ? ` Not saved as CSV or report yet: ${number}${yours}.` : "";
     const consequence = `This cannot be undone: the server deletes the films and their results at once.${also}`;
     const what = count === 1 ? "the result" : `all ${count} results`;
     this.confirm.ask(`Delete ${what}?`, consequence, count === 1 ? "Delete it" : `Delete all ${count}`, () => {
@@ -710,6 +752,11 @@ class Page {
     this.asker.answered(`reader-${id}`);
   }
 
+  on_removed({ id }) {
+    this.asker.answered(`remove-${id}`);
+    if (!this.state.forgetting) this.discard(id); // from another view
+  }
+
   on_compared({ of, problem, found }) {
     this.asker.answered(of);
     if (this.state.forgetting) return;
@@ -747,8 +794,7 @@ class Page {
   }
 
   on_trouble({ message, id }) {
-    this.complain(message);
-    this.downloader.stop();
+    this.complain(message + this.downloader.stop());
     this.asker.failed();
     if (id == null) this.state.others = 0;
     if (id != null && id === this.state.open) this.state.open = null;
@@ -790,7 +836,7 @@ class Page {
   }
 
   setLost(lost) {
-    this.report.disabled = this.reader.report.disabled = lost;
+    this.report.disabled = this.reader.report.disabled = this.reader.remove.disabled = lost;
     this.table.setLost(lost);
   }
 
@@ -807,6 +853,8 @@ class Page {
     const rows = this.keeper.recall();
     if (!rows.length) return;
     this.state.restore(rows);
+    const names = rows.map(nameOfKept).join("\n").slice(0, this.config.max_table);
+    this.send({ kind: "kept" }, [new TextEncoder().encode(names).buffer]); // labels are for them, too
     for (const { id } of rows) this.worklist.put(this.state.rows.get(id));
     this.table.put(...rows.map((row) => row.id));
     this.batch.hidden = false;
@@ -837,6 +885,7 @@ class Page {
       this.theme.follow(),
       this.full.follow(),
       this.keeper.follow(window),
+      this.leave,
     ];
     return () => {
       for (const end of ends) end();

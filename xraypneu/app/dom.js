@@ -32,8 +32,7 @@ export function words(v, s) {
     return `The model gives no answer for this image. ${causes}`;
   }
   if (v === "OUT_OF_SCOPE") {
-    const causes = "Films of adults, of other machines or of low resolution commonly cause this.";
-    return `Unlike the training films: how accurate the model is here was not measured. ${causes}`;
+    return "Films of adults, of other machines or of low resolution commonly cause this."; // the rationale says the rest
   }
   if (v === "UNSURE") return "The model abstains: a reader should decide.";
   return besides(s.probability, s.threshold);

@@ -39,8 +39,11 @@ export class Downloader {
     if (this.fetching && n > this.fetching.sealed) this.ask(this.fetching.request);
   }
 
+  // Returns what to say of a download that ends without its file.
   stop() {
+    const said = this.fetching ? " The download has ended without its file: ask for it again." : "";
     this.fetching = null;
+    return said;
   }
 }
 

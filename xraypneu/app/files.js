@@ -91,6 +91,7 @@ export class FileList extends UploadList {
     for (const change of this.waiting.splice(0)) change();
     this.fold.textContent = progressOf(this, this.pace.left(this.coming));
     this.line.hidden = !this.all;
+    this.box.tabIndex = this.all ? 0 : -1; // a long list scrolls, by keyboard too
     if (this.coming) {
       this.total.max = Math.max(this.bytes, 1);
       this.total.value = this.sent;

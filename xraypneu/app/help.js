@@ -24,13 +24,13 @@ export class Help {
 
   lay() {
     const close = button("Close", () => this.box.close(), { class: "close", autofocus: true });
+    const lines = make("tbody", {}, ...KEYS.map(line));
     const off = "Turn this off where speech input or a screen reader presses letters. Arrow keys go on working.";
     this.box.append(
-      make("h2", { id: "xp-keys" }, "Keys"),
-      make("table", { "aria-labelledby": "xp-keys" }, make("tbody", {}, ...KEYS.map(line))),
+      make("div", { class: "row head" }, make("h2", { id: "xp-keys" }, "Keys"), close), // on top: it has the focus
+      make("div", { class: "list" }, make("table", { "aria-labelledby": "xp-keys" }, lines)),
       make("p", {}, make("label", { for: "xp-letters" }, this.wanted, "Single-letter keys")),
       make("p", { class: "soft" }, off),
-      make("div", { class: "row" }, close),
     );
   }
 

@@ -21,6 +21,9 @@ export function restored(text) {
   }
 }
 
+// The whole file name of a kept result: that of the table may be shortened, and that of the CSV is made safe.
+export const nameOfKept = ({ file, cells }) => (file.includes("…") ? (cells?.[0] ?? file) : file);
+
 // What is kept of rows: all but what shows a film, and the labels, which are compared anew.
 export function keepable(rows, unsaved) {
   const kept = [...rows].map(({ thumb, truth, n, ...row }) => ({ ...row, unsaved: unsaved.has(row.id) }));

@@ -25,6 +25,7 @@ const PRESSED = {
   v: "filter",
   x: "csv",
   y: "why",
+  delete: "remove",
   "?": "help",
 };
 const ARROWS = { ArrowRight: "next", ArrowLeft: "previous" };
@@ -55,6 +56,7 @@ export const KEYS = [
   ["V", "", "Show one verdict only, the next at each press, then all again"],
   ["X", "", "CSV of the films that are shown"],
   ["P", "", "Report of this film, one sheet to print or to save as PDF"],
+  ["Del", "", "Delete this film; asks first if your reading of it is not saved"],
   ["F", "", "Full screen; Escape leaves it"],
   ["T", "", "Theme: system, dark, light"],
   ["?", "", "This help"],

@@ -13,10 +13,12 @@ export const pressed = (verdict, before) => (verdict === before ? "" : verdict);
 export const said = ({ verdict, comment } = NOTHING) => [verdict, comment].filter(Boolean).join(": ");
 
 export class ReaderPanel {
-  // `changed` takes what the reader says, `report` makes the report of the film with it
-  constructor(changed, report) {
+  // `changed` takes what the reader says, `report` makes the report of the film with it, `remove` deletes the film
+  constructor(changed, report, remove) {
     this.changed = changed;
     this.report = button("Report", () => report(), { class: "report", title: "Report of this film, to print (P)" });
+    const deletes = { class: "remove", "aria-label": "Delete this film", title: "Delete this film (Del)" };
+    this.remove = button("Delete", () => remove(), deletes);
     this.own = NOTHING;
     this.presses = OWN.map((verdict, i) =>
       button(verdict, () => this.choose(verdict), { "data-own": verdict, title: `${verdict} (${i + 1})` }),
@@ -34,7 +36,7 @@ export class ReaderPanel {
     this.box = make(
       "section",
       { class: "reader", "aria-labelledby": "xp-reader" },
-      make("div", { class: "row head" }, make("h3", { id: "xp-reader" }, "Your reading"), this.report),
+      make("div", { class: "row head" }, make("h3", { id: "xp-reader" }, "Your reading"), this.report, this.remove),
       make("div", { class: "joined", role: "group", "aria-labelledby": "xp-reader" }, ...this.presses),
       this.comment,
     );

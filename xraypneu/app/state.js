@@ -10,7 +10,6 @@ export class State {
     this.threshold = threshold;
     this.arrivals = 0;
     this.doubtful = false; // whether verdicts may be of an earlier operating point
-    this.deletions = 0; // how often everything was deleted: what began before, such as reading an archive, must not go on
     this.undeleted = false; // whether the server may still have films that were to be deleted
     this.unsaved = new Set(); // ids of results that neither a CSV nor a report has saved
     this.reported = new Set(); // ids of results that a report on its way has as they are
@@ -60,6 +59,14 @@ export class State {
     return kept.map((row) => row.id);
   }
 
+  // One film is deleted.
+  remove(id) {
+    this.rows.delete(id);
+    this.unsaved.delete(id);
+    this.reported.delete(id);
+    if (this.open === id) this.open = null;
+  }
+
   // Ids of the films that the server has.
   get held() {
     return [...this.rows.values()].filter((row) => !row.kept).map((row) => row.id);
@@ -104,7 +111,6 @@ export class State {
     this.open = null;
     this.others = 0;
     this.arrivals = 0;
-    this.deletions += 1;
     this.undeleted = false;
     this.forgets.push(ping);
   }

@@ -201,7 +201,7 @@ export class Table {
   // The labels of the visitor's table, by id; their column shows while there are some.
   label(labels) {
     for (const row of this.state.rows.values()) {
-      row.truth = labels[row.id]; // none for kept results, which the server does not have
+      row.truth = labels[row.id];
       write(this.lines.get(row.id).children[7], row.truth ?? "");
     }
     this.box.classList.toggle("labelled", Object.keys(labels).length > 0);

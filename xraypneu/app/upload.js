@@ -13,6 +13,7 @@ const CUT = "the connection was interrupted. Choose the file again.";
 export class Uploader {
   constructor({ send, ping, chunk, maxBytes, view, mark = "" }) {
     Object.assign(this, { send, ping, chunk, maxBytes, view, queue: [], active: new Map(), counter: 0, busy: false });
+    Object.assign(this, { stops: 0, found: 0 }); // how often all was cancelled or deleted; archives being read
     this.prefix = mark && `${mark}-`; // in a notebook a session may have several views, each with its own count
     this.piece = Math.min(SMALLEST, chunk); // on a slow line large ones would delay all other messages
   }
@@ -51,6 +52,23 @@ export class Uploader {
   // comes after two films, not after all.
   get crowded() {
     return [...this.active.values()].filter((job) => !job.ended && !job.refused).length > UNREAD;
+  }
+
+  // The films that a promise finds, as in an archive; null if all was cancelled or deleted meanwhile.
+  async unlessStopped(films) {
+    const { stops } = this;
+    this.found += 1;
+    const found = await films;
+    if (stops !== this.stops) return null;
+    this.found -= 1;
+    return found;
+  }
+
+  // Whatever is still on its way must not go on. Returns how many archives were being read.
+  stopAll() {
+    const { found } = this;
+    Object.assign(this, { stops: this.stops + 1, found: 0 });
+    return found;
   }
 
   unfit(file) {
@@ -162,11 +180,12 @@ export class Uploader {
     for (const job of waiting) this.view.cancel(job.item);
     const begun = [...this.active.values()].filter((job) => !job.refused && !(job.sent >= job.file.size));
     for (const job of begun) this.giveUp(Object.assign(job, { why: CANCELLED }));
-    return waiting.length + begun.length;
+    return waiting.length + begun.length + this.stopAll();
   }
 
   // Stop all uploads now: a file begun after the delete request would be kept, one chosen after it dropped.
   forget() {
+    this.stopAll();
     this.queue.splice(0);
     for (const job of this.active.values()) {
       job.forgotten = true;

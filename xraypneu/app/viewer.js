@@ -247,6 +247,13 @@ export class Viewer {
     this.window.show(shown.depth);
   }
 
+  // Go to the reasons, below verdict and probability.
+  focusReasons() {
+    this.text.focus();
+    const top = (part) => part.getBoundingClientRect().top;
+    this.text.scrollTop += top(this.text.querySelector("h3:not(.name)")) - top(this.text) - 8;
+  }
+
   // Update the explanation of the same film.
   explain(shown) {
     this.verdict = shown.verdict;

@@ -5,7 +5,7 @@ import { said } from "./reader.js";
 const NONE = "No file matches the filter.";
 
 // Whether the film of a row can be opened: it was read, and the server still has it.
-const able = (row) => !row.error && !row.kept;
+export const able = (row) => !row.error && !row.kept;
 
 // The film `step` places after the open one among those that can be opened, or undefined at the end of the list.
 export function neighbour(rows, open, step) {
@@ -19,7 +19,8 @@ export function neighbour(rows, open, step) {
 export function positionOf(rows, open) {
   const films = rows.filter(able);
   const at = films.findIndex((row) => row.id === open);
-  return at < 0 ? `${films.length} films` : `${at + 1} of ${films.length}`;
+  if (at >= 0) return `${at + 1} of ${films.length}`;
+  return films.length === 1 ? "1 film" : `${films.length} films`;
 }
 
 // How far to scroll so that a part of a list is in view: 0 if it is already.
@@ -34,6 +35,9 @@ function withNeighbours(start, length, room) {
   return [start - more, length + 2 * more];
 }
 
+// A long name with its end, which tells UIDs apart; the item's title has all of it.
+export const short = (name) => (name.length > 30 ? `${name.slice(0, 12)}…${name.slice(-14)}` : name);
+
 // An item, and the parts of it that an operating point changes.
 function itemOf(row) {
   const picture = row.thumb ? make("img", { src: row.thumb, alt: "", draggable: "false" }) : "";
@@ -45,7 +49,7 @@ function itemOf(row) {
     make(
       "span",
       { class: "facts" },
-      make("span", { class: "name" }, row.file),
+      make("span", { class: "name" }, short(row.file)),
       make("span", { class: "outcome" }, verdict, number),
       own,
     ),
@@ -107,6 +111,7 @@ export class Worklist {
     }
     this.none.hidden = rows.length > 0;
     this.list.hidden = !rows.length;
+    this.point();
     if (moved > 1) this.reveal(); // another order or filter, not new films
   }
 
@@ -135,11 +140,17 @@ export class Worklist {
   mark(id) {
     this.marked?.removeAttribute("aria-selected");
     this.marked = this.items.get(id)?.box;
-    if (!this.marked) return this.list.removeAttribute("aria-activedescendant");
+    this.point();
+    if (!this.marked) return;
     this.marked.setAttribute("aria-selected", "true");
     this.marked.classList.add("seen");
-    this.list.setAttribute("aria-activedescendant", this.marked.id);
     this.reveal();
+  }
+
+  // Name the open film to screen readers, unless the filter hides it.
+  point() {
+    if (this.marked?.isConnected) this.list.setAttribute("aria-activedescendant", this.marked.id);
+    else this.list.removeAttribute("aria-activedescendant");
   }
 
   // Bring the open film into view, and its neighbours, without moving the page.

@@ -48,7 +48,7 @@ export function unsafe(name) {
   const path = name.replaceAll("\\", "/");
   const parts = partsOf(path);
   if (name.includes("\0")) return "has a null character in its name";
-  if (path.startsWith("/") || parts.some((part) => /^[A-Za-z]:/.test(part))) return "has an absolute path";
+  if (path.startsWith("/") || parts.some((part) => /^[A-Za-z]:(?! )/.test(part))) return "has an absolute path";
   if (parts.includes("..")) return "leads out of the folder";
   return parts.length > DEPTH ? `lies more than ${DEPTH} folders deep` : "";
 }

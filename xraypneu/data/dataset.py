@@ -257,13 +257,18 @@ def _column(file: str | os.PathLike[str], head: list[str], *names: str) -> str:
     raise DataError(f"{file} has no column {' or '.join(names)} (its columns: {has})", hint, "bad_table")
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c018-t-a
+def _as_listed(path: str) -> str:
+    "A path as tables and files meet: Windows writes backslashes, which elsewhere may be a part of a name."
+    return _composed(path.replace("\\", "/"))
+
+
 def _patients_by_file(csv: str | os.PathLike[str]) -> dict[str, str]:
     "The patient of each file that a table names. Raises `DataError`."
     head, rows = _table(csv)
     of_file, of_patient = (head.index(_column(csv, head, name)) for name in ("file", "patient"))
     patient_by_file: dict[str, str] = {}
     for _, cells in rows:
-        file = _composed(cells[of_file].replace("\\", "/").removeprefix("./"))
+        file = _as_listed(cells[of_file]).removeprefix("./")
         patient = _composed(cells[of_patient])
         if not patient:
             raise DataError(f"the patient table {csv} has no patient for {file}.", code="bad_table")
@@ -282,10 +287,10 @@ def _patients_from_csv(csv: str | os.PathLike[str], paths: list[str], names: lis
     out, unlisted = [], []
     for path, name in zip(paths, names, strict=True):
         base = path.rpartition("/")[2]
-        key = next((k for k in map(_composed, (path, name, base)) if k in patient_by_file), None)
+        key = next((k for k in map(_as_listed, (path, name, base)) if k in patient_by_file), None)
         if key is None:
             unlisted.append(path)
-        elif key == _composed(base) and "/" in path and base_counts[base] > 1:
+        elif key == _as_listed(base) and "/" in path and base_counts[base] > 1:
             raise DataError(
                 f"{base} in the patient table {csv} could be any of {base_counts[base]} files",
                 "write its path below the data folder.",
@@ -419,19 +424,17 @@ _Result = TypeVar("_Result")
 
 
 def _in_order(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
-    "`map` over threads: results in order, a bounded number in flight."
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[_Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= 4 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+    "`map` over threads: results in order, a bounded number in flight. What breaks it off waits for none of them."
+    pool, waiting = ThreadPoolExecutor(workers), deque[Future[_Result]]()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= 4 * workers:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # a read from a share that hangs may never end
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-2
 def _pack(files: list[Path], size: int, npy: Path, workers: int, progress: bool) -> list[dict[str, Any]]:
@@ -533,7 +536,7 @@ def load_prepared(
         images = np.load(where / "images.npy", mmap_mode="r")
         if images.shape != ((manifest.row >= 0).sum(), info["size"], info["size"]):
             raise ValueError("the files do not belong together")
-    except (OSError, ValueError, KeyError, AttributeError) as e:  # pyarrow's and json's errors are among these
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as e:  # damage may give any
         raise DataError(
             f"the prepared data in {folder} is damaged ({e})", "Run the prepare stage again.", "damaged"
         ) from None

@@ -194,7 +194,8 @@ def _work(
         data = _begin(source, channel, job["times"]) if channel else source
         if "tags" in job:
             return _HEADER_ONLY | {"tags": _tags_of(cast(bytes, data), job["tags"])}, []
-        r = read_radiograph(data, job["min_side"], job["name"], job["with_colour"], job.get("deep"))
+        square = None if job["keep_pixels"] else job["size"]
+        r = read_radiograph(data, job["min_side"], job["name"], job["with_colour"], job.get("deep"), square)
         arrays = [to_square(r.pixels, job["size"])] if job["size"] else []
     except ImageError as e:
         # the only limit that appears as an exception

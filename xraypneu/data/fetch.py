@@ -187,13 +187,17 @@ def _refuse(archive: Path, name: str, why: str, hint: str = "") -> NoReturn:
     )
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c008-2-a
+# "A: x.png" is a name, but on Windows a file in the folder of a drive
+_DRIVE = re.compile("[A-Za-z]:" if os.name == "nt" else "[A-Za-z]:(?! )")
+
+
 def _parts(archive: Path, name: str) -> tuple[str, ...]:  # () for the archive's root
     "The checked path of a member. Raises `FetchError`."
     path = name.replace("\\", "/")
     parts = tuple(p for p in path.split("/") if p not in ("", "."))
     for wrong, why in (
         ("\0" in name, "has a null character in its name"),
-        (path.startswith("/") or any(re.match("[A-Za-z]:", p) for p in parts), "has an absolute path"),
+        (path.startswith("/") or any(map(_DRIVE.match, parts)), "has an absolute path"),
         (".." in parts, "leads out of the folder"),
         (len(parts) > _DEPTH, f"lies more than {_DEPTH} folders deep"),
     ):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, UnidentifiedImageError
@@ -122,19 +122,39 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:  # marker, start a
         yield marker, start, at
 
 # %% ../../nbs/api/data/00_image.ipynb #c009b-1
-def _check_scans(jpeg: bytes, pixels: int = 0) -> None:
-    "Refuse a JPEG that repeats its scans too often for its number of pixels."
-    scans = 0
-    for marker, *_ in _segments(jpeg):  # not of a video that a phone appended: that may contain any bytes
-        scans += marker == 0xDA
+class _Outline(NamedTuple):
+    "What the checks need to know of a JPEG's segments, from one pass over the file."
+
+    scans: int = 0
+    markers: frozenset[int] = frozenset()
+    end: int = 0  # of the last scan's coded data; 0 without a scan
+
+
+def _outlined(jpeg: bytes) -> _Outline:
+    "The outline of a JPEG; of other data, an empty one. Raises `ImageError` for more than `MAX_SCANS` scans."
+    scans, markers, end = 0, set(), 0
+    if not jpeg.startswith(b"\xff\xd8"):
+        return _Outline()
+    for marker, _, stop in _segments(jpeg):  # not of a video that a phone appended: that may contain any bytes
+        markers.add(marker)
+        if marker == 0xDA:
+            scans, end = scans + 1, stop
         if scans > MAX_SCANS:
-            break
-    if scans > MAX_SCANS or (scans > 1 and scans * pixels > MAX_SCANNED):
-        raise ImageError(
-            f"the JPEG has {min(scans, MAX_SCANS):,}{' or more' * (scans > MAX_SCANS)} scans, too many for its size",
-            "Save it again as a baseline JPEG.",
-            "too_large",
-        )
+            raise _too_many_scans(f"{MAX_SCANS:,} or more")
+    return _Outline(scans, frozenset(markers), end)
+
+
+def _check_scans(outline: _Outline, pixels: int) -> None:
+    "Refuse a JPEG that repeats its scans too often for its number of pixels."
+    if outline.scans > 1 and outline.scans * pixels > MAX_SCANNED:
+        raise _too_many_scans(f"{outline.scans:,}")
+
+
+def _too_many_scans(scans: str) -> ImageError:
+    "The error for a JPEG of so many scans."
+    return ImageError(
+        f"the JPEG has {scans} scans, too many for its size", "Save it again as a baseline JPEG.", "too_large"
+    )
 
 # %% ../../nbs/api/data/00_image.ipynb #c012
 @dataclass(frozen=True, eq=False)
@@ -239,6 +259,15 @@ def _cant_be_loaded(error: ImportError, name: str = "image") -> ImageError:
     )
 
 # %% ../../nbs/api/data/00_image.ipynb #c015-1
+def _no_file(p: Path, name: str) -> ImageError:
+    "The error for a path that is no regular file."
+    if p.is_dir():
+        return ImageError("this is a folder, not a picture", "Give the path of one file.", "directory", name)
+    if not p.exists():
+        return ImageError("there is no such file", f"Looked for it in {p.parent.absolute()}.", "missing", name)
+    return ImageError("this is not a regular file", code="not_image", name=name)
+
+
 def read_bytes(
     path: str | os.PathLike[str],  # a file
     arrived: Callable[[], None]
@@ -248,12 +277,8 @@ def read_bytes(
     name = os.fsdecode(path)
     p = Path(name)
     try:
-        if p.is_dir():
-            raise ImageError("this is a folder, not a picture", "Give the path of one file.", "directory", name)
-        if not p.exists():
-            raise ImageError("there is no such file", f"Looked for it in {p.parent.absolute()}.", "missing", name)
         if not p.is_file():
-            raise ImageError("this is not a regular file", code="not_image", name=name)
+            raise _no_file(p, name)
         if (size := p.stat().st_size) > MAX_BYTES:
             raise ImageError(f"{size:,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large", name=name)
         data = _content(p, arrived)
@@ -343,14 +368,19 @@ _BITS, _PHOTOMETRIC, _FILL_ORDER, _STRIPS, _PLANES, _TILES, _SAMPLE_FORMAT = 258
 _DEEP_MODES = ("I", "F")  # how Pillow's modes of more than 8 bits begin
 
 # %% ../../nbs/api/data/00_image.ipynb #c024-1
+def _grey_channel(image: Image.Image) -> Image.Image | None:
+    "The channel of a Pillow picture that is its grey; None where it has to be converted."
+    if image.mode == "YCbCr":
+        return image.getchannel("Y")  # the mode that `draft` leaves
+    return image if image.mode == "L" and "transparency" not in image.info else None
+
+
 def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
     "Any Pillow picture as grey."
-    if image.mode == "L" and "transparency" not in image.info:
-        return np.array(image), ()
+    if (channel := _grey_channel(image)) is not None:
+        return np.array(channel), ()
     if image.mode.startswith(_DEEP_MODES):
         return _deep(image), (STRETCHED,)
-    if image.mode == "YCbCr":
-        return np.array(image.getchannel("Y")), ()  # the mode that `draft` leaves
     if image.has_transparency_data:
         if image.mode == "La":
             image = image.convert("LA")  # which has no direct way to RGBA
@@ -430,6 +460,7 @@ def _from_pillow(
     min_side: int | None = None,  # only for pictures opened here: `draft` changes them
     with_colour: bool = False,
     deep: int | None = None,  # longest side of `Radiograph.deep`, pixels
+    square: int | None = None,  # side to which `pixels` may be squashed already; saves a copy of the whole picture
 ) -> Radiograph:
     "A Pillow picture as a `Radiograph`."
     width, height = image.size
@@ -442,7 +473,8 @@ def _from_pillow(
     _draft(image, min_side, with_colour)
     image.load()  # before anything else loads it and swallows the decoder's error
     turn = _orientation(image)
-    pixels, notes = _grey(image)
+    channel = _grey_channel(image) if square and turn == 1 else None
+    pixels, notes = (np.array(_squashed(channel, cast(int, square))), ()) if channel else _grey(image)
     tint = _colour_of(image) if with_colour else 0.0
     values = _deep_picture(image, deep) if deep and image.mode.startswith(_DEEP_MODES) else None
     if turn > 1 and image.format != "TIFF":  # Pillow rotates TIFF itself
@@ -457,11 +489,10 @@ def _from_pillow(
 _CUT = "the file is cut off: part of the picture is missing", "Copy or download it again.", "truncated"
 
 
-def _cut_off(data: bytes) -> bool:
+def _cut_off(data: bytes, outline: _Outline) -> bool:
     "Does a JPEG or PNG lack its end marker?"
     if data.startswith(b"\xff\xd8\xff"):
-        markers = {marker for marker, *_ in _segments(data)}
-        return 0xDA in markers and 0xD9 not in markers
+        return 0xDA in outline.markers and 0xD9 not in outline.markers
     return data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR") and b"IEND" not in data
 
 # %% ../../nbs/api/data/00_image.ipynb #c031-a
@@ -550,23 +581,24 @@ def _lost_restarts(jpeg: bytes) -> bool:
 _MORE = bytes((73 * i + i * i // 251) % 255 for i in range(65_536))  # arbitrary coded data without a marker
 
 
-_ARITHMETIC = (0xC9, 0xCA)  # frame headers of arithmetic coding
+_ARITHMETIC = {0xC9, 0xCA}  # frame headers of arithmetic coding
 
 # %% ../../nbs/api/data/00_image.ipynb #c032b-1
 def _ends_early(
     jpeg: bytes,
+    outline: _Outline,
     edges: Iterable[np.ndarray],  # of the pixels, among them the row that was coded last
     read: Callable[[bytes], np.ndarray],
 ) -> bool:
     """Does the coded data of a JPEG end before its pixels do? libjpeg silently fills the rest with one grey level. If
     an edge has one grey level, this decodes again with extra data, which doesn't change a complete picture."""
-    if b"\xff\xdd" in jpeg and _lost_restarts(jpeg):
+    if 0xDD in outline.markers and _lost_restarts(jpeg):
         return True
     if all(np.ptp(edge) for edge in edges):
         return False
-    if any(marker in _ARITHMETIC for marker, *_ in _segments(jpeg)):
+    if outline.markers & _ARITHMETIC:
         return False  # arithmetic coding omits zeros at the end
-    at = max((end for marker, _, end in _segments(jpeg) if marker == 0xDA), default=len(jpeg))
+    at = outline.end or len(jpeg)
     return bool((read(jpeg) != read(jpeg[:at] + _MORE + jpeg[at:])).mean() > 1e-3)
 
 # %% ../../nbs/api/data/00_image.ipynb #17d65e66
@@ -604,20 +636,32 @@ def _check_range(r: Radiograph) -> None:
         )
 
 # %% ../../nbs/api/data/00_image.ipynb #c032b-c
-def _check_complete(data: bytes, image: Image.Image, r: Radiograph, read: Callable[[bytes], np.ndarray]) -> None:
+def _check_complete(
+    data: bytes, outline: _Outline, image: Image.Image, r: Radiograph, read: Callable[[bytes], np.ndarray]
+) -> None:
     "Refuse a decoded PNG or JPEG if Pillow made up part of it."
     if image.format == "PNG":
         if data[12:16] != b"IHDR" or struct.unpack(">II", data[16:24]) != image.size:
             raise ImageError("the PNG has no header, or two", "Copy or download it again.")
-        last = image.crop((0, image.height - 1, *image.size))
         # of an interlaced picture, any row may be there in part
-        if (data[28] or not np.asarray(last).any()) and _lacks_rows(data):
+        if (data[28] or not np.asarray(_last_row(image)).any()) and _lacks_rows(data):
             raise ImageError(*_CUT)
     elif image.format in ("JPEG", "MPO"):
-        p = r.pixels
-        edges = (p[0], p[-1], p[:, 0], p[:, -1]) if _orientation(image) > 1 else (p[-1],)
-        if _ends_early(data, edges, lambda d: p if d is data else read(d)):  # decoding once more takes its time
+        p, turned = r.pixels, _orientation(image) > 1
+        # `p` may be the square alone, unless the picture is turned
+        edges = (p[0], p[-1], p[:, 0], p[:, -1]) if turned else _grey(_last_row(image))[0]
+
+        def pixels(d: bytes) -> np.ndarray:
+            if d is not data:
+                return read(d)  # decoding once more takes its time
+            return p if turned else _grey(image)[0]
+
+        if _ends_early(data, outline, edges, pixels):
             raise ImageError(*_CUT)
+
+
+def _last_row(image: Image.Image) -> Image.Image:
+    return image.crop((0, image.height - 1, *image.size))
 
 # %% ../../nbs/api/data/00_image.ipynb #c033
 def _webp_size(data: bytes) -> tuple[int, int]:  # width, height; 0, 0 where the header doesn't say
@@ -631,41 +675,45 @@ def _webp_size(data: bytes) -> tuple[int, int]:  # width, height; 0, 0 where the
     return ((bits := number(21, 4)) & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
 
 # %% ../../nbs/api/data/00_image.ipynb #c033-c
-def _check_file(data: bytes) -> None:
+def _check_file(data: bytes) -> _Outline:
     "Refuse what can be refused without a decoder."
-    if data.startswith(b"\xff\xd8"):
-        _check_scans(data)
+    outline = _outlined(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         width, height = _webp_size(data)
         _check_size(max(width, 1), max(height, 1), MAX_WEBP_PIXELS)
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") >= 40 and data[30:34] in _BMP_RLE:
         raise ImageError("the BMP is run-length compressed", "Save it as PNG.", "unsupported")
-    if _cut_off(data):
+    if _cut_off(data, outline):
         raise ImageError(*_CUT)
+    return outline
 
 
 _BMP_RLE = (b"\1\0\0\0", b"\2\0\0\0")  # the field biCompression: BI_RLE8, BI_RLE4
 
 # %% ../../nbs/api/data/00_image.ipynb #c033-2
 def _from_file(
-    data: bytes, min_side: int | None = None, with_colour: bool = False, deep: int | None = None
+    data: bytes,
+    min_side: int | None = None,
+    with_colour: bool = False,
+    deep: int | None = None,
+    square: int | None = None,  # as of `_from_pillow`
 ) -> Radiograph:
     "PNG, JPEG, TIFF, BMP or WebP bytes as a `Radiograph`."
-    _check_file(data)
+    outline = _check_file(data)
     try:
         with Image.open(BytesIO(data), formats=_FORMATS) as image:
             if image.format == "PNG":
                 Image.open(BytesIO(data), formats=("PNG",)).verify()
             if image.format in ("JPEG", "MPO"):
-                _check_scans(data, image.width * image.height)
+                _check_scans(outline, image.width * image.height)
             if image.format == "TIFF":
                 _check_tiff(cast("TiffImageFile", image))
             shortened = _upper_bytes_only(image)
-            r = _from_pillow(image, min_side, with_colour, deep)
+            r = _from_pillow(image, min_side, with_colour, deep, square)
             if shortened:
                 _check_range(r)
             _check_complete(
-                data, image, r, lambda d: _from_pillow(Image.open(BytesIO(d)), min_side, with_colour).pixels
+                data, outline, image, r, lambda d: _from_pillow(Image.open(BytesIO(d)), min_side, with_colour).pixels
             )
             if "progressive" in image.info and _lacks_scans(data):
                 return replace(r, notes=(*r.notes, _SCANS_LACK))
@@ -881,7 +929,7 @@ def _check_frame(
     frame = get_frame(pixel_data, 0, number_of_frames=1)
     if len(frame) > 2 * expected + 65_536 or (uid == RLELossless and _expands(frame, 2 * expected)):
         raise ImageError("the compressed DICOM pixels are longer than the picture", code="too_large")
-    _check_scans(frame if frame.startswith(b"\xff\xd8") else b"", size[0] * size[1])
+    _check_scans(_outlined(frame), size[0] * size[1])
     if frame.startswith((_JP2, _J2K)):
         _check_j2k(frame, size, 8 * expected // (size[0] * size[1] * size[2]))
     try:
@@ -1088,9 +1136,10 @@ def _shown(
     inside = slice(None) if padding is None or padding.all() else ~padding
     voi = _voi(ds)
     notes: tuple[str, ...] = ()
-    if ds.get("VOILUTSequence"):
-        mapped, bits = _looked_up(values, ds.VOILUTSequence[0], _order(ds))
-        grey = _scale(mapped, 0, 2**bits - 1)
+    if ds.get("VOILUTSequence"):  # its entries are the values of which the page changes the window
+        values, bits = _looked_up(values, ds.VOILUTSequence[0], _order(ds))
+        most, deep = 2**bits - 1, deep if bits > 8 else None
+        grey, voi = _scale(values, 0, most), (most / 2, most, "LINEAR_EXACT")
     elif voi:
         grey = _window(values, *voi)
     elif _is_as_stored(ds, values, stored):
@@ -1272,7 +1321,7 @@ def _check_jpeg_frame(ds: "Dataset", uid: "UID", stored: np.ndarray) -> None:
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
     if not frame.startswith(b"\xff\xd8") or int(ds.BitsAllocated) > 8:
         return
-    if _ends_early(frame, (stored[-1] if stored.ndim == 2 else stored[-1, :, 1],), _jpeg_pixels):
+    if _ends_early(frame, _outlined(frame), (stored[-1] if stored.ndim == 2 else stored[-1, :, 1],), _jpeg_pixels):
         raise EOFError
 
 # %% ../../nbs/api/data/00_image.ipynb #c046-patient
@@ -1397,6 +1446,7 @@ def read_radiograph(
     name: str | None = None,  # shown in errors; the file's name by default
     with_colour: bool = False,  # measure `Radiograph.colour` too, in the same decode
     deep: int | None = None,  # longest side of `Radiograph.deep`, of a file of more than 8 bits, pixels
+    square: int | None = None,  # of each side, pixels: a file's pixels may be squashed already, as by `to_square`
 ) -> Radiograph:
     "Decode a radiograph into (H, W) `uint8` grey. Raises `ImageError` and nothing else. Safe in threads."
     try:
@@ -1419,7 +1469,11 @@ def read_radiograph(
         if len(data) > MAX_BYTES:
             raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
         data = bytes(with_preamble(data))
-        r = _from_dicom(data, with_colour, deep) if is_dicom(data) else _from_file(data, min_side, with_colour, deep)
+        r = (
+            _from_dicom(data, with_colour, deep)
+            if is_dicom(data)
+            else _from_file(data, min_side, with_colour, deep, square)
+        )
         return replace(r, notes=r.notes + _unfinished(data))
     except MemoryError:
         raise ImageError(
@@ -1446,6 +1500,13 @@ def _from_open(image: Image.Image, with_colour: bool) -> Radiograph:
 MAX_SQUARE = 4096  # side, pixels
 
 
+def _squashed(image: Image.Image, size: int) -> Image.Image:
+    "A grey Pillow picture as a square."
+    if not 1 <= size <= MAX_SQUARE:
+        raise ImageError(f"a square of {size} pixels can't be made", f"Give 1 to {MAX_SQUARE}.", "unsupported")
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
 def to_square(
     pixels: np.ndarray,  # (H, W) uint8
     size: int,  # of each side of the result, pixels
@@ -1453,11 +1514,7 @@ def to_square(
     "Squash a grey picture into a square, antialiased; the aspect ratio is not kept. Raises `ImageError`."
     if pixels.dtype != np.uint8 or pixels.ndim != 2:
         raise ImageError("pixels must be (H, W) uint8", "Use read_radiograph first.", "unsupported")
-    if not 1 <= size <= MAX_SQUARE:
-        raise ImageError(f"a square of {size} pixels can't be made", f"Give 1 to {MAX_SQUARE}.", "unsupported")
-    if pixels.shape == (size, size):
-        return pixels.copy()
-    return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+    return pixels.copy() if pixels.shape == (size, size) else np.array(_squashed(Image.fromarray(pixels), size))
 
 # %% ../../nbs/api/data/00_image.ipynb #c062
 def colour(

@@ -738,6 +738,8 @@ def make_sample(
         )
     if not 64 <= size <= 2048:
         raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
+    if workers is not None and workers < 1:
+        raise SampleError(f"workers is {workers}", "give 1 or more, or None for one a core.", "bad_setting")
     _check_target(folder)
     with replacing(folder) as new:
         for split in ("train", "test"):

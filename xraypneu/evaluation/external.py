@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from ..data.dataset import BOTH_CLASSES, CLASSES, COPY, UNREADABLE, Prepared, _composed
+from ..data.dataset import BOTH_CLASSES, CLASSES, COPY, UNREADABLE, Prepared, _composed, _n
 from .evaluate import EvaluationError, few_patients
 from .shortcuts import IMAGE_STATISTICS, with_statistics
 from ..metrics import scores as metrics
@@ -356,7 +356,7 @@ _SAID = {
 
 def _outcome_sentence(code: str, labels: Mapping[str, Any], expected: Mapping[str, float]) -> str:
     names = lower_metrics(labels, expected) or BRIEF
-    few = _in_words([f"{n} {c} patients" for c, n in labels["few"].items()])
+    few = _in_words([_n(n, f"{c} patient") for c, n in labels["few"].items()])
     return _SAID[code].format(_comparison(labels, expected, names) if labels["high"] else "", few)
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x028

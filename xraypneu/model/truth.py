@@ -57,10 +57,10 @@ def _lines(text: str) -> list[tuple[int, str, str]]:  # number of the line, file
 
 # %% ../../nbs/api/model/12_truth.ipynb #t005b
 def meeting_name(
-    name: str,  # of a file, without its folder
+    path: str,  # of a file
 ) -> str:
-    "The name by which films and labels meet: a Mac may write an accent as a character of its own."
-    return unicodedata.normalize("NFC", name)
+    "The name by which films and labels meet: without folders, and a Mac may write an accent as a character of its own."
+    return unicodedata.normalize("NFC", without_controls(path.replace("\\", "/").rpartition("/")[2])[:1000])
 
 
 def read_truth(
@@ -75,7 +75,7 @@ def read_truth(
         if ill is None:
             shown = without_controls(label[:40])
             raise TruthError(f"line {number}: the label {shown!r} is unknown", "Write NORMAL, PNEUMONIA, 0 or 1.")
-        name = meeting_name(without_controls(path.replace("\\", "/").rpartition("/")[2])[:1000])
+        name = meeting_name(path)
         if truth.setdefault(name, ill) != ill:
             raise TruthError(f"line {number}: {name[:80]!r} has both labels", "Folders don't count. Keep one line.")
     if not truth:
@@ -124,12 +124,14 @@ def cover_sentence(
     unlabelled: int,  # films without one
     twice: int,  # films with a label that share their name
     unmatched: int,  # labels that name no film
+    kept: int = 0,  # labels of results of an earlier page, whose films are gone
 ) -> str:
     "Of how many films the rates are, and what is left out of them and why."
     parts = [f"{_count(films, 'film')} with a label"]
     parts += [f"{unlabelled} without"] * bool(unlabelled)
     parts += [f"{twice} left out, as others have the same name"] * bool(twice)
     parts += [f"{_count(unmatched, 'label')} for no film here"] * bool(unmatched)
+    parts += [f"{_count(kept, 'label')} for results of an earlier page, in no rate"] * bool(kept)
     return f"{'; '.join(parts)}."
 
 # %% ../../nbs/api/model/12_truth.ipynb #f73904d7

@@ -342,7 +342,7 @@ def _completed(name, root):
     note, file = root / tracking.STATE / "run.json", root / tracking.RUN_FILE
     if name == "train" and note.is_file() and file.is_file():
         md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-        write_file(note, json.dumps(json.loads(note.read_text()) | {"run_file": md5}, indent=1, sort_keys=True) + "\n")
+        tracking._write(note, tracking._noted(note) | {"run_file": md5})
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c16d-2
 def _take_up(name, root):
@@ -350,7 +350,7 @@ def _take_up(name, root):
     note = root / tracking.STATE / "run.json"
     if not _by_dvc() or not note.is_file():
         return
-    content = json.loads(note.read_text())
+    content = tracking._noted(note)
     recorded = content.get("recorded", False) or _recorded(root, content.get("run_file"))
     if recorded:
         for state in note.parent.glob("*.npz"):
@@ -359,7 +359,7 @@ def _take_up(name, root):
             shutil.rmtree(root / tracking.FINISHED, ignore_errors=True)
     # `tracking.start` decides whether it is the same training: this dvc.lock may be another branch's
     if name == "train" or recorded:
-        write_file(note, json.dumps(content | {"recorded": recorded}, indent=1, sort_keys=True) + "\n")
+        tracking._write(note, content | {"recorded": recorded})
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017
 def without_radiographs(nb):

@@ -379,8 +379,19 @@ PATIENCE = 5  # seconds that a store may take to answer during a training
 
 
 def _noted(path):
-    "Content of a JSON file; empty if there is none."
-    return json.loads(Path(path).read_text()) if Path(path).is_file() else {}
+    "Content of a JSON file; empty if there is none. Raises `TrackingError` for one that is damaged."
+    try:
+        found = json.loads(Path(path).read_text()) if Path(path).is_file() else {}
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    again = "Delete it, then repeat: a training goes on after its last saved epoch, in a new run"
+    hint = _AGAIN if Path(path).match(str(RUN_FILE)) else again
+    raise TrackingError(f"{path}, which names the run, is damaged", hint, "damaged")
+
+
+_AGAIN = f"Restore {RUN_FILE} (`dvc checkout {RUN_FILE}`), or train again"
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c015-1
 def environment(
@@ -989,8 +1000,7 @@ _NAME = re.compile(r"\w[\w.-]*")  # of a record or a run: no path
 def _journal(root, record):
     "The journal of a run. Raises `TrackingError` for what is no name of one, but a way out of the folder."
     if not _NAME.fullmatch(str(record)):
-        hint = f"Restore {RUN_FILE} (`dvc checkout {RUN_FILE}`), or train again"
-        raise TrackingError(f"{str(record)!r} can't be the record of a run", hint, "damaged")
+        raise TrackingError(f"{str(record)!r} can't be the record of a run", _AGAIN, "damaged")
     return Journal(_home(root) / JOURNALS / record)
 
 
@@ -1148,15 +1158,15 @@ def interrupted(
     root=".",  # the project
 ):
     "Mark the run of a failed training; a resumed training continues it. Raises nothing."
-    saved = _noted(Path(root) / STATE / "run.json")
-    if not saved.get("record") or os.environ.get("XRAYPNEU_TRACKING") == "off":
+    if os.environ.get("XRAYPNEU_TRACKING") == "off":
         return
     try:
-        run = Run(_journal(root, saved["record"]), store_uri(root), Path(root))
-        if run.journal.entries and not run.finished:
-            run.status("FAILED")
+        if record := _noted(Path(root) / STATE / "run.json").get("record"):
+            run = Run(_journal(root, record), store_uri(root), Path(root))
+            if run.journal.entries and not run.finished:
+                run.status("FAILED")
     except Exception as e:  # the notebook's own error is the one to show
-        print(f"could not mark the run {saved['record']} as failed ({type(e).__name__})", file=sys.stderr)
+        print(f"could not mark the training's run as failed ({type(e).__name__})", file=sys.stderr)
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c043
 def _journals(root):

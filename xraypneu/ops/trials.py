@@ -305,6 +305,9 @@ def _claim(self, most: int, suggest) -> Claim | None:
         trials = self.all()
         for t in trials:
             if t.state == optuna.trial.TrialState.RUNNING and self.leases.take(str(t.number)):
+                if self.all()[t.number].state.is_finished():  # meanwhile, by the worker that had the lease
+                    self.leases.free(str(t.number))
+                    continue
                 trial = optuna.trial.Trial(self.study, t._trial_id)
                 suggest(trial)  # what it lacks, if it was left half made
                 return Claim(trial, str(t.number), True, self.leases.starts(str(t.number)))

@@ -315,6 +315,16 @@ def initial_hashes(
     files = [n for n in names if isinstance(n, str) and n != "imagenet"]
     return {n: load_bundle().hash if n == "shipped" else stage._hash_of(Path(root) / n) for n in files}
 
+# %% ../../nbs/api/ops/10_tune.ipynb #ad95518e
+def _claim_folder(root, trials: Trials) -> None:
+    "Take the folder of a study, for good. Raises `TuneError` if a study of another storage has it."
+    folder, record = Path(root) / "models/tune" / trials.name, trials.study.user_attrs["record"]
+    with contextlib.suppress(FileExistsError):
+        write_file(folder / "study.txt", record, replace=False)
+    if (folder / "study.txt").read_text() != record:
+        what = f"{folder} belongs to a study {trials.name} of another storage"
+        raise TuneError(what, "Name this one with --study, or move that folder away", "occupied")
+
 # %% ../../nbs/api/ops/10_tune.ipynb #u019
 class Parent(NamedTuple):
     "The study's run in MLflow: of each trial the child runs know it."
@@ -543,6 +553,7 @@ def work(root, settings: Settings, trials: Trials, prepared, report=print):
     "Run trials in this process. Raises `TuneError`, `TrackingError`, `OSError`."
     train = Trainer(prepared, settings)
     trials.agree(settings.facts(train.inputs) | {"initial weights": initial_hashes(root, settings)})
+    _claim_folder(root, trials)
     data = {"data_hash": prepared.info["data_hash"], "synthetic": prepared.synthetic}
     parent = parent_of(trials, settings, data)
     try:

@@ -246,6 +246,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "default": {},
     "verdicts": {},
     "clear": {},
+    "remove": {"id": _id},
     "about": {},
     "begin": {"id": _id, "name": _text, "size": _count},
     "chunk": {"id": _id, "at": _count},
@@ -257,6 +258,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "reader": {"id": _id, "verdict": _among("", *READER), "comment": _text},
     "truth": {},
     "compare": {},
+    "kept": {},
     "sample": {"which": _among(*SAMPLES)},
     "download": {},
     "film_report": {"id": _id},
@@ -265,6 +267,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
 BINARY: dict[str, tuple[str, Callable[[Any], Any]]] = {  # kinds with a binary part: its name, its check
     "chunk": ("buffer", memoryview),
     "truth": ("text", _table),
+    "kept": ("text", _table),
 }
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #m101-3
@@ -681,20 +684,26 @@ class _Comparison(_Page):
             return self.send("compared", of="truth", problem=rendered(e), found=None)
         self._compare("truth")
 
+    def _kept(self, text: str) -> None:
+        "The files whose results the page kept, a name a line: labels are for them, too."
+        self.session.kept = text.split("\n")[:MAX_FILES]
+
     def _compare(self, of: str = "compare") -> None:
         found = self.session.compared() if self.session.truth else None
         self.send("compared", of=of, problem="", found=found)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #38c784eb
 def _pictures(film: Film) -> list[tuple[str, str]]:
-    "Radiograph and, if there is one to show, activation map for the HTML page: pairs of title and data URI."
+    "Radiograph and, if there is a map to show, the same under it, for the HTML page: pairs of title and data URI."
     if film.prediction is None:
         return []
     where = film.prediction.explanation.where
-    radiograph = _jpeg(Image.open(io.BytesIO(film.preview)), 224, 80)[0]
+    small = Image.open(io.BytesIO(film.preview))
+    radiograph = _jpeg(small, 224, 80)[0]  # which makes it small
     pictures = [(f"Radiograph {film.name}", _data_uri("jpeg", radiograph))]
     if where:
-        pictures.append((f"Activation map, {where}", _data_uri("png", _map_png(film.prediction))))
+        mapped = film.prediction.overlay(pixels=np.asarray(small.convert("L")))
+        pictures.append((f"With activation map, {where}", _data_uri("jpeg", _jpeg(mapped, 224, 80)[0])))
     return pictures
 
 
@@ -773,7 +782,8 @@ def _as_part(text: str) -> str:  # HTML
         def heading(self, text: str, level: int, **attrs: Any) -> str:
             return super().heading(text, min(6, level + 1), **attrs)
 
-    return cast(str, mistune.create_markdown(renderer=Part(escape=True), plugins=["table"])(text))
+    page = cast(str, mistune.create_markdown(renderer=Part(escape=True), plugins=["table"])(text))
+    return page.replace("<th></th>", "<td></td>")  # a head without words is none
 
 
 class _ModelCard(_Page):
@@ -821,6 +831,10 @@ class Dashboard(
 
         display(self.widget)  # type: ignore[no-untyped-call]  # IPython's
 
+    def _remove(self, id: str) -> None:
+        self.session.remove(id)
+        self.send("removed", id=id)
+
     def _clear(self) -> None:
         self.session.clear()
         self.file = None
@@ -852,13 +866,14 @@ def _metrics_table(info: dict[str, Any]) -> str:
 def _short_card(bundle: Bundle) -> str:
     "A short model card in Markdown, from `bundle.json` alone."
     i = bundle.info
+    data = i.get("data", {"title": "unknown data", "synthetic": False})
     return "\n\n".join(
         [
             "**Not a medical device.** This bundle has no model card; "
             "the evaluation of its training writes one, `reports/model_card.html`. From its `bundle.json`:",
-            f"Trained on {i['data']['title']}{', SYNTHETIC images' if i['data']['synthetic'] else ''}. "
+            f"Trained on {data['title']}{', SYNTHETIC images' if data['synthetic'] else ''}. "
             f"Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
-            _counts_table(i["data"].get("counts", {}), i["classes"]),
+            _counts_table(data.get("counts", {}), i["classes"]),
             _metrics_table(i),
             "Made with "
             + ", ".join(f"{k} {v}" for k, v in i.get("versions", {}).items())

@@ -144,10 +144,13 @@ def _held(out: Path) -> dict[str, str] | None:  # None: not known
 
 # %% ../../nbs/api/serving/09_external_run.ipynb #f5ebbde5
 def _check_out(out: Path, source: Path, identity: dict[str, str], force: bool) -> None:
-    "Refuse a folder that holds something else, or lies among the films. Raises `EvaluationError`."
-    inside = source.is_dir() and source.resolve() in (out.resolve(), *out.resolve().parents)
-    if inside:
+    "Refuse a folder that holds something else, or films or table, or lies among them. Raises `EvaluationError`."
+    here, films = out.resolve(), source.resolve()
+    if source.is_dir() and films in (here, *here.parents):
         raise EvaluationError(f"{out} lies inside {source}", "Choose a folder outside it.", "occupied")
+    if here in films.parents:
+        hint = "Choose another folder: this one would be replaced."
+        raise EvaluationError(f"{source} lies inside {out}", hint, "occupied")
     if not out.exists():
         return
     if not out.is_dir():
@@ -173,7 +176,7 @@ def _described(films: LabelledSet, bundle: Bundle, title: str | None) -> dict[st
         "named": films.named,
         "remarks": list(films.remarks),
         "list_sha256": films.sha256,
-        "bundle_synthetic": bool(bundle.info["data"]["synthetic"]),
+        "bundle_synthetic": bool(bundle.info.get("data", {}).get("synthetic")),
         "version": __version__,
         "git_commit": state["git_commit"],
     }
@@ -212,10 +215,10 @@ def measure_set(
         write_json(new / "external.json", info)
         texts = ("path", "patient", "message", "remarks", *films.groups)
         write_csv(new / "predictions.csv", _for_spreadsheets(rows, texts))
-        if report:
-            if progress:
-                print("writing the report", file=sys.stderr)
-            report(new)
+    if report:  # one that fails leaves what was measured
+        if progress:
+            print("writing the report", file=sys.stderr)
+        report(out)
     return info
 
 # %% ../../nbs/api/serving/09_external_run.ipynb #r018

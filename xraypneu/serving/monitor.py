@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ from ..metrics.scores import write_json
 from ..model.bundle import Bundle
 from ..ops.stage import run_report
 from .predict import Predictor
-from .score import _said, _shard, progress_of, read_manifest
+from .score import Place, _checked, _said, _settings, place_of, progress_of, read_manifest
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m006
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Scores:
         return Films(kept, projections[read], int((~read).sum()))
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m007
-def _model(said: dict[str, Any], where: Path) -> Model:
+def _model(said: dict[str, Any], where: Place) -> Model:
     "The model of a file. Raises `ShiftError` where it keeps no features, or those of another version."
     if not said.get("features"):
         hint = "Score the films into another folder: xraypneu score SOURCE --features --out FOLDER"
@@ -100,7 +100,7 @@ def _opened(file: Path, key: str) -> tuple[pa.Table, dict[str, Any]]:
     return table, said
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m007-c
-def _columns(table: pa.Table, file: Path) -> tuple[pd.DataFrame, np.ndarray]:
+def _columns(table: pa.Table, file: Place) -> tuple[pd.DataFrame, np.ndarray]:
     "Columns of films, and their projections; 0 where there are none. Raises `ShiftError`."
     lists = table["features"].combine_chunks()
     known = lists.is_valid().to_numpy(zero_copy_only=False).astype(bool)
@@ -113,38 +113,41 @@ def _columns(table: pa.Table, file: Path) -> tuple[pd.DataFrame, np.ndarray]:
     return table.select([c for c in ("id", *_COLUMNS) if c in table.column_names]).to_pandas(), projections
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m008
-def _files(path: Path) -> list[Path]:
-    "The files of scores: one that `merge` wrote, or the shards of a folder. Raises `ShiftError`, `ScoreError`."
-    if not path.exists():
+def _tables(place: Place) -> Iterator[tuple[pa.Table, dict[str, Any]]]:
+    "The scores of a file that `merge` wrote, or of each shard, and what they say. Raises `ShiftError`, `ScoreError`."
+    if not place.exists():
         hint = "Name a folder of xraypneu score, or the parquet of xraypneu score --merge."
-        raise ShiftError(f"there are no scores {path}", hint, "missing")
-    if path.is_file():
-        return [path]
-    done = progress_of(path)
+        raise ShiftError(f"there are no scores {place}", hint, "missing")
+    if isinstance(place, Path) and place.is_file():
+        yield _opened(place, "xraypneu")
+        return
+    done, manifest, settings = progress_of(place), read_manifest(place), _settings(place)
+    again = f"xraypneu score --resume --out {place}"
     if not done.complete:
-        what = f"{done.shards - done.shards_done:,} of {done.shards:,} shards of {path} are not scored yet"
-        raise ShiftError(what, f"Complete them: xraypneu score --resume --out {path}", "missing")
-    return [cast(Path, _shard(path / "scores", n)) for n in range(done.shards)]
+        what = f"{done.shards - done.shards_done:,} of {done.shards:,} shards of {place} are not scored yet"
+        raise ShiftError(what, f"Complete them: {again}", "missing")
+    for n in range(done.shards):
+        table, fault = _checked(place, manifest, settings, n)  # its hash, too
+        if table is None or fault:
+            raise ShiftError(f"{place}: {fault}", f"Delete that file, then: {again}", "damaged")
+        yield table, _said(table.schema.metadata)
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #20e6b713
 def read_scores(
-    path: str | os.PathLike[str],  # folder of `xraypneu score --features`, or the parquet of its `--merge`
+    path: str | os.PathLike[str],  # folder or address of `xraypneu score --features`, or the parquet of its `--merge`
 ) -> Scores:
-    "Read scores with features, in the order of their ids. Raises `ShiftError`, `ScoreError`."
-    tables, projections, models, said = [], [], set(), dict[str, Any]()
-    for file in _files(Path(path)):
-        table, said = _opened(file, "xraypneu")
-        models.add(_model(said, file))
-        frame, numbers = _columns(table, file)
+    "Read scores with features, in the order of their ids, and compare shards with their hashes. Raises `ShiftError`."
+    place, tables, projections = place_of(path), [], []
+    for table, said in _tables(place):
+        model = _model(said, place)  # all shards of a folder have one
+        frame, numbers = _columns(table, place)
         tables.append(frame)
         projections.append(numbers)
-    if len(models) > 1:
-        raise ShiftError(f"{path} holds scores of several models", "Score the films into a new folder.", "other_model")
     together = pd.concat(tables, ignore_index=True)
     if not len(together):
         raise ShiftError(f"{path} holds no films", "Score some films first.", "empty")
-    source = read_manifest(path).source if Path(path).is_dir() else said.get("source", "")
-    return Scores(models.pop(), together, np.concatenate(projections), source)
+    source = read_manifest(place).source if "shard" in said else said.get("source", "")
+    return Scores(model, together, np.concatenate(projections), source)
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m012
 REFERENCE_FILMS = 5_000  # films that a reference keeps, chosen at random; more change no result

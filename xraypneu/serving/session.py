@@ -237,6 +237,7 @@ class _Labelled:
 
     films: dict[str, Film]
     truth: dict[str, bool]  # labels, of `read_truth`
+    kept: list[str]  # files of an earlier page of this tab, whose rows have the ids kept-0, kept-1, ...
     threshold: float
     default: float
 
@@ -249,10 +250,15 @@ class _Labelled:
         ill = [self.truth[of[f.id]] for f in films]
         found = compare([f.prediction.verdict if f.prediction else NOT_READ for f in films], ill)
         labels = {f.id: PNEUMONIA if is_ill else NORMAL for f, is_ill in zip(films, ill, strict=True)}
+        kept = {f"kept-{i}": meeting_name(name) for i, name in enumerate(self.kept)}
+        times = Counter(kept.values())
+        others = {id: name for id, name in kept.items() if name in self.truth and times[name] == 1}
+        labels |= {id: PNEUMONIA if self.truth[name] else NORMAL for id, name in others.items()}
         left_out = {
             "unlabelled": len(self.films) - len(labelled),
             "twice": len(labelled) - len(films),
-            "unmatched": len(self.truth.keys() - names.keys()),
+            "unmatched": len(self.truth.keys() - names.keys() - times.keys()),
+            "kept": len(others),
         }
         said = {"cover": cover_sentence(len(films), **left_out), "caveat": CAVEAT + self._chosen()}
         return found | left_out | said | {"labels": labels, "films": len(films)}
@@ -285,7 +291,7 @@ class Session(_Films, _Labelled):
         self.films, self.uploads = {}, {}
         self.beyond = set()
         self.open: str | None = None  # the film that the page shows
-        self.truth = {}
+        self.truth, self.kept = {}, []
 
     def move(self, threshold: float) -> list[Film]:  # those with another verdict, label or reasons than before
         "Set the operating point and classify all films again."
@@ -302,10 +308,16 @@ class Session(_Films, _Labelled):
         "Number of films of each verdict, and of those that were not read."
         return dict(Counter(f.prediction.verdict if f.prediction else NOT_READ for f in self.films.values()))
 
+    def remove(self, id: str) -> None:
+        "Delete one film; nothing happens if it is not there. Its label stays for a film of that name that comes again."
+        self.films.pop(id, None)
+        self.open = None if self.open == id else self.open
+
     def clear(self) -> None:
         "Delete everything but the operating point."
         self.films.clear()
         self.uploads.clear()
         self.beyond.clear()
         self.truth.clear()
+        self.kept.clear()
         self.open = None

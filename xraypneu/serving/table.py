@@ -94,18 +94,20 @@ def to_csv(
 
 # %% ../../nbs/api/serving/01_table.ipynb #c008
 _STYLE = (
-    "body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#1b1f24}"
+    "html{color-scheme:light;background:#fff}body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#1b1f24}"
+    "h1{font-size:1.5rem;line-height:1.25}h2{font-size:1.125rem}.found{margin:1rem 0}.found p{margin:.15rem 0}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{border:1px solid #c9d1d9;padding:.35rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\n"
     "th{background:#f6f8fa;overflow-wrap:normal}th:first-child{width:18%}th:nth-child(2){width:28%}"
     "img{width:9rem;height:auto;background:#000}"
     ".notice{background:#fff4ce;border:1px solid #d4a72c;padding:.5rem;font-weight:600}"
     ".error{color:#a1260d}"
-    "code{font-size:.85em}"
-    "h1{overflow-wrap:anywhere}.hash{overflow-wrap:anywhere;color:#57606a}"
+    "code{font-size:.85em}td img{vertical-align:top}"
+    "h1{overflow-wrap:anywhere}.hash{overflow-wrap:anywhere}code.hash{color:#57606a}"
     ".film{display:flex;gap:.75rem;flex-wrap:wrap}.film figure{margin:0;flex:1 1 18rem;max-width:36rem}"
     ".film img{width:100%;max-height:36rem;object-fit:contain}.verdict{font-size:1.25rem;font-weight:600}"
     "dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1rem}dt{color:#57606a}dd{margin:0}"
+    "@media screen and (max-width:46rem){th:first-child,th:nth-child(2){min-width:9rem}}"
     "@media print{body{margin:0;font-size:9.5pt}img{width:2.7cm}tr{break-inside:avoid}"
     ".film{flex-wrap:nowrap}.film figure{max-width:50%;break-inside:avoid}.film img{max-height:11cm}"
     "td:nth-child(5){white-space:nowrap}thead{display:table-header-group}"
@@ -174,6 +176,7 @@ def to_html(
         lines.append(_html_row(row, outcome))
     summary = ", ".join(f"{n} {e(k)}" for k, n in counts.items()) or "no files"
     more = "".join(f"<p>{e(sentence)}</p>" for sentence in found)
+    more = f'<div class="found">{more}</div>' if more else ""
     return _report(
         title,
         notice,
