@@ -576,7 +576,10 @@ def test_of_many_films_only_those_in_view_are_laid_out_and_all_can_be_found_and_
     last.scroll_into_view_if_needed()
     instant.wait_for_function("document.querySelector('.batch tbody tr:last-child').innerText.includes('film-200.png')")
     instant.emulate_media(media="print")
-    assert instant.locator(".batch td.name").evaluate_all(IN_VIEW) == 200
+    instant.wait_for_function(
+        "[...document.querySelectorAll('.batch td.name')]"
+        ".every((e) => e.checkVisibility({ contentVisibilityAuto: true }))"
+    )
     assert last.evaluate("e => getComputedStyle(e).display") == "table-row"
     instant.emulate_media(media="screen")
 
