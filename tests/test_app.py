@@ -29,7 +29,7 @@ from test_image import dicom
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED, load_bundle
 from xraypneu.model.verdict import VERDICTS, decided
-from xraypneu.serving import guard
+from xraypneu.serving import dashboard, guard
 
 SHOTS = os.environ.get("XRAYPNEU_SCREENSHOTS")  # asked now: conftest takes our variables out of the environment
 pytestmark = pytest.mark.skipif(
@@ -469,6 +469,119 @@ def test_a_batch_tells_the_time_left_and_its_verdicts_and_can_be_cancelled(serve
     choose(page, ("last.png", film(0)))
     wait_rows(page, n + 1)
     page.wait_for_selector(".result h3.name:has-text('last.png')")
+
+
+# --- many films
+
+
+# the page with a server that answers at once: a row for each film, and one of them has another verdict after a move
+INSTANT = """([config, operating]) => {
+    const ids = [], verdicts = ['NORMAL', 'PNEUMONIA', 'UNSURE', 'OUT OF SCOPE'];
+    let hear;
+    const answers = {
+        hello: () => ({ kind: 'operating', operating }),
+        ping: ({ n }) => ({ kind: 'pong', n }),
+        threshold: ({ value }) => ({
+            kind: 'moved', operating: { ...operating, threshold: value },
+            rows: [{ id: ids[0], verdict: 'UNSURE', cells: [] }], shown: null,
+        }),
+        chunk: ({ id }) => {
+            const n = ids.push(id);
+            const film = { verdict: verdicts[n % 4], probability: 0.5, threshold: 0.3, bundle: 'b0b0b0b0', cells: [] };
+            return { kind: 'row', row: { id, file: `film-${n}.png`, ...film } };
+        },
+    };
+    const model = {
+        get: () => config,
+        on: (_, listener) => { hear = listener; },
+        send: (message) => setTimeout(() => {
+            const answer = answers[message.kind]?.(message);
+            if (answer) hear(answer, []);
+        }),
+    };
+    return import('/app.js').then((app) => app.default.render({ model, el: document.body }));
+}"""
+# counts in window.seen what changes in a part of the page: how often, and records of each kind
+COUNT = """(part) => {
+    const seen = { steps: 0, childList: 0, characterData: 0, attributes: 0 };
+    const count = (records) => { seen.steps += 1; for (const { type } of records) seen[type] += 1; };
+    const all = { subtree: true, childList: true, characterData: true, attributes: true };
+    new MutationObserver(count).observe(document.querySelector(part), all);
+    (window.seen ??= {})[part] = seen;
+}"""
+# counts in window.measured how often the worklist's place is asked for, which lays the page out at once
+MEASURED = """() => {
+    const list = document.querySelector('.worklist ul'), own = list.getBoundingClientRect.bind(list);
+    window.measured = 0;
+    list.getBoundingClientRect = () => { window.measured += 1; return own(); };
+}"""
+IN_VIEW = "(all) => all.filter((e) => e.checkVisibility({ contentVisibilityAuto: true })).length"
+
+
+@pytest.fixture(scope="module")
+def instant(browser):
+    "A page with 200 films of a server that answers at once."
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page, (script, styles) = context.new_page(), dashboard.app_files().values()
+    styled = b"<!doctype html><style>%s</style>" % styles
+    page.route("**/*", lambda r: r.fulfill(body=styled, content_type="text/html"))
+    page.route("**/app.js", lambda r: r.fulfill(body=script, content_type="text/javascript"))
+    page.goto("http://page.invalid/")
+    point = {"threshold": 0.3, "is_default": True, "prevalence": 0.3, "band": [0.3, 0.3], "limits": None, "shares": []}
+    page.evaluate(INSTANT, [dashboard._page_config(load_bundle(), 0.3), point])
+    for part in (".batch tbody", ".uploads"):
+        page.evaluate(COUNT, part)
+    page.evaluate(MEASURED)
+    drop(page, *[(f"{i}.png", b"film") for i in range(200)])
+    wait_rows(page, 200)
+    yield page
+    context.close()
+
+
+def test_films_of_a_long_batch_are_drawn_together(instant):
+    "Each row was drawn by itself: after some hundred, that took longer than reading the film."
+    steps = instant.evaluate("['.batch tbody', '.uploads'].map((part) => window.seen[part].steps)")
+    assert max(steps) < 100, steps  # about ten, on an idle machine
+    assert instant.evaluate("window.measured") < 3  # new films don't scroll the worklist back to the open one
+    assert instant.inner_text("button.files") == "200 files: 200 read"
+    assert "200 of 200 files: 50 NORMAL, 50 PNEUMONIA, 50 UNSURE, 50 OUT OF SCOPE" in instant.inner_text(".batch")
+
+
+def test_a_move_of_the_threshold_touches_only_what_it_changes(instant):
+    "All rows and the whole worklist were filled anew."
+    parts = ".worklist", ".batch tbody"
+    for part in parts:
+        instant.evaluate(COUNT, part)
+    instant.focus("#xp-threshold")
+    instant.keyboard.press("End")
+    instant.wait_for_function("document.querySelector('.batch tr:last-child td:nth-child(5)').textContent === '0.990'")
+    seen = instant.evaluate("window.seen")
+    counts = {
+        part: [n[k] for k in ("childList", "characterData", "attributes")] for part, n in seen.items() if part in parts
+    }
+    # each row's operating point; the verdict that changed, with class and caution; two marks of the worklist
+    assert counts == {".batch tbody": [0, 201, 1], ".worklist": [0, 1, 4]}, counts
+
+
+def test_of_many_films_only_those_in_view_are_laid_out_and_all_can_be_found_and_read_aloud(instant):
+    for part in (".batch td.name", ".worklist .facts"):
+        assert 0 <= instant.locator(part).evaluate_all(IN_VIEW) < 100 and instant.locator(part).count() == 200
+    nodes = instant.context.new_cdp_session(instant).send("Accessibility.getFullAXTree")["nodes"]
+    read = [n for n in nodes if not n["ignored"]]
+    roles = [n["role"]["value"] for n in read]
+    assert [roles.count(r) for r in ("row", "option", "columnheader")] == [201, 207, 8]  # seven options of the filter
+    assert "film-200.png" in {n.get("name", {}).get("value") for n in read}
+    assert instant.evaluate("window.find('film-200.png')")
+    last = instant.locator(".batch tbody tr").last
+    last.scroll_into_view_if_needed()
+    instant.wait_for_function("document.querySelector('.batch tbody tr:last-child').innerText.includes('film-200.png')")
+    instant.emulate_media(media="print")
+    instant.wait_for_function(
+        "[...document.querySelectorAll('.batch td.name')]"
+        ".every((e) => e.checkVisibility({ contentVisibilityAuto: true }))"
+    )
+    assert last.evaluate("e => getComputedStyle(e).display") == "table-row"
+    instant.emulate_media(media="screen")
 
 
 # --- the reader

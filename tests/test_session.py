@@ -18,7 +18,7 @@ from xraypneu.data.image import ImageError
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED
 from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, UNSURE, decided
-from xraypneu.serving import dashboard
+from xraypneu.serving import dashboard, predict
 from xraypneu.serving import session as state
 from xraypneu.serving.predict import CAUTION, Prediction
 from xraypneu.serving.session import Film, Session, shown_film
@@ -54,6 +54,22 @@ def session():
         s.keep(id, f"{id}.png", p)
     s.refuse("u5", "u5.png", ImageError("the file is empty"))
     return s
+
+
+def test_a_move_decides_all_films_at_once_and_sends_only_those_that_changed(monkeypatch):
+    "The decision for each film by itself, and two explanations of it, took most of the time of a move."
+    page, sizes, sent = dashboard.Dashboard(), [], []
+    for i in range(300):
+        refused = {"verdict": OUT_OF_SCOPE if i % 2 else NOT_RADIOGRAPH} if i % 10 == 0 else {}
+        page.session.keep(f"u{i}", f"{i}.png", prediction(i / 300, **refused))
+    before = {id: (f.row()["verdict"], f.row()["reasons"], f.row()["label"]) for id, f in page.session.films.items()}
+    monkeypatch.setattr(predict, "decided", lambda p, *more: sizes.append(len(p)) or decided(p, *more))
+    monkeypatch.setattr(page, "send", lambda kind, buffers=None, **content: sent.append(content))
+    page.move(0.7)
+    after = {id: (f.row()["verdict"], f.row()["reasons"], f.row()["label"]) for id, f in page.session.films.items()}
+    assert sizes == [300] and {f.prediction.threshold for f in page.session.films.values()} == {0.7}
+    changed = [row["id"] for row in sent[0]["rows"]]
+    assert changed == [id for id in before if before[id] != after[id]] and 100 < len(changed) < 200
 
 
 def test_reasons_follow_the_operating_point(session):

@@ -51,6 +51,21 @@ test("files go one after the other, in pieces", async () => {
   assert.equal(u.pending, 0);
 });
 
+test("the next file is sent while the server reads one, and no further one", async () => {
+  const { u, sent } = uploader(); // the server has all pieces, and no row yet
+  u.take([1, 2, 3, 4].map((n) => file(`${n}.png`, 5)));
+  await sleep(30);
+  const begun = () => [...new Set(sent.map((m) => m.id))];
+  assert.deepEqual(begun(), ["u1", "u2"]);
+  u.end("u1", "NORMAL", false);
+  await sleep(30);
+  assert.deepEqual(begun(), ["u1", "u2", "u3"]);
+  assert.equal(u.cancel(), 1); // the two that the server has are read
+  for (const id of ["u2", "u3"]) u.end(id, "NORMAL", false);
+  await sleep(30);
+  assert.deepEqual([begun().length, u.pending, u.busy], [3, 0, false]);
+});
+
 test("only a few pieces are ahead of what the server has taken", async () => {
   const { u, sent } = uploader();
   u.take([file("a.png", 200)]);
@@ -63,8 +78,8 @@ test("only a few pieces are ahead of what the server has taken", async () => {
 });
 
 test("forgetting in the middle of a file ends it, and the next one is read", async () => {
-  const { u, sent, notes } = uploader({ answer: whole({ u3: 5 }) });
-  u.take([file("long.png", 200), file("waiting.png", 200)]);
+  const { u, sent, notes } = uploader({ answer: whole({ u4: 5 }) });
+  u.take([file("long.png", 200), file("next.png", 200), file("waiting.png", 200)]);
   u.ack("u1", 0);
   await sleep(30);
   const before = kinds(sent, "u1").length;
@@ -74,7 +89,7 @@ test("forgetting in the middle of a file ends it, and the next one is read", asy
   u.take([file("new.png", 5)]);
   await sleep(50);
   assert.equal(kinds(sent, "u1").length, before);
-  assert.deepEqual(kinds(sent, "u2"), []); // what waited is never sent
+  assert.deepEqual(kinds(sent, "u3"), []); // what waited is never sent
   assert.deepEqual(notes, [["new.png", "NORMAL", false]]);
 });
 

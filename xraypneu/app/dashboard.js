@@ -6,6 +6,7 @@ import { Downloader, saveFile } from "./download.js";
 import { dropped, unreadable } from "./drop.js";
 import { FileList } from "./files.js";
 import { FullScreen } from "./full.js";
+import { Gatherer } from "./gather.js";
 import { Heartbeat } from "./heartbeat.js";
 import { Help } from "./help.js";
 import { film, layHero } from "./hero.js";
@@ -39,6 +40,9 @@ const NONE_LEFT =
   "These results are of an earlier page: the server no longer has their films. Drop them again to see them.";
 const FEW = 3; // results that are deleted without a question
 const STEP = 60; // pixels that a key moves a zoomed film
+// what a visitor does: it is done to all rows that have come
+const DEEDS = ["click", "keydown", "input", "change", "drop", "paste", "beforeunload", "pagehide"];
+const MANY = 60; // files, from which on only those in view are laid out
 const IN_REPORTS = /^(reader-.*|point|truth)$/; // requests whose effects a report shows
 
 function broken(problem) {
@@ -75,6 +79,8 @@ class Page {
     const [lost, recovered] = [() => this.lost(), () => this.recovered()];
     const view = Math.floor(Math.random() * 2 ** 31); // a notebook may show one session in several views
     const busy = () => this.uploader.pending > 0;
+    this.came = []; // rows that are not on the page yet, in the order of their arrival
+    this.gatherer = new Gatherer(() => this.showRows());
     this.heartbeat = new Heartbeat({ send, patience, rest, lost, recovered, busy, first: view * 2 ** 21 });
     this.asker = new Asker(send, ping);
     this.list = new FileList(() => this.cancel());
@@ -341,6 +347,7 @@ class Page {
   // The table shows these rows: so does the worklist.
   listed(shown, all) {
     this.labelDownloads(shown, all);
+    this.main.classList.toggle("many", all >= MANY);
     this.list.tally.textContent = tallyOf(this.state.counts());
     this.worklist.show(this.table.shown);
     this.tellPosition();
@@ -583,6 +590,7 @@ class Page {
   }
 
   empty() {
+    this.came = [];
     this.uploader.forget();
     this.list.clear();
     this.downloader.stop();
@@ -658,6 +666,7 @@ class Page {
 
   receive(message, buffers) {
     this.heartbeat.hear();
+    if (!/^(row|ack)$/.test(message.kind)) this.gatherer.hurry(); // in the order of the messages
     const name = `on_${message.kind}`;
     if (this[name]) this[name](message, buffers);
   }
@@ -688,20 +697,29 @@ class Page {
 
   on_row({ row }) {
     if (this.state.forgetting) return;
-    const mine = this.uploader.end(row.id, row.error || "read", !!row.error);
-    const opens = this.state.arrive(row, mine);
-    this.worklist.put(this.state.rows.get(row.id));
-    this.table.put(row.id);
+    const mine = this.uploader.end(row.id, row.error || "read", !!row.error); // and the next file is sent
+    this.came.push({ row, mine });
+    if (this.uploader.pending) this.gatherer.ask();
+    else this.gatherer.now();
+  }
+
+  // Put the rows that have come on the page: those of a long batch together, or drawing them would take longer than
+  // reading the films.
+  showRows() {
+    const came = this.came.splice(0);
+    if (!came.length) return;
+    this.list.teller.hurry(); // in the same frame
+    const toOpen = came.filter(({ row, mine }) => this.state.arrive(row, mine));
+    for (const { row } of came) this.worklist.put(this.state.rows.get(row.id));
+    this.table.put(...came.map(({ row }) => row.id));
     this.batch.hidden = this.truth.box.hidden = false;
     this.compareAgain();
     this.arrange();
     this.keeper.changed();
-    if (opens) this.ask(row.id);
-    else if (row.id === this.state.open) this.markOpen(); // it came twice
-    if (row.error) {
-      this.say(`${row.file}: not read: ${row.error}`);
-      this.settle();
-    }
+    if (toOpen.length) this.ask(toOpen[0].row.id);
+    else if (came.some(({ row }) => row.id === this.state.open)) this.markOpen(); // it came twice
+    for (const { row } of came) if (row.error) this.say(`${row.file}: not read: ${row.error}`);
+    if (came.some(({ row }) => row.error)) this.settle();
   }
 
   // All rows of the session, for a view that is new.
@@ -709,7 +727,9 @@ class Page {
     const doubles = this.state.unkeep(rows);
     for (const id of doubles) this.worklist.remove(id);
     this.table.remove(doubles);
-    for (const row of rows) this.on_row({ row });
+    if (this.state.forgetting) return;
+    for (const row of rows) this.came.push({ row, mine: this.uploader.end(row.id, row.error || "read", !!row.error) });
+    this.gatherer.now();
   }
 
   on_show({ shown }, buffers) {
@@ -799,6 +819,7 @@ class Page {
   }
 
   lost() {
+    this.gatherer.hurry();
     const again = button("Start a new session", () => location.reload(), { class: "main" });
     this.gone.replaceChildren(
       make("h2", {}, "The server has lost this session"),
@@ -834,10 +855,8 @@ class Page {
     this.state.restore(rows);
     const names = rows.map(nameOfKept).join("\n").slice(0, this.config.max_table);
     this.send({ kind: "kept" }, [new TextEncoder().encode(names).buffer]); // labels are for them, too
-    for (const { id } of rows) {
-      this.worklist.put(this.state.rows.get(id));
-      this.table.put(id);
-    }
+    for (const { id } of rows) this.worklist.put(this.state.rows.get(id));
+    this.table.put(...rows.map((row) => row.id));
     this.batch.hidden = false;
     this.arrange();
     const films = rows.length === 1 ? "one result" : `${rows.length} results`;
@@ -849,6 +868,8 @@ class Page {
     const near = (e) => e.preventDefault(); // a file dropped beside the zone must not replace the page
     window.addEventListener("xp-too-large", tooLarge);
     for (const name of ["dragover", "drop"]) window.addEventListener(name, near);
+    const hurry = () => this.gatherer.hurry();
+    for (const name of DEEDS) window.addEventListener(name, hurry, true);
     const stop = this.heartbeat.start(window);
     const waiting = () => !this.heartbeat.isLost && this.uploader.pending > 0;
     const stay = askBeforeLeaving(window, () => this.state.unsaved.size > 0 || waiting());
@@ -872,6 +893,7 @@ class Page {
       stay();
       named();
       window.removeEventListener("xp-too-large", tooLarge);
+      for (const name of DEEDS) window.removeEventListener(name, hurry, true);
       for (const name of ["dragover", "drop"]) window.removeEventListener(name, near);
     };
   }

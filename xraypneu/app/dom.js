@@ -66,6 +66,13 @@ export function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+// Set the text of an element that holds nothing else, in its own text node: a new one is styled and laid out anew.
+export function write(node, text) {
+  const { firstChild } = node;
+  if (!firstChild) node.append(text);
+  else if (firstChild.data !== text) firstChild.data = text;
+}
+
 export const button = (text, onclick, attributes = {}) =>
   make("button", { type: "button", onclick, ...attributes }, text);
 

@@ -1,5 +1,6 @@
 // The list of uploads while films are read: folded behind a button that says how far they are.
 import { button, make } from "./dom.js";
+import { Gatherer } from "./gather.js";
 import { Pace, UploadList } from "./upload.js";
 
 // "about 2 min left"; nothing where the pace is not known yet
@@ -26,14 +27,15 @@ export class FileList extends UploadList {
   constructor(cancel) {
     super();
     this.box.id = "xp-files";
-    Object.assign(this, UNBEGUN, { pace: new Pace(() => Date.now()) });
+    Object.assign(this, UNBEGUN, { pace: new Pace(() => Date.now()), teller: new Gatherer(() => this.draw()) });
+    this.waiting = []; // changes of items that are not drawn yet, in their order
     const folds = { class: "files", "aria-controls": "xp-files", "aria-expanded": "false" };
     this.fold = button("", () => this.toggle(), folds);
     this.total = make("progress", { "aria-label": "Upload of all files" });
     this.stop = button("Cancel the rest", cancel, { class: "cancel-rest" });
     this.tally = make("span", { class: "tally" }); // how many films have each verdict
     this.line = make("span", { class: "row sent" }, this.fold, this.tally);
-    this.tell();
+    this.draw();
   }
 
   toggle() {
@@ -52,14 +54,14 @@ export class FileList extends UploadList {
   }
 
   progress(item, received) {
-    super.progress(item, received);
+    this.waiting.push(() => super.progress(item, received));
     this.sent += received - item.got;
     item.got = received;
-    this.total.value = this.sent;
+    this.tell();
   }
 
   end(item, text, bad) {
-    super.end(item, text, bad);
+    this.waiting.push(() => super.end(item, text, bad));
     this.sent += item.size - item.got;
     item.got = item.size;
     if (bad) this.failed += 1;
@@ -79,7 +81,14 @@ export class FileList extends UploadList {
     return this.all - this.read - this.failed - this.cancelled;
   }
 
+  // How far the files are; that of all at once.
   tell() {
+    if (this.coming) this.teller.ask();
+    else this.teller.now();
+  }
+
+  draw() {
+    for (const change of this.waiting.splice(0)) change();
     this.fold.textContent = progressOf(this, this.pace.left(this.coming));
     this.line.hidden = !this.all;
     this.box.tabIndex = this.all ? 0 : -1; // a long list scrolls, by keyboard too
@@ -97,6 +106,7 @@ export class FileList extends UploadList {
 
   clear() {
     super.clear();
+    this.waiting = [];
     Object.assign(this, UNBEGUN);
     this.tell();
   }

@@ -1,5 +1,5 @@
 // The table of all files. Rows are appended or changed one by one; the table is never rebuilt.
-import { button, cautionOf, kind, make } from "./dom.js";
+import { button, cautionOf, kind, make, write } from "./dom.js";
 import { said } from "./reader.js";
 
 const COLUMNS = [
@@ -68,6 +68,10 @@ export function opens(row, rows) {
   return `Open ${row.file}${again ? `, number ${row.n}` : ""}`;
 }
 
+// The roles of a table, which a browser may forget where styles make a grid of it.
+const cell = (...content) => make("td", { role: "cell" }, ...content);
+const heading = (...content) => make("th", { scope: "col", role: "columnheader" }, ...content);
+
 export class Table {
   constructor(state, onopen, oncount) {
     Object.assign(this, { state, onopen, oncount, order: { key: "n", down: false }, lines: new Map(), shown: [] });
@@ -86,12 +90,12 @@ export class Table {
     );
     this.counted = make("p", { class: "soft" });
     this.heads = new Map(COLUMNS.map(([key, label]) => [key, this.head(key, label)]));
-    this.body = make("tbody");
-    const row = make("tr", {}, ...[...this.heads.values()].map((h) => h.cell), make("th", { scope: "col" }, "open"));
+    this.body = make("tbody", { role: "rowgroup" });
+    const row = make("tr", { role: "row" }, ...[...this.heads.values()].map((h) => h.cell), heading("open"));
     this.box = make(
       "div",
       { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of the results" },
-      make("table", {}, make("thead", {}, row), this.body),
+      make("table", { role: "table" }, make("thead", { role: "rowgroup" }, row), this.body),
     );
     this.mark();
   }
@@ -103,7 +107,7 @@ export class Table {
       this.arrange();
     };
     const press = button(label, sort, { "data-key": `sort-${key}` });
-    return { label, press, cell: make("th", { scope: "col" }, press) };
+    return { label, press, cell: heading(press) };
   }
 
   // Mark the sorted column.
@@ -119,8 +123,13 @@ export class Table {
     return matches(row, this.filter.value, this.only.value);
   }
 
-  // Add a row, or replace it.
-  put(id) {
+  // Add rows, or replace them.
+  put(...ids) {
+    for (const id of ids) this.putLine(id);
+    this.count();
+  }
+
+  putLine(id) {
     const row = this.state.rows.get(id);
     const before = this.lines.get(id);
     if (before) {
@@ -129,13 +138,12 @@ export class Table {
     }
     const line = this.line(row);
     this.lines.set(id, line);
-    if (this.matches(row)) {
-      const at = place(this.shown, row, compare(this.order));
-      const follower = this.shown[at];
-      this.body.insertBefore(line, follower ? this.lines.get(follower.id) : null);
-      this.shown.splice(at, 0, row);
-    }
-    this.count();
+    if (id === this.state.open) this.markOpen();
+    if (!this.matches(row)) return;
+    const at = place(this.shown, row, compare(this.order));
+    const follower = this.shown[at];
+    this.body.insertBefore(line, follower ? this.lines.get(follower.id) : null);
+    this.shown.splice(at, 0, row);
   }
 
   // Rows that are gone.
@@ -147,9 +155,9 @@ export class Table {
   line(row) {
     if (row.error) {
       const why = make("span", { class: "error" }, `not read: ${row.error}`);
-      const cells = [String(row.n), row.file, why, "", "", "", "", row.truth ?? "", ""].map((c) => make("td", {}, c));
+      const cells = [String(row.n), row.file, why, "", "", "", "", row.truth ?? "", ""].map((c) => cell(c));
       cells[1].className = "name";
-      return make("tr", {}, ...cells);
+      return make("tr", { role: "row", class: "unread" }, ...cells);
     }
     const [number, caution] = numberOf(row);
     const named = { type: "button", "data-key": `open-${row.id}`, "aria-label": opens(row, this.state.rows.values()) };
@@ -157,38 +165,44 @@ export class Table {
     // the button in the row needs no handler: its click, by mouse or key, bubbles up to here
     const line = make(
       "tr",
-      { class: row.kept ? "" : "can-open", onclick: () => this.onopen(this.state.rows.get(row.id)) },
-      make("td", {}, String(row.n)),
-      make("td", { class: "name" }, row.file),
-      make("td", {}, make("span", {}, "")),
-      make("td", {}, number, caution && make("span", { class: "words caution" }, caution)),
-      make("td", {}, ""),
-      make("td", {}, row.bundle.slice(0, 8)),
-      make("td", { class: "own" }),
-      make("td", {}),
-      make("td", {}, open),
+      {
+        role: "row",
+        class: row.kept ? "" : "can-open",
+        onclick: () => this.onopen(this.state.rows.get(row.id)),
+      },
+      cell(String(row.n)),
+      make("td", { class: "name", role: "cell" }, row.file),
+      cell(make("span", {}, "")),
+      cell(number, caution && make("span", { class: "words caution" }, caution)),
+      cell(""),
+      cell(row.bundle.slice(0, 8)),
+      make("td", { class: "own", role: "cell" }),
+      cell(row.truth ?? ""),
+      cell(open),
     );
     this.fill(line, row);
+    this.fillReading(line, row);
     return line;
   }
 
-  // Update what depends on the operating point in a row.
+  // Update what depends on the operating point in a row; texts that are the same stay untouched.
   fill(line, row) {
     const verdict = line.children[2].firstChild;
-    verdict.className = `t-${kind(row.verdict)}`;
-    verdict.textContent = row.verdict;
-    line.children[4].textContent = three(row.threshold);
-    const { verdict: own, comment } = row.reader ?? {};
+    if (verdict.textContent !== row.verdict) verdict.className = `t-${kind(row.verdict)}`;
+    write(verdict, row.verdict);
+    write(line.children[4], three(row.threshold));
+  }
+
+  fillReading(line, { reader }) {
+    const { verdict: own, comment } = reader ?? {};
     line.children[6].replaceChildren(own ?? "", comment ? make("span", { class: "words" }, comment) : "");
-    line.children[7].textContent = row.truth ?? "";
-    line.classList.toggle("open", row.id === this.state.open);
   }
 
   // The labels of the visitor's table, by id; their column shows while there are some.
   label(labels) {
     for (const row of this.state.rows.values()) {
       row.truth = labels[row.id];
-      this.lines.get(row.id).children[7].textContent = row.truth ?? "";
+      write(this.lines.get(row.id).children[7], row.truth ?? "");
     }
     this.box.classList.toggle("labelled", Object.keys(labels).length > 0);
     if (this.order.key === "truth") this.arrange();
@@ -196,7 +210,7 @@ export class Table {
 
   // The reader said something of a film.
   note(id) {
-    this.fill(this.lines.get(id), this.state.rows.get(id));
+    this.fillReading(this.lines.get(id), this.state.rows.get(id));
   }
 
   // The operating point moved: rows keep their places unless the verdict orders or filters them.
@@ -208,9 +222,9 @@ export class Table {
 
   // Mark the film that is open.
   markOpen() {
-    for (const line of this.body.querySelectorAll("tr.open")) line.classList.remove("open");
-    const line = this.lines.get(this.state.open);
-    if (line) line.classList.add("open");
+    this.marked?.classList.remove("open");
+    this.marked = this.lines.get(this.state.open);
+    this.marked?.classList.add("open");
   }
 
   // Without a server no other film can be opened: the rows say so until it answers again.

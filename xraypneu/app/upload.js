@@ -1,7 +1,9 @@
-// Uploads one file after the other, in pieces, a few pieces ahead of the server's acknowledgements.
+// Uploads one file after the other, in pieces, a few pieces ahead of the server's acknowledgements, and the next file
+// while the server reads one.
 import { clean, make, size } from "./dom.js";
 
 const AHEAD = 4; // pieces
+const UNREAD = 1; // files that the server has whole and has not read while the next is sent
 const SMALLEST = 65536; // bytes of a piece
 const [FAST, SLOW] = [500, 4000]; // milliseconds to an acknowledgement: below, pieces grow; above, they shrink
 const [FEWEST, WINDOW] = [4, 20]; // times from which the pace is told
@@ -30,6 +32,12 @@ export class Uploader {
     if (this.busy) return;
     this.busy = true;
     while (this.queue.length) {
+      if (this.crowded) {
+        await new Promise((done) => {
+          this.freed = done;
+        });
+        continue;
+      }
       const job = this.queue.shift();
       this.active.set(job.id, job);
       const why = this.unfit(job.file) || (job.file.open ? await this.unpack(job) : "");
@@ -38,6 +46,12 @@ export class Uploader {
       else await this.put(job).catch(() => this.refuse(job, "the browser can't read this file"));
     }
     this.busy = false;
+  }
+
+  // Whether the server has as many files to read as it may: it never waits for one, and whatever else the page asks for
+  // comes after two films, not after all.
+  get crowded() {
+    return [...this.active.values()].filter((job) => !job.ended && !job.refused).length > UNREAD;
   }
 
   // The films that a promise finds, as in an archive; null if all was cancelled or deleted meanwhile.
@@ -63,7 +77,7 @@ export class Uploader {
     return "";
   }
 
-  // A film in an archive is unpacked when it is its turn: one lies in memory at a time. Returns why it can't be.
+  // A film in an archive is unpacked when it is its turn: two lie in memory at a time. Returns why it can't be.
   async unpack(job) {
     const { name, open } = job.file;
     try {
@@ -86,9 +100,6 @@ export class Uploader {
   async put(job) {
     const { id, file } = job;
     Object.assign(job, { taken: 0, sent: 0, since: new Map(), ended: false, sealed: Infinity, wake: () => {} });
-    const finished = new Promise((done) => {
-      job.done = done;
-    });
     this.send({ kind: "begin", id, name: file.name, size: file.size });
     while (job.sent < file.size && !job.ended) {
       const at = job.sent;
@@ -100,7 +111,6 @@ export class Uploader {
       job.since.set(job.sent, Date.now());
       job.sealed = this.ping();
     }
-    await finished;
   }
 
   answer(job) {
@@ -140,7 +150,7 @@ export class Uploader {
   stop(job) {
     job.ended = true;
     if (job.wake) job.wake();
-    if (job.done) job.done();
+    this.freed?.();
   }
 
   // The server does not know an upload of which it got a piece: its beginning was lost.

@@ -1,5 +1,5 @@
 // The worklist: thumbnail, verdict and probability of each file, in the table's order and behind its filter.
-import { cautionOf, kind, make } from "./dom.js";
+import { cautionOf, kind, make, write } from "./dom.js";
 import { said } from "./reader.js";
 
 const NONE = "No file matches the filter.";
@@ -54,7 +54,7 @@ function itemOf(row) {
       own,
     ),
   );
-  return { box, verdict, number, own };
+  return { box, verdict, number, own, said: "", isNew: true };
 }
 
 export class Worklist {
@@ -100,8 +100,9 @@ export class Worklist {
       if (item.box === at) at = at.nextSibling;
       else {
         this.list.insertBefore(item.box, at);
-        moved += 1;
+        moved += !item.isNew;
       }
+      item.isNew = false;
     }
     while (at) {
       const rest = at.nextSibling;
@@ -111,7 +112,7 @@ export class Worklist {
     this.none.hidden = rows.length > 0;
     this.list.hidden = !rows.length;
     this.point();
-    if (moved > 1) this.reveal(); // another order, not one new film
+    if (moved > 1) this.reveal(); // another order or filter, not new films
   }
 
   fill(item, row) {
@@ -119,17 +120,20 @@ export class Worklist {
     this.note(row);
     if (item.words === words) return;
     item.words = words;
-    item.verdict.textContent = words;
+    write(item.verdict, words);
     item.verdict.className = row.error ? "error" : `t-${kind(row.verdict)}`;
-    item.number.textContent = row.probability == null ? "" : row.probability.toFixed(3); // the verdict is beside it
+    write(item.number, row.probability == null ? "" : row.probability.toFixed(3)); // the verdict is beside it
     item.number.title = row.error ? "" : cautionOf(row.verdict);
   }
 
   // The reader's verdict, or that there is a comment alone.
   note({ id, reader }) {
-    const { own } = this.items.get(id);
-    own.textContent = said(reader) && `you: ${reader.verdict || "comment"}`;
-    own.title = said(reader);
+    const item = this.items.get(id);
+    const words = said(reader);
+    if (item.said === words) return;
+    item.said = words;
+    item.own.textContent = words && `you: ${reader.verdict || "comment"}`;
+    item.own.title = words;
   }
 
   // Mark the open film.

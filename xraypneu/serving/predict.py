@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_CONTRAST', 'MOST_COLOUR', 'WIDEST', 'LEAST_SIDE', 'LEAST_RANGE', 'LEAST_INNER_RANGE', 'MAP_RANGE', 'CAUTION',
-           'MLFLOW_ADDRESSES', 'cividis', 'Explanation', 'Prediction', 'Predictor']
+           'MLFLOW_ADDRESSES', 'cividis', 'Explanation', 'Prediction', 'all_at', 'Predictor']
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c003
 import base64
@@ -277,9 +277,11 @@ class Prediction(_Pictures):
         threshold: float,  # another operating point, 0 to 1
     ) -> "Prediction":
         "This prediction at another operating point: label, verdict and reasons follow. Raises `ValueError`."
-        verdict = str(decided(np.asarray([self.probability]), threshold, self.limits)[0])
-        if self.verdict in REFUSED:
-            verdict = self.verdict
+        return all_at([self], threshold)[0]
+
+    def _at(self, threshold: float, verdict: str) -> "Prediction":
+        "The same, with what `decided` says."
+        verdict = self.verdict if self.verdict in REFUSED else verdict
         doubts = _doubts(self.probability, self.ood_score, verdict, threshold, self.limits, self.differences)
         label = PNEUMONIA if self.probability >= threshold else NORMAL
         reasons = (*self.objections, *doubts, *self.notes)
@@ -300,7 +302,7 @@ class Prediction(_Pictures):
     def where(self) -> str:
         "Where the map supports PNEUMONIA most, in words. Left is the left of the image."
         h, w = self.map.shape
-        y, x = np.unravel_index(int(self.map.argmax()), self.map.shape)
+        y, x = divmod(int(self.map.argmax()), w)
         words = _third(y, h, ("upper", "", "lower")), _third(x, w, ("left", "", "right"))
         place = [v for v in words if v]
         return f"strongest {' '.join(place)}" if place else "strongest in the middle"
@@ -308,6 +310,21 @@ class Prediction(_Pictures):
     def _repr_html_(self) -> str:
         "HTML for a notebook."
         return _as_html(self)
+
+# %% ../../nbs/api/serving/00_predict.ipynb #b7dc02eb
+def all_at(
+    predictions: Sequence[Prediction],
+    threshold: float,  # another operating point, 0 to 1
+) -> list[Prediction]:  # in the same order
+    "`Prediction.at` of each. Raises `ValueError`."
+    alike: dict[int, list[Prediction]] = {}
+    for p in predictions:
+        alike.setdefault(id(p.limits), []).append(p)
+    verdict: dict[int, str] = {}
+    for same in alike.values():
+        decisions = decided(np.asarray([p.probability for p in same]), threshold, same[0].limits)
+        verdict.update(zip(map(id, same), decisions, strict=True))
+    return [p._at(threshold, verdict[id(p)]) for p in predictions]
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010
 MLFLOW_ADDRESSES = ("models:/", "runs:/")  # how one begins

@@ -16,15 +16,15 @@ from typing import Any, cast
 from ..data.decoder import age_of
 from ..data.image import ImageError, printable
 from ..model.truth import CAVEAT, NOT_READ, compare, cover_sentence, meeting_name, rate_sentence
-from ..model.verdict import NORMAL, PNEUMONIA
-from .predict import Prediction
+from ..model.verdict import NORMAL, NOT_RADIOGRAPH, PNEUMONIA
+from .predict import Prediction, all_at
 from ..redact import without_controls
 from .table import as_row, csv_cells
 
 # %% ../../nbs/api/serving/02_session.ipynb #s005
 MAX_MB = float(os.environ.get("XRAYPNEU_MAX_MB", "").strip() or 25)  # per file; compose files set it to an empty text
 MAX_FILES = 1000  # rows per session
-MAX_UPLOADS = 8  # unfinished uploads at once; the page sends one after the other
+MAX_UPLOADS = 8  # unfinished uploads at once; the page sends the next while the server reads one
 MAX_KEPT = 300_000_000  # bytes of pictures that a session keeps
 MAX_DEEP = 64_000_000  # bytes of values beyond 8 bits that it keeps beside them: those of the newest films
 DELETE_FIRST = "Download the results, then press Delete all."  # the remedy for each limit
@@ -71,8 +71,8 @@ class Film:
 # %% ../../nbs/api/serving/02_session.ipynb #2848b47a
 def _told(prediction: Prediction) -> tuple[Any, ...]:
     "What users see of a prediction that may depend on the operating point, beside the point."
-    e = prediction.explanation
-    return e.verdict, e.label, tuple(e.reasons)
+    label = None if prediction.verdict == NOT_RADIOGRAPH else prediction.label
+    return prediction.verdict, label, prediction.reasons
 
 
 def _whole(name: str) -> str:
@@ -296,11 +296,12 @@ class Session(_Films, _Labelled):
     def move(self, threshold: float) -> list[Film]:  # those with another verdict, label or reasons than before
         "Set the operating point and classify all films again."
         self.threshold = min(HIGHEST, max(LOWEST, threshold)) if threshold != self.default else threshold
+        films = [f for f in self.films.values() if f.prediction is not None]
+        before = [cast(Prediction, f.prediction) for f in films]
         changed: list[Film] = []
-        for film in self.films.values():
-            if film.prediction is not None:
-                before, film.prediction = film.prediction, film.prediction.at(self.threshold)
-                changed += [film] if _told(film.prediction) != _told(before) else []
+        for film, old, new in zip(films, before, all_at(before, self.threshold), strict=True):
+            film.prediction = new
+            changed += [film] if _told(new) != _told(old) else []
         return changed
 
     def counts(self) -> dict[str, int]:
