@@ -823,6 +823,7 @@ def test_no_message_gets_a_traceback(capfd, monkeypatch):
         "about",
         "working",
         "compared",
+        "removed",
     }
     for _ in range(1500):
         board._on_message(None, any_message(rng), [memoryview(b"abc")] * rng.choice([0, 0, 1, 1, 2]))

@@ -219,7 +219,7 @@ def test_difference_to_main(copy):
         and "difference to main" in page
     )
     assert (
-        "| train.epochs | 2 | 7 |" in page
+        "| train.epochs | 3 | 7 |" in page
         and "Changed parameters (1)" in page
         and "Changed metrics (1)" in page
         and "| test.accuracy |" in page

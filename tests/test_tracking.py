@@ -678,7 +678,7 @@ def test_a_server_that_dies_during_a_training(project, copy, sqlite_server):
     experiment = c.get_experiment_by_name("xraypneu").experiment_id
     (found,) = c.search_runs([experiment], f"tags.xraypneu_record = '{record}'")
     assert found.info.status == "FINISHED" and "test_roc_auc" in found.data.metrics
-    assert steps(sqlite_server, found.info.run_id) == [1, 2]
+    assert steps(sqlite_server, found.info.run_id) == [1, 2, 3]
     assert len(c.search_model_versions(f"run_id = '{found.info.run_id}'")) == 1
     models = c.search_logged_models([experiment])
     assert [m.source_run_id for m in models].count(found.info.run_id) == 1
