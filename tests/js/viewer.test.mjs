@@ -15,7 +15,7 @@ test("screen readers hear the caution with the number, and no number of what is 
 });
 
 test("two numbers that differ never look alike", () => {
-  assert.equal(besides(0.8614, 0.3139), "Probability 0.86, above the threshold of 0.31");
-  assert.equal(besides(0.3142, 0.3139), "Probability 0.3142, above the threshold of 0.3139");
-  assert.equal(besides(0.31, 0.31), "Probability 0.31, at the threshold of 0.31");
+  assert.equal(besides(0.8614, 0.3139), "Probability 0.86, above the operating point of 0.31");
+  assert.equal(besides(0.3142, 0.3139), "Probability 0.3142, above the operating point of 0.3139");
+  assert.equal(besides(0.31, 0.31), "Probability 0.31, at the operating point of 0.31");
 });

@@ -19,11 +19,11 @@ const ICONS = {
     '<path d="M6 17V6h11M31 6h11v11M42 31v11H31M17 42H6V31" fill="none" stroke="currentColor" stroke-width="5"/>',
 };
 
-// "Probability 0.86, above the threshold of 0.31"; with as many decimals as it takes to see which one is larger
+// "Probability 0.86, above the operating point of 0.31"; with as many decimals as it takes to see which one is larger
 export function besides(p, t) {
   const digits = [2, 3, 4, 5, 6].find((n) => p.toFixed(n) !== t.toFixed(n)) ?? 2;
   const side = p > t ? "above" : p < t ? "below" : "at";
-  return `Probability ${p.toFixed(digits)}, ${side} the threshold of ${t.toFixed(digits)}`;
+  return `Probability ${p.toFixed(digits)}, ${side} the operating point of ${t.toFixed(digits)}`;
 }
 
 export function words(v, s) {
