@@ -1464,17 +1464,7 @@ def read_radiograph(
                 "Give a path, bytes, a numpy array or a Pillow image.",
                 "unsupported",
             )
-        if not data:
-            raise ImageError("the data is empty (0 bytes)", "Copy or download it again.", "empty")
-        if len(data) > MAX_BYTES:
-            raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
-        data = bytes(with_preamble(data))
-        r = (
-            _from_dicom(data, with_colour, deep)
-            if is_dicom(data)
-            else _from_file(data, min_side, with_colour, deep, square)
-        )
-        return replace(r, notes=r.notes + _unfinished(data))
+        return _from_bytes(data, min_side, with_colour, deep, square)
     except MemoryError:
         raise ImageError(
             "there is not enough memory to decode it", "Scale the picture down first.", "limit", name or "image"
@@ -1487,6 +1477,22 @@ def read_radiograph(
         raise
 
 # %% ../../nbs/api/data/00_image.ipynb #c055-1
+def _from_bytes(
+    data: bytes, min_side: int | None, with_colour: bool, deep: int | None, square: int | None
+) -> Radiograph:
+    "The content of a file, of whatever format; arguments as of `read_radiograph`."
+    if not data:
+        raise ImageError("the data is empty (0 bytes)", "Copy or download it again.", "empty")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"{len(data):,} bytes are more than the {MAX_BYTES:,} allowed", code="too_large")
+    data = bytes(with_preamble(data))
+    if is_dicom(data):
+        r = _from_dicom(data, with_colour, deep)
+    else:
+        r = _from_file(data, min_side, with_colour, deep, square)
+    return replace(r, notes=r.notes + _unfinished(data))
+
+
 def _from_open(image: Image.Image, with_colour: bool) -> Radiograph:
     "A Pillow image from the caller, which may not be decoded yet."
     try:

@@ -717,6 +717,13 @@ def _check_target(folder: Path) -> None:
             )
 
 # %% ../../nbs/api/data/02_sample.ipynb #c078
+def _check_settings(size: int, workers: int | None) -> None:
+    if not 64 <= size <= 2048:
+        raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
+    if workers is not None and workers < 1:
+        raise SampleError(f"workers is {workers}", "give 1 or more, or None for one a core.", "bad_setting")
+
+
 def make_sample(
     folder: str | os.PathLike[str],  # where; absent, empty, or an earlier sample, which is replaced
     patients: int = 246,  # how many 'patients'; each has 1 to 4 pictures, 2.5 on average
@@ -736,10 +743,7 @@ def make_sample(
         raise SampleError(
             f"{patients} patients are too few for both classes in train and test", "take 20 or more.", "bad_setting"
         )
-    if not 64 <= size <= 2048:
-        raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")
-    if workers is not None and workers < 1:
-        raise SampleError(f"workers is {workers}", "give 1 or more, or None for one a core.", "bad_setting")
+    _check_settings(size, workers)
     _check_target(folder)
     with replacing(folder) as new:
         for split in ("train", "test"):
