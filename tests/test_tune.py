@@ -140,7 +140,7 @@ def test_the_ranges_of_params_yaml_are_valid():
 
 
 def test_commands_set_what_the_trial_had(tmp_path):
-    "Read as DVC and `make run` read them."
+    "Read as DVC and `xraypneu run` read them."
     from dvc.utils.hydra import apply_overrides
 
     from xraypneu.ops.stage import read_yaml, set_params
@@ -149,13 +149,16 @@ def test_commands_set_what_the_trial_had(tmp_path):
     made = tune.commands(values | {"weights": "my start"})
     one = project(tmp_path)
     code = "import sys; print(*sys.argv[1:], sep='\\n')"
-    told = {k: run(["bash", "-c", made[k].replace(k, f'"{sys.executable}" -c "{code}"', 1)], one).out for k in made}
+    python = f'"{sys.executable}" -c "{code}"'
+    told = {k: run(["bash", "-c", re.sub("^(dvc|xraypneu)", lambda _: python, made[k])], one).out for k in made}
     pairs = [p for p in told["dvc"].splitlines() if "=" in p]
     apply_overrides(one / "params.yaml", pairs)
     found = read_yaml(one / "params.yaml")["train"]
     assert {k: found[k] for k in values} == values | {"weights": "my start"}
-    assert told["make"].splitlines()[0] == "run"
-    set_params(one, [p for p in pairs if "weights" not in p])  # what `make run` does with each word of SET
+    name, *changes = told["run"].splitlines()  # before, of `make run`, which divides SET at spaces: [128, 224] too
+    other = project(tmp_path / "other")
+    set_params(other, changes)
+    assert name == "run" and read_yaml(other / "params.yaml")["train"] == found
 
 
 def test_values_have_four_digits_and_stay_in_range():
@@ -208,7 +211,7 @@ def test_a_study_runs_as_many_trials_as_wanted_and_can_be_extended(tmp_path):
     assert all(r["train"]["mixup"] == r["value"] and r["commands"]["dvc"].startswith("dvc exp run -S ") for r in rows)
     best = tune.best_of(rows)
     text = (tmp_path / "models/tune/toy/best.yaml").read_text()
-    assert f"train:\n  mixup: {best['value']}\n" in text and best["commands"]["make"] in text
+    assert f"train:\n  mixup: {best['value']}\n" in text and best["commands"]["run"] in text
     table = pd.read_csv(tmp_path / "models/tune/toy/trials.csv")
     assert table.trial.tolist() == [0, 1, 2, 3] and table.command.str.contains("-S train.mixup=").all()
     worker(tmp_path, study(tmp_path), settings=TOY._replace(trials=6)).run()

@@ -298,11 +298,11 @@ def state_folder(root, name: str, number: int) -> Path:
     return Path(root) / ".cache/tune" / name / f"{number:05d}"
 
 
-def commands(parameters: dict) -> dict:  # dvc, make
-    "The commands that train with the parameters of a trial."
+def commands(parameters: dict) -> dict:  # dvc, run
+    "The commands that train with the parameters of a trial, in a clone and in a project of `xraypneu new`."
     pairs = [f"train.{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in parameters.items()]
     apart = " ".join(f"-S {shlex.quote(p)}" for p in pairs)
-    return {"dvc": f"dvc exp run {apart}", "make": f"make run SET={shlex.quote(' '.join(pairs))}"}
+    return {"dvc": f"dvc exp run {apart}", "run": f"xraypneu run {shlex.join(pairs)}"}
 
 # %% ../../nbs/api/ops/10_tune.ipynb #cf61c79a
 def initial_hashes(
