@@ -354,6 +354,76 @@ def test_an_age_outside_the_training_range_is_a_caution_and_stays_one(board):
     assert told == [True, False, False]
 
 
+def test_the_shipped_model_in_another_folder_is_cautious_about_ages_too(tmp_path):
+    "A release has it in an archive, signed; served from there, adults got no caution."
+    folder = shutil.copytree(SHIPPED, tmp_path / "release")
+    board = dashboard.Dashboard(folder)
+    assert "of children aged 1 to 5" in board.app.config["subtitle"]
+    board.add("a.dcm", dicom(draw_radiograph(12, seed=4, size=400)[0], PatientAge="061Y"), "u1")
+    assert any("adult, 61 y: outside the training range" in r for r in board.session.films["u1"].row()["reasons"])
+    info = json.loads((folder / "bundle.json").read_text())
+    info["data"] |= {"data_hash": "0" * 64, "title": "Clinic"}
+    (folder / "bundle.json").write_text(json.dumps(info))
+    assert "data set Clinic" in dashboard.Dashboard(folder).app.config["subtitle"]
+
+
+def test_a_model_whose_files_are_gone_is_served_until_there_is_another(tmp_path, monkeypatch):
+    "Pages that opened during a training said for hours that there is no model: DVC deletes it before."
+    folder = shutil.copytree(SHIPPED, tmp_path / "bundle")
+    monkeypatch.setenv("XRAYPNEU_MODEL", str(folder))
+    monkeypatch.setattr(dashboard, "_ready", None)
+    dashboard.preload()
+    loaded = dashboard._ready[0]
+    (folder / "model.onnx").unlink()  # as a deletion begins
+    assert dashboard.Dashboard().predictor is loaded
+    shutil.rmtree(folder)
+    board = dashboard.Dashboard()
+    assert board.predictor is loaded and board.app.config["problem"] == ""
+    board._about()
+    shutil.copytree(SHIPPED, folder)
+    (folder / "bundle.json").write_text("{}")  # there is another one, which can't be used
+    assert "was not written by xraypneu" in dashboard.Dashboard().app.config["problem"]
+    monkeypatch.setenv("XRAYPNEU_MODEL", str(tmp_path / "other"))
+    assert "no bundle in" in dashboard.Dashboard().app.config["problem"]
+
+
+def test_the_card_of_another_bundle_is_not_shown(tmp_path):
+    "A new model was copied over a published one, whose card, with its metrics, stood under About."
+    folder = shutil.copytree(SHIPPED, tmp_path / "bundle")
+
+    def about(board):
+        board.app.send = lambda content, buffers=None: sent.append(content)
+        sent = []
+        board._about()
+        return sent[-1]["html"]
+
+    old = dashboard.Dashboard(folder)
+    assert "Model card: NORMAL or PNEUMONIA" in about(old)
+    info = json.loads((folder / "bundle.json").read_text()) | {"licence": "another"}
+    (folder / "bundle.json").write_text(json.dumps(info))
+    shown = about(dashboard.Dashboard(folder))
+    assert "Model card: NORMAL or PNEUMONIA" not in shown
+    assert f"is of another one, <code>{old.bundle.hash[:12]}" in shown
+    (folder / "README.md").write_text("# Ours\n\nWritten by hand.\n")
+    assert "Written by hand" in about(old)
+
+
+def test_a_report_with_other_films_is_not_called_synthetic(board):
+    "A visitor tried a sample first: the report of all films began with the notice that no patient is in it."
+    board.page(kind="sample", which="plain")
+
+    def notice():
+        board.page(kind="download")
+        return re.findall('<p class="notice">(.*?)</p>', b"".join(map(bytes, board.sent[-1][1])).decode())[1:]
+
+    assert notice() == [dashboard.NOTICE]
+    board.add("a.png", draw_radiograph(12, seed=4, size=400)[0], "u1")
+    (said,) = notice()
+    assert said.startswith("1 of 2 files, with names that begin with SYNTHETIC,")
+    board.page(kind="remove", id="p1")
+    assert notice() == []
+
+
 def said_of(board):
     return [content for content, _ in board.sent if content["kind"] == "compared"][-1]
 

@@ -12,6 +12,7 @@ import base64
 import datetime
 import hashlib
 import io
+import json
 import math
 import os
 import re
@@ -20,6 +21,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -344,12 +346,24 @@ def preload() -> None:
 WENT_WRONG = "Something went wrong on the server; its log says what. Try again, or start a new session."
 
 
+def _current(address: str | None) -> Predictor:
+    "The model at an address; the one that was loaded before while its files are gone, as during a training."
+    if predictor := _preloaded(address):
+        return predictor
+    try:
+        return Predictor(address)
+    except BundleError as e:
+        if e.code == "missing" and _ready is not None and _ready[1] == address:
+            return _ready[0]
+        raise
+
+
 def _load(predictor: Any) -> tuple[Predictor | None, str]:
     "The predictor for the argument of `Dashboard`; if it can't be used, None and the problem."
     try:
         if not isinstance(predictor, Predictor):
             address = os.environ.get("XRAYPNEU_MODEL") or None
-            predictor = (not predictor and _preloaded(address)) or Predictor(predictor or address)
+            predictor = Predictor(predictor) if predictor else _current(address)
         _ = predictor.bundle.session  # load the network now, so that a broken one is found here
     except BundleError as e:
         return None, rendered(e)
@@ -378,13 +392,29 @@ KERMANY = "children aged 1 to 5 from one hospital in Guangzhou"  # what the ship
 AGES = 1, 6  # years: from, and below
 
 
+@cache
+def _shipped_data() -> str:
+    "The hash of the shipped model's data; '' if it can't be read."
+    try:
+        info = json.loads((cast(Path, SHIPPED) / "bundle.json").read_text(encoding="utf-8"))
+        return str(info["data"]["data_hash"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def _is_of_children(bundle: Bundle) -> bool:
+    "Was a bundle trained on the shipped model's films? That model may lie in another folder, as one of a release does."
+    hash = bundle.info.get("data", {}).get("data_hash")
+    return bundle.folder == SHIPPED or bool(hash) and hash == _shipped_data()
+
+
 def _trained_on(bundle: Bundle) -> str:
     "A sentence about the training data of a bundle."
     data = bundle.info.get("data", {})
     train = data.get("counts", {}).get("train", {})
     n = sum(train[c].get("images", 0) for c in train if isinstance(train[c], dict))
     films = (f"{n:,} " if n else "") + ("SYNTHETIC images" if data.get("synthetic") else "films")
-    if bundle.folder == SHIPPED:
+    if _is_of_children(bundle):
         return f"Trained on {films} of {KERMANY}."
     return f"Trained on {films}, data set {data.get('title', 'unknown')}."
 
@@ -546,7 +576,7 @@ class _Intake(_Page):
         "The film of a file, kept without its pixels."
         prediction = cast(Predictor, self.predictor).predict(data, name=printable(name), deep=PREVIEW)
         tags = _tags_of(data)
-        caution = age_caution(tags, AGES if self.bundle.folder == SHIPPED else None, KERMANY)
+        caution = age_caution(tags, AGES if _is_of_children(self.bundle) else None, KERMANY)
         if caution:
             prediction = replace(prediction, notes=(*prediction.notes, caution))
         picture = Image.fromarray(cast(np.ndarray, prediction.pixels))
@@ -725,6 +755,15 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now().astimezone()
 
 
+def _synthetic(films: Sequence[Film]) -> str:
+    "What a report says at its top of synthetic films; a report that has other films, too, is not called synthetic."
+    drawn = [f for f in films if f.notice]
+    if len(drawn) == len(films):
+        return NOTICE if drawn else ""
+    what = f"{len(drawn)} of {len(films)} files, with names that begin with SYNTHETIC, drawn by a computer"
+    return f"{what}: no patient, no diagnostic meaning." if drawn else ""
+
+
 class _Downloads(_Page):
     "Reports as files. The page makes the CSV from its rows, so that it needs no server."
 
@@ -732,7 +771,7 @@ class _Downloads(_Page):
         now = _now()
         labels, found = self.session.labelled()
         rows = [row | {"truth": labels.get(id)} for id, row in self._rows_with_pictures()]
-        notice = NOTICE if any(f.notice for f in self.session.films.values()) else ""
+        notice = _synthetic(list(self.session.films.values()))
         title = f"Predictions of {now:%Y-%m-%d %H:%M %Z}"
         self._give(f"xraypneu-{now:%Y%m%d-%H%M%S}.html", to_html(rows + self.session.rest(), title, notice, found))
 
@@ -786,13 +825,26 @@ def _as_part(text: str) -> str:  # HTML
     return page.replace("<th></th>", "<td></td>")  # a head without words is none
 
 
+_CARD_OF = re.compile("Bundle `([0-9a-f]{64})`")  # as a card names its bundle
+
+
+def _card(bundle: Bundle) -> str:
+    "The card beside a bundle; a short one where there is none, or one that names another bundle alone."
+    try:
+        text = without_front_matter((bundle.folder / "README.md").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return _short_card(bundle)
+    named = _CARD_OF.findall(text)
+    if named and bundle.hash not in named:
+        return _short_card(bundle, f"The card beside this bundle is of another one, `{named[0][:12]}`, and not shown")
+    return text
+
+
 class _ModelCard(_Page):
     "The model card."
 
     def _about(self) -> None:
-        card = self.bundle.folder / "README.md"
-        text = without_front_matter(card.read_text(encoding="utf-8")) if card.is_file() else _short_card(self.bundle)
-        self.send("about", html=_as_part(text))
+        self.send("about", html=_as_part(_card(self.bundle)))
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #151323e5
 class Dashboard(
@@ -863,13 +915,13 @@ def _metrics_table(info: dict[str, Any]) -> str:
     return markdown_table(["metric", *(name for _, name in kinds)], rows)
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c58e38ac
-def _short_card(bundle: Bundle) -> str:
+def _short_card(bundle: Bundle, why: str = "This bundle has no model card") -> str:
     "A short model card in Markdown, from `bundle.json` alone."
     i = bundle.info
     data = i.get("data", {"title": "unknown data", "synthetic": False})
     return "\n\n".join(
         [
-            "**Not a medical device.** This bundle has no model card; "
+            f"**Not a medical device.** {why}; "
             "the evaluation of its training writes one, `reports/model_card.html`. From its `bundle.json`:",
             f"Trained on {data['title']}{', SYNTHETIC images' if data['synthetic'] else ''}. "
             f"Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
