@@ -673,6 +673,51 @@ def test_a_recorded_set_is_in_the_card(drawn, tmp_path):
     assert e.value.code == "damaged"
 
 
+def test_a_set_that_is_recorded_after_the_evaluation_is_missed_in_the_card(drawn, tmp_path, monkeypatch):
+    "DVC doesn't see records: `xraypneu run` ran nothing, and the card said that none was recorded."
+    from xraypneu.evaluation.card import card_text
+    from xraypneu.ops.stage import summary, unlisted_sets
+
+    info, bundle = measured(drawn, tmp_path / "out", title="Clinic")[0], load_bundle()
+    (tmp_path / "reports").mkdir()
+    shutil.copy(bundle.folder / "metrics.json", tmp_path / "reports")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    m, card = json.loads((bundle.folder / "metrics.json").read_text()), tmp_path / "reports/model_card.md"
+    assert unlisted_sets(tmp_path) == []
+    card.write_text(card_text(bundle.info, m, bundle.hash))
+    assert unlisted_sets(tmp_path) == [] and "Outdated" not in summary(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(external_run, "measure_set", lambda *args, **options: info)
+    monkeypatch.setattr(external_run, "write_report", lambda folder: None)
+    assert cli.main(["external", str(drawn), "--out", "out", "--record"], told := io.StringIO()) == 0
+    (line,) = unlisted_sets(tmp_path)
+    assert line.endswith("run `dvc repro --force --single-item evaluate`") and f"\n{line}\n" in told.getvalue()
+    assert f"Outdated  {line}" in summary(tmp_path)
+    m["test"]["roc_auc"] += 1e-7  # the evaluation knows more digits than its file
+    card.write_text(card_text(bundle.info, m, bundle.hash, recorded_sets("results/external", bundle.hash)))
+    assert unlisted_sets(tmp_path) == []
+    (record,) = (tmp_path / "results/external").iterdir()
+    record.write_text(record.read_text().replace('"Clinic"', '"Clinic B"'))
+    assert unlisted_sets(tmp_path) == [line]
+    record.write_text("{}")
+    assert "is no record of a set" in unlisted_sets(tmp_path)[0]
+    record.unlink()
+    assert unlisted_sets(tmp_path) == [line]
+
+
+def test_no_notebook_of_the_folder_of_films_is_run(tmp_path, monkeypatch):
+    "Of a folder from elsewhere with a dvc.yaml and a nbs/pipeline/external.ipynb: the command ran it as its report."
+    (tmp_path / "nbs/pipeline").mkdir(parents=True)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    for name in ("external", "monitor"):
+        (tmp_path / f"nbs/pipeline/{name}.ipynb").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert [report_notebook(n) for n in ("external", "monitor")] == [
+        ROOT / "nbs/pipeline/external.ipynb",
+        ROOT / "nbs/pipeline/monitor.ipynb",
+    ]
+
+
 def test_a_record_is_not_replaced_by_that_of_another_set(drawn, films, tmp_path, monkeypatch):
     measured(drawn, tmp_path / "a")
     record = record_set(tmp_path / "a", tmp_path)

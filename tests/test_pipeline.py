@@ -23,6 +23,7 @@ from served import free_port
 
 from xraypneu.data.dataset import load_prepared
 from xraypneu.model.bundle import load_bundle
+from xraypneu.ops import project as project_module
 from xraypneu.ops import stage as stage_module
 from xraypneu.ops.stage import StageError, check_params, declared_params, run_stage, stage_params
 from xraypneu.ops.stage import set_params as set_params_of
@@ -358,6 +359,30 @@ def test_a_folder_of_films_that_is_a_link_is_refused(tmp_path, monkeypatch):
     (tmp_path / "here").symlink_to(data)  # the data folder itself may be one: DVC follows that
     (tmp_path / "params.yaml").write_text("data: {path: here}")
     stage_module._no_links("prepare", tmp_path)
+
+
+def test_results_behind_a_link_to_another_disk_are_refused_before_a_stage_runs(tmp_path, monkeypatch):
+    "DVC said after the training, and after each further one, that models/bundle is outside of the git repository."
+    root, disk = tmp_path / "project", tmp_path / "project on disk"
+    (root / ".git").mkdir(parents=True)
+    disk.mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, root)
+    (root / "models").symlink_to(disk)
+    monkeypatch.setenv("DVC_STAGE", "prepare")
+    with pytest.raises(StageError, match="models is a link to .*project on disk, outside of this git repo") as refused:
+        run_stage("prepare", root)
+    run(["sh", "-c", re.search(r"a folder \((.+?)\)", str(refused.value))[1]], root)
+    assert disk.is_dir() and not (root / "models").exists()
+    stage_module.check_outs(root)
+    (root / "data").symlink_to(disk)
+    before = (root / "params.yaml").read_text()
+    with pytest.raises(StageError, match="DVC would refuse data/sample"):
+        project_module.run(["train.epochs=5"], root)
+    assert (root / "params.yaml").read_text() == before
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text("[core]\n    no_scm = True\n")  # then DVC takes them
+    stage_module.check_outs(root)
 
 
 @pytest.mark.parametrize("path", ["", ".", "..", "data/.."])

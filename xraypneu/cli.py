@@ -261,6 +261,7 @@ def _monitor(args, out):
 # %% ../nbs/api/99_cli.ipynb #x-external
 def _external(args, out):
     "Measure a model on a labelled set."
+    from xraypneu.ops.stage import unlisted_sets
     from xraypneu.serving.external_run import measure_set, record_set, write_report
 
     info = measure_set(
@@ -290,6 +291,7 @@ def _external(args, out):
     out.write(f"report {_shown(os.path.join(args.out, 'external.html'))}\n")
     if args.record:
         out.write(f"record {_shown(str(record_set(args.out, force=args.force)))}, for the card: commit it\n")
+        out.write("".join(f"{_shown(line)}\n" for line in unlisted_sets(project_root())))
     out.write("Not a medical device.\n")
     return 0
 

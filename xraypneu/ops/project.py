@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import xraypneu
 from ..errors import XraypneuError, rendered
 from ..files import came_with, project_root, replacing, sha256_of, write_file
-from .stage import check_idle, read_yaml, set_params, summary
+from .stage import check_idle, check_outs, read_yaml, set_params, summary
 from .tracking import GIT
 
 if TYPE_CHECKING:
@@ -290,6 +290,7 @@ def run(
     "Run what is out of date, in a project or a clone. Raises `StageError`, `FileNotFoundError` outside a project."
     _need("dvc", "papermill")
     root = project_root("." if root is None else root)
+    check_outs(root)
     if changes:
         check_idle(root)  # a stage whose parameters change while it runs fails in the end
     set_params(root, list(changes))

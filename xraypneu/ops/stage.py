@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
            'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'check_idle', 'without_radiographs',
-           'report_notebook', 'run_report', 'sources', 'unchanged', 'run_stage', 'replaced_files', 'read_metrics',
-           'summary', 'set_params', 'main']
+           'report_notebook', 'run_report', 'sources', 'check_outs', 'unchanged', 'run_stage', 'replaced_files',
+           'unlisted_sets', 'read_metrics', 'summary', 'set_params', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -37,6 +37,7 @@ from ..errors import XraypneuError, rendered
 from .. import glossary, process, webpage
 from . import tracking
 from .convert import RENAMED_PARAMETERS
+from ..evaluation.card import RECORDS, recorded_sets, sets_section
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
 from ..model.signature import SignatureError, trust
 from ..files import came_with, others_reach, project_root, write_file
@@ -582,11 +583,8 @@ def _execute(name, root):
 
 # %% ../../nbs/api/ops/03_stage.ipynb #report-1
 def report_notebook(name: str) -> Path:
-    "A notebook of `nbs/pipeline`: of the project here, or as it came with the package. Raises `StageError`."
+    "A notebook of `nbs/pipeline` as it came with the package: a folder of films may hold another. Raises `StageError`."
     path = f"nbs/pipeline/{name}.ipynb"
-    with contextlib.suppress(FileNotFoundError):
-        if (own := project_root() / path).is_file():
-            return own
     if folder := came_with(path):
         return folder / path
     what = f"the notebook of the report, {name}.ipynb, is not in this installation"
@@ -722,6 +720,35 @@ def _no_links(name, root):
                     "link",
                 )
 
+# %% ../../nbs/api/ops/03_stage.ipynb #87932f6a
+def _repository(root) -> Path | None:
+    "The git repository that DVC works in; None where it works without git."
+    settings = [root / ".dvc" / name for name in ("config", "config.local")]
+    text = "\n".join(f.read_text(encoding="utf-8", errors="replace") for f in settings if f.is_file())
+    if re.search(r"^\s*no_scm\s*=\s*true\b", text, re.I | re.M):
+        return None
+    return next((p for p in (root, *root.parents) if (p / ".git").exists()), None)
+
+
+def check_outs(
+    root,  # the project
+):
+    "Raise `StageError` for a folder of results that is a link out of the git repository: DVC would refuse it too late."
+    root = Path(os.path.realpath(root))
+    repository, file = _repository(root), root / "dvc.yaml"
+    stages = (read_yaml(file).get("stages") or {}) if repository and file.is_file() else {}
+    for out in (str(o) for stage in stages.values() for o in stage.get("outs", [])):
+        for link in (root / p for p in Path(out).parents):
+            if not link.is_symlink() or Path(os.path.realpath(link)).is_relative_to(repository):
+                continue
+            raise StageError(
+                f"{link} is a link to {os.path.realpath(link)}, outside of this git repository: DVC would refuse {out} "
+                "when its stage has run",
+                f"Make it a folder (rm {shlex.quote(str(link))}). For more room, put the whole project on the other "
+                "disk, or DVC's cache (dvc cache dir FOLDER)",
+                "link",
+            )
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c17f-2
 def _param_values(name, root):
     "Parameter to its value as text, so that NaN equals NaN."
@@ -753,6 +780,8 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     root = project_root() if root is None else Path(root).resolve()
     try:
         with _alone(name, root):
+            if _by_dvc():
+                check_outs(root)
             if name == "prepare" and _by_dvc():
                 _no_links(name, root)
             for line in _open_copies(root) if name == "prepare" else ():
@@ -842,6 +871,35 @@ def replaced_files(
             )
     return out
 
+# %% ../../nbs/api/ops/03_stage.ipynb #1fae90a4
+def _listed(section: str) -> list:  # of lines
+    "A card's section on other data sets, without the row of the test split, whose numbers are rounded in the file."
+    lines = section.strip().splitlines()
+    return [line for i, line in enumerate(lines) if not (i and lines[i - 1].startswith("|---"))]
+
+
+def unlisted_sets(
+    root,  # the project
+) -> list:  # of text
+    "A line if the model card lacks a set that was recorded since, or has one whose record is gone or another."
+    root = Path(root)
+    file = root / "reports/model_card.md"
+    if not file.is_file():
+        return []
+    try:
+        measured, card = read_metrics(root / "reports/metrics.json"), file.read_text(encoding="utf-8")
+        wanted = sets_section(measured, recorded_sets(root / RECORDS, measured["model"]["hash"]))
+    except (XraypneuError, OSError) as e:
+        return [rendered(e)]
+    title = wanted.partition("\n")[0]
+    there = title + card.partition(title)[2].partition("\n## ")[0]
+    if _listed(there) == _listed(wanted):
+        return []
+    return [
+        f"{RECORDS} has other sets of this model than reports/model_card.md, and DVC doesn't see that: run "
+        "`dvc repro --force --single-item evaluate`"
+    ]
+
 # %% ../../nbs/api/ops/03_stage.ipynb #copies
 def _open_copies(root) -> list:  # of text
     "A line if other users of this machine can't get to the films, but to what this project makes of them."
@@ -888,7 +946,7 @@ def summary(root=None) -> str:
         f"Model     {root / 'models' / 'bundle'}",
         f"Runs      {_runs(root)}",
         *_changed(root),
-        *(f"Outdated  {line}" for line in replaced_files(root)),
+        *(f"Outdated  {line}" for line in [*replaced_files(root), *unlisted_sets(root)]),
         *(f"Others    {line}" for line in _open_copies(root)),
         "",
         "Not a medical device.",
