@@ -536,10 +536,14 @@ def test_a_number_of_workers_that_is_none(drawn, tmp_path, capfd, workers):
 
 
 def test_ctrl_c_does_not_wait_for_a_share_that_hangs(monkeypatch):
-    "Python would, at its end: before, for ever. That the threads are left: test_what_waits_is_cancelled."
+    """Python would, at its end: before, for ever. That the threads are left: test_what_waits_is_cancelled.
+
+    And it aborted one `xraypneu monitor` in six that stopped with an error: status 134, not 2."""
     ends = []
     monkeypatch.setattr(threading, "_register_atexit", ends.append)
-    assert cli._left(130, SimpleNamespace(command="external"), None) == 130 and len(ends) == 1
+    for command in ("external", "score", "monitor"):
+        assert cli._left(130, SimpleNamespace(command=command), None) == 130
+    assert len(ends) == 3
 
 
 # results
@@ -647,6 +651,26 @@ def test_the_command(drawn, tmp_path, capfd):
     for wrong in (["external", str(drawn)], ["external", str(drawn), "--out", "x", "--part", "none"]):
         with pytest.raises(SystemExit):
             cli.main(wrong, said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["external", "", "--out", "../out"],
+        ["external", "films", "--out", "out", "--name", ""],
+        ["fetch", "films.zip", "--sha256", "", "--to", "to"],
+        ["score", "films", "--out", ""],
+        ["monitor", "", "--out", "out"],
+        ["remote", ""],
+        ["new", ""],
+    ],
+)
+def test_an_empty_argument_stands_for_no_folder_and_no_checksum(words, tmp_path, monkeypatch, capfd):
+    'As of "$FILMS" without that variable: the films of the working folder were measured, an archive was not verified.'
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_run", lambda args, out: pytest.fail("it ran"))
+    assert cli.main(words, io.StringIO()) == 2
+    assert re.search(r"the argument [\w-]+ is empty\. Give a value", capfd.readouterr().err)
 
 
 # the model card

@@ -926,7 +926,7 @@ _INTERRUPTED = {
 
 # %% ../nbs/api/99_cli.ipynb #58b0dcbd
 def _left(status, args, argv):
-    """The exit status of a command. `score` and `external` end the process before Python is taken down.
+    """The exit status of a command. `score`, `external` and `monitor` end the process before Python is taken down.
 
     A thread of PyArrow that needs Python then would abort the process (Arrow issue 45017), its work done. And a command
     that was stopped doesn't wait for threads that wait for a silent host, or a share that hangs."""
@@ -938,7 +938,7 @@ def _left(status, args, argv):
             stream.flush()
         os._exit(status)
 
-    if args.command in ("score", "external") and argv is None:  # not called by another program
+    if args.command in ("score", "external", "monitor") and argv is None:  # not called by another program
         getattr(threading, "_register_atexit", lambda function: None)(leave)
     return status
 
@@ -962,6 +962,20 @@ def _said(error, out):
         _drop_output()
     return f"the output can't be written ({unwritten.strerror}). Make room on its disk, then run it again"
 
+# %% ../nbs/api/99_cli.ipynb #a4ccb9b8
+_MAY_BE_EMPTY = ("data", "dataset", "storage", "version")  # which commands refuse themselves, and in other words
+_MAY_BE_EMPTY += ("reason", "tags")
+
+
+def _check_given(args):
+    "Refuse an empty argument."
+    for name, value in vars(args).items():
+        if value == "" and name not in _MAY_BE_EMPTY:
+            what = f"the argument {name.replace('_', '-')} is empty"
+            raise XraypneuError(
+                what, "Give a value, or leave it out: is a variable of the shell not set?", "bad_setting"
+            )
+
 # %% ../nbs/api/99_cli.ipynb #13373c63
 def main(
     argv=None,  # None: the arguments of the process
@@ -977,6 +991,7 @@ def main(
         out.reconfigure(errors="backslashreplace")  # escape characters that this terminal can't show
     split_credentials()
     try:
+        _check_given(args)
         status = _run(args, out)
         out.flush()
         return _left(status, args, argv)
