@@ -166,6 +166,14 @@ def test_copies_count_once_and_contradictions_not_at_all(films, tmp_path):
     assert sum(v["films"] for c in info["verdicts"].values() for v in c.values()) == 11
 
 
+def test_films_of_equal_bytes_may_be_links_to_one_file(films):
+    "DVC keeps them so (cache.type symlink): the second one was refused as the film of another line."
+    (films / "a.png").symlink_to(next((films / "NORMAL").iterdir()))
+    (films / "b.png").symlink_to((films / "a.png").resolve())
+    found = labelled_films(table(films, "file,label", ["a.png,NORMAL", "b.png,PNEUMONIA"]))
+    assert list(found.films.path) == ["a.png", "b.png"]
+
+
 def test_calibration_does_not_depend_on_the_prevalence():
     "A perfectly calibrated model at 5 % prevalence: no error, and slope and shift of the same answers at 50 %."
     rng = np.random.default_rng(0)

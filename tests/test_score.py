@@ -556,6 +556,15 @@ def test_another_bundle_source_or_option_is_refused(scored, films, tmp_path, cap
     assert contents(scored) == before
 
 
+def test_films_that_came_after_the_list_are_not_passed_over_without_a_word(scored, films, tmp_path, capsys):
+    "The command of last month, or of another disk at the same mount point, said that all films are scored."
+    (films / "new.png").write_bytes(next(films.rglob("*.png")).read_bytes())
+    assert cli.main(["score", str(films), "--out", str(scored)], said := io.StringIO()) == 0
+    assert "7 of 7 films are scored" in said.getvalue() and "nothing was done" in capsys.readouterr().err
+    assert cli.main(["score", "--resume", "--out", str(scored)], said) == 0
+    assert "nothing was done" not in capsys.readouterr().err  # nobody named a source
+
+
 def test_a_list_that_changed_is_refused(drawn, tmp_path):
     text = tmp_path / "list.txt"
     text.write_text(f"{drawn}/0/0.png\n")

@@ -1268,6 +1268,12 @@ def _is_away(run: _Run) -> bool:
     "Are the films at addresses?"
     return _local(_films(run.out, run.manifest, 0)["uri"][0].as_py()) is None
 
+
+_NOTHING_DONE = (
+    "All films of the list were scored before: nothing was done. Films that came since then are not in that list: "
+    "score them into another folder"
+)
+
 # %% ../../nbs/api/serving/08_score.ipynb #s055-b
 Engine = Callable[[_Run, Bundle, int | None, Any], None]  # run, bundle, films at a time or None, bar
 
@@ -1317,6 +1323,8 @@ def score_archive(
         with tqdm(desc="scoring", total=manifest.rows, initial=run.rows, unit=" films", **how) as bar:
             if run.missing:
                 engine(run, used, workers, bar)
+            elif progress and source is not None and manifest.source_sha256 is None:  # which may hold others by now
+                bar.write(_NOTHING_DONE, file=sys.stderr)
         return run.progress
 
 # %% ../../nbs/api/serving/08_score.ipynb #s061
