@@ -379,6 +379,7 @@ def test_a_model_whose_files_are_gone_is_served_until_there_is_another(tmp_path,
     shutil.rmtree(folder)
     board = dashboard.Dashboard()
     assert board.predictor is loaded and board.app.config["problem"] == ""
+    assert board.app.config["subtitle"].endswith(f"this is model {loaded.bundle.hash[:8]}, which was loaded before.")
     board._about()
     shutil.copytree(SHIPPED, folder)
     (folder / "bundle.json").write_text("{}")  # there is another one, which can't be used

@@ -347,7 +347,7 @@ WENT_WRONG = "Something went wrong on the server; its log says what. Try again, 
 
 
 def _current(address: str | None) -> Predictor:
-    "The model at an address; the one that was loaded before while its files are gone, as during a training."
+    "The model at an address; while its files are gone, as during a training, the one that `preload` has loaded."
     if predictor := _preloaded(address):
         return predictor
     try:
@@ -419,6 +419,15 @@ def _trained_on(bundle: Bundle) -> str:
     return f"Trained on {films}, data set {data.get('title', 'unknown')}."
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #eb9dd69b-a
+def _gone(bundle: Bundle) -> str:
+    "What the page says of a model that stays in memory alone; there may have been a newer one since."
+    if bundle.model_file.is_file():
+        return ""
+    return (
+        f" Its files are gone for now, as during a training: this is model {bundle.hash[:8]}, which was loaded before."
+    )
+
+
 def _page_config(bundle: Bundle, threshold: float) -> dict[str, Any]:
     "Facts about the model and the limits, as the `config` of `App`."
     info = bundle.info
@@ -434,7 +443,7 @@ def _page_config(bundle: Bundle, threshold: float) -> dict[str, Any]:
         "threshold": threshold,
         "patience": 15_000,
         "rest": 1_200_000,
-        "subtitle": f"{_trained_on(bundle)} It abstains when uncertain.",
+        "subtitle": f"{_trained_on(bundle)} It abstains when uncertain.{_gone(bundle)}",
         "about": (
             f"xraypneu {__version__}, bundle {bundle.hash[:16]}, "
             f"data hash {info.get('data', {}).get('data_hash', 'unknown')[:12]}, "
