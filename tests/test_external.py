@@ -33,7 +33,7 @@ from xraypneu.evaluation.evaluate import EvaluationError
 from xraypneu.glossary import plain
 from xraypneu.metrics.definitions import BRIEF
 from xraypneu.metrics.scores import bootstrap, classification_metrics
-from xraypneu.ops.stage import StageError, report_notebook
+from xraypneu.ops.stage import StageError, report_notebook, run_report
 from xraypneu.serving import external_run
 from xraypneu.serving.dashboard import _short_card
 from xraypneu.serving.external_run import MADE, measure_set, record_set
@@ -748,6 +748,13 @@ def test_no_notebook_of_the_folder_of_films_is_run(tmp_path, monkeypatch):
         ROOT / "nbs/pipeline/external.ipynb",
         ROOT / "nbs/pipeline/monitor.ipynb",
     ]
+
+
+def test_a_report_in_a_folder_whose_name_is_not_utf8(tmp_path):
+    "A traceback, and of xraypneu monitor the status that says that a batch differs."
+    with pytest.raises(StageError, match=r"can't be made in .*/K\\xf6ln: this name is not UTF-8.*Rename") as e:
+        run_report("external", tmp_path / os.fsdecode(b"K\xf6ln") / "external.ipynb")
+    assert e.value.code == "bad_path"
 
 
 def test_a_record_is_not_replaced_by_that_of_another_set(drawn, films, tmp_path, monkeypatch):

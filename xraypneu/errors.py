@@ -128,7 +128,7 @@ CODES |= {
     "bad_address": "an invalid address",
     "bad_config": "a configuration that DVC can't read or use",
     "bad_credentials_file": "a file of credentials that can't be read",
-    "bad_path": "a path that the store of runs can't use",
+    "bad_path": "a path that the store of runs or a report can't use",
     "bad_setting": "an invalid value of a parameter, an option or a variable",
     "changed": "something changed while it was being used",
     "disk_full": "not enough free disk space",

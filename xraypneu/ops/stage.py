@@ -606,6 +606,16 @@ def _plain_jupyter():
         os.environ.update(before)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #report-2
+def _check_name(folder: Path):
+    "Raise `StageError` for a folder whose name no notebook can hold."
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
+        what = f"the report can't be made in {shown}: this name is not UTF-8. The numbers are there"
+        raise StageError(what, "Rename the folder, or name another one, and run this again", "bad_path") from None
+
+
 def _first_line_of_report() -> str:
     "Argument of a kernel: it imports this package, and ends with this process."
     place = str(Path(process.__file__).resolve().parents[1])
@@ -627,6 +637,7 @@ def run_report(
     from papermill.iorw import papermill_io
 
     source = report_notebook(name)
+    _check_name(target.parent)
     if params:
         check_params(source, params)
     papermill_io.register(_CLEANED, _Cleaned())
