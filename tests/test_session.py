@@ -381,6 +381,11 @@ def test_a_model_whose_files_are_gone_is_served_until_there_is_another(tmp_path,
     assert board.predictor is loaded and board.app.config["problem"] == ""
     assert board.app.config["subtitle"].endswith(f"this is model {loaded.bundle.hash[:8]}, which was loaded before.")
     board._about()
+    monkeypatch.setenv("XRAYPNEU_SIGNER_KEY", str(tmp_path / "renewed.pub"))
+    assert "no bundle in" in dashboard.Dashboard().app.config["problem"]  # there is no such key
+    (tmp_path / "renewed.pub").write_text("another")
+    assert "no bundle in" in dashboard.Dashboard().app.config["problem"]
+    monkeypatch.delenv("XRAYPNEU_SIGNER_KEY")
     shutil.copytree(SHIPPED, folder)
     (folder / "bundle.json").write_text("{}")  # there is another one, which can't be used
     assert "was not written by xraypneu" in dashboard.Dashboard().app.config["problem"]

@@ -20,6 +20,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -302,17 +303,25 @@ def _asked_for_token() -> None:
         )
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c011-pre
-_ready: tuple[Predictor, str | None, object] | None = (
+_ready: tuple[Predictor, str | None, dict[str, tuple[int, int, int]]] | None = (
     None  # the model that `preload` has loaded, its address, its files
 )
 
 
-def _files(folder: Path) -> object:
+def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
     "What changes when the files of a bundle, or the key for its signature, are replaced."
-    key = os.environ.get("XRAYPNEU_SIGNER_KEY")
-    paths = [*map(str, folder.iterdir()), *([key] if key else [])]
+    return _stats(*map(str, folder.iterdir())) | _key_file()
+
+
+def _stats(*paths: str) -> dict[str, tuple[int, int, int]]:
     stats = {p: os.stat(p) for p in paths}
     return {p: (s.st_ino, s.st_size, s.st_mtime_ns) for p, s in stats.items()}
+
+
+def _key_file() -> dict[str, tuple[int, int, int]]:
+    "The same of the key; {} without one."
+    key = os.environ.get("XRAYPNEU_SIGNER_KEY")
+    return _stats(key) if key else {}
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #86890c3c
 def _preloaded(address: str | None) -> Predictor | None:
@@ -347,14 +356,18 @@ WENT_WRONG = "Something went wrong on the server; its log says what. Try again, 
 
 
 def _current(address: str | None) -> Predictor:
-    "The model at an address; while its files are gone, as during a training, the one that `preload` has loaded."
+    """The model at an address; while its files are gone, as during a training, the one that `preload` has loaded.
+
+    Not under another key for its signature than it was checked with."""
     if predictor := _preloaded(address):
         return predictor
     try:
         return Predictor(address)
     except BundleError as e:
         if e.code == "missing" and _ready is not None and _ready[1] == address:
-            return _ready[0]
+            with suppress(OSError):  # the key is gone
+                if _key_file().items() <= _ready[2].items():
+                    return _ready[0]
         raise
 
 
