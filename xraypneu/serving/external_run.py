@@ -127,6 +127,7 @@ def write_report(
 
 # %% ../../nbs/api/serving/09_external_run.ipynb #r014
 MADE = ("external.ipynb", "external.html", "external.json", "predictions.csv")
+_LEFT_BEHIND = (".DS_Store", "Thumbs.db", "desktop.ini")  # by whoever looked at the results in a window
 
 
 def _identity(films: LabelledSet, bundle: Bundle) -> dict[str, str]:
@@ -156,10 +157,10 @@ def _check_out(out: Path, source: Path, identity: dict[str, str], force: bool) -
     if not out.is_dir():
         raise EvaluationError(f"{out} is a file", "Choose another folder.", "file")
     there = {p.name for p in out.iterdir()}
-    if others := sorted(there - set(MADE)):
+    if others := sorted(there - {*MADE, *_LEFT_BEHIND}):
         hint = "Choose another folder: this one would be replaced."
         raise EvaluationError(f"{out} holds other files, such as {others[0]}", hint, "occupied")
-    if there and not force and _held(out) != identity:
+    if there - set(_LEFT_BEHIND) and not force and _held(out) != identity:
         hint = "Choose another folder, or replace them with --force."
         raise EvaluationError(f"{out} holds results of another set or model", hint, "occupied")
 
