@@ -6,7 +6,7 @@
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
            'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'check_idle', 'without_radiographs',
            'report_notebook', 'run_report', 'sources', 'check_outs', 'unchanged', 'run_stage', 'replaced_files',
-           'unlisted_sets', 'read_metrics', 'summary', 'set_params', 'main']
+           'read_metrics', 'unlisted_sets', 'summary', 'set_params', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -882,35 +882,6 @@ def replaced_files(
             )
     return out
 
-# %% ../../nbs/api/ops/03_stage.ipynb #1fae90a4
-def _listed(section: str) -> list:  # of lines
-    "A card's section on other data sets, without the row of the test split, whose numbers are rounded in the file."
-    lines = section.strip().splitlines()
-    return [line for i, line in enumerate(lines) if not (i and lines[i - 1].startswith("|---"))]
-
-
-def unlisted_sets(
-    root,  # the project
-) -> list:  # of text
-    "A line if the model card lacks a set that was recorded since, or has one whose record is gone or another."
-    root = Path(root)
-    file = root / "reports/model_card.md"
-    if not file.is_file():
-        return []
-    try:
-        measured, card = read_metrics(root / "reports/metrics.json"), file.read_text(encoding="utf-8")
-        wanted = sets_section(measured, recorded_sets(root / RECORDS, measured["model"]["hash"]))
-    except (XraypneuError, OSError) as e:
-        return [rendered(e)]
-    title = wanted.partition("\n")[0]
-    there = title + card.partition(title)[2].partition("\n## ")[0]
-    if _listed(there) == _listed(wanted):
-        return []
-    return [
-        f"{RECORDS} has other sets of this model than reports/model_card.md, and DVC doesn't see that: run "
-        "`dvc repro --force --single-item evaluate`"
-    ]
-
 # %% ../../nbs/api/ops/03_stage.ipynb #copies
 def _open_copies(root) -> list:  # of text
     "A line if other users of this machine can't get to the films, but to what this project makes of them."
@@ -941,6 +912,35 @@ def read_metrics(
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         hint = "Restore it from git, or write it again: dvc repro evaluate --force"
         raise StageError(f"{file} is no metrics.json of an evaluation ({rendered(e, 100)})", hint, "damaged") from None
+
+# %% ../../nbs/api/ops/03_stage.ipynb #1fae90a4
+def _listed(section: str) -> list:  # of lines
+    "A card's section on other data sets, without the row of the test split, whose numbers are rounded in the file."
+    lines = section.strip().splitlines()
+    return [line for i, line in enumerate(lines) if not (i and lines[i - 1].startswith("|---"))]
+
+
+def unlisted_sets(
+    root,  # the project
+) -> list:  # of text
+    "A line if the model card lacks a set that was recorded since, or has one whose record is gone or another."
+    root = Path(root)
+    file = root / "reports/model_card.md"
+    if not file.is_file():
+        return []
+    try:
+        measured, card = read_metrics(root / "reports/metrics.json"), file.read_text(encoding="utf-8")
+        wanted = sets_section(measured, recorded_sets(root / RECORDS, measured["model"]["hash"]))
+    except (XraypneuError, OSError) as e:
+        return [rendered(e)]
+    title = wanted.partition("\n")[0]
+    there = title + card.partition(title)[2].partition("\n## ")[0]
+    if _listed(there) == _listed(wanted):
+        return []
+    return [
+        f"{RECORDS} has other sets of this model than reports/model_card.md, and DVC doesn't see that: run "
+        "`dvc repro --force --single-item evaluate`"
+    ]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025
 def summary(root=None) -> str:
