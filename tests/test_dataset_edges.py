@@ -630,10 +630,11 @@ def test_splits_below_a_class_are_refused(below, tmp_path):
         labelled_films(data)
 
 
-def test_maps_of_predict_are_no_films(data):
+@pytest.mark.parametrize("name", ["IM-0.overlay.png", "IM-0.overlay-2.png"])
+def test_maps_of_predict_are_no_films(name, data):
     "Of `xraypneu predict --overlay .` among the films: each counted as a film, often of another patient and split."
-    picture(data / "train/NORMAL/IM-0.overlay.png")
-    with pytest.raises(DataError, match="holds maps of xraypneu predict .*: IM-0.overlay.png, 1 in all") as e:
+    picture(data / f"train/NORMAL/{name}")
+    with pytest.raises(DataError, match=f"holds maps of xraypneu predict .*: {name}, 1 in all") as e:
         go(data)
     assert e.value.code == "foreign"
     with pytest.raises(DataError, match="of xraypneu predict"):

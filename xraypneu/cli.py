@@ -61,13 +61,13 @@ class _Table:
 
 # %% ../nbs/api/99_cli.ipynb #c006
 def _overlay_names(path):
-    "Names for the map of a file, in the order in which they are tried."
+    "Names for the map of a file, in the order in which they are tried; the number follows what no file's name adds."
     name = Path(path)
     stem = name.name if name.suffix[1:].isdigit() else name.stem  # the last number of a UID is no extension
     stem = re.sub('[\ufffd<>:"|?*\\\\]', "_", _shown(stem))[:100]  # what drives and shares don't take
     stem = stem.encode()[:200].decode(errors="ignore") or "image"  # file systems count bytes: 255 at most
     yield f"{stem}.overlay.png"
-    yield from (f"{stem}.{n}.overlay.png" for n in count(2))
+    yield from (f"{stem}.overlay-{n}.png" for n in count(2))
 
 
 def _holds(file, data):

@@ -175,9 +175,12 @@ def _check_no_splits(here: str, folders: list[str], label: str) -> None:
         raise DataError(what, hint, "no_layout")
 
 
+_MAP = re.compile(r"[^.].*\.overlay(-\d+)?\.png", re.I | re.S)
+
+
 def _check_no_maps(here: str, names: list[str]) -> None:
     "Refuse what `xraypneu predict --overlay` saves: films with the model's answer, which would be films of others."
-    if maps := [n for n in names if n.lower().endswith(".overlay.png") and not _hidden(n)]:
+    if maps := [n for n in names if _MAP.fullmatch(n)]:
         what = f"{here} holds maps of xraypneu predict among its films: {maps[0]}, {len(maps):,} in all"
         raise DataError(what, "Move them out of the data; rename what is a film.", "foreign")
 
