@@ -885,8 +885,20 @@ def _parser():
     return parser
 
 # %% ../nbs/api/99_cli.ipynb #c009-2
+_FOR_RESULTS = ("out", "overlay", "merge", "save_reference")
+
+
+def _check_named(args):
+    "Refuse an empty name for results, as a variable of the shell that is not set leaves it: it means this folder."
+    for name in _FOR_RESULTS:
+        value = getattr(args, name, None)
+        if value is not None and not value.strip():
+            raise XraypneuError(f"--{name.replace('_', '-')} is empty", "Give it a name.", "bad_setting")
+
+
 def _run(args, out):
     "Run the command that the arguments name; returns its exit status."
+    _check_named(args)
     return {
         "new": _new,
         "run": _run_pipeline,

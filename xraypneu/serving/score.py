@@ -450,12 +450,15 @@ Place = Path | Objects
 def place_of(
     out: str | os.PathLike[str],  # a folder, or an address such as s3://bucket/scores
 ) -> Place:
-    "The place of manifest and scores. Raises `ScoreError` for an address that can't be written to."
+    "The place of manifest and scores. Raises `ScoreError` for an empty name or an address that can't be written to."
     if isinstance(out, (Path, Objects)):
         return out
     text = os.fspath(out)
     if not _ADDRESS.match(text) or text.startswith("file://"):
-        return Path(cast(str, _local(text)))
+        path = cast(str, _local(text))
+        if not path.strip():
+            raise ScoreError("the folder for the scores has an empty name", "Give it a name.", "bad_setting")
+        return Path(path)
     if text.lower().startswith("http"):
         what = f"the scores can't be written to {public_url(text)}"
         raise ScoreError(what, "Name a folder, or an object store such as s3://bucket/scores.", "unsupported")
