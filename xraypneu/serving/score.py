@@ -579,9 +579,9 @@ def _from_dicomdir(file: str) -> Iterator[Film]:
         paths = [[n] if isinstance(n, str) else [str(part) for part in n] for n in named]
     except ImageError as e:
         raise ScoreError(f"{file}: {e.what}", e.hint, e.code) from None
-    except Exception as e:  # pydicom has no exception of its own for a damaged file
+    except Exception:  # pydicom has no exception of its own for a damaged file
         hint = "Copy it again, or name the folder."
-        raise ScoreError(f"{file} can't be read as a DICOMDIR ({type(e).__name__})", hint, "damaged") from None
+        raise ScoreError(f"{file} can't be read as a DICOMDIR", hint, "damaged") from None
     folder = os.path.dirname(file) or "."
     for parts in sorted(paths):
         if any(not p or p in (".", "..") or "/" in p or "\0" in p for p in parts):
