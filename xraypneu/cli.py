@@ -26,7 +26,7 @@ from .metrics.definitions import CARD, METRICS
 from .files import DISK_FULL, project_root, write_file
 from .data.image import ImageError
 from .redact import split_credentials, without_controls
-from .model.verdict import OUT_OF_SCOPE
+from .model.verdict import OUT_OF_SCOPE, probability_text
 from .serving.predict import CAUTION
 from .serving.table import CsvWriter, JsonWriter, as_row
 
@@ -49,7 +49,7 @@ class _Table:
         if "error" in row:
             self.out.write(f"{name:{self.width}}  {'not read':17}\n    {_shown(row['error'])}\n")
             return
-        number = "" if row["probability"] is None else f"{row['probability']:.3f}"
+        number = "" if row["probability"] is None else probability_text(row["probability"])
         if row["verdict"] == OUT_OF_SCOPE:
             number += f" ({CAUTION})"
         self.out.write(

@@ -1,7 +1,7 @@
 // The dashboard's page, which shows what Python decides. File names are only ever set as text; images arrive as bytes.
 import { Confirm } from "./confirm.js";
 import { csvName, csvOf, unread } from "./csv.js";
-import { button, clean, icon, inBrackets, make, notice, size } from "./dom.js";
+import { button, clean, icon, inBrackets, make, notice, probabilityText, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
 import { dropped, unreadable } from "./drop.js";
 import { FileList } from "./files.js";
@@ -658,7 +658,7 @@ class Page {
   }
 
   summarise(shown) {
-    const number = shown.probability == null ? "" : `, probability ${shown.probability.toFixed(3)}`;
+    const number = shown.probability == null ? "" : `, probability ${probabilityText(shown.probability)}`;
     this.brief.textContent = `${shown.name}: ${shown.verdict}${number}${inBrackets(shown.caution)}`;
   }
 

@@ -31,7 +31,8 @@ from ..data.statistics import VERSION, differences as film_differences
 from ..model.bundle import Bundle, BundleError, load_bundle
 from ..model.ood import OODDetector
 from ..model.policy import abstention_band
-from ..model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, decided, verdicts
+from ..model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE
+from ..model.verdict import decided, probability_text, verdicts
 
 # %% ../../nbs/api/serving/00_predict.ipynb #limits-1
 LEAST_CONTRAST = 4.0  # an image whose grey levels have a lower standard deviation is empty
@@ -150,12 +151,12 @@ def _unsure(p: float, threshold: float, limits: dict[str, float]) -> str:
     if normal != ill:
         return (
             f"only {NORMAL if normal else PNEUMONIA} meets the {100 * limits['coverage']:.0f} % criterion, but at "
-            f"the operating point {threshold:.3f} a probability of {p:.3f} is "
+            f"the operating point {threshold:.3f} a probability of {probability_text(p)} is "
             f"{PNEUMONIA if normal else NORMAL}"
         )
     return (
         f"{'both classes meet' if normal else 'neither class meets'} the {100 * limits['coverage']:.0f} % criterion: "
-        f"the probability {p:.3f} is too near the operating point {threshold:.3f}"
+        f"the probability {probability_text(p)} is too near the operating point {threshold:.3f}"
     )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-f-a
@@ -209,7 +210,8 @@ def _explained(p: "Prediction") -> Explanation:
         rationale = "No probability is shown: it has no meaning for this image." + dissimilarity
         return Explanation(p.verdict, None, None, None, p.threshold, rationale, p.reasons)
     side = "at or above" if p.label == PNEUMONIA else "below"
-    rationale = f"Probability {p.probability:.3f}, {side} the operating point of {p.threshold:.3f}.{dissimilarity}"
+    number = probability_text(p.probability)
+    rationale = f"Probability {number}, {side} the operating point of {p.threshold:.3f}.{dissimilarity}"
     caution = ""
     if p.verdict == OUT_OF_SCOPE:
         rationale, caution = f"{_scope_sentence()} {rationale}", CAUTION
@@ -235,8 +237,9 @@ def _as_html(p: "Prediction") -> str:
     reasons = "".join(f"<li>{html.escape(r)}</li>" for r in e.reasons)
     numbers = ""
     if e.probability is not None:
+        number = html.escape(probability_text(e.probability))
         numbers = (
-            f"<br>calibrated probability of PNEUMONIA {e.probability:.3f}{caution}, operating point "
+            f"<br>calibrated probability of PNEUMONIA {number}{caution}, operating point "
             f"{e.threshold:.3f}; map {e.where}{caution}"
         )
     return (
