@@ -697,10 +697,14 @@ class Page {
 
   on_row({ row }) {
     if (this.state.forgetting) return;
-    const mine = this.uploader.end(row.id, row.error || "read", !!row.error); // and the next file is sent
-    this.came.push({ row, mine });
+    this.collect(row);
     if (this.uploader.pending) this.gatherer.ask();
     else this.gatherer.now();
+  }
+
+  // Note a row that has come, to be shown with others; its upload has ended, so the next file is sent.
+  collect(row) {
+    this.came.push({ row, mine: this.uploader.end(row.id, row.error || "read", !!row.error) });
   }
 
   // Put the rows that have come on the page: those of a long batch together, or drawing them would take longer than
@@ -728,7 +732,7 @@ class Page {
     for (const id of doubles) this.worklist.remove(id);
     this.table.remove(doubles);
     if (this.state.forgetting) return;
-    for (const row of rows) this.came.push({ row, mine: this.uploader.end(row.id, row.error || "read", !!row.error) });
+    for (const row of rows) this.collect(row);
     this.gatherer.now();
   }
 
