@@ -32,7 +32,7 @@ from ..model.bundle import Bundle, BundleError, load_bundle
 from ..model.ood import OODDetector
 from ..model.policy import abstention_band
 from ..model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE
-from ..model.verdict import decided, probability_text, verdicts
+from ..model.verdict import decided, ood_scores, probability_text, verdicts
 
 # %% ../../nbs/api/serving/00_predict.ipynb #limits-1
 LEAST_CONTRAST = 4.0  # an image whose grey levels have a lower standard deviation is empty
@@ -418,16 +418,10 @@ def _small(d: Decoded) -> _Remarks:
     return [(f"the image has {few}, too few to trust the verdict: use the original", few)]
 
 # %% ../../nbs/api/serving/00_predict.ipynb #1a902aee
-def _scaled(bundle: Bundle, out: dict[str, np.ndarray], squares: np.ndarray) -> np.ndarray | None:
-    "Both scores (n, 2) of a batch by the bundle's detector; None without one."
-    scale = getattr(bundle.detector, "scaled", None)
-    return None if scale is None else cast(np.ndarray, scale(out["features"], squares))
-
-
 def _differences(
     bundle: Bundle,
     square: np.ndarray,
-    scores: np.ndarray | None,  # (2,), of `_scaled`
+    scores: np.ndarray | None,  # (2,), of `ood_scores`
 ) -> tuple[str, ...]:
     "In what a film that is out of scope is unlike the training films, as far as the bundle knows them."
     said = []
@@ -502,8 +496,8 @@ class _Scorer:
         squares = np.stack([square for _, square, *_ in read])
         out = b.outputs(squares)
         p = b.probability(out["logit"])
-        scaled = _scaled(b, out, squares)
-        outcomes, ood_score = verdicts(b, p, out["features"], images=squares, scaled=scaled)
+        scores = ood_scores(b, out["features"], squares)
+        outcomes, ood_score = verdicts(b, p, scores)
         limits = b.variant.get("conformal") or None
         for i, (name, (pixels, _, objections, notes, differences, no_chest)) in enumerate(
             zip(names, read, strict=True)
@@ -512,7 +506,7 @@ class _Scorer:
             if verdict == OUT_OF_SCOPE and no_chest:  # the file itself says what the features don't
                 verdict = NOT_RADIOGRAPH
             if verdict == OUT_OF_SCOPE:
-                differences = _differences(b, squares[i], None if scaled is None else scaled[i]) + differences
+                differences = _differences(b, squares[i], None if scores is None else scores[i]) + differences
             yield Prediction(
                 name,
                 float(p[i]),
