@@ -42,7 +42,7 @@ def _stat(pid: int) -> tuple[str, int]:  # name and parent's pid; ("", 0) if not
 
 
 def started(pid: int | str) -> str:
-    "When a process started, in ticks since boot; '' if it has ended, or where /proc doesn't say."
+    "When a process started, in ticks (mostly hundredths of seconds) since boot; '' if it has ended, or without /proc."
     _, fields = _fields(pid)
     return "" if not fields or fields[0] in "ZX" else fields[19]
 
