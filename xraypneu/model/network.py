@@ -256,13 +256,13 @@ def initialise(
     head: bool = False,  # take the head of a bundle as well; it stays random otherwise
 ) -> keras.Model:  # the same model
     "Set the weights to where training starts: the backbone's, and the head's by option. Raises `WeightsError`."
-    path = Path(source or "")
-    if head and source != "shipped" and not path.is_dir():
+    if head and source != "shipped" and not (source and Path(source).is_dir()):
         raise WeightsError(f"weights {source!r} have no head", "Take `shipped` or a path to a bundle", "other_model")
     if source is None:
         return set_weights(model, _scaled(model))
     if source == "imagenet":
         return set_weights(model, _from_keras(source, BACKBONES[model.name]), head=False)
+    path = Path(source)
     if source != "shipped" and not path.exists():
         raise WeightsError(f"weights {str(source)!r} not found", f"Take imagenet (downloaded), {CHOICES}", "missing")
     if source == "shipped" or path.is_dir():
