@@ -169,7 +169,7 @@ def curve(devices, killed=0, **changes):
     def fit(on_epoch=None):
         model = recipe.new_model(64, None, 0, 0.0, "tiny")
         held = images[:12], y[:12]
-        return training.fit(model, (images, y), held, settings, state, "", on_epoch, lambda line: None)
+        return training.fit_all(model, (images, y), held, settings, state, "", on_epoch, lambda line: None)[0]
 
     with tempfile.TemporaryDirectory() as state:
         try:
@@ -183,19 +183,23 @@ counted = []
 whole = curve("auto")
 pairs = {"consistency": 0.5, "image_sizes": (32, 64)}
 found = [whole, curve(1), curve("auto", 2), curve("auto", **pairs), curve(1, **pairs)]
+third = {"invariance_epochs": 2, "invariance_learning_rate": 1e-2}
+found += [curve("auto", **third), curve("auto", 4, **third), curve(1, **third)]
 print(json.dumps([counted, found]))
 """
 
 
 def test_two_devices_train_as_one_does():
-    "Two logical devices of the processor: the same loss of each epoch, also resumed, and with pairs of augmentations."
+    "Two logical devices: the same loss of each epoch, also resumed, with pairs of augmentations and invariance phase."
     done = subprocess.run([sys.executable, "-c", DEVICES], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    counted, (two, one, resumed, two_paired, one_paired) = json.loads(done.stdout)
-    assert counted == [2, 1, 2, 2, 1]
+    counted, (two, one, resumed, two_paired, one_paired, *third) = json.loads(done.stdout)
+    assert counted == [2, 1, 2, 2, 1, 2, 2, 1]
     np.testing.assert_allclose(two, one, atol=1e-3)
     np.testing.assert_allclose(two_paired, one_paired, atol=1e-3)
     np.testing.assert_array_equal(resumed, two)
+    np.testing.assert_array_equal(third[1], third[0])
+    np.testing.assert_allclose(third[2], third[0], rtol=1e-3)
     assert np.ptp([row[0] for row in one]) > 0.05  # it learns: a constant would agree, too
 
 
