@@ -275,13 +275,12 @@ def _trained(self, parameters: dict, folder, on_epoch: Callable, report: Callabl
     "Train, or go on from what is saved in the folder, and measure the network as it would be stored."
     from xraypneu.model import network, training
     from xraypneu.model.calibrate import fit_platt, threshold_at_sensitivity
-    from xraypneu.model.recipe import new_model, recipe_of
+    from xraypneu.model.recipe import initial_model, recipe_of
 
     held = self.held
     recipe, targets = recipe_of(**self.settings.base | parameters)
     try:
-        size, start = self.prepared.info["size"], (recipe.weights, recipe.seed, recipe.lowpass, recipe.backbone)
-        model = new_model(size, *start)
+        model = initial_model(self.prepared.info["size"], recipe)
         split = (self.images, self.y), (held.images, held.y)
         history = training.fit(model, *split, recipe, folder, self.inputs, on_epoch, report)
         logits = training.logits_of(network.half_precision(model), held.shifted)
