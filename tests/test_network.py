@@ -13,12 +13,13 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT, giving
 from keras.src.applications import efficientnet_v2, mobilenet_v2
 from keras.src.legacy.saving import legacy_h5_format
 
 from xraypneu.data.sample import draw_radiograph
-from xraypneu.model import network, quantize, recipe
+from xraypneu.model import network, quantize, recipe, training
 from xraypneu.model.bundle import INT8, SHIPPED, load_bundle, open_session, write_bundle
 from xraypneu.serving.predict import Predictor
 
@@ -338,3 +339,15 @@ def test_a_training_on_a_busy_machine_is_the_same_to_the_bit():
     running = [subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     found = {process.communicate(timeout=300)[0] for process in running}
     assert len(found) == 1 and len(found.pop()) == 65
+
+
+def test_validation_does_without_tf_data(monkeypatch):
+    "Its pipeline once waited forever for the only thread that TensorFlow has for operations; batches give the same."
+    model = network.build(32)
+    films = np.random.default_rng(0).integers(0, 256, (5, 32, 32)).astype(np.uint8)
+    whole = training.logits_of(model, films)
+    for begin in ("from_tensors", "from_tensor_slices", "range"):
+        monkeypatch.setattr(tf.data.Dataset, begin, lambda *_: pytest.fail("tf.data"))
+    with pytest.raises(pytest.fail.Exception):
+        model.predict(films[..., None], verbose=0)
+    np.testing.assert_allclose(training.logits_of(model, films, batch_size=2), whole, atol=1e-5)
