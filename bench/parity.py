@@ -23,7 +23,7 @@ from xraypneu.markdown import markdown_table
 from xraypneu.metrics.scores import classification_metrics
 from xraypneu.model.bundle import load_bundle
 from xraypneu.model.groups import family
-from xraypneu.model.verdict import REFUSED, verdicts
+from xraypneu.model.verdict import REFUSED, ood_scores, verdicts
 
 VALIDATION, SEED = 0.15, 0  # prepare.validation and prepare.seed of the published model
 
@@ -60,7 +60,7 @@ def answers(bundle, images):
     "Logits (n,), probabilities (n,) and verdicts (n,), as a prediction gives them; the shape of the file aside."
     logits, features = bundle.scores(images)
     p = bundle.probability(logits)
-    return logits.astype(float), p, verdicts(bundle, p, features, images=images)[0]
+    return logits.astype(float), p, verdicts(bundle, p, ood_scores(bundle, features, images))[0]
 
 
 def drift(before, after, spread=None):

@@ -21,10 +21,11 @@ import numpy as np
 import pandas as pd
 import yaml
 from faults import commit
-from parity import altered, listed, parity, squares
+from parity import altered, drift, listed, parity, squares
 
 from xraypneu.data.dataset import load_prepared
 from xraypneu.files import project_root, write_file
+from xraypneu.model.bundle import load_bundle
 from xraypneu.model.groups import family, groups
 from xraypneu.model.recipe import SHIFT_COPIES, recipe_of, train, validation_of
 from xraypneu.ops.tracking import STATE, git_state
@@ -87,7 +88,15 @@ def parity_of(bundle, held, names, originals):
     return {f"parity_{k}": v for k, v in parity(bundle, pixels, held.images[at]).items()}
 
 
-def measured(trained, prepared, originals):
+def from_teacher(bundle, recipe, images):
+    "Distance from the bundle that an invariance phase alone started from, on unaltered films; empty otherwise."
+    if not recipe.keeps_head:
+        return {}
+    teacher = load_bundle(None if recipe.weights == "shipped" else recipe.weights)
+    return {"teacher_drift": drift(teacher.logits(images), bundle.logits(images))}
+
+
+def measured(trained, prepared, recipe, originals):
     "The measures of the protocol, on validation alone."
     bundle, held = trained.bundle, validation_of(*prepared.arrays("validation"), copies=SHIFT_COPIES)
     names = [Path(p).name for p in prepared.rows("validation").path]
@@ -99,6 +108,7 @@ def measured(trained, prepared, originals):
     for change, name in CHANGES.items():
         row |= {f"drift_{name}": changes.drift[change], f"specificity_{name}": changes.specificity[change]}
     row |= parity_of(bundle, held, names, originals)
+    row |= from_teacher(bundle, recipe, held.images)
     row["drift"] = float(np.mean([v for k, v in row.items() if k.startswith("drift_") or k == "parity_drift"]))
     return row
 
@@ -117,7 +127,7 @@ def run(name, parameters, prepared, work, originals):
         on_epoch=lambda row: seconds.append(row.get("seconds", np.nan)),
         report=lambda line: print(f"{name}, seed {recipe.seed}: {line}", flush=True),
     )
-    row = measured(trained, prepared, originals)
+    row = measured(trained, prepared, recipe, originals)
     each = float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else np.nan
     return row | {"epochs": len(seconds), "seconds_per_epoch": each, "seconds": time.perf_counter() - began}
 

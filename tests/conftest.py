@@ -196,13 +196,14 @@ def listed(item):
     return f"{item.path.name}::{item.name.split('[')[0]}"
 
 
+def needs(item):
+    "The names of the fixtures that a test uses; a notebook uses none."
+    return getattr(item, "fixturenames", ())
+
+
 def ordered(items):
     """The long ones first, so that none is left alone with one in the end: the tests of the shared projects at the
     beginning, which the first process makes, and the others at the middle, where the second process begins."""
-
-    def needs(item):
-        return getattr(item, "fixturenames", ())  # a notebook has none
-
     shared = sorted((i for i in items if "made_once" in needs(i)), key=lambda i: "films" not in needs(i))
     rest = [i for i in items if "made_once" not in needs(i)]
     rest.sort(key=lambda i: listed(i) not in LONG)
@@ -214,7 +215,7 @@ def ordered(items):
 def left_out(config, item):
     "Slow tests from `make check`; nightly ones unless they are asked for, by their marker or by name."
     if config.getoption("fast"):
-        if {item.path.name, listed(item)} & SLOW or SLOW_FIXTURES & set(item.fixturenames):  # also a file named by hand
+        if {item.path.name, listed(item)} & SLOW or SLOW_FIXTURES & set(needs(item)):  # also a file named by hand
             return True
     asked = "nightly" in config.option.markexpr or any("::" in argument for argument in config.args)
     return not asked and item.get_closest_marker("nightly") is not None
@@ -223,7 +224,7 @@ def left_out(config, item):
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if listed(item) in ALONE or "nodes" in getattr(item, "fixturenames", ()):  # a Ray cluster is a load itself
+        if listed(item) in ALONE or "nodes" in needs(item):  # a Ray cluster is a load itself
             item.add_marker(pytest.mark.alone)
     gone = {i for i in items if left_out(config, i)}
     config.hook.pytest_deselected(items=list(gone))

@@ -493,7 +493,7 @@ INSTANT = """([config, operating]) => {
     };
     const model = {
         get: () => config,
-        on: (_, listener) => { hear = listener; },
+        on: (_, listener) => { hear = window.hear = listener; },
         send: (message) => setTimeout(() => {
             const answer = answers[message.kind]?.(message);
             if (answer) hear(answer, []);
@@ -582,6 +582,16 @@ def test_of_many_films_only_those_in_view_are_laid_out_and_all_can_be_found_and_
     )
     assert last.evaluate("e => getComputedStyle(e).display") == "table-row"
     instant.emulate_media(media="screen")
+
+
+def test_rows_of_a_session_that_has_films_already_come_together(instant):
+    "As for a cell of a notebook that runs again: films that are here are not counted twice."
+    film = {"verdict": "NORMAL", "probability": 0.5, "threshold": 0.3, "bundle": "b0b0b0b0", "cells": []}
+    here = instant.get_attribute(".worklist [data-id]", "data-id")
+    rows_ = [{"id": id, "file": f"{id}.png", **film} for id in (here, "new-1", "new-2")]
+    instant.evaluate("(rows) => window.hear({ kind: 'rows', rows }, [])", rows_)
+    wait_rows(instant, 202)
+    assert "202 of 202 files" in instant.inner_text(".batch")
 
 
 # --- the reader

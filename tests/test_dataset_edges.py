@@ -618,10 +618,23 @@ def test_a_class_within_the_other_is_refused(data):
         labelled_films(data, "train")
 
 
-def test_maps_of_predict_are_no_films(data):
+@pytest.mark.parametrize("below", ["test", "2024/Validation"])
+def test_splits_below_a_class_are_refused(below, tmp_path):
+    "`NORMAL/train`, `NORMAL/test`: the films of all splits were mixed, and the given test films trained on."
+    data = folder(tmp_path / "data", "")
+    picture(data / f"NORMAL/{below}/IM-77.png")
+    with pytest.raises(DataError, match=f"{below} is a split's folder .* train/NORMAL and test") as e:
+        go(data)
+    assert e.value.code == "no_layout"
+    with pytest.raises(DataError, match="split's folder below the class NORMAL"):
+        labelled_films(data)
+
+
+@pytest.mark.parametrize("name", ["IM-0.overlay.png", "IM-0.overlay-2.png"])
+def test_maps_of_predict_are_no_films(name, data):
     "Of `xraypneu predict --overlay .` among the films: each counted as a film, often of another patient and split."
-    picture(data / "train/NORMAL/IM-0.overlay.png")
-    with pytest.raises(DataError, match="holds maps of xraypneu predict .*: IM-0.overlay.png, 1 in all") as e:
+    picture(data / f"train/NORMAL/{name}")
+    with pytest.raises(DataError, match=f"holds maps of xraypneu predict .*: {name}, 1 in all") as e:
         go(data)
     assert e.value.code == "foreign"
     with pytest.raises(DataError, match="of xraypneu predict"):

@@ -405,6 +405,17 @@ except image.ImageError as e:
     assert width == "96" and error.startswith("decoder a.png: the decoder process ended while it started, twice")
 
 
+def test_the_files_of_a_run_are_not_read_by_two_versions_of_pydicom(tmp_path, monkeypatch):
+    "Nor by two of its codecs: pixels of a compressed DICOM file may depend on them."
+    for name in ("pydicom", "pydicom-99.0.dist-info"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "pydicom/__init__.py").touch()
+    assert (decode(PNG).pixels == GREY).all()
+    decoder._pool.close()
+    monkeypatch.syspath_prepend(tmp_path)  # as after `pip install`
+    refused(PNG, "decoder", "ended while it started, twice .* Packages may have changed")
+
+
 def test_an_idle_worker_ends_and_another_takes_its_place(worker_with):
     worker_with("decoder.IDLE_SECONDS = 0.1")
     decode(PNG)

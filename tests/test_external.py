@@ -669,7 +669,7 @@ def test_the_command(drawn, tmp_path, capfd):
         ["external", "", "--out", "../out"],
         ["external", "films", "--out", "out", "--name", ""],
         ["fetch", "films.zip", "--sha256", "", "--to", "to"],
-        ["score", "films", "--out", ""],
+        ["score", "", "--out", "out"],
         ["monitor", "", "--out", "out"],
         ["remote", ""],
         ["new", ""],
@@ -678,7 +678,6 @@ def test_the_command(drawn, tmp_path, capfd):
 def test_an_empty_argument_stands_for_no_folder_and_no_checksum(words, tmp_path, monkeypatch, capfd):
     'As of "$FILMS" without that variable: the films of the working folder were measured, an archive was not verified.'
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_run", lambda args, out: pytest.fail("it ran"))
     assert cli.main(words, io.StringIO()) == 2
     assert re.search(r"the argument [\w-]+ is empty\. Give a value", capfd.readouterr().err)
 

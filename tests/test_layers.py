@@ -113,6 +113,9 @@ def test_fast_leaves_out_a_slow_file_that_is_named():
         item = SimpleNamespace(path=ROOT / "tests" / file, name="test_it", fixturenames=[])
         item.get_closest_marker = lambda name: None
         assert left_out(config, item) == gone
+    notebook = SimpleNamespace(path=ROOT / "nbs/api/00_files.ipynb", name="00_files")  # it has no fixtures
+    notebook.get_closest_marker = lambda name: None
+    assert not left_out(config, notebook)
 
 
 def test_versions_agree():

@@ -13,12 +13,13 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT, giving
 from keras.src.applications import efficientnet_v2, mobilenet_v2
 from keras.src.legacy.saving import legacy_h5_format
 
 from xraypneu.data.sample import draw_radiograph
-from xraypneu.model import network, quantize, recipe
+from xraypneu.model import network, quantize, recipe, training
 from xraypneu.model.bundle import INT8, SHIPPED, load_bundle, open_session, write_bundle
 from xraypneu.serving.predict import Predictor
 
@@ -169,7 +170,7 @@ def curve(devices, killed=0, **changes):
     def fit(on_epoch=None):
         model = recipe.new_model(64, None, 0, 0.0, "tiny")
         held = images[:12], y[:12]
-        return training.fit(model, (images, y), held, settings, state, "", on_epoch, lambda line: None)
+        return training.fit_all(model, (images, y), held, settings, state, "", on_epoch, lambda line: None)[0]
 
     with tempfile.TemporaryDirectory() as state:
         try:
@@ -183,19 +184,23 @@ counted = []
 whole = curve("auto")
 pairs = {"consistency": 0.5, "image_sizes": (32, 64)}
 found = [whole, curve(1), curve("auto", 2), curve("auto", **pairs), curve(1, **pairs)]
+third = {"invariance_epochs": 2, "invariance_learning_rate": 1e-2}
+found += [curve("auto", **third), curve("auto", 4, **third), curve(1, **third)]
 print(json.dumps([counted, found]))
 """
 
 
 def test_two_devices_train_as_one_does():
-    "Two logical devices of the processor: the same loss of each epoch, also resumed, and with pairs of augmentations."
+    "Two logical devices: the same loss of each epoch, also resumed, with pairs of augmentations and invariance phase."
     done = subprocess.run([sys.executable, "-c", DEVICES], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    counted, (two, one, resumed, two_paired, one_paired) = json.loads(done.stdout)
-    assert counted == [2, 1, 2, 2, 1]
+    counted, (two, one, resumed, two_paired, one_paired, *third) = json.loads(done.stdout)
+    assert counted == [2, 1, 2, 2, 1, 2, 2, 1]
     np.testing.assert_allclose(two, one, atol=1e-3)
     np.testing.assert_allclose(two_paired, one_paired, atol=1e-3)
     np.testing.assert_array_equal(resumed, two)
+    np.testing.assert_array_equal(third[1], third[0])
+    np.testing.assert_allclose(third[2], third[0], rtol=1e-3)
     assert np.ptp([row[0] for row in one]) > 0.05  # it learns: a constant would agree, too
 
 
@@ -334,3 +339,15 @@ def test_a_training_on_a_busy_machine_is_the_same_to_the_bit():
     running = [subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     found = {process.communicate(timeout=300)[0] for process in running}
     assert len(found) == 1 and len(found.pop()) == 65
+
+
+def test_validation_does_without_tf_data(monkeypatch):
+    "Its pipeline once waited forever for the only thread that TensorFlow has for operations; batches give the same."
+    model = network.build(32)
+    films = np.random.default_rng(0).integers(0, 256, (5, 32, 32)).astype(np.uint8)
+    whole = training.logits_of(model, films)
+    for begin in ("from_tensors", "from_tensor_slices", "range"):
+        monkeypatch.setattr(tf.data.Dataset, begin, lambda *_: pytest.fail("tf.data"))
+    with pytest.raises(pytest.fail.Exception):
+        model.predict(films[..., None], verbose=0)
+    np.testing.assert_allclose(training.logits_of(model, films, batch_size=2), whole, atol=1e-5)

@@ -484,7 +484,7 @@ def test_overlays_on_disks_that_know_no_case_and_few_characters(tmp_path):
     "exFAT, a Mac, a share of Windows: the map of one film must not replace that of another, nor a name end the batch."
     taken, films = set(), ("a/IMG1.png", "b/img1.png", "c/x 12:30?.png")
     made = [Path(cli._save_overlay(tmp_path, f, f.encode(), taken)).name for f in films]
-    assert made == ["IMG1.overlay.png", "img1.2.overlay.png", "x 12_30_.overlay.png"]
+    assert made == ["IMG1.overlay.png", "img1.overlay-2.png", "x 12_30_.overlay.png"]
 
 
 def test_the_map_of_a_film_that_is_named_by_a_uid_has_its_name(tmp_path):
@@ -492,6 +492,14 @@ def test_the_map_of_a_film_that_is_named_by_a_uid_has_its_name(tmp_path):
     taken, films = set(), ("1.2.3", "1.2.4", "1.2.2")
     made = [Path(cli._save_overlay(tmp_path, f, f.encode(), taken)).name for f in films]
     assert made == [f"{f}.overlay.png" for f in films]
+
+
+def test_the_map_of_a_second_film_of_a_name_is_not_named_as_that_of_another_film(tmp_path):
+    "film.2.overlay.png was the map of film.2.png, or of a second film.png."
+    films = ("a/film.png", "b/film.png", "film.2.png", "film.overlay-2.png")
+    taken: set[str] = set()
+    made = [Path(cli._save_overlay(tmp_path, f, f.encode(), taken)).name for f in films]
+    assert made == ["film.overlay.png", "film.overlay-2.png", "film.2.overlay.png", "film.overlay-2.overlay.png"]
 
 
 def test_maps_of_films_of_one_name_stay_apart_and_rows_say_whose_they_are(tmp_path, films, predictor, monkeypatch):
@@ -514,11 +522,11 @@ def test_maps_of_films_of_one_name_stay_apart_and_rows_say_whose_they_are(tmp_pa
         )
         return [row["overlay"] for row in rows]
 
-    first, second = "maps/IM-0001.overlay.png", "maps/IM-0001.2.overlay.png"
+    first, second = "maps/IM-0001.overlay.png", "maps/IM-0001.overlay-2.png"
     assert maps("a", "b") == [None, first]
     assert maps("c") == [second]
     assert maps("b", "c", "a", form="--csv") == [first, second, ""]  # nothing is written twice
-    assert sorted(p.name for p in Path("maps").iterdir()) == ["IM-0001.2.overlay.png", "IM-0001.overlay.png"]
+    assert sorted(p.name for p in Path("maps").iterdir()) == ["IM-0001.overlay-2.png", "IM-0001.overlay.png"]
     for film, name in ((films[0], first), (films[1], second)):
         assert np.array_equal(np.asarray(Image.open(name)), np.asarray(predictor.predict(film).overlay()))
     table = io.StringIO()

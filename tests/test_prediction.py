@@ -28,7 +28,16 @@ from xraypneu.data.sample import draw_radiograph
 from xraypneu.data.statistics import STATISTICS, VERSION
 from xraypneu.model.bundle import BundleError
 from xraypneu.model.ood import NO_CHEST, OODDetector, read_detector
-from xraypneu.model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, verdicts
+from xraypneu.model.verdict import (
+    NORMAL,
+    NOT_RADIOGRAPH,
+    OUT_OF_SCOPE,
+    PNEUMONIA,
+    REFUSED,
+    UNSURE,
+    ood_scores,
+    verdicts,
+)
 from xraypneu.serving import predict as module
 from xraypneu.serving.predict import CAUTION, Prediction, Predictor, cividis
 from xraypneu.serving.session import Film, shown_film
@@ -87,16 +96,16 @@ def test_limits_belong_to_what_is_possible():
 
 
 def test_features_beyond_the_limit_overrule():
-    seen = []
-    scores, no_chest = np.array([0.5, 1.0, 2.0]), np.array([True, False, True])
-    detector = SimpleNamespace(judge=lambda features, images=None: seen.append(features) or (scores, no_chest))
-    out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9], features="f")
-    assert (
-        out.tolist() == [NORMAL, OUT_OF_SCOPE, NOT_RADIOGRAPH] and ood_score.tolist() == [0.5, 1, 2] and seen == ["f"]
-    )
-    out, ood_score = verdicts(rules(detector=detector), [0.1, 0.9, 0.9])
+    scores = np.array([[0.5, 0.5], [1, 0], [2, 2]])
+    found, no_chest = np.array([0.5, 1.0, 2.0]), np.array([True, False, True])
+    odd = rules(detector=SimpleNamespace(judged=lambda given: (found, no_chest) if given is scores else None))
+    out, ood_score = verdicts(odd, [0.1, 0.9, 0.9], scores)
+    assert out.tolist() == [NORMAL, OUT_OF_SCOPE, NOT_RADIOGRAPH] and ood_score.tolist() == [0.5, 1, 2]
+    out, ood_score = verdicts(odd, [0.1, 0.9, 0.9])
     assert out.tolist() == [NORMAL, PNEUMONIA, PNEUMONIA] and np.isnan(ood_score).all()
-    assert np.isnan(verdicts(rules(), [0.1], features="f")[1]).all()
+    assert np.isnan(verdicts(rules(), [0.1], scores)[1]).all() and ood_scores(rules(), "f") is None
+    with pytest.raises(ValueError, match="of shape .3, 1280., not .3, 2.: give those of `ood_scores`"):
+        verdicts(odd, [0.1, 0.9, 0.9], np.zeros((3, 1280)))
 
 
 def detector_of(no_chest=None):
@@ -112,12 +121,13 @@ def test_a_film_unlike_the_training_films_is_still_a_radiograph(stored, limit):
     outlier_scores = np.array([0.5, 0.99, 1.01, limit - 0.01, limit + 0.01, 9.0])
     features = np.zeros((6, 8), np.float32)
     features[:, 0] = np.expm1(outlier_scores)
-    given = verdicts(rules(detector=detector_of(stored)), [0.9] * 6, features)[0].tolist()
+    bundle = rules(detector=detector_of(stored))
+    given = verdicts(bundle, [0.9] * 6, ood_scores(bundle, features))[0].tolist()
     kind = [PNEUMONIA if s < 1 else OUT_OF_SCOPE if s < limit else NOT_RADIOGRAPH for s in outlier_scores]
     assert given == kind and (limit == 1 or OUT_OF_SCOPE in given)
     far = features[:1] * 0 + np.float32([0, 0, 0, 0, 0, 0, 0, 1e9])  # a great distance alone makes nothing foreign
-    odd = dataclasses.replace(detector_of(stored), scaling=np.float32([[0, 0], [1, 1]]))
-    assert verdicts(rules(detector=odd), [0.9], far)[0].tolist() == [OUT_OF_SCOPE]
+    odd = rules(detector=dataclasses.replace(detector_of(stored), scaling=np.float32([[0, 0], [1, 1]])))
+    assert verdicts(odd, [0.9], ood_scores(odd, far))[0].tolist() == [OUT_OF_SCOPE]
 
 
 # colours and words
@@ -379,9 +389,11 @@ def test_the_label_at_exactly_the_operating_point(predictor, film):
 
 
 def judging(score, foreign=False):
-    "A detector with one answer."
+    "A detector with one answer, of which nothing more is known."
     return SimpleNamespace(
-        judge=lambda features, images=None: (np.full(len(features), score), np.full(len(features), foreign))
+        needs_images=False,
+        scaled=lambda features, images: np.zeros((len(features), 2)),
+        judged=lambda scores: (np.full(len(scores), score), np.full(len(scores), foreign)),
     )
 
 
@@ -432,7 +444,7 @@ def sharper_than_all(bundle):
 def test_what_differs_is_the_same_wherever_a_film_is_out_of_scope(predictor, film, monkeypatch):
     "Adults' films were out of scope without a word on why, and with another model not even that."
     odd = SimpleNamespace(
-        judged=judging(1.3).judge, needs_images=True, scaled=lambda f, images: np.array([[1.3, 0.2]] * len(images))
+        judged=judging(1.3).judged, needs_images=True, scaled=lambda f, images: np.array([[1.3, 0.2]] * len(images))
     )
     bundle = dataclasses.replace(sharper_than_all(predictor.bundle), detector=odd)
     got = Predictor(bundle).predict(film)
@@ -475,7 +487,7 @@ def test_a_detector_of_layouts_sees_the_image_that_the_network_gets(predictor, f
     upper, lower = (odd.predict(a) for a in (half, half[::-1].copy()))
     assert (upper.verdict, lower.verdict in REFUSED) == (NOT_RADIOGRAPH, False)
     with pytest.raises(ValueError, match="pass them with their features"):
-        verdicts(odd.bundle, [0.5], np.zeros((1, 1280), np.float32))
+        ood_scores(odd.bundle, np.zeros((1, 1280), np.float32))
 
 
 def test_the_header_decides_between_two_kinds_of_refusal_only(predictor, film):

@@ -234,3 +234,51 @@ def test_the_name_of_initial_weights_is_such_as_a_bundle_takes(tmp_path):
     for name in ("R\xc3\x9cntgen.h5", "two\rlines.h5", "R\udcf6ntgen.h5"):
         (tmp_path / name).write_bytes(b"weights")
         assert not list(_odd(initial_weights(str(tmp_path / name))))
+
+
+def test_an_invariance_phase_of_a_bundle_keeps_its_decision_policy():
+    "It is the same classifier: calibration and operating point are not chosen again, on films that it was trained for."
+    from xraypneu.model import recipe
+
+    settings, shipped = recipe.recipe_of(epochs=0, head_epochs=0, invariance_epochs=1)[0], load_bundle()
+    policy = recipe.teacher_policy(settings, SimpleNamespace(input_shape=(None, 224, 224, 1)), {}, None)
+    for name in ("calibration", "threshold", "conformal"):
+        assert policy[name] == shipped.info[name]
+    with pytest.raises(ValueError, match="takes images of 224 pixels"):
+        recipe.teacher_policy(settings, SimpleNamespace(input_shape=(None, 96, 96, 1)), {}, None)
+
+
+def test_int8_keeps_the_policy_of_fp32_by_a_line():
+    from xraypneu.model import recipe
+
+    z = np.random.default_rng(0).normal(size=40)
+    policy = {"calibration": {"slope": 2.0, "intercept": 0.5, "fitted": "so"}, "threshold": 0.3}
+    fp32 = SimpleNamespace(logits=lambda images: z, info=policy)
+    line = recipe._on_line(fp32, (z - 1) / 3, SimpleNamespace(images=None))["calibration"]
+    np.testing.assert_allclose(line["slope"] * (z - 1) / 3 + line["intercept"], 2 * z + 0.5)
+
+
+def test_weights_without_a_head_cannot_skip_its_training():
+    from xraypneu.model import network, recipe
+
+    for weights in (None, "imagenet", "somewhere.h5"):
+        settings = recipe.recipe_of(weights=weights, epochs=0, head_epochs=0, invariance_epochs=1)[0]
+        with pytest.raises(network.WeightsError, match="have no head"):
+            recipe.initial_model(32, settings)
+
+
+def test_a_training_with_all_three_phases(tmp_path):
+    "The last epoch's weights, with the policy that was chosen before the third phase."
+    from xraypneu.model import recipe
+
+    y = np.arange(48) % 2
+    films = np.clip(np.random.default_rng(0).normal(60 + 120 * y[:, None, None], 40, (48, 32, 32)), 0, 255)
+    split = films.astype(np.uint8), y, np.array([f"p{i}" for i in range(48)])
+    settings, targets = recipe.recipe_of(
+        weights=None, head_epochs=0, epochs=1, invariance_epochs=1, batch_size=16, first_block=16, text_markers=0
+    )
+    data = prepared(images=split[0], y=split[1], patients=split[2])
+    trained = recipe.train(data, settings, targets, tmp_path, report=lambda line: None)
+    info = trained.bundle.info
+    assert [row["phase"] for row in info["history"]] == ["fine-tuning", "invariance"]
+    assert info["best_epoch"] == 2 and info["threshold_rule"].endswith("chosen before the invariance phase")

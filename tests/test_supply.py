@@ -175,6 +175,30 @@ def test_an_outage_of_the_registry(tmp_path, monkeypatch):
     assert run([*command], tmp_path / "second", check=False).stdout == "env\ntools\n", "other locks: no copy is theirs"
 
 
+def test_copies_that_another_run_makes_stay(tmp_path, monkeypatch):
+    "Two jobs on one machine: each removed what the other was copying."
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("build", "env", "tools"):
+        write_file(tmp_path / f"locks/{name}.txt", "")
+    for name in (".venv", ".cache/tools"):
+        write_file(tmp_path / name / "pyvenv.cfg", "")
+    environment = script("environment")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    copies, name = environment.kept().parent, environment.kept().name
+    dead = 2**22 + 1  # more than a pid can be
+    names = [f"{name}.{os.getppid()}.part", f"{name}.{dead}.part", f"{name}.part", "of other locks"]
+    for other in names:
+        (copies / other).mkdir(parents=True)
+    environment.keep()
+    assert {p.name for p in copies.iterdir()} == {name, names[0]}
+    assert (environment.kept() / environment.PREFIX).read_text() == str(tmp_path)
+    # another run has kept the same locks just before
+    remove = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda p, **kw: p == environment.kept() or remove(p, **kw))
+    environment.keep()
+    assert {p.name for p in copies.iterdir()} == {name, names[0]}
+
+
 def test_the_image_is_made_from_one_base_by_digest():
     text = (ROOT / "deploy/Dockerfile").read_text()
     bases = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", text, re.M)

@@ -1,6 +1,7 @@
 "Rows of predictions as CSV, JSON and HTML: nothing is lost, and nothing that a file's name says is executed."
 
 import csv
+import html
 import io
 import json
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from test_prediction import made
 
 from xraypneu.data.image import ImageError
-from xraypneu.serving.table import COLUMNS, CsvWriter, JsonWriter, as_row, to_csv, to_html
+from xraypneu.serving.table import COLUMNS, CsvWriter, JsonWriter, as_row, film_html, to_csv, to_html
 
 
 def prediction(**kw):
@@ -133,6 +134,17 @@ def test_page_counts_and_tells():
     labelled = to_html([rows[0] | {"truth": "PNEUMONIA"}], found=["sensitivity: 1 of 1 < 2"])
     assert "<i>Label: PNEUMONIA</i>" in labelled and "<p>sensitivity: 1 of 1 &lt; 2</p>" in labelled
     assert "Label" not in page
+
+
+@pytest.mark.parametrize("p,text", [(0.9996, "> 0.999"), (0.0004, "< 0.001")])
+def test_no_probability_looks_certain_to_people(p, text):
+    "0.9996 was 1.000 in both reports and in notebooks. A CSV has the number."
+    answer = prediction(probability=p, verdict="NORMAL")
+    row = as_row("f.png", answer)
+    for page in (to_html([row]), film_html(row, answer.explanation.rationale), answer._repr_html_()):
+        assert html.escape(text) in page and "1.000" not in page and "0.000" not in page
+    assert f"Probability {text}, " in answer.explanation.rationale
+    assert rows_of(to_csv([row]))[0]["probability"] == f"{p:.6f}"
 
 
 @given(st.text(max_size=40))

@@ -106,6 +106,7 @@ def test_a_wrong_range_is_named(given, default, problem):
         ({"ranges": {"lr": {"low": 0.1, "high": 0.2}}}, "Did you mean train.learning_rate?"),
         ({"ranges": {"seed": [0, 1]}}, "they are no part of a recipe"),
         ({"ranges": {"sensitivity": [0.9]}}, "can't be searched"),
+        ({"ranges": {"invariance_epochs": [1, 2]}}, "can't be searched"),
         ({"ranges": {}}, "has no ranges to search"),
         ({"pruner": "mean"}, "give median, hyperband or none"),
         ({"trials": 0}, "tune.trials is 0"),
@@ -118,6 +119,13 @@ def test_a_wrong_setting_is_named(changes, problem, tmp_path):
     with pytest.raises(Exception, match=re.escape(problem)) as e:
         read_settings(project(tmp_path, **changes))
     assert e.value.code == "bad_setting"
+
+
+def test_a_recipe_of_the_invariance_phase_alone_has_no_trials(tmp_path):
+    folder = project(tmp_path, ranges={"learning_rate": [0.1, 0.2]})
+    set_params(folder, {"train": {"epochs": 0, "head_epochs": 0, "invariance_epochs": 4}})
+    with pytest.raises(TuneError, match="train.epochs and train.head_epochs are 0"):
+        read_settings(folder)
 
 
 def test_a_value_that_train_refuses_is_found_before_the_first_trial():

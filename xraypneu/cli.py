@@ -26,7 +26,7 @@ from .metrics.definitions import CARD, METRICS
 from .files import DISK_FULL, project_root, write_file
 from .data.image import ImageError
 from .redact import split_credentials, without_controls
-from .model.verdict import OUT_OF_SCOPE
+from .model.verdict import OUT_OF_SCOPE, probability_text
 from .serving.predict import CAUTION
 from .serving.table import CsvWriter, JsonWriter, as_row
 
@@ -49,7 +49,7 @@ class _Table:
         if "error" in row:
             self.out.write(f"{name:{self.width}}  {'not read':17}\n    {_shown(row['error'])}\n")
             return
-        number = "" if row["probability"] is None else f"{row['probability']:.3f}"
+        number = "" if row["probability"] is None else probability_text(row["probability"])
         if row["verdict"] == OUT_OF_SCOPE:
             number += f" ({CAUTION})"
         self.out.write(
@@ -61,13 +61,13 @@ class _Table:
 
 # %% ../nbs/api/99_cli.ipynb #c006
 def _overlay_names(path):
-    "Names for the map of a file, in the order in which they are tried."
+    "Names for the map of a file, in the order in which they are tried; the number follows what no file's name adds."
     name = Path(path)
     stem = name.name if name.suffix[1:].isdigit() else name.stem  # the last number of a UID is no extension
     stem = re.sub('[\ufffd<>:"|?*\\\\]', "_", _shown(stem))[:100]  # what drives and shares don't take
     stem = stem.encode()[:200].decode(errors="ignore") or "image"  # file systems count bytes: 255 at most
     yield f"{stem}.overlay.png"
-    yield from (f"{stem}.{n}.overlay.png" for n in count(2))
+    yield from (f"{stem}.overlay-{n}.png" for n in count(2))
 
 
 def _holds(file, data):
@@ -887,8 +887,24 @@ def _parser():
     return parser
 
 # %% ../nbs/api/99_cli.ipynb #c009-2
+_FOR_RESULTS = ("out", "overlay", "merge", "save_reference")
+_MAY_BE_EMPTY = ("data", "dataset", "reason", "storage", "tags", "version")  # or refused by the command, in other words
+
+
+def _check_named(args):
+    "Refuse an empty argument, as a variable of the shell that is not set leaves it: it means this folder, or no hash."
+    for name, value in vars(args).items():
+        if name in _MAY_BE_EMPTY or not isinstance(value, str) or value.strip():
+            continue
+        option = name.replace("_", "-")
+        if name in _FOR_RESULTS:
+            raise XraypneuError(f"--{option} is empty", "Give it a name.", "bad_setting")
+        raise XraypneuError(f"the argument {option} is empty", "Give a value, or leave it out.", "bad_setting")
+
+
 def _run(args, out):
     "Run the command that the arguments name; returns its exit status."
+    _check_named(args)
     return {
         "new": _new,
         "run": _run_pipeline,
@@ -962,20 +978,6 @@ def _said(error, out):
         _drop_output()
     return f"the output can't be written ({unwritten.strerror}). Make room on its disk, then run it again"
 
-# %% ../nbs/api/99_cli.ipynb #a4ccb9b8
-_MAY_BE_EMPTY = ("data", "dataset", "storage", "version")  # which commands refuse themselves, and in other words
-_MAY_BE_EMPTY += ("reason", "tags")
-
-
-def _check_given(args):
-    "Refuse an empty argument."
-    for name, value in vars(args).items():
-        if value == "" and name not in _MAY_BE_EMPTY:
-            what = f"the argument {name.replace('_', '-')} is empty"
-            raise XraypneuError(
-                what, "Give a value, or leave it out: is a variable of the shell not set?", "bad_setting"
-            )
-
 # %% ../nbs/api/99_cli.ipynb #13373c63
 def main(
     argv=None,  # None: the arguments of the process
@@ -991,7 +993,6 @@ def main(
         out.reconfigure(errors="backslashreplace")  # escape characters that this terminal can't show
     split_credentials()
     try:
-        _check_given(args)
         status = _run(args, out)
         out.flush()
         return _left(status, args, argv)

@@ -53,7 +53,9 @@ GLOSSARY = "nbs/tutorials/glossary.ipynb"
 
 @cache
 def glossary_terms() -> tuple[Term, ...]:
-    "The terms of the glossary that came with this package; none in an installation without it."
+    """The terms of the glossary that came with this package; none in an installation without it.
+
+    Raises `ImportError` where there is a glossary, but no nbconvert to read it."""
     folder = came_with(GLOSSARY)
     if folder is None:
         return ()
@@ -136,6 +138,8 @@ def terms_html(used: Iterable[Term]) -> str:
 def with_terms(
     body: str,  # HTML
 ) -> str:  # HTML
-    "A page whose terms are explained: on hover, and in a section at its end, to which they link."
+    """A page whose terms are explained: on hover, and in a section at its end, to which they link.
+
+    Raises `ImportError` as `glossary_terms` does."""
     mark = PageMarker(glossary_terms(), lambda t: f"#{t.anchor}")
     return mark(body) + terms_html(mark.used)

@@ -27,7 +27,7 @@ def markdown_table(
 # %% ../nbs/api/04_markdown.ipynb #k008
 def markdown_text(
     value: object,  # its text is untrusted
-    most: int = 300,  # characters
+    most: int = 300,  # characters that are kept; escaping makes them more
 ) -> str:
     "Untrusted text on one line, with Markdown, HTML, mentions and links escaped."
     line = html.escape(without_controls(" ".join(str(value).split()))[:most], quote=False)

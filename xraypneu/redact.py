@@ -160,8 +160,10 @@ def find_secret(
     return None
 
 # %% ../nbs/api/01_redact.ipynb #c014
-def without_controls(text: str) -> str:
-    "Replace what a terminal, a table or CI may interpret (control and format characters) by U+FFFD."
+def without_controls(
+    text: str,  # may hold surrogates, as Python writes bytes of a file's name that are not UTF-8
+) -> str:  # as many characters, all of which UTF-8 can encode
+    "Replace what a terminal, a table or CI may interpret (control and format characters), and surrogates, by U+FFFD."
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in text)
 
 # %% ../nbs/api/01_redact.ipynb #c014-u

@@ -19,19 +19,19 @@ DISCLAIMER = "Not a medical device. For research and teaching; not for decisions
 
 
 def _app_file(name: str) -> str:
-    "Text of a file in the package's folder `app`."
+    "Text of a file in the package's folder `app`. Raises `OSError`."
     return (files("xraypneu") / "app" / name).read_text(encoding="utf-8")
 
 
 @cache
 def sheet_style() -> str:  # CSS
-    "The rule for sheets of paper: margins, the disclaimer and the page's number at their foot."
+    "The rule for sheets of paper: margins, the disclaimer and the page's number at their foot. Raises `OSError`."
     return re.search(r"^@page \{\n.*?^\}\n", _app_file("dashboard.css"), re.S | re.M)[0]  # type: ignore[index]
 
 
 @cache
 def page_style() -> str:  # CSS
-    "The style sheet of a page, with the colours of the dashboard."
+    "The style sheet of a page, with the colours of the dashboard. Raises `OSError` if the package lacks a file."
     light, dark = re.findall(r":root(?:\[data-theme=\"dark\"\])? \{([^}]*--ink:[^}]*)\}", _app_file("dashboard.css"))[
         :2
     ]
@@ -41,7 +41,7 @@ def page_style() -> str:  # CSS
 
 
 def page_script() -> str:  # JavaScript, a module
-    "The script of a page: theme, folding of code, contents list."
+    "The script of a page: theme, folding of code, contents list. Raises `OSError` if the package lacks its file."
     return _app_file("webpage.js")
 
 # %% ../nbs/api/05_webpage.ipynb #97b1f1f9
@@ -51,7 +51,7 @@ _HEADING = re.compile(
 
 
 def markdown_html(text: str) -> str:  # HTML
-    "Markdown as HTML; wide tables scroll in a frame of their own."
+    "Markdown as HTML; wide tables scroll in a frame of their own. Raises `ImportError` without nbconvert."
     from nbconvert.filters import markdown2html
 
     return markdown2html(text).replace("<table", '<div class="scroll"><table').replace("</table>", "</table></div>")
@@ -96,7 +96,7 @@ def _framed(text: str) -> str:
 
 
 def outputs_html(outputs: Iterable[dict[str, Any]]) -> str:  # HTML
-    "Outputs of a cell, in their order; nothing of standard error."
+    "Outputs of a cell, in their order; nothing of standard error. Raises `ImportError` without nbconvert."
     from nbconvert.filters import ansi2html, strip_ansi
 
     out = []
@@ -122,7 +122,7 @@ def _highlighter() -> Callable[[str], str]:
 
 
 def code_html(code: str) -> str:  # HTML
-    "Python or the code of a cell, with classes for its colours."
+    "Python or the code of a cell, with classes for its colours. Raises `ImportError` without Pygments."
     return _highlighter()(code)
 
 # %% ../nbs/api/05_webpage.ipynb #7d1cdf00
@@ -135,7 +135,9 @@ def cells_html(
     unfolded: bool = False,  # is code shown? Otherwise a click shows it
     prose: Callable[[str], str] = _same,  # changes the HTML of Markdown cells, such as links to a glossary
 ) -> str:  # HTML; the element of a cell has the id `cell-` and the cell's
-    "Markdown, code and outputs of cells. Raw cells are left out, and code cells without code and output."
+    """Markdown, code and outputs of cells. Raw cells are left out, and code cells without code and output.
+
+    Raises `ImportError` without nbconvert or Pygments, which come with the extra `pipeline`."""
     out = []
     for cell in cells:
         at, text = html.escape(cell.get("id", "")), cell.source.strip()

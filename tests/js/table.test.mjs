@@ -45,6 +45,7 @@ test("a probability that is out of scope has a caution beside it, and no other",
   assert.deepEqual(numberOf({ verdict: "NOT A CHEST X-RAY", probability: null }), ["", ""]);
   for (const verdict of ["NORMAL", "PNEUMONIA", "UNSURE"])
     assert.deepEqual(numberOf({ verdict, probability: 0.2 }), ["0.200", ""]);
+  assert.deepEqual(numberOf({ verdict: "PNEUMONIA", probability: 0.9997 }), ["> 0.999", ""]);
 });
 
 test("each verdict has a name of its own for its class and icon", () => {

@@ -1,7 +1,7 @@
 // The dashboard's page, which shows what Python decides. File names are only ever set as text; images arrive as bytes.
 import { Confirm } from "./confirm.js";
 import { csvName, csvOf, unread } from "./csv.js";
-import { button, clean, icon, inBrackets, make, notice, size } from "./dom.js";
+import { button, clean, icon, inBrackets, make, notice, probabilityText, size } from "./dom.js";
 import { Downloader, saveFile } from "./download.js";
 import { dropped, unreadable } from "./drop.js";
 import { FileList } from "./files.js";
@@ -658,7 +658,7 @@ class Page {
   }
 
   summarise(shown) {
-    const number = shown.probability == null ? "" : `, probability ${shown.probability.toFixed(3)}`;
+    const number = shown.probability == null ? "" : `, probability ${probabilityText(shown.probability)}`;
     this.brief.textContent = `${shown.name}: ${shown.verdict}${number}${inBrackets(shown.caution)}`;
   }
 
@@ -697,10 +697,14 @@ class Page {
 
   on_row({ row }) {
     if (this.state.forgetting) return;
-    const mine = this.uploader.end(row.id, row.error || "read", !!row.error); // and the next file is sent
-    this.came.push({ row, mine });
+    this.collect(row);
     if (this.uploader.pending) this.gatherer.ask();
     else this.gatherer.now();
+  }
+
+  // Note a row that has come, to be shown with others; its upload has ended, so the next file is sent.
+  collect(row) {
+    this.came.push({ row, mine: this.uploader.end(row.id, row.error || "read", !!row.error) });
   }
 
   // Put the rows that have come on the page: those of a long batch together, or drawing them would take longer than
@@ -728,7 +732,7 @@ class Page {
     for (const id of doubles) this.worklist.remove(id);
     this.table.remove(doubles);
     if (this.state.forgetting) return;
-    for (const row of rows) this.came.push({ row, mine: this.uploader.end(row.id, row.error || "read", !!row.error) });
+    for (const row of rows) this.collect(row);
     this.gatherer.now();
   }
 

@@ -19,11 +19,22 @@ const ICONS = {
     '<path d="M6 17V6h11M31 6h11v11M42 31v11H31M17 42H6V31" fill="none" stroke="currentColor" stroke-width="5"/>',
 };
 
+const looksCertain = (p, digits) => [0, 1].includes(Number(p.toFixed(digits)));
+
+// A probability as people read it: like `probability_text` of Python, it never looks certain.
+export function probabilityText(p, digits = 3) {
+  if (!looksCertain(p, digits)) return p.toFixed(digits);
+  if (digits < 3) return probabilityText(p);
+  const least = 10 ** -digits;
+  return p < 0.5 ? `< ${least.toFixed(digits)}` : `> ${(1 - least).toFixed(digits)}`;
+}
+
 // "Probability 0.86, above the operating point of 0.31"; with as many decimals as it takes to see which one is larger
 export function besides(p, t) {
-  const digits = [2, 3, 4, 5, 6].find((n) => p.toFixed(n) !== t.toFixed(n)) ?? 2;
+  const differ = (n) => p.toFixed(n) !== t.toFixed(n) && !looksCertain(t, n);
+  const digits = [2, 3, 4, 5, 6].find(differ) ?? 2;
   const side = p > t ? "above" : p < t ? "below" : "at";
-  return `Probability ${p.toFixed(digits)}, ${side} the operating point of ${t.toFixed(digits)}`;
+  return `Probability ${probabilityText(p, digits)}, ${side} the operating point of ${t.toFixed(digits)}`;
 }
 
 export function words(v, s) {

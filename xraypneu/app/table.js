@@ -1,5 +1,5 @@
 // The table of all files. Rows are appended or changed one by one; the table is never rebuilt.
-import { button, cautionOf, kind, make, write } from "./dom.js";
+import { button, cautionOf, kind, make, probabilityText, write } from "./dom.js";
 import { said } from "./reader.js";
 
 const COLUMNS = [
@@ -18,9 +18,9 @@ const VERDICTS = ["NORMAL", "PNEUMONIA", "UNSURE", "OUT OF SCOPE", "NOT A CHEST 
 const GONE = "film deleted";
 
 export const outcome = (row) => row.verdict || "not read";
-const three = (v) => (v == null ? "" : v.toFixed(3));
 // What the cell of the probability says: the number, and a caution where it was measured on no such films.
-export const numberOf = (row) => [three(row.probability), row.probability == null ? "" : cautionOf(row.verdict)];
+export const numberOf = ({ probability, verdict }) =>
+  probability == null ? ["", ""] : [probabilityText(probability), cautionOf(verdict)];
 
 function value(row, key) {
   if (key === "verdict") return outcome(row);
@@ -190,7 +190,7 @@ export class Table {
     const verdict = line.children[2].firstChild;
     if (verdict.textContent !== row.verdict) verdict.className = `t-${kind(row.verdict)}`;
     write(verdict, row.verdict);
-    write(line.children[4], three(row.threshold));
+    write(line.children[4], row.threshold?.toFixed(3) ?? "");
   }
 
   fillReading(line, { reader }) {

@@ -1,6 +1,6 @@
 // One film: verdict, reasons, images and the controls of the images.
 // Zoom, place, map, opacity and inversion stay as they are when the operating point moves and when another film opens.
-import { button, icon, inBrackets, kind, make, words } from "./dom.js";
+import { button, icon, inBrackets, kind, make, probabilityText, words } from "./dom.js";
 import { Gestures } from "./gestures.js";
 import { FIT, movedBy, placed, zoomedBy } from "./lens.js";
 import { FilmWindow } from "./window.js";
@@ -15,7 +15,7 @@ const cautionFor = (s) => (s.caution ? [make("strong", { class: "caution" }, s.c
 // The probability on its scale from 0 to 1, with the operating point.
 function scaleOf(s) {
   const at = (p) => `--at:${Math.min(100, Math.max(0, 100 * p))}%`;
-  const [p, t] = [s.probability.toFixed(3), s.threshold.toFixed(3)];
+  const [p, t] = [probabilityText(s.probability), s.threshold.toFixed(3)];
   return make(
     "div",
     { class: "scale", role: "img", "aria-label": scaleLabel(s, p, t) },
@@ -67,7 +67,7 @@ function explanationOf(s) {
 export const sentence = (s) =>
   s.probability == null
     ? `${s.name}: ${s.verdict}.`
-    : `${s.name}: ${s.verdict}, probability ${s.probability.toFixed(3)}${inBrackets(s.caution)}, ` +
+    : `${s.name}: ${s.verdict}, probability ${probabilityText(s.probability)}${inBrackets(s.caution)}, ` +
       `strongest support ${s.where}.`;
 
 // How the film is shown: alone, under the map, or beside itself with the map.

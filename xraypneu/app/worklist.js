@@ -1,5 +1,5 @@
 // The worklist: thumbnail, verdict and probability of each file, in the table's order and behind its filter.
-import { cautionOf, kind, make, write } from "./dom.js";
+import { cautionOf, kind, make, probabilityText, write } from "./dom.js";
 import { said } from "./reader.js";
 
 const NONE = "No file matches the filter.";
@@ -122,7 +122,7 @@ export class Worklist {
     item.words = words;
     write(item.verdict, words);
     item.verdict.className = row.error ? "error" : `t-${kind(row.verdict)}`;
-    write(item.number, row.probability == null ? "" : row.probability.toFixed(3)); // the verdict is beside it
+    write(item.number, row.probability == null ? "" : probabilityText(row.probability)); // the verdict is beside it
     item.number.title = row.error ? "" : cautionOf(row.verdict);
   }
 

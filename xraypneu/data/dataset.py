@@ -164,13 +164,27 @@ def _check_class(here: str, folders: list[str], label: str) -> None:
         raise DataError(what, "Move its films to where they belong, or rename it.", "no_layout")
 
 
+_SPLIT_NAMES = (*_SPLIT_FOLDERS, "training", "valid", "validation", "testing")
+
+
+def _check_no_splits(here: str, folders: list[str], label: str) -> None:
+    "Refuse splits below a class: all films would be mixed, and those of a test split trained on."
+    if split := next((n for n in folders if n.lower() in _SPLIT_NAMES), None):
+        what = f"{Path(here) / split} is a split's folder below the class {label}"
+        hint = f"Put the classes into the splits, as in train/{label} and test/{label}, or rename what is no split."
+        raise DataError(what, hint, "no_layout")
+
+
+_MAP = re.compile(r"[^.].*\.overlay(-\d+)?\.png", re.I | re.S)
+
+
 def _check_no_maps(here: str, names: list[str]) -> None:
     "Refuse what `xraypneu predict --overlay` saves: films with the model's answer, which would be films of others."
-    if maps := [n for n in names if n.lower().endswith(".overlay.png") and not _hidden(n)]:
+    if maps := [n for n in names if _MAP.fullmatch(n)]:
         what = f"{here} holds maps of xraypneu predict among its films: {maps[0]}, {len(maps):,} in all"
         raise DataError(what, "Move them out of the data; rename what is a film.", "foreign")
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #9e523c01
 def _files(folder: Path) -> Iterator[Path]:
     "All visible files below a class folder. Raises `DataError`."
 
@@ -184,6 +198,7 @@ def _files(folder: Path) -> Iterator[Path]:
         if real not in seen:
             _check_downloaded(here, names)
             _check_class(here, folders, folder.name.upper())
+            _check_no_splits(here, folders, folder.name.upper())
             _check_no_maps(here, names)
             yield from (Path(here, n) for n in names if not _hidden(n))
         seen.add(real)

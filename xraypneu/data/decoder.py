@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import hashlib
 import importlib
+import importlib.util
 import json
 import math
 import os
@@ -253,13 +254,23 @@ def _size_of(source: str | bytes | bytearray | memoryview) -> int:  # bytes; 0 w
 _CALLER = "XRAYPNEU_READER"  # variable with `_CODE` of the program that starts a worker
 
 
+def _of_dicom() -> list[str]:  # such as pydicom-3.0.2.dist-info
+    "Names and versions of the packages that read DICOM, as they are installed. Imports none: that takes a while."
+    spec = importlib.util.find_spec("pydicom")
+    if spec is None or not spec.origin:
+        return []
+    names = os.listdir(Path(spec.origin).parent.parent)
+    return sorted(n for n in names if re.fullmatch(r"(pydicom|pylibjpeg).*\.(dist|egg)-info", n))
+
+
 def _code() -> str:  # 64 hexadecimal digits; '' where it is not known, as of a package in a ZIP
     "A hash of the code that reads files."
     try:
         parts = [(Path(__file__).parent / name).read_bytes() for name in ("image.py", "decoder.py")]
-    except (NameError, OSError):
+        versions = [np.__version__, PIL.__version__, *_of_dicom()]
+    except (NameError, OSError, ValueError):  # ValueError: a module without a specification
         return ""
-    return hashlib.sha256(b"".join([*parts, np.__version__.encode(), PIL.__version__.encode()])).hexdigest()
+    return hashlib.sha256(b"".join([*parts, *map(os.fsencode, versions)])).hexdigest()
 
 
 _CODE = _code()

@@ -724,12 +724,10 @@ def _from_file(
         raise _not_a_picture(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"the picture has more than the {MAX_PIXELS:,} pixels allowed", code="too_large") from None
-    except Exception as error:
+    except Exception as error:  # damage gives any type: Pillow's for a PNG is SyntaxError
         if isinstance(error, EOFError) or _too_short(data):
             raise ImageError(*_CUT) from None
-        raise ImageError(
-            f"the picture is damaged and can't be decoded ({type(error).__name__})", "Copy or download it again."
-        ) from None
+        raise ImageError("the picture is damaged and can't be decoded", "Copy or download it again.") from None
 
 # %% ../../nbs/api/data/00_image.ipynb #c037
 _SHUTTER = [
@@ -1363,10 +1361,8 @@ def _from_dicom(data: bytes, with_colour: bool = False, deep: int | None = None)
         raise ImageError(
             "the DICOM file is cut off: part of the picture is missing", "Copy it again.", "truncated"
         ) from None
-    except Exception as error:
-        raise ImageError(
-            f"the DICOM file is damaged and can't be decoded ({type(error).__name__})", "Copy it again."
-        ) from None
+    except Exception:  # damage gives any type
+        raise ImageError("the DICOM file is damaged and can't be decoded", "Copy it again.") from None
     facts = int(ds.Columns), int(ds.Rows), str(ds.PhotometricInterpretation), "DICOM"
     return Radiograph(pixels, *facts, notes, tint, _patient(ds), _is_no_chest(ds), values)
 
@@ -1499,8 +1495,8 @@ def _from_open(image: Image.Image, with_colour: bool) -> Radiograph:
         return _from_pillow(image, with_colour=with_colour)
     except (ImageError, MemoryError):
         raise
-    except Exception as error:
-        raise ImageError(f"the Pillow image can't be decoded ({type(error).__name__})", "Open it again.") from None
+    except Exception:
+        raise ImageError("the Pillow image can't be decoded", "Open it again.") from None
 
 # %% ../../nbs/api/data/00_image.ipynb #c059
 MAX_SQUARE = 4096  # side, pixels

@@ -194,21 +194,55 @@ def _invariance(recipe):
         )
     return "".join(lines)
 
-# %% ../../nbs/api/evaluation/03_card.ipynb #c007-5-a
-def _training(info):
-    "Architecture, training, calibration and operating point."
+# %% ../../nbs/api/evaluation/03_card.ipynb #33a10bb6
+def _bundle(info):
+    "The bundle that was trained further."
+    return markdown_text(info["initial_weights"]["sha256"])[:12]
+
+
+def _classifier(info):
+    "The phases that train head and backbone."
     r = info["recipe"]
-    epochs = len(info["history"]) - r["head_epochs"]
-    size = info["input"]["size"]
-    sizes = ", ".join(map(str, r.get("image_sizes") or [size]))
+    epochs = sum(row.get("phase") != "invariance" for row in info["history"]) - r["head_epochs"]
+    sizes = ", ".join(map(str, r.get("image_sizes") or [info["input"]["size"]]))
+    best = _best_before(info["history"], info["best_epoch"])
     return (
-        f"{backbone_title(info)} for one grey channel of {size} × {size} pixels, average pooling, one unit. "
         f"Trained from {initial_weights(info)}. "
         f"Epochs with the backbone frozen: {r['head_epochs']}; then all "
         f"convolutions{' from block ' + str(r['first_block']) + ' on' if r.get('first_block') else ''} for "
         f"{epochs}, batch norms frozen. {'Balanced batches' if r.get('balanced', True) else 'Batches'} of "
         f"{r['batch_size']} random augmentations of {sizes} pixels; seed {r['seed']}. Best epoch: "
-        f"{info['best_epoch']}, by the calibrated loss on shifted validation images. {_invariance(r)}"
+        f"{best}, by the calibrated loss on shifted validation images."
+    )
+
+# %% ../../nbs/api/evaluation/03_card.ipynb #ce572f92
+def _best_before(history, best):
+    "The best epoch of the phases before an invariance phase."
+    rows = [row for row in history if row.get("phase") != "invariance"]
+    if len(rows) == len(history):
+        return best
+    return min(rows, key=lambda row: row["shifted_calibrated_loss"])["epoch"]
+
+
+def _distilled(info):
+    "The invariance phase; empty without one."
+    epochs = sum(row.get("phase") == "invariance" for row in info["history"])
+    if not epochs:
+        return ""
+    return (
+        f"{epochs} epochs of self-distillation follow (seed {info['recipe']['seed']}): films in another rendering, "
+        "frame, exposure or quality get the logit that this network gives the film as it is. "
+    )
+
+# %% ../../nbs/api/evaluation/03_card.ipynb #c007-5-a
+def _training(info):
+    "Architecture, training, calibration and operating point."
+    size = info["input"]["size"]
+    before = info.get("trained_before")
+    first = f"{_classifier(before | {'input': info['input']})} That is bundle {_bundle(info)}. " if before else ""
+    return (
+        f"{backbone_title(info)} for one grey channel of {size} × {size} pixels, average pooling, one unit. "
+        f"{first or _classifier(info) + ' '}{_distilled(info)}{_invariance(info['recipe'])}"
         "Kernels are stored as 16-bit floats. "
         f"Calibration: {info['calibration'].get('fitted', 'Platt')}. Operating point: {info['threshold_rule']}, a "
         f"calibrated probability of {info['threshold']:.3f}. `bundle.json` has all parameters of the recipe."

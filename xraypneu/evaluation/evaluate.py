@@ -30,7 +30,7 @@ from ..model import augment, ood
 from ..model.bundle import Bundle
 from ..data.dataset import CLASSES, Prepared
 from ..metrics.definitions import METRICS, REFERENCE, ROBUSTNESS, BRIEF, SPREAD, predictive_values
-from ..model.verdict import PNEUMONIA, REFUSED, UNSURE, verdicts
+from ..model.verdict import PNEUMONIA, REFUSED, UNSURE, ood_scores, verdicts
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c005
 class EvaluationError(XraypneuError, ValueError):
@@ -316,7 +316,7 @@ def ood_benchmark(
     test_scores, out = bundle.detector.score(bundle.scores(images)[1], images), {}
     for kind, a in ood.ood_images(images, seed).items():
         logits, features = bundle.scores(a)
-        verdict, scores = verdicts(bundle, bundle.probability(logits), features, images=a)
+        verdict, scores = verdicts(bundle, bundle.probability(logits), ood_scores(bundle, features, a))
         out[kind] = ood_metrics(test_scores, scores, verdict)
     return out | {"test images": {"images": len(images), "refused": float((test_scores >= 1).mean())}}
 

@@ -390,10 +390,11 @@ def _phases(ax, h):
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #best-epoch
 def _best_epoch(ax, h, columns, styles):
-    "Ring the lowest value of the loss by which the best epoch is chosen, if it is among the columns."
+    "Ring the epoch whose weights are used on the loss by which it is chosen, if that is among the columns."
     monitor = next((c for c in ("shifted_calibrated_loss", "val_loss") if c in columns and h[c].notna().any()), None)
     if monitor:
-        best, colour = int(h[monitor].idxmin()), styles[monitor][1]
+        last = "phase" in h and h.phase.iloc[-1] == "invariance"  # of this phase the last epoch is used
+        best, colour = len(h) - 1 if last else int(h[monitor].idxmin()), styles[monitor][1]
         ax.plot(best + 1, h[monitor][best], "o", ms=10, mfc="none", mew=1.5, color=colour, label="best epoch")
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c026-1

@@ -21,7 +21,7 @@ from scipy.stats import binomtest, fisher_exact, ks_2samp
 from ..data.statistics import STATISTICS, film_statistics
 from ..errors import XraypneuError
 from ..model.bundle import Bundle, at_prevalence
-from ..model.verdict import NOT_RADIOGRAPH, REFUSED, verdicts
+from ..model.verdict import NOT_RADIOGRAPH, REFUSED, ood_scores, verdicts
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h005
 class ShiftError(XraypneuError, ValueError):
@@ -82,7 +82,7 @@ def films_of(
         squares = np.stack([np.asarray(a) for a in images[i : i + 32]])
         out = bundle.outputs(squares)
         p = bundle.probability(out["logit"])
-        verdict, ood_score = verdicts(bundle, p, out["features"], images=squares)
+        verdict, ood_score = verdicts(bundle, p, ood_scores(bundle, out["features"], squares))
         shown = np.where(verdict == NOT_RADIOGRAPH, np.nan, p)
         scores = {"verdict": verdict, "probability": shown, "logit": out["logit"], "ood_score": ood_score}
         tables.append(pd.DataFrame(scores).join(pd.DataFrame([film_statistics(a) for a in squares])))

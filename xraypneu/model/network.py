@@ -253,8 +253,11 @@ def _scaled(model: keras.Model) -> dict[str, np.ndarray]:
 def initialise(
     model: keras.Model,  # from `build`
     source: str | None = "shipped",  # `imagenet`, `shipped`, a path to an .h5 file or a bundle, or None
+    head: bool = False,  # take the head of a bundle as well; it stays random otherwise
 ) -> keras.Model:  # the same model
-    "Set the backbone's weights to where training starts. The head stays random. Raises `WeightsError`."
+    "Set the weights to where training starts: the backbone's, and the head's by option. Raises `WeightsError`."
+    if head and source != "shipped" and not (source and Path(source).is_dir()):
+        raise WeightsError(f"weights {source!r} have no head", "Take `shipped` or a path to a bundle", "other_model")
     if source is None:
         return set_weights(model, _scaled(model))
     if source == "imagenet":
@@ -273,7 +276,7 @@ def initialise(
                 f"Take imagenet (downloaded), a path to weights of {model.name}, or null (random)",
                 "other_model",
             )
-        return set_weights(model, read_onnx(bundle.model), head=False)
+        return set_weights(model, read_onnx(bundle.model), head)
     if not path.name.endswith((".h5", ".hdf5")):
         raise WeightsError(
             f"weights {str(source)!r} are of an unknown kind", f"Take imagenet, {CHOICES}", "unsupported"

@@ -29,7 +29,7 @@ from ..data.dataset import DataError, Prepared, load_prepared, prepare
 from ..files import project_root, replacing, write_file
 from ..markdown import front_matter, without_front_matter
 from ..model.policy import TEST_PREDICTIONS, ScoredFilms, predictions_text
-from ..model.signature import SIGNATURE, SignatureError, sign
+from ..model.signature import SIGNATURE, SignatureError, check_key, sign
 from ..data.croissant import croissant
 from xraypneu.evaluation.card import (
     RECORDS,
@@ -236,8 +236,8 @@ def ship(
     """Publish the trained bundle of a project.
 
     Raises `BundleError`, `StageError` for parameters and metrics, and `SignatureError` if it can't be signed."""
-    if key is not None and not Path(key).is_file():  # before anything is replaced
-        raise SignatureError(f"There is no key {str(key)!r}", "Nothing was shipped; name the file of a private key")
+    if key is not None:
+        check_key(key)  # before anything is replaced
     root = project_root() if root is None else Path(root)
     bundle = load_bundle(root / "models/bundle")
     measured = read_metrics(root / "reports/metrics.json")

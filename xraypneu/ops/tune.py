@@ -41,6 +41,7 @@ from ..redact import split_credentials
 # %% ../../nbs/api/ops/10_tune.ipynb #u005
 # not searched: the objective doesn't depend on the first ones, and a seed that happens to do well is no recipe
 NOT_SEARCHED = ("sensitivity", "coverage", "seeds", "folds", "seed", "devices")
+NOT_SEARCHED += ("invariance_epochs", "invariance_learning_rate")  # a trial ends before the invariance phase
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,11 @@ def read_settings(
         ranges[name] = read_range(name, given, *declared[name])
     rest = {k: section[k] for k in _PLAIN if k in section}
     settings = Settings(ranges, base, **rest)
+    if not settings.longest():
+        hint = "a trial trains head and backbone; the invariance phase is not searched"
+        raise TuneError(
+            "train.epochs and train.head_epochs are 0 in params.yaml", f"Set one of them: {hint}", "bad_setting"
+        )
     pruner_of(settings.pruner, settings.longest())
     if trials is not None and trials < 1:
         raise TuneError(f"--trials is {trials}", "give 1 or more", "bad_setting")
@@ -269,13 +275,12 @@ def _trained(self, parameters: dict, folder, on_epoch: Callable, report: Callabl
     "Train, or go on from what is saved in the folder, and measure the network as it would be stored."
     from xraypneu.model import network, training
     from xraypneu.model.calibrate import fit_platt, threshold_at_sensitivity
-    from xraypneu.model.recipe import new_model, recipe_of
+    from xraypneu.model.recipe import initial_model, recipe_of
 
     held = self.held
     recipe, targets = recipe_of(**self.settings.base | parameters)
     try:
-        size, start = self.prepared.info["size"], (recipe.weights, recipe.seed, recipe.lowpass, recipe.backbone)
-        model = new_model(size, *start)
+        model = initial_model(self.prepared.info["size"], recipe)
         split = (self.images, self.y), (held.images, held.y)
         history = training.fit(model, *split, recipe, folder, self.inputs, on_epoch, report)
         logits = training.logits_of(network.half_precision(model), held.shifted)

@@ -31,7 +31,8 @@ from ..data.statistics import VERSION, differences as film_differences
 from ..model.bundle import Bundle, BundleError, load_bundle
 from ..model.ood import OODDetector
 from ..model.policy import abstention_band
-from ..model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE, decided, verdicts
+from ..model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE
+from ..model.verdict import decided, ood_scores, probability_text, verdicts
 
 # %% ../../nbs/api/serving/00_predict.ipynb #limits-1
 LEAST_CONTRAST = 4.0  # an image whose grey levels have a lower standard deviation is empty
@@ -150,12 +151,12 @@ def _unsure(p: float, threshold: float, limits: dict[str, float]) -> str:
     if normal != ill:
         return (
             f"only {NORMAL if normal else PNEUMONIA} meets the {100 * limits['coverage']:.0f} % criterion, but at "
-            f"the operating point {threshold:.3f} a probability of {p:.3f} is "
+            f"the operating point {threshold:.3f} a probability of {probability_text(p)} is "
             f"{PNEUMONIA if normal else NORMAL}"
         )
     return (
         f"{'both classes meet' if normal else 'neither class meets'} the {100 * limits['coverage']:.0f} % criterion: "
-        f"the probability {p:.3f} is too near the operating point {threshold:.3f}"
+        f"the probability {probability_text(p)} is too near the operating point {threshold:.3f}"
     )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-f-a
@@ -209,7 +210,8 @@ def _explained(p: "Prediction") -> Explanation:
         rationale = "No probability is shown: it has no meaning for this image." + dissimilarity
         return Explanation(p.verdict, None, None, None, p.threshold, rationale, p.reasons)
     side = "at or above" if p.label == PNEUMONIA else "below"
-    rationale = f"Probability {p.probability:.3f}, {side} the operating point of {p.threshold:.3f}.{dissimilarity}"
+    number = probability_text(p.probability)
+    rationale = f"Probability {number}, {side} the operating point of {p.threshold:.3f}.{dissimilarity}"
     caution = ""
     if p.verdict == OUT_OF_SCOPE:
         rationale, caution = f"{_scope_sentence()} {rationale}", CAUTION
@@ -235,8 +237,9 @@ def _as_html(p: "Prediction") -> str:
     reasons = "".join(f"<li>{html.escape(r)}</li>" for r in e.reasons)
     numbers = ""
     if e.probability is not None:
+        number = html.escape(probability_text(e.probability))
         numbers = (
-            f"<br>calibrated probability of PNEUMONIA {e.probability:.3f}{caution}, operating point "
+            f"<br>calibrated probability of PNEUMONIA {number}{caution}, operating point "
             f"{e.threshold:.3f}; map {e.where}{caution}"
         )
     return (
@@ -415,16 +418,10 @@ def _small(d: Decoded) -> _Remarks:
     return [(f"the image has {few}, too few to trust the verdict: use the original", few)]
 
 # %% ../../nbs/api/serving/00_predict.ipynb #1a902aee
-def _scaled(bundle: Bundle, out: dict[str, np.ndarray], squares: np.ndarray) -> np.ndarray | None:
-    "Both scores (n, 2) of a batch by the bundle's detector; None without one."
-    scale = getattr(bundle.detector, "scaled", None)
-    return None if scale is None else cast(np.ndarray, scale(out["features"], squares))
-
-
 def _differences(
     bundle: Bundle,
     square: np.ndarray,
-    scores: np.ndarray | None,  # (2,), of `_scaled`
+    scores: np.ndarray | None,  # (2,), of `ood_scores`
 ) -> tuple[str, ...]:
     "In what a film that is out of scope is unlike the training films, as far as the bundle knows them."
     said = []
@@ -499,8 +496,8 @@ class _Scorer:
         squares = np.stack([square for _, square, *_ in read])
         out = b.outputs(squares)
         p = b.probability(out["logit"])
-        scaled = _scaled(b, out, squares)
-        outcomes, ood_score = verdicts(b, p, out["features"], images=squares, scaled=scaled)
+        scores = ood_scores(b, out["features"], squares)
+        outcomes, ood_score = verdicts(b, p, scores)
         limits = b.variant.get("conformal") or None
         for i, (name, (pixels, _, objections, notes, differences, no_chest)) in enumerate(
             zip(names, read, strict=True)
@@ -509,7 +506,7 @@ class _Scorer:
             if verdict == OUT_OF_SCOPE and no_chest:  # the file itself says what the features don't
                 verdict = NOT_RADIOGRAPH
             if verdict == OUT_OF_SCOPE:
-                differences = _differences(b, squares[i], None if scaled is None else scaled[i]) + differences
+                differences = _differences(b, squares[i], None if scores is None else scores[i]) + differences
             yield Prediction(
                 name,
                 float(p[i]),

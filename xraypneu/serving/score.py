@@ -450,12 +450,15 @@ Place = Path | Objects
 def place_of(
     out: str | os.PathLike[str],  # a folder, or an address such as s3://bucket/scores
 ) -> Place:
-    "The place of manifest and scores. Raises `ScoreError` for an address that can't be written to."
+    "The place of manifest and scores. Raises `ScoreError` for an empty name or an address that can't be written to."
     if isinstance(out, (Path, Objects)):
         return out
     text = os.fspath(out)
     if not _ADDRESS.match(text) or text.startswith("file://"):
-        return Path(cast(str, _local(text)))
+        path = cast(str, _local(text))
+        if not path.strip():
+            raise ScoreError("the folder for the scores has an empty name", "Give it a name.", "bad_setting")
+        return Path(path)
     if text.lower().startswith("http"):
         what = f"the scores can't be written to {public_url(text)}"
         raise ScoreError(what, "Name a folder, or an object store such as s3://bucket/scores.", "unsupported")
@@ -576,9 +579,9 @@ def _from_dicomdir(file: str) -> Iterator[Film]:
         paths = [[n] if isinstance(n, str) else [str(part) for part in n] for n in named]
     except ImageError as e:
         raise ScoreError(f"{file}: {e.what}", e.hint, e.code) from None
-    except Exception as e:  # pydicom has no exception of its own for a damaged file
+    except Exception:  # pydicom has no exception of its own for a damaged file
         hint = "Copy it again, or name the folder."
-        raise ScoreError(f"{file} can't be read as a DICOMDIR ({type(e).__name__})", hint, "damaged") from None
+        raise ScoreError(f"{file} can't be read as a DICOMDIR", hint, "damaged") from None
     folder = os.path.dirname(file) or "."
     for parts in sorted(paths):
         if any(not p or p in (".", "..") or "/" in p or "\0" in p for p in parts):

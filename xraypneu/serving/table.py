@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from .. import __version__
 from ..data.image import ImageError
-from ..model.verdict import NOT_RADIOGRAPH, OUT_OF_SCOPE, UNSURE
+from ..model.verdict import NOT_RADIOGRAPH, OUT_OF_SCOPE, UNSURE, probability_text
 from .predict import CAUTION, Prediction
 from ..webpage import DISCLAIMER, sheet_style
 
@@ -115,9 +115,13 @@ _STYLE = (
 )
 
 
-def _decimals(row: dict[str, Any], key: str) -> str:
-    "A number of a row with three decimals; empty if there is none."
-    return f"{row[key]:.3f}" if isinstance(row.get(key), float) else ""
+def _numbers(row: dict[str, Any]) -> tuple[str, str]:
+    "Probability and operating point of a row; empty where there is none."
+    p, threshold = row.get("probability"), row.get("threshold")
+    return (
+        probability_text(p) if isinstance(p, float) else "",
+        f"{threshold:.3f}" if isinstance(threshold, float) else "",
+    )
 
 # %% ../../nbs/api/serving/01_table.ipynb #c008-1
 def _html_row(row: dict[str, Any], outcome: str) -> str:
@@ -137,10 +141,11 @@ def _html_row(row: dict[str, Any], outcome: str) -> str:
         if src.startswith("data:image/")
     )
     caution = f"<br>{e(CAUTION)}" if outcome == OUT_OF_SCOPE else ""
+    number, threshold = _numbers(row)
     digest = f'<br><code class="hash">SHA-256 {e(row["sha256"][:16])}</code>' if row.get("sha256") else ""
     return (
-        f"<tr><td>{e(row['file'])}{digest}</td><td>{verdict}</td><td>{_decimals(row, 'probability')}{caution}</td>"
-        f"<td>{_decimals(row, 'threshold')}</td><td>{pictures}{caution if pictures else ''}</td>"
+        f"<tr><td>{e(row['file'])}{digest}</td><td>{verdict}</td><td>{e(number)}{caution}</td>"
+        f"<td>{threshold}</td><td>{pictures}{caution if pictures else ''}</td>"
         f"<td><code>{e(str(row.get('bundle') or '')[:16])}</code></td></tr>"
     )
 
@@ -166,7 +171,7 @@ def to_html(
     title: str = "Predictions",
     notice: str = "",  # at the top, for instance that images are synthetic
     found: Iterable[str] = (),  # sentences below the summary, for instance how often the verdicts are right
-) -> str:  # HTML; probabilities (0 to 1) with three decimals
+) -> str:  # HTML; probabilities (0 to 1) with three decimals, see `probability_text`
     "All rows as one self-contained page."
     e, lines = html.escape, []
     counts: dict[str, int] = {}
@@ -192,10 +197,11 @@ def to_html(
 def _facts(row: dict[str, Any], facts: Iterable[tuple[str, str]]) -> str:  # HTML
     "What belongs to a film's verdict, as a list."
     said = ": ".join(v for v in (row.get("reader") or {}).values() if v)
+    number, threshold = _numbers(row)
     caution = f" ({CAUTION})" if row["verdict"] == OUT_OF_SCOPE else ""
     pairs = [
-        ("Probability of PNEUMONIA at 50 % prevalence", _decimals(row, "probability") + caution),
-        ("Operating point", _decimals(row, "threshold")),
+        ("Probability of PNEUMONIA at 50 % prevalence", number + caution),
+        ("Operating point", threshold),
         ("Reader", said),
         ("Label", row.get("truth") or ""),
         *facts,
