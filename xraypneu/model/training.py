@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DIVERGED', 'INVARIANCE', 'MONITOR', 'Recipe', 'rate', 'logits_of', 'balanced_loss', 'calibrated_loss', 'validate',
-           'fingerprint', 'momentum', 'inconsistency', 'devices_of', 'best_epoch', 'fit', 'teacher_logits',
-           'fit_invariance', 'fit_all', 'cross_validate', 'seed_everything', 'clear_state']
+           'fingerprint', 'momentum', 'inconsistency', 'devices_of', 'best_epoch', 'fit', 'fit_invariance', 'fit_all',
+           'cross_validate', 'seed_everything', 'clear_state']
 
 # %% ../../nbs/api/model/06_training.ipynb #c003
 import functools
@@ -386,6 +386,8 @@ def _epoch(
         order = augment.paired_order(order, films)
 
     def make(step: int) -> tuple[np.ndarray, np.ndarray]:
+        if phase.name == INVARIANCE:
+            return augment.film_batch(images, order, epoch, step, size, n, recipe.augmentation, recipe.seed)
         x = augment.batch(images, order, epoch, step, size, n, recipe.augmentation, recipe.seed)
         target = targets[order[step * n : (step + 1) * n], None]
         return (
@@ -633,14 +635,12 @@ def fit(
     return _finished(model, run, recipe, epochs, report)
 
 # %% ../../nbs/api/model/06_training.ipynb #823df23c
-def teacher_logits(
-    model: keras.Model,
-    images: np.ndarray,  # (n, S, S) uint8
-    flip: bool = True,  # mean over the image and its mirror image
-) -> np.ndarray:  # (n,) float64
-    "Compute what the invariance phase teaches. Raises `FloatingPointError` where a logit is not finite."
-    logits = logits_of(model, images)
-    return (logits + logits_of(model, images[:, :, ::-1])) / 2 if flip else logits
+def _teacher(model: keras.Model, recipe: Recipe) -> Callable[[np.ndarray], np.ndarray]:
+    "A copy of the network that stays as it is: crops `(n, S, S, 1)` uint8 to logits `(n, 1)` float32."
+    size = model.input_shape[1]
+    copy = network.build(size, sigma_of(recipe.lowpass, size), recipe.backbone)
+    network.set_weights(copy, network.weights(model))
+    return lambda crops: np.asarray(copy.predict_on_batch(crops))
 
 # %% ../../nbs/api/model/06_training.ipynb #dbb0059d
 def fit_invariance(
@@ -657,15 +657,18 @@ def fit_invariance(
     "Teach one logit for all files of a film; sets the weights of the last epoch. Raises as `fit`."
     (images, y), sets, side = train, _validation_sets(*validation), model.input_shape[1]
     path = Path(state) / f"{fingerprint(recipe, f'{data_hash} after {before}', model)}.npz" if state else None
-    flip = recipe.augmentation.flip
-    targets = teacher_logits(model, images, flip).astype(np.float32)
-    recipe = replace(recipe, consistency=0, mixup=0, image_sizes=(), augmentation=replace(augment.SAME_FILM, flip=flip))
+    recipe = replace(recipe, consistency=0, mixup=0, image_sizes=())
+    teach = _teacher(model, recipe)
     learner, saved = _learner(model, (side,), recipe), _load(path) if path else None
     run = _resumed(saved, learner, recipe.all_epochs, on_epoch, report) if saved else _Run()
-    loop = _Loop(run, learner, model, recipe, (images, targets, y), sets, path, on_epoch, report)
+    loop = _Loop(run, learner, model, recipe, (images, y, y), sets, path, on_epoch, report)
     phase = _Phase(INVARIANCE, before, recipe.invariance_epochs, recipe.invariance_learning_rate)
     optimizer = _optimizer(learner, phase, recipe, max(1, len(y) // recipe.batch_size), saved)
-    step = _stepper(learner, optimizer, recipe, phase.name)
+    train_on = _stepper(learner, optimizer, recipe, phase.name)
+
+    def step(altered: np.ndarray, plain: np.ndarray) -> float:
+        return train_on(altered, teach(plain))
+
     with ThreadPoolExecutor(1) as pool:
         for epoch in range(before + len(run.history), before + phase.epochs):
             loop.epoch(step, optimizer, pool, side, epoch + 1, phase)
