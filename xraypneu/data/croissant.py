@@ -69,12 +69,12 @@ def _field(
     "A field of a record set."
     return {"@type": "cr:Field", "@id": at, "name": at.rpartition("/")[2], "description": text, "dataType": kind} | more
 
-
+# %% ../../nbs/api/data/06_croissant.ipynb #9943c1df
 def _records(name: str, text: str, fields: list[dict[str, Any]], **more: object) -> dict[str, Any]:
     "A record set."
     return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": text, "field": fields} | more
 
-
+# %% ../../nbs/api/data/06_croissant.ipynb #9e0b7afa
 def _enumerations() -> Iterator[dict[str, Any]]:
     "Splits and labels."
     urls = dict(zip(SPLITS, ("cr:TrainingSplit", "cr:ValidationSplit", "cr:TestSplit"), strict=True))
@@ -111,12 +111,12 @@ def _counts(counts: Mapping[str, Any]) -> dict[str, Any]:
     ]
     return _records("counts", "Films and patients of each split.", fields, data=rows)
 
-
+# %% ../../nbs/api/data/06_croissant.ipynb #21bf5666
 def _column(file: str, name: str) -> dict[str, Any]:
     "A column of a CSV file."
     return {"fileObject": {"@id": file}, "extract": {"column": name}}
 
-
+# %% ../../nbs/api/data/06_croissant.ipynb #a48b52df
 def _test_films() -> Iterator[dict[str, Any]]:
     "The films of the test split, and their labels."
     path, labelled = "test_films/path", "test_labels/path"
@@ -157,7 +157,7 @@ def _file(name: str, content: bytes) -> dict[str, Any]:
         "sha256": hashlib.sha256(content).hexdigest(),
     }
 
-
+# %% ../../nbs/api/data/06_croissant.ipynb #c1839eb3
 def croissant(
     data: Mapping[str, Any],  # `data` of bundle.json: counts and hash
     version: str,  # of xraypneu, which split the set

@@ -156,14 +156,14 @@ def _check_downloaded(folder: str, names: list[str]) -> None:
             "missing",
         )
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #4351191f
 def _check_class(here: str, folders: list[str], label: str) -> None:
     "Refuse a folder of the other class, as a copy into the wrong place leaves it: its films would get this label."
     if other := next((n for n in folders if n.upper() in CLASSES and n.upper() != label), None):
         what = f"{Path(here) / other} lies among the films of {label}"
         raise DataError(what, "Move its films to where they belong, or rename it.", "no_layout")
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #cd7b2ac1
 _SPLIT_NAMES = (*_SPLIT_FOLDERS, "training", "valid", "validation", "testing")
 
 
@@ -174,7 +174,7 @@ def _check_no_splits(here: str, folders: list[str], label: str) -> None:
         hint = f"Put the classes into the splits, as in train/{label} and test/{label}, or rename what is no split."
         raise DataError(what, hint, "no_layout")
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #9f8ff0e8
 _MAP = re.compile(r"[^.].*\.overlay(-\d+)?\.png", re.I | re.S)
 
 
@@ -262,7 +262,7 @@ def _table(
             raise DataError(f"{file}, line {line}: {len(cells)} cells under {len(head)} columns", hint, "bad_table")
     return head, rows
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #2c26d0db
 def _column(file: str | os.PathLike[str], head: list[str], *names: str) -> str:
     "The first of some columns that a table has. Raises `DataError`."
     if found := next((n for n in names if n in head), None):
@@ -276,7 +276,7 @@ def _as_listed(path: str) -> str:
     "A path as tables and files meet: Windows writes backslashes, which elsewhere may be a part of a name."
     return _composed(path.replace("\\", "/"))
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #22983e82
 def _patients_by_file(csv: str | os.PathLike[str]) -> dict[str, str]:
     "The patient of each file that a table names. Raises `DataError`."
     head, rows = _table(csv)
@@ -380,7 +380,7 @@ def _remarks(notes: tuple[str, ...], tile: np.ndarray) -> tuple[str, ...]:
         return (*notes, "the image has hardly more than two grey levels, like a mask")
     return notes
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #312b42bc
 LEAST_LEVELS = 8  # grey levels between the darkest and the lightest pixel; an image of fewer is empty
 MOST_OF_TWO = 0.6  # of the pixels with the darkest or the lightest level: at most 0.3 in 1,000 films, 0.9 in masks
 
@@ -407,7 +407,7 @@ def _decoded(data: bytes, size: int, name: str) -> Decoded:
             raise
     return decode(data, size, name, keep_pixels=False, seconds=_PATIENCE)
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #c5c76ca3
 def _read_one(
     path: Path, size: int
 ) -> tuple[dict[str, Any], np.ndarray | None]:  # columns of the manifest and `_ASIDE`, (size, size) uint8
@@ -561,17 +561,17 @@ def load_prepared(
 def _finding(code: str, message: str, files: Iterable[str] = ()) -> dict[str, Any]:
     return {"code": code, "message": message, "files": list(files)}
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #a08385f8
 def _n(count: int, what: str, plural: str | None = None) -> str:
     "A count with its noun."
     return f"{count:,} {what if count == 1 else plural or what + 's'}"
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #862d5528
 def _groups(rows: pd.DataFrame) -> str:
     "The number of groups of identical files among the rows, as text."
     return _n(rows.sha256.nunique(), "group") + " of identical files"
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #3e4360e5
 def _picture_findings(m: pd.DataFrame) -> list[dict[str, Any]]:
     "Findings about what the used images show: remarks of the reader, and the same picture in other bytes."
     used, out = m[m.excluded == ""], []
@@ -667,7 +667,7 @@ def _patient_findings(m: pd.DataFrame, person: pd.Series) -> list[dict[str, Any]
     )
     return [_finding("dicom_patients", message, apart.path)]
 
-
+# %% ../../nbs/api/data/03_dataset.ipynb #3cfb5197
 def _reading_findings(
     m: pd.DataFrame,
     aside: pd.DataFrame,  # `_ASIDE`, in the same order

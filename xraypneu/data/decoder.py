@@ -145,7 +145,7 @@ def _fetched(path: str, channel: socket.socket) -> bytes:
 
     return read_bytes(path, arrived)
 
-
+# %% ../../nbs/api/data/01_decoder.ipynb #38de6344
 def _begin(source: str | bytes | bytearray, channel: socket.socket, times: float) -> bytes | bytearray:
     "What is to be decoded, read from its file; from here on its CPU time counts."
     data = _fetched(source, channel) if isinstance(source, str) else source
@@ -186,7 +186,7 @@ def _refusal(e: ImageError) -> dict[str, Any]:
     "The reply for a file that can't be used."
     return {"error": [e.what, e.hint, e.code, e.name]}
 
-
+# %% ../../nbs/api/data/01_decoder.ipynb #98af4107
 def _work(
     job: dict[str, Any], source: str | bytearray, channel: Any = None
 ) -> tuple[dict[str, Any], list[np.ndarray]]:  # reply, arrays
@@ -262,7 +262,7 @@ def _of_dicom() -> list[str]:  # such as pydicom-3.0.2.dist-info
     names = os.listdir(Path(spec.origin).parent.parent)
     return sorted(n for n in names if re.fullmatch(r"(pydicom|pylibjpeg).*\.(dist|egg)-info", n))
 
-
+# %% ../../nbs/api/data/01_decoder.ipynb #ac46c8f8
 def _code() -> str:  # 64 hexadecimal digits; '' where it is not known, as of a package in a ZIP
     "A hash of the code that reads files."
     try:
@@ -288,7 +288,7 @@ def _import_readers() -> bool:
         return False
     return True
 
-
+# %% ../../nbs/api/data/01_decoder.ipynb #4f9f3d46
 def serve() -> None:
     "Run a worker process: decode what comes through the socket on standard input, each in `cpu_limit` seconds."
     channel = socket.socket(fileno=0)
@@ -544,7 +544,7 @@ class _Died(NamedTuple):
     status: int  # exit status; negative: the signal
     ready: bool  # whether it had started
 
-
+# %% ../../nbs/api/data/01_decoder.ipynb #78caf12a
 def _stopped(status: int, job: dict[str, Any], data: bytes | memoryview) -> ImageError | None:
     "The error for a worker that ended with this status; None if another one may try."
     if status == -signal.SIGPROF:

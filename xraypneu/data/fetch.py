@@ -81,7 +81,7 @@ def public_url(url: str) -> str:
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #6b11c294
 def _size(n: float) -> str:
     "A number of bytes as text, in a suitable unit."
     for unit in ("bytes", "kB", "MB"):
@@ -90,7 +90,7 @@ def _size(n: float) -> str:
         n /= 1000
     return f"{n:,.1f} GB"
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #23ee6f0d
 def _show(name: str) -> str:
     "A name from an archive, at most 120 characters and safe to print."
     return ascii(name if len(name) <= 120 else name[:117] + "...")
@@ -1137,7 +1137,7 @@ def _make_ours(nest: Path) -> None:
             code="occupied",
         )
 
-
+# %% ../../nbs/api/data/04_fetch.ipynb #03c79100
 @contextmanager
 def _nest(to: Path) -> Iterator[Path]:
     "A hidden folder for downloads: removed on success, else it stays with what the next attempt can use."

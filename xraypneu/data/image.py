@@ -129,7 +129,7 @@ class _Outline(NamedTuple):
     markers: frozenset[int] = frozenset()
     end: int = 0  # of the last scan's coded data; 0 without a scan
 
-
+# %% ../../nbs/api/data/00_image.ipynb #0d2c42fb
 def _outlined(jpeg: bytes) -> _Outline:
     "The outline of a JPEG; of other data, an empty one. Raises `ImageError` for more than `MAX_SCANS` scans."
     scans, markers, end = 0, set(), 0
@@ -143,13 +143,13 @@ def _outlined(jpeg: bytes) -> _Outline:
             raise _too_many_scans(f"{MAX_SCANS:,} or more")
     return _Outline(scans, frozenset(markers), end)
 
-
+# %% ../../nbs/api/data/00_image.ipynb #f1a173ce
 def _check_scans(outline: _Outline, pixels: int) -> None:
     "Refuse a JPEG that repeats its scans too often for its number of pixels."
     if outline.scans > 1 and outline.scans * pixels > MAX_SCANNED:
         raise _too_many_scans(f"{outline.scans:,}")
 
-
+# %% ../../nbs/api/data/00_image.ipynb #379f7d01
 def _too_many_scans(scans: str) -> ImageError:
     "The error for a JPEG of so many scans."
     return ImageError(
@@ -170,7 +170,7 @@ class Deep:
     inverted: bool  # is the lowest value white?
     bits: int  # stored for each pixel
 
-
+# %% ../../nbs/api/data/00_image.ipynb #1f45afa6
 @dataclass(frozen=True, eq=False)
 class Radiograph:
     "A decoded radiograph and the properties stored in its file."
@@ -212,7 +212,7 @@ def _cant_be_opened(error: OSError | ValueError, name: str) -> ImageError:
         hint = "End other programs, then try again."
     return ImageError(f"the file can't be opened ({why})", hint, code, name)
 
-
+# %% ../../nbs/api/data/00_image.ipynb #3798bf6c
 _PIECE = 262_144  # bytes; a share that gives fewer in 10 s counts as one that doesn't answer
 
 
@@ -227,7 +227,7 @@ def _in_pieces(file: BufferedReader, n: int, arrived: Callable[[], None]) -> byt
             arrived()
         return bytes(view[:at])
 
-
+# %% ../../nbs/api/data/00_image.ipynb #74a88ed7
 def _content(path: Path, arrived: Callable[[], None] | None = None) -> bytes:
     "Read a regular file, at most one byte more than allowed, even if it grows or claims to be empty as in /proc."
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # don't wait for a pipe's writer
@@ -267,7 +267,7 @@ def _no_file(p: Path, name: str) -> ImageError:
         return ImageError("there is no such file", f"Looked for it in {p.parent.absolute()}.", "missing", name)
     return ImageError("this is not a regular file", code="not_image", name=name)
 
-
+# %% ../../nbs/api/data/00_image.ipynb #c525eb07
 def read_bytes(
     path: str | os.PathLike[str],  # a file
     arrived: Callable[[], None]
@@ -357,7 +357,7 @@ def _values_of(image: Image.Image) -> tuple[np.ndarray, bool]:  # (H, W); is the
         values = values.view(np.uint32)
     return values, bool(tags) and tags.get(_PHOTOMETRIC) == 0  # WhiteIsZero
 
-
+# %% ../../nbs/api/data/00_image.ipynb #46df2986
 def _deep(image: Image.Image) -> np.ndarray:  # (H, W) uint8
     "A grey picture of more than 8 bits, stretched."
     values, inverted = _values_of(image)
@@ -374,7 +374,7 @@ def _grey_channel(image: Image.Image) -> Image.Image | None:
         return image.getchannel("Y")  # the mode that `draft` leaves
     return image if image.mode == "L" and "transparency" not in image.info else None
 
-
+# %% ../../nbs/api/data/00_image.ipynb #d5dd4278
 def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) uint8, notes
     "Any Pillow picture as grey."
     if (channel := _grey_channel(image)) is not None:
@@ -659,7 +659,7 @@ def _check_complete(
         if _ends_early(data, outline, edges, pixels):
             raise ImageError(*_CUT)
 
-
+# %% ../../nbs/api/data/00_image.ipynb #8c115c4d
 def _last_row(image: Image.Image) -> Image.Image:
     return image.crop((0, image.height - 1, *image.size))
 
@@ -822,12 +822,12 @@ def is_dicom(data: bytes | bytearray) -> bool:
     "Does a file have the mark of DICOM?"
     return data[128:132] == MARK
 
-
+# %% ../../nbs/api/data/00_image.ipynb #c8c1b115
 def may_be_dicom(data: bytes | bytearray) -> bool:
     "Has a file the mark of DICOM, or does it begin with group 2 or 8, as one without the mark does?"
     return is_dicom(data) or (len(data) >= 132 and data[:2] in (b"\2\0", b"\10\0"))
 
-
+# %% ../../nbs/api/data/00_image.ipynb #6ad6e51e
 def _first_element(data: bytes | bytearray) -> tuple[int, bool] | None:  # group; is its VR written?
     "What a file without a preamble begins with, if that is an element of DICOM."
     from pydicom.datadict import dictionary_VR
@@ -1002,7 +1002,7 @@ def _span(values: np.ndarray) -> tuple[float, float, str]:  # center, width, fun
     low, high = float(values.min()), float(values.max())
     return (low + high) / 2, max(high - low, 1e-6), "LINEAR_EXACT"
 
-
+# %% ../../nbs/api/data/00_image.ipynb #61c6a890
 def _shrunk(values: np.ndarray, side: int) -> np.ndarray:  # (h, w) float32
     "Values at a size of which no side is longer than `side` pixels; larger ones are averaged."
     height, width = values.shape
@@ -1042,7 +1042,7 @@ def _deep_of(
         levels[_shrunk(outside, side) >= 0.5] = 0
     return Deep(levels, low, step, *window, inverted, bits)
 
-
+# %% ../../nbs/api/data/00_image.ipynb #38da42bf
 def _deep_picture(image: Image.Image, side: int) -> Deep:
     "A loaded Pillow picture of more than 8 bits as `Deep`."
     values, inverted = _values_of(image)
@@ -1097,7 +1097,7 @@ def _order(ds: "Dataset") -> str:
     "Of the bytes of the file's numbers."
     return "<" if ds.original_encoding[1] else ">"
 
-
+# %% ../../nbs/api/data/00_image.ipynb #b6d72ed7
 def _of_modality(ds: "Dataset", stored: np.ndarray) -> np.ndarray:  # (H, W)
     "Stored DICOM values in the modality's unit."
     slope, intercept = _first(ds.get("RescaleSlope") or 1), _first(ds.get("RescaleIntercept") or 0)
@@ -1110,7 +1110,7 @@ def _of_modality(ds: "Dataset", stored: np.ndarray) -> np.ndarray:  # (H, W)
         raise ImageError("the DICOM file rescales some pixels to values that are not finite", code="unsupported")
     return values
 
-
+# %% ../../nbs/api/data/00_image.ipynb #3de95d42
 def _voi(ds: "Dataset") -> tuple[float, float, str] | None:  # center, width, function
     "The file's window, if it has one that can be used."
     center, width, function = ds.get("WindowCenter"), ds.get("WindowWidth"), str(ds.get("VOILUTFunction") or "LINEAR")
@@ -1118,7 +1118,7 @@ def _voi(ds: "Dataset") -> tuple[float, float, str] | None:  # center, width, fu
         return None
     return _first(center), _first(width), function
 
-
+# %% ../../nbs/api/data/00_image.ipynb #84f521e8
 def _is_as_stored(ds: "Dataset", values: np.ndarray, stored: np.ndarray) -> bool:
     "Are the values grey levels from 0 to 255 already?"
     return values.dtype == np.uint8 and (values is not stored or int(ds.BitsStored) == 8)
@@ -1254,13 +1254,13 @@ def _is_from_the_side(ds: "Dataset") -> bool:
     across = ds.get("PatientOrientation") or ""
     return str(across if isinstance(across, str) else across[0])[:1] in ("A", "P") and not ds.get("ViewPosition")
 
-
+# %% ../../nbs/api/data/00_image.ipynb #d841bbdb
 def _is_no_chest(ds: "Dataset") -> bool:
     "Does the header name another modality than a plain radiograph, or another part of the body?"
     suited = ("Modality", "BodyPartExamined")
     return any(str(ds.get(tag, "")).strip().upper() in values for tag, values, _ in _UNSUITED if tag in suited)
 
-
+# %% ../../nbs/api/data/00_image.ipynb #5f8606cc
 def _remarks(ds: "Dataset") -> tuple[str, ...]:
     "Notes on the header that a reader should know."
     notes: tuple[str, ...]
@@ -1488,7 +1488,7 @@ def _from_bytes(
         r = _from_file(data, min_side, with_colour, deep, square)
     return replace(r, notes=r.notes + _unfinished(data))
 
-
+# %% ../../nbs/api/data/00_image.ipynb #57d6c1d6
 def _from_open(image: Image.Image, with_colour: bool) -> Radiograph:
     "A Pillow image from the caller, which may not be decoded yet."
     try:
@@ -1508,7 +1508,7 @@ def _squashed(image: Image.Image, size: int) -> Image.Image:
         raise ImageError(f"a square of {size} pixels can't be made", f"Give 1 to {MAX_SQUARE}.", "unsupported")
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
-
+# %% ../../nbs/api/data/00_image.ipynb #fa9b2b9d
 def to_square(
     pixels: np.ndarray,  # (H, W) uint8
     size: int,  # of each side of the result, pixels

@@ -70,12 +70,12 @@ def _patients_by_name(m: pd.DataFrame, files: Iterable[str], patterns: Iterable[
     keys = pd.Series([patient_of(name, compiled) for name in names], m.index, dtype=object)
     return keys.where(keys.notna(), _without_key(m.path[keys.isna()])[0]), int(keys.notna().sum())
 
-
+# %% ../../nbs/api/data/05_labelled.ipynb #fb233409
 def _as_objects(files: Iterable[str | Path]) -> pd.Series:
     "Paths as a column of Python's texts: pandas' own hold UTF-8 alone."
     return pd.Series(list(map(str, files)), dtype=object)
 
-
+# %% ../../nbs/api/data/05_labelled.ipynb #40bd553b
 def _from_folder(folder: Path, part: str, patterns: Iterable[str]) -> LabelledSet:
     "The films of class folders. Raises `DataError`."
     layout = find_layout(folder)
@@ -110,7 +110,7 @@ def _classes(positive: Iterable[str], negative: Iterable[str]) -> dict[str, int]
                 raise DataError(f"the label {name!r} can't be both positive and negative.", code="bad_setting")
     return out
 
-
+# %% ../../nbs/api/data/05_labelled.ipynb #ef2e0181
 def _check_labels(file: Path, labels: list[str], lines: list[int], classes: dict[str, int]) -> None:
     "Refuse labels of other names. Raises `DataError`."
     wrong = [(label, line) for label, line in zip(labels, lines, strict=True) if label.casefold() not in classes]
@@ -174,7 +174,7 @@ def _located(cell: str, folder: Path) -> str:
     paths = [os.path.join(folder, text) for text in dict.fromkeys((cell, slashes, *forms))]
     return next(filter(os.path.exists, paths), os.path.join(folder, slashes))
 
-
+# %% ../../nbs/api/data/05_labelled.ipynb #8e78350f
 def _check_films(csv_file: Path, cells: list[str], files: list[str], lines: list[int]) -> None:
     "Refuse rows without a film, addresses, and a film that is listed twice. Raises `DataError`."
     first: dict[str, int] = {}
@@ -198,7 +198,7 @@ def _patients_by_column(csv_file: Path, table: pd.DataFrame, lines: list[int]) -
         raise DataError(f"{csv_file}, line {line}: there is no patient.", code="bad_table")
     return table.patient.map(_composed)
 
-
+# %% ../../nbs/api/data/05_labelled.ipynb #ded02156
 def _from_table(
     csv_file: Path, positive: Iterable[str], negative: Iterable[str], patterns: Iterable[str]
 ) -> LabelledSet:

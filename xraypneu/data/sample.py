@@ -723,7 +723,7 @@ def _check_settings(size: int, workers: int | None) -> None:
     if workers is not None and workers < 1:
         raise SampleError(f"workers is {workers}", "give 1 or more, or None for one a core.", "bad_setting")
 
-
+# %% ../../nbs/api/data/02_sample.ipynb #125c2b64
 def make_sample(
     folder: str | os.PathLike[str],  # where; absent, empty, or an earlier sample, which is replaced
     patients: int = 246,  # how many 'patients'; each has 1 to 4 pictures, 2.5 on average

@@ -56,7 +56,7 @@ def grey_ranks(
     ranks: np.ndarray = table.astype(np.float32)[square]
     return ranks
 
-
+# %% ../../nbs/api/data/07_statistics.ipynb #10d5f3ff
 def _octaves(a: np.ndarray) -> list[float]:
     "Variance of the Laplacian at full, half and a quarter of the resolution of (H, W) float32."
     out = []
@@ -119,7 +119,7 @@ def _beyond(value: float, among: Sequence[float]) -> float:
     low, high = among[1], among[99]
     return (max(value - high, 0) + min(value - low, 0)) / max(high - low, 1e-6)
 
-
+# %% ../../nbs/api/data/07_statistics.ipynb #55f5b0eb
 def differences(
     square: np.ndarray,  # (S, S) uint8, as the network gets it
     percentiles: Mapping[str, Sequence[float]],  # of `film_percentiles`; statistics it lacks are not compared

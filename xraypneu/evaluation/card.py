@@ -199,7 +199,7 @@ def _bundle(info):
     "The bundle that was trained further."
     return markdown_text(info["initial_weights"]["sha256"])[:12]
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #234de95e
 def _classifier(info):
     "The phases that train head and backbone."
     r = info["recipe"]
@@ -223,7 +223,7 @@ def _best_before(history, best):
         return best
     return min(rows, key=lambda row: row["shifted_calibrated_loss"])["epoch"]
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #6e1696ef
 def _distilled(info):
     "The invariance phase; empty without one."
     epochs = sum(row.get("phase") == "invariance" for row in info["history"])
@@ -253,7 +253,7 @@ def _same_data(info, m):
     "Whether the metrics are of the data that the model was trained with; those of other sources may have no hash."
     return m["data"].get("hash") in (None, info["data"]["data_hash"])
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #a307b8f1
 def is_public(
     info: dict,  # content of bundle.json
     m: dict,  # content of metrics.json
@@ -262,7 +262,7 @@ def is_public(
     official = m["data"].get("official_test") and _same_data(info, m)
     return bool(official) and not info["data"]["synthetic"]
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #0409b84a
 def _source(info, m):
     "Source of the images, as far as it is known."
     data = info["data"]
@@ -307,7 +307,7 @@ def read_record(
         hint = "Record the set again, or remove the file."
         raise XraypneuError(f"{file} is no record of a set ({e})", hint, "damaged") from None
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #4a54764f
 def recorded_sets(
     folder: str | Path,  # `RECORDS` of a project; may be missing
     bundle_hash: str,  # SHA-256
@@ -327,7 +327,7 @@ def _test_row(m):
     films = f"{m['data']['test_images']:,} of {m['data']['test_patients']:,}"
     return [name, films, metric_text(refused, True), *known, metric_text(m.get("calibration", {}).get("slope"))]
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #d69250ff
 def _set_row(record):
     "A recorded set."
     labels, counts = record["labels"], record["verdicts"]
@@ -433,7 +433,7 @@ def _other_data(info, m):
         "The table above and both validations are of the data of the training.\n\n"
     )
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #b7821831
 def _measured(info, m):
     "Test metrics and the other measurements on the test split."
     line = m.get("calibration", {})
@@ -471,7 +471,7 @@ def _seen(info, m):
         )
     return ""
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #9d0e6476
 def _limits(info, m):
     "Limitations."
     return f"""{ELSEWHERE if not info["data"]["synthetic"] else "The model was trained on synthetic images only."}
@@ -495,7 +495,7 @@ def _hub_set(info, m):
     name = "synthetic radiographs" if m["data"].get("synthetic") else "a folder of radiographs"
     return {"type": "imagefolder", "name": name, "split": "test"}
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #eabba717
 def _hub_metrics(m):
     "The test metrics that are known, in the card's order."
     values = {k: m.get("test", {}).get(k) for k in CARD}
@@ -599,7 +599,7 @@ def card_page(
         f"<body>{banner}{markdown2html(without_front_matter(text))}</body></html>\n"
     )
 
-
+# %% ../../nbs/api/evaluation/03_card.ipynb #8e18fe50
 def write_card(
     path,  # of the Markdown file; the HTML file gets the same name with .html
     info: dict,  # content of bundle.json

@@ -293,7 +293,7 @@ def _lowest(rows, metric):
     known = {k: v[metric] for k, v in rows.items() if k != "original" and v.get(metric) is not None}
     return min(known.items(), key=lambda row: row[1]) if known else None
 
-
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #8b7b7891
 def _robustness(f):
     "Robustness, with the lowest specificity."
     rows = f.m.get("robustness", {})
@@ -302,7 +302,7 @@ def _robustness(f):
     alterations = len(rows.keys() - {"original"})
     return _known(found, f"{alterations} alterations of the test films. {text}", _METRICS, "evaluate.ipynb#Robustness")
 
-
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #94321db5
 def _saliency(f):
     "Explainability."
     flagged = f.value("saliency", "pointing_flagged", percent=True)
@@ -640,7 +640,7 @@ class Source(NamedTuple):
     href: str  # from the checklist to it
     sections: Collection[str] = ()  # titles
 
-
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #4c486148
 def sections_of(
     name: str,  # of the file: .md and .ipynb have sections
     content: bytes,
@@ -654,7 +654,7 @@ def sections_of(
         return []
     return re.findall(r"^#+ +(.+?) *$", text, re.M)
 
-
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #d68e547e
 def anchor(
     name: str,  # of the file
     section: str,  # its title
@@ -678,7 +678,7 @@ def _links(places, sources):
         else:
             yield f"[{label}]({href})"
 
-
+# %% ../../nbs/api/evaluation/08_checklists.ipynb #7031c509
 def _rows(checklist, found, sources):
     "Rows of the table."
     for number, words, topic in checklist.items:

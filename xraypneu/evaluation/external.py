@@ -307,7 +307,7 @@ _SLOPES, _SHIFT = (0.7, 1.4), 0.5  # of a calibration that holds
 def _percent(value: float) -> str:
     return f"{100 * value:.0f} %"
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #e8fb0c02
 def lower_metrics(
     labels: Mapping[str, Any],  # of `measured`
     expected: Mapping[str, float],  # metrics on the shifted validation
@@ -443,7 +443,7 @@ def _films_section(rows: pd.DataFrame) -> dict[str, Any]:
     excluded = {k: int((rows.excluded == k).sum()) for k in (UNREADABLE, BOTH_CLASSES, COPY)}
     return {"listed": len(rows), "excluded": excluded, "answered": by_class}
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #9c3abb14
 def film_remarks(
     rows: pd.DataFrame,  # of `counted`, with remarks: a list of texts for each film
 ) -> list[dict[str, Any]]:  # remark, films, share (0 to 1), the most frequent first
@@ -456,7 +456,7 @@ def film_remarks(
         counts.update(list(kinds))
     return [{"remark": first[k], "films": n, "share": n / len(rows)} for k, n in counts.most_common()]
 
-
+# %% ../../nbs/api/evaluation/05_external.ipynb #eca37b7d
 def films_sha256(
     rows: pd.DataFrame,  # sha256, label
 ) -> str:  # 64 hex digits

@@ -66,7 +66,7 @@ class Films:
         "Some of the films, by number or mask."
         return Films(self.table.iloc[_numbers(chosen)], self.projections[chosen], self.failed)
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #3b8ca3c1
 def _numbers(chosen: np.ndarray) -> np.ndarray:
     "Row numbers of a mask, or the numbers themselves."
     return np.flatnonzero(chosen) if chosen.dtype == bool else chosen
@@ -101,7 +101,7 @@ def _prevalences(p: np.ndarray) -> np.ndarray:
     estimates: np.ndarray = np.clip(now, 0.001, 0.999)
     return estimates
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #6ceec647
 def estimated_prevalence(
     p: np.ndarray,  # (n,) calibrated probability of PNEUMONIA at 50 % prevalence; not empty
 ) -> float:  # 0.001 to 0.999
@@ -224,7 +224,7 @@ def _row(test: str, p: float, effect: float, reference: float = np.nan, batch: f
     "A test: its p, its effect, and what was compared, as means."
     return {"test": test, "p": p, "effect": effect, "reference": reference, "batch": batch}
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #7c64628f
 def _ks(test: str, reference: pd.Series, batch: pd.Series, least: float = 1e-9) -> dict[str, Any]:
     "Kolmogorov and Smirnov's test of one column; missing values are left out."
     a, b = reference.dropna().to_numpy(float), batch.dropna().to_numpy(float)
@@ -354,7 +354,7 @@ def _check(reference: Films, batch: Films) -> None:
         hint = f"Wait for more: {LEAST_BATCH} are the least."
         raise ShiftError(f"the batch has {len(batch.table) + batch.failed:,} films", hint, "too_few")
 
-
+# %% ../../nbs/api/evaluation/06_shift.ipynb #790b5dc0
 def _estimates(reference: Films, batch: Films, seed: int) -> dict[str, float]:
     "Prevalence of reference and batch, NaN where fewer than 10 films have a probability."
     known = [f.table.probability.dropna().to_numpy(float) for f in (reference, batch)]
