@@ -167,6 +167,65 @@ def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):
     assert (folder / ".dvc").is_dir() and not (folder / ".git").exists()
 
 
+def test_the_dashboard_is_not_served_without_its_model(tmp_path, monkeypatch, capsys):
+    "Before, the server ran for ever, and each of its pages failed."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("the server was started"))
+    assert main(["app", "--bundle", "nosuch"]) == 2
+    assert "nosuch: bundle.json is missing" in capsys.readouterr().err
+    assert os.path.samefile(".", tmp_path)
+
+
+def _empty(folder):
+    folder.mkdir()
+
+
+def _photographs(folder):
+    (folder / "holidays").mkdir(parents=True)
+    (folder / "holidays/beach.jpg").touch()
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (_empty, "no radiographs found"),
+        (_photographs, "no radiographs found"),
+        (lambda _: 0, "there is no data folder"),
+    ],
+)
+def test_a_wrong_folder_of_films_is_refused_before_it_is_written(make, said, lungs, tmp_path, monkeypatch, capsys):
+    "Before, DVC ran: a traceback of 30 lines, and params.yaml named that folder from then on."
+    make(tmp_path / "films")
+    monkeypatch.setattr(project, "_waited", lambda *_: pytest.fail("DVC ran"))
+    monkeypatch.chdir(lungs)
+    before = (lungs / "params.yaml").read_bytes()
+    assert main(["run", "--data", "../films"]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and len(shown.splitlines()) == 1 and (lungs / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [("train.epochs=0", "Give at least 1; with"), ("train.batch_size=7", "Give an even"), ("eda.images=few", "'few'")],
+)
+def test_a_wrong_number_is_refused_before_it_is_written(change, said, lungs):
+    "Before, by the stage that reads it, minutes later for `train`."
+    before = (lungs / "params.yaml").read_bytes()
+    with pytest.raises(StageError, match=said):
+        project.run([change], lungs)
+    assert (lungs / "params.yaml").read_bytes() == before
+    assert project.run(["train.epochs=0", "train.invariance_epochs=2"], lungs) == 1
+
+
+def test_all_outputs_of_a_project_are_in_its_lock_file(lungs, monkeypatch):
+    "Before, not the sample's in a project of other films: a colleague's `dvc pull` failed, all files fetched."
+    commands = []
+    monkeypatch.setattr(project, "_waited", lambda root, command: commands.append(command) or 1)
+    project.run(root=lungs)
+    assert commands[0][-3:] == ["eda", "evaluate", "sample"]
+    assert project._targets(ROOT) == ["eda", "evaluate"]  # whose dvc.lock has the sample
+
+
 @pytest.mark.parametrize("arguments, said", [(["run"], "no dvc.yaml in"), (["app", "--port", "0"], "from 1 to 65535")])
 def test_what_cannot_work_says_why(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import xraypneu
 from ..errors import XraypneuError, rendered
 from ..files import came_with, project_root, replacing, sha256_of, write_file
-from .stage import check_idle, check_outs, read_yaml, set_params, summary
+from .stage import check_idle, check_outs, check_settings, read_yaml, set_params, summary
 from .tracking import GIT
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def new(
     return folder
 
 # %% ../../nbs/api/ops/11_project.ipynb #p022
-TARGETS = ("eda", "evaluate")  # stages that need all others
+TARGETS = ("eda", "evaluate")  # stages that need all others, except the sample where the films are others
 _ENDING = 30  # seconds that DVC and its stage are given to end after Ctrl-C
 
 
@@ -283,22 +283,33 @@ def _waited(root: Path, command: list[str]) -> int:  # exit status
             process.kill()
 
 
+def _targets(root: Path) -> list[str]:  # names of stages
+    """The stages to run. A project's sample is always one: dvc.lock must list all outputs.
+
+    `dvc pull` fails for an output that it doesn't list. A clone's dvc.lock comes with the sample."""
+    stages = read_yaml(root / "dvc.yaml")["stages"]
+    return [*TARGETS, *(["sample"] if "sample" in stages and not _is_clone(root) else [])]
+
+
 def run(
     changes: Sequence[str] = (),  # texts `section.name=value`, written to params.yaml and kept
     root: str | os.PathLike[str] | None = None,  # a folder of the project; None: the working folder
 ) -> int:  # exit status of DVC
-    "Run what is out of date, in a project or a clone. Raises `StageError`, `FileNotFoundError` outside a project."
+    """Run what is out of date, in a project or a clone. Parameters are checked before they are written.
+
+    Raises `StageError`, `DataError`, and `FileNotFoundError` outside a project."""
     _need("dvc", "papermill")
     root = project_root("." if root is None else root)
     check_outs(root)
     if changes:
         check_idle(root)  # a stage whose parameters change while it runs fails in the end
+    check_settings(root, list(changes))
     set_params(root, list(changes))
     if not _is_clone(root):
         _write_code(root)
         if names := outdated(root):
             print(f"{_outdated_line(names)}: {_how_to_update(root)}", file=sys.stderr)
-    status = _waited(root, [sys.executable, "-m", "dvc", "repro", *TARGETS])
+    status = _waited(root, [sys.executable, "-m", "dvc", "repro", *_targets(root)])
     if status == 0:
         print(summary(root))
     return status

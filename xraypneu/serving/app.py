@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import XraypneuError
 from ..files import came_with
+from ..model.bundle import load_bundle
 from .predict import MLFLOW_ADDRESSES
 
 # %% ../../nbs/api/serving/12_app.ipynb #a005
@@ -69,8 +70,15 @@ def app_command(
     return [voila, f"--port={port}", DASHBOARD], env | absolute_paths(env), folder
 
 # %% ../../nbs/api/serving/12_app.ipynb #a009
+def _check_model(source: str) -> None:  # XRAYPNEU_MODEL
+    "Raise `BundleError` for a folder without a usable bundle. An MLflow address is resolved by each session."
+    if source and not source.startswith(MLFLOW_ADDRESSES):
+        load_bundle(source)
+
+
 def serve(port: int = 8866, bundle: str | None = None) -> int:  # exit status
-    "Serve the dashboard until it is interrupted; arguments and errors as of `app_command`."
+    "Serve the dashboard until it is interrupted. Raises what `app_command` does, and `BundleError`."
     command, env, folder = app_command(port, bundle)
+    _check_model(env.get("XRAYPNEU_MODEL", ""))  # else the server would run, and all its pages fail
     os.chdir(folder)  # Voilà reads its settings, voila.py, there
     os.execve(command[0], command, env)
