@@ -159,7 +159,8 @@ def test_a_kernel_that_does_not_encrypt_is_said(tmp_path, monkeypatch):
 
 def test_disk_and_git(tmp_path):
     assert doctor.check_disk(tmp_path, least=1e18).ok is False
-    assert doctor.check_git(tmp_path).ok is None
+    for check in (doctor.check_git(tmp_path), doctor.check_remote(tmp_path)):
+        assert check.ok is None and check.fix == "xraypneu new FOLDER"  # it said git init and dvc init: no project
     for name in ("dvc.yaml", "film.png"):
         (tmp_path / name).write_text("")
     run(["git", "init", "-q"], tmp_path)

@@ -142,4 +142,4 @@ def test_a_text_that_only_mentions_a_missing_project_is_another_fault():
 
     other = remote._no_config(remote.RemoteError("DVC can't read 'no DVC project'", code="bad_config"))
     none = remote._no_config(remote.RemoteError("hier ist kein Projekt", code="no_project"))
-    assert (other.code, none.code, none.fix) == ("bad_config", "no_remote", "dvc init")
+    assert (other.code, none.code, none.fix) == ("bad_config", "no_remote", "xraypneu new FOLDER")

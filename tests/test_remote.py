@@ -172,7 +172,12 @@ def test_missing_files(project, clone, tmp_path):
     store = tmp_path / "store"
     configure(store, root=project)
     configure(store, root=clone)
-    failing(clone, "not_found", "dvc push")
+    failing(project, "not_found", "dvc push")
+    store.mkdir()
+    (status, said), check = command(project, "remote"), doctor.check_remote(project)
+    assert status == 0 and "it is empty: nothing has been pushed yet\n    dvc push -r origin\n" in said
+    assert check.ok is None and check.fix == "dvc push -r origin" and doctor.status([check]) == 0
+    failing(clone, "missing_files", "dvc push -r origin   # on the machine that has the files")
     dvc(project, "push")
     digest = json.loads(next(p for p in (project / ".dvc/cache/files/md5").rglob("*.dir")).read_text())[1]["md5"]
     (store / "files/md5" / digest[:2] / digest[2:]).unlink()

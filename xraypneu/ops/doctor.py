@@ -248,8 +248,10 @@ def check_remote(
     if not _version("dvc"):
         return Check("dvc remote", None, "DVC is not installed", _pip(root, ["dvc>=3.67,<4"]))
     p = remote.probe(name, root, most=None if deep else 1000, deep=deep, timeout=timeout)
-    ok = None if p.code == "no_remote" and not name else p.ok
-    message = p.message + ("; it can be read but not written to" if p.can_write is False and p.ok else "")
+    fresh = p.code == "empty"  # a first push is no repair
+    ok = None if fresh or (p.code == "no_remote" and not name) else p.ok
+    read_only = p.can_write is False and (p.ok or fresh)
+    message = p.message + ("; it can be read but not written to" if read_only else "")
     if p.ok and not remote.verifies(p.name, root):
         command = f"dvc remote modify --local {shlex.quote(p.name)} verify true"
         message += f"; pulled files are not verified, turn it on with: {command}"
@@ -364,6 +366,13 @@ def check_journals(root: str | os.PathLike = ".") -> Check:
     return Check("recorded runs", False, f"{n} recorded locally, not yet fully sent to the store", "xraypneu sync")
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c015-4
+def _how_to_train(root: Path) -> str:
+    "The command that brings a model; empty outside a project."
+    if (root / "dvc.lock").is_file():
+        return "dvc pull   # or, without a remote: xraypneu run"
+    return "xraypneu run" if (root / "dvc.yaml").is_file() else ""
+
+
 def check_model(
     root: str | os.PathLike = ".",
     folder: str | os.PathLike | None = None,  # below `root`; None: the bundle shipped with the package
@@ -375,7 +384,7 @@ def check_model(
             name,
             None,
             f"{folder} does not exist: nothing was trained or pulled",
-            "dvc pull   # or, without a remote: make run" if (root / "dvc.lock").is_file() else "make run",
+            _how_to_train(root),
         )
     try:
         import numpy as np
@@ -467,7 +476,8 @@ def check_git(root: str | os.PathLike = ".") -> Check:
             f"git config --global --add safe.directory {shlex.quote(str(root))}",
         )
     if not any((p / ".git").exists() for p in (root, *root.parents)):
-        return Check("git", None, "not a git repository", f"git init && {_first_commit(root)}")
+        make = f"git init && {_first_commit(root)}" if (root / "dvc.yaml").is_file() else "xraypneu new FOLDER"
+        return Check("git", None, "not a git repository", make)
     if "ambiguous argument 'HEAD'" in done.stderr or "Needed a single revision" in done.stderr:
         return Check("git", None, "no commit yet", _first_commit(root))
     return Check("git", False, (done.stderr.strip().splitlines() or ["git fails"])[-1], "git fsck")

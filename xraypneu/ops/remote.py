@@ -120,7 +120,7 @@ def _project(root):
             return folder
     raise RemoteError(
         f"no DVC project in {here} or above it (no .dvc folder)",
-        "run this in the project, or create one with `dvc init`",
+        "run this in the project, or make one with `xraypneu new FOLDER`",
         "no_project",
     )
 
@@ -459,6 +459,7 @@ CODES = {
     "expired_credentials": "the host says that the credentials have expired",
     "forbidden": "the host accepts the user, but doesn't permit this",
     "not_found": "there is no such path or bucket",
+    "empty": "it is empty: nothing has been pushed yet",
     "wrong_method": "the host expects another method for uploads",
     "missing_files": "cache files listed in dvc.lock and *.dvc are missing",
     "damaged_files": "cache files are there but damaged",
@@ -1032,13 +1033,14 @@ _KNOWN = {
 }
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c026-2
-def _no_config(error):
+def _no_config(error, root="."):
     "The result outside a project, or if DVC can't read its configuration."
+    make = "dvc init" if (Path(root) / "dvc.yaml").is_file() else "xraypneu new FOLDER"
     no_project = error.code == "no_project"
     return Probe(
         "no_remote" if no_project else "bad_config",
         error.message if error.code == "unreadable" else rendered(error),
-        {"no_project": "dvc init", "unreadable": error.hint}.get(error.code, "dvc config --list --show-origin"),
+        {"no_project": make, "unreadable": error.hint}.get(error.code, "dvc config --list --show-origin"),
     )
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c026-2-a
@@ -1086,7 +1088,7 @@ def probe(
     try:
         remote, config = current(name, root), _config(root)
     except RemoteError as e:
-        return _no_config(e)
+        return _no_config(e, root)
     if remote is None:
         return _no_remote(config, name)
     facts = dict(name=remote.name, url=_shown(remote.url))
@@ -1165,6 +1167,19 @@ def _opened(name, root, timeout):
 _DOORS = {"http": _Web, "https": _Web, "local": _Folder}  # by the protocol of DVC's file system
 
 
+def _is_empty(door, found):
+    """Is nothing on the remote, and everything in the cache of this machine, as before the first push?
+
+    Raises `_Refused` where a host has neither, and can't tell an empty place from a wrong address."""
+    if not found.gone or len(found.gone) < len(found.sizes) or not door.empty():
+        return False
+    if all(os.path.isfile(w.here) for w in found.gone):
+        return True
+    if isinstance(door, _Web) or door.fs.protocol == "s3":
+        raise _Refused("not_found", "nothing is stored there")
+    return False
+
+
 def _probe(remote, root, write, how_far, timeout, facts, name_argument):
     "The result for a remote. Raises `_Refused`."
     with _opened(remote.name, root, timeout) as (repo, door, settings, wanted):
@@ -1173,9 +1188,7 @@ def _probe(remote, root, write, how_far, timeout, facts, name_argument):
         try:
             door.knock(wanted[0].on(door) if wanted else None)
             found = _Comparison({}, {}, {}) if by_version else _look(door, repo, wanted, *how_far)
-            nothing = found.gone and len(found.gone) == len(found.sizes)
-            if nothing and door.empty():
-                raise _Refused("not_found", "it is empty")
+            empty = _is_empty(door, found)
         except Exception as e:
             raise _refusal(e, door.secret) from None
         files = None if by_version else len(found.sizes)
@@ -1190,7 +1203,10 @@ def _probe(remote, root, write, how_far, timeout, facts, name_argument):
             return Probe(
                 refused.code, text, _fix_command(refused.code, remote, name_argument), can_write=False, **facts
             )
-    return _verdict(found, remote, how_far[1], by_version, {**facts, "can_write": can_write})
+    facts |= {"can_write": can_write}
+    if empty:
+        return Probe("empty", f"{facts['url']}: {CODES['empty']}", f"dvc push -r {shlex.quote(remote.name)}", **facts)
+    return _verdict(found, remote, how_far[1], by_version, facts)
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c026-6
 def _try_to_write(door, write):
