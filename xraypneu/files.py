@@ -38,7 +38,9 @@ def project_root(start: str | os.PathLike[str] = ".") -> Path:
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"no dvc.yaml in {here} or above it: run this inside the project")
+    raise FileNotFoundError(
+        f"no dvc.yaml in {here} or above it: run this inside the project, or make one: xraypneu new FOLDER"
+    )
 
 
 def came_with(

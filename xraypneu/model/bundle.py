@@ -672,7 +672,7 @@ def _read_info(path: Path, data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as e:
         raise BundleError(f"{path} is damaged (not JSON: {e})", again, "damaged") from None
     if not isinstance(info, dict) or info.get("kind") != KIND:
-        raise BundleError(f"{path} was not written by xraypneu", "Name a folder that `make run` wrote", "foreign")
+        raise BundleError(f"{path} was not written by xraypneu", "Name a folder that `xraypneu run` wrote", "foreign")
     if type(info.get("schema")) is not int or info["schema"] > SCHEMA:
         newer = _shown(info.get("schema"))
         raise BundleError(
@@ -681,7 +681,9 @@ def _read_info(path: Path, data: bytes) -> dict[str, Any]:
     if info["schema"] < SCHEMA:
         raise BundleError(
             f"{path} has schema {info['schema']}, which this version no longer reads (it reads {SCHEMA})",
-            f"Convert it: xraypneu convert {path.parent} NEW" if info["schema"] == 2 else "Train again with `make run`",
+            f"Convert it: xraypneu convert {path.parent} NEW"
+            if info["schema"] == 2
+            else "Train again with `xraypneu run`",
             "older_schema",
         )
     if missing := [k for k in REQUIRED if k not in info]:
@@ -728,7 +730,7 @@ def load_bundle(
     for name in ("bundle.json", "model.onnx"):
         if not (folder / name).is_file():
             raise BundleError(
-                f"no bundle in {folder}: {name} is missing", "Train one with `make run`, or name another", "missing"
+                f"no bundle in {folder}: {name} is missing", "Train one with `xraypneu run`, or name another", "missing"
             )
     data = _read(folder / "bundle.json")  # once: the file may change after the signature is checked
     _refuse_forgery(folder, {"bundle.json": data})

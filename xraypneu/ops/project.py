@@ -109,6 +109,9 @@ _READ_ME = """# A pneumonia classifier from chest radiographs
 
 DVC executes the notebooks in `nbs/pipeline` with the parameters in `params.yaml`; change both as you like. An upgrade
 of xraypneu leaves them alone: `xraypneu run` and `xraypneu doctor` say which ones it brings in another version.
+`code` lists the modules of xraypneu that each stage imports, with their hashes, by which DVC notices an upgrade.
+Nothing is committed yet: `xraypneu doctor` prints the command for a first commit, without films.
+
 The executed notebooks are in `reports`, the model in `models/bundle`:
 
     xraypneu app --bundle models/bundle            # the dashboard

@@ -390,7 +390,7 @@ def promote(
     floor, margin = _settings(root)
     challenger = _challenger(client, name, version)
     if challenger is None:
-        raise PromotionError(f"no version of {name} is registered here", "train one with `make run`", "missing")
+        raise PromotionError(f"no version of {name} is registered here", "train one with `xraypneu run`", "missing")
     incumbent = _version(client, name, CHAMPION)
     if incumbent is None and version is None:
         _check_first(root, challenger)

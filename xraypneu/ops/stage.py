@@ -883,7 +883,7 @@ def replaced_files(
         if (now := _hash_of(root / file)) and now != noted:
             out.append(
                 f"{file} changed since {stage} ran, and DVC sees its name alone: give it a new name in params.yaml, or "
-                f"run `dvc repro --force --single-item {stage}`; then `make run`"
+                f"run `dvc repro --force --single-item {stage}`; then `xraypneu run`"
             )
     return out
 
@@ -953,7 +953,7 @@ def summary(root=None) -> str:
     root = project_root() if root is None else Path(root)
     path = root / "reports" / "metrics.json"
     if not path.is_file():
-        raise StageError(f"{path} is missing", "run `make run` first", "missing")
+        raise StageError(f"{path} is missing", "run `xraypneu run` first", "missing")
     lines = [
         "",
         *_metric_lines(read_metrics(path)),
