@@ -595,6 +595,14 @@ def test_the_report_of_a_film_out_of_scope_has_a_caution_beside_number_and_map(b
     assert number in report and re.search(rf"<figcaption>With activation map, [\w ]+ \({CAUTION}\);", report)
 
 
+def test_the_scale_of_a_film_has_the_range_in_which_films_are_unsure(board):
+    "0.4, which is UNSURE, lay in the stripes of PNEUMONIA."
+    board.page(kind="sample", which="opacity")
+    limits = board.bundle.variant["conformal"]
+    board.page(kind="threshold", value=0.02)
+    assert shown_film(board.session.films["p1"])["band"] == (0.02, max(limits["low"], limits["high"]))
+
+
 @pytest.mark.parametrize("asked", [{"kind": "download"}, {"kind": "film_report", "id": "p1"}])
 def test_reports_say_that_the_operating_point_was_moved(board, asked):
     "A film's sheet at a point that a visitor chose read as the model's own answer."

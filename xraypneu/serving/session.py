@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from ..data.decoder import age_of
 from ..data.image import ImageError, printable
+from ..model.policy import abstention_band
 from ..model.truth import CAVEAT, NOT_READ, compare, cover_sentence, meeting_name, rate_sentence
 from ..model.verdict import NORMAL, NOT_RADIOGRAPH, PNEUMONIA
 from .predict import Prediction, all_at
@@ -90,6 +91,7 @@ def shown_film(film: Film) -> dict[str, Any]:
         "verdict": e.verdict,
         "probability": e.probability,
         "threshold": e.threshold,
+        "band": abstention_band(e.threshold, prediction.limits),
         "rationale": e.rationale,
         "caution": e.caution,
         "reasons": list(e.reasons),
