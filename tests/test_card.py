@@ -73,6 +73,20 @@ def test_metrics_of_other_data_than_the_training_s_are_said():
     assert "Measured on" not in same and "Kermany, Kang Zhang" in same
 
 
+def test_a_card_of_other_films_says_nothing_of_adults():
+    "A model of a hospital's own films was 'not for adults', whomever they showed."
+    data = dict(M["data"], hash="d0")
+    assert "adults; lateral films" in card(data=dict(data, official_test=True))[0]
+    assert "a patient; lateral films" in card(data=dict(data, official_test=False))[0]
+
+
+def test_resamples_that_are_all_alike_are_no_interval():
+    "Beside an accuracy of 100 % (92.6 % to 100 %), an AUC of 1 had the interval 1 to 1."
+    same = dict(test=dict(M["test"], roc_auc=1.0), test_low=dict(M["test_low"], roc_auc=1.0))
+    text = card(**same, test_high=dict(M["test_high"], roc_auc=1.0))[0]
+    assert "| ROC AUC | **1.0000** | none |" in text
+
+
 def test_every_metric_has_its_row():
     text, lines = card()
     assert "| accuracy | **90.0 %** | 80.0 % to 100.0 % | 95.1 % | 71.2 % |" in lines

@@ -1,7 +1,9 @@
 """The pipeline as DVC runs it: stages, caching, parameters, determinism, failures, tracking."""
 
+import asyncio
 import hashlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -301,6 +303,22 @@ def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
         out = dvc.communicate(timeout=120)[0]
     assert dvc.returncode and "seed in params.yaml changed while prepare ran" in out, out
     assert YAML(typ="safe").load(copy / "dvc.lock")["stages"]["prepare"] == was
+
+
+def test_the_terminal_of_a_stage_shows_no_notices_of_tensorflow(tmp_path, monkeypatch, capfd):
+    "They came past the notebook, by the process's standard error, and filled the terminal of `make run`."
+    from jupyter_client.manager import AsyncKernelManager
+
+    async def start(self, stderr=2, **kw):
+        os.write(stderr, b"I0000 00:00:1796 31283 port.cc:153] oneDNN custom operations are on.\nlast words\n")
+
+    monkeypatch.setattr(AsyncKernelManager, "start_kernel", start)
+    options = stage_module._options("eda", tmp_path)
+    asyncio.run(options.get("kernel_manager_class", AsyncKernelManager)().start_kernel())
+    said, deadline = "", time.monotonic() + 10
+    while "last words" not in said and time.monotonic() < deadline:
+        said += capfd.readouterr().err
+    assert said == "last words\n"
 
 
 def test_nobody_reads_along_at_the_ports_of_a_stage(tmp_path):

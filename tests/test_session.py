@@ -464,7 +464,7 @@ def test_labels_are_compared_with_the_verdicts_that_hold(board):
     board.page(kind="threshold", value=0.99)
     board.page(kind="compare")
     assert said_of(board)["found"]["matrix"][PNEUMONIA][UNSURE] == 1
-    assert "not the default" in said_of(board)["found"]["caveat"] and "not the default" not in found["caveat"]
+    assert "was moved" in said_of(board)["found"]["caveat"] and "was moved" not in found["caveat"]
     give(to_csv(film.row() for film in board.session.films.values()).encode())  # compared with itself, it is right
     assert "is one of predictions" in said_of(board)["problem"]
     give(b"file,label\na,ill")  # leaves the former table
@@ -593,6 +593,31 @@ def test_the_report_of_a_film_out_of_scope_has_a_caution_beside_number_and_map(b
     report = b"".join(bytes(b) for b in board.sent[-1][1]).decode()
     number = f"{film.prediction.probability:.3f} ({CAUTION})</dd>"
     assert number in report and re.search(rf"<figcaption>With activation map, [\w ]+ \({CAUTION}\);", report)
+
+
+def test_the_scale_of_a_film_has_the_range_in_which_films_are_unsure(board):
+    "0.4, which is UNSURE, lay in the stripes of PNEUMONIA."
+    board.page(kind="sample", which="opacity")
+    limits = board.bundle.variant["conformal"]
+    board.page(kind="threshold", value=0.02)
+    assert shown_film(board.session.films["p1"])["band"] == (0.02, max(limits["low"], limits["high"]))
+
+
+@pytest.mark.parametrize("asked", [{"kind": "download"}, {"kind": "film_report", "id": "p1"}])
+def test_reports_say_that_the_operating_point_was_moved(board, asked):
+    "A film's sheet at a point that a visitor chose read as the model's own answer."
+
+    def report():
+        board.page(**asked)
+        return b"".join(bytes(b) for b in board.sent[-1][1]).decode()
+
+    board.page(kind="sample", which="opacity")
+    assert "was moved" not in report()
+    board.page(kind="threshold", value=0.7)
+    own = f"{board.session.default:.3f}"
+    assert f"The operating point was moved to 0.700; the model&#x27;s own is {own}.</p>" in report()
+    board.page(kind="default")
+    assert "was moved" not in report()
 
 
 @pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="no node here: install Debian's package npm")

@@ -6,7 +6,8 @@ import { noteOf, ruleOf } from "../../xraypneu/app/operating.js";
 test("the rule says what a lower and a higher point do to the verdicts", () => {
   const rule = ruleOf({ band: [0.02, 0.553], limits: [0.338, 0.553] });
   assert.match(rule, /at or above 0\.553 is PNEUMONIA, one below 0\.020 NORMAL, one between UNSURE/);
-  assert.match(rule, /Below 0\.338 .* finds no further PNEUMONIA; above 0\.553 /);
+  assert.match(rule, /from 0\.338 to 0\.553 are UNSURE at any point\. A point below 0\.338 makes more NORMAL films UNSURE/);
+  assert.match(rule, /above 0\.553 more PNEUMONIA films/);
   assert.doesNotMatch(rule, /misses fewer/);
 });
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { besides, probabilityText } from "../../xraypneu/app/dom.js";
-import { sentence } from "../../xraypneu/app/viewer.js";
+import { sentence, unsureOf } from "../../xraypneu/app/viewer.js";
 
 const film = { name: "a.png", probability: 0.9123, where: "upper left", caution: "" };
 
@@ -12,6 +12,11 @@ test("screen readers hear the caution with the number, and no number of what is 
   const marked = sentence({ ...film, verdict: "OUT OF SCOPE", caution: "out of scope: accuracy unknown" });
   assert.match(marked, /^a\.png: OUT OF SCOPE, probability 0\.912 \(out of scope: accuracy unknown\), /);
   assert.equal(sentence({ ...film, verdict: "NOT A CHEST X-RAY", probability: null }), "a.png: NOT A CHEST X-RAY.");
+});
+
+test("the scale names the range of UNSURE, where there is one", () => {
+  assert.equal(unsureOf({ band: [0.314, 0.5531] }), "UNSURE 0.314 to 0.553");
+  assert.equal(unsureOf({ band: [0.4, 0.4] }), "");
 });
 
 test("no probability looks certain, wherever it stands", () => {

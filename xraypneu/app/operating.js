@@ -14,8 +14,9 @@ export function ruleOf({ band, limits }) {
   if (!limits) return `${verdicts}. A lower point misses fewer pneumonias but raises more false alarms.`;
   const [first, last] = limits.map((v) => v.toFixed(3));
   return (
-    `${verdicts}, one between UNSURE. Below ${first} a lower point makes NORMAL films UNSURE and finds no further ` +
-    `PNEUMONIA; above ${last} a higher one makes PNEUMONIA films UNSURE; between the two it changes nothing.`
+    `${verdicts}, one between UNSURE. Films from ${first} to ${last} are UNSURE at any point. A point below ` +
+    `${first} makes more NORMAL films UNSURE, one above ${last} more PNEUMONIA films; neither finds more of the ` +
+    "other class. A point between the two changes no verdict."
   );
 }
 

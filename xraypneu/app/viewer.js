@@ -12,24 +12,33 @@ const UNDER_MAP =
 // Beside probability and map of a film that is out of scope: Python says whether and in which words.
 const cautionFor = (s) => (s.caution ? [make("strong", { class: "caution" }, s.caution)] : []);
 
-// The probability on its scale from 0 to 1, with the operating point.
+// The probability on its scale from 0 to 1, with the operating point and the range in which films are UNSURE.
 function scaleOf(s) {
-  const at = (p) => `--at:${Math.min(100, Math.max(0, 100 * p))}%`;
-  const [p, t] = [probabilityText(s.probability), s.threshold.toFixed(3)];
+  const place = (p) => `${Math.min(100, Math.max(0, 100 * p))}%`;
+  const at = (p) => `--at:${place(p)}`;
+  const [p, t, [low, high], unsure] = [probabilityText(s.probability), s.threshold.toFixed(3), s.band, unsureOf(s)];
+  const range = unsure ? [make("i", { class: "unsure", style: `${at(low)};--to:${place(high)}` })] : [];
   return make(
     "div",
     { class: "scale", role: "img", "aria-label": scaleLabel(s, p, t) },
     make("span", { class: "label", style: at(s.threshold) }, `operating point ${t}`),
-    make("div", { class: "bar" }, make("i", { style: at(s.threshold) })),
+    make("div", { class: "bar" }, make("i", { style: at(high) }), ...range),
     make("div", { class: "cut", style: at(s.threshold) }),
     make("div", { class: "point", style: at(s.probability) }),
     make("strong", { class: "label", style: at(s.probability) }, p),
-    make("div", { class: "ends" }, make("span", {}, "0 NORMAL"), make("span", {}, "PNEUMONIA 1")),
+    make("div", { class: "ends" }, ...["0 NORMAL", unsure, "PNEUMONIA 1"].map((end) => make("span", {}, end))),
   );
 }
 
+// The range of probabilities in which films are UNSURE, in words; empty without one.
+export function unsureOf({ band: [low, high] }) {
+  return high > low ? `UNSURE ${low.toFixed(3)} to ${high.toFixed(3)}` : "";
+}
+
 const scaleLabel = (s, p, t) =>
-  `Calibrated probability of PNEUMONIA ${p}${inBrackets(s.caution)}; operating point ${t}`;
+  [`Calibrated probability of PNEUMONIA ${p}${inBrackets(s.caution)}`, `operating point ${t}`, unsureOf(s)]
+    .filter(Boolean)
+    .join("; ");
 
 // What the film's DICOM file says of it: Python chooses and words it.
 const factsOf = (facts) =>

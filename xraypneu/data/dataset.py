@@ -840,23 +840,29 @@ def _patients(
     root: Path,
     patterns: list[re.Pattern[str]],
     patients_csv: str | os.PathLike[str] | None,
-) -> tuple[pd.Series | list[str], list[dict[str, Any]]]:  # patients, findings
+) -> tuple[pd.Series | list[str], list[dict[str, Any]], pd.Series]:  # patients, findings, paths that no pattern matches
     "The patient of each image, from the table if there is one, else by the patterns; and findings about them."
     if patients_csv:
-        return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), []
+        return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), [], m.path[:0]
     names = m.path.str.rpartition("/")[2].map(_composed)
     keys = names.map(lambda name: patient_of(name, patterns))
     rest = m.path[keys.isna()]
     alone, formats = _without_key(rest)
     patients = keys.where(keys.notna(), alone)
     findings = [*_folder_findings(m, patients), *_beginning_findings(m.path, names, keys), *formats]
-    if not len(rest):
-        return patients, findings
-    match = "matches" if len(rest) == 1 else "match"
+    return patients, findings, rest
+
+
+def _keyless(used: pd.DataFrame, rest: pd.Series) -> list[dict[str, Any]]:  # used: films of a split; of `_patients`
+    "A finding about the used files whose names no pattern matches, if there are any."
+    paths = used.path[used.path.isin(rest)]
+    if not len(paths):
+        return []
+    match = "matches" if len(paths) == 1 else "match"
     message = (
-        f"{_n(len(rest), 'file name')} of {len(m):,} {match} no patient pattern: each counts as a separate patient."
+        f"{_n(len(paths), 'file name')} of {len(used):,} {match} no patient pattern: each counts as a separate patient."
     )
-    return patients, [*findings, _finding("no_patient_key", message, rest)]
+    return [_finding("no_patient_key", message, paths)]
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h-b
 def _threads(workers: int | None) -> int:
@@ -894,7 +900,7 @@ def prepare(
     meta = _read_meta(layout.root, path) | _table_hash(patients_csv)
     files, m = _list(layout, path)
     findings = _layout_findings(layout, path, meta["synthetic"], Counter(m.official_split))
-    m["patient"], unmatched = _patients(m, files, layout.root, patterns, patients_csv)
+    m["patient"], of_patients, rest = _patients(m, files, layout.root, patterns, patients_csv)
     with replacing(out) as new:
         records = pd.DataFrame(_pack(files, size, new / "images.npy", threads, progress))
         aside = records[list(_ASIDE)]
@@ -902,13 +908,17 @@ def prepare(
         columns = records.drop(columns=list(_ASIDE))
         m = _assign(_exclude(pd.concat([m, columns], axis=1)), layout, validation, test, seed)
         _check_splits(m, path)
+        of_patients += _keyless(m[m.split != ""], rest)
         info = meta | {
             "layout": layout.kind,
             "size": size,
             "seed": seed,
             "counts": _counts(m),
             "data_hash": _data_hash(m, size),
-            "findings": findings + unmatched + _content_findings(m, errors) + _reading_findings(m, aside, patients_csv),
+            "findings": findings
+            + of_patients
+            + _content_findings(m, errors)
+            + _reading_findings(m, aside, patients_csv),
         }
         _write_prepared(new, m, info)
     return load_prepared(out)

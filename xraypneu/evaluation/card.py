@@ -48,11 +48,9 @@ def _metric_row(k, m, several):
     def text(value):
         return metric_text(value, METRICS[k].percent)
 
-    row = [
-        METRICS[k].label,
-        f"**{text(m['test'][k])}**",
-        f"{text(m['test_low'].get(k))} to {text(m['test_high'].get(k))}",
-    ]
+    low, high = m["test_low"].get(k), m["test_high"].get(k)
+    interval = "none" if low is not None and low == high else f"{text(low)} to {text(high)}"
+    row = [METRICS[k].label, f"**{text(m['test'][k])}**", interval]
     if several:
         spread = m["seeds"].get(k)
         row += ["", ""] if spread is None else [text(spread.get("mean")), text(spread.get("sd"))]
@@ -376,7 +374,7 @@ def with_sets(
     return f"{before.partition(_SETS)[0].rstrip()}\n\n{section}\n\n## Saliency\n{after}"
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-p
-_PURPOSE = """# Model card: NORMAL or PNEUMONIA on chest radiographs
+_INTENDED = """# Model card: NORMAL or PNEUMONIA on chest radiographs
 
 **Not a medical device.** Written by xraypneu from the metrics of a run; don't edit.
 
@@ -387,8 +385,13 @@ states its limits. Input: one frontal chest radiograph. Output: a calibrated pro
 of PNEUMONIA, a label at the operating point, a verdict that may also be UNSURE, OUT OF SCOPE or NOT A CHEST X-RAY, \
 and an activation map whose mean is the logit.
 
-**Not for** diagnosis, triage or any decision about a patient; adults; lateral films; images of anything else; \
+**Not for** diagnosis, triage or any decision about a patient; {adults}lateral films; images of anything else; \
 hospitals, machines and ages other than those below."""
+
+
+def _purpose(info, m):
+    "Title and intended use; that adults are outside it is known of the public set alone."
+    return _INTENDED.replace("{adults}", "adults; " if is_public(info, m) else "")
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-r
 def _reference(m):
@@ -544,7 +547,7 @@ def card_text(
     sets: Sequence[dict] = (),  # of `recorded_sets`
 ) -> str:  # Markdown
     "Write the text of the card. Raises `KeyError` where a required entry is missing."
-    return f"""{front_matter(card_metadata(info, m))}{_PURPOSE}
+    return f"""{front_matter(card_metadata(info, m))}{_purpose(info, m)}
 
 ## Training data
 

@@ -8,7 +8,8 @@ __all__ = ['FEW_PATIENTS', 'PREVALENCES', 'SALIENCY_IMAGES', 'RANDOMISED_IMAGES'
            'seed_spread', 'score_trainings', 'fixed_points', 'predictive_table', 'conformal_coverage', 'subgroups',
            'proportion', 'subgroup_table', 'ood_metrics', 'ood_benchmark', 'crop', 'mask_border', 'perturbations',
            'robustness', 'Saliency', 'some_of', 'saliency_checks', 'error_table', 'Evaluation', 'evaluate',
-           'metrics_of', 'write_evaluation', 'percent', 'with_interval', 'reference_sentence', 'shift_sentence']
+           'metrics_of', 'write_evaluation', 'percent', 'with_interval', 'reference_sentence', 'shown_metrics',
+           'shift_sentence']
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c003
 import math
@@ -29,7 +30,16 @@ from ..metrics import scores as metrics
 from ..model import augment, ood
 from ..model.bundle import Bundle
 from ..data.dataset import CLASSES, Prepared
-from ..metrics.definitions import METRICS, REFERENCE, ROBUSTNESS, BRIEF, SPREAD, predictive_values
+from xraypneu.metrics.definitions import (
+    LABELS,
+    METRICS,
+    REFERENCE,
+    ROBUSTNESS,
+    BRIEF,
+    SPREAD,
+    is_interval,
+    predictive_values,
+)
 from ..model.verdict import PNEUMONIA, REFUSED, UNSURE, ood_scores, verdicts
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c005
@@ -622,25 +632,36 @@ def with_interval(
 ) -> str:
     "A metric with its 95 % interval."
     low, high = e.intervals[name]
-    return f"{show(e.values[name])} (95 % interval {show(low)} to {show(high)})"
+    interval = f"95 % interval {show(low)} to {show(high)}" if is_interval(low, high) else "no interval"
+    return f"{show(e.values[name])} ({interval})"
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c045-1
 def reference_sentence(
     official: bool,  # official test split of the Kermany data set
     intervals: dict,  # metric to (low, high)
 ) -> str:
-    "Comparison with the project that this one replaces."
+    "Comparison with the project that this one replaces; empty for other images."
     if not official:
-        return (
-            "The reference's metrics are shown for orientation only: **this is not the official test split** of "
-            "234 NORMAL and 390 PNEUMONIA images, or it is synthetic."
-        )
+        return ""
     comparison = "; ".join(f"{k} is {side} the reference" for k, side in against_reference(intervals).items())
     return (
-        f"The test split has the size and balance of the official one. {comparison[0].upper()}{comparison[1:]}. This "
-        "compares an interval with one number: the reference's answer to each image, which a paired test needs, is "
-        "not known."
+        "*Reference* is what the project that this one replaces reports on these images. "
+        f"{comparison[0].upper()}{comparison[1:]}. This compares an interval with one number: the reference's answer "
+        "to each image, which a paired test needs, is not known. The reference's three metrics contradict each other: "
+        "on 234 NORMAL and 390 PNEUMONIA images, an accuracy of 89.42 % with a recall of 93.33 % implies a precision "
+        "of 90.1 %, not 91.43 %. At least one of them belongs to another model or threshold."
     )
+
+# %% ../../nbs/api/evaluation/04_evaluate.ipynb #62c32c72
+def shown_metrics(
+    table: pd.DataFrame,  # of `metric_table`
+    official: bool,  # official test split of the Kermany data set
+) -> pd.DataFrame:  # with the metrics' labels; low and high NaN where they are no interval
+    "The main table as the report shows it; the reference is of the official test split, and left out elsewhere."
+    none = [not is_interval(low, high) for low, high in zip(table.low, table.high, strict=True)]
+    out = table.assign(metric=[LABELS[k] for k in table.metric])
+    out.loc[none, ["low", "high"]] = math.nan
+    return out if official else out.drop(columns="reference")
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c045-2
 def shift_sentence(

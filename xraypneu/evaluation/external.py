@@ -6,8 +6,8 @@
 __all__ = ['TRAINING_FILMS', 'COMPARED', 'UNREAD', 'LEAST_FILMS', 'FAR', 'compared_statistics', 'training_films', 'TrainingFilms',
            'of_training', 'stored_training_films', 'marked', 'counted', 'answered', 'decided_films', 'measured',
            'verdict_counts', 'calibration_of', 'group_metrics', 'differences', 'lower_metrics', 'outcome', 'conclusion',
-           'film_remarks', 'films_sha256', 'evaluate_set', 'External', 'read_external', 'metric_rows', 'verdict_rows',
-           'group_rows', 'difference_rows']
+           'film_remarks', 'patients_sentence', 'films_sha256', 'evaluate_set', 'External', 'read_external',
+           'metric_rows', 'verdict_rows', 'group_rows', 'difference_rows']
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x003
 import hashlib
@@ -455,6 +455,22 @@ def film_remarks(
         first = kinds | first
         counts.update(list(kinds))
     return [{"remark": first[k], "films": n, "share": n / len(rows)} for k, n in counts.most_common()]
+
+# %% ../../nbs/api/evaluation/05_external.ipynb #99a25d05
+def patients_sentence(
+    patients_from: str,  # of `LabelledSet`
+    named: int,  # films whose name gives a patient
+    listed: int,  # films
+) -> str:
+    "Where the patients of a set come from."
+    if patients_from == "table":
+        return "Patients are those of the table."
+    if patients_from == "films":
+        return (
+            "Patients are not known: each film counts as one. If a patient has several, the intervals are too narrow."
+        )
+    rest = " Each other film counts as a patient." if named < listed else ""
+    return f"Patients come from the file names: of {named:,} of {listed:,} films.{rest}"
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #eca37b7d
 def films_sha256(

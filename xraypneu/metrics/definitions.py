@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'LABELS', 'CARD', 'SPREAD', 'FLOOR', 'FOREST', 'OVERVIEW', 'OPERATING', 'SUMMARY', 'ROBUSTNESS', 'BRIEF',
-           'REFERENCE', 'Metric', 'is_predicted', 'metric_text', 'value_text', 'predictive_values']
+           'REFERENCE', 'Metric', 'is_predicted', 'metric_text', 'is_interval', 'value_text', 'predictive_values']
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d003
 import math
@@ -91,6 +91,14 @@ def metric_text(
 
 REFERENCE = {"accuracy": 0.8942, "sensitivity": 0.9333, "precision": 0.9143}  # it reports sensitivity as recall
 
+# %% ../../nbs/api/metrics/00_definitions.ipynb #0c9f3d00
+def is_interval(
+    low: float | None,  # ends; None or NaN: unknown
+    high: float | None,
+) -> bool:
+    "Whether two ends are an interval; equal ones, of resamples that all gave 1, are none."
+    return low is not None and high is not None and low < high
+
 # %% ../../nbs/api/metrics/00_definitions.ipynb #a46d8472
 def value_text(
     name: str,  # of a metric
@@ -100,7 +108,7 @@ def value_text(
 ) -> str:
     "A metric in its own format, percent or four decimals, with its interval if it has one."
     shown, *ends = (metric_text(v, METRICS[name].percent) for v in (value, low, high))
-    return shown if low is None or math.isnan(low) else f"{shown} ({ends[0]} to {ends[1]})"
+    return f"{shown} ({ends[0]} to {ends[1]})" if is_interval(low, high) else shown
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d008
 def predictive_values(

@@ -40,6 +40,7 @@ class ScoredFilms:
 Share = dict[str, float]  # value, low, high: a percentage as a number from 0 to 1, and its 95 % interval
 Shares = dict[str, dict[str, Share]]  # by class, then by verdict
 _Z = 1.959964  # of the normal distribution, for 95 %
+_FEW = 10  # patients; fewer with a verdict, or without it, don't show how alike the films of a patient are
 
 
 def share(
@@ -52,6 +53,8 @@ def share(
     gaps = np.bincount(index, weights=hit) - p * films
     variance = float((gaps**2).sum()) * len(films) / max(1, len(films) - 1) / n**2
     m = min(n, p * (1 - p) / variance) if variance > 0 else len(films)
+    if min(len(np.unique(index[hit])), len(np.unique(index[~hit]))) < _FEW:
+        m = min(m, len(films))
     middle, half = p + _Z**2 / (2 * m), _Z * math.sqrt(p * (1 - p) / m + _Z**2 / (4 * m**2))
     low, high = ((middle + s * half) / (1 + _Z**2 / m) for s in (-1, 1))
     return {"value": p, "low": max(0.0, min(low, p)), "high": min(1.0, max(high, p))}

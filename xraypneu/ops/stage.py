@@ -11,6 +11,7 @@ __all__ = ['TRACKED', 'RECORDED', 'RANGES', 'StageError', 'read_yaml', 'stage_pa
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
 import ast
+import atexit
 import contextlib
 import copy
 import difflib
@@ -26,6 +27,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -208,10 +210,11 @@ def to_html(nb) -> str:
     return webpage.web_page(title_of(nb), glossary.with_terms(webpage.cells_html(cells)))[0]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c014
-# notices of TensorFlow's C++ side, and progress bars
+# notices of TensorFlow's C++ side that tell a user nothing; its errors and other warnings are shown
 _NOISE = re.compile(
-    r"^([IWE]\d{4} |WARNING: All log messages before absl|To enable the following instructions|20\d\d-\d\d-\d\d "
-    r".*(cpu_feature_guard|cuda|onednn))"
+    r"^(WARNING: All log messages before absl|To enable the following instructions|(I\d{4}|20\d\d-\S+ \S+: I) |"
+    r"([WE]\d{4}|20\d\d-\S+ \S+: [WE]) .*(Unable to register cu\w+ factory|computation placer already registered|"
+    r"failed call to cuInit: .*\(303\)))"  # 303: there is no driver, as on a machine without a GPU
 )
 
 
@@ -250,6 +253,34 @@ def _nowhere(stream):
         os.dup2(null, stream.fileno())
         os.close(null)
     return open(os.devnull, "w")
+
+# %% ../../nbs/api/ops/03_stage.ipynb #a37afcf5
+def _pass_on(read):
+    "Write the lines of a pipe (a file descriptor) to standard error, without TensorFlow's notices."
+    with open(read, errors="replace") as lines:
+        for line in lines:
+            if not _NOISE.match(line):
+                with contextlib.suppress(OSError, ValueError):  # the reader is gone; the pipe must not fill
+                    sys.stderr.write(scrub(line))
+                    sys.stderr.flush()
+
+
+def _kernel_manager() -> type:
+    "A manager of kernels whose standard error passes through `_pass_on`."
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Manager(AsyncKernelManager):
+        async def start_kernel(self, **kw):
+            read, write = os.pipe()
+            thread = threading.Thread(target=_pass_on, args=(read,), daemon=True)
+            thread.start()
+            atexit.register(thread.join, 2)  # seconds, for the last words of a kernel
+            try:
+                await super().start_kernel(stderr=write, **kw)
+            finally:
+                os.close(write)
+
+    return Manager
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c029
 _CLEANED = "cleaned:"  # prefix of a path: Papermill then writes with `_Cleaned`
@@ -493,6 +524,7 @@ def _options(name, root) -> dict:
         "kernel_name": "python3",
         "language": "python",
         "cwd": root,
+        "kernel_manager_class": _kernel_manager(),
         "progress_bar": False,
         "record_timing": False,
         "stdout_file": Echo(name, sys.stdout),

@@ -795,7 +795,8 @@ class _Downloads(_Page):
         rows = [row | {"truth": labels.get(id)} for id, row in self._rows_with_pictures()]
         notice = _synthetic(list(self.session.films.values()))
         title = f"Predictions of {now:%Y-%m-%d %H:%M %Z}"
-        self._give(f"xraypneu-{now:%Y%m%d-%H%M%S}.html", to_html(rows + self.session.rest(), title, notice, found))
+        text = to_html(rows + self.session.rest(), title, notice, found, self.session.moved())
+        self._give(f"xraypneu-{now:%Y%m%d-%H%M%S}.html", text)
 
     def _film_report(self, id: str) -> None:
         film = self.session.films.get(id)
@@ -805,7 +806,8 @@ class _Downloads(_Page):
         row = film.row() | {"sha256": film.sha256, "truth": self.session.labelled()[0].get(id)}
         row["pictures"] = _large_pictures(film)
         facts = [(fact["name"], fact["value"]) for fact in film.facts]
-        text = film_html(row, film.prediction.explanation.rationale, facts, film.notice, f"{now:%Y-%m-%d %H:%M %Z}")
+        made, moved = f"{now:%Y-%m-%d %H:%M %Z}", self.session.moved()
+        text = film_html(row, film.prediction.explanation.rationale, facts, film.notice, made, moved)
         self._give(f"xraypneu-film-{now:%Y%m%d-%H%M%S}.html", text)
 
     def _give(self, name: str, text: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from ..data.decoder import age_of
 from ..data.image import ImageError, printable
+from ..model.policy import abstention_band
 from ..model.truth import CAVEAT, NOT_READ, compare, cover_sentence, meeting_name, rate_sentence
 from ..model.verdict import NORMAL, NOT_RADIOGRAPH, PNEUMONIA
 from .predict import Prediction, all_at
@@ -90,6 +91,7 @@ def shown_film(film: Film) -> dict[str, Any]:
         "verdict": e.verdict,
         "probability": e.probability,
         "threshold": e.threshold,
+        "band": abstention_band(e.threshold, prediction.limits),
         "rationale": e.rationale,
         "caution": e.caution,
         "reasons": list(e.reasons),
@@ -263,12 +265,16 @@ class _Labelled:
         said = {"cover": cover_sentence(len(films), **left_out), "caveat": CAVEAT + self._chosen()}
         return found | left_out | said | {"labels": labels, "films": len(films)}
 
-    def _chosen(self) -> str:
-        "A caution for rates at another operating point than the default."
+    def moved(self) -> str:
+        "Say that the operating point is not the model's own; empty if it is."
         if self.threshold == self.default:
             return ""
-        points = f"The operating point is {self.threshold:.3f}, not the default {self.default:.3f}"
-        return f" {points}: rates on the films that it was chosen on are too good."
+        return f"The operating point was moved to {self.threshold:.3f}; the model's own is {self.default:.3f}."
+
+    def _chosen(self) -> str:
+        "A caution for rates at another operating point than the model's own."
+        moved = self.moved()
+        return moved and f" {moved} Rates on the films that it was chosen on are too good."
 
     def labelled(self) -> tuple[dict[str, str], list[str]]:
         "Labels by film, and what their comparison found, in sentences for the report; empty without labels."

@@ -150,10 +150,10 @@ def _html_row(row: dict[str, Any], outcome: str) -> str:
     )
 
 # %% ../../nbs/api/serving/01_table.ipynb #c008-1-a
-def _report(title: str, notice: str, body: str) -> str:  # HTML
-    "A report with its disclaimer and a notice; `body` is HTML."
+def _report(title: str, notices: Iterable[str], body: str) -> str:  # HTML
+    "A report with its disclaimer and its notices; `body` is HTML."
     e = html.escape
-    warning = f'<p class="notice">{e(notice)}</p>' if notice else ""
+    warning = "".join(f'<p class="notice">{e(notice)}</p>' for notice in notices if notice)
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">\
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
@@ -171,6 +171,7 @@ def to_html(
     title: str = "Predictions",
     notice: str = "",  # at the top, for instance that images are synthetic
     found: Iterable[str] = (),  # sentences below the summary, for instance how often the verdicts are right
+    moved: str = "",  # at the top: that the operating point is not the model's own, see `Session.moved`
 ) -> str:  # HTML; probabilities (0 to 1) with three decimals, see `probability_text`
     "All rows as one self-contained page."
     e, lines = html.escape, []
@@ -184,7 +185,7 @@ def to_html(
     more = f'<div class="found">{more}</div>' if more else ""
     return _report(
         title,
-        notice,
+        (notice, moved),
         f"""<p>{summary}. xraypneu {e(__version__)}. Probabilities of PNEUMONIA are calibrated for \
 50 % prevalence. {UNSURE}, {OUT_OF_SCOPE} and {NOT_RADIOGRAPH} are not classes.</p>{more}
 <table><thead><tr><th>file</th><th>verdict</th><th>probability</th><th>operating point</th>\
@@ -218,6 +219,7 @@ def film_html(
     facts: Iterable[tuple[str, str]] = (),  # names and values, of the film's DICOM file
     notice: str = "",  # at the top
     made: str = "",  # when the report was made
+    moved: str = "",  # as for `to_html`
 ) -> str:  # HTML
     "The report of one film, a self-contained page."
     e, caution = html.escape, CAUTION if row["verdict"] == OUT_OF_SCOPE else ""
@@ -232,7 +234,7 @@ def film_html(
     ends = [f"Made {e(made)}."] * bool(made) + [of_map] * has_map
     return _report(
         row["file"],
-        notice,
+        (notice, moved),
         f'<p class="verdict">{e(row["verdict"])}</p>'
         + (f"<p><b>{e(caution)}</b></p>" if caution else "")
         + f'<div class="film">{pictures}</div><h2>Why this verdict</h2><p>{e(rationale)}</p><ul>{why}</ul>'
