@@ -1646,6 +1646,7 @@ def test_full_screen_has_film_verdict_and_disclaimer(visit):
     page.click("button.fuller")
     assert page.is_visible(".brief") and not page.is_visible(".text")
     page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("innerWidth === 390")  # a busy browser follows later
     ends = page.eval_on_selector_all(".bar button, .brief", "all => all.map(e => e.getBoundingClientRect().right)")
     assert max(ends) <= 390 and len(ends) > 8
     page.keyboard.press("Escape")
