@@ -137,9 +137,9 @@ def test_a_broken_file_of_credentials_is_known_without_its_words(monkeypatch):
     assert e.value.code == "bad_credentials_file"
 
 
-def test_a_text_that_only_mentions_a_missing_project_is_another_fault():
+def test_a_text_that_only_mentions_a_missing_project_is_another_fault(tmp_path):
     from xraypneu.ops import remote
 
     other = remote._no_config(remote.RemoteError("DVC can't read 'no DVC project'", code="bad_config"))
-    none = remote._no_config(remote.RemoteError("hier ist kein Projekt", code="no_project"))
+    none = remote._no_config(remote.RemoteError("hier ist kein Projekt", code="no_project"), tmp_path)
     assert (other.code, none.code, none.fix) == ("bad_config", "no_remote", "xraypneu new FOLDER")
