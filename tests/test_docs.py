@@ -181,5 +181,5 @@ def test_each_size_and_colour_that_the_styles_use_is_defined():
     "One that is not counts as none, without a word: text touched its neighbour column."
     files = ("xraypneu/app/dashboard.css", "xraypneu/app/webpage.css", "docs/site.css")
     text = "\n".join((ROOT / f).read_text() for f in files)
-    by_script = {"--at", "--ratio"}
+    by_script = {"--at", "--ratio", "--to"}
     assert set(re.findall(r"var\((--[\w-]+)", text)) <= set(re.findall(r"(?<![\w(-])(--[\w-]+):", text)) | by_script
