@@ -25,9 +25,8 @@ from parity import altered, drift, listed, parity, squares
 
 from xraypneu.data.dataset import load_prepared
 from xraypneu.files import project_root, write_file
-from xraypneu.model.bundle import load_bundle
 from xraypneu.model.groups import family, groups
-from xraypneu.model.recipe import SHIFT_COPIES, recipe_of, train, validation_of
+from xraypneu.model.recipe import SHIFT_COPIES, initial_bundle, recipe_of, train, validation_of
 from xraypneu.ops.tracking import STATE, git_state
 from xraypneu.ops.tune import without_test
 
@@ -90,9 +89,9 @@ def parity_of(bundle, held, names, originals):
 
 def from_teacher(bundle, recipe, images):
     "Distance from the bundle that an invariance phase alone started from, on unaltered films; empty otherwise."
-    if not recipe.keeps_head:
+    teacher = initial_bundle(recipe)
+    if teacher is None:
         return {}
-    teacher = load_bundle(None if recipe.weights == "shipped" else recipe.weights)
     return {"teacher_drift": drift(teacher.logits(images), bundle.logits(images))}
 
 

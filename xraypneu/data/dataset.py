@@ -905,21 +905,13 @@ def prepare(
         records = pd.DataFrame(_pack(files, size, new / "images.npy", threads, progress))
         aside = records[list(_ASIDE)]
         errors = {p: e for p, e in zip(m.path, aside.error, strict=True) if e}
-        columns = records.drop(columns=list(_ASIDE))
-        m = _assign(_exclude(pd.concat([m, columns], axis=1)), layout, validation, test, seed)
+        m = pd.concat([m, records.drop(columns=list(_ASIDE))], axis=1)
+        m = _assign(_exclude(m), layout, validation, test, seed)
         _check_splits(m, path)
-        of_patients += _keyless(m[m.split != ""], rest)
-        info = meta | {
-            "layout": layout.kind,
-            "size": size,
-            "seed": seed,
-            "counts": _counts(m),
-            "data_hash": _data_hash(m, size),
-            "findings": findings
-            + of_patients
-            + _content_findings(m, errors)
-            + _reading_findings(m, aside, patients_csv),
-        }
+        findings += of_patients + _keyless(m[m.split != ""], rest)
+        findings += _content_findings(m, errors) + _reading_findings(m, aside, patients_csv)
+        info = meta | {"layout": layout.kind, "size": size, "seed": seed}
+        info |= {"counts": _counts(m), "data_hash": _data_hash(m, size), "findings": findings}
         _write_prepared(new, m, info)
     return load_prepared(out)
 

@@ -591,7 +591,7 @@ def card_page(
     info: dict,  # content of bundle.json
     text: str,  # of `card_text`
 ) -> str:  # HTML
-    "The card as a self-contained page."
+    "The card as a self-contained page. Raises `ImportError` without nbconvert."
     from nbconvert.filters import markdown2html
 
     notice = info["data"]["notice"] if info["data"]["synthetic"] else ""

@@ -138,7 +138,7 @@ def stored_training_films(bundle: Bundle) -> TrainingFilms | None:  # None: not 
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x012
 def marked(
-    rows: pd.DataFrame,  # code ('' where the film was read), sha256, y, path, label
+    rows: pd.DataFrame,  # code ('' where the film was read), sha256, y (0 or 1: PNEUMONIA), path, label
     training: TrainingFilms | None,
 ) -> pd.DataFrame:  # with `excluded` (a reason or '') and `training` ('file', 'name' or '')
     "Say which films count, and which are training films."
@@ -578,7 +578,7 @@ def metric_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # metric; two columns
     )
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #62cde457
-def verdict_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # verdict, and a column per class
+def verdict_rows(info: Mapping[str, Any]) -> pd.DataFrame:  # verdict; a column per class: films, % (95 % interval)
     "How the films of each class are divided among the verdicts."
     names = (*VERDICTS, UNREAD)  # JSON has them in another order
 

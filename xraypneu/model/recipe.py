@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SHIFT_COPIES', 'VERSIONS', 'DATA_FACTS', 'NAMED_WEIGHTS', 'BEFORE', 'AGREEMENT', 'SCOPE_RULE', 'QUANTISATION_IMAGES',
            'INT8_LIMIT', 'INT8_REFUSED', 'STAMPED', 'FOLD_METRICS', 'MAX_SIZE', 'CALCULATES', 'Targets', 'recipe_of',
-           'Validation', 'validation_of', 'decision_policy', 'kept_policy', 'teacher_policy', 'Candidate', 'chosen',
-           'initial_weights', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'ood_detector', 'scope_of',
-           'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary', 'new_model',
-           'initial_model', 'model_of', 'inputs_of', 'training_key', 'store_finished', 'is_finished',
-           'restore_finished', 'counted', 'all_epochs', 'train']
+           'Validation', 'validation_of', 'choose_policy', 'kept_policy', 'decision_policy', 'initial_bundle',
+           'teacher_policy', 'Candidate', 'chosen', 'initial_weights', 'training_info', 'ParityError', 'candidate_of',
+           'evenly', 'ood_detector', 'scope_of', 'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained',
+           'fold_summary', 'new_model', 'initial_model', 'model_of', 'inputs_of', 'training_key', 'store_finished',
+           'is_finished', 'restore_finished', 'counted', 'all_epochs', 'train']
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c003
 import hashlib
@@ -122,12 +122,12 @@ def validation_of(
     return Validation(images, y, patients, augment.shifted_copies(images, copies))
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c013
-def decision_policy(
+def choose_policy(
     logits: np.ndarray,  # (n,) of the original images
     shifted_logits: np.ndarray,  # (copies * n,) of the shifted images
     validation: Validation,
     targets: Targets = Targets(),
-) -> dict[str, Any]:  # calibration, threshold, conformal, operating; metrics on `validation` and `shifted`
+) -> dict[str, Any]:  # calibration, threshold, conformal
     "Choose calibration, operating point and conformal limits on validation. Raises `CalibrationError`."
     y, copies = validation.shifted_y, validation.copies
     slope, intercept = calibrate.fit_platt(shifted_logits, y)
@@ -138,21 +138,20 @@ def decision_policy(
         for scores, labels in ((p, y), (plain, validation.y))
     )
     fitted = f"Platt scaling with equal class weights, on {copies} shifted copies of validation"
-    policy = {
+    return {
         "calibration": {"slope": slope, "intercept": intercept, "fitted": fitted},
         "threshold": threshold,
         "conformal": calibrate.conformal_limits(p, y, targets.coverage),
     }
-    return kept_policy(policy, logits, shifted_logits, validation)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #acc8cf65
 def kept_policy(
-    policy: dict[str, Any],  # calibration, threshold and conformal, such as those of a teacher
+    policy: dict[str, Any],  # of `choose_policy`, here or for a teacher
     logits: np.ndarray,  # (n,) of the original images
     shifted_logits: np.ndarray,  # (copies * n,) of the shifted images
     validation: Validation,
 ) -> dict[str, Any]:  # these, and operating; metrics on `validation` and `shifted`
-    "Measure a decision policy that was chosen elsewhere."
+    "Add to a decision policy what it does on validation."
     slope, intercept = (policy["calibration"][k] for k in ("slope", "intercept"))
     y, p = validation.shifted_y, platt(shifted_logits, slope, intercept)
     plain, threshold = platt(logits, slope, intercept), policy["threshold"]
@@ -162,10 +161,28 @@ def kept_policy(
         "shifted": _defined(metrics.classification_metrics(y, p, threshold)),
     }
 
+# %% ../../nbs/api/model/09_recipe.ipynb #f28e498a
+def decision_policy(
+    logits: np.ndarray,  # (n,) of the original images
+    shifted_logits: np.ndarray,  # (copies * n,) of the shifted images
+    validation: Validation,
+    targets: Targets = Targets(),
+) -> dict[str, Any]:  # calibration, threshold, conformal, operating; metrics on `validation` and `shifted`
+    "Choose a decision policy on validation, and measure it there. Raises `CalibrationError`."
+    policy = choose_policy(logits, shifted_logits, validation, targets)
+    return kept_policy(policy, logits, shifted_logits, validation)
+
 # %% ../../nbs/api/model/09_recipe.ipynb #c013-a
 def _defined(values: dict[str, float]) -> dict[str, float]:
     "Metrics without the undefined ones: JSON has no NaN."
     return {k: v for k, v in values.items() if v == v}
+
+# %% ../../nbs/api/model/09_recipe.ipynb #af0654d5
+def initial_bundle(
+    recipe: training.Recipe,
+) -> Bundle | None:  # None: a new head is trained
+    "The bundle whose network is trained further, head included. Raises `BundleError`."
+    return load_bundle(None if recipe.weights == "shipped" else recipe.weights) if recipe.keeps_head else None
 
 # %% ../../nbs/api/model/09_recipe.ipynb #59bf78f6
 def teacher_policy(
@@ -176,8 +193,7 @@ def teacher_policy(
     targets: Targets = Targets(),
 ) -> dict[str, Any]:  # calibration, threshold, conformal, threshold_rule
     "Decision policy of the teacher of an invariance phase. Raises `CalibrationError`, `ValueError`."
-    if recipe.keeps_head:
-        bundle = load_bundle(None if recipe.weights == "shipped" else recipe.weights)
+    if bundle := initial_bundle(recipe):
         if (bundle.size, bundle.lowpass) != (model.input_shape[1], sigma_of(recipe.lowpass, bundle.size)):
             raise ValueError(
                 f"the bundle that the phase starts from takes images of {bundle.size} pixels: set prepare.size and "
@@ -187,7 +203,7 @@ def teacher_policy(
     student = network.weights(model)
     network.set_weights(model, teacher)
     logits, shifted = (training.logits_of(model, a) for a in (validation.images, validation.shifted))
-    policy = decision_policy(logits, shifted, validation, targets)
+    policy = choose_policy(logits, shifted, validation, targets)
     network.set_weights(model, student)
     return policy | {"threshold_rule": f"{_rule(targets)}, chosen before the invariance phase"}
 
@@ -255,10 +271,8 @@ BEFORE = ("recipe", "initial_weights", "history", "best_epoch", "git_commit", "v
 
 def _trained_before(recipe: training.Recipe) -> dict[str, Any]:
     "How the bundle was trained whose network is trained further; {} where a new head was trained."
-    if not recipe.keeps_head:
-        return {}
-    info = load_bundle(None if recipe.weights == "shipped" else cast(str, recipe.weights)).info
-    return {"trained_before": {k: info[k] for k in BEFORE if k in info}}
+    bundle = initial_bundle(recipe)
+    return {"trained_before": {k: bundle.info[k] for k in BEFORE if k in bundle.info}} if bundle else {}
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c020-1
 def training_info(
@@ -316,11 +330,9 @@ def candidate_of(
 ) -> Candidate:
     "Calibrate a trained network and write its bundle. Raises `ParityError`, `CalibrationError`."
     logits, shifted = (training.logits_of(model, a) for a in (validation.images, validation.shifted))
-    info = info | (
-        {"threshold_rule": policy["threshold_rule"], **kept_policy(policy, logits, shifted, validation)}
-        if policy
-        else decision_policy(logits, shifted, validation, targets)
-    )
+    rule = {"threshold_rule": policy["threshold_rule"]} if policy else {}
+    policy = policy or choose_policy(logits, shifted, validation, targets)
+    info = info | rule | kept_policy(policy, logits, shifted, validation)
     bundle = write_bundle(folder, network.to_onnx(model), info)
     gap = float(np.abs(bundle.logits(validation.images) - logits).max())
     if not gap < AGREEMENT:
@@ -436,11 +448,8 @@ def int8_variant(
     parts = {"validation": validation.images, "shifted": validation.shifted}
     outputs = {k: quantize.scores(model, a) for k, a in parts.items()}
     logits, shifted = outputs["validation"][0], outputs["shifted"][0]
-    info = (
-        kept_policy(_on_line(fp32, logits, validation), logits, shifted, validation)
-        if kept
-        else decision_policy(logits, shifted, validation, targets)
-    )
+    policy = _on_line(fp32, logits, validation) if kept else choose_policy(logits, shifted, validation, targets)
+    info = kept_policy(policy, logits, shifted, validation)
     gaps = {k: info[k]["roc_auc"] - fp32.info[k]["roc_auc"] for k in parts}
     n = len(validation.images)  # one shifted draw of each, as for fp32
     now = {k: float((detector.score(features[:n], parts[k][:n]) >= 1).mean()) for k, (_, features) in outputs.items()}

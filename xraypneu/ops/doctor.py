@@ -315,7 +315,7 @@ def _is_damaged(file: Path) -> bool:
     except sqlite3.DatabaseError as e:
         return e.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
-
+# %% ../../nbs/api/ops/08_doctor.ipynb #4ad54116
 def _fix_of_store(uri: str, file: Path) -> str:
     "The command for a store in a file that doesn't work. Only a damaged one is moved away: it holds all runs."
     made, quoted = tracking.other_schema(uri) if _version("mlflow") else "", shlex.quote(str(file))
@@ -372,7 +372,7 @@ def _how_to_train(root: Path) -> str:
         return "dvc pull   # or, without a remote: xraypneu run"
     return "xraypneu run" if (root / "dvc.yaml").is_file() else ""
 
-
+# %% ../../nbs/api/ops/08_doctor.ipynb #846d780e
 def check_model(
     root: str | os.PathLike = ".",
     folder: str | os.PathLike | None = None,  # below `root`; None: the bundle shipped with the package
@@ -455,7 +455,7 @@ def _first_commit(root: Path) -> str:
     ours = " ".join(name for name in _OURS if (root / name).exists())
     return f"git add {ours} && git commit -m project" if ours else "git commit --allow-empty -m project"
 
-
+# %% ../../nbs/api/ops/08_doctor.ipynb #c2be5cde
 def check_git(root: str | os.PathLike = ".") -> Check:
     "Does git answer? The record of a run and `dvc metrics diff` need it."
     root = Path(root).resolve()

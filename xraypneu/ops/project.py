@@ -55,12 +55,12 @@ def _digest(path: Path) -> str:
     names = "".join(f"{sha256_of(p)}  {p.name}\n" for p in files)
     return hashlib.sha256(names.encode()).hexdigest()
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #41e514f3
 def _modules(stages: dict, stage: str) -> list[str]:
     "The dependencies of a stage that are code or data of the package."
     return [d for d in stages[stage].get("deps", []) if d.startswith("xraypneu/")]
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #10e8e822
 def code_lists() -> dict[str, str]:  # stage to text, a line per module
     "The modules that each stage imports, with their hashes, as installed. Raises `ProjectError`."
     place, stages = Path(xraypneu.__file__).parents[1], read_yaml(source_folder() / "dvc.yaml")["stages"]
@@ -81,7 +81,7 @@ def _stages_of_project(text: str) -> str:
     yaml.dump(content, out)
     return out.getvalue()
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #625252c8
 def _files() -> dict[str, bytes]:  # by path
     "The pipeline's files as a project gets them from the installed package. Raises `ProjectError`."
     source = source_folder()
@@ -129,7 +129,7 @@ def _in_repository(folder: Path) -> bool:
     except (OSError, subprocess.SubprocessError):
         return False
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #e4e7f45e
 def _initialise(folder: Path, within: bool) -> None:
     "Make a folder a git repository, unless it lies in one, and a DVC project. Raises `ProjectError`."
     git = shutil.which("git")
@@ -187,7 +187,7 @@ def _note(files: dict[str, bytes]) -> str:  # files: of `_files`
     lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()]
     return "".join([f"# xraypneu {xraypneu.__version__}\n", *lines])
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #10967928
 def _noted(root: Path) -> dict[str, str]:  # path to SHA-256; {}: made by a version that kept none
     "What a project was made with."
     with suppress(OSError, ValueError):
@@ -196,7 +196,7 @@ def _noted(root: Path) -> dict[str, str]:  # path to SHA-256; {}: made by a vers
         return {name: digest for digest, name in pairs}
     return {}
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #64a772dd
 def _is_clone(root: Path) -> bool:
     "Does a project hold the package itself?"
     return (root / "xraypneu/__init__.py").is_file()
@@ -220,14 +220,14 @@ def _outdated_line(names: list[str]) -> str:
     "What `outdated` found."
     return f"xraypneu {xraypneu.__version__} brings other versions of {', '.join(names)}, which this project keeps"
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #0551303f
 def _how_to_update(root: Path) -> str:
     "The command that shows what differs, and what to do then."
     fresh = root.parent / f"{root.name}-{xraypneu.__version__}"
     differs = f"git diff --no-index {quote(str(root / 'nbs'))} {quote(str(fresh / 'nbs'))}"
     return f"xraypneu new {quote(str(fresh))}; {differs}   # then take of it what you want, and its {_NOTE}"
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #ccc84deb
 def check_project(
     root: Path,  # of a project or clone
 ) -> "Check | None":  # None: not made by `new`
@@ -285,7 +285,7 @@ def _waited(root: Path, command: list[str]) -> int:  # exit status
         finally:
             process.kill()
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #edd3d917
 def _targets(root: Path) -> list[str]:  # names of stages
     """The stages to run. A project's sample is always one: dvc.lock must list all outputs.
 
@@ -293,7 +293,7 @@ def _targets(root: Path) -> list[str]:  # names of stages
     stages = read_yaml(root / "dvc.yaml")["stages"]
     return [*TARGETS, *(["sample"] if "sample" in stages and not _is_clone(root) else [])]
 
-
+# %% ../../nbs/api/ops/11_project.ipynb #3365fdb0
 def run(
     changes: Sequence[str] = (),  # texts `section.name=value`, written to params.yaml and kept
     root: str | os.PathLike[str] | None = None,  # a folder of the project; None: the working folder

@@ -66,7 +66,7 @@ def _prepared_of(folder, data_hash) -> Prepared:
         raise BundleError(f"{folder} is not the data that models/bundle was trained with: run `dvc repro`")
     return prepared
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #9f20b347
 def _published_with(bundle) -> dict:
     "The metrics beside a bundle. Raises `BundleError` if they are another model's, `StageError`, `OSError`."
     content = read_metrics(bundle.folder / "metrics.json")
@@ -74,7 +74,7 @@ def _published_with(bundle) -> dict:
         raise BundleError(f"{bundle.folder / 'metrics.json'} is about another model: ship the bundle again")
     return content
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #53f4b918
 def _files_text(prepared) -> bytes:
     "Content of `TEST_FILES`."
     return prepared.rows("test")[["path", "sha256"]].to_csv(index=False, lineterminator="\n").encode()
@@ -93,12 +93,12 @@ def _published(root, prepared):
     nb = without_radiographs(nbformat.read(reports / "evaluate.ipynb", as_version=4))
     return out | {"evaluate.ipynb": (nbformat.writes(nb) + "\n").encode()}
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #dafffc25
 def _with_metadata(text, bundle, measured):
     "A card with its metadata written again."
     return front_matter(card_metadata(bundle.info, measured)) + without_front_matter(text)
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #9eb1f8e9
 def _card_of_now(bundle, measured, card, sets):  # card: bytes of model_card.md
     "The card with all sets that were recorded since the evaluation, as Markdown and as a page."
     text = _with_metadata(with_sets(card.decode(), sets_section(measured, sets)), bundle, measured)
@@ -113,7 +113,7 @@ def _notebook_params(file):
     lines = [node for c in cells for node in ast.parse(c.source).body if isinstance(node, ast.Assign)]
     return {node.targets[0].id: ast.literal_eval(node.value) for node in lines}
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #00430c34
 def _check_params(root):
     "Raise `BundleError` if params.yaml differs from the values that the stages ran with."
     for stage in ("prepare", "train", "evaluate"):
@@ -160,7 +160,7 @@ def is_ill(
     "Which films of a table are of class PNEUMONIA."
     return (table.label == "PNEUMONIA").to_numpy()
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #40b930b8
 def _scored(
     table,  # content of predictions.csv, bytes
     measured,  # content of metrics.json
@@ -182,7 +182,7 @@ def _sources(results, files, found):
             sources[name] = Source(name, sections_of(name, content))
     return sources
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #44fca7d6
 def _lists(results, bundle, measured, files, sets, card=None):  # card: its source, if it is in another folder
     "The checklists and, of the public set, the Croissant metadata: file name to bytes."
     info, out = bundle.info, {}
@@ -227,7 +227,7 @@ def _copy_of(bundle, target, extra):
     parts = {name: (bundle.folder / name).read_bytes() for name in bundle.info["parts_sha256"]}
     return write_bundle(target, (bundle.folder / "model.onnx").read_bytes(), info, parts | extra)
 
-
+# %% ../../nbs/api/ops/04_publish.ipynb #db85e5f4
 def ship(
     root=None,  # of the project; None: the project around the working folder
     target=None,  # folder for the bundle, replaced; None: the folder in the package

@@ -174,7 +174,7 @@ def _download(client, version, name, folder) -> Path:
     )
     return Path(path)
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #875c4355
 def _evaluation(client, version, folder) -> list:  # of paths
     "metrics.json and predictions.csv of a version, downloaded. Raises `PromotionError`."
     wanted = ["evaluate/metrics.json", "evaluate/predictions.csv"]
@@ -210,7 +210,7 @@ def _contents(metrics_file, predictions_file, version):
             "damaged",
         ) from None
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #04b7ea00
 def _measured(client, version):
     "Test predictions and metrics from the MLflow run of a version. Raises `PromotionError`."
     with tempfile.TemporaryDirectory() as folder:
@@ -324,7 +324,7 @@ def _same_answers(one, other):
     gaps = [(both[k] - both[f"{k}_other"]).abs().max() for k in ("probability", "threshold")]
     return len(both) == len(one) == len(other) and all(gap <= SAME for gap in gaps)
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #3c611066
 def _same_model(client, one, other):
     "Are two versions the same model, perhaps trained again at another commit, which gives it another hash?"
     if str(one.version) == str(other.version) or (one.tags.get("bundle_hash") or 1) == other.tags.get("bundle_hash"):
@@ -344,7 +344,7 @@ def _same_training(client, one, other):
     first, second = (_or_none(client.get_run, v.run_id) for v in (one, other))
     return bool(first and second and first.data.params) and first.data.params == second.data.params
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #79a98fc2
 def _rolled_back(client, name, candidate):
     "The latest decided version that is the candidate's model or training, and how, if it was rolled back; else None."
     versions = client.search_model_versions(f"name = '{name}'")
@@ -427,7 +427,7 @@ def _check_change(candidate, champion, predictions, champion_predictions):
             "no_change",
         )
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #5c1dcb4d
 def _check_common(champion, predictions, own):
     "Refuse a champion that was evaluated on none of the test images: another project's, which shares the server?"
     if not predictions.path.isin(own.path).any():
@@ -438,7 +438,7 @@ def _check_common(champion, predictions, own):
             "other_data",
         )
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #935e52ef
 def _compared_with(client, root, champion, predictions, measured, named):  # named: was the candidate's version given?
     "The champion's predictions for the candidate's images, remarks on them, and which of both are synthetic."
     own, before = _measured(client, champion)
@@ -449,7 +449,7 @@ def _compared_with(client, root, champion, predictions, measured, named):  # nam
         _check_common(champion, predictions, own)
     return _rescored(root, champion.name, champion, measured["data"]["hash"]), _unfair(predictions, own), synthetic
 
-
+# %% ../../nbs/api/ops/06_registry.ipynb #c02385cd
 def _unfair(predictions, own):
     "A remark on test images that the champion may have been trained on: it was measured on others. A list."
     unseen = int((~predictions.path.isin(own.path)).sum())

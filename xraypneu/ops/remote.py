@@ -89,7 +89,7 @@ class Remote:
 def _scheme(url):
     return urlsplit(url).scheme if "://" in url else ""
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #a6acf548
 _ADDRESSES = ("url", "endpointurl")
 
 
@@ -101,12 +101,12 @@ def _in_address(url):
     as_user = parts.scheme in ("http", "https", "webdav", "webdavs") and len(parts.username or "") >= TOKEN
     return "token" if as_user or (_scheme(url) and IN_QUERY.search(url)) else ""
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #ac4cf224
 def _holds_secret(settings):
     "Do a remote's settings hold a secret, by itself or in an address?"
     return any(settings.get(k) for k in SECRETS) or any(_in_address(settings.get(k) or "") for k in _ADDRESSES)
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #dec0793d
 def _as_remote(name, settings):
     scheme = _scheme(settings["url"])
     user = settings.get("access_key_id") or settings.get("user") or urlsplit(settings["url"]).username
@@ -144,7 +144,7 @@ def _not_ours(e):
         "unreadable",
     )
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #5e3ea275
 def _config(root):
     "DVC's merged configuration. Raises `RemoteError`."
     from dvc.config import Config, ConfigError
@@ -417,7 +417,7 @@ def _secrets_in(file):
         found += [f"a {kind} in remote.{remote}.{k} {where}" for k, kind in kinds.items() if kind]
     return found
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #d57bfc64
 def readable_by_others(
     root: str | os.PathLike = ".",  # a folder in the project
 ) -> Path | None:
@@ -426,7 +426,7 @@ def readable_by_others(
     open_to_all = file.is_file() and file.stat().st_mode & stat.S_IROTH and others_reach(file.parent)
     return file if open_to_all and _secrets_in(file) else None
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #c74b2aac
 def exposed(
     root: str | os.PathLike = ".",  # a folder in the project
 ) -> list[str]:  # such as "remote.origin.password in .dvc/config"; never the secret itself
@@ -1143,7 +1143,7 @@ def _check_programs(settings):
     if settings.get("bearer_token_command"):
         raise _Refused("bad_config", "bearer_token_command names a program, which is run by DVC alone")
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #7077e563
 @contextmanager
 def _opened(name, root, timeout):
     "The project, access to its remote, the settings, and the expected files. Raises `_Refused`."
@@ -1179,7 +1179,7 @@ def _is_empty(door, found):
         raise _Refused("not_found", "nothing is stored there")
     return False
 
-
+# %% ../../nbs/api/ops/05_remote.ipynb #bb999881
 def _probe(remote, root, write, how_far, timeout, facts, name_argument):
     "The result for a remote. Raises `_Refused`."
     with _opened(remote.name, root, timeout) as (repo, door, settings, wanted):

@@ -264,7 +264,7 @@ def _pass_on(read):
                     sys.stderr.write(scrub(line))
                     sys.stderr.flush()
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #ed59b78a
 def _kernel_manager() -> type:
     "A manager of kernels whose standard error passes through `_pass_on`."
     from jupyter_client.manager import AsyncKernelManager
@@ -652,7 +652,7 @@ def _check_name(folder: Path):
         what = f"the report can't be made in {shown}: this name is not UTF-8. The numbers are there"
         raise StageError(what, "Rename the folder, or name another one, and run this again", "bad_path") from None
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #d62281df
 def _first_line_of_report() -> str:
     "Argument of a kernel: it imports this package, and ends with this process."
     place = str(Path(process.__file__).resolve().parents[1])
@@ -777,7 +777,7 @@ def _repository(root) -> Path | None:
         return None
     return next((p for p in (root, *root.parents) if (p / ".git").exists()), None)
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #5d43cd33
 def check_outs(
     root,  # the project
 ):
@@ -956,7 +956,7 @@ def _listed(section: str) -> list:  # of lines
     lines = section.strip().splitlines()
     return [line for i, line in enumerate(lines) if not (i and lines[i - 1].startswith("|---"))]
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #41ce6fa3
 def unlisted_sets(
     root,  # the project
 ) -> list:  # of text
@@ -1021,7 +1021,7 @@ def _change(params, change):
     except YAMLError as e:
         raise StageError(f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting") from None
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #be2542d0
 def set_params(
     root,  # the project
     changes: list,  # of texts `section.name=value`
@@ -1089,7 +1089,7 @@ def _comes_with_dvc(path: Path, root: Path) -> bool:
     outs = [next(iter(o)) if isinstance(o, dict) else o for s in stages for o in s.get("outs", [])]
     return any(Path(os.path.abspath(root / o)) in above for o in outs)
 
-
+# %% ../../nbs/api/ops/03_stage.ipynb #ee326d89
 def check_settings(
     root,  # the project
     changes: list = (),  # as of `set_params`

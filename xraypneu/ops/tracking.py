@@ -66,7 +66,7 @@ def default_uri(
     "Address of the project's sqlite store. Raises `TrackingError` for a path that MLflow can't use."
     return _sqlite(_home(root) / "mlflow.db")
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #ba718c9f
 def _sqlite(file: Path) -> str:
     "Address of a sqlite store. Raises `TrackingError` for a path that MLflow can't use."
     wrong = {"?", "'"} & set(str(file))  # `?` ends an SQLite address, `'` a string in MLflow's SQL
@@ -156,7 +156,7 @@ def _own(file: Path, flags: int) -> int:  # a file descriptor
         "busy",
     )
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #93cd38f7
 def _begin(file: Path):
     "Make the file of a new store: one that SQLite makes can't be written by the group that may share the project."
     if file.parent.is_dir() and "?" not in file.name and not file.exists():
@@ -832,7 +832,7 @@ def _time_of(run, entry, key, known):
     points = run.client.get_metric_history(run.run_id, key) if known else []
     return max([entry["at"], *(m.timestamp + 1 for m in points)])
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #f33ccbcf
 def _send_metrics(run, entry):
     "Send metrics with the time of recording, by which the store recognises those that it has."
     from mlflow.entities import Metric
@@ -1003,7 +1003,7 @@ def _journal(root, record):
         raise TrackingError(f"{str(record)!r} can't be the record of a run", _AGAIN, "damaged")
     return Journal(_home(root) / JOURNALS / record)
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #5bc833e6
 def _write(path, obj):
     "Write a JSON file."
     write_file(path, json.dumps(obj, indent=1, sort_keys=True) + "\n")
@@ -1067,7 +1067,7 @@ def _head(name, root, tags):
     named = os.environ.get("DVC_EXP_NAME") or name
     return {"name": named, "tags": as_texts(git | _dvc_experiment() | (tags or {})), "status": "RUNNING"}
 
-
+# %% ../../nbs/api/ops/01_tracking.ipynb #883dafba
 def _create(run):
     "Create a new run in the store. Raises `TrackingError` if the store refuses."
     run.add("run")

@@ -220,7 +220,7 @@ class Claim:
     def number(self) -> int:
         return self.trial.number
 
-
+# %% ../../nbs/api/ops/09_trials.ipynb #bef7a08a
 class LeaseLost(TuneError):
     "Another worker has taken the trial over, since this one gave no sign of life."
 

@@ -218,7 +218,7 @@ class Measured(NamedTuple):
     worst_group_correct: float | None  # least fraction of a group that is correct at the operating point, 0 to 1
     best_epoch: int
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #180a1efe
 def without_test(prepared):
     "The prepared data without the rows of the test split, so that nothing can open it."
     return replace(prepared, manifest=prepared.manifest[prepared.manifest.split != "test"])
@@ -443,7 +443,7 @@ def _on_epoch(self, claim: Claim, run, last: int) -> Callable:
 
     return on_epoch
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #8f864da7
 def _ended(self, claim: Claim, run, facts: dict, state: str, value: float | None = None) -> str:
     "Store the result in MLflow, then in the study: after a kill in between, both are done again."
     run.metrics({k: v for k, v in facts.items() if isinstance(v, float)})
@@ -542,7 +542,7 @@ def _named(name: str) -> str:
         raise TuneError(f"{name!r} can't be the name of a study", hint, "bad_setting")
     return name
 
-
+# %% ../../nbs/api/ops/10_tune.ipynb #0e340ead
 def open_trials(root, name: str, storage: str | None, create: bool = False) -> Trials:
     "The trials of a study. Raises `TuneError`."
     if storage == "":  # a variable of the shell that is not set must not lead to a study on this machine alone
