@@ -16,6 +16,7 @@ import contextlib
 import copy
 import difflib
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -53,13 +54,20 @@ class StageError(XraypneuError, RuntimeError):
     code = "stage"
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005-a
+@functools.lru_cache(maxsize=8)
+def _parsed(text):
+    "The content of a YAML file, parsed once: a stage asks for the same three files a dozen times. Don't change it."
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(text)  # YAML 1.2, as DVC reads it: 3e-4 is a number
+
+
 def read_yaml(path) -> dict:
     "The sections of a YAML file. Raises `StageError` if it is missing, not YAML or not a mapping."
-    # YAML 1.2, as DVC reads it: 3e-4 is a number
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAMLError
 
     try:
-        sections = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8")) or {}
+        sections = copy.deepcopy(_parsed(Path(path).read_text(encoding="utf-8"))) or {}
     except FileNotFoundError:
         raise StageError(f"{path} is missing") from None
     except (YAMLError, UnicodeDecodeError) as e:
@@ -418,10 +426,13 @@ def _record(name, root):
     with tempfile.TemporaryDirectory() as folder:
         for stage in ("prepare", "eda", "train") if name == "train" else ("evaluate",):
             if (path := root / "reports" / f"{stage}.ipynb").is_file():
-                nb = without_radiographs(nbformat.read(path, as_version=4))
+                whole = nbformat.read(path, as_version=4)
+                nb, page = without_radiographs(whole), path.with_suffix(".html")
+                # the page that `_write_report` made a moment ago, if nothing was left out
+                written = stage == name and nb == whole and page.is_file()
                 run.artifacts(
                     write_file(Path(folder) / path.name, nbformat.writes(nb) + "\n"),
-                    write_file(Path(folder) / f"{stage}.html", to_html(nb)),
+                    write_file(Path(folder) / page.name, page.read_text(encoding="utf-8") if written else to_html(nb)),
                     to="reports",
                 )
 
