@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'RANGES', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
            'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'check_idle', 'without_radiographs',
-           'report_notebook', 'run_report', 'sources', 'check_outs', 'unchanged', 'run_stage', 'replaced_files',
-           'read_metrics', 'unlisted_sets', 'summary', 'set_params', 'check_ranges', 'check_settings', 'main']
+           'other_names', 'report_notebook', 'run_report', 'sources', 'check_outs', 'unchanged', 'run_stage',
+           'replaced_files', 'read_metrics', 'unlisted_sets', 'summary', 'set_params', 'check_ranges', 'check_settings',
+           'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -468,10 +469,28 @@ def _check_weights(weights, root):
             "bad_setting",
         )
 
+# %% ../../nbs/api/ops/03_stage.ipynb #2ec27b4b
+def _is_utf8(name) -> bool:
+    "Is a file's name UTF-8? Python holds other bytes as surrogates."
+    try:
+        os.fspath(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown_name(name) -> str:
+    "A file's name with its bytes that are not UTF-8 as escapes."
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
 # %% ../../nbs/api/ops/03_stage.ipynb #a5f7afab
 def _check_data_path(path, root):
-    "Raise `StageError` if the films' folder holds the project, as '' does: DVC would say that a stage is cyclic."
-    if isinstance(path, str) and Path(os.path.abspath(root)).is_relative_to(os.path.abspath(root / path)):
+    "Raise `StageError` if the films' folder holds the project, as '' does, or DVC can't take its name."
+    if not isinstance(path, str):
+        return
+    if not _is_utf8(path):
+        raise StageError(f"data.path is {_shown_name(path)}, which is not UTF-8", "Rename the folder", "bad_path")
+    if Path(os.path.abspath(root)).is_relative_to(os.path.abspath(root / path)):  # DVC says that a stage is cyclic
         raise StageError(
             f"data.path is {path!r}: this project's folder, or one that holds it",
             "Name a folder of films outside it or within it, with NORMAL and PNEUMONIA or with train and test in it",
@@ -546,6 +565,21 @@ def _names_films(name, root) -> bool:
     if name != "prepare" or not os.environ.get("GITHUB_ACTIONS"):
         return False
     return _data_path(root) != "data/sample"
+
+# %% ../../nbs/api/ops/03_stage.ipynb #d0054ae4
+def other_names(
+    root,  # the project
+) -> list:  # of text; empty if DVC takes the names of all films
+    "A line about films and folders whose names are not UTF-8: DVC fails at them, and doesn't say at which."
+    folder = Path(root) / str(_data_path(root) or ".")
+    found = [n for _, below, names in os.walk(folder) for n in (*below, *names) if not _is_utf8(n)]
+    if not found:
+        return []
+    one = "" if os.environ.get("GITHUB_ACTIONS") else f", such as {_shown_name(found[0])}"  # others read that log
+    return [
+        f"xraypneu: names in {folder} are not UTF-8 ({len(found):,}{one}), so DVC can't read them. Rename them; those "
+        f"of an old Windows disk all at once: convmv -f latin1 -t utf8 -r --notest {shlex.quote(str(folder))}"
+    ]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #b6a9b125
 def _cell_error(e, name, where, nameless=False) -> str:
