@@ -582,6 +582,18 @@ def test_another_bundle_is_taken_while_nothing_is_finished(films, tmp_path):
     assert score_archive(films, out).complete and verify(out) == []
 
 
+def test_scores_of_a_newer_version_are_not_called_damaged(tmp_path):
+    said = {"bundle": "b", "precision": "fp32", "version": "9.1", "hash": False, "tags": []}
+    (tmp_path / "score.json").write_text(json.dumps(said | {"depth": 12}))
+    with pytest.raises(ScoreError, match=r"newer xraypneu \(9.1; .*depth.*Go on with xraypneu 9.1, or score into") as e:
+        score._settings(tmp_path)
+    assert e.value.code == "unsupported"
+    for content in (json.dumps({"bundle": "b"}), "[]", "{"):
+        (tmp_path / "score.json").write_text(content)
+        with pytest.raises(ScoreError, match="is damaged"):
+            score._settings(tmp_path)
+
+
 def test_shards_of_no_films_are_refused(films, tmp_path):
     with pytest.raises(ScoreError) as e:
         score_archive(films, tmp_path / "out", shard_rows=0)
