@@ -1249,6 +1249,15 @@ _UNSUITED = (  # only values of the standard: any other text may name somebody
 )
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-r
+_MIRRORED = "the file says that it is mirrored: the patient's right is on the right"
+
+
+def _is_mirrored(ds: "Dataset") -> bool:
+    "Do rows run to the patient's right, and columns to the feet (Patient Orientation)? Of a frontal film, to the left."
+    ways = ds.get("PatientOrientation") or ""
+    return not isinstance(ways, str) and [str(way)[:1] for way in ways] == ["R", "F"]
+
+
 def _is_from_the_side(ds: "Dataset") -> bool:
     "Do rows run from front to back (Patient Orientation), and nothing else names the view?"
     across = ds.get("PatientOrientation") or ""
@@ -1273,6 +1282,8 @@ def _remarks(ds: "Dataset") -> tuple[str, ...]:
     views = {str(getattr(view, "CodeValue", "")).strip() for view in ds.get("ViewCodeSequence") or []}
     if (views & _NOT_FRONTAL_CODES or _is_from_the_side(ds)) and _NOT_FRONTAL not in notes:
         notes += (_NOT_FRONTAL,)
+    if _is_mirrored(ds):
+        notes += (_MIRRORED,)
     if kind in _LIGHT.values() and _LIGHT.get(str(ds.get("PresentationLUTShape")), kind) != kind:
         notes += ("the file contradicts itself about what is white: other viewers may show its negative",)
     return notes
