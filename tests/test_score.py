@@ -80,7 +80,8 @@ def test_a_folder_is_listed_in_the_order_of_its_paths(films):
     dicom(films / "1.2.840.99")
     (films / "0/notes.txt").write_text("text")
     (films / "0/README").write_text("text")
-    (films / "0/.hidden.png").touch()
+    for name in ("0/0.overlay.png", "0/0.overlay-2.png", "0/.hidden.png"):  # maps of `xraypneu predict --overlay`
+        (films / name).touch()
     (films / "@eaDir").mkdir()
     (films / "@eaDir/0.png").touch()
     (films / "0/up").symlink_to(films)
@@ -98,7 +99,7 @@ def test_a_folder_is_listed_in_the_order_of_its_paths(films):
         "1/6.png",
         "2/IM0001",
     ]
-    assert left_out == {".txt": 1, "": 2}
+    assert left_out == {".txt": 1, "": 2, ".overlay.png": 2}
 
 
 def test_globs_lists_and_tables(films, tmp_path, monkeypatch):

@@ -20,11 +20,13 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from PIL.PngImagePlugin import PngInfo
+
 from .errors import XraypneuError, rendered
 from . import __version__
 from .metrics.definitions import CARD, METRICS
 from .files import DISK_FULL, project_root, write_file
-from .data.image import ImageError
+from .data.image import MAP_TEXT, ImageError
 from .redact import split_credentials, without_controls
 from .model.verdict import OUT_OF_SCOPE, probability_text
 from .serving.predict import CAUTION
@@ -98,8 +100,9 @@ def _overlay(args, path, result, taken):
     "Save the map of a result; returns its path, or None for what has none: the map of no radiograph has no meaning."
     if isinstance(result, ImageError) or not result.explanation.where:
         return None
-    picture = io.BytesIO()
-    result.overlay().save(picture, "PNG")
+    picture, text = io.BytesIO(), PngInfo()
+    text.add_text(MAP_TEXT, "an activation map over a film, not a film")  # readers refuse it, whatever its name
+    result.overlay().save(picture, "PNG", pnginfo=text)
     return _save_overlay(args.overlay, path, picture.getvalue(), taken)
 
 
@@ -636,7 +639,8 @@ def _predict_arguments(commands):
     p.add_argument(
         "--overlay",
         metavar="DIR",
-        help="folder for images with their activation maps, which the rows name; none of what is no chest X-ray",
+        help="folder for images with their activation maps, which the rows name; none of what is no chest X-ray. They "
+        "are no films: a later `predict` refuses them, and `score` leaves them out",
     )
     _precision_argument(p)
     _bundle_argument(p)

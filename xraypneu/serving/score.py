@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from .. import __version__
-from ..data.dataset import LEFT_BEHIND
+from ..data.dataset import _MAP, LEFT_BEHIND
 from ..data.decoder import TAGS, cores, read_tags, warm_up
 from xraypneu.data.image import (
     _FILE_ERRORS,
@@ -117,6 +117,8 @@ def _is_dicom(path: str) -> bool:
 
 def _kind(path: str) -> str:
     "The extension of a file that is left out; '' for one without, such as a UID, of which each has another end."
+    if _MAP.fullmatch(os.path.basename(path)):
+        return ".overlay.png"
     end = os.path.splitext(path)[1].lower()
     return end if re.fullmatch(r"\.(?!\d+$)[a-z0-9]{1,8}", end) else ""
 
@@ -124,6 +126,8 @@ def _kind(path: str) -> str:
 def _is_film(path: str, sniff: bool = True) -> bool:
     "Is a file taken from a folder?"
     name = os.path.basename(path)
+    if _MAP.fullmatch(name):  # of `xraypneu predict --overlay`
+        return False
     _, dot, end = name.rpartition(".")
     if dot and not end.isdigit():  # names of DICOM files are often UIDs, numbers with points
         return f".{end.lower()}" in SUFFIXES
