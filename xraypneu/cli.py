@@ -702,7 +702,10 @@ def _external_arguments(commands):
     for option, means in (("--positive", "PNEUMONIA"), ("--negative", "NORMAL")):
         text = f"a label in the CSV that means {means}; may be repeated"
         p.add_argument(option, action="append", default=[], metavar="LABEL", help=text)
-    p.add_argument("--record", action="store_true", help="copy the numbers to results/external, for the model card")
+    recorded = (
+        "copy the numbers to results/external, for the model card, in place of the set's record under another name"
+    )
+    p.add_argument("--record", action="store_true", help=recorded)
     p.add_argument("--force", action="store_true", help="replace results, and with --record a record, of another set")
     p.add_argument("--workers", type=int, metavar="N", help="films at a time: one a core by default")
     _precision_argument(p)
