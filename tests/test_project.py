@@ -191,6 +191,16 @@ def test_parameters_are_not_changed_under_a_stage_that_runs(lungs):
     assert (lungs / "params.yaml").read_bytes() == before
 
 
+def test_lists_of_modules_are_not_changed_under_a_training_that_runs(lungs, monkeypatch):
+    "After an upgrade, a second `xraypneu run` wrote them, and the training of the first failed after its last epoch."
+    before = (lungs / "code/train.txt").read_bytes()
+    monkeypatch.setattr(project, "code_lists", lambda: {"train": "0  xraypneu/model/training.py\n"})
+    with alone(lungs / ".cache/stages/train.stage.lock", "Stage train"):
+        with pytest.raises(StageError, match="Stage train is already running"):
+            project.run([], lungs)
+    assert (lungs / "code/train.txt").read_bytes() == before
+
+
 def test_ctrl_c_lets_a_stage_mark_its_run_as_failed(tmp_path):
     "Before, DVC was killed a quarter of a second after Ctrl-C, and its stage with it."
     (tmp_path / "dvc.py").write_text(

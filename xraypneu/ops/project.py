@@ -172,12 +172,16 @@ def _environment(root: Path) -> dict[str, str]:
     return given | os.environ | {"PATH": path}
 
 
+def _new_code(root: Path) -> dict[Path, str]:
+    "The lists of modules of a project that changed, with their new text."
+    lists = {root / f"code/{stage}.txt": text for stage, text in code_lists().items()}
+    return {f: text for f, text in lists.items() if not f.is_file() or f.read_text(encoding="utf-8") != text}
+
+
 def _write_code(root: Path) -> None:
     "Write the lists of modules of a project, those that changed."
-    for stage, text in code_lists().items():
-        file = root / f"code/{stage}.txt"
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            write_file(file, text)
+    for file, text in _new_code(root).items():
+        write_file(file, text)
 
 # %% ../../nbs/api/ops/11_project.ipynb #cfeb29f1
 def _need(*packages: str) -> None:
@@ -325,8 +329,8 @@ def run(
     _need("dvc", "papermill")
     root = project_root("." if root is None else root)
     check_outs(root)
-    if changes:
-        check_idle(root)  # a stage whose parameters change while it runs fails in the end
+    if changes or (not _is_clone(root) and _new_code(root)):
+        check_idle(root)  # a stage whose parameters or list of modules change while it runs fails in the end
     check_settings(root, list(changes))
     set_params(root, list(changes))
     if not _is_clone(root):

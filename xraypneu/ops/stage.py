@@ -633,6 +633,8 @@ def _execute(name, root):
     from papermill.iorw import papermill_io
 
     source, params = _arranged(name, root)
+    if name == "train":  # what writes its report is read and imported now: an upgrade may replace it in these hours
+        to_html(nbformat.v4.new_notebook())
     (root / "reports").mkdir(exist_ok=True)
     target = root / "reports" / f"{name}.ipynb"
     papermill_io.register(_CLEANED, _Cleaned("" if name == "prepare" else _data_hash(root)))
@@ -850,9 +852,13 @@ def unchanged(name: str, root: Path):
     now = look()
     changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
     if changed:
+        kept = (
+            f"The training is kept in {tracking.FINISHED}: with the code, data and parameters that it began with, the "
+        )
+        kept += "next run takes it from there in seconds; with others, it trains"
         raise StageError(
             f"{', '.join(changed)} changed while {name} ran, so its result may match neither version",
-            "Run it again",
+            f"Run it again. {kept}" if name == "train" else "Run it again",
             "changed",
         )
 
@@ -929,6 +935,16 @@ def _hash_of(path) -> str:
     except (OSError, BundleError):
         return ""
 
+
+def _noted_hash(record, keys) -> str:  # '' where the record or its hash is missing
+    "The hash below these keys of a JSON file. Raises `ValueError`, `OSError`, `RecursionError` for a damaged one."
+    noted = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    for key in keys:
+        if not isinstance(noted, dict):
+            raise ValueError("it holds something else")
+        noted = noted.get(key) or {}
+    return noted if isinstance(noted, str) else ""
+
 # %% ../../nbs/api/ops/03_stage.ipynb #1063b338
 def replaced_files(
     root,  # the project
@@ -940,16 +956,19 @@ def replaced_files(
         ("train", "weights", "train", "models/bundle/bundle.json", ("initial_weights", "sha256")),
     )
     for section, name, stage, record, keys in places:
-        file, was = (params.get(section) or {}).get(name), root / record
-        noted = json.loads(was.read_text(encoding="utf-8")) if was.is_file() else {}
-        for key in keys:
-            noted = noted.get(key) or {}
-        if file == "shipped" or not noted or not isinstance(file, str):  # DVC sees a change of the package
+        file, again = (params.get(section) or {}).get(name), f"`dvc repro --force --single-item {stage}`"
+        if file == "shipped" or not isinstance(file, str):  # DVC sees a change of the package
             continue
-        if (now := _hash_of(root / file)) and now != noted:
+        try:
+            noted = _noted_hash(root / record, keys)
+        except (OSError, ValueError, RecursionError) as e:
+            why = f"{record} can't be read ({rendered(e, 100)})"
+            out.append(f"{why}, so whether {file} changed since {stage} ran is not known: run {again}")
+            continue
+        if noted and (now := _hash_of(root / file)) and now != noted:
             out.append(
                 f"{file} changed since {stage} ran, and DVC sees its name alone: give it a new name in params.yaml, or "
-                f"run `dvc repro --force --single-item {stage}`; then `xraypneu run`"
+                f"run {again}; then `xraypneu run`"
             )
     return out
 
