@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DIVERGED', 'INVARIANCE', 'MONITOR', 'Recipe', 'rate', 'logits_of', 'balanced_loss', 'calibrated_loss', 'validate',
-           'fingerprint', 'momentum', 'inconsistency', 'devices_of', 'best_epoch', 'fit', 'fit_invariance', 'fit_all',
-           'cross_validate', 'seed_everything', 'clear_state']
+           'source_of', 'fingerprint', 'momentum', 'inconsistency', 'devices_of', 'best_epoch', 'fit', 'fit_invariance',
+           'fit_all', 'cross_validate', 'seed_everything', 'clear_state']
 
 # %% ../../nbs/api/model/06_training.ipynb #c003
 import functools
@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from xraypneu.model import (
@@ -179,6 +180,12 @@ def validate(model: keras.Model, sets: Mapping[str, tuple[np.ndarray, np.ndarray
     return out
 
 # %% ../../nbs/api/model/06_training.ipynb #c014
+@functools.cache
+def source_of(module: ModuleType) -> str:
+    "The source of a module when it was first asked for: an upgrade of the package may replace the file meanwhile."
+    return inspect.getsource(module)
+
+
 def fingerprint(
     recipe: Recipe,
     data_hash: str,  # identifies the data set
@@ -191,7 +198,7 @@ def fingerprint(
     )
     for module in (augment, calibrate, network, sys.modules[__name__]):
         if getattr(module, "__file__", None):
-            digest.update(inspect.getsource(module).encode())
+            digest.update(source_of(module).encode())
     for value in network.weights(model).values():
         digest.update(value.tobytes())
     if targets is not None:
