@@ -453,9 +453,9 @@ def _doctor(args, out):
 
     checks = examine(quick=args.quick, deep=args.deep)
     with suppress(FileNotFoundError, ModuleNotFoundError):  # no project here, or the light install
-        from xraypneu.ops.project import check_project
+        from xraypneu.ops.project import check_parameters, check_project
 
-        checks += [c for c in (check_project(project_root()),) if c]
+        checks += [c for c in (check_parameters(project_root()), check_project(project_root())) if c]
     out.write(report(checks) + "\n")
     return status(checks)
 

@@ -11,6 +11,7 @@ __all__ = ['SAME_FILM', 'MOVED', 'SHIFT', 'AugmentConfig', 'crop_box', 'render_m
 
 # %% ../../nbs/api/model/00_augment.ipynb #c003
 import io
+import math
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,12 +39,14 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 < self.min_area <= 1:
             raise ValueError(f"min_area is {self.min_area}: give a fraction above 0 and up to 1")
-        if min(self.aspect, self.gamma, self.text_markers) < 0 or not 0 <= self.jitter < 1:
-            raise ValueError("aspect, gamma and text_markers can't be negative, and jitter lies from 0 to below 1")
-        probabilities = {k: getattr(self, k) for k in ("quality_p", "border_p", "rendering_p", "mask_p")}
-        if not all(0 <= p <= 1 for p in probabilities.values()):
-            shown = ", ".join(f"{k} {p}" for k, p in probabilities.items())
-            raise ValueError(f"probabilities lie from 0 to 1, but these are {shown}")
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"jitter is {self.jitter}: give a fraction from 0 to below 1")
+        for name in ("aspect", "gamma", "text_markers"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} is {value}: give 0 or more")
+        for name in ("quality_p", "border_p", "rendering_p", "mask_p"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} is {value}: give a probability from 0 to 1")
 
 # %% ../../nbs/api/model/00_augment.ipynb #e97bc73c
 SAME_FILM = AugmentConfig(jitter=0.25, gamma=0.6, quality_p=0.5, text_markers=2, rendering_p=0.5, mask_p=0.35)
