@@ -239,6 +239,12 @@ def test_what_only_looks_wrong_is_run(lungs):
     assert project.run(["train.epochs=0", "train.invariance_epochs=2"], lungs) == 1
 
 
+def test_no_message_asks_for_a_makefile():
+    "A project has none: before, fetch, publish and a required signature said `make run`."
+    texts = {p: p.read_text() for p in (ROOT / "xraypneu").rglob("*.py")}
+    assert not [p.name for p, text in texts.items() if "make run" in text]
+
+
 def test_doctor_names_a_parameter_that_was_edited_by_hand(lungs):
     assert project.check_parameters(lungs).ok
     file = lungs / "params.yaml"

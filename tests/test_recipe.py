@@ -267,8 +267,8 @@ def test_weights_without_a_head_cannot_skip_its_training():
             recipe.initial_model(32, settings)
 
 
-def test_a_training_with_all_three_phases(tmp_path):
-    "The last epoch's weights, with the policy that was chosen before the third phase."
+def test_a_training_with_all_three_phases(tmp_path, capsys):
+    "The last epoch's weights, with the policy that was chosen before the third phase. The terminal says how long."
     from xraypneu.model import recipe
 
     y = np.arange(48) % 2
@@ -281,6 +281,7 @@ def test_a_training_with_all_three_phases(tmp_path):
     trained = recipe.train(data, settings, targets, tmp_path, report=lambda line: None)
     info = trained.bundle.info
     assert [row["phase"] for row in info["history"]] == ["fine-tuning", "invariance"]
+    assert "at most 1 more epoch, about" in capsys.readouterr().err
     assert info["best_epoch"] == 2 and info["threshold_rule"].endswith("chosen before the invariance phase")
 
 

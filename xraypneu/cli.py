@@ -401,7 +401,7 @@ def _fetch(args, out):
     out.write(
         f"{data_set.path}: {data_set.files:,} files, {data_set.bytes / 1e6:,.1f} MB, from {data_set.source}\n"
         + (f"sha256 {data_set.sha256}\n" if data_set.sha256 else "")
-        + f"next: make run DATA={shlex.quote(str(data_set.path))}\n"
+        + f"next: xraypneu run --data {shlex.quote(str(data_set.path))}\n"
     )
     return 0
 

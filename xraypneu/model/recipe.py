@@ -9,7 +9,7 @@ __all__ = ['SHIFT_COPIES', 'VERSIONS', 'DATA_FACTS', 'NAMED_WEIGHTS', 'BEFORE', 
            'initial_weights', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'ood_detector', 'scope_of',
            'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary', 'new_model',
            'initial_model', 'model_of', 'inputs_of', 'training_key', 'store_finished', 'is_finished',
-           'restore_finished', 'counted', 'all_epochs', 'train']
+           'restore_finished', 'counted', 'all_epochs', 'train', 'time_left']
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c003
 import hashlib
@@ -732,6 +732,18 @@ def train(
         store_finished(trained, finished, key)
     return trained
 
+# %% ../../nbs/api/model/09_recipe.ipynb #timeleft
+def time_left(
+    seconds: float,  # of the last epoch
+    epochs: int,  # that may follow
+) -> str:  # '' for none
+    "How long a training still takes if no early stop shortens it."
+    if not epochs:
+        return ""
+    minutes = round(seconds * epochs / 60)
+    long = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "a minute"
+    return f"at most {epochs} more epoch{'s' * (epochs > 1)}, about {long}"
+
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-1
 def _networks(
     prepared: Prepared,
@@ -751,7 +763,12 @@ def _networks(
         model = first if first is not None and i == 0 else initial_model(prepared.info["size"], seed_recipe)
 
         def count(row: dict[str, Any], i: int = i) -> None:
-            on_epoch(counted(row, i, recipe))
+            row = counted(row, i, recipe)
+            on_epoch(row)
+            # not by `report`: the report has no times. Epochs before a resume have none, either
+            rest = (targets.seeds + targets.folds) * recipe.all_epochs - row["epoch"]
+            if "seconds" in row and (left := time_left(row["seconds"], rest)):
+                print(left, file=sys.stderr)
 
         rest = state, inputs, count, report
         history, teacher = training.fit_all(model, train_set, (held.images, held.y), seed_recipe, *rest)

@@ -494,7 +494,7 @@ def _check_signature():
     if required:
         raise StageError(
             "XRAYPNEU_SIGNATURE is required, and a model that is only being trained is unsigned",
-            "Unset it for this command (env -u XRAYPNEU_SIGNATURE make run), then sign the model",
+            "Unset it for this command (env -u XRAYPNEU_SIGNATURE xraypneu run), then sign the model",
             "unsigned",
         )
 
@@ -519,11 +519,22 @@ def _arranged(name, root):
     return source, params
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a-a
+def _section_shower(out: Echo):
+    "What `on_cell_start` of nbclient calls: shows the heading of each section, since many cells print nothing."
+
+    def show(cell, cell_index):
+        first = cell.source.partition("\n")[0]
+        if cell.cell_type == "markdown" and first.startswith("## "):
+            out.write(f"{first[3:]}\n")
+
+    return show
+
+
 def _options(name, root) -> dict:
-    "Options of `papermill.execute_notebook`; what the notebook prints goes to the terminal."
+    "Options of `papermill.execute_notebook`; what the notebook prints goes to the terminal, and its headings too."
     from traitlets.config import Config
 
-    tty = sys.stderr.isatty()
+    tty, shown = sys.stderr.isatty(), Echo(name, sys.stdout)
     return {
         # else every user of this machine could read along at the kernel's ports: names of films, and films
         "config": Config({"KernelManager": {"transport_encryption": "required"}}),
@@ -533,7 +544,8 @@ def _options(name, root) -> dict:
         "kernel_manager_class": _kernel_manager(),
         "progress_bar": False,
         "record_timing": False,
-        "stdout_file": Echo(name, sys.stdout),
+        "on_cell_start": _section_shower(shown),
+        "stdout_file": shown,
         "stderr_file": Echo(name, sys.stderr, bars=tty),
         "start_timeout": 180,
         "execution_timeout": None,  # a training may take days; a kernel that dies is noticed
@@ -554,13 +566,30 @@ def _names_films(name, root) -> bool:
     return _data_path(root) != "data/sample"
 
 # %% ../../nbs/api/ops/03_stage.ipynb #b6a9b125
+def _for_people() -> set:  # names of classes
+    "The errors of the library that stages raise: they are for people, who need no traceback."
+    # imported when a stage failed
+    from ..data import dataset  # noqa: F401
+    from ..evaluation import evaluate, plots  # noqa: F401
+    from ..model import calibrate, settings  # noqa: F401
+
+    def below(kind):
+        return {kind.__name__}.union(*map(below, kind.__subclasses__()))
+
+    return below(XraypneuError)
+
+
 def _cell_error(e, name, where, nameless=False) -> str:
-    "The message about a failed cell, with its traceback; `nameless` leaves out what may name films."
+    """The message about a failed cell, with its traceback unless it is an error of the library.
+
+    `nameless` leaves out what may name films."""
     if nameless:
         return (
             f"{name} failed in cell {e.exec_count} with {e.ename}. Its message is not shown: it may name films, "
             f"and others read this log. To see it, run this where the data are: dvc repro {name}"
         )
+    if e.ename in _for_people():
+        return scrub(f"{name} failed: {e.evalue.rstrip('.')}. {where}")
     text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(e.traceback))
     return scrub(f"{name} failed in cell {e.exec_count}. {where}\n\n{text}\n\n{e.ename}: {e.evalue}")
 
