@@ -121,6 +121,8 @@ SLOW = {
     "test_recipe.py::test_a_training_with_all_three_phases",
     "test_recipe.py::test_an_int8_variant_that_refuses_more_is_left_out",
     "test_recipe.py::test_an_invariance_phase_of_a_bundle_keeps_its_decision_policy",
+    "test_recipe.py::test_an_upgrade_while_a_training_runs_is_survived",
+    "test_recipe.py::test_the_source_in_a_fingerprint_is_that_of_the_start",
     "test_recipe.py::test_int8_keeps_the_policy_of_fp32_by_a_line",
     "test_recipe.py::test_more_folds_than_patients_are_refused_before_the_training",
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",

@@ -1954,6 +1954,14 @@ def test_two_views_of_one_session_keep_their_films(tmp_path, visit):
             chooser.value.set_files([{"name": name, "mimeType": "image/png", "buffer": film(n)}])
             wait_rows(page, 2 * n + 2)
         assert [r[1] for r in rows(page)] == ["one.png", "two.png"] * 2
+        for n, name in enumerate(("one.png", "two.png")):  # each view has another film open
+            page.locator("main.xp").nth(n).locator(f"tbody tr:has-text('{name}')").click()
+            page.wait_for_function(
+                f"document.querySelectorAll('main.xp')[{n}].querySelector('h3.name')?.textContent == '{name}'"
+            )
+        page.fill("#xp-threshold >> nth=1", "0.99")
+        moved = "point => [...document.querySelectorAll('.scale')].every((s) => s.ariaLabel.includes(point))"
+        page.wait_for_function(moved, arg="operating point 0.990", timeout=20_000)  # before, the first kept its verdict
         page.click("button.clear >> nth=0")
         wait_rows(page, 0)
 

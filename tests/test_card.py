@@ -63,6 +63,14 @@ def test_initial_weights_that_may_know_the_test_images_are_a_limit():
     assert not (said("shipped", synthetic=True) or said("shipped", official=True) or said("imagenet"))
 
 
+def test_patients_of_a_table_are_not_said_to_come_from_file_names():
+    for more, by in (({}, "file name"), ({"patient_table": True}, "a table of the patients")):
+        text = card(data=M["data"] | more)[0]
+        assert f"Patients are identified by {by}; none is in both train and validation." in text
+        assert f"- Patients are identified by {by}; a wrong key" in text
+    assert "\n\nNo patient is in both train and validation." in card(data=dict(M["data"], hash="d1"))[0]
+
+
 def test_metrics_of_other_data_than_the_training_s_are_said():
     "`dvc repro -s evaluate` after another split was prepared: 13 of 19 test films were training films, without a word."
     data = dict(M["data"], hash="d1", official_test=True)

@@ -770,6 +770,24 @@ def test_a_report_in_a_folder_whose_name_is_not_utf8(tmp_path):
     assert e.value.code == "bad_path"
 
 
+def test_a_set_has_one_record_of_each_variant_whatever_its_name(drawn, tmp_path):
+    "One took the place of the other, a set of two names had two rows, and no file could have a name of 80 characters."
+    out = tmp_path / "out"
+    measured(drawn, out)
+    info = json.loads((out / "external.json").read_text())
+
+    def recorded(title, precision="fp32"):
+        changed = info | {"title": title, "model": info["model"] | {"precision": precision}}
+        (out / "external.json").write_text(json.dumps(changed))
+        return record_set(out, tmp_path)
+
+    first, small = recorded("Clinic"), recorded("Clinic", "int8")
+    (first.parent / "damaged.json").write_text("{")
+    assert first != small and recorded("胸" * 80, "int8").is_file()
+    named = recorded("Clinic A")
+    assert {f.name[:8] for f in named.parent.glob("*.json")} == {"damaged.", "Clinic-A", "胸" * 8}
+
+
 def test_a_record_is_not_replaced_by_that_of_another_set(drawn, films, tmp_path, monkeypatch):
     measured(drawn, tmp_path / "a")
     record = record_set(tmp_path / "a", tmp_path)

@@ -242,6 +242,17 @@ def test_what_a_killed_program_left(tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} == {young.name, other.name, "c"}
 
 
+def test_a_file_that_is_being_written_is_not_removed_whatever_the_clocks_say(tmp_path, monkeypatch):
+    "A share's clock was more than an hour behind: another program took the file for a killed program's."
+    with writing(tmp_path / "a") as out:
+        out.write(b"1")
+        for tmp in tmp_path.glob(".a.*.tmp"):
+            os.utime(tmp, (0, 0))
+        monkeypatch.setattr(files, "_swept", set())
+        write_file(tmp_path / "b", "2")
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
 def test_a_folder_behind_a_link(tmp_path):
     "The link stays, and what it leads to is replaced."
     (tmp_path / "big").mkdir()

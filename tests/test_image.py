@@ -783,8 +783,17 @@ def test_dicom_that_says_by_a_code_that_it_is_no_frontal_film(code, scheme, view
 )
 def test_dicom_whose_rows_run_from_front_to_back_is_no_frontal_film(across, view, said):
     tags = {"PatientOrientation": [across, "F"]} | ({} if view is None else {"ViewPosition": view})
-    assert [("not a frontal view" in n) for n in read_radiograph(dicom(GREY, **tags)).notes] == [True] * said
+    assert any("not a frontal view" in n for n in read_radiograph(dicom(GREY, **tags)).notes) == said
     assert read_radiograph(dicom(GREY, PatientOrientation="")).notes == ()
+
+
+@pytest.mark.parametrize(
+    "ways, said", [(["R", "F"], True), (["RH", "FL"], True), (["L", "F"], False), (["R", "H"], False), ("R", False)]
+)
+def test_dicom_that_says_that_it_is_mirrored(ways, said):
+    "The heart is on the other side; before, only the marker in the picture told, where it has one."
+    notes = read_radiograph(dicom(GREY, PatientOrientation=ways)).notes
+    assert notes == ("the file says that it is mirrored: the patient's right is on the right",) * said
 
 
 @pytest.mark.filterwarnings("ignore:End of file reached")

@@ -342,12 +342,25 @@ def test_shards_are_compared_with_their_hashes_and_an_object_store_is_read(kept,
     assert e.value.code == "damaged" and "--resume" in e.value.hint
 
 
-def test_a_reference_is_made_or_used(kept, tmp_path, capsys):
-    "Before, `--reference` was ignored beside `--save-reference`."
-    saved = tmp_path / "reference.parquet"
-    args = ["monitor", str(kept), "--save-reference", str(saved), "--reference", "other.parquet"]
-    assert cli.main(args, io.StringIO()) == 2 and "Leave one of them out" in capsys.readouterr().err
-    assert not saved.exists()
+@pytest.mark.parametrize(
+    "options, unused",
+    [
+        ("--save-reference new.parquet --reference other.parquet", "--reference"),
+        ("--save-reference new.parquet --batch 100", "--batch"),
+        ("--save-reference new.parquet --first 500", "--first"),
+        ("--save-reference new.parquet --no-report", "--no-report"),
+        ("--save-reference new.parquet --force", "--force"),
+        ("--save-reference new.parquet --bundle models/bundle", "--bundle"),
+        ("--out new --bundle models/bundle", "--bundle"),
+        ("--out new --reference other.parquet --first 500", "--first"),
+    ],
+)
+def test_a_reference_is_made_or_used(kept, tmp_path, monkeypatch, capsys, options, unused):
+    "Before, an option that changes nothing was ignored: `--reference` beside `--save-reference`, for instance."
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["monitor", str(kept), *options.split()], io.StringIO()) == 2
+    assert f"{unused} changes nothing here" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,16 @@ def test_files_that_params_yaml_names_and_that_changed_are_said(tmp_path):
     assert stage_module.replaced_files(tmp_path) == []
 
 
+@pytest.mark.parametrize("content", ['{"initial_weights": ', "[1]", '{"initial_weights": [1]}', "[" * 100_000, "\x80"])
+def test_a_damaged_bundle_is_said_where_replaced_files_are_looked_for(tmp_path, content):
+    "The end of `xraypneu run`, and the report of a job, were a traceback."
+    (tmp_path / "params.yaml").write_text("train: {weights: start.h5}\n")
+    (tmp_path / "models/bundle").mkdir(parents=True)
+    (tmp_path / "models/bundle/bundle.json").write_bytes(content.encode("latin-1"))
+    (line,) = stage_module.replaced_files(tmp_path)
+    assert line.startswith("models/bundle/bundle.json can't be read (") and "--force --single-item train" in line
+
+
 def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
     "DVC reads params.yaml again after the command: the new value would stand in dvc.lock beside the old result."
     set_params(copy, {"prepare": {"seed": 3}})

@@ -480,6 +480,16 @@ def test_overlays_of_long_names(tmp_path, films, letter, n):
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
 
+def test_a_map_is_no_film_whatever_its_name(tmp_path, films):
+    "A second run over the folder scored the maps of the first as films."
+    Image.fromarray(films[0]).save(tmp_path / "a.png")
+    assert cli.main(["predict", "--overlay", str(tmp_path), str(tmp_path / "a.png")], io.StringIO()) == 0
+    moved = (tmp_path / "a.overlay.png").rename(tmp_path / "b.png")
+    with pytest.raises(ImageError, match="map of xraypneu predict, not a film") as e:
+        read_radiograph(moved)
+    assert e.value.code == "unsupported"
+
+
 def test_overlays_on_disks_that_know_no_case_and_few_characters(tmp_path):
     "exFAT, a Mac, a share of Windows: the map of one film must not replace that of another, nor a name end the batch."
     taken, films = set(), ("a/IMG1.png", "b/img1.png", "c/x 12:30?.png")

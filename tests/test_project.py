@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 import zipfile
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, SMALL, brief_stages, until
@@ -136,6 +137,51 @@ def test_a_project_of_an_earlier_version_is_told_so(lungs, monkeypatch, capsys):
     assert project.check_project(ROOT) is None
 
 
+def test_a_group_s_project_has_a_state_of_dvc_for_each_user(lungs, monkeypatch):
+    "Before, the second user got DVC's Permission denied: what `make env` does for a clone, nobody did here."
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
+    state = lungs / ".cache/dvc"
+    assert project._environment(lungs)["DVC_SITE_CACHE_DIR"] == str(state) and state.stat().st_mode & 0o77 == 0
+    monkeypatch.setattr(os, "access", lambda path, mode: path != state)  # a colleague's; root gets everywhere
+    own = Path(project._environment(lungs)["DVC_SITE_CACHE_DIR"])
+    assert own == lungs / f".cache/dvc-{os.getuid()}" and own.stat().st_mode & 0o77 == 0
+
+
+def test_a_user_without_a_name_gets_one_for_dvc(lungs, monkeypatch):
+    "A container runs as a bare number. Before, 'DVC can't be set up: Having any troubles? Hit us up'."
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    assert project._environment(lungs)["LOGNAME"] == str(os.getuid())
+    monkeypatch.setenv("USER", "ann")
+    assert "LOGNAME" not in project._environment(lungs)
+
+
+def test_dvc_s_reason_is_shown_and_not_its_offer_of_help(tmp_path, monkeypatch):
+    said = "ERROR: unexpected error - no name\n\nHaving any troubles? Hit us up, we are always happy to help!\n"
+    monkeypatch.setattr(subprocess, "run", lambda *_, **kw: subprocess.CompletedProcess([], 255, "", said))
+    with pytest.raises(project.ProjectError, match="can't be set up: ERROR: unexpected error - no name$"):
+        project._initialise(tmp_path, within=True)
+
+
+def test_names_that_are_not_utf_8_are_said(lungs, tmp_path, monkeypatch, capsys):
+    "DVC fails at them: 'utf-8' codec can't encode character, and no word of which film, or what to do."
+    films = tmp_path / "films"
+    for film in (b"NORMAL/M\xfcller.png", b"PNEUMONIA/b.png"):
+        path = Path(os.fsdecode(os.fsencode(films) + b"/" + film))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    assert project.run([f"data.path={films}"], lungs) == 1
+    assert r"are not UTF-8 (1, such as M\xfcller.png)" in capsys.readouterr().err
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")  # whose log others read
+    assert project.run([], lungs) == 1 and "ller" not in capsys.readouterr().err
+    before, other = (lungs / "params.yaml").read_bytes(), films.rename(os.fsdecode(os.fsencode(films) + b"\xfc"))
+    with pytest.raises(StageError, match=r"films\\xfc, which is not UTF-8"):
+        project.run([f"data.path={other}"], lungs)
+    assert (lungs / "params.yaml").read_bytes() == before
+
+
 def test_parameters_are_not_changed_under_a_stage_that_runs(lungs):
     "Before, they were, DVC refused to run, and the stage of the other command failed in the end."
     before = (lungs / "params.yaml").read_bytes()
@@ -143,6 +189,16 @@ def test_parameters_are_not_changed_under_a_stage_that_runs(lungs):
         with pytest.raises(StageError, match="Stage train is already running"):
             project.run(["train.epochs=5"], lungs)
     assert (lungs / "params.yaml").read_bytes() == before
+
+
+def test_lists_of_modules_are_not_changed_under_a_training_that_runs(lungs, monkeypatch):
+    "After an upgrade, a second `xraypneu run` wrote them, and the training of the first failed after its last epoch."
+    before = (lungs / "code/train.txt").read_bytes()
+    monkeypatch.setattr(project, "code_lists", lambda: {"train": "0  xraypneu/model/training.py\n"})
+    with alone(lungs / ".cache/stages/train.stage.lock", "Stage train"):
+        with pytest.raises(StageError, match="Stage train is already running"):
+            project.run([], lungs)
+    assert (lungs / "code/train.txt").read_bytes() == before
 
 
 def test_ctrl_c_lets_a_stage_mark_its_run_as_failed(tmp_path):

@@ -207,6 +207,48 @@ def test_a_new_target_is_part_of_the_key(monkeypatch):
     assert one != other
 
 
+def test_an_upgrade_while_a_training_runs_is_survived(tmp_path, monkeypatch):
+    "The weights and versions that it began with were asked for after the last epoch, and their lack lost it."
+    from xraypneu.model import recipe
+
+    class Reached(Exception):
+        "Here the bundles would be written."
+
+    def networks(*_):
+        weights.unlink()
+        monkeypatch.setattr(recipe, "version", lambda package: pytest.fail(f"{package} is not there now"))
+        monkeypatch.setattr(recipe, "import_module", lambda name: pytest.fail(f"{name} is not there now"))
+        return [SimpleNamespace(recipe=settings, model=None, history=[{"epoch": 1}], policy=None)]
+
+    def candidate(model, info, *_):
+        assert info["initial_weights"]["name"] == "start.h5" and set(info["versions"]) == set(recipe.VERSIONS)
+        raise Reached
+
+    weights = tmp_path / "start.h5"
+    weights.write_bytes(b"weights")
+    settings, targets = recipe.recipe_of(weights=str(weights))
+    for name, fake in (("_networks", networks), ("candidate_of", candidate)):
+        monkeypatch.setattr(recipe, name, fake)
+    monkeypatch.setattr(recipe.training, "best_epoch", lambda history: history[0])
+    split = np.zeros((4, 32, 32), np.uint8), np.array([0, 1, 0, 1]), np.array(list("abcd"))
+    info = {"size": 32} | {k: {} for k in recipe.DATA_FACTS}
+    with pytest.raises(Reached):
+        recipe.train(SimpleNamespace(arrays=lambda name: split, info=info), settings, targets, tmp_path, inputs="i")
+
+
+def test_the_source_in_a_fingerprint_is_that_of_the_start(tmp_path, monkeypatch):
+    "After an upgrade, the second training of a stage had the fingerprint of code that did not run."
+    from xraypneu.model.training import source_of
+
+    (tmp_path / "module_of_a_test.py").write_text("a = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import module_of_a_test
+
+    assert source_of(module_of_a_test) == "a = 1\n"
+    (tmp_path / "module_of_a_test.py").write_text("a = 1000\n")
+    assert source_of(module_of_a_test) == "a = 1\n"
+
+
 def test_an_int8_variant_that_refuses_more_is_left_out():
     "The outlier detector's limits were set on features in 32 bits; those in 8 bits are noisier."
     from xraypneu.model import recipe

@@ -80,7 +80,8 @@ def test_a_folder_is_listed_in_the_order_of_its_paths(films):
     dicom(films / "1.2.840.99")
     (films / "0/notes.txt").write_text("text")
     (films / "0/README").write_text("text")
-    (films / "0/.hidden.png").touch()
+    for name in ("0/0.overlay.png", "0/0.overlay-2.png", "0/.hidden.png"):  # maps of `xraypneu predict --overlay`
+        (films / name).touch()
     (films / "@eaDir").mkdir()
     (films / "@eaDir/0.png").touch()
     (films / "0/up").symlink_to(films)
@@ -98,7 +99,7 @@ def test_a_folder_is_listed_in_the_order_of_its_paths(films):
         "1/6.png",
         "2/IM0001",
     ]
-    assert left_out == {".txt": 1, "": 2}
+    assert left_out == {".txt": 1, "": 2, ".overlay.png": 2}
 
 
 def test_globs_lists_and_tables(films, tmp_path, monkeypatch):
@@ -580,6 +581,18 @@ def test_another_bundle_is_taken_while_nothing_is_finished(films, tmp_path):
     write_manifest(films, out, 4)
     (out / "score.json").write_text('{"bundle": "b", "precision": "fp32", "version": "0", "hash": false, "tags": []}')
     assert score_archive(films, out).complete and verify(out) == []
+
+
+def test_scores_of_a_newer_version_are_not_called_damaged(tmp_path):
+    said = {"bundle": "b", "precision": "fp32", "version": "9.1", "hash": False, "tags": []}
+    (tmp_path / "score.json").write_text(json.dumps(said | {"depth": 12}))
+    with pytest.raises(ScoreError, match=r"newer xraypneu \(9.1; .*depth.*Go on with xraypneu 9.1, or score into") as e:
+        score._settings(tmp_path)
+    assert e.value.code == "unsupported"
+    for content in (json.dumps({"bundle": "b"}), "[]", "{"):
+        (tmp_path / "score.json").write_text(content)
+        with pytest.raises(ScoreError, match="is damaged"):
+            score._settings(tmp_path)
 
 
 def test_shards_of_no_films_are_refused(films, tmp_path):

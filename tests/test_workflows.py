@@ -3,11 +3,13 @@
 The rehearsal runs without credentials, with them, and with wrong ones.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -172,22 +174,59 @@ def test_a_step_runs_a_make_target():
             assert step["with"]["script"] == "await require('./.ci/comment.js')({github, context, core})"
 
 
-def test_all_that_ci_runs_deletes_no_films(tmp_path):
-    "`.ci/run` begins with an empty cache, and deleted `data` in whatever clone it was started."
+@pytest.fixture
+def all_of_ci(tmp_path):
+    "`.ci/run` in a folder of its own, whose environment can't be made: it ends with status 1 when it has deleted."
     (tmp_path / ".ci").mkdir()
     for name in ("programs", "environment"):
         (tmp_path / ".ci" / name).write_text("#!/bin/sh\n[ $(basename $0) = programs ]\n")
         (tmp_path / ".ci" / name).chmod(0o755)
     shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
-    for film in ("data/sample/a.png", "data/chest_xray/a.png"):
-        (tmp_path / film).parent.mkdir(parents=True)
-        (tmp_path / film).touch()
-    done = run([str(tmp_path / ".ci/run")], tmp_path, check=False)
+    (tmp_path / "data/sample").mkdir(parents=True)
+    return lambda: run([str(tmp_path / ".ci/run")], tmp_path, check=False, PYTHON=sys.executable)
+
+
+def test_all_that_ci_runs_deletes_no_films(all_of_ci, tmp_path):
+    "`.ci/run` begins with an empty cache, and deleted `data` in whatever clone it was started."
+    film = write_file(tmp_path / "data/chest_xray/a.png", "")
+    done = all_of_ci()
     assert done.returncode == 2 and "data/chest_xray would be deleted" in done.out
-    assert (tmp_path / "data/chest_xray/a.png").exists()
+    assert film.exists()
     shutil.rmtree(tmp_path / "data/chest_xray")
-    assert run([str(tmp_path / ".ci/run")], tmp_path, check=False).returncode == 1  # it goes on, to our environment
+    assert all_of_ci().returncode == 1  # it goes on, to our environment
     assert not (tmp_path / "data").exists()
+
+
+MD5 = "0123456789abcdef0123456789abcdef.dir"
+OF_FILMS = {  # by what is named: files, and what of the same is the sample's
+    "models/bundle, which is of films,": ({"models/bundle/bundle.json": '{"data": {"synthetic": false}}'}, "true"),
+    "data/prepared, which is of films,": ({"data/prepared/dataset.json": '{"synthetic": false}'}, "true"),
+    "models/tune": ({"models/tune/studies.db": ""}, ""),
+    ".cache/journal/0a/": ({".cache/journal/0a/journal.jsonl": ""}, ""),
+    "with the files of data/x.dvc,": (
+        {"data/x.dvc": f"outs:\n- md5: {MD5}\n", f".dvc/cache/files/md5/{MD5[:2]}/{MD5[2:]}": ""},
+        "",
+    ),
+    "mlflow.db, with runs of films,": ({}, ""),
+}
+
+
+@pytest.mark.parametrize("said", OF_FILMS)
+def test_all_that_ci_runs_deletes_no_trainings(said, all_of_ci, tmp_path):
+    "It deleted models, runs and searches of films that lie elsewhere, and films that DVC alone still had."
+    files, of_sample = OF_FILMS[said]
+    for name, content in files.items():
+        write_file(tmp_path / name, content)
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as db, db:
+        db.execute("CREATE TABLE tags (key TEXT, value TEXT)")
+        db.execute("INSERT INTO tags VALUES ('synthetic', ?)", ["True" if files else "False"])
+    done = all_of_ci()
+    assert done.returncode == 2 and f"{said} would be deleted" in done.out, done.out
+    assert (tmp_path / "mlflow.db").exists() and all((tmp_path / name).exists() for name in files)
+    if of_sample:
+        for name, content in files.items():
+            write_file(tmp_path / name, content.replace("false", of_sample))
+        assert all_of_ci().returncode == 1 and not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_run_that_mlflow_never_got_turns_the_job_red():

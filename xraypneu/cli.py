@@ -20,11 +20,13 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from PIL.PngImagePlugin import PngInfo
+
 from .errors import XraypneuError, rendered
 from . import __version__
 from .metrics.definitions import CARD, METRICS
 from .files import DISK_FULL, project_root, write_file
-from .data.image import ImageError
+from .data.image import MAP_TEXT, ImageError
 from .redact import split_credentials, without_controls
 from .model.verdict import OUT_OF_SCOPE, probability_text
 from .serving.predict import CAUTION
@@ -98,8 +100,9 @@ def _overlay(args, path, result, taken):
     "Save the map of a result; returns its path, or None for what has none: the map of no radiograph has no meaning."
     if isinstance(result, ImageError) or not result.explanation.where:
         return None
-    picture = io.BytesIO()
-    result.overlay().save(picture, "PNG")
+    picture, text = io.BytesIO(), PngInfo()
+    text.add_text(MAP_TEXT, "an activation map over a film, not a film")  # readers refuse it, whatever its name
+    result.overlay().save(picture, "PNG", pnginfo=text)
     return _save_overlay(args.overlay, path, picture.getvalue(), taken)
 
 
@@ -218,14 +221,26 @@ def _score_it(args, out):
     return 0
 
 # %% ../nbs/api/99_cli.ipynb #c-monitor-1
+def _check_monitor(args):
+    "Raise `ShiftError` for an option that would change nothing."
+    from xraypneu.evaluation.shift import ShiftError
+
+    saved = args.save_reference is not None
+    given = {name: getattr(args, name) for name in ("reference", "batch", "first", "no_report", "force")}
+    alone = "with --save-reference, films become a reference, and are compared with none"
+    unused = [(f"--{k.replace('_', '-')}", alone) for k, v in given.items() if saved and v is not None]
+    if args.bundle is not None and not (saved and (Path(args.scores) / "dataset.json").is_file()):
+        unused.append(("--bundle", "scores name the model that made them"))
+    if not saved and args.reference is not None and args.first is not None:
+        unused.append(("--first", "the films of --reference are the reference"))
+    for option, why in unused:
+        raise ShiftError(f"{option} changes nothing here: {why}", "Leave it out.", "bad_setting")
+
+
 def _saved_reference(args, out):
     "Write the reference that scored or prepared films make."
-    from xraypneu.evaluation.shift import ShiftError
     from xraypneu.serving.monitor import reference_of, save_reference
 
-    if args.reference is not None:
-        what = "--reference and --save-reference were given: these films become a reference, and are compared with none"
-        raise ShiftError(what, "Leave one of them out.", "bad_setting")
     reference = reference_of(args.scores, args.bundle)
     save_reference(reference, args.save_reference)
     out.write(
@@ -238,11 +253,13 @@ def _saved_reference(args, out):
 def _monitor(args, out):
     "Compare scored films with a reference; the status tells whether a batch differs."
     from xraypneu.ops.stage import StageError
-    from xraypneu.serving.monitor import batch_table, monitor, write_report
+    from xraypneu.serving.monitor import BATCH, FIRST, batch_table, monitor, write_report
 
+    _check_monitor(args)
     if args.save_reference is not None:
         return _saved_reference(args, out)
-    result = monitor(args.scores, args.out, args.reference, args.batch, args.first, force=args.force)
+    batch, first = (d if n is None else n for n, d in ((args.batch, BATCH), (args.first, FIRST)))
+    result = monitor(args.scores, args.out, args.reference, batch, first, force=bool(args.force))
     batches = batch_table(result)
     for b in batches[batches.cause != "none"].itertuples():
         out.write(f"batch {b.batch}, films {b.first:,} to {b.last:,}: {b.cause}\n")
@@ -622,7 +639,8 @@ def _predict_arguments(commands):
     p.add_argument(
         "--overlay",
         metavar="DIR",
-        help="folder for images with their activation maps, which the rows name; none of what is no chest X-ray",
+        help="folder for images with their activation maps, which the rows name; none of what is no chest X-ray. They "
+        "are no films: a later `predict` refuses them, and `score` leaves them out",
     )
     _precision_argument(p)
     _bundle_argument(p)
@@ -684,7 +702,10 @@ def _external_arguments(commands):
     for option, means in (("--positive", "PNEUMONIA"), ("--negative", "NORMAL")):
         text = f"a label in the CSV that means {means}; may be repeated"
         p.add_argument(option, action="append", default=[], metavar="LABEL", help=text)
-    p.add_argument("--record", action="store_true", help="copy the numbers to results/external, for the model card")
+    recorded = (
+        "copy the numbers to results/external, for the model card, in place of the set's record under another name"
+    )
+    p.add_argument("--record", action="store_true", help=recorded)
     p.add_argument("--force", action="store_true", help="replace results, and with --record a record, of another set")
     p.add_argument("--workers", type=int, metavar="N", help="films at a time: one a core by default")
     _precision_argument(p)
@@ -709,11 +730,12 @@ def _monitor_arguments(commands):
     what.add_argument("--out", metavar="FOLDER", help="for monitor.json and the report")
     what.add_argument("--save-reference", metavar="FILE", help="write a reference: these films count as normal")
     p.add_argument("--reference", metavar="FILE", help="written by --save-reference")
-    p.add_argument("--batch", type=int, default=200, metavar="N", help="films a batch, 200 by default")
+    p.add_argument("--batch", type=int, metavar="N", help="films a batch, 200 by default")
     some = "films at the start that are the reference where none is given, 1,000 by default"
-    p.add_argument("--first", type=int, default=1000, metavar="N", help=some)
-    p.add_argument("--no-report", action="store_true", help="write monitor.json alone")
-    p.add_argument("--force", action="store_true", help="replace the result of another archive in that folder")
+    p.add_argument("--first", type=int, metavar="N", help=some)
+    one = {"action": "store_const", "const": True}  # None where it is not given
+    p.add_argument("--no-report", **one, help="write monitor.json alone")
+    p.add_argument("--force", **one, help="replace the result of another archive in that folder")
     _bundle_argument(p)
 
 # %% ../nbs/api/99_cli.ipynb #c-score-4

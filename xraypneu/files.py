@@ -96,6 +96,24 @@ def flush_folder(folder: str | os.PathLike[str]) -> None:
     finally:
         os.close(fd)
 
+# %% ../nbs/api/00_files.ipynb #c011-l
+def _locked(place: Path | int) -> int | None:  # a file, a folder, or an open file
+    "A lock that ends with the program; None if another program has it, or if the system has no locks."
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    if isinstance(place, int):
+        fd = os.dup(place)
+    else:
+        fd = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)  # NFS wants to write to a file
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
 # %% ../nbs/api/00_files.ipynb #c008
 _swept: set[Path] = set()  # folders where this program has looked for leftovers
 
@@ -109,8 +127,14 @@ def _sweep(folder: Path) -> None:
         if not re.fullmatch(r"\..+\.[0-9a-f]{12}\.tmp", left.name):
             continue  # not ours
         with suppress(OSError):  # another program swept it
-            if time.time() - left.stat().st_mtime > _STALE:
-                left.unlink()
+            if time.time() - left.stat().st_mtime <= _STALE:
+                continue
+            lock = _locked(left)
+            if lock is None and os.name == "posix":  # a share's clock may differ: it is being written
+                continue
+            left.unlink()
+            if lock is not None:
+                os.close(lock)
 
 # %% ../nbs/api/00_files.ipynb #c008-a
 def _is_about(e: OSError, *paths: Path) -> bool:
@@ -143,13 +167,14 @@ def writing(
 ) -> Iterator[BinaryIO]:
     "A binary file that replaces `path` if the block succeeds, with the same mode. Raises `OSError`, see `explained`."
     path = Path(path)
-    tmp = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.tmp")
+    tmp, lock = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.tmp"), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
         private = 0o666 if mode is None else mode  # from the first byte on
         with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, private), "wb") as out:
+            lock = _locked(out.fileno())  # others remove no file that is being written
             yield out
             out.flush()
             if mode is not None:
@@ -163,6 +188,9 @@ def writing(
         if isinstance(e, OSError) and _is_about(e, tmp, path):
             raise explained(e, path, needed) from None
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 # %% ../nbs/api/00_files.ipynb #c008-2
 def write_file(
@@ -200,21 +228,6 @@ def _discard(old: Path, folder: Path) -> None:
         trash = _temporary(folder)
         os.rename(old, trash / "old")
         shutil.rmtree(trash, ignore_errors=True)
-
-# %% ../nbs/api/00_files.ipynb #c011-l
-def _locked(folder: Path) -> int | None:
-    "A lock on a folder that ends with the program; None if another program has it, or if the system has no locks."
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        return None
-    return fd
 
 # %% ../nbs/api/00_files.ipynb #c011a
 def _recover(folder: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 DISCLAIMER = "Not a medical device. For research and teaching; not for decisions about patients."
 
 
+@cache
 def _app_file(name: str) -> str:
     "Text of a file in the package's folder `app`. Raises `OSError`."
     return (files("xraypneu") / "app" / name).read_text(encoding="utf-8")

@@ -784,11 +784,16 @@ class Page {
     this.table.changed();
     this.keeper.changed();
     this.compareAgain();
-    if (!shown || shown.id !== this.viewer.id) return;
+    if (shown?.id !== this.viewer.id) return this.follow();
     const seen = shown.id === this.state.open && this.viewer.box.isConnected;
     if (seen && shown.verdict !== this.viewer.verdict) this.say(sentence(shown));
     this.viewer.explain(shown);
     if (seen) this.summarise(shown);
+  }
+
+  // The server explains the film that was opened last, which is another view's: ask for that of this one.
+  follow() {
+    if (this.seen) this.asker.ask("open", { kind: "open", id: this.viewer.id });
   }
 
   on_cleared() {

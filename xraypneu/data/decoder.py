@@ -766,10 +766,10 @@ _UNITS = {"Y": (1, "y"), "M": (12, "months"), "W": (52.18, "weeks"), "D": (365.2
 
 def age_of(
     text: str,  # as DICOM has it: 061Y, 018M, 003W, 010D
-) -> tuple[float, str] | None:  # years; as it may be shown; None: no age with its unit
+) -> tuple[float, str] | None:  # years; as it may be shown; None: no age with its unit, or 000Y
     "An age, in years and in words."
     found = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*([DWMY])", text.strip(), re.ASCII | re.IGNORECASE)
-    if not found:
+    if not found or text.strip().upper() == "000Y":  # which devices write for an unknown age; an infant has months
         return None
     (of, word), n = _UNITS[found[2].upper()], float(found[1])
     return n / of, f"{n:g} {word}" if n / of < 90 else "over 89 y"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Source', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'MAX_SCANS', 'MAX_SCANNED', 'MAX_WEBP_PIXELS', 'MAX_J2K_SAMPLES',
-           'MAX_RLE_BYTES', 'MAX_ITEMS', 'PACKAGES_CHANGED', 'STRETCHED', 'MARK', 'MAX_SQUARE', 'printable',
+           'MAX_RLE_BYTES', 'MAX_ITEMS', 'PACKAGES_CHANGED', 'STRETCHED', 'MAP_TEXT', 'MARK', 'MAX_SQUARE', 'printable',
            'ImageError', 'Deep', 'Radiograph', 'read_bytes', 'is_dicom', 'may_be_dicom', 'with_preamble',
            'read_radiograph', 'to_square', 'colour']
 
@@ -455,6 +455,15 @@ def _draft(image: Image.Image, min_side: int | None, with_colour: bool) -> None:
         image.draft("YCbCr" if _is_ycc(image) else "RGB", size)
 
 # %% ../../nbs/api/data/00_image.ipynb #c029a-1
+MAP_TEXT = "xraypneu map"  # keyword of a text in the PNG files of `xraypneu predict --overlay`
+
+
+def _check_no_map(image: Image.Image) -> None:
+    "Raise `ImageError` for a map of `xraypneu predict`, under whatever name."
+    if MAP_TEXT in image.info:
+        raise ImageError("the picture is a map of xraypneu predict, not a film", "Name the film itself.", "unsupported")
+
+
 def _from_pillow(
     image: Image.Image,  # opened from a file or created in memory
     min_side: int | None = None,  # only for pictures opened here: `draft` changes them
@@ -465,6 +474,7 @@ def _from_pillow(
     "A Pillow picture as a `Radiograph`."
     width, height = image.size
     _check_size(width, height)
+    _check_no_map(image)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ImageError(
             "the file holds more than one picture", "Save the one you need as a separate file.", "multiframe"
@@ -1249,6 +1259,15 @@ _UNSUITED = (  # only values of the standard: any other text may name somebody
 )
 
 # %% ../../nbs/api/data/00_image.ipynb #c046a-r
+_MIRRORED = "the file says that it is mirrored: the patient's right is on the right"
+
+
+def _is_mirrored(ds: "Dataset") -> bool:
+    "Do rows run to the patient's right, and columns to the feet (Patient Orientation)? Of a frontal film, to the left."
+    ways = ds.get("PatientOrientation") or ""
+    return not isinstance(ways, str) and [str(way)[:1] for way in ways] == ["R", "F"]
+
+
 def _is_from_the_side(ds: "Dataset") -> bool:
     "Do rows run from front to back (Patient Orientation), and nothing else names the view?"
     across = ds.get("PatientOrientation") or ""
@@ -1273,6 +1292,8 @@ def _remarks(ds: "Dataset") -> tuple[str, ...]:
     views = {str(getattr(view, "CodeValue", "")).strip() for view in ds.get("ViewCodeSequence") or []}
     if (views & _NOT_FRONTAL_CODES or _is_from_the_side(ds)) and _NOT_FRONTAL not in notes:
         notes += (_NOT_FRONTAL,)
+    if _is_mirrored(ds):
+        notes += (_MIRRORED,)
     if kind in _LIGHT.values() and _LIGHT.get(str(ds.get("PresentationLUTShape")), kind) != kind:
         notes += ("the file contradicts itself about what is white: other viewers may show its negative",)
     return notes

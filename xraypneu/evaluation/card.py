@@ -272,6 +272,11 @@ def _source(info, m):
     return f"A folder named '{name}'. Add here who the patients are and who labelled the images."
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-7
+def _identified(m):
+    "How the patients were told apart."
+    return f"Patients are identified by {'a table of the patients' if m['data'].get('patient_table') else 'file name'}"
+
+
 def _data(info, m):
     "Source and size of the splits."
     counts = info["data"]["counts"]
@@ -281,9 +286,10 @@ def _data(info, m):
         if split in counts
     ]
     table = markdown_table(["split", *(f"{c}: images of patients" for c in info["classes"])], rows)
+    patients = f"{_identified(m)}; none" if _same_data(info, m) else "No patient"
     return (
-        f"{_source(info, m)}\n\n{table}\n\nPatients are identified by file name; none is in both train and "
-        "validation. Files that can't be read and byte-identical copies are excluded from training and named in "
+        f"{_source(info, m)}\n\n{table}\n\n{patients} is in both train and validation. "
+        "Files that can't be read and byte-identical copies are excluded from training and named in "
         "the prepare report."
     )
 
@@ -481,7 +487,7 @@ def _limits(info, m):
 
 - Probabilities hold at 50 % prevalence. They are calibrated on images altered by a fixed transformation, which \
 imitates another hospital.
-{_seen(info, m)}- Patients are identified by file name; a wrong key makes intervals too narrow.
+{_seen(info, m)}- {_identified(m)}; a wrong key makes intervals too narrow.
 - The activation map shows which regions raised the score; it does not localise disease."""
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #581b1438

@@ -548,7 +548,7 @@ def _data_section(e):
         "test_images": len(e.scored.y),
         "test_patients": len(set(e.scored.patients)),
         "official_test": e.official,
-    }
+    } | ({"patient_table": True} if "patients_csv" in e.prepared.info else {})  # by file name without one
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #seed-section
 def _by(frame, key):

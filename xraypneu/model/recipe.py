@@ -6,19 +6,19 @@
 __all__ = ['SHIFT_COPIES', 'VERSIONS', 'DATA_FACTS', 'NAMED_WEIGHTS', 'BEFORE', 'AGREEMENT', 'SCOPE_RULE', 'QUANTISATION_IMAGES',
            'INT8_LIMIT', 'INT8_REFUSED', 'STAMPED', 'FOLD_METRICS', 'CALCULATES', 'Validation', 'validation_of',
            'choose_policy', 'kept_policy', 'decision_policy', 'initial_bundle', 'teacher_policy', 'Candidate', 'chosen',
-           'initial_weights', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'ood_detector', 'scope_of',
-           'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary', 'new_model',
-           'initial_model', 'model_of', 'inputs_of', 'training_key', 'store_finished', 'is_finished',
+           'initial_weights', 'origin_of', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'ood_detector',
+           'scope_of', 'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary',
+           'new_model', 'initial_model', 'model_of', 'inputs_of', 'training_key', 'store_finished', 'is_finished',
            'restore_finished', 'counted', 'all_epochs', 'train', 'time_left']
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c003
 import hashlib
-import inspect
 import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -242,6 +242,12 @@ def _trained_before(recipe: training.Recipe) -> dict[str, Any]:
     return {"trained_before": {k: bundle.info[k] for k in BEFORE if k in bundle.info}} if bundle else {}
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c020-1
+def origin_of(recipe: training.Recipe) -> dict[str, Any]:  # for `training_info`
+    "What a training starts with: initial weights, versions of packages. Raises `OSError`, `BundleError`."
+    versions = {package: version(package) for package in VERSIONS}
+    return {**initial_weights(recipe.weights), **_trained_before(recipe), "versions": versions}
+
+
 def training_info(
     prepared: Prepared,
     recipe: training.Recipe,
@@ -249,6 +255,7 @@ def training_info(
     history: list[dict[str, Any]],  # a dictionary per epoch
     copies: int,  # shifted draws per validation image
     git_commit: str = "unknown",
+    origin: dict[str, Any] | None = None,  # of `origin_of`, before the training; None: asked now
 ) -> dict[str, Any]:  # for `bundle.json`: text, numbers, lists
     """Describe a training for its bundle, without the metrics that are measured afterwards.
 
@@ -268,11 +275,9 @@ def training_info(
         "shift": {"version": augment.SHIFT, "copies": copies},
         "data": {k: prepared.info[k] for k in DATA_FACTS},
         "recipe": asdict(recipe) | {"weights": weights},
-        **initial_weights(recipe.weights),
-        **_trained_before(recipe),
+        **(origin_of(recipe) if origin is None else origin),
         "history": history,
         "best_epoch": training.best_epoch(history)["epoch"],
-        "versions": {package: version(package) for package in VERSIONS},
         "git_commit": git_commit,
         "licence": "Apache-2.0; see NOTICE for the training data",
     }
@@ -538,7 +543,7 @@ def training_key(
     digest = hashlib.sha256()
     for module in (bundle_module, calibrate, ood, metrics, quantize, statistics, sys.modules[__name__]):
         if getattr(module, "__file__", None):
-            digest.update(inspect.getsource(module).encode())
+            digest.update(training.source_of(module).encode())
     fingerprint = training.fingerprint(recipe, inputs or inputs_of(prepared), model)
     wanted = " ".join(map(str, asdict(targets).values()))
     return f"{fingerprint} {digest.hexdigest()[:16]} {wanted}"
@@ -675,14 +680,20 @@ class _Network(NamedTuple):
 
 
 def _candidates(
-    networks: list[_Network], prepared: Prepared, held: Validation, targets: Targets, folder: Path, git_commit: str
+    networks: list[_Network],
+    prepared: Prepared,
+    held: Validation,
+    targets: Targets,
+    folder: Path,
+    git_commit: str,
+    origin: dict[str, Any],
 ) -> list[Candidate]:  # networks: a list of what `_networks` yields
     "Calibrate each network and write its bundle into a folder named after the seed; old folders are deleted."
     shutil.rmtree(folder, ignore_errors=True)
     return [
         candidate_of(
             n.model,
-            training_info(prepared, n.recipe, targets, n.history, held.copies, git_commit),
+            training_info(prepared, n.recipe, targets, n.history, held.copies, git_commit, origin),
             held,
             targets,
             folder / str(n.recipe.seed),
@@ -692,6 +703,15 @@ def _candidates(
     ]
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033
+# needed after the last epoch, and imported before the first: an upgrade may have replaced them by then
+_LATE = (
+    "mapie.classification",
+    "onnxruntime.quantization.shape_inference",
+    "sklearn.covariance",
+    "sklearn.neural_network",
+)
+
+
 def train(
     prepared: Prepared,
     recipe: training.Recipe,
@@ -712,7 +732,9 @@ def train(
     if finished and (trained := restore_finished(finished, key, folder)):
         return _replayed(trained, recipe, on_epoch, report)
     lines: list[str]
-    lines, inputs = [], inputs or inputs_of(prepared)
+    lines, inputs, origin = [], inputs or inputs_of(prepared), origin_of(recipe)
+    for name in _LATE:
+        import_module(name)
 
     def note(line: str) -> None:
         lines.append(line)
@@ -720,7 +742,7 @@ def train(
 
     (images, y, _), held = prepared.arrays("train"), validation_of(*prepared.arrays("validation"))
     networks = list(_networks(prepared, recipe, targets, (images, y), held, state, inputs, first, on_epoch, note))
-    candidates = _candidates(networks, prepared, held, targets, folder / "seeds", git_commit)
+    candidates = _candidates(networks, prepared, held, targets, folder / "seeds", git_commit, origin)
     best = chosen([c.shifted_loss for c in candidates])
     detector, refused = ood_detector(candidates[best].bundle, images, y, held, recipe.seed)
     kept = bool(recipe.invariance_epochs)

@@ -7,6 +7,7 @@ __all__ = ['PIPELINE', 'LAID_DOWN', 'TARGETS', 'ProjectError', 'source_folder', 
            'check_parameters', 'new', 'run']
 
 # %% ../../nbs/api/ops/11_project.ipynb #p004
+import getpass
 import hashlib
 import io
 import os
@@ -24,7 +25,16 @@ from typing import TYPE_CHECKING
 import xraypneu
 from ..errors import XraypneuError, rendered
 from ..files import came_with, project_root, replacing, sha256_of, write_file
-from .stage import check_idle, check_outs, check_settings, check_values, read_yaml, set_params, summary
+from xraypneu.ops.stage import (
+    check_idle,
+    check_outs,
+    check_settings,
+    check_values,
+    other_names,
+    read_yaml,
+    set_params,
+    summary,
+)
 from .tracking import GIT
 
 if TYPE_CHECKING:
@@ -139,24 +149,48 @@ def _initialise(folder: Path, within: bool) -> None:
     command = [sys.executable, "-m", "dvc", "init", "--quiet", *kind]
     done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
     if done.returncode:
-        raise ProjectError(f"DVC can't be set up: {done.stderr.strip()[-300:]}", code="failed")
+        why = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]  # an offer of help comes last
+        raise ProjectError(f"DVC can't be set up: {(why or [done.stderr.strip()])[-1][-300:]}", code="failed")
+
+# %% ../../nbs/api/ops/11_project.ipynb #775a5d9a
+def _state(root: Path) -> Path:
+    "The folder of DVC's state, which names all files, for this user alone: a project may be a group's."
+    state = root / ".cache/dvc"
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not os.access(state, os.W_OK | os.X_OK):  # a colleague's
+        state = root / f".cache/dvc-{os.getuid()}"
+        state.mkdir(exist_ok=True, mode=0o700)
+    return state
+
+
+def _name() -> dict[str, str]:
+    "A name for a user without one, as of a container that was started for a bare number: DVC wants one."
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        return {"LOGNAME": str(os.getuid())}
+    return {}
 
 # %% ../../nbs/api/ops/11_project.ipynb #p018
 def _environment(root: Path) -> dict[str, str]:
     "The environment of commands that a project starts: this Python first, and DVC's state where others can't write."
-    state = root / ".cache/dvc"
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    given = {"DVC_SITE_CACHE_DIR": str(state), "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    given = _name() | {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    if "DVC_SITE_CACHE_DIR" not in os.environ:
+        given["DVC_SITE_CACHE_DIR"] = str(_state(root))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return given | os.environ | {"PATH": path}
 
 
+def _new_code(root: Path) -> dict[Path, str]:
+    "The lists of modules of a project that changed, with their new text."
+    lists = {root / f"code/{stage}.txt": text for stage, text in code_lists().items()}
+    return {f: text for f, text in lists.items() if not f.is_file() or f.read_text(encoding="utf-8") != text}
+
+
 def _write_code(root: Path) -> None:
     "Write the lists of modules of a project, those that changed."
-    for stage, text in code_lists().items():
-        file = root / f"code/{stage}.txt"
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            write_file(file, text)
+    for file, text in _new_code(root).items():
+        write_file(file, text)
 
 # %% ../../nbs/api/ops/11_project.ipynb #cfeb29f1
 def _need(*packages: str) -> None:
@@ -317,8 +351,8 @@ def run(
     _need("dvc", "papermill")
     root = project_root("." if root is None else root)
     check_outs(root)
-    if changes:
-        check_idle(root)  # a stage whose parameters change while it runs fails in the end
+    if changes or (not _is_clone(root) and _new_code(root)):
+        check_idle(root)  # a stage whose parameters or list of modules change while it runs fails in the end
     check_settings(root, list(changes))
     set_params(root, list(changes))
     if not _is_clone(root):
@@ -328,4 +362,6 @@ def run(
     status = _waited(root, [sys.executable, "-m", "dvc", "repro", *_targets(root)])
     if status == 0:
         print(summary(root))
+    for line in other_names(root) if status else ():
+        print(line, file=sys.stderr)
     return status

@@ -48,8 +48,9 @@ from .stage import StageError, read_metrics, stage_params, without_radiographs
 def folder_name(
     title: str,  # of the data set: untrusted text
 ) -> str:
-    "A title as the name of one folder, at most 80 characters. Raises `BundleError` if nothing is left of it."
+    "A title as a folder's name, at most 80 characters and 200 bytes. Raises `BundleError` if nothing is left of it."
     name = re.sub(r"[^\w-]+", "-", title).strip("-")[:80]
+    name = name.encode(errors="ignore")[:200].decode(errors="ignore")  # file systems count bytes, to 255
     if not name:
         raise BundleError(f"the title of the data, {title!r}, can't be a folder name: set another in dataset.json")
     return name

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
            'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'check_idle', 'without_radiographs',
-           'report_notebook', 'run_report', 'sources', 'check_outs', 'unchanged', 'run_stage', 'replaced_files',
-           'read_metrics', 'unlisted_sets', 'summary', 'set_params', 'check_values', 'check_settings', 'main']
+           'other_names', 'report_notebook', 'run_report', 'sources', 'check_outs', 'unchanged', 'run_stage',
+           'replaced_files', 'read_metrics', 'unlisted_sets', 'summary', 'set_params', 'check_values', 'check_settings',
+           'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -474,10 +475,28 @@ def _check_weights(weights, root):
             "bad_setting",
         )
 
+# %% ../../nbs/api/ops/03_stage.ipynb #2ec27b4b
+def _is_utf8(name) -> bool:
+    "Is a file's name UTF-8? Python holds other bytes as surrogates."
+    try:
+        os.fspath(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown_name(name) -> str:
+    "A file's name with its bytes that are not UTF-8 as escapes."
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
 # %% ../../nbs/api/ops/03_stage.ipynb #a5f7afab
 def _check_data_path(path, root):
-    "Raise `StageError` if the films' folder holds the project, as '' does: DVC would say that a stage is cyclic."
-    if isinstance(path, str) and Path(os.path.abspath(root)).is_relative_to(os.path.abspath(root / path)):
+    "Raise `StageError` if the films' folder holds the project, as '' does, or DVC can't take its name."
+    if not isinstance(path, str):
+        return
+    if not _is_utf8(path):
+        raise StageError(f"data.path is {_shown_name(path)}, which is not UTF-8", "Rename the folder", "bad_path")
+    if Path(os.path.abspath(root)).is_relative_to(os.path.abspath(root / path)):  # DVC says that a stage is cyclic
         raise StageError(
             f"data.path is {path!r}: this project's folder, or one that holds it",
             "Name a folder of films outside it or within it, with NORMAL and PNEUMONIA or with train and test in it",
@@ -565,6 +584,21 @@ def _names_films(name, root) -> bool:
         return False
     return _data_path(root) != "data/sample"
 
+# %% ../../nbs/api/ops/03_stage.ipynb #d0054ae4
+def other_names(
+    root,  # the project
+) -> list:  # of text; empty if DVC takes the names of all films
+    "A line about films and folders whose names are not UTF-8: DVC fails at them, and doesn't say at which."
+    folder = Path(root) / str(_data_path(root) or ".")
+    found = [n for _, below, names in os.walk(folder) for n in (*below, *names) if not _is_utf8(n)]
+    if not found:
+        return []
+    one = "" if os.environ.get("GITHUB_ACTIONS") else f", such as {_shown_name(found[0])}"  # others read that log
+    return [
+        f"xraypneu: names in {folder} are not UTF-8 ({len(found):,}{one}), so DVC can't read them. Rename them; those "
+        f"of an old Windows disk all at once: convmv -f latin1 -t utf8 -r --notest {shlex.quote(str(folder))}"
+    ]
+
 # %% ../../nbs/api/ops/03_stage.ipynb #b6a9b125
 def _for_people() -> set:  # names of classes
     "The errors of the library that stages raise: they are for people, who need no traceback."
@@ -634,6 +668,8 @@ def _execute(name, root):
     from papermill.iorw import papermill_io
 
     source, params = _arranged(name, root)
+    if name == "train":  # what writes its report is read and imported now: an upgrade may replace it in these hours
+        to_html(nbformat.v4.new_notebook())
     (root / "reports").mkdir(exist_ok=True)
     target = root / "reports" / f"{name}.ipynb"
     papermill_io.register(_CLEANED, _Cleaned("" if name == "prepare" else _data_hash(root)))
@@ -851,9 +887,13 @@ def unchanged(name: str, root: Path):
     now = look()
     changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
     if changed:
+        kept = (
+            f"The training is kept in {tracking.FINISHED}: with the code, data and parameters that it began with, the "
+        )
+        kept += "next run takes it from there in seconds; with others, it trains"
         raise StageError(
             f"{', '.join(changed)} changed while {name} ran, so its result may match neither version",
-            "Run it again",
+            f"Run it again. {kept}" if name == "train" else "Run it again",
             "changed",
         )
 
@@ -930,6 +970,16 @@ def _hash_of(path) -> str:
     except (OSError, BundleError):
         return ""
 
+
+def _noted_hash(record, keys) -> str:  # '' where the record or its hash is missing
+    "The hash below these keys of a JSON file. Raises `ValueError`, `OSError`, `RecursionError` for a damaged one."
+    noted = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    for key in keys:
+        if not isinstance(noted, dict):
+            raise ValueError("it holds something else")
+        noted = noted.get(key) or {}
+    return noted if isinstance(noted, str) else ""
+
 # %% ../../nbs/api/ops/03_stage.ipynb #1063b338
 def replaced_files(
     root,  # the project
@@ -941,16 +991,19 @@ def replaced_files(
         ("train", "weights", "train", "models/bundle/bundle.json", ("initial_weights", "sha256")),
     )
     for section, name, stage, record, keys in places:
-        file, was = (params.get(section) or {}).get(name), root / record
-        noted = json.loads(was.read_text(encoding="utf-8")) if was.is_file() else {}
-        for key in keys:
-            noted = noted.get(key) or {}
-        if file == "shipped" or not noted or not isinstance(file, str):  # DVC sees a change of the package
+        file, again = (params.get(section) or {}).get(name), f"`dvc repro --force --single-item {stage}`"
+        if file == "shipped" or not isinstance(file, str):  # DVC sees a change of the package
             continue
-        if (now := _hash_of(root / file)) and now != noted:
+        try:
+            noted = _noted_hash(root / record, keys)
+        except (OSError, ValueError, RecursionError) as e:
+            why = f"{record} can't be read ({rendered(e, 100)})"
+            out.append(f"{why}, so whether {file} changed since {stage} ran is not known: run {again}")
+            continue
+        if noted and (now := _hash_of(root / file)) and now != noted:
             out.append(
                 f"{file} changed since {stage} ran, and DVC sees its name alone: give it a new name in params.yaml, or "
-                f"run `dvc repro --force --single-item {stage}`; then `xraypneu run`"
+                f"run {again}; then `xraypneu run`"
             )
     return out
 

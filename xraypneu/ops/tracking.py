@@ -1091,6 +1091,8 @@ def start(
     uri, note = store_uri(root), root / STATE / "run.json"
     if run := _resumed(_noted(note), key, root, uri, finished):
         return run
+    if "keras" in sys.modules:
+        import mlflow.keras  # noqa: F401  # now: an upgrade may have replaced it when `keras_model` is called
     about = {"key": key, "record": uuid.uuid4().hex, "run_id": None, "uri": public_url(uri)}
     _write(note, about)  # first, so that the run can be found after a crash
     run = Run(_journal(root, about["record"]), uri, root, _head(name, root, tags))

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ..data.dataset import DataError, _in_order, _line, _lost, load_prepared
 from ..data.decoder import cores, decode
 from ..data.image import STRETCHED, ImageError, read_bytes
 from ..data.labelled import LabelledSet, labelled_films
-from ..errors import rendered
+from ..errors import XraypneuError, rendered
 from ..evaluation import external
 from ..evaluation.card import RECORDS, read_record
 from ..evaluation.evaluate import EvaluationError
@@ -223,21 +224,40 @@ def measure_set(
     return info
 
 # %% ../../nbs/api/serving/09_external_run.ipynb #r018
+def _record_name(info: dict[str, Any]) -> str:
+    "The file of a set's record: both variants of a model may have one."
+    variant = "-int8" if info["model"]["precision"] == "int8" else ""
+    return f"{folder_name(info['title'])}-{info['model']['hash'][:12]}{variant}.json"
+
+
+def _same_set(record: dict[str, Any], info: dict[str, Any]) -> bool:
+    "Are a record and a result of the same films, labels and model, whatever the set is called?"
+    return (record["films_sha256"], record["model"]) == (info["films_sha256"], info["model"])
+
+
+def _remove_others(record: Path, info: dict[str, Any]) -> None:
+    "Remove records of the same set under other names; a damaged one stays, and the card says so."
+    for file in sorted(set(record.parent.glob("*.json")) - {record}):
+        with suppress(XraypneuError):
+            if _same_set(read_record(file), info):
+                file.unlink()
+
+
 def record_set(
     out: str | Path,  # of `measure_set`
     root: str | Path | None = None,  # of the project; None: around the working folder
     force: bool = False,  # replace the record of another set with this title
 ) -> Path:  # the record
-    "Record a measured set for the model card. Raises `EvaluationError`."
+    "Record a measured set for the model card, in place of its record under another name. Raises `EvaluationError`."
     try:
         root = project_root() if root is None else Path(root)
     except FileNotFoundError as e:
         raise EvaluationError(rendered(e), "Copy external.json there yourself.", "no_project") from None
     info = external.read_external(out).info
-    target = root / RECORDS / f"{folder_name(info['title'])}-{info['model']['hash'][:12]}.json"
-    if target.exists() and not force:
-        held = read_record(target)
-        if (held["films_sha256"], held["model"]) != (info["films_sha256"], info["model"]):
-            hint = "Give this one another --name, or replace it with --force."
-            raise EvaluationError(f"{target} is the record of another set", hint, "occupied")
-    return write_file(target, (Path(out) / "external.json").read_bytes())
+    target = root / RECORDS / _record_name(info)
+    if target.exists() and not force and not _same_set(read_record(target), info):
+        hint = "Give this one another --name, or replace it with --force."
+        raise EvaluationError(f"{target} is the record of another set", hint, "occupied")
+    write_file(target, (Path(out) / "external.json").read_bytes())
+    _remove_others(target, info)
+    return target

@@ -22,7 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import islice
@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from .. import __version__
-from ..data.dataset import LEFT_BEHIND
+from ..data.dataset import _MAP, LEFT_BEHIND
 from ..data.decoder import TAGS, cores, read_tags, warm_up
 from xraypneu.data.image import (
     _FILE_ERRORS,
@@ -117,6 +117,8 @@ def _is_dicom(path: str) -> bool:
 
 def _kind(path: str) -> str:
     "The extension of a file that is left out; '' for one without, such as a UID, of which each has another end."
+    if _MAP.fullmatch(os.path.basename(path)):
+        return ".overlay.png"
     end = os.path.splitext(path)[1].lower()
     return end if re.fullmatch(r"\.(?!\d+$)[a-z0-9]{1,8}", end) else ""
 
@@ -124,6 +126,8 @@ def _kind(path: str) -> str:
 def _is_film(path: str, sniff: bool = True) -> bool:
     "Is a file taken from a folder?"
     name = os.path.basename(path)
+    if _MAP.fullmatch(name):  # of `xraypneu predict --overlay`
+        return False
     _, dot, end = name.rpartition(".")
     if dot and not end.isdigit():  # names of DICOM files are often UIDs, numbers with points
         return f".{end.lower()}" in SUFFIXES
@@ -1062,6 +1066,17 @@ def _done(out: Place, n: int, facts: dict[str, Any]) -> dict[str, Any] | None:
     return said if rows == facts["rows"] and (facts | {"errors": said.get("errors")}).items() <= said.items() else None
 
 # %% ../../nbs/api/serving/08_score.ipynb #s047
+def _check_known(file: Place, content: Any) -> None:
+    "Raise `ScoreError` for settings that only a newer version has."
+    if isinstance(content, dict) and (more := sorted(content.keys() - {f.name for f in fields(Settings)})):
+        by = without_controls(str(content.get("version", "another version")))[:40]
+        what = (
+            f"{file} was written by a newer xraypneu ({by}; this is {__version__}): it has {without_controls(more[0])}"
+        )
+        hint = f"Go on with xraypneu {by}, or score into another folder."
+        raise ScoreError(what, hint, "unsupported")
+
+
 @dataclass(frozen=True)
 class Progress:
     "How far a folder of scores is."
@@ -1079,10 +1094,12 @@ class Progress:
 
 # %% ../../nbs/api/serving/08_score.ipynb #01dd133d
 def _settings(out: Place) -> Settings | None:
-    "The settings of a folder. Raises `ScoreError` if their file is damaged."
+    "The settings of a folder. Raises `ScoreError` if their file is damaged, or of a newer version."
     file = out / "score.json"
     try:
-        return Settings(**json.loads(file.read_text(encoding="utf-8")))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        _check_known(file, content)
+        return Settings(**content)
     except FileNotFoundError:
         return None
     except ScoreError:  # of a host
