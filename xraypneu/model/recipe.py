@@ -151,6 +151,12 @@ def initial_bundle(
     "The bundle whose network is trained further, head included. Raises `BundleError`."
     return load_bundle(None if recipe.weights == "shipped" else recipe.weights) if recipe.keeps_head else None
 
+
+def _teacher_lowpass(recipe: training.Recipe) -> float | None:  # None: that of the recipe
+    "Low-pass of the initial bundle, pixels of the input: a network that gets another one learns this one's answers."
+    bundle = initial_bundle(recipe)
+    return bundle.lowpass if bundle else None
+
 # %% ../../nbs/api/model/09_recipe.ipynb #59bf78f6
 def teacher_policy(
     recipe: training.Recipe,
@@ -161,10 +167,10 @@ def teacher_policy(
 ) -> dict[str, Any]:  # calibration, threshold, conformal, threshold_rule
     "Decision policy of the teacher of an invariance phase. Raises `CalibrationError`, `ValueError`."
     if bundle := initial_bundle(recipe):
-        if (bundle.size, bundle.lowpass) != (model.input_shape[1], sigma_of(recipe.lowpass, bundle.size)):
+        if bundle.size != model.input_shape[1]:
             raise ValueError(
-                f"the bundle that the phase starts from takes images of {bundle.size} pixels: set prepare.size and "
-                "train.lowpass in params.yaml to those of the bundle"
+                f"the bundle that the phase starts from takes images of {bundle.size} pixels: set prepare.size in "
+                "params.yaml to that of the bundle"
             )
         return bundle.info | {"threshold_rule": f"{bundle.info['threshold_rule']}; kept from the initial bundle"}
     student = network.weights(model)
@@ -780,6 +786,7 @@ def _networks(
     report: _Report,
 ) -> Iterator[_Network]:
     "Train one network per seed."
+    lowpass = _teacher_lowpass(recipe)
     for i in range(targets.seeds):
         seed_recipe = replace(recipe, seed=recipe.seed + i)
         model = first if first is not None and i == 0 else initial_model(prepared.info["size"], seed_recipe)
@@ -792,7 +799,7 @@ def _networks(
             if "seconds" in row and (left := time_left(row["seconds"], rest)):
                 print(left, file=sys.stderr)
 
-        rest = state, inputs, count, report
+        rest = state, inputs, count, report, lowpass
         history, teacher = training.fit_all(model, train_set, (held.images, held.y), seed_recipe, *rest)
         policy = teacher_policy(seed_recipe, model, teacher, held, targets) if teacher else None
         network.half_precision(model)  # as it will be stored, so that the metrics are those of the file
@@ -820,4 +827,5 @@ def _cross_validate(
     def start() -> Any:
         return initial_model(prepared.info["size"], recipe)
 
-    return training.cross_validate(start, images, y, patients, recipe, folds, state, inputs, report)
+    lowpass = _teacher_lowpass(recipe)
+    return training.cross_validate(start, images, y, patients, recipe, folds, state, inputs, report, lowpass)
