@@ -64,7 +64,7 @@ run: $(READY) ## sample data, all stages, reports and a model
 	@python -m xraypneu.cli run $(if $(call given,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
 
 app: $(READY) ## serve the dashboard; MODEL=folder or models:/name@alias instead of the shipped model, PORT=8866
-	@$(call refuse_empty,MODEL) $(if $(call cli_value,MODEL),XRAYPNEU_MODEL=$(call quoted,MODEL)) voila $(if $(call cli_value,PORT),--port=$(call quoted,PORT)) nbs/app/dashboard.ipynb
+	@$(call refuse_empty,MODEL) python -m xraypneu.cli app $(if $(call cli_value,MODEL),--bundle=$(call quoted,MODEL)) $(if $(call cli_value,PORT),--port=$(call quoted,PORT))
 
 check: $(READY) ## run before each commit, under a minute: lint, types, sync, tests that need no training, server or browser
 	@$(MAKE) --no-print-directory --assume-old=$(READY) --jobs=2 --output-sync lint types sync

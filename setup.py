@@ -42,7 +42,7 @@ setup(
     license_files=["LICENSE", "NOTICE"],
     keywords=cfg["keywords"].split(),
     packages=find_packages(include=["xraypneu", "xraypneu.*"]),
-    package_data={"xraypneu": ["shipped/*", "app/*", "app/voila/templates/xraypneu/*"]},
+    package_data={"xraypneu": ["shipped/*", "app/*", "app/voila/templates/xraypneu/*", "evaluation/*.txt"]},
     cmdclass={"build_py": WithProject},
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=cfg["requirements"].split(),

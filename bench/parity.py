@@ -71,13 +71,14 @@ def drift(before, after, spread=None):
 
 def parity(bundle, originals, copies):
     "Originals against copies, both (n, S, S) uint8 in the same order: changes of logit and verdict, refusals."
-    (a, _, before), (b, _, after) = answers(bundle, copies), answers(bundle, originals)
+    (a, p, before), (b, q, after) = answers(bundle, copies), answers(bundle, originals)
     return {
         "pairs": len(a),
         "change": float(np.abs(b - a).mean()),
         "spread": float(a.std()),
         "drift": drift(a, b),
         "largest": float(np.abs(b - a).max()),
+        "change_p": float(np.abs(q - p).mean()),
         "differ": float((before != after).mean()),
         "refused_copies": float(np.isin(before, REFUSED).mean()),
         "refused_originals": float(np.isin(after, REFUSED).mean()),
@@ -100,14 +101,20 @@ def altered(bundle, images, y, only=None):
 def parity_row(name, m):
     "Cells of one set of pairs."
     percent = [f"{100 * m[k]:.1f} %" for k in ("differ", "refused_copies", "refused_originals")]
-    return [name, m["pairs"], *(f"{m[k]:.2f}" for k in ("change", "spread", "drift", "largest")), *percent]
+    return [
+        name,
+        m["pairs"],
+        *(f"{m[k]:.2f}" for k in ("change", "spread", "drift", "largest")),
+        f"{m['change_p']:.3f}",
+        *percent,
+    ]
 
 
 def report(bundle, parities, changes, n):
     "Both tables as Markdown."
     head = ["pairs of", "pairs", "mean change of the logit", "spread", "drift", "largest change"]
     first = markdown_table(
-        [*head, "verdicts that differ", "copies refused", "originals refused"],
+        [*head, "mean change of p", "verdicts that differ", "copies refused", "originals refused"],
         [parity_row(*i) for i in parities.items()],
     )
     cells = [

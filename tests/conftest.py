@@ -127,7 +127,6 @@ SLOW = {
     "test_recipe.py::test_more_folds_than_patients_are_refused_before_the_training",
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",
     "test_recipe.py::test_the_name_of_initial_weights_is_such_as_a_bundle_takes",
-    "test_recipe.py::test_the_ranges_that_a_run_checks_are_the_recipes",
     "test_recipe.py::test_weights_without_a_head_cannot_skip_its_training",
     "test_report.py::test_metrics_of_an_earlier_run_are_reported_as_such",
     "test_score.py::test_a_drive_that_is_gone_stops_the_run_of_any_source",

@@ -241,6 +241,18 @@ def test_training_films_are_found_by_content_and_by_name(films, tmp_path):
     assert info["conclusion"]["text"].startswith("2 of the films are training or validation films")
 
 
+def test_official_test_films_are_no_other_source(films, tmp_path, monkeypatch):
+    "Before, 80 of them passed as films of another source: only training and validation films were recognised."
+    listed = {h[:12] for h in pd.read_csv(ROOT / "results/chest_xray/test_files.csv").sha256}
+    assert external.official_films() == listed
+    info, rows = measured(films, tmp_path / "a")
+    assert info["official_test"] == 0 and "official test films" not in info["conclusion"]["text"]
+    monkeypatch.setattr(external, "official_films", lambda: frozenset(h[:12] for h in rows.sha256[:3]))
+    info, _ = measured(films, tmp_path / "b")
+    assert info["official_test"] == 3
+    assert info["conclusion"]["text"].startswith("3 of the films are official test films of the public chest_xray set")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"data_hash": 3}'])
 def test_a_damaged_description_of_the_training_films_is_none(tmp_path, text):
     bundle = Path(shutil.copytree(load_bundle().folder, tmp_path / "bundle"))

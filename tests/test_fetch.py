@@ -469,7 +469,14 @@ def test_a_web_page_is_no_archive(site, to):
 
 
 def test_no_network(to):
-    fails("http://127.0.0.1:1/data.zip", to, "connection refused", "http://127.0.0.1:1/data.zip", "make run", retries=0)
+    fails(
+        "http://127.0.0.1:1/data.zip",
+        to,
+        "connection refused",
+        "http://127.0.0.1:1/data.zip",
+        "xraypneu run",
+        retries=0,
+    )
     fails("http://no-such-host.invalid/data.zip", to, "can't be resolved", "no-such-host.invalid", retries=0)
     assert left(to) == []
 
@@ -783,7 +790,7 @@ def test_layouts(to, tmp_path, prefix):
     ],
 )
 def test_no_layout(to, tmp_path, names, words):
-    fails(zipped(dict.fromkeys(names, b"x")), to, "not a usable data set", words, "make run DATA=")
+    fails(zipped(dict.fromkeys(names, b"x")), to, "not a usable data set", words, "xraypneu run --data FOLDER")
     assert left(to) == []
 
 
@@ -1058,7 +1065,7 @@ def test_encrypted_and_unknown(to, tmp_path):
     refused(bytes(data), to, "is encrypted")
     refused(zipped({"train/NORMAL/a": b"x" * 100}, zipfile.ZIP_LZMA), to, "7-Zip")
     for mode in ("w:xz", "w:bz2"):
-        refused(tarred(films().items(), mode), to, "with a method that is not supported", "make run DATA=")
+        refused(tarred(films().items(), mode), to, "with a method that is not supported", "xraypneu run --data FOLDER")
 
 
 @pytest.mark.parametrize("file, mode", [("a.zip", None), ("a.tar", "w"), ("a.tgz", "w:gz")])
@@ -1260,7 +1267,7 @@ def test_a_machine_without_network(to, tmp_path):
         ),
         strict=True,
     ):
-        assert line.startswith(words) and "Check the network" in line and "make run" in line
+        assert line.startswith(words) and "Check the network" in line and "xraypneu run" in line
     assert list(to.parent.iterdir()) == []
 
 

@@ -93,7 +93,7 @@ def test_every_metric_is_computed():
 def test_contributing_names_what_exists():
     "Notebooks, and in their modules the functions, classes and constants."
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    notebooks = set(re.findall(r"`(?:nbs/api/)?((?:[a-z]+/)?\d\d_\w+)(?:\.ipynb)?`", text))
+    notebooks = set(re.findall(r"`(?:nbs/api/)?((?:[a-z]+/)?\d\d[a-z]?_\w+)(?:\.ipynb)?`", text))
     assert len(notebooks) > 10 and all((ROOT / f"nbs/api/{n}.ipynb").exists() for n in notebooks)
     package = "".join(p.read_text() for folder in ("xraypneu", "tests") for p in (ROOT / folder).rglob("*.py"))
     rows = re.findall(r"^\| [A-Z].+\? \| (.+) \|$", text, re.M)

@@ -262,15 +262,51 @@ def test_a_wrong_folder_of_films_is_refused_before_it_is_written(make, said, lun
 
 @pytest.mark.parametrize(
     "change, said",
-    [("train.epochs=0", "Give at least 1; with"), ("train.batch_size=7", "Give an even"), ("eda.images=few", "'few'")],
+    [
+        ("train.epochs=0", "train.epochs is 0: give at least 1; with"),
+        ("train.batch_size=7", "train.batch_size is 7: give an even"),
+        ("train.gamma=-1", "train.gamma is -1: give 0 or more"),
+        ("train.seed=-1", "train.seed is -1: give a whole number from 0"),
+        ("train.coverage=95", "train.coverage is 95: give a number above 0.5"),
+        ("train.backbone=resnet", "train.backbone is 'resnet': give one of mobilenet_v2"),
+        ("train.backbone=efficientnetv2_b0", "train.weights 'shipped' are of mobilenet_v2, not of efficientnetv2_b0"),
+        ("train.weights=start.h5", "start.h5' not found. Take imagenet"),
+        ("prepare.size=100", "prepare.size is 100: give a multiple of 32 up to 1024"),
+        ("prepare.test=15", "prepare.test = 15 is not a fraction: give a number"),
+        ("eda.images=few", "'few'"),
+    ],
 )
-def test_a_wrong_number_is_refused_before_it_is_written(change, said, lungs):
+def test_a_wrong_value_is_refused_before_it_is_written(change, said, lungs, monkeypatch, capsys):
     "Before, by the stage that reads it, minutes later for `train`."
     before = (lungs / "params.yaml").read_bytes()
-    with pytest.raises(StageError, match=said):
-        project.run([change], lungs)
+    monkeypatch.setattr(project, "_waited", lambda *_: pytest.fail("DVC ran"))
+    monkeypatch.chdir(lungs)
+    assert main(["run", change]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and len(shown.splitlines()) == 1
     assert (lungs / "params.yaml").read_bytes() == before
+
+
+def test_what_only_looks_wrong_is_run(lungs):
+    for changes in (["train.image_sizes=[96]"], ["train.devices=1"], ["train.weights=null", "train.first_block=16"]):
+        assert project.run(changes, lungs) == 1  # by DVC, which does nothing here
+    (lungs / "films.h5.dvc").touch()  # weights that come with `dvc pull`
+    assert project.run(["train.weights=films.h5", "train.image_sizes=null"], lungs) == 1
     assert project.run(["train.epochs=0", "train.invariance_epochs=2"], lungs) == 1
+
+
+def test_no_message_asks_for_a_makefile():
+    "A project has none: before, fetch, publish and a required signature said `make run`."
+    texts = {p: p.read_text() for p in (ROOT / "xraypneu").rglob("*.py")}
+    assert not [p.name for p, text in texts.items() if "make run" in text]
+
+
+def test_doctor_names_a_parameter_that_was_edited_by_hand(lungs):
+    assert project.check_parameters(lungs).ok
+    file = lungs / "params.yaml"
+    file.write_text(file.read_text().replace("patience: 4", "patience: 0"))
+    check = project.check_parameters(lungs)
+    assert check.ok is False and "train.patience is 0: give at least 1 epoch" in check.found and "edit" in check.fix
 
 
 def test_all_outputs_of_a_project_are_in_its_lock_file(lungs, monkeypatch):

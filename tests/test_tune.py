@@ -27,6 +27,7 @@ from xraypneu.data.dataset import Prepared
 from xraypneu.model import groups
 from xraypneu.ops import trials as trials_module
 from xraypneu.ops import tune
+from xraypneu.ops.stage import StageError
 from xraypneu.ops.trials import LeaseLost, Trials, TuneError, storage_address
 from xraypneu.ops.tune import MONITOR, Measured, Range, Settings, Worker, read_range, read_settings
 
@@ -128,20 +129,25 @@ def test_a_recipe_of_the_invariance_phase_alone_has_no_trials(tmp_path):
         read_settings(folder)
 
 
-def test_a_value_that_train_refuses_is_found_before_the_first_trial():
-    settings = Settings({"learning_rate": Range(0.1, 1.5)}, {"weights": "shipped"})
-    trainer = object.__new__(tune.Trainer)
-    trainer.settings = settings
-    with pytest.raises(TuneError, match=r"tune\.ranges\.learning_rate .* allows 1\.5: train refuses it: learning_rate"):
-        trainer._check()
+@pytest.mark.parametrize(
+    "train, tune, problem",
+    [
+        ({}, {"ranges": {"learning_rate": {"low": 0.1, "high": 1.5}}}, "learning_rate .* allows 1.5: train refuses it"),
+        ({"ema_momentum": 2.0}, {}, r"train\.ema_momentum is 2\.0: give 0 to below 1"),
+        ({"weights": "nowhere.h5"}, {}, r"train\.weights '.*nowhere.h5' not found. Take imagenet"),
+    ],
+)
+def test_a_value_that_train_refuses_is_found_before_the_study_is_made(train, tune, problem, tmp_path):
+    "Before, only when TensorFlow was there and the films were read."
+    folder = project(tmp_path, **tune)
+    set_params(folder, {"train": train})
+    with pytest.raises((TuneError, StageError), match=problem):
+        read_settings(folder)
 
 
 def test_the_ranges_of_params_yaml_are_valid():
     settings = read_settings(ROOT, 7)
     assert settings.trials == 7 and {"learning_rate", "weight_decay"} <= settings.ranges.keys()
-    trainer = object.__new__(tune.Trainer)
-    trainer.settings = settings
-    trainer._check()
     from xraypneu.model import training
 
     assert training.MONITOR == MONITOR

@@ -732,11 +732,11 @@ def test_a_name_that_the_shell_or_make_would_run_is_a_name(quiet_make, tmp_path)
 
 def test_the_model_of_the_environment_is_served(quiet_make, tmp_path):
     "As serve.ipynb has it; before, make emptied the variable, and the shipped model was served."
-    voila = tmp_path / "venv/bin/voila"
-    voila.write_text('#!/bin/sh\necho "model [$XRAYPNEU_MODEL]"\n')
-    voila.chmod(0o755)
-    assert "model [my/bundle]" in quiet_make("app", XRAYPNEU_MODEL="my/bundle").out
-    assert "model [other]" in quiet_make("app", "MODEL=other", XRAYPNEU_MODEL="my/bundle").out
+    python = tmp_path / "venv/bin/python"
+    python.write_text('#!/bin/sh\nfor a; do printf "[%s]" "$a"; done; echo "model [$XRAYPNEU_MODEL]"\n')
+    assert "[app]model [my/bundle]" in quiet_make("app", XRAYPNEU_MODEL="my/bundle").out
+    # by the command, which refuses what is no bundle; before, the server started, and each of its pages failed
+    assert "[app][--bundle=other][--port=8900]" in quiet_make("app", "MODEL=other", "PORT=8900").out
     done = quiet_make("app", "MODEL=")  # of a variable that is not set: before, the shipped model
     assert done.returncode and "MODEL= names nothing" in done.out and "model [" not in done.out
 

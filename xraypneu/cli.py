@@ -418,7 +418,7 @@ def _fetch(args, out):
     out.write(
         f"{data_set.path}: {data_set.files:,} files, {data_set.bytes / 1e6:,.1f} MB, from {data_set.source}\n"
         + (f"sha256 {data_set.sha256}\n" if data_set.sha256 else "")
-        + f"next: make run DATA={shlex.quote(str(data_set.path))}\n"
+        + f"next: xraypneu run --data {shlex.quote(str(data_set.path))}\n"
     )
     return 0
 
@@ -470,9 +470,9 @@ def _doctor(args, out):
 
     checks = examine(quick=args.quick, deep=args.deep)
     with suppress(FileNotFoundError, ModuleNotFoundError):  # no project here, or the light install
-        from xraypneu.ops.project import check_project
+        from xraypneu.ops.project import check_parameters, check_project
 
-        checks += [c for c in (check_project(project_root()),) if c]
+        checks += [c for c in (check_parameters(project_root()), check_project(project_root())) if c]
     out.write(report(checks) + "\n")
     return status(checks)
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CLASSES', 'SPLITS', 'LEFT_BEHIND', 'PATIENT_PATTERNS', 'UNREADABLE', 'BOTH_CLASSES', 'IN_TEST', 'COPY',
            'LEAST_LEVELS', 'MOST_OF_TWO', 'DataError', 'Layout', 'find_layout', 'patient_of', 'choose_patients',
-           'Prepared', 'load_prepared', 'prepare', 'counts_table', 'excluded_table', 'stored_table', 'findings_html']
+           'Prepared', 'load_prepared', 'check_fractions', 'prepare', 'counts_table', 'excluded_table', 'stored_table',
+           'findings_html']
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c004
 import hashlib
@@ -679,14 +680,20 @@ def _reading_findings(
     return people + _picture_findings(used)
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c037
-def _check_fractions(validation: float, test: float, size: int) -> None:
+def check_fractions(
+    validation: float = 0.15,  # as of `prepare`
+    test: float = 0.15,
+    size: int = 224,
+) -> None:
+    "Raise `DataError` for parameters of `prepare` that are out of range."
     for name, value in (("validation", validation), ("test", test)):
         if not 0 < value < 1:
             raise DataError(
                 f"{name} = {value} is not a fraction", "give a number between 0 and 1, such as 0.15.", "bad_setting"
             )
     if validation + test >= 1:
-        raise DataError(f"validation + test = {validation + test:g} leaves nothing to train on.", code="bad_setting")
+        what = f"validation + test = {validation + test:g} leaves nothing to train on"
+        raise DataError(what, "give smaller fractions, such as 0.15.", "bad_setting")
     if not (isinstance(size, int) and 16 <= size <= 2048):
         raise DataError(f"size = {size} must be an integer from 16 to 2048 pixels.", code="bad_setting")
 
@@ -893,7 +900,7 @@ def prepare(
 ) -> Prepared:
     "Check, decode, split and pack a folder of radiographs; the same input gives the same bytes. Raises `DataError`."
     path, out, threads = Path(path), Path(out), _threads(workers)
-    _check_fractions(validation, test, size)
+    check_fractions(validation, test, size)
     patterns = _compile(patient_patterns)
     layout = find_layout(path)
     _check_out(out, path)

@@ -304,7 +304,7 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress: bool | None) ->
         if any(i.flag_bits & 1 for i in infos):
             raise FetchError(
                 f"{archive.name} is encrypted",
-                "unpack it yourself with its password and use the folder: make run DATA=folder",
+                "unpack it yourself with its password and use the folder: xraypneu run --data FOLDER",
                 code="unsupported",
             )
         if any(i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for i in infos):
@@ -326,7 +326,7 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress: bool | None) ->
 def _unknown(archive: Path) -> NoReturn:
     raise FetchError(
         f"{archive.name} is compressed with a method that is not supported",
-        "unpack it with 7-Zip, unzip or tar and use the folder: make run DATA=folder",
+        "unpack it with 7-Zip, unzip or tar and use the folder: xraypneu run --data FOLDER",
         code="unsupported",
     )
 
@@ -474,7 +474,7 @@ def _target(to: str | os.PathLike[str], force: bool) -> Path:
     if to.is_dir() and any(to.iterdir()) and not force:
         raise FetchError(
             f"the target {to} exists already and is not empty",
-            "use it (make run DATA=...), give another folder with to=, or replace it with force",
+            "use it (xraypneu run --data FOLDER), give another folder with to=, or replace it with force",
             code="occupied",
         )
     try:
@@ -558,7 +558,7 @@ def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
     )
     return FetchError(
         f"{source} is not a usable data set: {what}. Found: {shown}",
-        "arrange the files in these folders and use that folder: make run DATA=folder",
+        "arrange the files in these folders and use that folder: xraypneu run --data FOLDER",
         code="no_layout",
     )
 
@@ -637,7 +637,7 @@ def _why(e: BaseException | None, timeout: float) -> str:
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-1
 OFFLINE = (
     "check the network (set https_proxy for a proxy) and start again: the download resumes where it stopped. "
-    "Without a network, " + BY_HAND + ", or try the sample: make run"
+    "Without a network, " + BY_HAND + ", or try the sample: xraypneu run"
 )
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP status of a temporary failure
 _LOOK = "check the address: open it in a browser"

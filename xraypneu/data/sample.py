@@ -730,7 +730,7 @@ def make_sample(
     seed: int = 0,  # another seed, other patients
     size: int = 256,  # pixels per side, 64 to 2048
     workers: int | None = None,  # threads; None: one per core. The result does not depend on it
-    progress: bool = False,  # print a percentage line to stderr
+    progress: bool = False,  # print percentages to stderr, in a log four lines
 ) -> Path:  # the folder
     """Write a sample: `{train,test}/{NORMAL,PNEUMONIA}/SYN0001-1.png`, their `masks/` and `dataset.json`.
 
@@ -767,17 +767,20 @@ def make_sample(
 # %% ../../nbs/api/data/02_sample.ipynb #c079
 def _write_patients(folder: Path, people: range, seed: int, size: int, workers: int | None, progress: bool) -> int:
     "Write all patients, in threads (NumPy and Pillow release the GIL); returns the number of pictures."
-    pool, images = ThreadPoolExecutor(workers or os.cpu_count() or 1), 0
+    pool, images, terminal = ThreadPoolExecutor(workers or os.cpu_count() or 1), 0, sys.stderr.isatty()
     try:
         for i, n in enumerate(pool.map(lambda p: _write_patient(folder, p, seed, size), people), 1):
             images += n
             if not progress:
                 continue
-            done = f"{100 * i // len(people)} % of {len(people)} patients"
-            print(f"\r{GENERATOR}: {done}", end="", file=sys.stderr, flush=True)
+            done = f"{GENERATOR}: {100 * i // len(people)} % of {len(people)} patients"
+            if terminal:
+                print(f"\r{done}", end="", file=sys.stderr, flush=True)
+            elif 4 * i // len(people) > 4 * (i - 1) // len(people):
+                print(done, file=sys.stderr, flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
-        if progress:
+        if progress and terminal:
             print(file=sys.stderr)
     return images
 
@@ -791,7 +794,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--size", type=int, default=256, help="pixels per side (default: %(default)s)")
     args = p.parse_args(argv)
     try:
-        folder = make_sample(args.folder, args.patients, args.seed, args.size, progress=sys.stderr.isatty())
+        folder = make_sample(args.folder, args.patients, args.seed, args.size, progress=True)
     except (SampleError, OSError) as e:
         sys.exit(f"error: {rendered(e)}")
     images = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["images"]

@@ -229,7 +229,7 @@ def _distilled(info):
         return ""
     return (
         f"{epochs} epochs of self-distillation follow (seed {info['recipe']['seed']}): films in another rendering, "
-        "frame, exposure or quality get the logit that this network gives the film as it is. "
+        "frame, exposure or quality get the features and the logit that this network gives the film as it is. "
     )
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-5-a

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TRAINING_FILMS', 'COMPARED', 'UNREAD', 'LEAST_FILMS', 'FAR', 'compared_statistics', 'training_films', 'TrainingFilms',
-           'of_training', 'stored_training_films', 'marked', 'counted', 'answered', 'decided_films', 'measured',
-           'verdict_counts', 'calibration_of', 'group_metrics', 'differences', 'lower_metrics', 'outcome', 'conclusion',
-           'film_remarks', 'patients_sentence', 'films_sha256', 'evaluate_set', 'External', 'read_external',
-           'metric_rows', 'verdict_rows', 'group_rows', 'difference_rows']
+           'of_training', 'stored_training_films', 'official_films', 'official_sentence', 'marked', 'counted',
+           'answered', 'decided_films', 'measured', 'verdict_counts', 'calibration_of', 'group_metrics', 'differences',
+           'lower_metrics', 'outcome', 'conclusion', 'film_remarks', 'patients_sentence', 'films_sha256',
+           'evaluate_set', 'External', 'read_external', 'metric_rows', 'verdict_rows', 'group_rows', 'difference_rows']
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x003
 import hashlib
@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+import xraypneu
 from ..data.dataset import BOTH_CLASSES, CLASSES, COPY, UNREADABLE, Prepared, _composed, _n
 from .evaluate import EvaluationError, few_patients
 from .shortcuts import IMAGE_STATISTICS, with_statistics
@@ -135,6 +137,25 @@ def stored_training_films(bundle: Bundle) -> TrainingFilms | None:  # None: not 
         return of_training(json.loads(file.read_text(encoding="utf-8")), bundle.info["data"]["data_hash"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+# %% ../../nbs/api/evaluation/05_external.ipynb #6ed0c021
+@cache
+def official_films() -> frozenset[str]:  # the first 12 hex digits of SHA-256, of each file
+    "The official test films of the public Kermany set, by content. Raises `OSError` in a damaged installation."
+    file = Path(xraypneu.__file__).parent / "evaluation/official_test.txt"
+    return frozenset(file.read_text(encoding="utf-8").split())
+
+
+def official_sentence(
+    films: int,  # official test films among those that count
+) -> str:  # '' for none
+    "What it means that official test films are among a set."
+    if not films:
+        return ""
+    return (
+        f"{films:,} of the films are official test films of the public chest_xray set (Kermany): for a model that was "
+        "trained on that set, as the shipped one was, they are its own test split and no other source."
+    )
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x012
 def marked(
@@ -417,7 +438,7 @@ def _remark_sentence(remarks: Sequence[Mapping[str, Any]]) -> str:
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x030
 def conclusion(
-    # sections: labels, expected, verdicts, calibration, differences, training, film_remarks
+    # sections: labels, expected, verdicts, calibration, differences, training, official_test, film_remarks
     s: Mapping[str, Any],
 ) -> dict[str, str]:  # code, text
     "One paragraph about a set."
@@ -430,6 +451,7 @@ def conclusion(
         _remark_sentence(s.get("film_remarks", ())),
     ]
     sentences.insert(len(sentences) if s["training"] is None else 0, seen)  # what spoils all others comes first
+    sentences.insert(0, official_sentence(s.get("official_test", 0)))
     return {"code": code, "text": " ".join(filter(None, sentences))}
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x032
@@ -512,6 +534,7 @@ def evaluate_set(
         "size": _size_section(rows, training),
         "film_remarks": film_remarks(counted(rows)),
         "training": {k: int((seen == k).sum()) for k in ("file", "name")} if training else None,
+        "official_test": int(counted(rows).sha256.fillna("").str[:_DIGITS].isin(official_films()).sum()),
         "films_sha256": films_sha256(rows),
         "model": {"hash": bundle.hash, "precision": bundle.precision, "threshold": threshold},
     }

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SHIFT_COPIES', 'VERSIONS', 'DATA_FACTS', 'NAMED_WEIGHTS', 'BEFORE', 'AGREEMENT', 'SCOPE_RULE', 'QUANTISATION_IMAGES',
-           'INT8_LIMIT', 'INT8_REFUSED', 'STAMPED', 'FOLD_METRICS', 'MAX_SIZE', 'CALCULATES', 'Targets', 'recipe_of',
-           'Validation', 'validation_of', 'choose_policy', 'kept_policy', 'decision_policy', 'initial_bundle',
-           'teacher_policy', 'Candidate', 'chosen', 'initial_weights', 'origin_of', 'training_info', 'ParityError',
-           'candidate_of', 'evenly', 'ood_detector', 'scope_of', 'Int8Variant', 'int8_accepted', 'int8_variant',
-           'bundle_of', 'Trained', 'fold_summary', 'new_model', 'initial_model', 'model_of', 'inputs_of',
-           'training_key', 'store_finished', 'is_finished', 'restore_finished', 'counted', 'all_epochs', 'train']
+           'INT8_LIMIT', 'INT8_REFUSED', 'STAMPED', 'FOLD_METRICS', 'CALCULATES', 'Validation', 'validation_of',
+           'choose_policy', 'kept_policy', 'decision_policy', 'initial_bundle', 'teacher_policy', 'Candidate', 'chosen',
+           'initial_weights', 'origin_of', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'ood_detector',
+           'scope_of', 'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary',
+           'new_model', 'initial_model', 'model_of', 'inputs_of', 'training_key', 'store_finished', 'is_finished',
+           'restore_finished', 'counted', 'all_epochs', 'train', 'time_left']
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c003
 import hashlib
@@ -17,7 +17,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -41,45 +41,12 @@ from xraypneu.model.bundle import (
     sigma_of,
     write_bundle,
 )
+from .settings import Targets as Targets, check_size, check_start, recipe_of as recipe_of
 from ..data import statistics
 from ..data.dataset import CLASSES, Prepared
 from ..metrics.definitions import BRIEF
 from ..files import replacing
 from ..redact import without_controls
-
-# %% ../../nbs/api/model/09_recipe.ipynb #c005
-@dataclass(frozen=True)
-class Targets:
-    "Requirements on validation and its shifted copies, and repetitions of the training. Raises `ValueError`."
-
-    sensitivity: float = 0.97  # of the operating point, above 0 and at most 1
-    coverage: float = 0.95  # of the conformal sets, per class, above 0.5 and below 1
-    seeds: int = 1  # trainings, at least 1; the best becomes the bundle
-    folds: int = 0  # of a cross-validation by patient, at least 2; 0: none
-
-    def __post_init__(self) -> None:
-        if not 0 < self.sensitivity <= 1:
-            raise ValueError(f"sensitivity is {self.sensitivity}: give a number above 0 and at most 1")
-        if not 0.5 < self.coverage < 1:
-            raise ValueError(f"coverage is {self.coverage}: give a number above 0.5 and below 1")
-        if self.seeds < 1:
-            raise ValueError(f"seeds is {self.seeds}: give at least 1")
-        if self.folds and self.folds < 2:
-            raise ValueError(f"folds is {self.folds}: give 2 or more, or 0 for no cross-validation")
-
-# %% ../../nbs/api/model/09_recipe.ipynb #c007
-def recipe_of(
-    **parameters: Any,  # section `train` of params.yaml: fields of `Recipe`, `AugmentConfig` and `Targets`
-) -> tuple[training.Recipe, Targets]:
-    "Sort flat parameters. Raises `TypeError` for an unknown name, `ValueError` for a value out of range."
-
-    def take(cls: type[Any]) -> dict[str, Any]:
-        return {f.name: parameters.pop(f.name) for f in fields(cls) if f.name in parameters}
-
-    augmentation, targets, recipe = take(augment.AugmentConfig), take(Targets), take(training.Recipe)
-    if parameters:
-        raise TypeError(f"Unknown training parameters: {', '.join(sorted(parameters))}")
-    return training.Recipe(**recipe, augmentation=augment.AugmentConfig(**augmentation)), Targets(**targets)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c010
 SHIFT_COPIES = 4  # draws per validation image
@@ -184,6 +151,12 @@ def initial_bundle(
     "The bundle whose network is trained further, head included. Raises `BundleError`."
     return load_bundle(None if recipe.weights == "shipped" else recipe.weights) if recipe.keeps_head else None
 
+
+def _teacher_lowpass(recipe: training.Recipe) -> float | None:  # None: that of the recipe
+    "Low-pass of the initial bundle, pixels of the input: a network that gets another one learns this one's answers."
+    bundle = initial_bundle(recipe)
+    return bundle.lowpass if bundle else None
+
 # %% ../../nbs/api/model/09_recipe.ipynb #59bf78f6
 def teacher_policy(
     recipe: training.Recipe,
@@ -194,10 +167,10 @@ def teacher_policy(
 ) -> dict[str, Any]:  # calibration, threshold, conformal, threshold_rule
     "Decision policy of the teacher of an invariance phase. Raises `CalibrationError`, `ValueError`."
     if bundle := initial_bundle(recipe):
-        if (bundle.size, bundle.lowpass) != (model.input_shape[1], sigma_of(recipe.lowpass, bundle.size)):
+        if bundle.size != model.input_shape[1]:
             raise ValueError(
-                f"the bundle that the phase starts from takes images of {bundle.size} pixels: set prepare.size and "
-                "train.lowpass in params.yaml to those of the bundle"
+                f"the bundle that the phase starts from takes images of {bundle.size} pixels: set prepare.size in "
+                "params.yaml to that of the bundle"
             )
         return bundle.info | {"threshold_rule": f"{bundle.info['threshold_rule']}; kept from the initial bundle"}
     student = network.weights(model)
@@ -520,9 +493,6 @@ def fold_summary(
     return pd.DataFrame({"metric": frame.columns, "mean": frame.mean().to_numpy(), "sd": frame.std(ddof=1).to_numpy()})
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c032
-MAX_SIZE = 1024  # side of the input, pixels
-
-
 def new_model(
     size: int,  # side of the input, pixels
     weights: str | None,  # as `training.Recipe.weights`
@@ -532,11 +502,7 @@ def new_model(
     head: bool = False,  # take the head of a bundle as well, as `training.Recipe.keeps_head`
 ) -> Any:  # a Keras model: (n, S, S, 1) to logits (n, 1)
     "Make the network that a training starts from. Raises `WeightsError`; `ValueError` for another size or backbone."
-    if size % 32 or not 32 <= size <= MAX_SIZE:
-        raise ValueError(
-            f"the images are {size} pixels wide, the network takes multiples of 32 up to {MAX_SIZE}: "
-            "change prepare.size in params.yaml"
-        )
+    check_size(size)
     training.seed_everything(seed)
     return network.initialise(network.build(size, sigma_of(lowpass, size), backbone), weights, head)
 
@@ -546,6 +512,7 @@ def initial_model(
     recipe: training.Recipe,
 ) -> Any:  # a Keras model: (n, S, S, 1) to logits (n, 1)
     "Make the network that a training of this recipe starts from. Raises as `new_model`."
+    check_start(recipe, size)
     return new_model(size, recipe.weights, recipe.seed, recipe.lowpass, recipe.backbone, recipe.keeps_head)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #model-of
@@ -793,6 +760,18 @@ def train(
         store_finished(trained, finished, key)
     return trained
 
+# %% ../../nbs/api/model/09_recipe.ipynb #timeleft
+def time_left(
+    seconds: float,  # of the last epoch
+    epochs: int,  # that may follow
+) -> str:  # '' for none
+    "How long a training still takes if no early stop shortens it."
+    if not epochs:
+        return ""
+    minutes = round(seconds * epochs / 60)
+    long = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "a minute"
+    return f"at most {epochs} more epoch{'s' * (epochs > 1)}, about {long}"
+
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-1
 def _networks(
     prepared: Prepared,
@@ -807,14 +786,20 @@ def _networks(
     report: _Report,
 ) -> Iterator[_Network]:
     "Train one network per seed."
+    lowpass = _teacher_lowpass(recipe)
     for i in range(targets.seeds):
         seed_recipe = replace(recipe, seed=recipe.seed + i)
         model = first if first is not None and i == 0 else initial_model(prepared.info["size"], seed_recipe)
 
         def count(row: dict[str, Any], i: int = i) -> None:
-            on_epoch(counted(row, i, recipe))
+            row = counted(row, i, recipe)
+            on_epoch(row)
+            # not by `report`: the report has no times. Epochs before a resume have none, either
+            rest = (targets.seeds + targets.folds) * recipe.all_epochs - row["epoch"]
+            if "seconds" in row and (left := time_left(row["seconds"], rest)):
+                print(left, file=sys.stderr)
 
-        rest = state, inputs, count, report
+        rest = state, inputs, count, report, lowpass
         history, teacher = training.fit_all(model, train_set, (held.images, held.y), seed_recipe, *rest)
         policy = teacher_policy(seed_recipe, model, teacher, held, targets) if teacher else None
         network.half_precision(model)  # as it will be stored, so that the metrics are those of the file
@@ -842,4 +827,5 @@ def _cross_validate(
     def start() -> Any:
         return initial_model(prepared.info["size"], recipe)
 
-    return training.cross_validate(start, images, y, patients, recipe, folds, state, inputs, report)
+    lowpass = _teacher_lowpass(recipe)
+    return training.cross_validate(start, images, y, patients, recipe, folds, state, inputs, report, lowpass)

@@ -246,7 +246,7 @@ def ship(
         raise BundleError("reports/metrics.json is about another model than models/bundle: run `dvc repro evaluate`")
     if bundle.info["data"]["synthetic"]:
         raise BundleError(
-            "models/bundle was trained on synthetic images: train on radiographs with `make run DATA=folder`"
+            "models/bundle was trained on synthetic images: train on radiographs with `xraypneu run --data FOLDER`"
         )
     _check_record(root, bundle, measured)
     prepared = _prepared_of(root / "data/prepared", bundle.info["data"]["data_hash"])
