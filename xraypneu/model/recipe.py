@@ -708,8 +708,7 @@ def _candidates(
         for n in networks
     ]
 
-# %% ../../nbs/api/model/09_recipe.ipynb #c033
-# needed after the last epoch, and imported before the first: an upgrade may have replaced them by then
+# %% ../../nbs/api/model/09_recipe.ipynb #a17e1a7e
 _LATE = (
     "mapie.classification",
     "onnxruntime.quantization.shape_inference",
@@ -718,6 +717,12 @@ _LATE = (
 )
 
 
+def _import_late() -> None:
+    "Import before the first epoch what is needed after the last: an upgrade may have replaced it by then."
+    for name in _LATE:
+        import_module(name)
+
+# %% ../../nbs/api/model/09_recipe.ipynb #c033
 def train(
     prepared: Prepared,
     recipe: training.Recipe,
@@ -739,8 +744,7 @@ def train(
         return _replayed(trained, recipe, on_epoch, report)
     lines: list[str]
     lines, inputs, origin = [], inputs or inputs_of(prepared), origin_of(recipe)
-    for name in _LATE:
-        import_module(name)
+    _import_late()
 
     def note(line: str) -> None:
         lines.append(line)
