@@ -260,6 +260,14 @@ def test_a_wrong_folder_of_films_is_refused_before_it_is_written(make, said, lun
     assert said in shown and len(shown.splitlines()) == 1 and (lungs / "params.yaml").read_bytes() == before
 
 
+def test_a_home_that_nobody_has_is_a_missing_folder(lungs, monkeypatch, capsys):
+    "pathlib raises a RuntimeError of its own for it."
+    monkeypatch.chdir(lungs)
+    assert main(["run", "--data", "~nobody-has-it/films"]) == 2
+    assert "there is no data folder" in capsys.readouterr().err
+    assert main(["run", "data.path=~nobody-has-it/films"]) == 2
+
+
 @pytest.mark.parametrize(
     "change, said",
     [

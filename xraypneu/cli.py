@@ -548,7 +548,7 @@ def _new(args, out):
 
 def _from_project(path):
     "A path as the project names it: the argument may be relative to a folder below it."
-    root, given = project_root(), Path(path).expanduser()
+    root, given = project_root(), Path(os.path.expanduser(path))
     if not path or given.is_absolute() or os.path.samefile(root, "."):
         return path
     return os.path.relpath(given, root)

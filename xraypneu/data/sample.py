@@ -736,7 +736,7 @@ def make_sample(
 
     The same arguments give the same bytes. No patient is in both splits. Raises `SampleError` if the folder is
     something else, or if there are too few patients for both classes in both splits."""
-    folder = Path(folder).expanduser().absolute()
+    folder = Path(os.path.expanduser(folder)).absolute()  # ~ stays where nobody has that home
     people = range(1, patients + 1)
     cells = {_plan(p, seed)[:2] for p in people}
     if len(cells) < 4:

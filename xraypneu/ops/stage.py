@@ -1116,7 +1116,7 @@ def _change(params, change):
         names = [f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v]
         raise StageError(*unknown_parameter(key, names), "bad_setting")
     try:
-        params[section][name] = str(Path(text).expanduser()) if key == "data.path" else YAML(typ="safe").load(text)
+        params[section][name] = os.path.expanduser(text) if key == "data.path" else YAML(typ="safe").load(text)
     except YAMLError as e:
         raise StageError(f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting") from None
 
