@@ -167,11 +167,7 @@ def teacher_policy(
 ) -> dict[str, Any]:  # calibration, threshold, conformal, threshold_rule
     "Decision policy of the teacher of an invariance phase. Raises `CalibrationError`, `ValueError`."
     if bundle := initial_bundle(recipe):
-        if bundle.size != model.input_shape[1]:
-            raise ValueError(
-                f"the bundle that the phase starts from takes images of {bundle.size} pixels: set prepare.size in "
-                "params.yaml to that of the bundle"
-            )
+        check_start(recipe, model.input_shape[1])
         return bundle.info | {"threshold_rule": f"{bundle.info['threshold_rule']}; kept from the initial bundle"}
     student = network.weights(model)
     network.set_weights(model, teacher)

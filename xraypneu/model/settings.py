@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import XraypneuError
 from .augment import AugmentConfig
-from .bundle import BACKBONE, MAX_LOWPASS, Bundle, BundleError, load_bundle, sigma_of
+from .bundle import BACKBONE, MAX_LOWPASS, Bundle, BundleError, load_bundle
 
 # %% ../../nbs/api/model/03b_settings.ipynb #414c176b
 @dataclass(frozen=True)
@@ -259,8 +259,8 @@ def check_start(
     "Raise `ValueError` or `WeightsError` for images or weights that a training of this recipe can't start from."
     check_size(size)
     bundle = check_weights(recipe.weights, recipe.backbone, recipe.keeps_head)
-    if bundle and recipe.keeps_head and (bundle.size, bundle.lowpass) != (size, sigma_of(recipe.lowpass, bundle.size)):
+    if bundle and recipe.keeps_head and bundle.size != size:
         raise ValueError(
-            f"weights {recipe.weights!r} are of a bundle for images of {bundle.size} pixels: without epochs and "
-            "head_epochs, set prepare.size and train.lowpass in params.yaml to those of the bundle"
+            f"weights {recipe.weights!r} are of a bundle that takes images of {bundle.size} pixels: without epochs and "
+            "head_epochs, set prepare.size in params.yaml to that of the bundle"
         )
