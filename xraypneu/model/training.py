@@ -59,11 +59,15 @@ DIVERGED = (
 )
 
 
-def logits_of(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    "Compute logits `(n,)` float64 of `(n, S, S)` uint8 images. Raises `FloatingPointError` where one is not finite."
+def _outputs(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> np.ndarray:  # (n, outputs) float32
     # not `predict`: its tf.data pipeline once waited forever for TensorFlow's only thread for operations
     parts = [model.predict_on_batch(images[i : i + batch_size, ..., None]) for i in range(0, len(images), batch_size)]
-    logits: np.ndarray = np.concatenate(parts)[:, 0].astype(np.float64)
+    return np.concatenate(parts)
+
+
+def logits_of(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    "Compute logits `(n,)` float64 of `(n, S, S)` uint8 images. Raises `FloatingPointError` where one is not finite."
+    logits: np.ndarray = _outputs(model, images, batch_size)[:, 0].astype(np.float64)
     if not np.isfinite(logits).all():
         raise FloatingPointError(DIVERGED)
     return logits
@@ -566,12 +570,9 @@ def fit(
 def feature_spread(
     model: keras.Model,
     images: np.ndarray,  # (n, S, S) uint8
-    batch_size: int = 64,
 ) -> np.ndarray:  # (channels,) float32, above 0
     "Standard deviation of each pooled feature over images; of nearly constant ones, the median of all."
-    pooled = network.with_features(model, np.ones(model.get_layer("pool").output.shape[1]))
-    parts = [pooled.predict_on_batch(images[i : i + batch_size, ..., None]) for i in range(0, len(images), batch_size)]
-    spread = np.concatenate(parts)[:, :-1].std(axis=0)
+    spread = _outputs(keras.Model(model.input, model.get_layer("pool").output), images).std(axis=0)
     return np.asarray(np.maximum(spread, np.median(spread) or 1.0), np.float32)
 
 # %% ../../nbs/api/model/06_training.ipynb #9974de91

@@ -900,8 +900,8 @@ def unchanged(name: str, root: Path):
     if changed:
         kept = (
             f"The training is kept in {tracking.FINISHED}: with the code, data and parameters that it began with, the "
+            "next run takes it from there in seconds; with others, it trains"
         )
-        kept += "next run takes it from there in seconds; with others, it trains"
         raise StageError(
             f"{', '.join(changed)} changed while {name} ran, so its result may match neither version",
             f"Run it again. {kept}" if name == "train" else "Run it again",
@@ -1163,9 +1163,9 @@ def _comes_with_dvc(path: Path, root: Path) -> bool:
 # %% ../../nbs/api/ops/03_stage.ipynb #bbbeee11
 def _check_start(recipe, size: int, root: Path):
     "`settings.check_start` from any folder, unless the initial weights may still come with DVC."
-    from ..model.settings import check_start
+    from ..model.settings import NAMED_WEIGHTS, check_start
 
-    if recipe.weights in (None, "shipped", "imagenet"):
+    if recipe.weights in NAMED_WEIGHTS:
         check_start(recipe, size)
         return
     path = Path(os.path.abspath(root / recipe.weights))
