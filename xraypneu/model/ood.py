@@ -35,7 +35,7 @@ NO_CHEST = 1.924
 class OODDetector:
     "Out-of-distribution detector: statistics of the training images' features."
 
-    means: np.ndarray  # (2, 1280) float32, of the log features of each class
+    means: np.ndarray  # (2, 1280) float32, of the log features of each class, scaled to `unit_length`
     basis: np.ndarray  # (k, 1280) float16, orthonormal
     variances: np.ndarray  # (k + 1,) float32: along the basis, and of the rest
     weights: np.ndarray  # (1280,) float32, of the log features, for the outlier score
@@ -43,7 +43,7 @@ class OODDetector:
     no_chest: np.ndarray | None = None  # (1,) float32, 1 or more: second limit, scaled outlier score; None: `NO_CHEST`
     hidden: np.ndarray | None = None  # (401, u) float32, weights and, last, biases from `layouts` to u units; or None
     output: np.ndarray | None = None  # (u + 1,) float32, weights and bias from the units to the outlier score; or None
-    unit_length: np.ndarray | None = None  # (1,) float32: the distance is that of log features of this length; or None
+    unit_length: np.ndarray | None = None  # (1,) float32, to which the distance scales log features; None: not at all
 
     def raw(  # (n, 2) float64: distance, outlier score
         self,
