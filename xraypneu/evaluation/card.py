@@ -74,8 +74,8 @@ def _spread(info, m):
     if n == 1 or not info.get("trained_before"):
         return ""
     return (
-        f"The {n} trainings are {n} self-distillations of one network, bundle {_bundle(info)}: their standard deviation "
-        "is that of the self-distillation. Trainings of a whole classifier differ more.\n\n"
+        f"The {n} trainings are {n} self-distillations of one network, bundle {_bundle(info)}: their standard "
+        "deviation is that of the self-distillation. Trainings of a whole classifier differ more.\n\n"
     )
 
 
