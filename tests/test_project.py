@@ -260,6 +260,55 @@ def test_a_wrong_folder_of_films_is_refused_before_it_is_written(make, said, lun
     assert said in shown and len(shown.splitlines()) == 1 and (lungs / "params.yaml").read_bytes() == before
 
 
+def test_films_in_the_sample_s_folder_stay(lungs, monkeypatch, capsys):
+    "It is where params.yaml looks for films at first. DVC deletes a stage's results before it: the films were gone."
+    film = lungs / "data/sample/train/NORMAL/film.png"
+    film.parent.mkdir(parents=True)
+    film.touch()
+    monkeypatch.setattr(project, "_waited", lambda *_: pytest.fail("DVC ran"))
+    monkeypatch.chdir(lungs)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    before = (lungs / "params.yaml").read_bytes()
+    for change in ("train.epochs=5", "data.path=data/sample"):
+        assert main(["run", change]) == 2
+        shown = capsys.readouterr().err
+        assert "holds 1 file of yours (such as" in shown and "film.png" in shown and "--data data/films" in shown
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")  # others read that log
+    assert main(["run"]) == 2 and "film.png" not in capsys.readouterr().err
+    assert film.exists() and (lungs / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("path", ["data", "data/prepared"])
+def test_films_share_no_folder_with_results(path, lungs, monkeypatch, capsys):
+    "DVC said that items are defined as both a dependency and an output, and so it did at each later run."
+    for name in ("NORMAL", "PNEUMONIA"):
+        (lungs / path / name).mkdir(parents=True)
+    monkeypatch.setattr(project, "_waited", lambda *_: pytest.fail("DVC ran"))
+    monkeypatch.chdir(lungs)
+    before = (lungs / "params.yaml").read_bytes()
+    assert main(["run", "--data", path]) == 2
+    shown = capsys.readouterr().err
+    assert f"data.path is '{path}', and a stage writes data/" in shown and "such as data/films" in shown
+    assert (lungs / "params.yaml").read_bytes() == before
+
+
+def test_a_model_that_was_signed_in_its_place_stays(lungs, monkeypatch, capsys):
+    "The next `xraypneu run`, up to date or not, brought it back without its signature."
+    signature = lungs / "models/bundle/model.sig"
+    signature.parent.mkdir(parents=True)
+    signature.touch()
+    monkeypatch.setattr(project, "_waited", lambda *_: pytest.fail("DVC ran"))
+    monkeypatch.chdir(lungs)
+    assert main(["run"]) == 2 and "mv models/bundle SIGNED" in capsys.readouterr().err and signature.exists()
+
+
+def test_a_project_ignores_what_a_clone_ignores():
+    "Names of films are in the files of MLflow, and of the server that team.ipynb starts to try it."
+    lines = (ROOT / ".gitignore").read_text().splitlines()
+    assert set(lines[lines.index("/data/?*") :]) <= set(project._IGNORED.splitlines())
+    assert {"/mlflow-team*", "/mlruns/", "/mlartifacts/"} <= set(lines)
+
+
 def test_a_home_that_nobody_has_is_a_missing_folder(lungs, monkeypatch, capsys):
     "pathlib raises a RuntimeError of its own for it."
     monkeypatch.chdir(lungs)

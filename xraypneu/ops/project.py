@@ -28,7 +28,9 @@ from ..files import came_with, project_root, replacing, sha256_of, write_file
 from xraypneu.ops.stage import (
     check_idle,
     check_outs,
+    check_sample,
     check_settings,
+    check_unsigned,
     check_values,
     other_names,
     read_yaml,
@@ -108,7 +110,9 @@ _IGNORED = """# what the pipeline makes: cached by DVC, never in git
 !/reports/metrics.json
 /.cache/
 /mlflow.db*
+/mlflow-team*
 /mlartifacts/
+/mlruns/
 .ipynb_checkpoints/
 """
 _READ_ME = """# A pneumonia classifier from chest radiographs
@@ -354,6 +358,8 @@ def run(
     if changes or (not _is_clone(root) and _new_code(root)):
         check_idle(root)  # a stage whose parameters or list of modules change while it runs fails in the end
     check_settings(root, list(changes))
+    check_sample(root)
+    check_unsigned(root)
     set_params(root, list(changes))
     if not _is_clone(root):
         _write_code(root)
