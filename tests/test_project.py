@@ -223,6 +223,20 @@ def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):
     assert (folder / ".dvc").is_dir() and not (folder / ".git").exists()
 
 
+def test_in_a_folder_that_git_ignores_a_project_has_its_own_repository(tmp_path, monkeypatch):
+    "DVC refuses to work where git ignores its files, and `xraypneu new` said that it can't be set up, without why."
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("scratch/\n/lungs\n")
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(project.ProjectError, match="can't be set up: ERROR: .* is ignored by your SCM tool"):
+        project._initialise(tmp_path / "scratch", within=True)
+    repositories = []
+    monkeypatch.setattr(project, "_initialise", lambda made, within: repositories.append(within))
+    for folder in ("scratch/lungs", "lungs", "chest"):
+        project.new(tmp_path / folder)
+    assert repositories == [False, False, True]
+
+
 def test_the_dashboard_is_not_served_without_its_model(tmp_path, monkeypatch, capsys):
     "Before, the server ran for ever, and each of its pages failed."
     monkeypatch.chdir(tmp_path)
