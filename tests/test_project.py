@@ -345,6 +345,15 @@ def test_a_home_that_nobody_has_is_a_missing_folder(lungs, monkeypatch, capsys):
         ("prepare.size=100", "prepare.size is 100: give a multiple of 32 up to 1024"),
         ("prepare.test=15", "prepare.test = 15 is not a fraction: give a number"),
         ("eda.images=few", "'few'"),
+        ("data.patients_csv=nowhere.csv", "nowhere.csv can't be opened: No such file"),
+        ("data.patients_csv=5", "data.patients_csv is 5: give the name of a table"),
+        ("data.patients_csv=code/sample.txt", "has no column file"),
+        ('data.patient_patterns=["(person"]', "'(person' is not a valid regular expression"),
+        ("data.patient_patterns=[1]", "data.patient_patterns is [1]: give a list of texts"),
+        ("evaluate.bootstrap=0", "evaluate.bootstrap is 0: give a whole number, 1 or more"),
+        ("evaluate.seed=-1", "evaluate.seed is -1: give a whole number, 0 or more"),
+        ("sample.patients=5", "sample.patients is 5: give a whole number, 20 or more"),
+        ("tracking.required=maybe", "tracking.required is 'maybe' in params.yaml"),
     ],
 )
 def test_a_wrong_value_is_refused_before_it_is_written(change, said, lungs, monkeypatch, capsys):
@@ -363,6 +372,10 @@ def test_what_only_looks_wrong_is_run(lungs):
         assert project.run(changes, lungs) == 1  # by DVC, which does nothing here
     (lungs / "films.h5.dvc").touch()  # weights that come with `dvc pull`
     assert project.run(["train.weights=films.h5", "train.image_sizes=null"], lungs) == 1
+    (lungs / "patients.csv.dvc").touch()
+    assert project.run(["data.patients_csv=patients.csv"], lungs) == 1
+    (lungs / "patients.csv").write_text("file,patient\na.png,p1\n")
+    assert project.run([], lungs) == 1
     assert project.run(["train.epochs=0", "train.invariance_epochs=2"], lungs) == 1
 
 
@@ -370,6 +383,21 @@ def test_no_message_asks_for_a_makefile():
     "A project has none: before, fetch, publish and a required signature said `make run`."
     texts = {p: p.read_text() for p in (ROOT / "xraypneu").rglob("*.py")}
     assert not [p.name for p, text in texts.items() if "make run" in text]
+
+
+def test_a_job_s_log_names_no_film_and_no_person_where_the_data_are_refused(lungs, monkeypatch, capsys):
+    "Before, a folder without classes was refused with the folders in it, which may be named for patients."
+    monkeypatch.chdir(lungs)
+    (lungs / "films/Doe_Jane").mkdir(parents=True)
+    (lungs / "patients.csv").write_text("file,patient\nDoe.png,Jane\nDoe.png,John\n")
+    for change, seen in (("data.path=films", "Doe_Jane"), ("data.patients_csv=patients.csv", "Doe.png")):
+        monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+        assert main(["run", change]) == 2 and seen in capsys.readouterr().err
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        assert main(["run", change]) == 2
+        shown = capsys.readouterr().err
+        assert "Doe" not in shown and "the data are refused (" in shown
+    assert main(["run", "data.path=nowhere"]) == 2 and "no data folder" in capsys.readouterr().err
 
 
 def test_doctor_names_a_parameter_that_was_edited_by_hand(lungs):

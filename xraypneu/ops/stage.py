@@ -448,9 +448,10 @@ def _record(name, root):
 TRACKED = ("train", "evaluate")
 
 
-def _tracking_settings(root):
+def _tracking_settings(root, params=None):  # params: content of params.yaml; None: as the file is
     "The section `tracking` of params.yaml. Raises `StageError`."
-    section, kinds = read_yaml(root / "params.yaml").get("tracking", {}), {"experiment": str, "required": bool}
+    params = read_yaml(root / "params.yaml") if params is None else params
+    section, kinds = params.get("tracking", {}), {"experiment": str, "required": bool}
     if not isinstance(section, dict):
         raise StageError(
             f"tracking is {section!r} in params.yaml",
@@ -1227,6 +1228,59 @@ def _check_start(recipe, size: int, root: Path):
     if path.exists() or not _comes_with_dvc(path, root):
         check_start(replace(recipe, weights=str(path)), size)
 
+# %% ../../nbs/api/ops/03_stage.ipynb #d0f2c193
+_LEAST = {  # whole numbers that no other check knows, and the least that their stage takes
+    "sample": {"patients": 20, "seed": 0},
+    "eda": {"seed": 0},
+    "evaluate": {"bootstrap": 1, "seed": 0},
+}
+
+
+def _check_numbers(params: dict):
+    "Raise `StageError` for a number that sample, EDA or evaluation refuse, the last one after the training."
+    for section, least in _LEAST.items():
+        for name, low in least.items():
+            value = (params.get(section) or {}).get(name, low)
+            if type(value) is not int or value < low:
+                what = f"{section}.{name} is {value!r}: give a whole number, {low} or more"
+                raise StageError(what, code="bad_setting")
+
+# %% ../../nbs/api/ops/03_stage.ipynb #a05029e9
+@contextlib.contextmanager
+def _nameless():
+    "In a job of GitHub, whose log others read, leave out what a refusal of the data says: it may name films or people."
+    from ..data.dataset import DataError
+
+    try:
+        yield
+    except DataError as e:
+        if not os.environ.get("GITHUB_ACTIONS") or e.code in ("missing", "file"):  # they name what params.yaml names
+            raise
+        what = f"the data are refused ({e.code}). Why is not shown: it may name films, and others read this log"
+        raise StageError(what, "To see it, run `xraypneu run` where the data are", e.code) from None
+
+# %% ../../nbs/api/ops/03_stage.ipynb #e64deea5
+def _check_patterns(section: dict):  # `data` of params.yaml
+    "Raise `DataError` or `StageError` for patterns of patients that `prepare` refuses."
+    from ..data.dataset import _compile
+
+    patterns = section.get("patient_patterns") or []
+    if isinstance(patterns, str) or not all(isinstance(p, str) for p in patterns):
+        raise StageError(f"data.patient_patterns is {patterns!r}: give a list of texts", code="bad_setting")
+    _compile(patterns)
+
+
+def _check_table(table, root: Path):  # table: data.patients_csv
+    "Raise `DataError` or `StageError` for a table of patients that `prepare` can't read, unless DVC may bring it."
+    from ..data.dataset import _patients_by_file
+
+    if table is not None and not isinstance(table, str):
+        raise StageError(f"data.patients_csv is {table!r}: give the name of a table, or null", code="bad_setting")
+    path = Path(os.path.abspath(root / (table or "")))
+    if table and (path.exists() or not _comes_with_dvc(path, root)):
+        with _nameless():
+            _patients_by_file(path)
+
 # %% ../../nbs/api/ops/03_stage.ipynb #703ae4a2
 @contextlib.contextmanager
 def _refusals_of(section: str):
@@ -1243,7 +1297,9 @@ def check_values(
     root,  # the project
     params: dict | None = None,  # content of `params.yaml`; None: as the file is
 ):
-    "Raise `StageError` for names, types and values that a stage refuses, without TensorFlow and without the films."
+    """Raise `StageError` for names, types and values that a stage refuses, without TensorFlow and without the films.
+
+    Raises `DataError` for patterns of patients."""
     from ..data.dataset import check_fractions
     from ..model.settings import check_size, parameter_names, recipe_of
 
@@ -1252,6 +1308,9 @@ def check_values(
     for name in read_yaml(root / "dvc.yaml").get("stages") or {}:
         if (notebook := root / f"nbs/pipeline/{name}.ipynb").is_file():
             check_params(notebook, stage_params(root, name, params))
+    _tracking_settings(root, params)
+    _check_numbers(params)
+    _check_patterns(params.get("data") or {})
     sizes = {k: v for k, v in (params.get("prepare") or {}).items() if k in ("size", "validation", "test")}
     size = sizes.get("size", 224)
     with _refusals_of("prepare"):
@@ -1277,8 +1336,10 @@ def check_settings(
     check_values(root, params)
     given = (params.get("data") or {}).get("path")
     _check_data_path(given, root)
+    _check_table((params.get("data") or {}).get("patients_csv"), root)
     if isinstance(given, str) and not _comes_with_dvc(path := Path(os.path.abspath(root / given)), root):
-        find_layout(path)
+        with _nameless():
+            find_layout(path)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-2
 def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-C)
