@@ -122,7 +122,8 @@ def _log(features: np.ndarray) -> np.ndarray:
 
 def _of_length(vectors: np.ndarray, length: float) -> np.ndarray:
     "Scale `(n, k)` vectors to a length; zeros stay zeros."
-    return vectors * (length / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
+    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return np.asarray(vectors * (length / norms))
 
 
 CELLS = 20  # of a layout, on a side
