@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Asker, State } from "../../xraypneu/app/state.js";
+import { Asker, IN_REPORTS, State } from "../../xraypneu/app/state.js";
 
 const row = (id, more = {}) => ({ id, file: `${id}.png`, verdict: "NORMAL", probability: 0.1, threshold: 0.3, ...more });
 
@@ -103,6 +103,13 @@ test("a report is asked for after the newest of what it shows, which an answer t
   a.ask("reader-u1", { verdict: "" });
   a.hurry(/^reader-/); // nothing says that it has arrived
   assert.deepEqual(sent.slice(5), [{ verdict: "" }, { verdict: "" }]);
+});
+
+test("a report is asked for after a deletion that may be lost, and after all else that it shows", () => {
+  const { sent, asker: a } = asker();
+  for (const key of ["remove-u1", "open", "reader-u2", "point", "metrics", "truth"]) a.ask(key, key);
+  a.hurry(IN_REPORTS); // nothing says that they have arrived
+  assert.deepEqual(sent.slice(6), ["remove-u1", "reader-u2", "point", "truth"]);
 });
 
 test("a question that was lost is asked again, as the newest one", () => {

@@ -16,7 +16,7 @@ import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
 import { listenToPaste } from "./paste.js";
 import { OWN, ReaderPanel, said } from "./reader.js";
-import { Asker, State } from "./state.js";
+import { Asker, IN_REPORTS, State } from "./state.js";
 import { Memory, placeInTab } from "./storage.js";
 import { nextVerdict, Table, tallyOf } from "./table.js";
 import { Theme } from "./theme.js";
@@ -43,7 +43,6 @@ const STEP = 60; // pixels that a key moves a zoomed film
 // what a visitor does: it is done to all rows that have come
 const DEEDS = ["click", "keydown", "input", "change", "drop", "paste", "beforeunload", "pagehide"];
 const MANY = 60; // files, from which on only those in view are laid out
-const IN_REPORTS = /^(reader-.*|point|truth)$/; // requests whose effects a report shows
 
 function broken(problem) {
   return make(
@@ -548,7 +547,7 @@ class Page {
     if (!this.downloader.fetching) {
       this.unread = unread;
       this.state.report(reported);
-      this.asker.hurry(IN_REPORTS); // or the report would have an earlier reading than the page
+      this.asker.hurry(IN_REPORTS); // or the report would have an earlier reading than the page, or a deleted film
     }
     this.downloader.get(request);
   }

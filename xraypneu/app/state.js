@@ -1,6 +1,8 @@
 // State of the page, without its elements: rows, the open film, requests to the server.
 import { said } from "./reader.js";
 
+export const IN_REPORTS = /^(reader-.*|remove-.*|point|truth)$/; // requests whose effects a report shows
+
 export class State {
   constructor(threshold) {
     this.rows = new Map(); // by id, in the order of their arrival
