@@ -201,6 +201,16 @@ def test_lists_of_modules_are_not_changed_under_a_training_that_runs(lungs, monk
     assert (lungs / "code/train.txt").read_bytes() == before
 
 
+@pytest.mark.parametrize("path", [None, "", "/nowhere"])
+def test_stages_start_this_python_whatever_the_path(path, tmp_path, monkeypatch):
+    "As where `/path/.venv/bin/xraypneu run` is called by its path. An empty PATH made the films' folder a part of it."
+    monkeypatch.delenv("PATH") if path is None else monkeypatch.setenv("PATH", path)
+    code = "import os, sys; print(sys.executable, os.environ['PATH'])"
+    assert project._waited(tmp_path, ["/bin/sh", "-c", f'python -c "{code}" > said']) == 0
+    mine, entries = (tmp_path / "said").read_text().split()
+    assert mine == sys.executable and all(entries.split(os.pathsep))
+
+
 def test_ctrl_c_lets_a_stage_mark_its_run_as_failed(tmp_path):
     "Before, DVC was killed a quarter of a second after Ctrl-C, and its stage with it."
     (tmp_path / "dvc.py").write_text(

@@ -177,7 +177,8 @@ def _environment(root: Path) -> dict[str, str]:
     given = _name() | {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     if "DVC_SITE_CACHE_DIR" not in os.environ:
         given["DVC_SITE_CACHE_DIR"] = str(_state(root))
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    # stages start `python`. An empty PATH would be a last entry that means the working folder, where films may lie
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH") or os.defpath])
     return given | os.environ | {"PATH": path}
 
 
