@@ -227,6 +227,33 @@ def test_ctrl_c_lets_a_stage_mark_its_run_as_failed(tmp_path):
     assert process.wait(30) and (tmp_path / "ended").exists()
 
 
+@pytest.mark.parametrize("started", ["by hand", "by a script with &"])
+def test_kill_ends_dvc_and_its_stage_too(started, tmp_path):
+    "Before, `kill PID` ended the command alone, and DVC went on. DVC ignores Ctrl-C while a stage runs."
+    (tmp_path / "stage.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+        "pathlib.Path('began').touch()\n"
+        "try:\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    pathlib.Path('interrupted').touch()\n"
+        "finally:\n    time.sleep(0.3); pathlib.Path('ended').touch()\n"
+    )
+    (tmp_path / "dvc.py").write_text(
+        "import signal, subprocess, sys\n"
+        "stage = subprocess.Popen(f'{sys.executable} stage.py; true', shell=True)\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "stage.wait()\n"
+    )
+    code = "from xraypneu.ops import project; from pathlib import Path; import sys; "
+    code += "project._waited(Path('.'), [sys.executable, 'dvc.py'])"
+    ignore = None if started == "by hand" else lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, preexec_fn=ignore)
+    until(lambda: (tmp_path / "began").exists(), process)
+    process.terminate()
+    assert process.wait(20) == 143 and (tmp_path / "ended").exists()
+    assert (tmp_path / "interrupted").exists() is (started == "by hand")
+
+
 def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     folder = project.new(tmp_path / "studies/lungs")
