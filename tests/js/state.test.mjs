@@ -71,6 +71,20 @@ test("a delete request that was lost is repeated, unless that would delete films
   assert.deepEqual([state.lostForget(12, 0), state.undeleted], [true, true]);
 });
 
+test("a reading in another view is this one's too, and counts as not saved", () => {
+  const state = new State(0.3);
+  state.arrive(row("u1"), false);
+  state.saved(["u1"]);
+  assert.equal(state.hear("u2", { verdict: "NORMAL", comment: "" }), false); // deleted here
+  assert.equal(state.hear("u1", { verdict: "", comment: "" }), false); // nothing new
+  assert.ok(!state.unsaved.has("u1"));
+  assert.equal(state.hear("u1", { verdict: "UNSURE", comment: "scar" }), true);
+  assert.deepEqual(state.rows.get("u1").reader, { verdict: "UNSURE", comment: "scar" });
+  assert.equal(state.unsavedReadings, 1);
+  assert.equal(state.hear("u1", { verdict: "", comment: "" }), true); // taken back
+  assert.equal(state.unsavedReadings, 0);
+});
+
 const asker = () => {
   const sent = [];
   let pings = 0;

@@ -77,6 +77,7 @@ class Page {
     this.state = new State(config.threshold);
     const [lost, recovered] = [() => this.lost(), () => this.recovered()];
     const view = Math.floor(Math.random() * 2 ** 31); // a notebook may show one session in several views
+    this.view = view;
     const busy = () => this.uploader.pending > 0;
     this.came = []; // rows that are not on the page yet, in the order of their arrival
     this.gatherer = new Gatherer(() => this.showRows());
@@ -452,7 +453,7 @@ class Page {
     this.table.note(id);
     this.worklist.note(this.state.rows.get(id));
     this.keeper.changed();
-    this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own });
+    this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own, view: this.view });
   }
 
   // Delete the open film alone; what its reader said of it is not lost without a question.
@@ -751,8 +752,18 @@ class Page {
     if (message.id === this.viewer.id) this.viewer.window.piece(message, buffers?.[0]);
   }
 
-  on_noted({ id }) {
-    this.asker.answered(`reader-${id}`);
+  on_noted({ id, view, own }) {
+    const key = `reader-${id}`;
+    if (view === this.view) this.asker.answered(key);
+    else if (!this.asker.asked.has(key) && this.state.hear(id, own)) this.showReading(id, own); // else ours comes last
+  }
+
+  // Another view of the session has another reading of this film.
+  showReading(id, own) {
+    this.table.note(id);
+    this.worklist.note(this.state.rows.get(id));
+    if (id === this.viewer.id) this.reader.show(own);
+    this.keeper.changed();
   }
 
   on_removed({ id }) {

@@ -91,6 +91,14 @@ export class State {
     this.reported.delete(id);
   }
 
+  // The reader's verdict and comment in another view; true if the film is here, with another reading.
+  hear(id, own) {
+    const row = this.rows.get(id);
+    if (!row || said(row.reader) === said(own)) return false;
+    this.note(id, own);
+    return true;
+  }
+
   // A report of these results is asked for.
   report(ids) {
     this.reported = new Set(ids);
