@@ -260,6 +260,19 @@ def test_a_wrong_folder_of_films_is_refused_before_it_is_written(make, said, lun
     assert said in shown and len(shown.splitlines()) == 1 and (lungs / "params.yaml").read_bytes() == before
 
 
+@pytest.mark.parametrize("text, said", [(None, "can't be opened"), ("film,person\n", "has no column file")])
+def test_a_wrong_table_of_patients_is_refused_before_it_is_written(text, said, lungs, tmp_path, monkeypatch, capsys):
+    "Before, by `prepare`, after the sample was drawn, and params.yaml named that table from then on."
+    monkeypatch.setattr(project, "_waited", lambda *_: pytest.fail("DVC ran"))
+    monkeypatch.chdir(lungs)
+    before = (lungs / "params.yaml").read_bytes()
+    if text:
+        (tmp_path / "who.csv").write_text(text)
+    assert main(["run", "data.patients_csv=../who.csv"]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and len(shown.splitlines()) == 1 and (lungs / "params.yaml").read_bytes() == before
+
+
 def test_a_home_that_nobody_has_is_a_missing_folder(lungs, monkeypatch, capsys):
     "pathlib raises a RuntimeError of its own for it."
     monkeypatch.chdir(lungs)

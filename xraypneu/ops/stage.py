@@ -407,7 +407,8 @@ def _take_up(name, root):
     if recorded:
         for state in note.parent.glob("*.npz"):
             state.unlink()
-        if name == "train" and _forced(root):
+        # a dvc.lock that records another training, as after `git checkout dvc.lock`, does not ask for a repetition
+        if name == "train" and _recorded(root, content.get("run_file")) and _forced(root):
             shutil.rmtree(root / tracking.FINISHED, ignore_errors=True)
     # `tracking.start` decides whether it is the same training: this dvc.lock may be another branch's
     if name == "train" or recorded:
@@ -968,8 +969,9 @@ def _changed(root) -> list:  # of text; empty outside a repository
         names = subprocess.run(ask, cwd=root, capture_output=True, text=True, timeout=30, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):  # no git, no repository, one of another user, or no commit yet
         return []
-    restore = f"restore the committed ones with `git checkout {' '.join(names)}`"
-    return [f"Changed   {' and '.join(names)}: commit the new results, or {restore}"] if names else []
+    what = f"Changed   {' and '.join(names)}, the results of this run: commit them, or leave them as they are"
+    restore = f"`git checkout {' '.join(names)}` restores the committed ones until the next run"
+    return [f"{what}; {restore}"] if names else []
 
 # %% ../../nbs/api/ops/03_stage.ipynb #replaced
 def _hash_of(path) -> str:
@@ -1212,18 +1214,20 @@ def check_settings(
     root,  # the project
     changes: list = (),  # as of `set_params`
 ):
-    "Raise `StageError` or `DataError` where a run must fail: by names, types or values, or the films' folder."
-    from ..data.dataset import find_layout
+    "Raise `StageError` or `DataError` where a run must fail: by names, types or values, folder or table of the films."
+    from ..data.dataset import find_layout, patients_by_file
 
     root = Path(root)
     params = read_yaml(root / "params.yaml")
     for change in changes:
         _change(params, change)
     check_values(root, params)
-    given = (params.get("data") or {}).get("path")
-    _check_data_path(given, root)
-    if isinstance(given, str) and not _comes_with_dvc(path := Path(os.path.abspath(root / given)), root):
-        find_layout(path)
+    data = params.get("data") or {}
+    _check_data_path(data.get("path"), root)
+    for name, check in (("path", find_layout), ("patients_csv", patients_by_file)):
+        given = data.get(name)
+        if isinstance(given, str) and not _comes_with_dvc(path := Path(os.path.abspath(root / given)), root):
+            check(path)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-2
 def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-C)
