@@ -1685,7 +1685,8 @@ def test_wide_tables_of_a_report_fit_page_and_sheet(browser):
     heads = {
         "eda": "class|columns|AUC, validation against train|chance (validation)|AUC, test against train|chance (test)",
         "evaluate": "seed|accuracy|sensitivity (recall)|specificity|precision (PPV)|F1|ROC AUC|"
-        "average precision (PR AUC)|Brier score|calibration error (ECE)|specificity, gap to validation|to shifted validation",
+        "average precision (PR AUC)|Brier score|calibration error (ECE)|"
+        "specificity, gap to validation|gap to shifted validation",
         "train": "seed|best epoch|slope|intercept|threshold|sensitivity, validation|specificity, validation|"
         "ROC AUC, validation|sensitivity, shifted|specificity, shifted|ROC AUC, shifted|loss, shifted",
     }
