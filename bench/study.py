@@ -25,6 +25,8 @@ from parity import altered, drift, listed, parity, squares
 
 from xraypneu.data.dataset import load_prepared
 from xraypneu.files import project_root, write_file
+from xraypneu.metrics.scores import classification_metrics
+from xraypneu.model.augment import FILE_SHIFT, shifted_copies
 from xraypneu.model.groups import family, groups
 from xraypneu.model.recipe import SHIFT_COPIES, initial_bundle, recipe_of, train, validation_of
 from xraypneu.ops.tracking import STATE, git_state
@@ -95,6 +97,14 @@ def from_teacher(bundle, recipe, images):
     return {"teacher_drift": drift(teacher.logits(images), bundle.logits(images))}
 
 
+def on_other_files(bundle, held):
+    "Metrics on version 2 of the shift, at the bundle's operating point."
+    images = shifted_copies(held.images, SHIFT_COPIES, FILE_SHIFT)
+    p = bundle.probability(bundle.logits(images))
+    found = classification_metrics(held.shifted_y, p, bundle.threshold)
+    return {f"shifted2_{m}": found[m] for m in ("roc_auc", "sensitivity", "specificity")}
+
+
 def measured(trained, prepared, recipe, originals):
     "The measures of the protocol, on validation alone."
     bundle, held = trained.bundle, validation_of(*prepared.arrays("validation"), copies=SHIFT_COPIES)
@@ -108,6 +118,7 @@ def measured(trained, prepared, recipe, originals):
         row |= {f"drift_{name}": changes.drift[change], f"specificity_{name}": changes.specificity[change]}
     row |= parity_of(bundle, held, names, originals)
     row |= from_teacher(bundle, recipe, held.images)
+    row |= on_other_files(bundle, held)
     row["drift"] = float(np.mean([v for k, v in row.items() if k.startswith("drift_") or k == "parity_drift"]))
     return row
 

@@ -114,6 +114,14 @@ def test_spread_needs_several_trainings(trainings, shown):
     assert len(widths) == 1
 
 
+def test_self_distillations_of_one_network_are_no_trainings_of_a_classifier():
+    seeds = dict(trainings=5, accuracy=dict(mean=0.88, sd=0.02))
+    teacher = dict(recipe=INFO["recipe"], history=INFO["history"], best_epoch=INFO["best_epoch"])
+    shared = dict(trained_before=teacher, initial_weights={"name": "shipped", "sha256": "0123456789abcdef"})
+    assert "5 self-distillations of one network, bundle 0123456789ab:" in card(shared, seeds=seeds)[0]
+    assert "self-distillations" not in card(seeds=seeds)[0] + card(shared)[0]
+
+
 def test_data_and_training():
     text, lines = card()
     assert "| train | 4,000 of 2,000 | 4,000 of 2,000 |" in lines and "| excluded | 6 of 3 | 6 of 3 |" in lines

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from fuzz import dicom
 from PIL import Image
 
 from xraypneu import Predictor, cli, load_bundle
@@ -164,6 +165,27 @@ def test_copies_count_once_and_contradictions_not_at_all(films, tmp_path):
     info, rows = measured(films, tmp_path / "out")
     assert info["films"]["excluded"] == {"unreadable": 0, "copy of another file": 1, "same bytes in both classes": 2}
     assert sum(v["films"] for c in info["verdicts"].values() for v in c.values()) == 11
+
+
+def test_patients_in_dicom_files_and_pictures_that_are_there_twice_are_said(tmp_path):
+    "Films numbered through: each number was a patient, and a second export a further film, without a word."
+    for i in range(8):
+        film = tmp_path / f"set/{'PNEUMONIA' if i % 2 else 'NORMAL'}/IM-{i:04}.dcm"
+        film.parent.mkdir(parents=True, exist_ok=True)
+        pixels = draw_radiograph(i % 7, pneumonia=bool(i % 2), size=64)[0] if i else np.flip(draw_radiograph(9)[0], 1)
+        film.write_bytes(dicom(pixels, PatientID=f"Secret-{i // 3}", StudyDate=f"2026010{i + 1}"))
+    again = tmp_path / "set/PNEUMONIA/IM-0010.dcm"
+    again.write_bytes(dicom(np.flip(draw_radiograph(9)[0], 1), PatientID="Secret-9"))
+    info, rows = measured(tmp_path / "set", tmp_path / "out")
+    assert info["patients_from"] == "names" and info["repeated"] == {"patients": 3, "pictures": 1, "both_labels": 1}
+    text = info["conclusion"]["text"]
+    assert "By the IDs in the DICOM files, 3 patients have films that count as different patients'" in text
+    assert "1 picture is in several files of different bytes, 1 of them with both labels" in text
+    assert not {"person", "look"} & set(rows) and "Secret" not in json.dumps(info)
+    files = sorted((tmp_path / "set").rglob("*.dcm"))
+    listed = [f"{f.relative_to(tmp_path / 'set').as_posix()},{f.parent.name},{i}" for i, f in enumerate(files)]
+    info, _ = measured(table(tmp_path / "set", "file,label,patient", listed), tmp_path / "b")
+    assert info["repeated"]["patients"] == 0  # whoever lists the patients knows them better
 
 
 def test_films_of_equal_bytes_may_be_links_to_one_file(films):

@@ -845,6 +845,37 @@ def test_dicom_colour():
     assert near(read_radiograph(data).pixels, GREY, 8)
 
 
+@pytest.mark.parametrize(
+    "header, marker",
+    [
+        ("YBR_FULL_422", b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"),  # YCbCr, as of Photoshop
+        ("RGB", b""),  # two channels of half the size: no RGB
+    ],
+)
+def test_dicom_colour_is_as_its_jpeg_says(header, marker):
+    "pydicom takes it for what the header says: a grey film was refused as coloured."
+    jpeg = encode(Image.fromarray(np.dstack([GREY] * 3)), "JPEG", quality=98, subsampling=2)
+    assert jpeg[2:4] == b"\xff\xe0"
+    jpeg = jpeg[:2] + marker + jpeg[4 + int.from_bytes(jpeg[4:6], "big") :]  # in the place of JFIF
+    data = dicom(np.dstack([GREY] * 3), JPEGBaseline8Bit, header, pixel_data=encapsulate([jpeg]))
+    r = read_radiograph(data, with_colour=True)
+    assert near(r.pixels, GREY, 8) and r.colour < 1
+
+
+def test_dicom_of_jpeg_ls_may_have_a_black_border(monkeypatch):
+    "It begins as a JPEG does, and Pillow can't read it: with a last row of one grey level, it was called damaged."
+    from types import SimpleNamespace
+
+    film = GREY.copy()
+    film[-4:] = 0
+    decoder = SimpleNamespace(is_available=True, as_array=lambda ds, index: (film, {}))
+    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda uid: decoder)
+    frame = b"\xff\xd8\xff\xf7\0\x0b\x08" + struct.pack(">HH", H, W) + b"\1\1\x11\0"
+    frame += b"\xff\xda\0\x08\1\1\0\0\0\0" + bytes(100) + b"\xff\xd9"
+    data = dicom(film, JPEGLSLossless, pixel_data=encapsulate([frame]))
+    assert (read_radiograph(data).pixels == film).all()
+
+
 def test_dicom_compressed():
     data = dicom(GREY, JPEGBaseline8Bit, pixel_data=encapsulate([encode(GREY, "JPEG", quality=98)]))
     assert near(read_radiograph(data).pixels, GREY, 6)

@@ -398,6 +398,13 @@ def _lost(path: Path) -> str:
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-a
 _ASIDE = ("error", "notes", "person", "look")  # what findings are made of, and the manifest doesn't keep
+
+
+def _look(tile: np.ndarray) -> str:
+    "A hash of what a film looks like, by which the same picture in other bytes is found; '' for an empty one."
+    return hashlib.sha256(tile.tobytes()).hexdigest() if np.ptp(tile) >= LEAST_LEVELS else ""
+
+
 _PATIENCE = 60.0  # seconds for one film: under load it may be slow, but isn't excluded
 
 
@@ -432,8 +439,7 @@ def _read_one(
             ) from None
         return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None
     tile = cast(np.ndarray, d.square)
-    look = hashlib.sha256(tile.tobytes()).hexdigest() if np.ptp(tile) >= LEAST_LEVELS else ""
-    aside = dict(notes=_remarks(d.notes, tile), person=d.patient, look=look)
+    aside = dict(notes=_remarks(d.notes, tile), person=d.patient, look=_look(tile))
     return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format) | aside, tile
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-1

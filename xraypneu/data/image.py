@@ -1331,17 +1331,32 @@ def _jpeg_pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(data), formats=("JPEG",)))
 
 # %% ../../nbs/api/data/00_image.ipynb #c046b-j-a
-def _check_jpeg_frame(ds: "Dataset", uid: "UID", stored: np.ndarray) -> None:
-    "Refuse DICOM pixels whose JPEG ends early."
+_JPEG_LS = 0xF7  # frame header
+
+
+def _jpeg_frame(ds: "Dataset", uid: "UID") -> tuple[bytes, _Outline]:  # empty where there is none of 8 bits
+    "The JPEG in a DICOM file, and its outline. JPEG-LS begins in the same way, and is none."
     from pydicom.encaps import get_frame
 
-    if not uid.is_encapsulated:
-        return
-    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
-    if not frame.startswith(b"\xff\xd8") or int(ds.BitsAllocated) > 8:
-        return
-    if _ends_early(frame, _outlined(frame), (stored[-1] if stored.ndim == 2 else stored[-1, :, 1],), _jpeg_pixels):
+    if not uid.is_encapsulated or int(ds.BitsAllocated) > 8:
+        return b"", _Outline()
+    outline = _outlined(frame := get_frame(ds.PixelData, 0, number_of_frames=1))
+    return (frame, outline) if outline.scans and _JPEG_LS not in outline.markers else (b"", _Outline())
+
+
+def _check_jpeg_frame(frame: bytes, outline: _Outline, stored: np.ndarray) -> None:
+    "Refuse DICOM pixels whose JPEG ends early."
+    if frame and _ends_early(frame, outline, (stored[-1] if stored.ndim == 2 else stored[-1, :, 1],), _jpeg_pixels):
         raise EOFError
+
+# %% ../../nbs/api/data/00_image.ipynb #d433894b
+def _own_colours(frame: bytes, photometric: str) -> np.ndarray | None:  # (H, W, 3) RGB
+    "The pixels of a JPEG that says itself how its colours are coded; None for one that leaves it to the DICOM header."
+    image = cast("JpegImageFile", Image.open(BytesIO(frame), formats=("JPEG",)))
+    subsampled = len({tuple(channel[1:3]) for channel in image.layer}) > 1
+    if image.mode != "RGB" or not ("adobe_transform" in image.info or (photometric == "RGB" and subsampled)):
+        return None
+    return np.asarray(image)
 
 # %% ../../nbs/api/data/00_image.ipynb #c046-patient
 def _patient(ds: "Dataset") -> str:
@@ -1399,7 +1414,10 @@ def _decoded(ds: "Dataset", uid: "UID") -> np.ndarray:  # (H, W) or (H, W, 3)
         if deep and set(get_decoder(uid).available_plugins) <= {"pillow"}:
             raise _missing_codec(uid) from error
         raise
-    _check_jpeg_frame(ds, uid, stored)
+    frame, outline = _jpeg_frame(ds, uid)
+    if stored.ndim == 3 and frame and (colours := _own_colours(frame, str(ds.PhotometricInterpretation))) is not None:
+        stored = colours
+    _check_jpeg_frame(frame, outline, stored)
     samples = int(ds.get("SamplesPerPixel", 1))
     if stored.shape != (int(ds.Rows), int(ds.Columns), samples)[: 2 if samples == 1 else 3]:
         raise _excess_frames()

@@ -164,6 +164,8 @@ _OURS |= {
     "bright",
     "sharpness",
     "border",
+    "person",
+    "look",
 }
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l015

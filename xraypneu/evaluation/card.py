@@ -68,6 +68,17 @@ def _metrics_table(m):
     return markdown_table(head, [_metric_row(k, m, several) for k in CARD if k in m["test"]])
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-1
+def _spread(info, m):
+    "What trainings that share a classifier don't show; empty otherwise."
+    n = m.get("seeds", {}).get("trainings", 1)
+    if n == 1 or not info.get("trained_before"):
+        return ""
+    return (
+        f"The {n} trainings are {n} self-distillations of one network, bundle {_bundle(info)}: their standard "
+        "deviation is that of the self-distillation. Trainings of a whole classifier differ more.\n\n"
+    )
+
+
 def _fixed_points(m):
     "Operating points in hindsight."
     return markdown_table(
@@ -451,7 +462,7 @@ def _measured(info, m):
 
 {_metrics_table(m)}
 
-{_fixed_points(m)}
+{_spread(info, m)}{_fixed_points(m)}
 
 Calibration slope {metric_text(line.get("slope"))} and intercept {metric_text(line.get("intercept"))}, with \
 equal class weights (1 and 0 are perfect). Metadata-only baseline, a random forest on size and type of \

@@ -6,7 +6,7 @@
 __all__ = ['TRAINING_FILMS', 'COMPARED', 'UNREAD', 'LEAST_FILMS', 'FAR', 'compared_statistics', 'training_films', 'TrainingFilms',
            'of_training', 'stored_training_films', 'official_films', 'official_sentence', 'marked', 'counted',
            'answered', 'decided_films', 'measured', 'verdict_counts', 'calibration_of', 'group_metrics', 'differences',
-           'lower_metrics', 'outcome', 'conclusion', 'film_remarks', 'patients_sentence', 'films_sha256',
+           'lower_metrics', 'outcome', 'conclusion', 'film_remarks', 'repeated', 'patients_sentence', 'films_sha256',
            'evaluate_set', 'External', 'read_external', 'metric_rows', 'verdict_rows', 'group_rows', 'difference_rows']
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x003
@@ -437,9 +437,27 @@ def _remark_sentence(remarks: Sequence[Mapping[str, Any]]) -> str:
         if r["share"] >= _REMARKED
     )
 
+# %% ../../nbs/api/evaluation/05_external.ipynb #802493aa
+def _repeated_sentence(n: Mapping[str, int]) -> str:
+    "Why the intervals are too narrow: patients that count as several, films that count twice; '' where there are none."
+    out = []
+    if n.get("patients"):
+        has = "patient has films that count" if n["patients"] == 1 else "patients have films that count"
+        out.append(
+            f"By the IDs in the DICOM files, {n['patients']:,} {has} as different patients', so the intervals are too "
+            "narrow: give a CSV with a column patient."
+        )
+    if n.get("pictures"):
+        both = f", {n['both_labels']:,} of them with both labels" if n["both_labels"] else ""
+        out.append(
+            f"{_n(n['pictures'], 'picture')} {'is' if n['pictures'] == 1 else 'are'} in several files of different "
+            f"bytes{both}, like films that were exported twice. Each file counts: remove the copies."
+        )
+    return " ".join(out)
+
 # %% ../../nbs/api/evaluation/05_external.ipynb #x030
 def conclusion(
-    # sections: labels, expected, verdicts, calibration, differences, training, official_test, film_remarks
+    # sections: labels, expected, verdicts, calibration, differences, training, official_test, film_remarks, repeated
     s: Mapping[str, Any],
 ) -> dict[str, str]:  # code, text
     "One paragraph about a set."
@@ -450,6 +468,7 @@ def conclusion(
         _calibration_sentence(s["calibration"]),
         _difference_sentence(s["differences"]),
         _remark_sentence(s.get("film_remarks", ())),
+        _repeated_sentence(s.get("repeated", {})),
     ]
     sentences.insert(len(sentences) if s["training"] is None else 0, seen)  # what spoils all others comes first
     sentences.insert(0, official_sentence(s.get("official_test", 0)))
@@ -478,6 +497,19 @@ def film_remarks(
         first = kinds | first
         counts.update(list(kinds))
     return [{"remark": first[k], "films": n, "share": n / len(rows)} for k, n in counts.most_common()]
+
+# %% ../../nbs/api/evaluation/05_external.ipynb #0a0180f3
+def repeated(
+    rows: pd.DataFrame,  # of `counted`: y, patient; perhaps person and look: hashes of patient ID and pixels, or ''
+) -> dict[str, int]:  # patients that count as several; pictures in several files; those of them with both labels
+    "Count what is there more often than the patients and hashes of files tell."
+    if not {"person", "look"} <= set(rows):
+        return {"patients": 0, "pictures": 0, "both_labels": 0}
+    keys = rows[rows.person != ""].groupby("person").patient.nunique()
+    labels = rows[rows.look != ""].groupby("look").y.agg(["size", "nunique"])
+    again = labels[labels["size"] > 1]  # files of the same bytes don't count twice
+    patients = int((keys > 1).sum()) if len(keys) > 1 else 0  # an ID that all films share is no patient's
+    return {"patients": patients, "pictures": len(again), "both_labels": int((again["nunique"] > 1).sum())}
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #99a25d05
 def patients_sentence(
@@ -534,6 +566,7 @@ def evaluate_set(
         "differences": differences(counted(rows), training),
         "size": _size_section(rows, training),
         "film_remarks": film_remarks(counted(rows)),
+        "repeated": repeated(counted(rows)),
         "training": {k: int((seen == k).sum()) for k in ("file", "name")} if training else None,
         "official_test": int(counted(rows).sha256.fillna("").str[:_DIGITS].isin(official_films()).sum()),
         "films_sha256": films_sha256(rows),

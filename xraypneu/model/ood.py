@@ -23,7 +23,7 @@ from ..data.image import read_radiograph, to_square
 from ..data.statistics import grey_ranks
 
 # %% ../../nbs/api/model/01_ood.ipynb #c005
-DIRECTIONS = 128  # principal directions with separate variances; the others share one
+DIRECTIONS = 32  # principal directions with separate variances; the others share one
 NO_CHEST_SHARE = 0.95  # of synthetic outliers of validation images, those that reach the second limit
 # The limit of detectors that store none, such as that of the shipped bundle b4a014a21744: what `with_no_chest_limit`
 # gives for `synthetic_outliers(films, 1)` of the 784 films of its validation patients (`with_patients` in
@@ -35,7 +35,7 @@ NO_CHEST = 1.924
 class OODDetector:
     "Out-of-distribution detector: statistics of the training images' features."
 
-    means: np.ndarray  # (2, 1280) float32, of the log features of each class
+    means: np.ndarray  # (2, 1280) float32, of the log features of each class, scaled to `unit_length`
     basis: np.ndarray  # (k, 1280) float16, orthonormal
     variances: np.ndarray  # (k + 1,) float32: along the basis, and of the rest
     weights: np.ndarray  # (1280,) float32, of the log features, for the outlier score
@@ -43,6 +43,7 @@ class OODDetector:
     no_chest: np.ndarray | None = None  # (1,) float32, 1 or more: second limit, scaled outlier score; None: `NO_CHEST`
     hidden: np.ndarray | None = None  # (401, u) float32, weights and, last, biases from `layouts` to u units; or None
     output: np.ndarray | None = None  # (u + 1,) float32, weights and bias from the units to the outlier score; or None
+    unit_length: np.ndarray | None = None  # (1,) float32, to which the distance scales log features; None: not at all
 
     def raw(  # (n, 2) float64: distance, outlier score
         self,
@@ -51,9 +52,10 @@ class OODDetector:
     ) -> np.ndarray:
         "Compute the two scores, unscaled. Raises `ValueError` without images that are needed."
         f = _log(features)
+        scaled = f if self.unit_length is None else _of_length(f, float(self.unit_length[0]))
         distances = []
         for mean in self.means:
-            c = f - mean
+            c = scaled - mean
             z2 = (c @ self._directions).astype(np.float64) ** 2
             rest = np.maximum(np.einsum("ij,ij->i", c, c, dtype=np.float64) - z2.sum(1), 0)
             distances.append((z2 / self.variances[:-1]).sum(1) + rest / self.variances[-1])
@@ -118,6 +120,12 @@ def _log(features: np.ndarray) -> np.ndarray:
     return np.log1p(np.maximum(np.asarray(features, dtype=np.float32), 0))
 
 
+def _of_length(vectors: np.ndarray, length: float) -> np.ndarray:
+    "Scale `(n, k)` vectors to a length; zeros stay zeros."
+    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return np.asarray(vectors * (length / norms))
+
+
 CELLS = 20  # of a layout, on a side
 
 
@@ -145,7 +153,12 @@ _SHAPES: dict[str, tuple[object, ...]] = {
     "scaling": (2, 2),
 }
 # added within schema 3
-_OPTIONAL: dict[str, tuple[object, ...]] = {"no_chest": (1,), "hidden": ("cells + 1", "u"), "output": ("u + 1",)}
+_OPTIONAL: dict[str, tuple[object, ...]] = {
+    "no_chest": (1,),
+    "hidden": ("cells + 1", "u"),
+    "output": ("u + 1",),
+    "unit_length": (1,),
+}
 
 # %% ../../nbs/api/model/01_ood.ipynb #c005b-1
 def _read_array(z: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -184,6 +197,8 @@ def _check_detector(arrays: dict[str, np.ndarray]) -> None:
     median, limit = arrays["scaling"]
     if not (limit > median).all():
         raise ValueError("scaling has a limit that is not above the median")
+    if "unit_length" in arrays and not arrays["unit_length"][0] > 0:
+        raise ValueError("unit_length is not above 0")
     if "no_chest" in arrays and not arrays["no_chest"][0] >= 1:
         raise ValueError("no_chest is below 1, the limit of what is in distribution")
 
@@ -287,7 +302,7 @@ def fit_detector(
     "Fit the distance to features of training images, and set the limits of distance and layout."
     from sklearn.covariance import LedoitWolf
 
-    f, y = _log(features), np.asarray(y)
+    f, y = _of_length(_log(features), 1), np.asarray(y)
     means = np.stack([f[y == c].mean(0) for c in (0, 1)])
     covariance = LedoitWolf(assume_centered=True).fit((f - means[y.astype(int)]).astype(np.float64)).covariance_
     values, vectors = np.linalg.eigh(covariance)
@@ -301,6 +316,7 @@ def fit_detector(
         np.array([[0, 0], [1, 1]], np.float32),
         hidden=layout[0],
         output=layout[1],
+        unit_length=np.ones(1, np.float32),
     )
     raw = detector.raw(validation, images)
     median = np.median(raw, 0)

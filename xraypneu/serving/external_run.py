@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import xraypneu
 from .. import __version__
-from ..data.dataset import DataError, _in_order, _line, _lost, load_prepared
+from ..data.dataset import DataError, _in_order, _line, _look, _lost, load_prepared
 from ..data.decoder import cores, decode
 from ..data.image import STRETCHED, ImageError, read_bytes
 from ..data.labelled import LabelledSet, labelled_films
@@ -60,7 +60,8 @@ class _Meter(_Scorer):
         out = {"sha256": hashlib.sha256(data).hexdigest(), "width": d.width, "height": d.height}
         out |= {"verdict": p.verdict, "predicted": p.explanation.label, "probability": p.explanation.probability}
         out |= {"ood_score": p.ood_score, "remarks": [n for n in p.notes if n != STRETCHED]}
-        return out | external.compared_statistics(np.asarray(d.square))
+        square = np.asarray(d.square)
+        return out | external.compared_statistics(square) | {"person": d.patient, "look": _look(square)}
 
     def row(self, file: str) -> dict[str, Any]:
         "The columns of a film, or code and message. Raises `EvaluationError` where the machine is at fault."
@@ -85,6 +86,7 @@ def _threads(workers: int | None) -> int:
 
 _OF_FILM = ("sha256", "width", "height", "verdict", "predicted", "probability", "ood_score", "remarks")
 _COLUMNS = (*_OF_FILM, *external.COMPARED)
+_ASIDE = ("person", "look")  # hashes of patient ID and pixels, by which films are compared, and nothing keeps them
 
 
 def scored_films(
@@ -92,13 +94,13 @@ def scored_films(
     bundle: Bundle,
     workers: int | None = None,  # threads; None: one a core
     progress: bool = False,  # a bar on stderr
-) -> pd.DataFrame:  # a row per film, in order: those of the set without `file`, code, message, `_COLUMNS`
+) -> pd.DataFrame:  # a row per film, in order: those of the set without `file`, code, message, `_COLUMNS`, `_ASIDE`
     "Score all films of a set. Raises `EvaluationError`."
     threads, files = _threads(workers), list(films.films.file)
     rows = _in_order(_Meter(bundle, files).row, files, threads)
     bar = tqdm(rows, "scoring", len(files), unit=" films", disable=not progress, mininterval=0.5, file=sys.stderr)
-    found = pd.DataFrame(list(bar)).reindex(columns=["code", "message", *_COLUMNS])
-    text = ["sha256", "verdict", "predicted"]
+    found = pd.DataFrame(list(bar)).reindex(columns=["code", "message", *_COLUMNS, *_ASIDE])
+    text = ["sha256", "verdict", "predicted", *_ASIDE]
     found[text] = found[text].astype(object).fillna("")
     found["remarks"] = [remarks if isinstance(remarks, list) else [] for remarks in found.remarks]
     if (found.code != "").all():
@@ -212,11 +214,13 @@ def measure_set(
     with replacing(out) as new:
         rows = external.marked(scored_films(films, model, threads, progress), training)
         info = _described(films, model, title)
-        info |= external.evaluate_set(rows, model, training, films.groups, bootstrap)
+        # whoever lists the patients knows them better than the files
+        known = rows.assign(person="") if films.patients_from == "table" else rows
+        info |= external.evaluate_set(known, model, training, films.groups, bootstrap)
         info["groups_from"] = list(films.groups)
         write_json(new / "external.json", info)
         texts = ("path", "patient", "message", "remarks", *films.groups)
-        write_csv(new / "predictions.csv", _for_spreadsheets(rows, texts))
+        write_csv(new / "predictions.csv", _for_spreadsheets(rows.drop(columns=list(_ASIDE)), texts))
     if report:  # one that fails leaves what was measured
         if progress:
             print("writing the report", file=sys.stderr)
