@@ -223,6 +223,20 @@ def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):
     assert (folder / ".dvc").is_dir() and not (folder / ".git").exists()
 
 
+def test_in_a_folder_that_git_ignores_a_project_has_its_own_repository(tmp_path, monkeypatch):
+    "DVC refuses to work where git ignores its files, and `xraypneu new` said that it can't be set up, without why."
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("scratch/\n/lungs\n")
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(project.ProjectError, match="can't be set up: ERROR: .* is ignored by your SCM tool"):
+        project._initialise(tmp_path / "scratch", within=True)
+    repositories = []
+    monkeypatch.setattr(project, "_initialise", lambda made, within: repositories.append(within))
+    for folder in ("scratch/lungs", "lungs", "chest"):
+        project.new(tmp_path / folder)
+    assert repositories == [False, False, True]
+
+
 def test_the_dashboard_is_not_served_without_its_model(tmp_path, monkeypatch, capsys):
     "Before, the server ran for ever, and each of its pages failed."
     monkeypatch.chdir(tmp_path)
@@ -260,17 +274,53 @@ def test_a_wrong_folder_of_films_is_refused_before_it_is_written(make, said, lun
     assert said in shown and len(shown.splitlines()) == 1 and (lungs / "params.yaml").read_bytes() == before
 
 
-@pytest.mark.parametrize("text, said", [(None, "can't be opened"), ("film,person\n", "has no column file")])
-def test_a_wrong_table_of_patients_is_refused_before_it_is_written(text, said, lungs, tmp_path, monkeypatch, capsys):
-    "Before, by `prepare`, after the sample was drawn, and params.yaml named that table from then on."
+def test_films_in_the_sample_s_folder_stay(lungs, monkeypatch, capsys):
+    "It is where params.yaml looks for films at first. DVC deletes a stage's results before it: the films were gone."
+    film = lungs / "data/sample/train/NORMAL/film.png"
+    film.parent.mkdir(parents=True)
+    film.touch()
+    monkeypatch.setattr(project, "_waited", lambda *_: pytest.fail("DVC ran"))
+    monkeypatch.chdir(lungs)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    before = (lungs / "params.yaml").read_bytes()
+    for change in ("train.epochs=5", "data.path=data/sample"):
+        assert main(["run", change]) == 2
+        shown = capsys.readouterr().err
+        assert "holds 1 file of yours (such as" in shown and "film.png" in shown and "--data data/films" in shown
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")  # others read that log
+    assert main(["run"]) == 2 and "film.png" not in capsys.readouterr().err
+    assert film.exists() and (lungs / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("path", ["data", "data/prepared"])
+def test_films_share_no_folder_with_results(path, lungs, monkeypatch, capsys):
+    "DVC said that items are defined as both a dependency and an output, and so it did at each later run."
+    for name in ("NORMAL", "PNEUMONIA"):
+        (lungs / path / name).mkdir(parents=True)
     monkeypatch.setattr(project, "_waited", lambda *_: pytest.fail("DVC ran"))
     monkeypatch.chdir(lungs)
     before = (lungs / "params.yaml").read_bytes()
-    if text:
-        (tmp_path / "who.csv").write_text(text)
-    assert main(["run", "data.patients_csv=../who.csv"]) == 2
+    assert main(["run", "--data", path]) == 2
     shown = capsys.readouterr().err
-    assert said in shown and len(shown.splitlines()) == 1 and (lungs / "params.yaml").read_bytes() == before
+    assert f"data.path is '{path}', and a stage writes data/" in shown and "such as data/films" in shown
+    assert (lungs / "params.yaml").read_bytes() == before
+
+
+def test_a_model_that_was_signed_in_its_place_stays(lungs, monkeypatch, capsys):
+    "The next `xraypneu run`, up to date or not, brought it back without its signature."
+    signature = lungs / "models/bundle/model.sig"
+    signature.parent.mkdir(parents=True)
+    signature.touch()
+    monkeypatch.setattr(project, "_waited", lambda *_: pytest.fail("DVC ran"))
+    monkeypatch.chdir(lungs)
+    assert main(["run"]) == 2 and "mv models/bundle SIGNED" in capsys.readouterr().err and signature.exists()
+
+
+def test_a_project_ignores_what_a_clone_ignores():
+    "Names of films are in the files of MLflow, and of the server that team.ipynb starts to try it."
+    lines = (ROOT / ".gitignore").read_text().splitlines()
+    assert set(lines[lines.index("/data/?*") :]) <= set(project._IGNORED.splitlines())
+    assert {"/mlflow-team*", "/mlruns/", "/mlartifacts/"} <= set(lines)
 
 
 def test_a_home_that_nobody_has_is_a_missing_folder(lungs, monkeypatch, capsys):
@@ -295,6 +345,15 @@ def test_a_home_that_nobody_has_is_a_missing_folder(lungs, monkeypatch, capsys):
         ("prepare.size=100", "prepare.size is 100: give a multiple of 32 up to 1024"),
         ("prepare.test=15", "prepare.test = 15 is not a fraction: give a number"),
         ("eda.images=few", "'few'"),
+        ("data.patients_csv=nowhere.csv", "nowhere.csv can't be opened: No such file"),
+        ("data.patients_csv=5", "data.patients_csv is 5: give the name of a table"),
+        ("data.patients_csv=code/sample.txt", "has no column file"),
+        ('data.patient_patterns=["(person"]', "'(person' is not a valid regular expression"),
+        ("data.patient_patterns=[1]", "data.patient_patterns is [1]: give a list of texts"),
+        ("evaluate.bootstrap=0", "evaluate.bootstrap is 0: give a whole number, 1 or more"),
+        ("evaluate.seed=-1", "evaluate.seed is -1: give a whole number, 0 or more"),
+        ("sample.patients=5", "sample.patients is 5: give a whole number, 20 or more"),
+        ("tracking.required=maybe", "tracking.required is 'maybe' in params.yaml"),
     ],
 )
 def test_a_wrong_value_is_refused_before_it_is_written(change, said, lungs, monkeypatch, capsys):
@@ -313,6 +372,10 @@ def test_what_only_looks_wrong_is_run(lungs):
         assert project.run(changes, lungs) == 1  # by DVC, which does nothing here
     (lungs / "films.h5.dvc").touch()  # weights that come with `dvc pull`
     assert project.run(["train.weights=films.h5", "train.image_sizes=null"], lungs) == 1
+    (lungs / "patients.csv.dvc").touch()
+    assert project.run(["data.patients_csv=patients.csv"], lungs) == 1
+    (lungs / "patients.csv").write_text("file,patient\na.png,p1\n")
+    assert project.run([], lungs) == 1
     assert project.run(["train.epochs=0", "train.invariance_epochs=2"], lungs) == 1
 
 
@@ -320,6 +383,21 @@ def test_no_message_asks_for_a_makefile():
     "A project has none: before, fetch, publish and a required signature said `make run`."
     texts = {p: p.read_text() for p in (ROOT / "xraypneu").rglob("*.py")}
     assert not [p.name for p, text in texts.items() if "make run" in text]
+
+
+def test_a_job_s_log_names_no_film_and_no_person_where_the_data_are_refused(lungs, monkeypatch, capsys):
+    "Before, a folder without classes was refused with the folders in it, which may be named for patients."
+    monkeypatch.chdir(lungs)
+    (lungs / "films/Doe_Jane").mkdir(parents=True)
+    (lungs / "patients.csv").write_text("file,patient\nDoe.png,Jane\nDoe.png,John\n")
+    for change, seen in (("data.path=films", "Doe_Jane"), ("data.patients_csv=patients.csv", "Doe.png")):
+        monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+        assert main(["run", change]) == 2 and seen in capsys.readouterr().err
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        assert main(["run", change]) == 2
+        shown = capsys.readouterr().err
+        assert "Doe" not in shown and "the data are refused (" in shown
+    assert main(["run", "data.path=nowhere"]) == 2 and "no data folder" in capsys.readouterr().err
 
 
 def test_doctor_names_a_parameter_that_was_edited_by_hand(lungs):

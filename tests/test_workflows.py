@@ -193,6 +193,12 @@ def test_all_that_ci_runs_deletes_no_films(all_of_ci, tmp_path):
     assert done.returncode == 2 and "data/chest_xray would be deleted" in done.out
     assert film.exists()
     shutil.rmtree(tmp_path / "data/chest_xray")
+    for name in ("dataset.json", "train/NORMAL/SYN0001-1.png"):
+        write_file(tmp_path / "data/sample" / name, "")
+    film = write_file(tmp_path / "data/sample/train/NORMAL/a.png", "")
+    done = all_of_ci()
+    assert done.returncode == 2 and "data/sample/train/NORMAL/a.png would be deleted" in done.out and film.exists()
+    film.unlink()
     assert all_of_ci().returncode == 1  # it goes on, to our environment
     assert not (tmp_path / "data").exists()
 
@@ -794,6 +800,15 @@ def test_clean_waits_for_a_stage_or_dvc_at_work(quiet_make, tmp_path):
     assert lock.is_file() and (tmp_path / "data/prepared/images.npy").is_file()
 
 
+def test_clean_deletes_no_films_in_the_sample_s_folder(quiet_make, tmp_path):
+    program = tmp_path / "venv/bin/python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    write_file(tmp_path / "dvc.yaml", "stages: {sample: {outs: [data/sample]}}")
+    film = write_file(tmp_path / "data/sample/NORMAL/a.png", "")
+    done = quiet_make("clean")
+    assert done.returncode and "data/sample is the synthetic sample's" in done.out and film.exists()
+
+
 def test_git_takes_the_names_of_data_sets_and_not_the_data(tmp_path):
     "`dvc add data/chest_xray` refuses a name that git ignores."
     shutil.copy(ROOT / ".gitignore", tmp_path)
@@ -805,6 +820,9 @@ def test_git_takes_the_names_of_data_sets_and_not_the_data(tmp_path):
         "data/prepared/x.dvc",
         "data/chest.zip",
         "data/.x.download/a",
+        "mlflow-team.db",
+        "mlflow-team/1/run/artifacts/evaluate/predictions.csv",
+        "mlruns/1/run/artifacts/evaluate/predictions.csv",
     ]
     for name in (*taken, *left):
         write_file(tmp_path / name, "")

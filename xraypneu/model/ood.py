@@ -25,7 +25,7 @@ from ..data.statistics import grey_ranks
 # %% ../../nbs/api/model/01_ood.ipynb #c005
 DIRECTIONS = 32  # principal directions with separate variances; the others share one
 NO_CHEST_SHARE = 0.95  # of synthetic outliers of validation images, those that reach the second limit
-# The limit of detectors that store none, such as that of the shipped bundle b4a014a21744: what `with_no_chest_limit`
+# The limit of detectors that store none, such as the one that 0.2.0 shipped, b4a014a21744: what `with_no_chest_limit`
 # gives for `synthetic_outliers(films, 1)` of the 784 films of its validation patients (`with_patients` in
 # bench/parity.py), fp32
 NO_CHEST = 1.924
@@ -301,11 +301,13 @@ def fit_detector(
 ) -> OODDetector:
     "Fit the distance to features of training images, and set the limits of distance and layout."
     from sklearn.covariance import LedoitWolf
+    from sklearn.utils.extmath import svd_flip
 
     f, y = _of_length(_log(features), 1), np.asarray(y)
     means = np.stack([f[y == c].mean(0) for c in (0, 1)])
     covariance = LedoitWolf(assume_centered=True).fit((f - means[y.astype(int)]).astype(np.float64)).covariance_
     values, vectors = np.linalg.eigh(covariance)
+    vectors, _ = svd_flip(vectors, None)  # LAPACK leaves the signs open; the same films shall give the same bytes
     k = min(directions, len(values) - 1)
     variances = np.append(values[::-1][:k], max(values[::-1][k:].mean(), 1e-12))
     detector = OODDetector(

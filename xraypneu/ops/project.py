@@ -28,7 +28,9 @@ from ..files import came_with, project_root, replacing, sha256_of, write_file
 from xraypneu.ops.stage import (
     check_idle,
     check_outs,
+    check_sample,
     check_settings,
+    check_unsigned,
     check_values,
     other_names,
     read_yaml,
@@ -108,7 +110,9 @@ _IGNORED = """# what the pipeline makes: cached by DVC, never in git
 !/reports/metrics.json
 /.cache/
 /mlflow.db*
+/mlflow-team*
 /mlartifacts/
+/mlruns/
 .ipynb_checkpoints/
 """
 _READ_ME = """# A pneumonia classifier from chest radiographs
@@ -131,13 +135,17 @@ Not a medical device.
 """
 
 # %% ../../nbs/api/ops/11_project.ipynb #p017
-def _in_repository(folder: Path) -> bool:
-    "Whether a folder belongs to a git repository; False without git."
-    ask = [*GIT, "rev-parse", "--is-inside-work-tree"]
-    try:
-        return subprocess.run(ask, cwd=folder, capture_output=True, timeout=30).returncode == 0
-    except (OSError, subprocess.SubprocessError):
-        return False
+def _in_repository(folder: Path) -> bool:  # of a project that is to be made
+    "Will git track it in a repository around it? False without git, and where it is ignored, as DVC refuses that."
+
+    def holds(*question: str) -> bool:
+        try:
+            return not subprocess.run([*GIT, *question], cwd=folder.parent, capture_output=True, timeout=30).returncode
+        except (OSError, subprocess.SubprocessError):
+            return False
+
+    names = [str(folder / name) for name in (".dvc/config", "dvc.yaml", "dvc.lock")]
+    return holds("rev-parse", "--is-inside-work-tree") and not holds("check-ignore", *names)
 
 # %% ../../nbs/api/ops/11_project.ipynb #e4e7f45e
 def _initialise(folder: Path, within: bool) -> None:
@@ -146,7 +154,7 @@ def _initialise(folder: Path, within: bool) -> None:
     if git and not within:
         subprocess.run([*GIT, "init", "--quiet"], cwd=folder, check=True, timeout=30)
     kind = ["--subdir"] if within else [] if git else ["--no-scm"]
-    command = [sys.executable, "-m", "dvc", "init", "--quiet", *kind]
+    command = [sys.executable, "-m", "dvc", "init", *kind]  # --quiet would leave out why it fails
     done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
     if done.returncode:
         why = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]  # an offer of help comes last
@@ -303,7 +311,7 @@ def new(
         raise ProjectError(f"{folder} exists and is not empty", "Name a new folder.", "occupied")
     files = _files()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    within = _in_repository(folder.parent)
+    within = _in_repository(folder)
     with _filled(folder) if folder.exists() else replacing(folder) as made:
         for name, content in files.items():
             (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -354,6 +362,8 @@ def run(
     if changes or (not _is_clone(root) and _new_code(root)):
         check_idle(root)  # a stage whose parameters or list of modules change while it runs fails in the end
     check_settings(root, list(changes))
+    check_sample(root)
+    check_unsigned(root)
     set_params(root, list(changes))
     if not _is_clone(root):
         _write_code(root)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
            'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'check_idle', 'without_radiographs',
-           'other_names', 'report_notebook', 'run_report', 'sources', 'check_outs', 'unchanged', 'run_stage',
-           'replaced_files', 'read_metrics', 'unlisted_sets', 'summary', 'set_params', 'check_values', 'check_settings',
-           'main']
+           'other_names', 'report_notebook', 'run_report', 'sources', 'check_outs', 'check_sample', 'check_unsigned',
+           'unchanged', 'run_stage', 'replaced_files', 'read_metrics', 'unlisted_sets', 'summary', 'set_params',
+           'check_values', 'check_settings', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -44,7 +44,7 @@ from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..evaluation.card import RECORDS, recorded_sets, sets_section
 from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
-from ..model.signature import SignatureError, trust
+from ..model.signature import SIGNATURE, SignatureError, trust
 from ..files import came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
@@ -449,9 +449,10 @@ def _record(name, root):
 TRACKED = ("train", "evaluate")
 
 
-def _tracking_settings(root):
+def _tracking_settings(root, params=None):  # params: content of params.yaml; None: as the file is
     "The section `tracking` of params.yaml. Raises `StageError`."
-    section, kinds = read_yaml(root / "params.yaml").get("tracking", {}), {"experiment": str, "required": bool}
+    params = read_yaml(root / "params.yaml") if params is None else params
+    section, kinds = params.get("tracking", {}), {"experiment": str, "required": bool}
     if not isinstance(section, dict):
         raise StageError(
             f"tracking is {section!r} in params.yaml",
@@ -468,18 +469,24 @@ def _tracking_settings(root):
             raise StageError(f"tracking.{key} is {value!r} in params.yaml", f"give {what}", "bad_setting")
     return section
 
+# %% ../../nbs/api/ops/03_stage.ipynb #aa1e3b68
+def _outs(root, stage=None) -> list:  # of paths in the project
+    "The results of a stage in dvc.yaml, None: of all stages; [] without dvc.yaml."
+    stages = (read_yaml(root / "dvc.yaml").get("stages") or {}) if (root / "dvc.yaml").is_file() else {}
+    outs = [o for name, s in stages.items() if stage in (None, name) for o in s.get("outs", [])]
+    return [str(next(iter(o)) if isinstance(o, dict) else o) for o in outs]
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a-w
 def _check_weights(weights, root):
     "Raise `StageError` if the initial weights are what DVC deletes before it trains: results of the training itself."
-    if not isinstance(weights, str) or not (root / "dvc.yaml").is_file():
+    if not isinstance(weights, str):
         return
-    outs = read_yaml(root / "dvc.yaml").get("stages", {}).get("train", {}).get("outs", [])
 
     def places(path):  # as it is written, and where links lead
         return {Path(os.path.abspath(root / path)), Path(os.path.realpath(root / path))}
 
     above = {folder for place in places(weights) for folder in (place, *place.parents)}
-    if any(places(str(out)) & above for out in outs):
+    if any(places(out) & above for out in _outs(root, "train")):
         raise StageError(
             f"train.weights is {weights}, which DVC deletes before it trains",
             f"Copy it (`dvc checkout {shlex.quote(weights)}` brings it back where it is gone already): "
@@ -501,9 +508,20 @@ def _shown_name(name) -> str:
     "A file's name with its bytes that are not UTF-8 as escapes."
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
+# %% ../../nbs/api/ops/03_stage.ipynb #81227746
+def _result_beside(path, root) -> str:  # '' for none
+    "A result that lies in a folder of films, or holds it. The sample may be the films, or hold them."
+    films, samples = Path(os.path.abspath(root / path)), _outs(root, "sample")
+    for out in _outs(root):
+        result = Path(os.path.abspath(root / out))
+        within, holds = result != films and result.is_relative_to(films), films.is_relative_to(result)
+        if within or (holds and out not in samples):
+            return out
+    return ""
+
 # %% ../../nbs/api/ops/03_stage.ipynb #a5f7afab
 def _check_data_path(path, root):
-    "Raise `StageError` if the films' folder holds the project, as '' does, or DVC can't take its name."
+    "Raise `StageError` if the films' folder holds the project or results, as '' does, or DVC can't take its name."
     if not isinstance(path, str):
         return
     if not _is_utf8(path):
@@ -512,6 +530,12 @@ def _check_data_path(path, root):
         raise StageError(
             f"data.path is {path!r}: this project's folder, or one that holds it",
             "Name a folder of films outside it or within it, with NORMAL and PNEUMONIA or with train and test in it",
+            "bad_setting",
+        )
+    if out := _result_beside(path, root):
+        raise StageError(
+            f"data.path is {path!r}, and a stage writes {out}: films and results can't share a folder",
+            "Move the films to one of their own, such as data/films, and name that",
             "bad_setting",
         )
 
@@ -880,6 +904,40 @@ def check_outs(
                 "link",
             )
 
+# %% ../../nbs/api/ops/03_stage.ipynb #3b1f812a
+_OF_SAMPLE = re.compile(r"SYN.*\.png|dataset\.json|\..*|thumbs\.db|desktop\.ini", re.I | re.S)  # and of systems
+
+
+def check_sample(
+    root: Path,  # of the project
+):
+    "Raise `StageError` if the sample's folder holds other files, films perhaps: DVC and `make clean` delete it."
+    for folder in _outs(root, "sample"):
+        walk = os.walk(root / folder)
+        found = sorted(Path(here, n) for here, _, names in walk for n in names if not _OF_SAMPLE.fullmatch(n))
+        if not found:
+            continue
+        such = "" if os.environ.get("GITHUB_ACTIONS") else f" (such as {_shown_name(found[0])})"  # others read that log
+        many = f"{len(found):,} file{'s' * (len(found) > 1)}"
+        raise StageError(
+            f"{folder} is the synthetic sample's, which is deleted and drawn anew, and holds {many} of yours{such}",
+            "Move them to a folder of their own, such as data/films, then: xraypneu run --data data/films",
+            "occupied",
+        )
+
+# %% ../../nbs/api/ops/03_stage.ipynb #e34b878d
+def check_unsigned(
+    root: Path,  # of the project
+):
+    "Raise `StageError` if the trained model was signed in its place: DVC would bring it back without the signature."
+    for folder in _outs(root, "train"):
+        if (root / folder / SIGNATURE).is_file():
+            raise StageError(
+                f"{folder} was signed, and DVC would bring it back without {SIGNATURE}, as its stage wrote it",
+                f"Move the signed model away first (mv {folder} SIGNED), and keep it there",
+                "occupied",
+            )
+
 # %% ../../nbs/api/ops/03_stage.ipynb #c17f-2
 def _param_values(name, root):
     "Parameter to its value as text, so that NaN equals NaN."
@@ -1158,9 +1216,7 @@ def _comes_with_dvc(path: Path, root: Path) -> bool:
     above = (path, *path.parents)
     if any(Path(f"{p}.dvc").is_file() for p in above):
         return True
-    stages = (read_yaml(root / "dvc.yaml").get("stages") or {}).values()
-    outs = [next(iter(o)) if isinstance(o, dict) else o for s in stages for o in s.get("outs", [])]
-    return any(Path(os.path.abspath(root / o)) in above for o in outs)
+    return any(Path(os.path.abspath(root / o)) in above for o in _outs(root))
 
 # %% ../../nbs/api/ops/03_stage.ipynb #bbbeee11
 def _check_start(recipe, size: int, root: Path):
@@ -1173,6 +1229,59 @@ def _check_start(recipe, size: int, root: Path):
     path = Path(os.path.abspath(root / recipe.weights))
     if path.exists() or not _comes_with_dvc(path, root):
         check_start(replace(recipe, weights=str(path)), size)
+
+# %% ../../nbs/api/ops/03_stage.ipynb #d0f2c193
+_LEAST = {  # whole numbers that no other check knows, and the least that their stage takes
+    "sample": {"patients": 20, "seed": 0},
+    "eda": {"seed": 0},
+    "evaluate": {"bootstrap": 1, "seed": 0},
+}
+
+
+def _check_numbers(params: dict):
+    "Raise `StageError` for a number that sample, EDA or evaluation refuse, the last one after the training."
+    for section, least in _LEAST.items():
+        for name, low in least.items():
+            value = (params.get(section) or {}).get(name, low)
+            if type(value) is not int or value < low:
+                what = f"{section}.{name} is {value!r}: give a whole number, {low} or more"
+                raise StageError(what, code="bad_setting")
+
+# %% ../../nbs/api/ops/03_stage.ipynb #a05029e9
+@contextlib.contextmanager
+def _nameless():
+    "In a job of GitHub, whose log others read, leave out what a refusal of the data says: it may name films or people."
+    from ..data.dataset import DataError
+
+    try:
+        yield
+    except DataError as e:
+        if not os.environ.get("GITHUB_ACTIONS") or e.code in ("missing", "file"):  # they name what params.yaml names
+            raise
+        what = f"the data are refused ({e.code}). Why is not shown: it may name films, and others read this log"
+        raise StageError(what, "To see it, run `xraypneu run` where the data are", e.code) from None
+
+# %% ../../nbs/api/ops/03_stage.ipynb #e64deea5
+def _check_patterns(section: dict):  # `data` of params.yaml
+    "Raise `DataError` or `StageError` for patterns of patients that `prepare` refuses."
+    from ..data.dataset import _compile
+
+    patterns = section.get("patient_patterns") or []
+    if isinstance(patterns, str) or not all(isinstance(p, str) for p in patterns):
+        raise StageError(f"data.patient_patterns is {patterns!r}: give a list of texts", code="bad_setting")
+    _compile(patterns)
+
+
+def _check_table(table, root: Path):  # table: data.patients_csv
+    "Raise `DataError` or `StageError` for a table of patients that `prepare` can't read, unless DVC may bring it."
+    from ..data.dataset import patients_by_file
+
+    if table is not None and not isinstance(table, str):
+        raise StageError(f"data.patients_csv is {table!r}: give the name of a table, or null", code="bad_setting")
+    path = Path(os.path.abspath(root / (table or "")))
+    if table and (path.exists() or not _comes_with_dvc(path, root)):
+        with _nameless():
+            patients_by_file(path)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #703ae4a2
 @contextlib.contextmanager
@@ -1190,7 +1299,9 @@ def check_values(
     root,  # the project
     params: dict | None = None,  # content of `params.yaml`; None: as the file is
 ):
-    "Raise `StageError` for names, types and values that a stage refuses, without TensorFlow and without the films."
+    """Raise `StageError` for names, types and values that a stage refuses, without TensorFlow and without the films.
+
+    Raises `DataError` for patterns of patients."""
     from ..data.dataset import check_fractions
     from ..model.settings import check_size, parameter_names, recipe_of
 
@@ -1199,6 +1310,9 @@ def check_values(
     for name in read_yaml(root / "dvc.yaml").get("stages") or {}:
         if (notebook := root / f"nbs/pipeline/{name}.ipynb").is_file():
             check_params(notebook, stage_params(root, name, params))
+    _tracking_settings(root, params)
+    _check_numbers(params)
+    _check_patterns(params.get("data") or {})
     sizes = {k: v for k, v in (params.get("prepare") or {}).items() if k in ("size", "validation", "test")}
     size = sizes.get("size", 224)
     with _refusals_of("prepare"):
@@ -1215,19 +1329,19 @@ def check_settings(
     changes: list = (),  # as of `set_params`
 ):
     "Raise `StageError` or `DataError` where a run must fail: by names, types or values, folder or table of the films."
-    from ..data.dataset import find_layout, patients_by_file
+    from ..data.dataset import find_layout
 
     root = Path(root)
     params = read_yaml(root / "params.yaml")
     for change in changes:
         _change(params, change)
     check_values(root, params)
-    data = params.get("data") or {}
-    _check_data_path(data.get("path"), root)
-    for name, check in (("path", find_layout), ("patients_csv", patients_by_file)):
-        given = data.get(name)
-        if isinstance(given, str) and not _comes_with_dvc(path := Path(os.path.abspath(root / given)), root):
-            check(path)
+    given = (params.get("data") or {}).get("path")
+    _check_data_path(given, root)
+    _check_table((params.get("data") or {}).get("patients_csv"), root)
+    if isinstance(given, str) and not _comes_with_dvc(path := Path(os.path.abspath(root / given)), root):
+        with _nameless():
+            find_layout(path)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-2
 def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-C)
@@ -1235,7 +1349,10 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
     parser = argparse.ArgumentParser(
         prog="python -m xraypneu.ops.stage", description="Run a stage of the pipeline (called by DVC)."
     )
-    words = "a stage of dvc.yaml, `set` to change params.yaml, or `idle`, which fails while a stage or DVC is at work"
+    words = (
+        "a stage of dvc.yaml, `set` to change params.yaml, or `idle`, which fails while a stage or DVC is at work, or "
+    )
+    words += "where files of yours are among the sample's"
     parser.add_argument("name", help=words)
     parser.add_argument("change", nargs="*", help="with `set`: section.name=value")
     args = parser.parse_args(argv)
@@ -1245,6 +1362,7 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
             set_params(project_root(), args.change)
         elif args.name == "idle":
             check_idle(project_root())
+            check_sample(project_root())
         else:
             if _by_dvc():  # a stage started by hand may outlive its shell
                 process.end_with_parent()
