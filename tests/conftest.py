@@ -115,6 +115,7 @@ SLOW = {
     "test_recipe.py::test_a_finished_training_of_another_package_is_another",
     "test_recipe.py::test_a_finished_training_of_other_contents_is_another",
     "test_recipe.py::test_a_finished_training_with_a_damaged_file_is_none",
+    "test_recipe.py::test_a_fold_without_a_class_is_refused_before_the_training",
     "test_recipe.py::test_a_key_takes_the_hash_of_its_inputs",
     "test_recipe.py::test_a_new_target_is_part_of_the_key",
     "test_recipe.py::test_a_stage_depends_on_what_it_imports",

@@ -1990,6 +1990,12 @@ def test_two_views_of_one_session_keep_their_films(tmp_path, visit):
             page.wait_for_function(
                 f"document.querySelectorAll('main.xp')[{n}].querySelector('h3.name')?.textContent == '{name}'"
             )
+        read = page.locator("main.xp").nth(1).locator("tbody tr:has-text('one.png'):has-text('UNSUREscar')")
+        for comment, state in (("scar", "visible"), ("", "detached")):  # said, and taken back
+            page.fill("#xp-comment >> nth=0", comment)
+            page.click("main.xp >> nth=0 >> [data-own=UNSURE]")
+            read.wait_for(state=state)  # before, the other view never learned it
+            assert page.locator("#xp-comment >> nth=1").input_value() == ""  # which shows the other film
         page.fill("#xp-threshold >> nth=1", "0.99")
         moved = "point => [...document.querySelectorAll('.scale')].every((s) => s.ariaLabel.includes(point))"
         page.wait_for_function(moved, arg="operating point 0.990", timeout=20_000)  # before, the first kept its verdict

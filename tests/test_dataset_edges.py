@@ -508,6 +508,26 @@ def test_dicom_films_of_one_patient_id_under_several_keys_are_said(tmp_path):
     assert module._patient_findings(films, pd.Series(["i", "i", "k", ""]))[0]["files"] == ["a", "b"]
 
 
+def test_patients_of_a_table_that_differ_in_case_or_blanks_are_said(data, capsys):
+    "p1 and P1 were two patients without a word, who could be in two splits. They stay two: they may be two."
+    files = sorted(f.relative_to(data).as_posix() for f in data.rglob("*.png"))
+    ways = ("p1", "P1", " p1 ", "p\u200b1", "Doe  Jane", "doe jane")
+    rows = [f"{file},{ways[i] if i < len(ways) else f'q{i}'}" for i, file in enumerate(files)]
+    p = go(data, **csv(data, "\n".join(["file,patient", *rows])))
+    said = messages(p)["patients_alike"]
+    assert said.startswith("5 patients in the table") and "(6 films)" in said and "write a patient the same" in said
+    assert capsys.readouterr().err.splitlines()[0] == f"Warning: {said}"
+    assert f"{files[1]}: P1" in findings_html(p) and "Jane" not in said and p.manifest.patient[0] == "p1"
+    p = go(
+        data,
+        **csv(
+            data,
+            "\n".join(["file,patient", *(r.replace("P1", "p1") for r in rows[:3]), *(f"{f},{f}" for f in files[3:])]),
+        ),
+    )
+    assert "patients_alike" not in messages(p) and "Warning" not in capsys.readouterr().err
+
+
 def test_remarks_of_the_reader_are_findings(data):
     "A prediction remarks on a lateral film; `prepare` trained and tested on it without a word."
     for i, view in enumerate(("LL", "PA", "LL")):

@@ -69,6 +69,24 @@ def test_what_is_wrong_has_a_command(project, monkeypatch):
     assert doctor.check_secrets(project).ok and PASSWORD not in (project / ".dvc/config").read_text()
 
 
+@pytest.mark.parametrize("on_the_path", ["none", "another"])
+def test_another_python_on_the_path_is_said_in_a_project(on_the_path, tmp_path, monkeypatch):
+    "`/path/.venv/bin/xraypneu run` works, since it puts its own Python first; `dvc repro` by hand fails."
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    if on_the_path == "another":
+        (tmp_path / "bin/python").symlink_to("/bin/true")
+    assert doctor.check_python(tmp_path).ok  # no stages here
+    (tmp_path / "dvc.yaml").touch()
+    check = doctor.check_python(tmp_path)
+    which = "no `python` on the PATH" if on_the_path == "none" else str(tmp_path / "bin/python")
+    assert check.ok is None and which in check.found and "`dvc repro`, typed here" in check.found
+    shown = run(["/bin/sh", "-c", f"{check.fix}; python -c 'import sys; print(sys.executable)'"], tmp_path).out
+    assert shown.strip() == sys.executable
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable))
+    assert doctor.check_python(tmp_path).ok
+
+
 def test_one_broken_check_hides_no_other(project, monkeypatch):
     (project / "dvc.lock").write_text("{ not yaml")
     (project / ".dvc/config").write_text("[core\n")

@@ -487,6 +487,28 @@ def test_dicom_window_is_pydicoms(function, slope, intercept):
     assert near(read_radiograph(data).pixels, np.rint((shown - low) / (high - low) * 255), 1)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize(
+    "given, used", [("linear", "LINEAR"), ("Sigmoid ", "SIGMOID"), (["SIGMOID", "LINEAR"], "SIGMOID")]
+)
+def test_dicom_window_functions_in_other_letters(given, used):
+    films = [dicom(TWELVE, bits=12, WindowCenter=1500, WindowWidth=1200, VOILUTFunction=f) for f in (given, used)]
+    odd, plain = map(read_radiograph, films)
+    assert (odd.pixels == plain.pixels).all() and odd.notes == plain.notes
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize("given", ["GAMMA", "SIGMOID_2", "Doe^Jane"])
+def test_a_dicom_window_function_that_the_standard_does_not_know(given):
+    "Before, it was taken for LINEAR_EXACT without a word. Its text is not quoted: it may name somebody."
+    settings = {"bits": 12, "WindowCenter": 1500, "WindowWidth": 8}
+    odd, plain = (
+        read_radiograph(dicom(TWELVE, **settings, **more), deep=64) for more in ({"VOILUTFunction": given}, {})
+    )
+    assert (odd.pixels == plain.pixels).all() and odd.deep.function == "LINEAR"
+    assert set(odd.notes) - set(plain.notes) == {module._ODD_FUNCTION} and given not in module._ODD_FUNCTION
+
+
 def test_dicom_look_up_tables():
     lut = Dataset()
     lut.LUTDescriptor, lut.LUTData = [256, 0, 8], [255 - i for i in range(256)]

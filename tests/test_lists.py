@@ -287,6 +287,16 @@ def test_other_data_get_no_croissant_metadata(tmp_path, shipped):
     assert publish._lists(tmp_path, bundle, own, {}, []).keys() == CHECKLISTS.keys()
 
 
+def test_croissant_metadata_say_where_patients_come_from(tmp_path, shipped):
+    "Before, always from file names, also where a table of patients was used."
+    bundle, m = shipped
+    files = {name: (RECORD / name).read_bytes() for name in ("test_files.csv", "predictions.csv")}
+    for more, by in (({}, "file name"), ({"patient_table": True}, "a table of the patients")):
+        measured = m | {"data": m["data"] | more}
+        text = publish._lists(tmp_path, bundle, measured, files, [])["croissant.json"].decode()
+        assert re.findall(r"Patients?, by (.+?)\.", text) == [by, by]
+
+
 def test_the_committed_lists_are_those_of_the_shipped_bundle(shipped):
     "Written with it; a change of the text here shows in them with the next `make ship`."
     bundle, m = shipped

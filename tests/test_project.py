@@ -201,6 +201,16 @@ def test_lists_of_modules_are_not_changed_under_a_training_that_runs(lungs, monk
     assert (lungs / "code/train.txt").read_bytes() == before
 
 
+@pytest.mark.parametrize("path", [None, "", "/nowhere"])
+def test_stages_start_this_python_whatever_the_path(path, tmp_path, monkeypatch):
+    "As where `/path/.venv/bin/xraypneu run` is called by its path. An empty PATH made the films' folder a part of it."
+    monkeypatch.delenv("PATH") if path is None else monkeypatch.setenv("PATH", path)
+    code = "import os, sys; print(sys.executable, os.environ['PATH'])"
+    assert project._waited(tmp_path, ["/bin/sh", "-c", f'python -c "{code}" > said']) == 0
+    mine, entries = (tmp_path / "said").read_text().split()
+    assert mine == sys.executable and all(entries.split(os.pathsep))
+
+
 def test_ctrl_c_lets_a_stage_mark_its_run_as_failed(tmp_path):
     "Before, DVC was killed a quarter of a second after Ctrl-C, and its stage with it."
     (tmp_path / "dvc.py").write_text(
@@ -215,6 +225,33 @@ def test_ctrl_c_lets_a_stage_mark_its_run_as_failed(tmp_path):
     until(lambda: (tmp_path / "began").exists(), process)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) and (tmp_path / "ended").exists()
+
+
+@pytest.mark.parametrize("started", ["by hand", "by a script with &"])
+def test_kill_ends_dvc_and_its_stage_too(started, tmp_path):
+    "Before, `kill PID` ended the command alone, and DVC went on. DVC ignores Ctrl-C while a stage runs."
+    (tmp_path / "stage.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+        "pathlib.Path('began').touch()\n"
+        "try:\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    pathlib.Path('interrupted').touch()\n"
+        "finally:\n    time.sleep(0.3); pathlib.Path('ended').touch()\n"
+    )
+    (tmp_path / "dvc.py").write_text(
+        "import signal, subprocess, sys\n"
+        "stage = subprocess.Popen(f'{sys.executable} stage.py; true', shell=True)\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "stage.wait()\n"
+    )
+    code = "from xraypneu.ops import project; from pathlib import Path; import sys; "
+    code += "project._waited(Path('.'), [sys.executable, 'dvc.py'])"
+    ignore = None if started == "by hand" else lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, preexec_fn=ignore)
+    until(lambda: (tmp_path / "began").exists(), process)
+    process.terminate()
+    assert process.wait(20) == 143 and (tmp_path / "ended").exists()
+    assert (tmp_path / "interrupted").exists() is (started == "by hand")
 
 
 def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):

@@ -181,6 +181,21 @@ def test_more_folds_than_patients_are_refused_before_the_training():
         train(prepared, recipe_of()[0], Targets(folds=3))
 
 
+def test_a_fold_without_a_class_is_refused_before_the_training():
+    "Before, its training ran, and could not be scored."
+    y, patients = np.array([0] * 3 + [1] * 2 + [0] * 6 + [1] * 5), np.array(list("a" * 5 + "b" * 6 + "c" * 5))
+    halves = {"train": slice(0, 5), "validation": slice(5, None)}
+    prepared = SimpleNamespace(
+        arrays=lambda name: (np.zeros((16, 8, 8), np.uint8)[halves[name]], y[halves[name]], patients[halves[name]])
+    )
+    from xraypneu.model.recipe import Targets, recipe_of, train
+
+    with pytest.raises(
+        ValueError, match="folds is 2: fold 1 of train .* no PNEUMONIA image.* give fewer folds, another seed"
+    ):
+        train(prepared, recipe_of()[0], Targets(folds=2))
+
+
 def test_a_key_takes_the_hash_of_its_inputs(monkeypatch):
     "It takes seconds on many images; the stage passes it on to the training."
     from xraypneu.model import recipe

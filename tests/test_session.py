@@ -565,8 +565,9 @@ def test_what_the_reader_says_stays_with_the_film_in_every_view_and_in_the_repor
     "Its row, which a new view gets, has it; a move keeps it; markup in it is text; a deleted film has no use for it."
     for which in ("plain", "opacity"):
         board.page(kind="sample", which=which)
-    board.page(kind="reader", id="p2", verdict="UNSURE", comment="<b>old</b> scar?")
-    assert board.sent[-1][0] == {"kind": "noted", "id": "p2"}
+    board.page(kind="reader", id="p2", verdict="UNSURE", comment="<b>old</b> scar?", view=7)
+    own = {"verdict": "UNSURE", "comment": "<b>old</b> scar?"}
+    assert board.sent[-1][0] == {"kind": "noted", "id": "p2", "view": 7, "own": own}  # to all views
     board.page(kind="threshold", value=0.99)
     board.page(kind="hello")
     plain, opacity = board.sent[-1][0]["rows"]
@@ -574,13 +575,13 @@ def test_what_the_reader_says_stays_with_the_film_in_every_view_and_in_the_repor
     board.page(kind="download")
     report = board.sent[-1][1][0].decode()
     assert "Reader: UNSURE: &lt;b&gt;old&lt;/b&gt; scar?" in report and report.count("Reader:") == 1
-    board.page(kind="reader", id="p2", verdict="", comment="")
+    board.page(kind="reader", id="p2", verdict="", comment="", view=7)
     assert "reader" not in board.session.films["p2"].line()
     board.page(kind="clear")
-    board.page(kind="reader", id="p2", verdict="NORMAL", comment="")
+    board.page(kind="reader", id="p2", verdict="NORMAL", comment="", view=7)
     assert board.sent[-1][0]["kind"] == "noted" and board.session.films == {}
     for bad in ("OUT OF SCOPE", None, 1):
-        board.page(kind="reader", id="p2", verdict=bad, comment="")
+        board.page(kind="reader", id="p2", verdict=bad, comment="", view=7)
         assert "does not understand" in board.sent[-1][0]["message"]
 
 

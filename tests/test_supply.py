@@ -16,7 +16,7 @@ from http.server import ThreadingHTTPServer
 from importlib.machinery import SourceFileLoader
 
 import pytest
-from conftest import ROOT, Answers, run, serving
+from conftest import ROOT, Answers, giving, run, serving
 from packaging.requirements import Requirement
 
 from xraypneu.files import write_file
@@ -173,6 +173,22 @@ def test_an_outage_of_the_registry(tmp_path, monkeypatch):
     assert done.returncode == 1 and "tiny has no list of its files" in done.stdout, "nothing would be compared"
     (tmp_path / "second/locks/env.txt").write_text(lock.replace("1.0", "1.1"))
     assert run([*command], tmp_path / "second", check=False).stdout == "env\ntools\n", "other locks: no copy is theirs"
+
+
+def test_a_mirror_of_the_build_machine_is_asked(tmp_path, monkeypatch):
+    "Before, pypi.org was asked whatever PIP_INDEX_URL said, and a build behind a mirror took copies that were old."
+    names = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "PIP_PROXY")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing listens there
+    (tmp_path / "simple/pip").mkdir(parents=True)
+    (tmp_path / "simple/pip/index.html").write_text('<a href="pip-1.0-py3-none-any.whl">pip-1.0-py3-none-any.whl</a>')
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "simple/pip/index.html"))  # says nothing about the index
+    environment = script("environment")
+    with giving(tmp_path) as mirror:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{mirror}/simple")
+        assert environment.reachable()
+    assert not environment.reachable()
 
 
 def test_copies_that_another_run_makes_stay(tmp_path, monkeypatch):

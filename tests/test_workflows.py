@@ -245,6 +245,15 @@ def test_a_run_that_mlflow_never_got_turns_the_job_red():
     assert at["make sent"] > max(*uploads, at["make push"], at["make report"])  # what it stops is done by then
 
 
+def test_what_is_uploaded_is_compared_with_the_secrets_of_the_job():
+    "`make artefact` refuses, and `make report` hides, the secrets of its environment; before, there were none in it."
+    steps = FLOWS["train"]["jobs"]["train"]["steps"]
+    used = {(k, v) for s in steps for k, v in s.get("env", {}).items() if re.search(r"\bsecrets\.", v)}
+    for name in ("make artefact", "make report"):
+        step = next(s for s in steps if s.get("run") == name)
+        assert used and used <= step.get("env", {}).items(), name
+
+
 def test_pictures_of_people_are_not_uploaded():
     "What goes up is what `make artefact` gathered, the page, or what was made of the source."
     for flow, job, step in STEPS:

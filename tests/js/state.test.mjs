@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Asker, State } from "../../xraypneu/app/state.js";
+import { Asker, IN_REPORTS, State } from "../../xraypneu/app/state.js";
 
 const row = (id, more = {}) => ({ id, file: `${id}.png`, verdict: "NORMAL", probability: 0.1, threshold: 0.3, ...more });
 
@@ -71,6 +71,20 @@ test("a delete request that was lost is repeated, unless that would delete films
   assert.deepEqual([state.lostForget(12, 0), state.undeleted], [true, true]);
 });
 
+test("a reading in another view is this one's too, and counts as not saved", () => {
+  const state = new State(0.3);
+  state.arrive(row("u1"), false);
+  state.saved(["u1"]);
+  assert.equal(state.hear("u2", { verdict: "NORMAL", comment: "" }), false); // deleted here
+  assert.equal(state.hear("u1", { verdict: "", comment: "" }), false); // nothing new
+  assert.ok(!state.unsaved.has("u1"));
+  assert.equal(state.hear("u1", { verdict: "UNSURE", comment: "scar" }), true);
+  assert.deepEqual(state.rows.get("u1").reader, { verdict: "UNSURE", comment: "scar" });
+  assert.equal(state.unsavedReadings, 1);
+  assert.equal(state.hear("u1", { verdict: "", comment: "" }), true); // taken back
+  assert.equal(state.unsavedReadings, 0);
+});
+
 const asker = () => {
   const sent = [];
   let pings = 0;
@@ -103,6 +117,13 @@ test("a report is asked for after the newest of what it shows, which an answer t
   a.ask("reader-u1", { verdict: "" });
   a.hurry(/^reader-/); // nothing says that it has arrived
   assert.deepEqual(sent.slice(5), [{ verdict: "" }, { verdict: "" }]);
+});
+
+test("a report is asked for after a deletion that may be lost, and after all else that it shows", () => {
+  const { sent, asker: a } = asker();
+  for (const key of ["remove-u1", "open", "reader-u2", "point", "metrics", "truth"]) a.ask(key, key);
+  a.hurry(IN_REPORTS); // nothing says that they have arrived
+  assert.deepEqual(sent.slice(6), ["remove-u1", "reader-u2", "point", "truth"]);
 });
 
 test("a question that was lost is asked again, as the newest one", () => {

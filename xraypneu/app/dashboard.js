@@ -16,7 +16,7 @@ import { askBeforeLeaving } from "./leave.js";
 import { OperatingPanel } from "./operating.js";
 import { listenToPaste } from "./paste.js";
 import { OWN, ReaderPanel, said } from "./reader.js";
-import { Asker, State } from "./state.js";
+import { Asker, IN_REPORTS, State } from "./state.js";
 import { Memory, placeInTab } from "./storage.js";
 import { nextVerdict, Table, tallyOf } from "./table.js";
 import { Theme } from "./theme.js";
@@ -43,7 +43,6 @@ const STEP = 60; // pixels that a key moves a zoomed film
 // what a visitor does: it is done to all rows that have come
 const DEEDS = ["click", "keydown", "input", "change", "drop", "paste", "beforeunload", "pagehide"];
 const MANY = 60; // files, from which on only those in view are laid out
-const IN_REPORTS = /^(reader-.*|point|truth)$/; // requests whose effects a report shows
 
 function broken(problem) {
   return make(
@@ -78,6 +77,7 @@ class Page {
     this.state = new State(config.threshold);
     const [lost, recovered] = [() => this.lost(), () => this.recovered()];
     const view = Math.floor(Math.random() * 2 ** 31); // a notebook may show one session in several views
+    this.view = view;
     const busy = () => this.uploader.pending > 0;
     this.came = []; // rows that are not on the page yet, in the order of their arrival
     this.gatherer = new Gatherer(() => this.showRows());
@@ -453,7 +453,7 @@ class Page {
     this.table.note(id);
     this.worklist.note(this.state.rows.get(id));
     this.keeper.changed();
-    this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own });
+    this.asker.ask(`reader-${id}`, { kind: "reader", id, ...own, view: this.view });
   }
 
   // Delete the open film alone; what its reader said of it is not lost without a question.
@@ -548,7 +548,7 @@ class Page {
     if (!this.downloader.fetching) {
       this.unread = unread;
       this.state.report(reported);
-      this.asker.hurry(IN_REPORTS); // or the report would have an earlier reading than the page
+      this.asker.hurry(IN_REPORTS); // or the report would have an earlier reading than the page, or a deleted film
     }
     this.downloader.get(request);
   }
@@ -752,8 +752,18 @@ class Page {
     if (message.id === this.viewer.id) this.viewer.window.piece(message, buffers?.[0]);
   }
 
-  on_noted({ id }) {
-    this.asker.answered(`reader-${id}`);
+  on_noted({ id, view, own }) {
+    const key = `reader-${id}`;
+    if (view === this.view) this.asker.answered(key);
+    else if (!this.asker.asked.has(key) && this.state.hear(id, own)) this.showReading(id, own); // else ours comes last
+  }
+
+  // Another view of the session has another reading of this film.
+  showReading(id, own) {
+    this.table.note(id);
+    this.worklist.note(this.state.rows.get(id));
+    if (id === this.viewer.id) this.reader.show(own);
+    this.keeper.changed();
   }
 
   on_removed({ id }) {

@@ -1,6 +1,8 @@
 // State of the page, without its elements: rows, the open film, requests to the server.
 import { said } from "./reader.js";
 
+export const IN_REPORTS = /^(reader-.*|remove-.*|point|truth)$/; // requests whose effects a report shows
+
 export class State {
   constructor(threshold) {
     this.rows = new Map(); // by id, in the order of their arrival
@@ -87,6 +89,14 @@ export class State {
     this.rows.get(id).reader = reader;
     this.unsaved.add(id);
     this.reported.delete(id);
+  }
+
+  // The reader's verdict and comment in another view; true if the film is here, with another reading.
+  hear(id, own) {
+    const row = this.rows.get(id);
+    if (!row || said(row.reader) === said(own)) return false;
+    this.note(id, own);
+    return true;
   }
 
   // A report of these results is asked for.

@@ -96,7 +96,10 @@ def _enumerations() -> Iterator[dict[str, Any]]:
     )
 
 # %% ../../nbs/api/data/06_croissant.ipynb #bc12d2bc
-def _counts(counts: Mapping[str, Any]) -> dict[str, Any]:
+def _counts(
+    counts: Mapping[str, Any],
+    source: str,  # of the patients
+) -> dict[str, Any]:
     "Films and patients of each split."
     rows = [
         {"counts/split": s, "counts/label": c, "counts/images": v["images"], "counts/patients": v["patients"]}
@@ -107,7 +110,7 @@ def _counts(counts: Mapping[str, Any]) -> dict[str, Any]:
         _field("counts/split", "sc:Text", "Split.", references={"field": {"@id": "splits/name"}}),
         _field("counts/label", "sc:Text", "Label.", references={"field": {"@id": "labels/name"}}),
         _field("counts/images", "sc:Integer", "Films."),
-        _field("counts/patients", "sc:Integer", "Patients, by file name."),
+        _field("counts/patients", "sc:Integer", f"Patients, by {source}."),
     ]
     return _records("counts", "Films and patients of each split.", fields, data=rows)
 
@@ -117,7 +120,9 @@ def _column(file: str, name: str) -> dict[str, Any]:
     return {"fileObject": {"@id": file}, "extract": {"column": name}}
 
 # %% ../../nbs/api/data/06_croissant.ipynb #a48b52df
-def _test_films() -> Iterator[dict[str, Any]]:
+def _test_films(
+    source: str,  # of the patients
+) -> Iterator[dict[str, Any]]:
     "The films of the test split, and their labels."
     path, labelled = "test_films/path", "test_labels/path"
     yield _records(
@@ -135,7 +140,7 @@ def _test_films() -> Iterator[dict[str, Any]]:
         "Patient and label of each of these files.",
         [
             _field(labelled, "sc:Text", "Path.", source=_column(LABELS, "path"), references=films),
-            _field("test_labels/patient", "sc:Text", "Patient, by file name.", source=_column(LABELS, "patient")),
+            _field("test_labels/patient", "sc:Text", f"Patient, by {source}.", source=_column(LABELS, "patient")),
             _field("test_labels/label", "sc:Text", "Label.", source=_column(LABELS, "label"), references=names),
         ],
         key={"@id": labelled},
@@ -163,8 +168,10 @@ def croissant(
     version: str,  # of xraypneu, which split the set
     test_files: bytes,  # CSV with path and sha256 of each test film
     labels: bytes,  # CSV with path, patient and label of each test film
+    patient_table: bool = False,  # whether patients come from a table (data.patients_csv), not from file names
 ) -> dict[str, Any]:  # JSON-LD, Croissant 1.0
     "Describe the public set as it was split."
+    source = "a table of the patients" if patient_table else "file name"
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -175,5 +182,5 @@ def croissant(
         "version": version,
         **_KERMANY,
         "distribution": [_file(TEST_FILES, test_files), _file(LABELS, labels)],
-        "recordSet": [*_enumerations(), _counts(data.get("counts", {})), *_test_films()],
+        "recordSet": [*_enumerations(), _counts(data.get("counts", {}), source), *_test_films(source)],
     }

@@ -14,6 +14,7 @@ import html
 import json
 import os
 import re
+import sys
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -848,6 +849,36 @@ def _without_key(paths: pd.Series) -> tuple[pd.Series, list[dict[str, Any]]]:  #
     )
     return paths.where(~copies, stems), [_finding("formats", message, paths[copies])]
 
+# %% ../../nbs/api/data/03_dataset.ipynb #625c72b1
+_INVISIBLE = re.compile(r"[\u200b-\u200d\u2060\ufeff]")  # characters without a width, which copies from web pages bring
+
+
+def _alike(patient: str) -> str:
+    "A patient's key without upper and lower case, further blanks and invisible characters."
+    return " ".join(_INVISIBLE.sub("", patient).split()).casefold()
+
+
+def _alike_findings(paths: pd.Series, patients: list[str]) -> list[dict[str, Any]]:
+    "A finding if patients of a table differ in upper and lower case or in blanks alone. Nobody is merged."
+    films = pd.DataFrame({"path": paths, "patient": patients}).sort_values(["patient", "path"])
+    alike = films.patient.map(_alike)
+    apart = films[films.groupby(alike).patient.transform("nunique") > 1]
+    if not len(apart):
+        return []
+    message = (
+        f"{apart.patient.nunique():,} patients in the table (data.patients_csv) differ from another one only in upper "
+        f"and lower case or in blanks, such as p1 and P1 ({_n(len(apart), 'film')}). Each counts as a patient, so "
+        "one patient may be in several splits: write a patient the same in each row, unless they are different people."
+    )
+    return [_finding("patients_alike", message, apart.path + ": " + apart.patient)]
+
+
+def _warn(findings: list[dict[str, Any]]) -> None:
+    "Say what makes the split wrong on stderr, before the films are read: the report comes after them."
+    for f in findings:
+        if f["code"] == "patients_alike":
+            print(f"Warning: {f['message']}", file=sys.stderr)
+
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h-a
 def _patients(
     m: pd.DataFrame,
@@ -858,7 +889,8 @@ def _patients(
 ) -> tuple[pd.Series | list[str], list[dict[str, Any]], pd.Series]:  # patients, findings, paths that no pattern matches
     "The patient of each image, from the table if there is one, else by the patterns; and findings about them."
     if patients_csv:
-        return _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files]), [], m.path[:0]
+        listed = _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files])
+        return listed, _alike_findings(m.path, listed), m.path[:0]
     names = m.path.str.rpartition("/")[2].map(_composed)
     keys = names.map(lambda name: patient_of(name, patterns))
     rest = m.path[keys.isna()]
@@ -916,6 +948,7 @@ def prepare(
     files, m = _list(layout, path)
     findings = _layout_findings(layout, path, meta["synthetic"], Counter(m.official_split))
     m["patient"], of_patients, rest = _patients(m, files, layout.root, patterns, patients_csv)
+    _warn(of_patients)
     with replacing(out) as new:
         records = pd.DataFrame(_pack(files, size, new / "images.npy", threads, progress))
         aside = records[list(_ASIDE)]

@@ -1120,10 +1120,21 @@ def _of_modality(ds: "Dataset", stored: np.ndarray) -> np.ndarray:  # (H, W)
         raise ImageError("the DICOM file rescales some pixels to values that are not finite", code="unsupported")
     return values
 
+# %% ../../nbs/api/data/00_image.ipynb #458f05ca
+_ODD_FUNCTION = "the file names a window function that DICOM does not define: it was shown as LINEAR, its default"
+
+
+def _function(ds: "Dataset") -> str:  # empty: one that the standard does not know
+    "The function of the file's window; LINEAR where it names none, as the standard says."
+    given = ds.get("VOILUTFunction") or "LINEAR"
+    first = given[0] if hasattr(given, "__iter__") and not isinstance(given, str) else given
+    name = str(first).strip().upper()
+    return name if name in ("LINEAR", "LINEAR_EXACT", "SIGMOID") else ""
+
 # %% ../../nbs/api/data/00_image.ipynb #3de95d42
 def _voi(ds: "Dataset") -> tuple[float, float, str] | None:  # center, width, function
     "The file's window, if it has one that can be used."
-    center, width, function = ds.get("WindowCenter"), ds.get("WindowWidth"), str(ds.get("VOILUTFunction") or "LINEAR")
+    center, width, function = ds.get("WindowCenter"), ds.get("WindowWidth"), _function(ds) or "LINEAR"
     if center in (None, "") or width in (None, "") or _first(width) < (1 if function == "LINEAR" else 1e-6):
         return None
     return _first(center), _first(width), function
@@ -1149,7 +1160,7 @@ def _shown(
         most, deep = 2**bits - 1, deep if bits > 8 else None
         grey, voi = _scale(values, 0, most), (most / 2, most, "LINEAR_EXACT")
     elif voi:
-        grey = _window(values, *voi)
+        grey, notes = _window(values, *voi), () if _function(ds) else (_ODD_FUNCTION,)
     elif _is_as_stored(ds, values, stored):
         grey, deep = values.copy(), None
     else:

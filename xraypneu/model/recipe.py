@@ -730,7 +730,7 @@ def train(
 ) -> Trained:
     "Train, calibrate, write the bundle. Raises `CalibrationError`, `WeightsError`, `ParityError`, `ValueError`."
     folder = Path(folder)
-    _check_folds(prepared, targets.folds)
+    _check_folds(prepared, targets.folds, recipe.seed)
     if finished and (trained := restore_finished(finished, key, folder)):
         return _replayed(trained, recipe, on_epoch, report)
     lines: list[str]
@@ -801,8 +801,10 @@ def _networks(
         yield _Network(seed_recipe, model, history, policy)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-2
-def _check_folds(prepared: Prepared, folds: int) -> None:
-    "Raise `ValueError` for too many folds now; `training.cross_validate` would raise it after the training."
+def _check_folds(prepared: Prepared, folds: int, seed: int) -> None:
+    "Raise `ValueError` for folds that can't be made now; `training.cross_validate` would raise it after the training."
+    if not folds:
+        return
     splits = [prepared.arrays(s) for s in ("train", "validation")]
     y, patients = (np.concatenate([s[i] for s in splits]) for i in (1, 2))
     most = min(len(set(patients[y == c])) for c in (0, 1))
@@ -810,6 +812,7 @@ def _check_folds(prepared: Prepared, folds: int) -> None:
         raise ValueError(
             f"folds is {folds}: the rarer class has {most} patients in train and validation, give no more than that"
         )
+    training.fold_rows(y, patients, folds, seed)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-2-a
 def _cross_validate(

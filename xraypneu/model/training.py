@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DIVERGED', 'INVARIANCE', 'LOGIT_WEIGHT', 'MONITOR', 'SPREAD_IMAGES', 'rate', 'logits_of', 'balanced_loss',
            'calibrated_loss', 'validate', 'source_of', 'fingerprint', 'momentum', 'inconsistency', 'devices_of',
-           'best_epoch', 'fit', 'feature_spread', 'fit_invariance', 'fit_all', 'cross_validate', 'seed_everything',
-           'clear_state']
+           'best_epoch', 'fit', 'feature_spread', 'fit_invariance', 'fit_all', 'fold_rows', 'cross_validate',
+           'seed_everything', 'clear_state']
 
 # %% ../../nbs/api/model/06_training.ipynb #c003
 import functools
@@ -31,6 +31,7 @@ from xraypneu.model import (
     network,
     settings,
 )  # before TensorFlow, which reads the environment that `network` sets
+from ..data.dataset import CLASSES
 from ..files import writing
 from .bundle import sigma_of
 from .calibrate import fit_platt
@@ -644,6 +645,25 @@ def fit_all(
         model, train, validation, recipe, *rest, before=len(history), teacher_lowpass=teacher_lowpass
     ), teacher
 
+# %% ../../nbs/api/model/06_training.ipynb #92b6488c
+def fold_rows(
+    y: np.ndarray,  # (n,) 0 or 1
+    patients: np.ndarray,  # (n,) patient of each image; no patient is in two folds
+    folds: int = 5,
+    seed: int = 0,
+) -> list[tuple[np.ndarray, np.ndarray]]:  # of each fold: indices of the images to train on, and of those held out
+    "Divide images into folds by patient. Raises `ValueError` where a fold would lack a class: it couldn't be scored."
+    if not 2 <= folds <= min(len(set(patients[y == c])) for c in (0, 1)):
+        raise ValueError(f"folds is {folds}: give 2 or more, and no more than there are patients of the rarer class")
+    rows = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, patients))
+    for i, (_, held_out) in enumerate(rows, 1):
+        if missing := [name for c, name in enumerate(CLASSES) if c not in y[held_out]]:
+            raise ValueError(
+                f"folds is {folds}: fold {i} of train and validation would have no {missing[0]} image, since whole "
+                "patients are held out; give fewer folds, another seed, or films of more patients"
+            )
+    return rows
+
 # %% ../../nbs/api/model/06_training.ipynb #c018
 def cross_validate(
     start: Callable[[], keras.Model],  # returns a model with its initial weights
@@ -658,11 +678,8 @@ def cross_validate(
     teacher_lowpass: float | None = None,  # as in `fit_invariance`
 ) -> list[dict[str, Any]]:  # a dictionary per fold: fold, images, patients, and the metrics of the best epoch
     "Train once per fold and score each model on unseen patients. Raises `ValueError`."
-    if not 2 <= folds <= min(len(set(patients[y == c])) for c in (0, 1)):
-        raise ValueError(f"folds is {folds}: give 2 or more, and no more than there are patients of the rarer class")
-    split = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed).split(images, y, patients)
     rows = []
-    for i, (training_rows, held_out) in enumerate(split, 1):
+    for i, (training_rows, held_out) in enumerate(fold_rows(y, patients, folds, recipe.seed), 1):
         report(f"fold {i} of {folds}")
         seed_everything(recipe.seed)
         history, _ = fit_all(

@@ -98,6 +98,16 @@ def _pip(root, wanted, *more):
     pinned = ["--constraint", "constraints.txt"] if (Path(root) / "constraints.txt").is_file() else []
     return shlex.join(["python", "-m", "pip", "install", *more, *pinned, *wanted])
 
+# %% ../../nbs/api/ops/08_doctor.ipynb #b41c07aa
+def _other_python() -> str:  # '' if it is this one
+    "The `python` on the PATH, which the commands of stages start, if it is not this one."
+    found = shutil.which("python")
+    if not found:
+        return "none: there is no `python` on the PATH"
+    same_folder = os.path.samefile(Path(found).parent, Path(sys.executable).parent)
+    plain = sys.prefix == sys.base_prefix and os.path.samefile(found, sys.executable)  # no virtual environment
+    return "" if same_folder or plain else found
+
 # %% ../../nbs/api/ops/08_doctor.ipynb #x-check-python
 def check_python(root: str | os.PathLike = ".") -> Check:
     "Is this Python 3.11 or newer?"
@@ -105,6 +115,9 @@ def check_python(root: str | os.PathLike = ".") -> Check:
     here = f"Python {sys.version.split()[0]} in {sys.prefix}"
     if sys.version_info < asked:
         return Check("python", False, f"{here}; 3.11 or newer is needed", "make env PYTHON=python3.11")
+    if (Path(root) / "dvc.yaml").is_file() and (other := _other_python()):
+        found = f"{here}; `xraypneu run` uses it, but `dvc repro`, typed here, starts {other}"
+        return Check("python", None, found, f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
     return Check("python", True, here)
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c008-3

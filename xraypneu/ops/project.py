@@ -12,9 +12,11 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import xraypneu
 from ..errors import XraypneuError, rendered
+from ..process import descendants
 from ..files import came_with, project_root, replacing, sha256_of, write_file
 from xraypneu.ops.stage import (
     check_idle,
@@ -185,7 +188,8 @@ def _environment(root: Path) -> dict[str, str]:
     given = _name() | {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     if "DVC_SITE_CACHE_DIR" not in os.environ:
         given["DVC_SITE_CACHE_DIR"] = str(_state(root))
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    # stages start `python`. An empty PATH would be a last entry that means the working folder, where films may lie
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH") or os.defpath])
     return given | os.environ | {"PATH": path}
 
 
@@ -325,17 +329,56 @@ def new(
 
 # %% ../../nbs/api/ops/11_project.ipynb #p022
 TARGETS = ("eda", "evaluate")  # stages that need all others, except the sample where the films are others
-_ENDING = 30  # seconds that DVC and its stage are given to end after Ctrl-C
+_ENDING = 30  # seconds that DVC and its stage are given to end after Ctrl-C or SIGTERM
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    "Context in which SIGTERM raises `SystemExit`, with the status 143, instead of ending this process alone."
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _send(number: int, *pids: int) -> None:
+    "Send a signal to processes. That of a group would reach others too, such as make, which are in the same one."
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _interrupt(dvc: int) -> None:
+    "End DVC and its stage as Ctrl-C does. What a script started with & ignores that: its stage is told in another way."
+    below = descendants(dvc)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        _send(signal.SIGTERM, *(below or [dvc]))  # DVC ends after its stage
+    else:
+        _send(signal.SIGINT, dvc, *below)
 
 
 def _waited(root: Path, command: list[str]) -> int:  # exit status
-    "Run a command in a project. After Ctrl-C, which it gets too, it may end by itself: its run is marked as failed."
-    with subprocess.Popen(command, cwd=root, env=_environment(root)) as process:
+    """Run a command in a project. After Ctrl-C, which it gets too, it may end by itself: its run is marked as failed.
+
+    SIGTERM comes to this process alone, and is passed on as Ctrl-C. Raises `SystemExit` then."""
+    with _terminable(), subprocess.Popen(command, cwd=root, env=_environment(root)) as process:
         try:
             return process.wait()
-        except KeyboardInterrupt:
-            with suppress(subprocess.TimeoutExpired):
+        except (KeyboardInterrupt, SystemExit) as e:
+            if isinstance(e, SystemExit):
+                _interrupt(process.pid)
+            try:
                 process.wait(_ENDING)
+            except subprocess.TimeoutExpired:
+                _send(signal.SIGKILL, process.pid, *descendants(process.pid))
             raise
         finally:
             process.kill()

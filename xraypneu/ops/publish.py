@@ -191,7 +191,9 @@ def _lists(results, bundle, measured, files, sets, card=None):  # card: its sour
     "The checklists and, of the public set, the Croissant metadata: file name to bytes."
     info, out = bundle.info, {}
     if is_public(info, measured):
-        described = croissant(info["data"], info["versions"]["xraypneu"], files[TEST_FILES], files["predictions.csv"])
+        contents = files[TEST_FILES], files["predictions.csv"]
+        by_table = bool(measured["data"].get("patient_table"))
+        described = croissant(info["data"], info["versions"]["xraypneu"], *contents, by_table)
         out["croissant.json"] = (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode()
     known = files | out | dict.fromkeys(CHECKLISTS, b"## Summary\n")
     sources = _sources(results, known, answers(info, measured, sets))

@@ -258,7 +258,7 @@ FIELDS: dict[str, dict[str, Callable[[object], Any]]] = {
     "deep": {"id": _id, "part": _count},
     "threshold": {"value": _number},
     "prevalence": {"value": _number},
-    "reader": {"id": _id, "verdict": _among("", *READER), "comment": _text},
+    "reader": {"id": _id, "verdict": _among("", *READER), "comment": _text, "view": _count},
     "truth": {},
     "compare": {},
     "kept": {},
@@ -658,9 +658,9 @@ class _Display(_Page):
         piece = data[part * PART : (part + 1) * PART] if part >= 0 else b""
         self.send("deep", [piece] if piece else None, id=id, part=part, last=(part + 1) * PART >= len(data))
 
-    def _reader(self, id: str, verdict: str, comment: str) -> None:
+    def _reader(self, id: str, verdict: str, comment: str, view: int) -> None:
         self.session.note(id, verdict, comment)
-        self.send("noted", id=id)
+        self.send("noted", id=id, view=view, own={"verdict": verdict, "comment": comment})
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #op-counts
 def _counts_of(films: policy.ScoredFilms | None, table: dict[str, Any] | None) -> dict[str, Any]:
