@@ -30,6 +30,7 @@ from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED, load_bundle
 from xraypneu.model.verdict import VERDICTS, decided
 from xraypneu.serving import dashboard, guard
+from xraypneu.webpage import web_page
 
 SHOTS = os.environ.get("XRAYPNEU_SCREENSHOTS")  # asked now: conftest takes our variables out of the environment
 pytestmark = pytest.mark.skipif(
@@ -1677,6 +1678,36 @@ def test_dark_where_the_system_asks_and_as_the_user_chose(server, visit):
     page.wait_for_selector(READY, timeout=60_000)
     page.keyboard.press("t")  # works without storage
     assert page.evaluate(GROUND) == DARK
+
+
+def test_wide_tables_of_a_report_fit_page_and_sheet(browser):
+    "Before, the last columns lay beyond the edge: of Explore, whether the test split differs."
+    heads = {
+        "eda": "class|columns|AUC, validation against train|chance (validation)|AUC, test against train|chance (test)",
+        "evaluate": "seed|accuracy|sensitivity (recall)|specificity|precision (PPV)|F1|ROC AUC|"
+        "average precision (PR AUC)|Brier score|calibration error (ECE)|"
+        "specificity, gap to validation|gap to shifted validation",
+        "train": "seed|best epoch|slope|intercept|threshold|sensitivity, validation|specificity, validation|"
+        "ROC AUC, validation|sensitivity, shifted|specificity, shifted|ROC AUC, shifted|loss, shifted",
+    }
+    first = ("PNEUMONIA", "exposure: mean grey, contrast, fractions near black and near white")
+    body = "<h2>Tables</h2>"
+    for name, head in heads.items():
+        columns = head.split("|")
+        cells = [*first, *["0.66"] * 4] if name == "eda" else ["-0.9661"] * len(columns)
+        ths, tds = ("".join(f"<{k}>{v}</{k}>" for v in row) for k, row in (("th", columns), ("td", cells)))
+        kind = ' class="dataframe"' * (name != "train")
+        body += (
+            f'<div class="scroll"><table{kind}><thead><tr>{ths}</tr></thead><tbody><tr>{tds}</tr></tbody></table></div>'
+        )
+    page = browser.new_page()
+    page.set_content(web_page("Tables", body)[0])
+    beyond = "[...document.querySelectorAll('table')].map(t => t.scrollWidth - t.parentElement.clientWidth)"
+    for media, width in (("screen", 1280), ("print", 718)):  # A4 without its margins
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(media=media)
+        assert max(page.evaluate(beyond)) <= 0, (media, page.evaluate(beyond))
+    page.close()
 
 
 def test_a_slow_browser_shows_the_page_too(visit):

@@ -10,7 +10,7 @@ import pytest
 from conftest import run
 
 from xraypneu import redact
-from xraypneu.files import others_reach
+from xraypneu.files import others_reach, write_file
 from xraypneu.ops import doctor, tracking
 from xraypneu.ops.journal import Journal
 
@@ -184,6 +184,10 @@ def test_disk_and_git(tmp_path):
     run(["git", "init", "-q"], tmp_path)
     check = doctor.check_git(tmp_path)
     assert "no commit" in check.found and check.fix == "git add dvc.yaml && git commit -m project"  # and no film
+    for name in ("reports/metrics.json", "reports/predictions.csv", "data/our films.dvc", "data/sample/a.png"):
+        write_file(tmp_path / name, "")
+    wanted = "git add dvc.yaml reports/metrics.json 'data/our films.dvc' && git commit -m project"
+    assert doctor.check_git(tmp_path).fix == wanted  # without metrics.json, a colleague's `dvc repro` evaluates again
     (tmp_path / ".git/HEAD").write_text("nonsense")
     assert doctor.check_git(tmp_path).ok is False
 

@@ -181,6 +181,23 @@ def test_a_training_that_is_asked_for_again_is_another_run(trained):
     assert recorded(root)["run"] == {("FINISHED",): 2}
 
 
+def test_a_lock_that_was_restored_does_not_ask_for_another_training(trained):
+    "`git checkout dvc.lock`, as `make run` offers: before, the next run trained again, though nothing had changed."
+    root, attempt = trained
+    attempt()
+    complete_and_lock(root)
+    mine = (root / "dvc.lock").read_text()
+    stage._take_up("evaluate", root)
+    finished = root / tracking.FINISHED
+    finished.mkdir()
+    (root / "dvc.lock").write_text(f"stages: {{train: {{outs: [{{path: models/run.json, md5: {'0' * 32}}}]}}}}\n")
+    stage._take_up("train", root)
+    assert finished.is_dir()
+    (root / "dvc.lock").write_text(mine)
+    stage._take_up("train", root)  # dvc repro --force
+    assert not finished.exists()
+
+
 def test_a_training_of_another_branch_does_not_fail_afterwards(trained):
     "dvc.lock is another branch's by now: the training that it doesn't name was complete, and its run stays so."
     root, attempt = trained

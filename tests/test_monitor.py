@@ -299,7 +299,7 @@ def test_failed_rows_count_in_their_batch(tmp_path):
         (lambda d: written(d / "s.parquet", table(50), features=""), "no_features", "--features"),
         (lambda d: written(d / "s.parquet", table(50), features="0"), "unsupported", "version 0"),
         (lambda d: written(d / "s.parquet", table(0)), "empty", "no films"),
-        (lambda d: written(d / "s.parquet", table(900)), "too_few", "--reference"),
+        (lambda d: written(d / "s.parquet", table(900)), "too_few", "--first 200 or more"),
         (lambda d: pq.write_table(pa.table({"id": [1]}), d / "s.parquet") or d / "s.parquet", "foreign", "can't be"),
         (lambda d: written(d / "s.parquet", table(300), numbers=16), "foreign", "32 numbers"),
         (lambda d: (d / "s.parquet").write_bytes(b"PAR1") and d / "s.parquet", "foreign", "can't be read"),

@@ -99,7 +99,11 @@ def test_closing_lines_name_results_that_differ_from_the_commit(copy):
     assert "Changed" not in stage_module.summary(copy)
     (copy / "dvc.lock").write_text((copy / "dvc.lock").read_text() + "\n")
     line = next(line for line in stage_module.summary(copy).splitlines() if line.startswith("Changed"))
-    assert "dvc.lock: commit" in line and "`git checkout dvc.lock`" in line and "metrics.json" not in line
+    assert (
+        "dvc.lock, the results of this run: commit" in line
+        and "`git checkout dvc.lock`" in line
+        and "metrics.json" not in line
+    )
 
 
 def test_closing_lines_say_who_sees_the_runs(tmp_path, monkeypatch):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'SPLITS', 'LEFT_BEHIND', 'PATIENT_PATTERNS', 'UNREADABLE', 'BOTH_CLASSES', 'IN_TEST', 'COPY',
-           'LEAST_LEVELS', 'MOST_OF_TWO', 'DataError', 'Layout', 'find_layout', 'patient_of', 'choose_patients',
-           'Prepared', 'load_prepared', 'check_fractions', 'prepare', 'counts_table', 'excluded_table', 'stored_table',
-           'findings_html']
+           'LEAST_LEVELS', 'MOST_OF_TWO', 'DataError', 'Layout', 'find_layout', 'patient_of', 'patients_by_file',
+           'choose_patients', 'Prepared', 'load_prepared', 'check_fractions', 'prepare', 'counts_table',
+           'excluded_table', 'stored_table', 'findings_html']
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c004
 import hashlib
@@ -279,7 +279,9 @@ def _as_listed(path: str) -> str:
     return _composed(path.replace("\\", "/"))
 
 # %% ../../nbs/api/data/03_dataset.ipynb #22983e82
-def _patients_by_file(csv: str | os.PathLike[str]) -> dict[str, str]:
+def patients_by_file(
+    csv: str | os.PathLike[str],  # a table with the columns `file` and `patient`
+) -> dict[str, str]:  # a patient for each name or path, as it is listed
     "The patient of each file that a table names. Raises `DataError`."
     head, rows = _table(csv)
     of_file, of_patient = (head.index(_column(csv, head, name)) for name in ("file", "patient"))
@@ -299,7 +301,7 @@ def _patients_by_file(csv: str | os.PathLike[str]) -> dict[str, str]:
 # %% ../../nbs/api/data/03_dataset.ipynb #c018
 def _patients_from_csv(csv: str | os.PathLike[str], paths: list[str], names: list[str]) -> list[str]:
     "The patient of each path; `names` are the paths below the layout's root."
-    patient_by_file = _patients_by_file(csv)
+    patient_by_file = patients_by_file(csv)
     base_counts = Counter(p.rpartition("/")[2] for p in paths)
     out, unlisted = [], []
     for path, name in zip(paths, names, strict=True):

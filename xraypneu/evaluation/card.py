@@ -595,12 +595,13 @@ def card_text(
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c009
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    ":root{color-scheme:light dark}.anchor-link{display:none}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}\n"
-    "th,td{border:1px solid #ccc;padding:.3rem .6rem;text-align:left}"
-    "th{background:#f3f3f3}"
+    "th,td{border:1px solid #8888;padding:.3rem .6rem;text-align:left}"
+    "th{background:#8882}"
     "code{overflow-wrap:anywhere}"
-    ".notice{border:2px solid #B00020;color:#B00020;padding:.6em;font-weight:bold}"
+    ".notice{border:2px solid #B00020;padding:.6em;font-weight:bold}"
 )
 
 

@@ -622,7 +622,7 @@ def percent(
     value,  # 0 to 1, NaN or None
 ) -> str:
     "A fraction as a percentage; a dash if undefined."
-    return "–" if value is None or not math.isfinite(value) else f"{value:.1%}"
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #with-interval
 def with_interval(

@@ -367,10 +367,11 @@ _SAID = {
     "ranking": "The model ranks these films worse than those of its shifted validation, and no other operating point "
     "repairs that: {0}.",
     "operating_point": "The operating point does not fit these films: {0}. The ROC AUC is not lower than that of the "
-    "shifted validation. Another operating point would have to be chosen on other films of this source; none is "
-    "proposed here.",
-    "too_few": "No metric is lower than on the shifted validation, but with {1} that says little: {0}.",
-    "as_expected": "No metric is lower than on the shifted validation: {0}.",
+    "shifted validation by more than its interval. Another operating point would have to be chosen on other films of "
+    "this source; none is proposed here.",
+    "too_few": "No metric is lower than on the shifted validation by more than its interval, but with {1} that says "
+    "little: {0}.",
+    "as_expected": "No metric is lower than on the shifted validation by more than its interval: {0}.",
     "no_metrics": "Nothing can be said about the metrics: the films with an answer are of one class or one patient.",
 }
 

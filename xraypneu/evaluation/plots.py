@@ -190,7 +190,7 @@ def _confusion_cells(ax, counts):
     for (i, j), n in np.ndenumerate(counts):
         colour = "white" if fraction[i, j] > 0.6 else "black"
         ax.text(j, i, f"{n}", ha="center", va="bottom", fontsize=15, color=colour)
-        note = f"{fraction[i, j]:.1%} of row" if counts[i].sum() else "no images"
+        note = f"{100 * fraction[i, j]:.1f} % of row" if counts[i].sum() else "no images"
         ax.text(j, i + 0.06, note, ha="center", va="top", color=colour)
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #class-axes
@@ -462,8 +462,8 @@ def prevalence_plot(
         ax.plot(q, value, color=colour, label=label)
         ax.fill_between(q, low, high, color=colour, alpha=0.15, lw=0)
     ax.set(xlabel="prevalence of pneumonia", ylabel="predictive value", ylim=(0, 1.02), xlim=(0.05, 0.6))
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.set_title("Predictive values")
     ax.legend(loc="lower right")
     return fig
@@ -590,7 +590,7 @@ def _aspect_edges(aspect):
 
 def _percent_axis(ax):
     "Fractions as percentages, with room for a legend above."
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.set_ylim(0, ax.get_ylim()[1] * 1.3)
     ax.set_yticks([t for t in ax.get_yticks() if t <= min(1, ax.get_ylim()[1])])
 

@@ -54,7 +54,7 @@ def shift_plot(
     _level(axes[1], refused, "refused, reference")
     axes[1].set(ylabel="share of films", ylim=(-0.02, max(0.2, 1.1 * float(b[["refused", "failed"]].max().max()))))
     for ax in axes[:2]:
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     for name, (colour, marker) in FAMILIES.items():
         axes[2].plot(b.batch, b[name], marker=marker, ms=4, color=colour, label=name)
     axes[2].axhline(0, color=GREY, lw=1, ls="--")

@@ -461,11 +461,13 @@ def check_disk(
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c021-1
 _OURS = (".dvc", ".dvcignore", ".gitignore", "README.md", "code", "dvc.lock", "dvc.yaml", "nbs", "params.yaml")
+_METRICS = "reports/metrics.json"  # which dvc.lock names and DVC does not keep
 
 
 def _first_commit(root: Path) -> str:
-    "The command for a first commit: of the project's own files, since films may lie in the folder."
-    ours = " ".join(name for name in _OURS if (root / name).exists())
+    "The command for a first commit: of the project's own files and of what DVC needs, since films may lie there."
+    sets = sorted(shlex.quote(p.relative_to(root).as_posix()) for p in root.glob("data/*.dvc"))
+    ours = " ".join([*(name for name in (*_OURS, _METRICS) if (root / name).exists()), *sets])
     return f"git add {ours} && git commit -m project" if ours else "git commit --allow-empty -m project"
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c2be5cde

@@ -407,7 +407,8 @@ def _take_up(name, root):
     if recorded:
         for state in note.parent.glob("*.npz"):
             state.unlink()
-        if name == "train" and _forced(root):
+        # a dvc.lock that records another training, as after `git checkout dvc.lock`, does not ask for a repetition
+        if name == "train" and _recorded(root, content.get("run_file")) and _forced(root):
             shutil.rmtree(root / tracking.FINISHED, ignore_errors=True)
     # `tracking.start` decides whether it is the same training: this dvc.lock may be another branch's
     if name == "train" or recorded:
@@ -1026,8 +1027,9 @@ def _changed(root) -> list:  # of text; empty outside a repository
         names = subprocess.run(ask, cwd=root, capture_output=True, text=True, timeout=30, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):  # no git, no repository, one of another user, or no commit yet
         return []
-    restore = f"restore the committed ones with `git checkout {' '.join(names)}`"
-    return [f"Changed   {' and '.join(names)}: commit the new results, or {restore}"] if names else []
+    what = f"Changed   {' and '.join(names)}, the results of this run: commit them, or leave them as they are"
+    restore = f"`git checkout {' '.join(names)}` restores the committed ones until the next run"
+    return [f"{what}; {restore}"] if names else []
 
 # %% ../../nbs/api/ops/03_stage.ipynb #replaced
 def _hash_of(path) -> str:
@@ -1272,14 +1274,14 @@ def _check_patterns(section: dict):  # `data` of params.yaml
 
 def _check_table(table, root: Path):  # table: data.patients_csv
     "Raise `DataError` or `StageError` for a table of patients that `prepare` can't read, unless DVC may bring it."
-    from ..data.dataset import _patients_by_file
+    from ..data.dataset import patients_by_file
 
     if table is not None and not isinstance(table, str):
         raise StageError(f"data.patients_csv is {table!r}: give the name of a table, or null", code="bad_setting")
     path = Path(os.path.abspath(root / (table or "")))
     if table and (path.exists() or not _comes_with_dvc(path, root)):
         with _nameless():
-            _patients_by_file(path)
+            patients_by_file(path)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #703ae4a2
 @contextlib.contextmanager
@@ -1326,7 +1328,7 @@ def check_settings(
     root,  # the project
     changes: list = (),  # as of `set_params`
 ):
-    "Raise `StageError` or `DataError` where a run must fail: by names, types or values, or the films' folder."
+    "Raise `StageError` or `DataError` where a run must fail: by names, types or values, folder or table of the films."
     from ..data.dataset import find_layout
 
     root = Path(root)

@@ -30,6 +30,7 @@ from xraypneu.evaluation.shift import (
     CAUSES,
     FEATURES,
     LEAST_BATCH,
+    LEAST_REFERENCE,
     PROJECTIONS,
     Comparison,
     Films,
@@ -256,7 +257,9 @@ def _with_reference(scores: Scores, file: str | os.PathLike[str] | None, first: 
         return reference, 0
     if len(scores.table) < first + LEAST_BATCH:
         what = f"there are {len(scores.table):,} films, of which the first {first:,} would be the reference"
-        hint = "Name a reference (--reference FILE), or score more films."
+        fits = len(scores.table) >= LEAST_REFERENCE + LEAST_BATCH
+        fewer = f", take fewer (--first {LEAST_REFERENCE} or more)" if fits and first > LEAST_REFERENCE else ""
+        hint = f"Name a reference (--reference FILE){fewer}, or score more films."
         raise ShiftError(what, hint, "too_few")
     films = _thinned(scores.films(slice(0, first)), 0)
     return Reference(scores.model, films, f"the first {first:,} films of the scores"), first
@@ -287,7 +290,7 @@ def monitor(
 ) -> dict[str, Any]:  # as written
     "Compare scores with a reference, batch by batch. Raises `ShiftError`, `ScoreError`, `OSError`."
     _check_setting("batch", batch, LEAST_BATCH, 1e6)
-    _check_setting("first", first, 200, 1e6)
+    _check_setting("first", first, LEAST_REFERENCE, 1e6)
     _check_setting("alpha", alpha, 0.001, 0.2)
     read = read_scores(scores)
     archive = hashlib.sha256(read.source.encode()).hexdigest() if read.source else ""  # a path may name a patient
