@@ -148,6 +148,7 @@ SLOW = {
     "test_session.py::test_labels_are_compared_with_the_verdicts_that_hold",
     "test_session.py::test_the_modules_of_the_page",
     "test_supply.py::test_a_file_that_was_exchanged_is_not_installed",
+    "test_supply.py::test_a_mirror_of_the_build_machine_is_asked",
     "test_supply.py::test_a_signed_bundle_is_checked_wherever_it_is_used",
     "test_supply.py::test_pip_audit_itself_against_a_service",
     "test_supply.py::test_the_audit_of_a_report",
