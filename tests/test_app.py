@@ -212,8 +212,8 @@ def test_what_is_refused_has_no_map_and_no_number_on_page_and_in_files(visit):
 
 def out_of_scope():
     "Bytes of half a film: no picture of anything else, but unlike the training films."
-    half, file = draw_radiograph(28, pneumonia=True, seed=1, size=400)[0][:, :200], io.BytesIO()
-    Image.fromarray(half).save(file, "PNG")
+    cut, file = draw_radiograph(12, pneumonia=True, seed=1, size=400)[0][:, :200], io.BytesIO()
+    Image.fromarray(cut).save(file, "PNG")
     return file.getvalue()
 
 
