@@ -251,11 +251,7 @@ def test_kill_ends_dvc_and_its_stage_too(started, tmp_path):
     until(lambda: (tmp_path / "began").exists(), process)
     process.terminate()
     assert process.wait(20) == 143
-    for _ in range(100):  # the shell between DVC and the stage may end before the stage has
-        if (tmp_path / "ended").exists():
-            break
-        time.sleep(0.05)
-    assert (tmp_path / "ended").exists()
+    until(lambda: (tmp_path / "ended").exists(), seconds=10)  # the shell between DVC and the stage may end before it
     assert (tmp_path / "interrupted").exists() is (started == "by hand")
 
 

@@ -312,7 +312,7 @@ def fit_detector(
     means = np.stack([f[y == c].mean(0) for c in (0, 1)])
     covariance = LedoitWolf(assume_centered=True).fit((f - means[y.astype(int)]).astype(np.float64)).covariance_
     values, vectors = np.linalg.eigh(covariance)
-    vectors, _ = svd_flip(vectors, None)  # LAPACK leaves the signs open; the same films shall give the same bytes
+    vectors = svd_flip(vectors, None)[0] + 0.0  # LAPACK leaves the signs open, those of zeros too: one file for one fit
     k = min(directions, len(values) - 1)
     variances = np.append(values[::-1][:k], max(values[::-1][k:].mean(), 1e-12))
     detector = OODDetector(
