@@ -203,6 +203,14 @@ def _lists(results, bundle, measured, files, sets, card=None):  # card: its sour
     return out
 
 # %% ../../nbs/api/ops/04_publish.ipynb #a4a9004b
+def _check_unsigned(bundle, what):  # what would be changed
+    "Raise `BundleError` for a signed bundle: a signature covers the files beside it too."
+    if (bundle.folder / SIGNATURE).exists():
+        raise BundleError(
+            f"{bundle.folder} is signed, and a signed {what} can't be changed: ship it again, with the key"
+        )
+
+
 def write_lists(
     root=None,  # of the project with results; None: the project around the working folder
     bundle=None,  # folder; None: the bundle that comes with the package
@@ -212,8 +220,7 @@ def write_lists(
     Raises `BundleError`, and `StageError` for damaged metrics."""
     bundle, root = load_bundle(bundle), project_root() if root is None else Path(root)
     measured, card = _published_with(bundle), bundle.folder / "README.md"
-    if (bundle.folder / SIGNATURE).exists():
-        raise BundleError(f"{bundle.folder} is signed, and a signed card can't be changed: ship it again, with the key")
+    _check_unsigned(bundle, "card")
     results = root / "results" / folder_name(bundle.info["data"]["title"])
     if not _is_record_of(results, bundle):
         raise BundleError(f"{results} is the record of another model: ship the bundle again")
@@ -293,20 +300,16 @@ def refit(
 
     bundle = load_bundle(source)
     prepared, measured = _prepared_of(folder, bundle.info["data"]["data_hash"]), _published_with(bundle)
-    if (bundle.folder / SIGNATURE).exists():
-        raise BundleError(
-            f"{bundle.folder} is signed, and a signed bundle can't be changed: ship it again, with the key"
-        )
+    _check_unsigned(bundle, "bundle")
     reference, scope = _refitted(bundle, prepared)
     with tempfile.TemporaryDirectory() as work:
         new = _copy_of(bundle, Path(work) / "bundle", {REFERENCE: reference}, scope=scope)
-        measured = measured | {
-            "model": measured["model"] | {"hash": new.hash},
-            "ood": ood_benchmark(new, prepared.arrays("test")[0]),
-        }
+        again = {"model": measured["model"] | {"hash": new.hash}, "ood": ood_benchmark(new, prepared.arrays("test")[0])}
+        file = metrics.write_json(Path(work) / "metrics.json", measured | again)  # rounded, as by the evaluate stage
+        measured = read_metrics(file)
         films = replace(stored_predictions(bundle), refused=measured["ood"]["test images"]["refused"])
         extra = {
-            "metrics.json": json.dumps(measured, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
+            "metrics.json": file.read_bytes(),
             "README.md": card_text(new.info, in_card_order(measured), new.hash),
             TEST_PREDICTIONS: predictions_text(new.hash, films),
             TRAINING_FILMS: (bundle.folder / TRAINING_FILMS).read_bytes(),
