@@ -80,7 +80,7 @@ def test_films_become_a_page_and_a_stopped_run_goes_on(world, tmp_path, capsys):
     assert "in full: here a phase had 1 epochs" in page
     results = numbers["results"]
     assert set(results) == set(compare.NAMES) and all("times" in r["train"] for r in results.values())
-    assert [len(results[n]["train"]["epochs"]) for n in compare.NAMES] == [1, 2, 1, 2, 1]
+    assert [len(results[n]["train"]["epochs"]) for n in compare.NAMES] == [1, 5, 2, 1, 2, 1]
     assert '"p"' not in json.dumps(numbers) and "SYN0" not in page + json.dumps(numbers)
     assert not any(k.startswith("test_") for row in results["ours"]["train"]["epochs"] for k in row)
 
@@ -182,13 +182,28 @@ def test_times_to_a_quality_are_those_of_the_first_epoch_that_has_it(capsys):
     found = checks(trained)
     whole = "time to the reference's accuracy, xraypneu / the reference's recipe"
     assert found[whole] == (20 / 50, "yes")  # .625 * .95 + .375 * .85 = .9125, in its second epoch
-    assert found["the frozen recipe's time to the same AUC / ours, head phase (nothing is cached)"] == (50 / 4, "yes")
     assert found["the frozen recipe's time to the same AUC / head on cached features"] == (60 / 6, "yes")  # never
     trained["ours"]["epochs"][1]["shifted_specificity"] = 0.5
     assert checks(trained)[whole] == (float("inf"), "NO")
     trained["reference"]["epochs"] = theirs[:1] * 3
     trained["ours"]["epochs"] = [row(1, "head", 1, 0.9, 0.7), ours[1]]
-    assert checks(trained)[f"{whole} (which does not reach it: its whole training)"] == (4 / 60, "yes")
+    assert checks(trained)[f"{whole} (at most: it isn't reached in 3 epochs, 60 s)"] == (4 / 60, "yes")
+    trained["longer"] = training(theirs[:1] * 5, [10] * 5, loading=30)
+    assert checks(trained)[f"{whole} (at most: it isn't reached in 5 epochs, 80 s)"] == (4 / 80, "yes")
+    trained["longer"]["epochs"] = [*theirs[:1] * 4, theirs[1]]
+    assert checks(trained)[whole] == (4 / 80, "yes")
+
+
+def test_sensitivity_is_compared_at_the_same_specificity():
+    "A recipe that calls nearly all films PNEUMONIA is the most sensitive one, and no better for it."
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    test = {"sensitivity": 1.0, "specificity": 0.25}
+    ours = {"p": [0.1, 0.2, 0.3, 0.6, 0.5, 0.7, 0.8, 0.9], "test": {"sensitivity": 0.75, "specificity": 1.0}}
+    results = {"ours": {"quality": {"quality": ours}}, "sklearn": {"quality": {"quality": {"test": test}}}}
+    # at specificity .25 ours finds all; at sensitivity 1 it leaves three of four healthy ones alone
+    assert compare.at_their_point(results, y) == {"sklearn": {"sensitivity": (1.0, 1.0), "specificity": (0.25, 0.75)}}
+    test.update(sensitivity=0.75, specificity=0.75)
+    assert compare.at_their_point(results, y) == {"sklearn": {"sensitivity": (0.75, 1.0), "specificity": (0.75, 1.0)}}
 
 
 def test_best_means_better_than_each_other_one():
