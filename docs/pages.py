@@ -49,7 +49,6 @@ DOCUMENTS = (  # Markdown files, and the address of each
     ("bench/dashboard.md", "project/bench-dashboard.html", "Measurements"),
     ("bench/monitor.md", "project/bench-monitor.html", "Measurements"),
 )
-WRITTEN_LATER = {"bench/compare.md"}  # by `make compare`, which takes an hour: listed once it is there
 ROOMS = {
     "api": "Basics and the command",
     "metrics": "metrics",
@@ -85,11 +84,6 @@ class Page:
         default_factory=list
     )  # for the search, besides title and headings: kind, text, anchor, line
     listed: str = ""  # address of the page that the navigation marks in its place
-
-
-def documents(root: Path) -> list[tuple[str, str, str]]:  # path, address, group
-    "The Markdown files of the site. One that is missing stops the build, unless it is written later."
-    return [d for d in DOCUMENTS if d[0] not in WRITTEN_LATER or (root / d[0]).is_file()]
 
 
 def cells_of(path: Path) -> list:
@@ -137,7 +131,7 @@ class Site:
         self.add_notebooks()
         self.add(Page("commands.html", "Commands", "The command xraypneu and its options", "Look up"))
         self.add(Page("parameters.html", "Parameters", "Every parameter of the pipeline", "Look up", "params.yaml"))
-        for path, url, group in documents(self.root):
+        for path, url, group in DOCUMENTS:
             title = re.search(r"^# (.+)$", (self.root / path).read_text(encoding="utf-8"), re.M)[1].replace("`", "")
             self.add(Page(url, "Model card" if url == "model-card.html" else title, "", group, path))
         _, self.targets.terms = glossary.glossary_of(webpage.cells_html(cells_of(self.root / glossary.GLOSSARY)))

@@ -76,16 +76,6 @@ def test_a_tutorial_that_no_group_names_stops_the_build(monkeypatch):
         pages.Site().add_notebooks()
 
 
-def test_a_page_that_is_written_later_is_listed_once_it_is_there(tmp_path):
-    (tmp_path / "bench").mkdir()
-    before = pages.documents(tmp_path)
-    (tmp_path / "bench/compare.md").touch()
-    assert [d for d in pages.documents(tmp_path) if d not in before] == [
-        ("bench/compare.md", "project/bench-compare.html", "Measurements")
-    ]
-    assert len(before) == len(pages.DOCUMENTS) - 1  # a missing one of the others stops the build
-
-
 def test_every_public_name_is_in_the_reference_and_the_search(site):
     text = (site[1] / "search.js").read_text()
     index = json.loads(text.removeprefix("window.xraypneuIndex=").removesuffix(";\n"))
