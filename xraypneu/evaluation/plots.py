@@ -366,6 +366,7 @@ def history_plot(
         ax.set(xlabel="epoch", title=title, xlim=(0.5, len(h) + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.margins(y=0.15)
+        ax.set_ylim(top=ax.get_ylim()[1] + 0.08 * np.ptp(ax.get_ylim()))  # room for the names of the phases
         ax.legend(loc="best")
     return fig
 
