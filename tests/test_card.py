@@ -124,7 +124,7 @@ def test_self_distillations_of_one_network_are_no_trainings_of_a_classifier():
 
 def test_data_and_training():
     text, lines = card()
-    assert "| train | 4,000 of 2,000 | 4,000 of 2,000 |" in lines and "| excluded | 6 of 3 | 6 of 3 |" in lines
+    assert "| train | 4,000 (2,000) | 4,000 (2,000) |" in lines and "| excluded | 6 (3) | 6 (3) |" in lines
     assert not any(line.startswith("| validation") for line in lines)
     assert "Trained from ImageNet weights. Epochs with the backbone frozen: 1; then all convolutions for 2" in text
     assert "Balanced batches of 32 random augmentations of 224 pixels; seed 7. Best epoch: 2" in text

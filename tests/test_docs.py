@@ -121,6 +121,13 @@ def f(
     assert (k.text, k.parameters[1].comment, a.signature) == ("what they mean", "second", "A, B = (1, 2)")
 
 
+def test_the_glossary_names_functions_and_parameters_that_there_are(site):
+    "It sent readers to `ood.FOREIGN` and `metrics.is_official_test`, which had other names."
+    cells = nbformat.read(ROOT / "nbs/tutorials/glossary.ipynb", as_version=4).cells
+    names = re.findall(r"`([a-z]\w*\.\w+)`", "\n".join(c.source for c in cells))  # no members of classes
+    assert len(names) > 30 and [n for n in names if not site[0].targets.of_code(n)] == []
+
+
 def test_terms_are_linked_where_a_page_first_uses_them():
     targets = prose.Targets(terms=[prose.Term("term-op", ["operating point", "threshold"], "a <point>")])
     targets.code["f"] = "api/m.html#f"

@@ -730,8 +730,8 @@ def test_a_recorded_set_is_in_the_card(drawn, tmp_path):
     sets = recorded_sets(record.parent, bundle.hash)
     text = card_text(bundle.info, m, bundle.hash, sets)
     row = next(line for line in text.splitlines() if line.startswith("| Clinic"))
-    assert "&lt;b&gt;" in row and f"{info['labels']['films']} of {info['labels']['patients']}" in row
-    assert "| official test split | 624 of 427 |" in text and info["conclusion"]["text"][:40] in text
+    assert "&lt;b&gt;" in row and f"{info['labels']['films']} ({info['labels']['patients']})" in row
+    assert "| official test split | 624 (427) |" in text and info["conclusion"]["text"][:40] in text
     assert recorded_sets(record.parent, "0" * 64) == [] and recorded_sets(tmp_path / "none", bundle.hash) == []
     assert "None was recorded" in card_text(bundle.info, m, bundle.hash)
     record.write_text("{}")

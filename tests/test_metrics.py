@@ -555,6 +555,38 @@ def test_every_figure_carries_the_notice(name):
     assert "SYNTHETIC" not in words(draw(*args))
 
 
+def covered(fig):
+    "Lines and points of a figure that lie under one of its legends, as (legend, line)."
+    fig.draw_without_rendering()
+    found = []
+    for legend in fig.findobj(mpl.legend.Legend):
+        box = legend.get_window_extent()
+        for ax in fig.axes:
+            for line in ax.lines:
+                path = line.get_transform().transform_path(line.get_path())
+                x, y = (path if line.get_linestyle() == "None" else path.interpolated(200)).vertices.T
+                within = ax.bbox.contains
+                if any(box.contains(*at) and within(*at) for at in zip(x, y, strict=True)):
+                    found.append((legend.get_texts()[0].get_text(), line.get_label()))
+    return found
+
+
+def test_no_legend_covers_a_line():
+    "That of the decision curve covered the operating point and the line of treating nobody."
+    for name, args in drawings().items():
+        assert covered(getattr(plots, name)(*args)) == [], name
+    rng = np.random.default_rng(0)
+    for prevalence, strength in ((0.6, 4), (0.6, 1), (0.1, 4), (0.1, 1), (0.9, 2)):
+        y = (np.arange(400) < 400 * prevalence).astype(int)
+        p = 1 / (1 + np.exp(-(strength * (y - 0.5) + rng.normal(0, 1, 400))))
+        for threshold in (0.1, 0.3, 0.6):
+            for draw in (plots.pr_plot, plots.decision_plot):
+                assert covered(draw(y, p, threshold)) == [], (draw, prevalence, strength, threshold)
+        f = metrics.classification_metrics(y, p, 0.3)
+        assert covered(plots.prevalence_plot(*((f[k], f[k], f[k]) for k in ("sensitivity", "specificity")))) == []
+        assert covered(plots.reliability_plot(y, p)) == []
+
+
 def test_no_figure_is_left_out():
     public = {k for k in plots.__all__ if k.endswith(("_plot", "_grid", "_histogram"))}
     assert public == set(drawings())

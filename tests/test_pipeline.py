@@ -268,6 +268,11 @@ def test_a_training_of_days_is_not_ended(tmp_path):
     assert stage_module._options("train", tmp_path)["execution_timeout"] is None
 
 
+def test_papermill_warns_of_no_save_that_takes_seconds(tmp_path):
+    "On a busy disk a save took 8 s, a quarter of Papermill's 30: `Autosave too slow` stood in the terminal."
+    assert stage_module._options("train", tmp_path)["autosave_cell_every"] / 4 > 60
+
+
 def test_files_that_params_yaml_names_and_that_changed_are_said(tmp_path):
     "DVC sees the name alone: the table was corrected, nothing ran, and the old metrics were shown without a word."
     (tmp_path / "params.yaml").write_text("data: {patients_csv: people.csv}\ntrain: {weights: start.h5}\n")

@@ -448,6 +448,24 @@ def test_all_outputs_of_a_project_are_in_its_lock_file(lungs, monkeypatch):
     assert project._targets(ROOT) == ["eda", "evaluate"]  # whose dvc.lock has the sample
 
 
+def test_a_project_of_other_films_draws_no_sample(tmp_path):
+    "Before, its last stage drew 600 films that nobody had asked for."
+    folder = project.new(tmp_path / "lungs")
+
+    def repro(path):
+        project.set_params(folder, [f"data.path={path}", "sample.patients=20"])
+        dvc = [sys.executable, "-m", "dvc", "repro", "sample"]
+        done = subprocess.run(dvc, cwd=folder, env=project._environment(folder), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout, len(list((folder / "data/sample").rglob("*.png")))
+
+    said, pictures = repro("films")
+    assert "No sample is drawn: data.path in params.yaml names other films" in said and not pictures
+    assert "path: data/sample" in (folder / "dvc.lock").read_text()  # else a colleague's `dvc pull` fails
+    assert "Running stage" not in repro("films")[0]
+    assert repro("data/sample")[1] and repro("data/sample/train")[1] and not repro("data/sample-2")[1]
+
+
 @pytest.mark.parametrize("arguments, said", [(["run"], "no dvc.yaml in"), (["app", "--port", "0"], "from 1 to 65535")])
 def test_what_cannot_work_says_why(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

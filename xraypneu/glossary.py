@@ -66,7 +66,7 @@ def glossary_terms() -> tuple[Term, ...]:
 # %% ../nbs/api/06_glossary.ipynb #d1bff6e0
 EVERYDAY = set(
     "run study trial recipe look sample patient reasons explanation shift reference effect outside gate lease "
-    "precision objective validation label rendering recall drift intercept".split()
+    "precision objective validation label rendering recall drift intercept teacher".split()
 )
 SKIPPED = set("a pre code h1 h2 h3 h4 script style svg button summary kbd".split())  # elements
 

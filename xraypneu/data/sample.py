@@ -784,6 +784,23 @@ def _write_patients(folder: Path, people: range, seed: int, size: int, workers: 
             print(file=sys.stderr)
     return images
 
+# %% ../../nbs/api/data/02_sample.ipynb #61ff9d72
+def _is_named(params: str, folder: Path) -> bool:
+    "Does `data.path` of a project's params.yaml name the sample, or a folder in it?"
+    from ruamel.yaml import YAML
+
+    content = YAML(typ="safe").load(Path(params).read_text(encoding="utf-8"))
+    films = os.path.abspath(Path(params).parent / str(content["data"]["path"]))
+    return Path(films).is_relative_to(os.path.abspath(folder))
+
+
+def _leave_out(folder: Path) -> None:
+    "Write a sample without pictures, in place of an earlier one. Raises `SampleError`."
+    _check_target(folder)
+    info = dict(title="No sample was drawn", synthetic=True, notice=NOTICE, images=0, generator=GENERATOR)
+    with replacing(folder) as new:
+        (new / "dataset.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+
 # %% ../../nbs/api/data/02_sample.ipynb #c084
 def main(argv: Sequence[str] | None = None) -> None:
     "Run `python -m xraypneu.data.sample data/sample`. Exits with a message where the sample can't be made."
@@ -792,8 +809,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--patients", type=int, default=246, help="1 to 4 pictures each (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--size", type=int, default=256, help="pixels per side (default: %(default)s)")
+    p.add_argument("--params", metavar="FILE", help="draw nothing if data.path in this params.yaml names other films")
     args = p.parse_args(argv)
     try:
+        if args.params and not _is_named(args.params, Path(args.folder)):
+            _leave_out(Path(args.folder).absolute())
+            print(f"No sample is drawn: data.path in {args.params} names other films.")
+            return
         folder = make_sample(args.folder, args.patients, args.seed, args.size, progress=True)
     except (SampleError, OSError) as e:
         sys.exit(f"error: {rendered(e)}")

@@ -292,11 +292,11 @@ def _data(info, m):
     "Source and size of the splits."
     counts = info["data"]["counts"]
     rows = [
-        [split, *(f"{counts[split][c]['images']:,} of {counts[split][c]['patients']:,}" for c in info["classes"])]
+        [split, *(f"{counts[split][c]['images']:,} ({counts[split][c]['patients']:,})" for c in info["classes"])]
         for split in ("train", "validation", "test", "excluded")
         if split in counts
     ]
-    table = markdown_table(["split", *(f"{c}: images of patients" for c in info["classes"])], rows)
+    table = markdown_table(["split", *(f"{c}: images (patients)" for c in info["classes"])], rows)
     patients = f"{_identified(m)}; none" if _same_data(info, m) else "No patient"
     return (
         f"{_source(info, m)}\n\n{table}\n\n{patients} is in both train and validation. "
@@ -339,7 +339,7 @@ def _test_row(m):
     known = [value_text(k, test.get(k), low.get(k), high.get(k)) for k in BRIEF]
     refused = m.get("ood", {}).get("test images", {}).get("refused")
     name = "official test split" if m["data"].get("official_test") else "test split"
-    films = f"{m['data']['test_images']:,} of {m['data']['test_patients']:,}"
+    films = f"{m['data']['test_images']:,} ({m['data']['test_patients']:,})"
     return [name, films, metric_text(refused, True), *known, metric_text(m.get("calibration", {}).get("slope"))]
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #d69250ff
@@ -352,7 +352,7 @@ def _set_row(record):
     name = markdown_text(record["title"]) + (" (SYNTHETIC)" if record.get("notice") else "")
     name += " (8-bit variant)" if record["model"].get("precision") == "int8" else ""
     share = refused / films if films else math.nan
-    row = [name, f"{labels['films']:,} of {labels['patients']:,}", metric_text(share, True), *known]
+    row = [name, f"{labels['films']:,} ({labels['patients']:,})", metric_text(share, True), *known]
     return [*row, metric_text(record["calibration"].get("slope"))]
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #sets-section
@@ -369,7 +369,7 @@ def sets_section(
         return f"{title}None was recorded: `xraypneu external SOURCE --out FOLDER --record` measures one."
     head = [
         "data set",
-        "films with an answer, of patients",
+        "films with an answer (patients)",
         "refused",
         *(LABELS[k] for k in BRIEF),
         "calibration slope",

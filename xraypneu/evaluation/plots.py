@@ -179,7 +179,7 @@ def pr_plot(
     label = f"model (average precision {f['average_precision']:.3f})"
     ax.plot(curve.recall, curve.precision, color=COLOURS["NORMAL"], drawstyle="steps-pre", label=label)
     _operating_point(ax, f["sensitivity"], f["precision"], threshold)
-    ax.legend(loc="lower left")
+    ax.legend(loc="best")
     return fig
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #confusion-cells
@@ -236,7 +236,7 @@ def reliability_plot(
         table.predicted, table.observed, "o-", ms=4.5, lw=1, color=COLOURS["NORMAL"], label="observed, 95 % interval"
     )
     top.set(ylabel="observed frequency of PNEUMONIA", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title="Reliability")
-    top.legend(loc="upper left")
+    top.legend(loc="best")
     low.hist(p, bins=np.linspace(0, 1, 21), color=GREY, edgecolor="white")
     low.set(xlabel="predicted probability of PNEUMONIA", ylabel="images")
     low.yaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -366,6 +366,7 @@ def history_plot(
         ax.set(xlabel="epoch", title=title, xlim=(0.5, len(h) + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.margins(y=0.15)
+        ax.set_ylim(top=ax.get_ylim()[1] + 0.08 * np.ptp(ax.get_ylim()))  # room for the names of the phases
         ax.legend(loc="best")
     return fig
 
@@ -428,7 +429,7 @@ def decision_plot(
 ) -> Figure:
     "Decision curve: net benefit of acting on the model, of treating everybody and nobody, by threshold (0 to 1)."
     curve = decision_curve(y, p)
-    fig, ax = _figure(height=3.0, width=4.4)
+    fig, ax = _figure(height=3.4, width=4.4)
     ax.plot(curve.threshold, curve.everybody, color=GREY, ls="--", label="everybody")
     ax.axhline(0, color=GREY, lw=1, ls=":", label="nobody")
     ax.plot(curve.threshold, curve.model, color=COLOURS["NORMAL"], label="model")
@@ -440,7 +441,7 @@ def decision_plot(
         ylim=(-0.05, max(0.1, 1.08 * curve.model.max())),
     )
     ax.set_title("Decision curve")
-    ax.legend(loc="lower left")
+    fig.legend(loc="outside upper center", ncols=2)  # the lines leave no corner free
     return fig
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c031
@@ -465,7 +466,7 @@ def prevalence_plot(
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.set_title("Predictive values")
-    ax.legend(loc="lower right")
+    ax.legend(loc="best")
     return fig
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c033

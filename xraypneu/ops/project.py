@@ -84,7 +84,7 @@ def code_lists() -> dict[str, str]:  # stage to text, a line per module
 
 # %% ../../nbs/api/ops/11_project.ipynb #p013
 def _stages_of_project(text: str) -> str:
-    "dvc.yaml of a clone, changed to that of a project: lists of modules instead of modules."
+    "dvc.yaml of a clone, changed to that of a project: lists of modules, and a sample only where it is used."
     from ruamel.yaml import YAML
 
     yaml, out = YAML(), io.StringIO()
@@ -93,6 +93,9 @@ def _stages_of_project(text: str) -> str:
     for name, stage in content["stages"].items():
         own = [d for d in stage["deps"] if not d.startswith("xraypneu/")]
         stage["deps"] = [f"code/{name}.txt", *own]
+    sample = content["stages"]["sample"]
+    sample["cmd"] += " --params params.yaml"
+    sample["params"] = [*sample.get("params", []), "data.path"]  # else DVC would not run it for the sample's return
     yaml.dump(content, out)
     return out.getvalue()
 
@@ -385,7 +388,7 @@ def _waited(root: Path, command: list[str]) -> int:  # exit status
 
 # %% ../../nbs/api/ops/11_project.ipynb #edd3d917
 def _targets(root: Path) -> list[str]:  # names of stages
-    """The stages to run. A project's sample is always one: dvc.lock must list all outputs.
+    """The stages to run. A project's sample is always one, if only to draw nothing: dvc.lock must list all outputs.
 
     `dvc pull` fails for an output that it doesn't list. A clone's dvc.lock comes with the sample."""
     stages = read_yaml(root / "dvc.yaml")["stages"]

@@ -603,6 +603,8 @@ def _options(name, root) -> dict:
         "stdout_file": shown,
         "stderr_file": Echo(name, sys.stderr, bars=tty),
         "start_timeout": 180,
+        # by default 30 s: on a slow disk Papermill then warns that saving takes too long
+        "autosave_cell_every": 300,
         "execution_timeout": None,  # a training may take days; a kernel that dies is noticed
         "extra_arguments": ["--IPKernelApp.log_level=CRITICAL", _first_line(name, root)],
     }
