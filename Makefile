@@ -54,14 +54,14 @@ env: $(READY) ## the environment alone, in .venv
 given = $(findstring command,$(origin $(1)))
 cli_value = $(if $(call given,$(1)),$(value $(1)))
 # a variable of the shell that is not set must not lead to the default
-refuse_empty = $(if $(call given,$(1)),$(if $(call cli_value,$(1)),,echo "$(1)= names nothing: give a value, or leave it out" >&2; exit 1;))
+refuse_empty = $(if $(call given,$(1)),$(if $(strip $(call cli_value,$(1))),,echo "$(1)= names nothing: give a value, or leave it out" >&2; exit 1;))
 # Quoted as one word of the shell, which would run parts of some folder names. Not exported either: make would expand the value.
 one_word = '$(subst ','\'',$(1))'
 quoted = $(call one_word,$(call cli_value,$(1)))
 unexport DATA SET MODEL PORT KEY ONLY SEED FILMS BASE WORKFLOWS UPGRADE WEIGHTS EPOCHS
 
 run: $(READY) ## sample data, all stages, reports and a model
-	@python -m xraypneu.cli run $(if $(call given,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
+	@$(call refuse_empty,DATA) $(call refuse_empty,SET) python -m xraypneu.cli run $(if $(call given,DATA),data.path=$(call quoted,DATA)) $(foreach s,$(call cli_value,SET),$(call one_word,$(s)))
 
 app: $(READY) ## serve the dashboard; MODEL=folder or models:/name@alias instead of the shipped model, PORT=8866
 	@$(call refuse_empty,MODEL) python -m xraypneu.cli app $(if $(call cli_value,MODEL),--bundle=$(call quoted,MODEL)) $(if $(call cli_value,PORT),--port=$(call quoted,PORT))
@@ -212,8 +212,14 @@ sign: ## put the signed shipped bundle into build/release/; KEY=private.pem sign
 release: ## create the tag's release on GitHub with the files of build/release and dist; run by release.yml
 	gh release create "$$GITHUB_REF_NAME" --verify-tag --generate-notes dist/* $(wildcard build/release/*)
 
+# what the stages, `make report` and `xraypneu promote` write; all else in these folders is yours
+REPORTS := $(foreach stage,prepare eda train evaluate,$(stage).ipynb $(stage).html) history.csv metrics.json predictions.csv plots \
+  model_card.md model_card.html report.md promotion.json
+MODELS := bundle seeds run.json
+
 clean: ## delete the outputs of the pipeline; keeps the environment, studies of xraypneu tune, and runs not yet sent to MLflow
 	@[ ! -e $(READY) ] || python -m xraypneu.ops.stage idle
-	rm -rf data/sample data/prepared reports
-	[ ! -d models ] || find models -mindepth 1 -maxdepth 1 ! -name tune -exec rm -rf {} +
+	rm -rf data/sample data/prepared $(addprefix reports/,$(REPORTS)) $(addprefix models/,$(MODELS))
+	rm -rf reports/.*.tmp models/.*.new-* models/.*.old # of programs that were killed
+	rmdir reports models 2>/dev/null || true
 	[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name journal ! -name stages ! -name tools ! -name tune -exec rm -rf {} +

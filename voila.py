@@ -8,7 +8,7 @@ XRAYPNEU_HOSTS        host names in the address of the page, comma-separated; lo
 XRAYPNEU_PROXIES      addresses of reverse proxies, comma-separated, whose X-Forwarded-For is trusted
 XRAYPNEU_SESSIONS     concurrent sessions, 50; further visitors are asked to come back later
 XRAYPNEU_PER_ADDRESS  concurrent sessions of one client address, 10
-XRAYPNEU_MAX_MB       largest uploaded file, 25
+XRAYPNEU_MAX_MB       largest uploaded file, 25 MB; 128 at most, as the decoder takes no more
 XRAYPNEU_CONNECT_S, XRAYPNEU_AWAY_S, XRAYPNEU_BUSY_S
                       seconds after which a session is ended: without a connection (60), without its page (300),
                       occupied by one request (120)

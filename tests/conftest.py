@@ -126,6 +126,7 @@ SLOW = {
     "test_recipe.py::test_the_source_in_a_fingerprint_is_that_of_the_start",
     "test_recipe.py::test_int8_keeps_the_policy_of_fp32_by_a_line",
     "test_recipe.py::test_more_folds_than_patients_are_refused_before_the_training",
+    "test_recipe.py::test_seeds_that_would_run_over_are_refused_before_the_training",
     "test_recipe.py::test_the_defaults_of_the_library_are_those_of_params_yaml",
     "test_recipe.py::test_the_name_of_initial_weights_is_such_as_a_bundle_takes",
     "test_recipe.py::test_weights_without_a_head_cannot_skip_its_training",

@@ -198,6 +198,7 @@ def test_source_and_notice(tmp_path):
     text, _ = card(data=official)
     assert "Kermany" in text and "89.4 %" in text and "A folder named" not in text
     assert "A folder named 'toy'" in card()[0] and "Kermany" not in card()[0]
+    assert "Add here" not in card()[0], "the next run would overwrite it"
     drawn = dict(data=dict(INFO["data"], synthetic=True, notice="SYNTHETIC <b>"))
     text, _ = card(drawn, data=official)
     assert "**SYNTHETIC &lt;b&gt;**" in text and "Kermany" not in text and "synthetic images only" in text

@@ -441,6 +441,18 @@ def test_folders_that_may_be_patients_are_said(tmp_path):
     assert "patient_folders" not in messages(p) and (p.manifest.groupby(person).split.nunique() == 1).all()
 
 
+def test_patients_of_both_classes_are_said(data):
+    "As where a viewer begins with IM-0001 in each folder: two people counted as one without a word."
+    for label in CLASSES:
+        for i in (1, 2):
+            picture(data / "train" / label / f"IM-000{i}.png")
+    text = messages(go(data))["patients_of_both_classes"]
+    assert text.startswith("2 patient keys (4 files) are in both classes, and count as one patient each. If the files")
+    rows = [f"{p},{p}" for p in go(data).manifest.path]
+    table = csv(data, "\n".join(["file,patient", *rows]))
+    assert "patients_of_both_classes" not in messages(go(data, **table))
+
+
 def test_folders_that_agree_with_the_file_names_are_no_finding(data):
     for label, prefix in zip(CLASSES, ("IM-", "person"), strict=True):
         for i in range(20, 24):

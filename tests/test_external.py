@@ -373,6 +373,16 @@ def test_a_csv_with_labels_of_other_names_groups_and_ages(films, tmp_path, monke
     assert info["films"]["excluded"]["unreadable"] == 0
 
 
+def test_ages_that_are_none_are_counted(films):
+    "Before, they were in no group without a word, and so was an age in words."
+    ages = ["5 years", "18 months", "070Y", "", "000Y", "fifty"] * 2
+    file = table(films, "file,label,patient,age", [f"{r},{age}" for r, age in zip(rows_of(films), ages, strict=True)])
+    found = labelled_films(file)
+    assert list(found.films.age)[:6] == ["1 to 5", "1 to 5", "65 or older", "", "", ""]
+    (remark,) = found.remarks
+    assert remark.startswith("4 of 10 entries of the column age are no age") and "fifty" not in remark
+
+
 @pytest.mark.parametrize("on_disk, in_table", [("NFD", "NFC"), ("NFC", "NFD")])
 def test_a_csv_may_write_accents_in_another_way_than_the_disk(films, on_disk, in_table):
     "Films from a Mac and a table from Windows: each film with an umlaut counted as missing."

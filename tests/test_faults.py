@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -238,6 +239,19 @@ def test_a_stage_that_fails_after_it_took_a_finished_training_leaves_its_run_fin
 
 
 # --- resources
+
+
+def test_the_state_of_an_abandoned_training_is_deleted_by_a_later_one(tmp_path):
+    "A training that was broken off and never repeated left tens of megabytes for good."
+    from xraypneu.model import training
+
+    for name, days in (("resumed", 60), ("of last month", 25), ("abandoned", 35)):
+        training._save(tmp_path / f"{name}.npz", {}, {"history": []})
+        os.utime(tmp_path / f"{name}.npz", (time.time() - 24 * 3600 * days,) * 2)
+    assert training._taken_up(tmp_path / "resumed.npz")
+    assert len(list(tmp_path.iterdir())) == 3, "what resumes deletes nothing: it may be one of several seeds"
+    assert training._taken_up(tmp_path / "new.npz") is None
+    assert {p.stem for p in tmp_path.iterdir()} == {"resumed", "of last month"}
 
 
 def test_a_full_disk_loses_nothing(ground):

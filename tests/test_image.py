@@ -146,6 +146,25 @@ def test_min_side_scales_while_decoding(mode):
     assert min(read_radiograph(data, min_side=1000).pixels.shape) >= 1000
 
 
+def bmp_with_alpha(grey, alpha):
+    "A BMP of 32 bits whose header names an alpha channel, as Pillow doesn't write it."
+    pixels = np.dstack([grey, grey, grey, np.full_like(grey, alpha)])[::-1].tobytes()
+    info = struct.pack("<IiiHHIIiiII", 108, grey.shape[1], grey.shape[0], 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    info += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = info.ljust(108, b"\0")
+    return struct.pack("<2sIHHI", b"BM", 14 + 108 + len(pixels), 0, 0, 14 + 108) + info + pixels
+
+
+def test_a_bmp_whose_alpha_is_zero_throughout_is_opaque():
+    "Programs leave the fourth byte unused: before, the picture was black, and no chest radiograph."
+    for alpha, notes in ((0, ()), (255, ()), (128, ("transparency became black",))):
+        r = read_radiograph(bmp_with_alpha(GREY, alpha))
+        assert r.mode == "RGBA" and r.notes == notes
+        assert near(r.pixels, GREY if alpha in (0, 255) else GREY // 2, 1)
+    clear = Image.fromarray(np.dstack([GREY, GREY, GREY, np.zeros_like(GREY)]))
+    assert not read_radiograph(encode(clear)).pixels.any(), "a PNG that says so is transparent"
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "I;16", "LA"])
 @pytest.mark.parametrize("turn", [1, 2, 6])
@@ -637,6 +656,16 @@ def test_dicom_numbers_with_a_decimal_comma(center, width, slope):
 @pytest.mark.parametrize("center", ["20 48", "1,024", "2.048,0", "CENTER", "2048;0"])
 def test_dicom_numbers_that_are_none_or_ambiguous(center):
     refused(with_numbers(center, "4096"), "unsupported", "window or rescale in the DICOM file is no number")
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "NaN", "1e999"])
+def test_dicom_numbers_that_are_not_finite(number):
+    "Of a window, the decoder's answer was refused, as if it had failed; of a rescale, only where a pixel became so."
+    for numbers in ((number, "4096"), ("2048", number), ("2048", "4096", number)):
+        text = r"window or rescale in the DICOM file is infinite, or not a number \(NaN\)"
+        with pytest.raises(ImageError, match=text) as e:
+            decode(with_numbers(*numbers), deep=64)
+        assert e.value.code == "unsupported"
 
 
 def test_dicom_patients_are_told_apart_and_not_named():

@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 from served import free_port
 
 from xraypneu.data.dataset import load_prepared
+from xraypneu.files import write_file
 from xraypneu.model.bundle import load_bundle
 from xraypneu.ops import project as project_module
 from xraypneu.ops import stage as stage_module
@@ -430,6 +431,30 @@ def test_the_project_is_no_folder_of_films(path, tmp_path):
         set_params_of(tmp_path, [f"data.path={path}"])
     assert (tmp_path / "params.yaml").read_text() == given
     set_params_of(tmp_path, ["data.path=../films"])
+
+
+def test_dvc_deletes_no_films_in_the_sample_s_folder(tmp_path):
+    "DVC removes the results of a stage before its command can refuse: by `dvc repro` alone, films were gone."
+    stage = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]["sample"] | {"deps": ["params.yaml"]}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"sample": stage}}))
+    (tmp_path / "params.yaml").write_text("sample: {patients: 20, seed: 0}")
+    run(["dvc", "init", "--quiet", "--no-scm"], tmp_path)
+    film = write_file(tmp_path / "data/sample/train/NORMAL/film.png", "a film")
+    for command in (["dvc", "repro"], ["dvc", "repro", "--force"]):
+        done = run(command, tmp_path, check=False)
+        assert done.returncode and "data/sample is the synthetic sample's" in done.out and "1 file of yours" in done.out
+        assert film.read_text() == "a film"
+    film.rename(tmp_path / "film.png")
+    run(["dvc", "repro"], tmp_path)
+    assert "Stage 'sample' didn't change" in run(["dvc", "repro"], tmp_path).out
+    drawn = next((tmp_path / "data/sample/train/NORMAL").glob("SYN*.png"))
+    before = drawn.read_bytes()
+    (tmp_path / "params.yaml").write_text("sample: {patients: 20, seed: 1}")
+    film = write_file(tmp_path / "data/sample/train/NORMAL/film.png", "a film")
+    assert run(["dvc", "repro"], tmp_path, check=False).returncode and film.exists() and drawn.read_bytes() == before
+    film.unlink()
+    run(["dvc", "repro"], tmp_path)  # the stage replaces its own films itself
+    assert json.loads((tmp_path / "data/sample/dataset.json").read_text())["seed"] == 1
 
 
 def test_another_size_is_prepared_anew(copy):

@@ -30,6 +30,7 @@ from xraypneu.model.bundle import SHIPPED, BundleError, load_bundle
 from xraypneu.model.ood import ood_images
 from xraypneu.model.verdict import NOT_RADIOGRAPH, REFUSED, VERDICTS
 from xraypneu.serving.predict import Predictor
+from xraypneu.serving.score import FilmScorer, list_films
 
 
 @pytest.fixture(scope="module")
@@ -323,6 +324,22 @@ def test_what_the_header_calls_a_slice_is_no_chest_radiograph(predictor):
     for name in ("CT_small.dcm", "MR_small.dcm"):
         p = predictor.predict(get_testdata_file(name))
         assert p.verdict == NOT_RADIOGRAPH and p.explanation.probability is None
+
+
+def test_the_age_of_an_adult_is_a_caution_wherever_there_are_reasons(predictor, tmp_path, capsys):
+    "Before, on the page alone: an archive of adults was scored without a word."
+    pixels = draw_radiograph(12, pneumonia=True, seed=4, size=400)[0]
+    for age in ("061Y", "004Y", "Doe^Jane"):
+        (tmp_path / f"{age}.dcm").write_bytes(fuzz.dicom(pixels, PatientAge=age))
+    said = "adult, 61 y: outside the training range (children aged 1 to 5 from one hospital in Guangzhou)"
+    told = {f.name: predictor.predict(f).explanation.reasons for f in tmp_path.glob("*.dcm")}
+    assert {name for name, reasons in told.items() if said in reasons} == {"061Y.dcm"}
+    assert "Doe" not in str(told.values())
+    for form in ("--csv", "--json"):
+        assert cli.main(["predict", form, str(tmp_path / "061Y.dcm")]) == 0
+        assert said in capsys.readouterr().out
+    (film,) = list_films(tmp_path / "061Y.dcm")
+    assert said in FilmScorer(predictor.bundle).row(0, film)["reasons"]
 
 
 ADULTS = ROOT / "../shared/data/adults"

@@ -265,7 +265,7 @@ def test_kill_ends_dvc_and_its_stage_too(started, tmp_path):
     until(lambda: (tmp_path / "began").exists(), process)
     process.terminate()
     assert process.wait(20) == 143
-    until(lambda: (tmp_path / "ended").exists(), seconds=10)  # the shell between DVC and the stage may end before it
+    assert (tmp_path / "ended").exists(), "the shell between DVC and the stage ends before it"
     assert (tmp_path / "interrupted").exists() is (started == "by hand")
 
 
@@ -320,6 +320,13 @@ def test_a_wrong_folder_of_films_is_refused_before_it_is_written(make, said, ref
     make(tmp_path / "films")
     shown = refused("--data", "../films")
     assert said in shown and len(shown.splitlines()) == 1
+
+
+def test_a_parameter_that_is_given_twice_is_refused(lungs, refused):
+    "Before, the last one won without a word."
+    shown = refused("--data", "../films", "data.path=../others")
+    assert "data.path is given twice, as '../films' and as '../others'" in shown
+    assert "train.epochs is given twice" in refused("train.epochs=5", "train.epochs=6")
 
 
 def test_films_in_the_sample_s_folder_stay(lungs, refused, monkeypatch):

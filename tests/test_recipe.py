@@ -181,6 +181,17 @@ def test_more_folds_than_patients_are_refused_before_the_training():
         train(prepared, recipe_of()[0], Targets(folds=3))
 
 
+def test_seeds_that_would_run_over_are_refused_before_the_training():
+    "Before, after the first of them: seed is 4294967296."
+    from xraypneu.model.recipe import Targets, recipe_of, train
+
+    last = 2**32 - 1
+    with pytest.raises(ValueError, match=r"seed is 4294967295: with 2 seeds, .* from 0 to 2\*\*32 - 2"):
+        recipe_of(seed=last, seeds=2)
+    with pytest.raises(ValueError, match="with 2 seeds"):
+        train(None, recipe_of(seed=last)[0], Targets(seeds=2))
+
+
 def test_a_fold_without_a_class_is_refused_before_the_training():
     "Before, its training ran, and could not be scored."
     y, patients = np.array([0] * 3 + [1] * 2 + [0] * 6 + [1] * 5), np.array(list("a" * 5 + "b" * 6 + "c" * 5))

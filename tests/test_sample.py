@@ -134,14 +134,12 @@ def test_synthetic_is_burned_in(monkeypatch):
 
 def test_a_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "x.jpeg").write_bytes(b"1")
-    with pytest.raises(SampleError, match="is not a sample"):
+    with pytest.raises(SampleError, match="1 file of yours .*x.jpeg"):
         make_sample(tmp_path, patients=20, size=SIZE)
-    (tmp_path / "dataset.json").write_text('{"synthetic": true, "title": "prepared from a sample"}')
-    with pytest.raises(SampleError, match="is not a sample"):
-        make_sample(tmp_path, patients=20, size=SIZE)
-    (tmp_path / "dataset.json").write_text("[not json")
-    with pytest.raises(SampleError, match="is not a sample"):
-        make_sample(tmp_path, patients=20, size=SIZE)
+    for text in ('{"synthetic": true, "title": "prepared from a sample"}', "[not json"):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(SampleError, match="2 files of yours .*dataset.json"):
+            make_sample(tmp_path, patients=20, size=SIZE)
     with pytest.raises(SampleError, match="is a file"):
         make_sample(tmp_path / "x.jpeg", patients=20, size=SIZE)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dataset.json", "x.jpeg"]
@@ -153,6 +151,14 @@ def test_files_of_others_in_a_sample_are_kept(tmp_path):
     with pytest.raises(SampleError, match="mine.png"):
         make_sample(folder, patients=20, size=SIZE)
     assert (folder / "train" / "NORMAL" / "mine.png").exists()
+
+
+def test_what_a_broken_off_download_left_of_a_sample_is_replaced(tmp_path):
+    "As of `dvc pull`; systems add files of their own."
+    for name in ("train/NORMAL/SYN0007-1.png", "train/NORMAL/Thumbs.db", ".DS_Store"):
+        (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "s" / name).touch()
+    assert "SYN0007-1.png" not in tree(make_sample(tmp_path / "s", patients=20, size=SIZE))
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
@@ -205,7 +211,7 @@ def test_command(tmp_path):
     assert done.returncode == 0 and str(tmp_path / "s") in done.stdout
     assert len(done.stderr.splitlines()) == 4 and "50 % of " in done.stderr  # a log has no bar
     again = subprocess.run(args[:3] + [str(tmp_path)] + args[4:], capture_output=True, text=True, env=env)
-    assert again.returncode == 1 and "is not a sample" in again.stderr and "Traceback" not in again.stderr
+    assert again.returncode == 1 and "of yours" in again.stderr and "Traceback" not in again.stderr
 
 
 def test_imports_stay_light():

@@ -216,6 +216,15 @@ def closed(monkeypatch, folder, number):
     monkeypatch.setattr(score, "_listed", fails)
 
 
+def test_a_glob_in_a_folder_whose_name_has_brackets(films):
+    "Before, `a[1]/*.png` meant the folder a1 alone: there are no films."
+    (films / "0").rename(films / "a[1]")
+    (films / "1").rename(films / "a1")
+    assert names(list_films(f"{films}/a[1]/*.png")) == [f"{i}.png" for i in range(4)]
+    assert names(list_films(f"{films}/a[2-1]/*.png")) == []
+    assert names(list_films(f"{films}/a[0-9]/*.png")) == ["4.png", "5.png", "6.png"]
+
+
 def test_a_closed_folder_under_a_glob_is_a_row(films, monkeypatch):
     "As in a folder: its films are not left out without a word. One that holds nothing of the glob is."
     closed(monkeypatch, "/0", errno.EACCES)

@@ -186,6 +186,10 @@ def test_a_mirror_of_the_build_machine_is_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "simple/pip/index.html"))  # says nothing about the index
     environment = script("environment")
     with giving(tmp_path) as mirror:
+        (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {mirror}/simple\n")
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+        assert environment.reachable()  # before, a file of settings counted for nothing
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
         monkeypatch.setenv("PIP_INDEX_URL", f"{mirror}/simple")
         assert environment.reachable()
     assert not environment.reachable()

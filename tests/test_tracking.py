@@ -23,7 +23,7 @@ import mlflow
 import numpy as np
 import pytest
 from conftest import SECRETS, Answers, brief_stages, run, serving, set_params
-from tracked import empty_store
+from tracked import POSTGRES, Postgres, empty_store
 
 from xraypneu.cli import main
 from xraypneu.files import write_file
@@ -1029,6 +1029,23 @@ def test_the_artifacts_of_another_project_that_uses_a_store_stay_where_they_are(
     run = train_in(two, "key", "b")
     c = own(one)
     assert c.get_run(run.run_id).info.artifact_uri.startswith((two / "mlartifacts").as_uri())
+
+
+@pytest.mark.skipif(POSTGRES is None and not os.environ.get("CI"), reason="PostgreSQL is not installed")
+def test_artifacts_of_a_database_without_a_server_are_in_the_project(own, tmp_path, monkeypatch, capsys):
+    "Before, in ./mlruns of the folder in which the command was started, and nothing was said."
+    own(tmp_path / "project")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with Postgres() as cluster:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", cluster.uri)
+        run = train_in(tmp_path / "project", "key", "a")
+        place = tracking.store()[0].get_run(run.run_id).info.artifact_uri
+    assert place.startswith((tmp_path / "project/mlartifacts").as_uri())
+    assert next((tmp_path / "project/mlartifacts").rglob("model.txt")).read_text() == "a"
+    assert not list((tmp_path / "elsewhere").iterdir())
+    said = capsys.readouterr().err
+    assert f"Artifacts are written to {place}" in said and "use the database by a server with `mlflow server" in said
 
 
 def test_what_waits_in_a_project_that_was_moved_is_sent(own, tmp_path, monkeypatch):

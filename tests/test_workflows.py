@@ -740,7 +740,9 @@ def test_a_name_that_the_shell_or_make_would_run_is_a_name(quiet_make, tmp_path)
     done = quiet_make("run", f"DATA={name}", "SET=train.epochs=1 x=`touch${IFS}four`")
     assert done.returncode == 0 and f"[data.path={name}][train.epochs=1][x=`touch${{IFS}}four`]" in done.out, done.out
     assert name in quiet_make("verify", f"DATA={name}").out
-    assert "[data.path=]" in quiet_make("run", "DATA=").out  # a variable that is not set: refused, not the data before
+    for empty in ("DATA=", "SET=", "SET= "):  # of a variable that is not set; before, SET= changed nothing, silently
+        done = quiet_make("run", empty)
+        assert done.returncode and f"{empty[:4].strip('=')}= names nothing" in done.out and "[run]" not in done.out
     assert "[--key][]" in quiet_make("ship", "KEY=").out
     assert not [n for n in ("one", "two", "three", "four") if (tmp_path / n).exists()]
 
@@ -794,6 +796,28 @@ def test_clean_keeps_what_was_not_sent_yet(quiet_make, tmp_path):
     assert (tmp_path / "models/tune/studies.db").is_file()
     shutil.rmtree(tmp_path / ".cache")
     assert quiet_make("clean").returncode == 0
+
+
+def test_clean_deletes_what_the_stages_write_and_nothing_else(quiet_make, tmp_path):
+    "Before, all of reports, and all of models but the studies: notes and models that somebody kept there."
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].values()
+    outs = [o for stage in stages for key in ("outs", "metrics") for o in stage.get(key, [])]
+    written = [o if isinstance(o, str) else next(iter(o)) for o in outs]
+    for name in (*written, "reports/report.md", "reports/promotion.json"):
+        write_file(tmp_path / name / "x" if "." not in name else tmp_path / name, "")
+    write_file(tmp_path / "reports/.evaluate.ipynb.0123456789ab.tmp", "")
+    write_file(tmp_path / "models/.bundle.new-abc/model.onnx", "")
+    mine = ("reports/notes.md", "reports/paper/table.csv", "models/signed/bundle.json", "models/run 1.json")
+    for name in mine:
+        write_file(tmp_path / name, "")
+    assert quiet_make("clean").returncode == 0
+    left = [p for folder in ("data", "reports", "models") for p in (tmp_path / folder).rglob("*") if p.is_file()]
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in left) == sorted(mine)
+    for name in ("reports", "models"):
+        shutil.rmtree(tmp_path / name)
+        (tmp_path / name).mkdir()
+    assert quiet_make("clean").returncode == 0
+    assert not (tmp_path / "reports").exists()
 
 
 def test_clean_waits_for_a_stage_or_dvc_at_work(quiet_make, tmp_path):

@@ -834,6 +834,22 @@ def _beginning_findings(paths: pd.Series, names: pd.Series, keys: pd.Series) -> 
     return [_finding("patient_beginnings", message, paths[found.index][begin.isin(several)])]
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h-d
+def _both_classes_findings(m: pd.DataFrame, keys: pd.Series) -> list[dict[str, Any]]:
+    "A finding if a patient key is in both class folders: names may be numbered anew in each, such as IM-0001."
+    found = keys.dropna()
+    rows = m.loc[found.index]
+    both = rows[rows.groupby(found).label.transform("nunique") > 1]
+    if not len(both):
+        return []
+    n = found[both.index].nunique()
+    message = (
+        f"{_n(n, 'patient key')} ({_n(len(both), 'file')}) {'is' if n == 1 else 'are'} in both classes, and "
+        f"{'counts' if n == 1 else 'count'} as one patient{'' if n == 1 else ' each'}. If the files were numbered anew "
+        "in each folder, these are different people: list the patients in a table (data.patients_csv)."
+    )
+    return [_finding("patients_of_both_classes", message, both.path)]
+
+
 _ENDINGS = r"(?i)(\.(dcm|dicom|png|jpe?g|tiff?|bmp|webp))+$"
 
 
@@ -896,7 +912,8 @@ def _patients(
     rest = m.path[keys.isna()]
     alone, formats = _without_key(rest)
     patients = keys.where(keys.notna(), alone)
-    findings = [*_folder_findings(m, patients), *_beginning_findings(m.path, names, keys), *formats]
+    findings = [*_folder_findings(m, patients), *_beginning_findings(m.path, names, keys)]
+    findings += [*_both_classes_findings(m, keys), *formats]
     return patients, findings, rest
 
 

@@ -117,6 +117,7 @@ class Decoded:
     no_chest: bool = False  # see `Radiograph`
     tags: dict[str, str] = field(default_factory=dict)  # DICOM attributes, of `read_tags` alone
     deep: Deep | None = field(default=None, repr=False)  # see `Radiograph`
+    age: str = field(default="", repr=False)  # see `Radiograph`
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012
 def _limit_process() -> None:
@@ -158,7 +159,7 @@ def _begin(source: str | bytes | bytearray, channel: socket.socket, times: float
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-t
 _HEADER_ONLY = dict(
-    width=0, height=0, mode="", format="", notes=(), colour=0.0, patient="", no_chest=False, shape=(1, 1)
+    width=0, height=0, mode="", format="", notes=(), colour=0.0, patient="", no_chest=False, age="", shape=(1, 1)
 )
 _MAX_VALUE = 64  # characters of an attribute's value
 
@@ -182,6 +183,9 @@ def _tags_of(data: bytes | bytearray, names: list[str]) -> dict[str, str]:
     return out
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d012-1
+_FACTS = ("width", "height", "mode", "format", "notes", "colour", "patient", "no_chest", "age")  # of a `Radiograph`
+
+
 def _refusal(e: ImageError) -> dict[str, Any]:
     "The reply for a file that can't be used."
     return {"error": [e.what, e.hint, e.code, e.name]}
@@ -207,7 +211,7 @@ def _work(
         return _refusal(_cant_be_loaded(e)), []
     if job["keep_pixels"]:
         arrays.append(np.ascontiguousarray(r.pixels))
-    reply = {k: getattr(r, k) for k in ("width", "height", "mode", "format", "notes", "colour", "patient", "no_chest")}
+    reply = {k: getattr(r, k) for k in _FACTS}
     reply["shape"] = r.pixels.shape
     if r.deep:
         reply["deep"] = {k: getattr(r.deep, k) for k in _DEEP} | {"shape": r.deep.values.shape}
@@ -441,6 +445,7 @@ def _answer(reply: dict[str, Any], job: dict[str, Any]) -> Decoded | ImageError:
             bool(reply["no_chest"]),
             {str(k): str(v) for k, v in reply.get("tags", {}).items()},
             _deep_answer(reply["deep"], int(job["deep"])) if "deep" in reply else None,
+            str(reply["age"]),
         )
     except (AttributeError, KeyError, TypeError, OverflowError) as e:
         raise ValueError(f"no reply of a worker: {e}") from None
@@ -669,7 +674,8 @@ def _here(
     r = read_radiograph(source, min_side, name, with_colour)
     square = to_square(r.pixels, size) if size else None
     pixels = r.pixels if keep_pixels else None
-    return Decoded(square, pixels, r.width, r.height, r.mode, r.format, r.notes, r.colour, r.patient, r.no_chest)
+    facts = r.width, r.height, r.mode, r.format, r.notes, r.colour, r.patient, r.no_chest
+    return Decoded(square, pixels, *facts, age=r.age)
 
 # %% ../../nbs/api/data/01_decoder.ipynb #d020a
 def decode(
@@ -762,14 +768,15 @@ def read_tags(
 
 # %% ../../nbs/api/data/01_decoder.ipynb #45b2d752
 _UNITS = {"Y": (1, "y"), "M": (12, "months"), "W": (52.18, "weeks"), "D": (365.25, "days")}  # of a year, word
+_UNIT = "[dwmy]|days?|weeks?|months?|years?|yrs?"
 
 
 def age_of(
-    text: str,  # as DICOM has it: 061Y, 018M, 003W, 010D
+    text: str,  # as DICOM has it (061Y, 018M, 003W, 010D), or in words (18 months)
 ) -> tuple[float, str] | None:  # years; as it may be shown; None: no age with its unit, or 000Y
     "An age, in years and in words."
-    found = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*([DWMY])", text.strip(), re.ASCII | re.IGNORECASE)
+    found = re.fullmatch(rf"(\d{{1,3}}(?:\.\d+)?)\s*({_UNIT})", text.strip(), re.ASCII | re.IGNORECASE)
     if not found or text.strip().upper() == "000Y":  # which devices write for an unknown age; an infant has months
         return None
-    (of, word), n = _UNITS[found[2].upper()], float(found[1])
+    (of, word), n = _UNITS[found[2][0].upper()], float(found[1])
     return n / of, f"{n:g} {word}" if n / of < 90 else "over 89 y"

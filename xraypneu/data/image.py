@@ -185,6 +185,7 @@ class Radiograph:
     patient: str = ""  # hash of the patient ID that a DICOM file holds: equal for the films of one patient
     no_chest: bool = False  # whether a DICOM file says that it shows another modality or another part of the body
     deep: Deep | None = field(default=None, repr=False)  # None: not asked for, or `pixels` has all that the file has
+    age: str = field(default="", repr=False)  # of the patient, as a DICOM file has it: anything, see `age_of`
 
 # %% ../../nbs/api/data/00_image.ipynb #c015
 # Errors that a file or its name has for good. All others are of this computer, its disk or its share: a share that is
@@ -387,7 +388,10 @@ def _grey(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:  # (H, W) u
         if image.mode not in ("RGBA", "LA"):
             image = image.convert("RGBA")
         alpha = image.getchannel("A")
-        notes = ("transparency became black",) if cast(tuple[float, float], alpha.getextrema())[0] < 255 else ()
+        least, most = cast(tuple[float, float], alpha.getextrema())
+        if image.format == "BMP" and most == 0:  # written by programs that leave the fourth byte unused
+            return np.array(image.convert("L")), ()
+        notes = ("transparency became black",) if least < 255 else ()
         return np.array(ImageChops.multiply(image.convert("L"), alpha)), notes
     if image.mode == "CMYK":
         image = image.convert("RGB")
@@ -755,6 +759,7 @@ _SHUTTER = [
 _TAGS: list[Any] = [  # names; pydicom takes numbers beside them
     *_SHUTTER,
     "PatientID",
+    "PatientAge",
     "Modality",
     "BodyPartExamined",
     "ViewPosition",
@@ -1093,14 +1098,16 @@ _THOUSANDS = re.compile(r"\s*[+-]?\d{1,3},\d{3}\s*")  # or decimals: nobody know
 def _first(value: Any) -> float:
     "The number, or the first of several. What pydicom leaves as text has a comma for its point, or is no number."
     first = value[0] if hasattr(value, "__iter__") and not isinstance(value, str) else value
+    what = "the window or rescale in the DICOM file is"
     try:
         if isinstance(first, str) and _THOUSANDS.fullmatch(first):
             raise ValueError
-        return float(first.replace(",", ".") if isinstance(first, str) else first)
+        number = float(first.replace(",", ".") if isinstance(first, str) else first)
     except ValueError:
-        raise ImageError(
-            "the window or rescale in the DICOM file is no number", "Export it again.", "unsupported"
-        ) from None
+        raise ImageError(f"{what} no number", "Export it again.", "unsupported") from None
+    if not np.isfinite(number):
+        raise ImageError(f"{what} infinite, or not a number (NaN)", "Export it again.", "unsupported")
+    return number
 
 # %% ../../nbs/api/data/00_image.ipynb #c046-a
 def _order(ds: "Dataset") -> str:
@@ -1376,6 +1383,12 @@ def _patient(ds: "Dataset") -> str:
     number = (value if isinstance(value, bytes) else str(value or "").encode()).strip(b" \0")
     return hashlib.sha256(number).hexdigest()[:16] if number else ""
 
+
+def _age(ds: "Dataset") -> str:
+    "The patient's age as the file has it; '' without one."
+    value = getattr(ds.get_item("PatientAge"), "value", None)
+    return (value.decode("latin-1") if isinstance(value, bytes) else str(value or "")).strip(" \0")[:16]
+
 # %% ../../nbs/api/data/00_image.ipynb #c047
 def _from_dicom(data: bytes, with_colour: bool = False, deep: int | None = None) -> Radiograph:
     "The bytes of a DICOM file as a `Radiograph`."
@@ -1411,7 +1424,7 @@ def _from_dicom(data: bytes, with_colour: bool = False, deep: int | None = None)
     except Exception:  # damage gives any type
         raise ImageError("the DICOM file is damaged and can't be decoded", "Copy it again.") from None
     facts = int(ds.Columns), int(ds.Rows), str(ds.PhotometricInterpretation), "DICOM"
-    return Radiograph(pixels, *facts, notes, tint, _patient(ds), _is_no_chest(ds), values)
+    return Radiograph(pixels, *facts, notes, tint, _patient(ds), _is_no_chest(ds), values, _age(ds))
 
 # %% ../../nbs/api/data/00_image.ipynb #c047-1
 def _decoded(ds: "Dataset", uid: "UID") -> np.ndarray:  # (H, W) or (H, W, 3)

@@ -130,11 +130,22 @@ AGES = ((1, "under 1"), (6, "1 to 5"), (18, "6 to 17"), (65, "18 to 64"), (200, 
 
 
 def age_range(
-    text: str,  # years, or as DICOM has it: 006M
+    text: str,  # years, or with a unit: 006M as DICOM has it, 5 years
 ) -> str:  # of `AGES`; '' where it is no age
     "The range of an age."
     age = age_of(text) or age_of(f"{text}Y")
     return next((name for below, name in AGES if age and age[0] < below), "")
+
+# %% ../../nbs/api/data/05_labelled.ipynb #a9feeff8
+def _odd_ages(table: pd.DataFrame) -> list[str]:  # a sentence, or none
+    "How many entries of the column age are no ages, and so in no group."
+    given = table["age"][table["age"] != ""] if "age" in table else []
+    if not (odd := sum(not age_range(text) for text in given)):
+        return []
+    return [
+        f"{odd:,} of {len(given):,} entries of the column age are no age, or an unknown one (000Y): these films are in "
+        "no age group. An age is a number of years, or has a unit: 6 months, or 006M as in DICOM."
+    ]
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l014
 _MOST_VALUES = 12  # of a column of groups
@@ -228,6 +239,7 @@ def _from_table(
         told = "names" if named else "films"
     groups, many = _group_columns(table, {source, "label", "patient"} & set(head))
     remarks = [f"Columns with more than {_MOST_VALUES} values are no groups: {_line(', '.join(many))}."] if many else []
+    remarks += _odd_ages(table)
     meta = _read_meta(csv_file.parent, csv_file.parent)
     title = meta["title"] if meta["synthetic"] else _line(csv_file.stem)
     films = pd.concat([films, groups], axis=1)

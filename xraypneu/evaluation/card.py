@@ -280,7 +280,10 @@ def _source(info, m):
     if is_public(info, m):
         return ATTRIBUTION
     name = markdown_text(data["title"])
-    return f"A folder named '{name}'. Add here who the patients are and who labelled the images."
+    return (
+        f"A folder named '{name}'. Who the patients are and who labelled the images is not known here: say it beside "
+        "this card, which each run writes anew."
+    )
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-7
 def _identified(m):

@@ -41,7 +41,8 @@ from xraypneu.model.bundle import (
     sigma_of,
     write_bundle,
 )
-from .settings import NAMED_WEIGHTS, Targets as Targets, check_size, check_start, recipe_of as recipe_of
+from .settings import NAMED_WEIGHTS, Targets as Targets, check_seeds, check_size, check_start
+from .settings import recipe_of as recipe_of
 from ..data import statistics
 from ..data.dataset import CLASSES, Prepared
 from ..metrics.definitions import BRIEF
@@ -730,7 +731,7 @@ def train(
 ) -> Trained:
     "Train, calibrate, write the bundle. Raises `CalibrationError`, `WeightsError`, `ParityError`, `ValueError`."
     folder = Path(folder)
-    _check_folds(prepared, targets.folds, recipe.seed)
+    _check_repeats(prepared, recipe, targets)
     if finished and (trained := restore_finished(finished, key, folder)):
         return _replayed(trained, recipe, on_epoch, report)
     lines: list[str]
@@ -801,9 +802,10 @@ def _networks(
         yield _Network(seed_recipe, model, history, policy)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-2
-def _check_folds(prepared: Prepared, folds: int, seed: int) -> None:
-    "Raise `ValueError` for folds that can't be made now; `training.cross_validate` would raise it after the training."
-    if not folds:
+def _check_repeats(prepared: Prepared, recipe: training.Recipe, targets: Targets) -> None:
+    "Raise `ValueError` for seeds or folds that can't be now; else it would be raised after the first training."
+    check_seeds(recipe, targets)
+    if not (folds := targets.folds):
         return
     splits = [prepared.arrays(s) for s in ("train", "validation")]
     y, patients = (np.concatenate([s[i] for s in splits]) for i in (1, 2))
@@ -812,7 +814,7 @@ def _check_folds(prepared: Prepared, folds: int, seed: int) -> None:
         raise ValueError(
             f"folds is {folds}: the rarer class has {most} patients in train and validation, give no more than that"
         )
-    training.fold_rows(y, patients, folds, seed)
+    training.fold_rows(y, patients, folds, recipe.seed)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-2-a
 def _cross_validate(

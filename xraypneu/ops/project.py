@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import xraypneu
 from ..errors import XraypneuError, rendered
-from ..process import descendants
+from ..process import descendants, started
 from ..files import came_with, project_root, replacing, sha256_of, write_file
 from xraypneu.ops.stage import (
     check_idle,
@@ -367,6 +368,22 @@ def _interrupt(dvc: int) -> None:
     else:
         _send(signal.SIGINT, dvc, *below)
 
+# %% ../../nbs/api/ops/11_project.ipynb #cb898ef2
+def _all_ended(dvc: "subprocess.Popen[bytes]", below: dict[int, str]) -> None:
+    "Wait until DVC and its stage have ended, though the shell between them may end first; kill what is left then."
+    deadline = time.monotonic() + _ENDING
+
+    def left() -> list[int]:
+        return [pid for pid, since in below.items() if since and started(pid) == since]
+
+    with suppress(subprocess.TimeoutExpired):
+        dvc.wait(_ENDING)
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if dvc.poll() is None:
+        below |= {pid: started(pid) for pid in descendants(dvc.pid)}
+    _send(signal.SIGKILL, *left())
+
 
 def _waited(root: Path, command: list[str]) -> int:  # exit status
     """Run a command in a project. After Ctrl-C, which it gets too, it may end by itself: its run is marked as failed.
@@ -376,12 +393,10 @@ def _waited(root: Path, command: list[str]) -> int:  # exit status
         try:
             return process.wait()
         except (KeyboardInterrupt, SystemExit) as e:
+            below = {pid: started(pid) for pid in descendants(process.pid)}
             if isinstance(e, SystemExit):
                 _interrupt(process.pid)
-            try:
-                process.wait(_ENDING)
-            except subprocess.TimeoutExpired:
-                _send(signal.SIGKILL, process.pid, *descendants(process.pid))
+            _all_ended(process, below)
             raise
         finally:
             process.kill()

@@ -892,9 +892,8 @@ def check_outs(
 ):
     "Raise `StageError` for a folder of results that is a link out of the git repository: DVC would refuse it too late."
     root = Path(os.path.realpath(root))
-    repository, file = _repository(root), root / "dvc.yaml"
-    stages = (read_yaml(file).get("stages") or {}) if repository and file.is_file() else {}
-    for out in (str(o) for stage in stages.values() for o in stage.get("outs", [])):
+    repository = _repository(root)
+    for out in _outs(root) if repository else ():
         for link in (root / p for p in Path(out).parents):
             if not link.is_symlink() or Path(os.path.realpath(link)).is_relative_to(repository):
                 continue
@@ -907,25 +906,17 @@ def check_outs(
             )
 
 # %% ../../nbs/api/ops/03_stage.ipynb #3b1f812a
-_OF_SAMPLE = re.compile(r"SYN.*\.png|dataset\.json|\..*|thumbs\.db|desktop\.ini", re.I | re.S)  # and of systems
-
-
 def check_sample(
     root: Path,  # of the project
 ):
-    "Raise `StageError` if the sample's folder holds other files, films perhaps: DVC and `make clean` delete it."
-    for folder in _outs(root, "sample"):
-        walk = os.walk(root / folder)
-        found = sorted(Path(here, n) for here, _, names in walk for n in names if not _OF_SAMPLE.fullmatch(n))
-        if not found:
-            continue
-        such = "" if os.environ.get("GITHUB_ACTIONS") else f" (such as {_shown_name(found[0])})"  # others read that log
-        many = f"{len(found):,} file{'s' * (len(found) > 1)}"
-        raise StageError(
-            f"{folder} is the synthetic sample's, which is deleted and drawn anew, and holds {many} of yours{such}",
-            "Move them to a folder of their own, such as data/films, then: xraypneu run --data data/films",
-            "occupied",
-        )
+    "Raise `StageError` if the sample's folder holds other files, films perhaps: its stage and `make clean` delete it."
+    from xraypneu.data.sample import SampleError, check_folder
+
+    try:
+        for folder in _outs(root, "sample"):
+            check_folder(root / folder)
+    except SampleError as e:
+        raise StageError.of(e) from None
 
 # %% ../../nbs/api/ops/03_stage.ipynb #e34b878d
 def check_unsigned(
@@ -1163,6 +1154,15 @@ def summary(root=None) -> str:
     return "\n".join(lines)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-1
+def _check_changes(changes):
+    "Raise `StageError` for a parameter that gets two values, as by `--data films data.path=others`."
+    values = {}
+    for key, _, text in (change.partition("=") for change in changes):
+        if values.setdefault(key, text) != text:
+            what = f"{key} is given twice, as {values[key]!r} and as {text!r}"
+            raise StageError(what, "Give one of them (--data and DATA= are data.path)", "bad_setting")
+
+
 def _change(params, change):
     "Make one change of `set_params`."
     from ruamel.yaml import YAML, YAMLError
@@ -1195,6 +1195,7 @@ def set_params(
 
     if not changes:
         return
+    _check_changes(changes)
     path, yaml = Path(root) / "params.yaml", YAML()
     yaml.width = 200
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -1335,6 +1336,7 @@ def check_settings(
 
     root = Path(root)
     params = read_yaml(root / "params.yaml")
+    _check_changes(changes)
     for change in changes:
         _change(params, change)
     check_values(root, params)

@@ -214,6 +214,11 @@ def _is_server(uri):
     "Is the store a server rather than a file?"
     return urlsplit(uri).scheme in ("http", "https")
 
+
+def _is_database(uri):
+    "Is the store a database that MLflow opens itself?"
+    return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
+
 # %% ../../nbs/api/ops/01_tracking.ipynb #c010-a
 def _writable(file: Path):
     "Raise `TrackingError` if a store in a file can't be written; MLflow alone would retry for minutes."
@@ -745,12 +750,12 @@ def _find(client, run_id):
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c028-1
 def _experiment(client, name, root, uri):
-    "The experiment's id; artifacts of the sqlite store are in the project, by absolute path."
+    "The experiment's id; artifacts of a database without a server are in the project, by absolute path."
     from mlflow.exceptions import MlflowException
 
     if existing := client.get_experiment_by_name(name):
         return existing.experiment_id
-    place = (_home(root) / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+    place = (_home(root) / "mlartifacts").as_uri() if _is_database(uri) else None  # None: ./mlruns, or the server's
     try:
         return client.create_experiment(name, place)
     except MlflowException:  # another training may have created it meanwhile
@@ -783,14 +788,17 @@ def _send_run(run, entry):
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c029-1
 def _warn_of_artifacts(run, made):
-    "Warn if clients of a server write artifacts to a folder, which may differ between machines."
+    "Warn if clients of a store for several machines write artifacts to a folder, which may differ between them."
     place = made.info.artifact_uri or ""
-    if _is_server(run.uri) and urlsplit(place).scheme in ("", "file"):
-        print(
-            f"Artifacts are written to {place} on this machine. Others can read them only if that folder is shared; "
-            "start the server with `mlflow server --artifacts-destination` to send them there instead",
-            file=sys.stderr,
-        )
+    shared = _is_server(run.uri) or (_is_database(run.uri) and not run.uri.startswith("sqlite:"))
+    if not shared or urlsplit(place).scheme not in ("", "file"):
+        return
+    how = "start the server" if _is_server(run.uri) else "use the database by a server"
+    print(
+        f"Artifacts are written to {place} on this machine. Others can read them only if that folder is shared; "
+        f"{how} with `mlflow server --artifacts-destination` to send them there instead",
+        file=sys.stderr,
+    )
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c029-1-a
 def _send_status(run, entry):

@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'PART', 'ALIVE_S', 'PREVIEW', 'THUMBNAIL', 'ENDINGS', 'SAMPLES', 'READER', 'NOTICE', 'APP_FILES', 'FIELDS',
-           'BINARY', 'WENT_WRONG', 'KERMANY', 'AGES', 'joined', 'App', 'hashed_name', 'app_files', 'served_app',
-           'predictive_rows', 'MessageError', 'read_page_message', 'preload', 'Dashboard']
+           'BINARY', 'WENT_WRONG', 'joined', 'App', 'hashed_name', 'app_files', 'served_app', 'predictive_rows',
+           'MessageError', 'read_page_message', 'preload', 'Dashboard']
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c003
 import base64
 import datetime
 import hashlib
 import io
-import json
 import math
 import os
 import re
@@ -22,7 +21,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -44,9 +42,9 @@ from ..model.verdict import NORMAL, PNEUMONIA, UNSURE
 from ..data.decoder import read_tags
 from ..data.image import Deep, ImageError, Source, printable
 from ..markdown import markdown_table, without_front_matter
-from .predict import MLFLOW_ADDRESSES, Prediction, Predictor
+from .predict import KERMANY, MLFLOW_ADDRESSES, Prediction, Predictor, _is_of_children, age_caution
 from ..redact import without_controls
-from .session import FACTS, MAX_FILES, MAX_MB, Film, Session, age_caution, facts_of, shown_film
+from .session import FACTS, MAX_FILES, MAX_MB, Film, Session, facts_of, shown_film
 from .table import COLUMNS, film_html, to_html
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #c005
@@ -401,26 +399,6 @@ def _plain_upload(uploader: Any) -> Any:
     return part
 
 # %% ../../nbs/api/serving/03_dashboard.ipynb #eb9dd69b
-KERMANY = "children aged 1 to 5 from one hospital in Guangzhou"  # what the shipped model was trained on
-AGES = 1, 6  # years: from, and below
-
-
-@cache
-def _shipped_data() -> str:
-    "The hash of the shipped model's data; '' if it can't be read."
-    try:
-        info = json.loads((cast(Path, SHIPPED) / "bundle.json").read_text(encoding="utf-8"))
-        return str(info["data"]["data_hash"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
-
-
-def _is_of_children(bundle: Bundle) -> bool:
-    "Was a bundle trained on the shipped model's films? That model may lie in another folder, as one of a release does."
-    hash = bundle.info.get("data", {}).get("data_hash")
-    return bundle.folder == SHIPPED or bool(hash) and hash == _shipped_data()
-
-
 def _trained_on(bundle: Bundle) -> str:
     "A sentence about the training data of a bundle."
     data = bundle.info.get("data", {})
@@ -598,9 +576,7 @@ class _Intake(_Page):
         "The film of a file, kept without its pixels."
         prediction = cast(Predictor, self.predictor).predict(data, name=printable(name), deep=PREVIEW)
         tags = _tags_of(data)
-        caution = age_caution(tags, AGES if _is_of_children(self.bundle) else None, KERMANY)
-        if caution:
-            prediction = replace(prediction, notes=(*prediction.notes, caution))
+        caution = age_caution(tags.get("PatientAge", ""), self.bundle)  # the prediction has it among its notes
         picture = Image.fromarray(cast(np.ndarray, prediction.pixels))
         preview, size = _jpeg(picture, PREVIEW, 88)
         pictures: dict[str, Any] = {"preview": preview, "size": size, "thumbnail": _jpeg(picture, THUMBNAIL, 75)[0]}

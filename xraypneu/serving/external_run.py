@@ -56,7 +56,7 @@ class _Meter(_Scorer):
         name = os.path.basename(file)
         data = read_bytes(file)
         d = decode(data, self.bundle.size, name, with_colour=True, keep_pixels=False, seconds=_PATIENCE)
-        p = next(self._score([name], [_as_read(d)], False))
+        p = next(self._score([name], [_as_read(d, self.bundle)], False))
         out = {"sha256": hashlib.sha256(data).hexdigest(), "width": d.width, "height": d.height}
         out |= {"verdict": p.verdict, "predicted": p.explanation.label, "probability": p.explanation.probability}
         out |= {"ood_score": p.ood_score, "remarks": [n for n in p.notes if n != STRETCHED]}

@@ -47,6 +47,7 @@ from tornado.web import Finish, HTTPError
 from tornado.websocket import WebSocketClosedError
 from traitlets import default
 
+from ..data.image import MAX_BYTES
 from ..webpage import DISCLAIMER
 
 _log = logging.getLogger("xraypneu.serving.guard")
@@ -71,7 +72,7 @@ def _proxies(text: str) -> frozenset[str]:
         raise ValueError("IP addresses, comma-separated, no names and no networks") from None
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c005-1
-def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
+def _number(kind: Callable[[str], float], words: str, most: float = 1e9) -> Callable[[str], float]:
     "A parser of positive numbers of one kind, int or float; it raises `ValueError` with `words`."
 
     def read(text: str) -> float:
@@ -79,7 +80,7 @@ def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
             value = kind(text)
         except ValueError:
             raise ValueError(words) from None
-        if not 0 < value < 1e9:
+        if not 0 < value <= most:
             raise ValueError(words)  # also refuses NaN and infinity
         return value
 
@@ -87,6 +88,7 @@ def _number(kind: Callable[[str], float], words: str) -> Callable[[str], float]:
 
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_MOST_MB = MAX_BYTES / 1e6
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c005-2
 @dataclass(frozen=True)
@@ -100,13 +102,14 @@ class Limits:
     connect_s: float = 60  # seconds until a new session must be connected
     away_s: float = 300  # seconds until a session without a connection ends
     busy_s: float = 120  # seconds that one request may occupy a session without any activity
-    max_mb: float = 25  # per uploaded file; the session's process reads the variable
+    max_mb: float = 25  # per uploaded file, 128 at most; the session's process reads the variable
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Self:
         "Defaults, overridden by XRAYPNEU_SESSIONS, _HOSTS, ... of `env`. Raises `ValueError` naming a wrong variable."
         whole, number = _number(int, "a whole number, 1 or more"), _number(float, "a number above 0")
-        read = {"sessions": whole, "per_address": whole, "max_mb": number, "proxies": _proxies, "hosts": _hosts}
+        size = _number(float, f"a number above 0 and at most {_MOST_MB:g}, which is as much as is decoded", _MOST_MB)
+        read = {"sessions": whole, "per_address": whole, "max_mb": size, "proxies": _proxies, "hosts": _hosts}
         read |= dict.fromkeys(("connect_s", "away_s", "busy_s"), number)
         values: dict[str, Any] = {}
         for name, reader in read.items():

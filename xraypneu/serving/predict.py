@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['LEAST_CONTRAST', 'MOST_COLOUR', 'WIDEST', 'LEAST_SIDE', 'LEAST_RANGE', 'LEAST_INNER_RANGE', 'MAP_RANGE', 'CAUTION',
-           'MLFLOW_ADDRESSES', 'cividis', 'Explanation', 'Prediction', 'all_at', 'Predictor']
+           'MLFLOW_ADDRESSES', 'KERMANY', 'AGES', 'ADULT', 'cividis', 'Explanation', 'Prediction', 'all_at',
+           'age_caution', 'Predictor']
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c003
 import base64
 import html
+import json
 import math
 import io
 import os
@@ -19,16 +21,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
-from ..data.decoder import Decoded, decode, is_untrusted, warm_up
+from ..data.decoder import Decoded, age_of, decode, is_untrusted, warm_up
 from ..data.image import MAX_BYTES, Deep, ImageError, Source, to_square
 from ..data.statistics import VERSION, differences as film_differences
-from ..model.bundle import Bundle, BundleError, load_bundle
+from ..model.bundle import SHIPPED, Bundle, BundleError, load_bundle
 from ..model.ood import OODDetector
 from ..model.policy import abstention_band
 from ..model.verdict import NORMAL, NOT_RADIOGRAPH, OUT_OF_SCOPE, PNEUMONIA, REFUSED, UNSURE
@@ -468,14 +471,47 @@ def _faint(films: np.ndarray) -> _Remarks:  # (256,) pixels of each grey level
     again = "like a 12-bit image saved as 16 bits: export it again with its full range"
     return [(f"{beside}the image uses {few}, {again}", few)]
 
+# %% ../../nbs/api/serving/00_predict.ipynb #e724f568
+KERMANY = "children aged 1 to 5 from one hospital in Guangzhou"  # what the shipped model was trained on
+AGES = 1, 6  # years: from, and below
+ADULT = 18  # years
+
+
+@cache
+def _shipped_data() -> str:
+    "The hash of the shipped model's data; '' if it can't be read."
+    try:
+        info = json.loads((cast(Path, SHIPPED) / "bundle.json").read_text(encoding="utf-8"))
+        return str(info["data"]["data_hash"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def _is_of_children(bundle: Bundle) -> bool:
+    "Was a bundle trained on the shipped model's films? That model may lie in another folder, as one of a release does."
+    hash = bundle.info.get("data", {}).get("data_hash")
+    return bundle.folder == SHIPPED or bool(hash) and hash == _shipped_data()
+
+# %% ../../nbs/api/serving/00_predict.ipynb #be7981ee
+def age_caution(
+    text: str,  # as DICOM has it, 061Y; '' where it is not known
+    bundle: Bundle,
+) -> str:  # empty: nothing to say
+    "A caution for a film of somebody younger or older than those whom the training films are of."
+    age = age_of(text)
+    if age is None or AGES[0] <= age[0] < AGES[1] or not _is_of_children(bundle):
+        return ""
+    return f"{'adult' if age[0] >= ADULT else 'child'}, {age[1]}: outside the training range ({KERMANY})"
+
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-s
-def _as_read(d: Decoded) -> _Read:
+def _as_read(d: Decoded, bundle: Bundle) -> _Read:
     "A decoded image with what was noticed of it."
     square = cast(np.ndarray, d.square)
     counts = np.array(Image.fromarray(square).histogram())  # half the time of `np.bincount`
     spread = _spread(counts)
     remarks = _small(d) + (_faint(counts) if spread >= LEAST_CONTRAST else [])
-    notes = d.notes + tuple(note for note, _ in remarks)
+    caution = age_caution(d.age, bundle)
+    notes = d.notes + tuple(note for note, _ in remarks) + (caution,) * bool(caution)
     return d.pixels, square, _objections(d, spread), notes, tuple(few for _, few in remarks), d.no_chest
 
 # %% ../../nbs/api/serving/00_predict.ipynb #0cd3bfd3
@@ -486,7 +522,8 @@ class _Scorer:
 
     def _read(self, image: Source, name: str | None = None, keep_pixels: bool = True) -> _Read:
         "Decode and resize."
-        return _as_read(decode(image, self.bundle.size, name, with_colour=True, keep_pixels=keep_pixels))
+        decoded = decode(image, self.bundle.size, name, with_colour=True, keep_pixels=keep_pixels)
+        return _as_read(decoded, self.bundle)
 
     def _score(
         self, names: list[str], read: list[_Read], keep_pixels: bool, keep_features: bool = False
@@ -619,7 +656,7 @@ class Predictor(_Scorer):
             warm_up()  # the decoding process starts while the network is loaded
         _ = self.bundle.session
         decoded = decode(image, self.bundle.size, name, with_colour=True, deep=deep)
-        prediction = next(self._score([name or _name_of(image)], [_as_read(decoded)], True))
+        prediction = next(self._score([name or _name_of(image)], [_as_read(decoded, self.bundle)], True))
         return replace(prediction, deep=decoded.deep) if decoded.deep else prediction
 
     def _begin(self, pool: ThreadPoolExecutor, image: Source, keep_pixels: bool) -> Future[_Read]:

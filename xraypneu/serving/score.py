@@ -223,10 +223,14 @@ def _leads_to(folder: Sequence[str], pattern: Sequence[str]) -> bool:
     return fnmatchcase(folder[0], pattern[0]) and _leads_to(folder[1:], pattern[1:])
 
 # %% ../../nbs/api/serving/08_score.ipynb #1b00e120
-def _split_glob(pattern: str, magic: str = "*?[") -> tuple[str, list[str]]:
-    "The folder before the first wildcard, and the parts after it."
+def _split_glob(
+    pattern: str, magic: str = "*?[", is_folder: Callable[[str], bool] = lambda path: False
+) -> tuple[str, list[str]]:
+    "The folder before the first wildcard, and the parts after it. A folder that is there is no wildcard: a[1]/*.png."
     parts = pattern.split("/")
     n = next(i for i, p in enumerate(parts) if any(c in p for c in magic))
+    while n < len(parts) - 1 and is_folder("/".join(parts[: n + 1])):
+        n += 1
     return "/".join(parts[:n]) or ("/" if pattern.startswith("/") else "."), parts[n:]
 
 # %% ../../nbs/api/serving/08_score.ipynb #s016
@@ -617,7 +621,7 @@ def list_films(
         read = _from_dicomdir if os.path.basename(source).upper() == "DICOMDIR" else kinds.get(kind)
         yield from read(source) if read else [_film(_plain(source))]
     elif any(c in source for c in "*?["):
-        base, pattern = _split_glob(source)
+        base, pattern = _split_glob(source, is_folder=os.path.isdir)
         base = _plain(base)
         for path in _walk(base):
             parts = os.path.relpath(path, base).split("/")
