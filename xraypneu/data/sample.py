@@ -807,7 +807,7 @@ def _is_named(params: str, folder: Path) -> bool:
 
 def _leave_out(folder: Path) -> None:
     "Write a sample without pictures, in place of an earlier one. Raises `SampleError`."
-    _check_target(folder)
+    check_folder(folder)
     info = dict(title="No sample was drawn", synthetic=True, notice=NOTICE, images=0, generator=GENERATOR)
     with replacing(folder) as new:
         (new / "dataset.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
