@@ -28,7 +28,8 @@ from xraypneu.files import project_root, write_file
 from xraypneu.metrics.scores import classification_metrics
 from xraypneu.model.augment import FILE_SHIFT, shifted_copies
 from xraypneu.model.groups import family, groups
-from xraypneu.model.recipe import SHIFT_COPIES, initial_bundle, recipe_of, train, validation_of
+from xraypneu.model.recipe import SHIFT_COPIES, recipe_of, train, validation_of
+from xraypneu.model.settings import initial_bundle
 from xraypneu.ops.tracking import STATE, git_state
 from xraypneu.ops.tune import without_test
 

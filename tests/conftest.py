@@ -1,5 +1,6 @@
 """One small project, run once: the tests share its trained model."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 # jsonschema, which nbformat imports, would compile a grammar of IRIs with it, in two seconds of each process
@@ -85,7 +87,6 @@ SLOW = {
     "test_dataset.py::test_a_kill_leaves_the_old_result",
     "test_dataset.py::test_a_share_that_fails_leaves_no_film_out",
     "test_dataset.py::test_an_old_result_that_a_kill_left_is_no_obstacle",
-    "test_dataset.py::test_links_in_a_circle",
     "test_dataset.py::test_memory_is_flat_however_many_images",
     "test_dataset.py::test_no_patient_in_train_and_validation_is_asserted",
     "test_dataset.py::test_packages_that_are_replaced_leave_no_film_out",
@@ -309,6 +310,34 @@ def run(cmd, cwd, check=True, **env):
     return done
 
 
+def commit_all(folder):
+    "Make a git repository of a folder, with all its files committed."
+    for command in ("git init -q -b main", "git add -A", "git commit -q -m project"):
+        run(command.split(), folder)
+
+
+def executable(file, text):
+    "Write a program."
+    file.write_text(text)
+    file.chmod(0o755)
+
+
+def script(name):
+    "A program of .ci as a module."
+    loader = SourceFileLoader(name, str(ROOT / ".ci" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def refusal(kind, code, match=None):
+    "`pytest.raises` for an error of the library with this code."
+    with pytest.raises(kind, match=match) as raised:
+        yield raised
+    assert raised.value.code == code, raised.value
+
+
 def until(true, process=None, seconds=120):
     "Wait for something that a process does."
     deadline = time.monotonic() + seconds
@@ -332,6 +361,14 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
+@pytest.fixture(scope="session")
+def predictor():
+    "The shipped model, for tests that don't change it."
+    from xraypneu.serving.predict import Predictor
+
+    return Predictor()
+
+
 def set_params(project, changes):
     "Change params.yaml."
     yaml, path = YAML(), project / "params.yaml"
@@ -353,9 +390,7 @@ def make_project(folder):
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
     shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
     set_params(folder, SMALL)
-    run(["git", "init", "-q", "-b", "main"], folder)
-    run(["git", "add", "-A"], folder)
-    run(["git", "commit", "-q", "-m", "project"], folder)
+    commit_all(folder)
     return folder
 
 
@@ -460,8 +495,7 @@ def as_committed(folder):
         if name and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    for command in ("git init -q -b main", "git add -A", "git commit -q -m project"):
-        run(command.split(), folder)
+    commit_all(folder)
     return folder
 
 

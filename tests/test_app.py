@@ -294,12 +294,8 @@ def test_wrong_kinds_and_sizes_are_named_and_the_rest_go_on(visit, tmp_path):
     )
     wait_rows(page, 6)
     said = {r[1]: r[2] for r in rows(page)}
-    assert (
-        "a PDF document" in said["letter.pdf"]
-        and "over the limit" in said["huge.png"]
-        and "empty" in said["empty.png"]
-        and "not a picture" in said["text.png"]
-    )
+    assert "a PDF document" in said["letter.pdf"] and "over the limit" in said["huge.png"]
+    assert "empty" in said["empty.png"] and "not a picture" in said["text.png"]
     assert said["good.png"] == "NORMAL"
     shot(page, "wrong-files")
     page.click("td.name:text-is('small.png')")
@@ -1667,9 +1663,8 @@ def test_dark_where_the_system_asks_and_as_the_user_chose(server, visit):
     assert page.evaluate(GROUND) == DARK and page.inner_text("button.theme") == "Theme: dark"
     page.reload(wait_until="commit")
     page.wait_for_selector("#loading", state="attached")
-    assert (
-        page.evaluate("document.documentElement.dataset.theme") == "dark"
-    )  # before the widget is there: no white flash
+    # before the widget is there: no white flash
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     page.wait_for_selector(READY, timeout=60_000)
     assert page.evaluate(GROUND) == DARK and page.inner_text("button.theme") == "Theme: dark"
     page = visit(wait=False, color_scheme="light")
@@ -1799,17 +1794,11 @@ def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
         page = visit(s.url)
         choose(page, ("smith-john.png", film()))
         page.wait_for_selector(".trouble:not([hidden])")
-        assert (
-            page.query_selector(".busy:visible") is None
-            and page.query_selector("progress") is None
-            and "went wrong" in page.inner_text(".uploads")
-        )
+        assert page.query_selector(".busy:visible") is None and page.query_selector("progress") is None
+        assert "went wrong" in page.inner_text(".uploads")
         assert "not read" in rows(page)[0][2]  # the file has its row
-        assert (
-            "log says what" in page.inner_text(".trouble")
-            and "Traceback" not in page.content()
-            and "Smith" not in page.content().replace("smith-john.png", "")
-        )
+        assert "log says what" in page.inner_text(".trouble") and "Traceback" not in page.content()
+        assert "Smith" not in page.content().replace("smith-john.png", "")
         deadline = time.monotonic() + 10
         while "could not read a file: RuntimeError" not in s.log.read_text() and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -1847,11 +1836,8 @@ def test_the_door(server, tmp_path):
         assert e.value.code in (403, 404)
     assert set(server.kernels()) <= before  # an earlier test's session may end meanwhile
     page = get("?template=nonexistent")
-    assert (
-        page.status == 200
-        and "default-src 'self'" in page.headers["Content-Security-Policy"]
-        and page.headers["X-Content-Type-Options"] == "nosniff"
-    )
+    assert page.status == 200 and "default-src 'self'" in page.headers["Content-Security-Policy"]
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
 
 
 INTRUDER = """([code, protocol]) => new Promise((done) => {

@@ -24,8 +24,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.uint8)
 DELETED = object()
 
 
-def toy(weight=1.0, name="image", kind=TensorProto.UINT8, features=None, change=None) -> bytes:
-    "A network of the package's form: the logit is the weighted mean, less 100."
+def toy(weight=1.0, bias=-100.0, name="image", kind=TensorProto.UINT8, features=None, change=None) -> bytes:
+    "A network of the package's form: the logit is the weighted mean and a bias."
     nodes = [
         helper.make_node("Cast", [name], ["x"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["x", "w"], ["map"]),
@@ -39,7 +39,7 @@ def toy(weight=1.0, name="image", kind=TensorProto.UINT8, features=None, change=
         value("map", TensorProto.FLOAT, ["n", "h", "w"]),
         value("features", TensorProto.FLOAT, features or ["n", 32]),
     ]
-    weights = [numpy_helper.from_array(np.float32([v]), name) for name, v in (("w", weight), ("b", -100.0))]
+    weights = [numpy_helper.from_array(np.float32([v]), name) for name, v in (("w", weight), ("b", bias))]
     graph = helper.make_graph(nodes, "toy", [value(name, kind, ["n", "h", "w"])], outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     if change:
@@ -95,6 +95,7 @@ def test_shipped():
         bundle = load_bundle(precision=precision)
         assert bundle.hash.startswith(SHIPPED_HASH) and bundle.model == bundle.model_file.read_bytes()
         assert bundle.detector.means.shape == (2, 1280)
+    assert not [p for p in SHIPPED.iterdir() if p.name.startswith(".")]  # its folder is not written to
 
 
 # --- values of bundle.json
@@ -276,17 +277,6 @@ def test_a_value_that_is_wrong_is_named(written, folder, path, value, words):
 def test_json_that_is_none_of_ours(folder, text, words):
     (folder / "bundle.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     refused(folder, words)
-
-
-def test_writing_what_cannot_be_read_leaves_the_old(written, folder):
-    for bad in ({"threshold": float("nan")}, {"classes": ["a", "b"]}, {"calibration": {"slope": 1.0}}):
-        with pytest.raises(BundleError):
-            write_bundle(folder, toy(), {**written.info, **bad})
-    assert load_bundle(folder).hash == written.hash and [p.name for p in folder.parent.iterdir()] == ["bundle"]
-    history = [{"epoch": 1, "val_roc_auc": float("nan")}]  # of a validation with one class
-    assert write_bundle(folder, toy(), {**written.info, "history": history}).info["history"] == [
-        {"epoch": 1, "val_roc_auc": None}
-    ]
 
 
 # --- the network
@@ -544,10 +534,6 @@ def test_flipped_bytes_of_the_reference(folder):
             continue
 
 
-def test_shipped_folder_is_not_written_to():
-    assert load_bundle().folder == SHIPPED and not [p for p in SHIPPED.iterdir() if p.name.startswith(".")]
-
-
 @pytest.mark.parametrize(
     "content, words",
     [
@@ -572,9 +558,8 @@ def test_info_of_a_registered_bundle(monkeypatch):
     "An MLflow address is no folder."
     monkeypatch.setattr("xraypneu.ops.tracking.registered_bundle", lambda uri: SHIPPED)
     out = io.StringIO()
-    assert (
-        cli.main(["info", "--bundle", "models:/xraypneu@champion"], out) == 0 and load_bundle().hash in out.getvalue()
-    )
+    assert cli.main(["info", "--bundle", "models:/xraypneu@champion"], out) == 0
+    assert load_bundle().hash in out.getvalue()
 
 
 @pytest.mark.parametrize("command, module, extra", [("promote", "pandas", "pipeline"), ("remote", "dvc", "team")])

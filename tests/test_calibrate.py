@@ -30,10 +30,8 @@ def test_platt():
         ([7, 7], [0, 1]),
     ):
         slope, intercept = calibrate.fit_platt(z, y)
-        assert (
-            calibrate.SLOPES[0] <= slope <= calibrate.SLOPES[1]
-            and calibrate.INTERCEPTS[0] <= intercept <= calibrate.INTERCEPTS[1]
-        )
+        assert calibrate.SLOPES[0] <= slope <= calibrate.SLOPES[1]
+        assert calibrate.INTERCEPTS[0] <= intercept <= calibrate.INTERCEPTS[1]
     separated = np.repeat([-4.0, 4.0], 500)
     # not without bound: 1,000 images don't show certainty
     assert 1 < calibrate.fit_platt(separated, separated > 0)[0] < 2

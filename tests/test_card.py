@@ -172,9 +172,8 @@ def test_optional_tables():
     ):
         assert words in text, words
     bare, _ = card()
-    assert (
-        "no out-of-distribution detector" in bare and "(UNSURE) on the rest" not in bare and "slope not defined" in bare
-    )
+    assert "no out-of-distribution detector" in bare and "(UNSURE) on the rest" not in bare
+    assert "slope not defined" in bare
 
 
 @pytest.mark.parametrize("flagged", [None, 0.75])
@@ -217,10 +216,6 @@ def test_titles_of_foreign_data_have_no_effect(tmp_path):
     for synthetic in (False, True):
         data = INFO["data"] | {"title": bad, "notice": bad, "synthetic": synthetic}
         path = write_card(tmp_path / "card.md", INFO | {"data": data}, M, "b0")
-        page = path.with_suffix(".html").read_text()
-        assert (
-            "<script" not in path.read_text() + page
-            and "[x](" not in path.read_text()
-            and "\n# [" not in path.read_text()
-        )
+        page, text = path.with_suffix(".html").read_text(), path.read_text()
+        assert "<script" not in text + page and "[x](" not in text and "\n# [" not in text
         assert "javascript:" in page and 'href="java' not in page and page.count("<h1") == 1

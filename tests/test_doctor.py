@@ -5,9 +5,10 @@ import os
 import shutil
 import sqlite3
 import sys
+from unittest.mock import Mock
 
 import pytest
-from conftest import run
+from conftest import executable, run
 
 from xraypneu import redact
 from xraypneu.files import others_reach, write_file
@@ -110,11 +111,7 @@ def test_a_whole_store_is_not_moved_away(tmp_path, monkeypatch):
     file = tmp_path / "mlflow.db"
     db = sqlite3.connect(file, isolation_level=None)
     db.execute("CREATE TABLE runs (id)")
-
-    def fails(uri, timeout):
-        raise tracking.TrackingError("it doesn't work", code="store")
-
-    monkeypatch.setattr(tracking, "check", fails)
+    monkeypatch.setattr(tracking, "check", Mock(side_effect=tracking.TrackingError("it doesn't work", code="store")))
     db.execute("BEGIN EXCLUSIVE")
     assert doctor.check_tracking(tmp_path).fix.startswith("xraypneu doctor ")
     db.execute("ROLLBACK")
@@ -133,19 +130,15 @@ def test_a_run_that_waits_for_its_store_is_named(tmp_path):
     assert check.ok is False and check.fix == "xraypneu sync"
 
 
+ELSEWHERE = "import sys; sys.prefix = '/elsewhere'; from ipykernel.kernelapp import launch_new_instance as go; go()"
+
+
 @pytest.mark.parametrize(
     "argv, words",
     [
         (["/no/such/python", "-f", "{connection_file}"], "doesn't start"),
         (
-            [
-                sys.executable,
-                "-c",
-                "import sys; sys.prefix = '/elsewhere'; from ipykernel.kernelapp import launch_new_instance as "
-                "go; go()",
-                "-f",
-                "{connection_file}",
-            ],
+            [sys.executable, "-c", ELSEWHERE, "-f", "{connection_file}"],
             "runs Python in /elsewhere",
         ),
     ],
@@ -157,11 +150,8 @@ def test_kernel_of_another_environment(tmp_path, monkeypatch, argv, words):
     (folder / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     check = doctor.check_kernel(tmp_path)
-    assert (
-        check.ok is False
-        and words in check.found
-        and check.fix == "unset JUPYTER_PATH"  # it goes before the environment
-    )
+    assert check.ok is False and words in check.found
+    assert check.fix == "unset JUPYTER_PATH"  # it goes before the environment
 
 
 def test_a_kernel_that_does_not_encrypt_is_said(tmp_path, monkeypatch):
@@ -219,9 +209,8 @@ def test_a_password_in_the_address_of_a_remote(project):
     "It is named where git publishes it, and shown nowhere, not in the command that fixes it either."
     configured(project, f"    url = http://me:{PASSWORD}@127.0.0.1:9/x\n")
     secrets, remote = doctor.check_secrets(project), doctor.check_remote(project)
-    assert "a password in remote.old.url" in secrets.found and secrets.fix.startswith(
-        "dvc remote modify old url ADDRESS"
-    )
+    assert "a password in remote.old.url" in secrets.found
+    assert secrets.fix.startswith("dvc remote modify old url ADDRESS")
     assert remote.ok is False and PASSWORD not in doctor.report([secrets, remote])
 
 
@@ -276,8 +265,7 @@ def test_a_repository_that_came_with_a_folder_runs_nothing(tmp_path):
     for setting in ("core.fsmonitor", "filter.x.clean"):
         run(["git", "config", setting, f"touch {ran}; cat"], folder)
     hook.parent.mkdir(exist_ok=True)
-    hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
-    hook.chmod(0o755)
+    executable(hook, f"#!/bin/sh\ntouch {ran}\n")
     os.utime(folder / "dvc.yaml", (1, 1))  # git compares the content of what looks changed
     found = [c(folder) for c in (doctor.check_git, doctor.check_secrets, doctor.check_remote)]
     assert [c.ok for c in found] == [True, True, None] and not ran.exists()

@@ -7,9 +7,10 @@ import importlib
 import pickle
 import socket
 import urllib.error
+from unittest.mock import Mock
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, refusal
 
 from xraypneu.errors import CODES, XraypneuError, rendered
 
@@ -128,13 +129,9 @@ def test_a_broken_file_of_credentials_is_known_without_its_words(monkeypatch):
     kagglehub = pytest.importorskip("kagglehub.config")
     from xraypneu.data.fetch import FetchError, _kaggle_auth
 
-    def broken():
-        raise ValueError("Datei defekt")
-
-    monkeypatch.setattr(kagglehub, "get_kaggle_credentials", broken)
-    with pytest.raises(FetchError) as e:
+    monkeypatch.setattr(kagglehub, "get_kaggle_credentials", Mock(side_effect=ValueError("Datei defekt")))
+    with refusal(FetchError, "bad_credentials_file"):
         _kaggle_auth()
-    assert e.value.code == "bad_credentials_file"
 
 
 def test_a_text_that_only_mentions_a_missing_project_is_another_fault(tmp_path):

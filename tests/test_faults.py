@@ -308,11 +308,8 @@ def test_finished_cases_are_not_repeated_unless_the_tree_changes(monkeypatch, tm
     assert faults.finished(case, "tree", 1) is None
     faults.result_file(case).parent.mkdir()
     faults.result_file(case).write_text(json.dumps({"tree": "tree", "seed": 1, "problems": []}))
-    assert (
-        faults.finished(case, "tree", 1)
-        and not faults.finished(case, "other", 1)
-        and not faults.finished(case, "tree", 2)
-    )
+    assert faults.finished(case, "tree", 1) and not faults.finished(case, "other", 1)
+    assert not faults.finished(case, "tree", 2)
     monkeypatch.setattr(faults, "meaning", faults.digest)  # which is quicker; the next test is about meaning
     trees = {name: faults.tree(name) for name in faults.TESTED}
     first = next(iter(trees))
@@ -368,8 +365,5 @@ def test_the_table_counts_what_the_results_say():
             row | {"problems": [], "skipped": "no root"},
         ]
     )
-    assert (
-        "| kills | 3 | 0 | 1 | 0 | 1 | 1 | 1 | abc | 3.0 |" in text
-        and "doubled: x; doubled: y; failed: z" in text
-        and "no root" in text
-    )
+    assert "| kills | 3 | 0 | 1 | 0 | 1 | 1 | 1 | abc | 3.0 |" in text and "doubled: x; doubled: y; failed: z" in text
+    assert "no root" in text

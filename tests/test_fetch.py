@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT, Answers, serving
+from conftest import ROOT, Answers, serving, until
 
 from xraypneu import cli
 from xraypneu.data.fetch import KAGGLE, Fetched, FetchError, Limits, fetch_kaggle, fetch_url, patient, unpack
@@ -641,12 +641,9 @@ def start(code, *args, **env):
     )
 
 
-def kill_when(process, condition, seconds=60):
+def kill_when(process, condition):
     "SIGKILL at the moment the condition holds."
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
-        time.sleep(0.003)
+    until(condition, process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.stdout.close()
@@ -685,9 +682,7 @@ def test_killed_while_unpacking(to, tmp_path, old):
 def test_only_one_at_a_time(site, to):
     site.pace = 0.02
     process = start("fetch_url(sys.argv[1], sys.argv[2], timeout=5)", site.url, to)
-    while not any(to.parent.glob(".*/*/*.part")):
-        assert process.poll() is None
-        time.sleep(0.01)
+    until(lambda: any(to.parent.glob(".*/*/*.part")), process)
     with pytest.raises(FetchError, match="another fetch"):
         fetch(site.url, to)
     site.pace = 0
@@ -742,10 +737,8 @@ def test_local_archive(to, tmp_path):
     archive.write_bytes(BIG)
     with pytest.raises(FetchError, match="another checksum"):
         fetch(archive, to, sha256="1" * 64)
-    assert (
-        fetch(archive, to, sha256=sha256_of(archive)) == Fetched(to, 12, 1_200_000, sha(BIG), str(archive))
-        and archive.read_bytes() == BIG
-    )
+    assert fetch(archive, to, sha256=sha256_of(archive)) == Fetched(to, 12, 1_200_000, sha(BIG), str(archive))
+    assert archive.read_bytes() == BIG
 
 
 # --- what is in the archive
@@ -764,9 +757,8 @@ def test_the_kaggle_zip(to, tmp_path, capsys):
     twice = {n.replace("chest_xray/", "chest_xray/chest_xray/"): data for n, data in one.items()}
     (tmp_path / "a.zip").write_bytes(zipped({**one, **twice, **junk}))
     done = fetch(tmp_path / "a.zip", to)
-    assert done.files == 12 and sorted(p.relative_to(to).as_posix() for p in to.rglob("*") if p.is_file()) == sorted(
-        NAMES
-    )
+    assert done.files == 12
+    assert sorted(p.relative_to(to).as_posix() for p in to.rglob("*") if p.is_file()) == sorted(NAMES)
     assert "left out" in capsys.readouterr().err
     twice["chest_xray/chest_xray/train/NORMAL/0.jpeg"] = b"another"
     assert fetch(zipped({**one, **twice}), to, force=True).files == 24  # nothing is lost that isn't a copy
@@ -1292,11 +1284,8 @@ def test_packages_that_are_missing(to, tmp_path):
         "sys.argv[1])):\n    try: f()\n    except FetchError as e: print(e)"
     )
     out = start(block, to).communicate()[0]
-    assert (
-        "the package kagglehub is missing" in out
-        and "the package requests is missing" in out
-        and out.count("pip install 'xraypneu[team]'") == 2
-    )
+    assert "the package kagglehub is missing" in out and "the package requests is missing" in out
+    assert out.count("pip install 'xraypneu[team]'") == 2
 
 
 def test_import_is_light():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 from conftest import ROOT
@@ -165,7 +166,7 @@ def test_two_writers(tmp_path):
 def test_of_writers_that_replace_nothing_one_succeeds(tmp_path, monkeypatch, links):
     "exFAT and some shares have no links: there, what was written before stays."
     if not links:
-        monkeypatch.setattr(os, "link", lambda *args: (_ for _ in ()).throw(PermissionError(errno.EPERM, "no links")))
+        monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError(errno.EPERM, "no links")))
 
     def written(text):
         try:

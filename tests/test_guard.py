@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -658,11 +659,7 @@ def test_a_killed_server_leaves_no_process(tmp_path):
 
 def test_a_system_without_pidfd_is_not_asked_to_fork(monkeypatch, caplog):
     "Linux before 5.3, some containers: each template would end at the first session, with two tracebacks in the log."
-
-    def lacks(pid):
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr(os, "pidfd_open", lacks, raising=False)
+    monkeypatch.setattr(os, "pidfd_open", Mock(side_effect=OSError(38, "Function not implemented")), raising=False)
     c = Config()
     warm.install(c, {})
     assert not warm.is_possible() and "VoilaConfiguration" not in c and "5.3 or later" in caplog.text
@@ -850,11 +847,8 @@ def test_no_message_gets_a_traceback(capfd, monkeypatch):
 )
 def test_whatever_a_decoder_raises_becomes_a_row(raised, capfd):
     board, sent = dashboard.Dashboard(), []
-
-    def decode(*_, **__):
-        raise raised
-
-    board.app.send, board.predictor.predict = lambda content, buffers=None: sent.append(content), decode
+    board.predictor.predict = Mock(side_effect=raised)
+    board.app.send = lambda content, buffers=None: sent.append(content)
     board._on_message(None, {"kind": "begin", "id": "u1", "name": "jane.png", "size": 3}, [])
     board._on_message(None, {"kind": "chunk", "id": "u1", "at": 0}, [memoryview(b"abc")])
     row = next(m["row"] for m in sent if m["kind"] == "row")

@@ -50,9 +50,8 @@ def test_colours_as_grey(channel, weight):
     rgb = np.zeros((2, 3, 3), np.uint8)
     rgb[..., channel] = 200
     want = np.full((2, 3), round(200 * weight))
-    assert np.array_equal(read_radiograph(rgb).pixels, want) and np.array_equal(
-        read_radiograph(png(Image.fromarray(rgb))).pixels, want
-    )
+    assert np.array_equal(read_radiograph(rgb).pixels, want)
+    assert np.array_equal(read_radiograph(png(Image.fromarray(rgb))).pixels, want)
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,8 @@ def test_perfect_and_constant():
 
 def test_one_class():
     normal = metrics.classification_metrics([0, 0], [0.2, 0.9], 0.5)
-    assert normal["specificity"] == 0.5 and all(
-        math.isnan(normal[k]) for k in ("sensitivity", "roc_auc", "average_precision")
-    )
+    assert normal["specificity"] == 0.5
+    assert all(math.isnan(normal[k]) for k in ("sensitivity", "roc_auc", "average_precision"))
     for f in (metrics.roc_points, metrics.pr_points):
         with pytest.raises(metrics.MetricsError, match="both classes"):
             f([1, 1], [0.2, 0.9])
@@ -157,9 +156,8 @@ def test_flawless_is_no_certainty():
     got = metrics.bootstrap(
         [0] * 30 + [1] * 30, [0.1] * 30 + [0.9] * 30, [f"N{i // 2}" for i in range(30)] + list(range(30)), 0.5, n=50
     )
-    assert got["sensitivity"] == pytest.approx((0.025 ** (1 / 30), 1)) and got["specificity"] == pytest.approx(
-        (0.025 ** (1 / 15), 1)
-    )
+    assert got["sensitivity"] == pytest.approx((0.025 ** (1 / 30), 1))
+    assert got["specificity"] == pytest.approx((0.025 ** (1 / 15), 1))
     none = metrics.bootstrap([0, 0, 1, 1], [0.9, 0.9, 0.1, 0.1], range(4), 0.5, n=20)
     assert none["sensitivity"][0] == 0 and 0.8 < none["sensitivity"][1] < 1
 

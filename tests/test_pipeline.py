@@ -13,13 +13,14 @@ import time
 from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import mlflow
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, brief_stages, make_project, run, set_params
+from conftest import ROOT, brief_stages, make_project, run, set_params, until
 from ruamel.yaml import YAML
 from served import free_port
 
@@ -43,8 +44,11 @@ def client(project):
 
 
 def runs(project):
-    c = client(project)
-    return c.search_runs([e.experiment_id for e in c.search_experiments()])
+    return all_runs(client(project))
+
+
+def all_runs(client):
+    return client.search_runs([e.experiment_id for e in client.search_experiments()])
 
 
 # --- what a run leaves
@@ -80,10 +84,8 @@ def test_reports_do_not_depend_on_the_machine(project):
 
 def test_metrics_and_plots_are_known_to_dvc(project):
     shown = json.loads(run(["dvc", "metrics", "show", "--json"], project).stdout)
-    known, written = (
-        shown[""]["data"]["reports/metrics.json"]["data"],
-        json.loads((project / "reports/metrics.json").read_text()),
-    )
+    known = shown[""]["data"]["reports/metrics.json"]["data"]
+    written = json.loads((project / "reports/metrics.json").read_text())
     # how good so short a training is, is luck: tests/accept_sample.py looks at the real sample
     assert known["test"]["roc_auc"] == written["test"]["roc_auc"]
     plots = json.loads(run(["dvc", "plots", "show", "--json"], project).stdout)["data"]
@@ -100,11 +102,8 @@ def test_closing_lines_name_results_that_differ_from_the_commit(copy):
     assert "Changed" not in stage_module.summary(copy)
     (copy / "dvc.lock").write_text((copy / "dvc.lock").read_text() + "\n")
     line = next(line for line in stage_module.summary(copy).splitlines() if line.startswith("Changed"))
-    assert (
-        "dvc.lock, the results of this run: commit" in line
-        and "`git checkout dvc.lock`" in line
-        and "metrics.json" not in line
-    )
+    assert "dvc.lock, the results of this run: commit" in line and "`git checkout dvc.lock`" in line
+    assert "metrics.json" not in line
 
 
 def test_closing_lines_say_who_sees_the_runs(tmp_path, monkeypatch):
@@ -133,12 +132,10 @@ def test_copies_of_films_that_others_could_not_read_are_said(tmp_path, monkeypat
 
 
 def test_parameters_that_cannot_be_written_are_said(tmp_path, monkeypatch, capsys):
-    def refused(*args):
-        raise PermissionError(13, "this user can't write there", "params.yaml")
-
     (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage_module, "set_params", refused)
+    refused = PermissionError(13, "this user can't write there", "params.yaml")
+    monkeypatch.setattr(stage_module, "set_params", Mock(side_effect=refused))
     assert stage_module.main(["set", "train.epochs=3"]) == 1
     assert "can't write there" in capsys.readouterr().err
 
@@ -181,11 +178,9 @@ def test_experiment_reaches_the_notebook(brief):
     injected = next(c.source for c in nb.cells if "injected-parameters" in c.metadata.get("tags", []))
     assert "learning_rate = 0.0002" in injected and "epochs = 1" in injected
     newest = runs(copy)[0]
-    assert (
-        newest.data.params["learning_rate"] == "0.0002"
-        and newest.info.run_name == newest.data.tags["dvc_experiment"] == "slower"
-        and "test_roc_auc" in newest.data.metrics
-    )
+    assert newest.data.params["learning_rate"] == "0.0002"
+    assert newest.info.run_name == newest.data.tags["dvc_experiment"] == "slower"
+    assert "test_roc_auc" in newest.data.metrics
     assert "slower" in run(["dvc", "exp", "show", "--csv", "--only-changed"], copy).out
     diff = run(["dvc", "exp", "diff", "main", "slower", "--md"], copy).out
     assert "train.learning_rate" in diff and "test.roc_auc" in diff
@@ -248,7 +243,7 @@ def test_weights_that_dvc_deletes_before_it_trains_are_refused(tmp_path, weights
     with pytest.raises(StageError, match=r"DVC deletes before it trains. Copy it .*train.weights=start"):
         set_params_of(tmp_path, [f"train.weights={weights}"])
     with pytest.raises(StageError, match="DVC deletes"):  # of `dvc exp run -S`
-        stage_module._check_weights(weights, tmp_path)
+        stage_module._check_not_deleted(weights, tmp_path)
     set_params_of(tmp_path, ["train.weights=models/start"])
     assert stage_params(tmp_path, "train") == {"weights": "models/start"}
 
@@ -314,11 +309,9 @@ def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):
     lock.unlink(missing_ok=True)
     command = ["dvc", "repro", "--single-item", "prepare"]
     with subprocess.Popen(command, cwd=copy, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as dvc:
-        deadline, report = time.monotonic() + 60, copy / "reports/prepare.ipynb"
+        report = copy / "reports/prepare.ipynb"
         # Papermill writes the notebook with its parameters before it runs the first cell
-        while not (report.is_file() and lock.exists() and "seed = 3" in report.read_text()):
-            assert dvc.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: report.is_file() and lock.exists() and "seed = 3" in report.read_text(), dvc)
         set_params(copy, {"prepare": {"seed": 4}})
         out = dvc.communicate(timeout=120)[0]
     assert dvc.returncode and "seed in params.yaml changed while prepare ran" in out, out
@@ -635,18 +628,14 @@ def test_server_that_hangs(copy):
 def test_an_evaluation_by_hand_on_another_store(brief, sqlite_server):
     "As somebody who opens the notebook, without the runner: no store is made there, and the run says what it lacks."
     copy = brief
-    uri, known = sqlite_server.uri, {r.info.run_id for r in served_runs(sqlite_server.uri)}
+    uri, server = sqlite_server.uri, mlflow.MlflowClient(sqlite_server.uri)
+    known = {r.info.run_id for r in all_runs(server)}
     command = ["jupyter", "nbconvert", "--execute", "--to", "notebook", "--output-dir", str(copy)]
     run([*command, "evaluate.ipynb"], copy / "nbs/pipeline", MLFLOW_TRACKING_URI=uri)
-    (r,) = [r for r in served_runs(uri) if r.info.run_id not in known]
+    (r,) = [r for r in all_runs(server) if r.info.run_id not in known]
     assert "test_roc_auc" in r.data.metrics
     assert "is not in this store" in r.data.tags["note"]  # the training was recorded elsewhere
     assert not list(copy.rglob("mlflow.db"))
-
-
-def served_runs(uri):
-    c = mlflow.MlflowClient(uri)
-    return c.search_runs([e.experiment_id for e in c.search_experiments()])
 
 
 def test_store_does_not_follow_the_working_directory(brief):

@@ -10,6 +10,7 @@ import time
 import urllib.request
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from conftest import ROOT, SMALL, brief_stages, until
@@ -92,10 +93,7 @@ def test_a_project_is_never_laid_over_files(tmp_path, capsys):
 
 
 def test_a_project_that_could_not_be_made_leaves_nothing(tmp_path, monkeypatch):
-    def fails(*_):
-        raise project.ProjectError("DVC can't be set up")
-
-    monkeypatch.setattr(project, "_initialise", fails)
+    monkeypatch.setattr(project, "_initialise", Mock(side_effect=project.ProjectError("DVC can't be set up")))
     for folder in (tmp_path / "lungs", tmp_path):
         with pytest.raises(project.ProjectError):
             project.new(folder)

@@ -359,9 +359,8 @@ def test_published_metrics_belong_to_the_shipped_bundle():
     then = convert_metrics(published, bundle.hash)  # since then, the detector was fitted again (look 12)
     assert {k: v for k, v in then.items() if k != "ood"} == {k: v for k, v in m.items() if k != "ood"}
     assert then["ood"].keys() == m["ood"].keys() and m["ood"]["test images"]["refused"] <= 0.02
-    assert (
-        f"Bundle `{bundle.hash}` (converted from `{published['model']['hash']}`" in (SHIPPED / "README.md").read_text()
-    )
+    card = (SHIPPED / "README.md").read_text()
+    assert f"Bundle `{bundle.hash}` (converted from `{published['model']['hash']}`" in card
     films = publish._scored((folder / "predictions.csv").read_bytes(), m)
     assert (SHIPPED / policy.TEST_PREDICTIONS).read_text() == policy.predictions_text(bundle.hash, films)
     assert policy.stored_predictions(bundle).refused == m["ood"]["test images"]["refused"]

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import mlflow
 import numpy as np
@@ -41,11 +42,8 @@ def team(server, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     for k, v in environment(tmp_path).items():
         monkeypatch.setenv(k, v)
-    metrics, predictions = (
-        json.loads((PUBLISHED / "metrics.json").read_text()),
-        pd.read_csv(PUBLISHED / "predictions.csv"),
-    )
-    shipped = load_bundle()
+    metrics, shipped = json.loads((PUBLISHED / "metrics.json").read_text()), load_bundle()
+    predictions = pd.read_csv(PUBLISHED / "predictions.csv")
 
     def train(name, registered, noise=0.0, model=None, params=None, data_hash=None, **data):
         "The shipped model's real predictions with noise in the logits, and a bundle of its own."
@@ -90,10 +88,8 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_rolled_back(team, se
     worse = team("worse", name, noise=5)
     status, said = command(capsys, "promote", "--name", name)
     assert status == 1 and "refused" in said and ("AUC may be worse" in said or "more errors" in said)
-    assert (
-        client.get_model_version(name, worse[0]).tags["decision"] == "refused"
-        and float(client.get_model_version(name, worse[0]).tags["decision_roc_auc_difference_low"]) < -0.01
-    )
+    assert client.get_model_version(name, worse[0]).tags["decision"] == "refused"
+    assert float(client.get_model_version(name, worse[0]).tags["decision_roc_auc_difference_low"]) < -0.01
     assert Predictor(follow).bundle.hash == fair[1]
 
     better = team("better", name)
@@ -306,16 +302,11 @@ def test_a_store_that_fails_while_a_champion_is_crowned_leaves_no_report_of_it(t
     "The report of a job would say that the version was promoted."
     name, client = "uncrowned", mlflow.MlflowClient(server)
     one = team("one", name)[0]
-    set_alias = registry.set_alias
-
-    def fails(*given):
-        raise mlflow.MlflowException("the database is down")
-
-    monkeypatch.setattr(registry, "set_alias", fails)
-    status, said = command(capsys, "promote", "--name", name)
+    with monkeypatch.context() as m:
+        m.setattr(registry, "set_alias", Mock(side_effect=mlflow.MlflowException("the database is down")))
+        status, said = command(capsys, "promote", "--name", name)
     assert status == 2 and "the database is down" in said and "Run it again" in said and "Traceback" not in said
     assert not Path("reports/promotion.json").exists()
-    monkeypatch.setattr(registry, "set_alias", set_alias)
     assert command(capsys, "promote", "--name", name)[0] == 0 and Path("reports/promotion.json").is_file()
     assert client.get_model_version_by_alias(name, "champion").version == one
 
@@ -323,11 +314,7 @@ def test_a_store_that_fails_while_a_champion_is_crowned_leaves_no_report_of_it(t
 def test_a_store_that_fails_is_no_version_without_evaluation(team, capsys, monkeypatch):
     "`dvc repro evaluate`, which the message for those names, would not help."
     team("one", "unread")
-
-    def fails(*given):
-        raise ConnectionError("no answer from the bucket")
-
-    monkeypatch.setattr(registry, "_download", fails)
+    monkeypatch.setattr(registry, "_download", Mock(side_effect=ConnectionError("no answer from the bucket")))
     status, said = command(capsys, "promote", "--name", "unread")
     assert status == 2 and "can't be read: no answer from the bucket" in said and "has not been" not in said
 
@@ -378,11 +365,8 @@ def test_what_the_registry_does_not_have_is_said_in_a_line(team, capsys, argv):
 
 def test_a_user_without_rights_to_the_registry_is_told_so(tmp_path, monkeypatch, capsys):
     "A server may let a user record runs and not promote: before, a traceback."
-
-    def refuses(*given):
-        raise mlflow.MlflowException("Permission denied", PERMISSION_DENIED)
-
-    client = SimpleNamespace(get_model_version_by_alias=refuses)
+    refused = mlflow.MlflowException("Permission denied", PERMISSION_DENIED)
+    client = SimpleNamespace(get_model_version_by_alias=Mock(side_effect=refused))
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.setattr(registry, "_client", lambda: (client, tmp_path))
     for name in ("promote", "rollback"):
@@ -414,10 +398,8 @@ def test_a_champion_changes_while_the_gate_compares(team, server, capsys, monkey
     monkeypatch.setattr(registry, "gate", slow)
     status, said = command(capsys, "promote", "--name", name)
     assert status == 2 and "changed while the gate compared" in said
-    assert (
-        c.get_model_version_by_alias(name, "champion").version == "1"
-        and "decision" not in c.get_model_version(name, late).tags
-    )
+    assert c.get_model_version_by_alias(name, "champion").version == "1"
+    assert "decision" not in c.get_model_version(name, late).tags
     assert command(capsys, "promote", "--name", name)[0] == 0
 
 

@@ -173,9 +173,8 @@ def test_a_move_sends_what_changed_and_no_picture(board):
     board.page(kind="threshold", value=0.99)
     said, buffers = board.sent[-1]
     assert said["kind"] == "moved" and not buffers and said["operating"]["threshold"] == 0.99
-    assert all(set(r) == {"id", "verdict", "cells"} for r in said["rows"]) and "p3" not in [
-        r["id"] for r in said["rows"]
-    ]
+    assert all(set(r) == {"id", "verdict", "cells"} for r in said["rows"])
+    assert "p3" not in [r["id"] for r in said["rows"]]
     assert said["shown"]["id"] == "p2" and said["shown"]["threshold"] == 0.99
 
 
@@ -267,9 +266,8 @@ def test_csv_and_report_are_of_the_moved_operating_point_and_hide_what_means_not
     assert refused["verdict"] == NOT_RADIOGRAPH and refused["probability"] == refused["label"] == ""
     board.page(kind="download")
     report = board.sent[-1][1][0].decode()
-    assert (
-        report.count("data:image/jpeg") == 3 and report.count("With activation map") == 1
-    )  # over the film, in its shape
+    # over the film, in its shape
+    assert report.count("data:image/jpeg") == 3 and report.count("With activation map") == 1
     assert f"{board.session.films['p2'].prediction.probability:.3f}" not in report
 
 

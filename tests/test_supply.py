@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -13,10 +12,9 @@ import zipfile
 from contextlib import contextmanager
 from datetime import date
 from http.server import ThreadingHTTPServer
-from importlib.machinery import SourceFileLoader
 
 import pytest
-from conftest import ROOT, Answers, giving, run, serving
+from conftest import ROOT, Answers, executable, giving, run, script, serving
 from packaging.requirements import Requirement
 
 from xraypneu.files import write_file
@@ -24,14 +22,6 @@ from xraypneu.model.signature import sign
 
 LOCKS = {p.stem: p.read_text() for p in sorted((ROOT / "locks").glob("*.txt"))}
 ENTRY = re.compile(r"([a-z0-9-]+)==([^\s;\\]+)( ; [^\\]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
-
-
-def script(name):
-    "A program of .ci as a module."
-    loader = SourceFileLoader(name, str(ROOT / f".ci/{name}"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
 
 
 def versions(text):
@@ -312,17 +302,13 @@ def test_the_audit_of_a_report(severity, status, tmp_path):
             check=False,
             GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"),
         )
-    assert (
-        done.returncode == status
-        and "PYSEC-2026-1" in done.out
-        and "| PYSEC-2026-1 |" in (tmp_path / "summary.md").read_text()
-    )
+    assert done.returncode == status and "PYSEC-2026-1" in done.out
+    assert "| PYSEC-2026-1 |" in (tmp_path / "summary.md").read_text()
 
 
 def test_an_audit_that_could_not_be_made_is_no_pass(tmp_path):
     tool = tmp_path / "pip-audit"
-    tool.write_text("#!/bin/sh\necho no network\nexit 1\n")
-    tool.chmod(0o755)
+    executable(tool, "#!/bin/sh\necho no network\nexit 1\n")
     done = run([sys.executable, ".ci/audit", "--pip-audit", str(tool), "--lock", "locks/build.txt"], ROOT, check=False)
     assert done.returncode == 2 and "no verdict" in done.out and "no network" in done.out
 
@@ -380,9 +366,8 @@ def test_the_sbom_lists_what_is_installed(tmp_path):
     seen = {re.sub(r"[-_.]+", "-", c["name"]).lower(): c["version"] for c in sbom["components"]}
     locked = versions(LOCKS["tools"])
     assert sbom["bomFormat"] == "CycloneDX" and seen.keys() <= locked.keys() | versions(LOCKS["build"]).keys()
-    assert {"uv", "pip-audit", "cyclonedx-bom"} <= seen.keys() and all(
-        seen[k] == locked[k] for k in seen if k in locked
-    )
+    assert {"uv", "pip-audit", "cyclonedx-bom"} <= seen.keys()
+    assert all(seen[k] == locked[k] for k in seen if k in locked)
     assert str(ROOT) not in file.read_text() and len(sbom["dependencies"]) >= len(seen)
 
 

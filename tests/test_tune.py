@@ -14,12 +14,13 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from conftest import ROOT, make_project, run, set_params, until
+from conftest import ROOT, make_project, refusal, run, set_params, until
 from tracked import POSTGRES, Postgres
 
 from xraypneu import cli, load_bundle
@@ -117,9 +118,8 @@ def test_a_wrong_range_is_named(given, default, problem):
     ],
 )
 def test_a_wrong_setting_is_named(changes, problem, tmp_path):
-    with pytest.raises(Exception, match=re.escape(problem)) as e:
+    with refusal(Exception, "bad_setting", re.escape(problem)):
         read_settings(project(tmp_path, **changes))
-    assert e.value.code == "bad_setting"
 
 
 def test_a_recipe_of_the_invariance_phase_alone_has_no_trials(tmp_path):
@@ -281,10 +281,7 @@ def tmp_path_holds(folder, what):
 
 
 def test_many_failures_in_a_row_stop_the_worker(tmp_path):
-    def fails(*_):
-        raise ValueError("no good")
-
-    settings = TOY._replace(trials=20)
+    settings, fails = TOY._replace(trials=20), Mock(side_effect=ValueError("no good"))
     found = study(tmp_path, settings=settings)
     with pytest.raises(TuneError, match="5 trials in a row failed; the last one: ValueError: no good"):
         worker(tmp_path, found, fails, settings).run()
@@ -609,9 +606,8 @@ def test_studies_of_one_name_in_two_storages_share_nothing(tmp_path, monkeypatch
     one, two = (Trials(storage_address(f"sqlite:///{n}.db", tmp_path), "toy") for n in ("one", "two"))
     for _ in range(2):  # it goes on with its own
         tune.work(tmp_path, settings, one, prepared)
-    with pytest.raises(TuneError, match="models/tune/toy belongs to a study toy of another storage. Name") as e:
+    with refusal(TuneError, "occupied", "models/tune/toy belongs to a study toy of another storage. Name"):
         tune.work(tmp_path, settings, two, prepared)
-    assert e.value.code == "occupied"
 
 
 def test_a_storage_without_a_name(tmp_path):
@@ -702,9 +698,8 @@ def test_a_file_that_is_no_database(tmp_path, monkeypatch, capsys):
 )
 def test_a_study_is_not_continued_with_something_else(tmp_path, settings, inputs, what):
     study(tmp_path).agree(TOY._replace(trials=99).facts("data"))  # more trials are the same search
-    with pytest.raises(TuneError, match=f"begun with other values of {what}$|of {what}. Restore") as e:
+    with refusal(TuneError, "changed", f"begun with other values of {what}$|of {what}. Restore"):
         Trials(storage_address(None, tmp_path), "toy").agree(settings.facts(inputs))
-    assert e.value.code == "changed"
 
 
 def test_a_study_is_not_continued_by_another_version(tmp_path, monkeypatch):
@@ -785,9 +780,8 @@ def check_runs(root, rows):
     assert {r.info.status for r in runs} == {"FINISHED"}
     for row in rows:
         found = children[row["number"]]
-        assert (
-            found.data.tags["mlflow.parentRunId"] == parents[0].info.run_id and found.info.run_id == row["mlflow_run"]
-        )
+        assert found.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        assert found.info.run_id == row["mlflow_run"]
         assert [m.step for m in client.get_metric_history(found.info.run_id, MONITOR)] == [1, 2]
         assert found.data.metrics["objective"] == pytest.approx(row["value"])
         assert float(found.data.params["learning_rate"]) == row["train"]["learning_rate"]

@@ -4,7 +4,6 @@ The rehearsal runs without credentials, with them, and with wrong ones.
 """
 
 import contextlib
-import importlib.util
 import json
 import os
 import re
@@ -15,12 +14,23 @@ import sys
 import zipfile
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest import ROOT, SMALL, VENV, Answers, as_committed, run, serving, set_params
+from conftest import (
+    ROOT,
+    SMALL,
+    VENV,
+    Answers,
+    as_committed,
+    commit_all,
+    executable,
+    run,
+    script,
+    serving,
+    set_params,
+)
 from ruamel.yaml import YAML
 from test_remote import SECRET, needs_nginx, nginx  # noqa: F401
 
@@ -48,24 +58,12 @@ def before(flow, job):
     return {*needs, *(b for n in needs for b in before(flow, n))}
 
 
-def script(name):
-    "A program of .ci as a module."
-    loader = SourceFileLoader(name, str(ROOT / ".ci" / name))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
-
-
 def test_these_are_the_workflows():
     assert set(FLOWS) == {"ci", "train", "comment", "docs", "release", "nightly", "codeql", "scorecard"}
-    assert (
-        {"push", "pull_request"} <= on("ci").keys()
-        and on("train")["push"] == {"branches": ["main"]}
-        and "workflow_dispatch" in on("train")
-    )
-    assert (
-        on("comment") == {"workflow_run": {"workflows": ["ci"], "types": ["completed"]}} and FLOWS["ci"]["name"] == "ci"
-    )
+    assert {"push", "pull_request"} <= on("ci").keys() and on("train")["push"] == {"branches": ["main"]}
+    assert "workflow_dispatch" in on("train")
+    assert on("comment") == {"workflow_run": {"workflows": ["ci"], "types": ["completed"]}}
+    assert FLOWS["ci"]["name"] == "ci"
     assert on("release") == {"push": {"tags": ["v*"]}}
     assert all("schedule" in on(flow) for flow in ("nightly", "codeql", "scorecard"))
 
@@ -146,13 +144,10 @@ def test_least_permissions():
     for flow, f in FLOWS.items():
         assert f["permissions"] in ({}, {"contents": "read"}), flow
         for job, j in f["jobs"].items():
-            assert {k for k, v in (j.get("permissions") or {}).items() if v == "write"} == WRITES.get(
-                (flow, job), set()
-            ), (flow, job)
-            if WRITES.get((flow, job)):
-                assert not [
-                    s for s in j["steps"] if re.search(r"make (env|run|test|pull)", s.get("run", ""))
-                ]  # no training with a right to write
+            writes = {k for k, v in (j.get("permissions") or {}).items() if v == "write"}
+            assert writes == WRITES.get((flow, job), set()), (flow, job)
+            if writes:  # no training with a right to write
+                assert not [s for s in j["steps"] if re.search(r"make (env|run|test|pull)", s.get("run", ""))]
     for flow, job, step in STEPS:
         if step.get("uses", "").startswith("actions/checkout"):
             assert step["with"]["persist-credentials"] is False, (flow, job)
@@ -179,8 +174,7 @@ def all_of_ci(tmp_path):
     "`.ci/run` in a folder of its own, whose environment can't be made: it ends with status 1 when it has deleted."
     (tmp_path / ".ci").mkdir()
     for name in ("programs", "environment"):
-        (tmp_path / ".ci" / name).write_text("#!/bin/sh\n[ $(basename $0) = programs ]\n")
-        (tmp_path / ".ci" / name).chmod(0o755)
+        executable(tmp_path / ".ci" / name, "#!/bin/sh\n[ $(basename $0) = programs ]\n")
     shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
     (tmp_path / "data/sample").mkdir(parents=True)
     return lambda: run([str(tmp_path / ".ci/run")], tmp_path, check=False, PYTHON=sys.executable)
@@ -280,10 +274,8 @@ def test_a_release_is_tested_first_and_leaves_with_its_papers():
     assert {"attest", "sign"} <= before("release", "publish") and "publish" in before("release", "page")
     assert "make sbom" in ran["build"] and "make sign" in ran["sign"] and ran["page"][-1] == "make release"
     provenance, sbom = (s["with"] for s in jobs["attest"]["steps"] if s["uses"].startswith("actions/attest@"))
-    assert provenance == {"subject-path": "dist/*"} and sbom == {
-        "subject-path": "dist/*",
-        "sbom-path": "build/release/sbom.cdx.json",
-    }
+    assert provenance == {"subject-path": "dist/*"}
+    assert sbom == {"subject-path": "dist/*", "sbom-path": "build/release/sbom.cdx.json"}
     assert "make audit" in [s.get("run") for s in FLOWS["ci"]["jobs"]["audit"]["steps"]]
     assert "make coverage" in [s.get("run") for s in FLOWS["ci"]["jobs"]["coverage"]["steps"]]
     assert "make faults" in [s.get("run") for s in FLOWS["nightly"]["jobs"]["faults"]["steps"]]
@@ -363,17 +355,14 @@ def test_comment_on_the_pull_request_of_a_fork(tmp_path):
     pulls = [pull(3, "a" * 40, "fork:patch"), pull(4, "b" * 40, "fork:patch"), pull(5, "b" * 40, "other:patch")]
     with host(pulls, [own(1, kind="User"), own(2, "hello")]) as (api, sent):
         assert "pull request 4" in comment(api, FORK, tmp_path).out
-    assert sent == [
-        ("POST", "/repos/team/xray/issues/4/comments", {"body": "<!-- xraypneu report -->\nfigures"})
-    ]  # nobody else's comment is touched
+    body = {"body": "<!-- xraypneu report -->\nfigures"}
+    assert sent == [("POST", "/repos/team/xray/issues/4/comments", body)]  # nobody else's comment is touched
 
 
 @needs_node
 def test_comment_is_written_over(tmp_path):
-    with host([pull(4, "b" * 40, "fork:patch")], [own(i, "talk", "User") for i in range(150)] + [own(900)]) as (
-        api,
-        sent,
-    ):
+    comments = [own(i, "talk", "User") for i in range(150)] + [own(900)]
+    with host([pull(4, "b" * 40, "fork:patch")], comments) as (api, sent):
         comment(api, FORK, tmp_path)
     assert [s[:2] for s in sent] == [("PATCH", "/repos/team/xray/issues/comments/900")]
 
@@ -394,11 +383,8 @@ def test_comment_that_is_not_permitted_is_a_warning(tmp_path, status):
     "The report is in the summary in any case; why it is no comment is too."
     with host([pull(4, "b" * 40, "fork:patch")], [own(900)], refuses=status) as (api, _):
         done = comment(api, FORK, tmp_path)
-    assert (
-        done.returncode == 0
-        and "warning: The report could not be posted as a comment: " in done.out
-        and f"HTTP {status}" in done.out
-    )
+    assert done.returncode == 0 and "warning: The report could not be posted as a comment: " in done.out
+    assert f"HTTP {status}" in done.out
     assert f"(HTTP {status})" in (tmp_path / "summary.md").read_text()
 
 
@@ -440,13 +426,10 @@ def test_the_comment_needs_no_cml_and_hides_no_failure():
 @pytest.mark.parametrize("status", [0, 3])
 def test_make_comment_calls_cml_without_uploading_images(tmp_path, status):
     "A program in CML's place records how it is called; its exit status is make's."
-    program = tmp_path / "cml"
-    program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > "{tmp_path}/called"\nexit {status}\n')
-    program.chmod(0o755)
+    executable(tmp_path / "cml", f'#!/bin/sh\nprintf "%s|" "$@" > "{tmp_path}/called"\nexit {status}\n')
     done = run(["make", "comment", f"BIN={tmp_path}"], ROOT, check=False, REPORT="some/report.md")
-    assert (done.returncode == 0) == (status == 0) and (
-        tmp_path / "called"
-    ).read_text() == "comment|update|--publish=false|some/report.md|"
+    assert (done.returncode == 0) == (status == 0)
+    assert (tmp_path / "called").read_text() == "comment|update|--publish=false|some/report.md|"
 
 
 # --- the rehearsal itself
@@ -667,20 +650,15 @@ def test_pull_brings_what_git_names(tmp_path):
     run(["dvc", "push", "-q"], mine)
     run(["git", "clone", "-q", str(mine), str(yours)], tmp_path)
     out = run(["bash", str(pull)], yours, **where).out
-    assert (
-        "pulled: Röntgenbilder.dvc" in out
-        and (yours / "Röntgenbilder/a.txt").read_text() == "a radiograph"
-        and (yours / ".cache/ci/pulled").exists()
-    )
+    assert "pulled: Röntgenbilder.dvc" in out and (yours / "Röntgenbilder/a.txt").read_text() == "a radiograph"
+    assert (yours / ".cache/ci/pulled").exists()
 
     for lost in [p for p in store.rglob("*") if p.is_file()]:
         lost.unlink()
     run(["git", "clone", "-q", str(mine), str(tmp_path / "theirs")], tmp_path)
     out = run(["bash", str(pull)], tmp_path / "theirs", **where).out
-    assert (
-        "data that git tracks are missing on it" in (tmp_path / "theirs/.cache/ci/notice").read_text()
-        and (tmp_path / "theirs/.cache/ci/refused").exists()
-    ), out
+    assert "data that git tracks are missing on it" in (tmp_path / "theirs/.cache/ci/notice").read_text(), out
+    assert (tmp_path / "theirs/.cache/ci/refused").exists(), out
 
 
 def test_what_measures_alone_is_where_make_looks_for_it():
@@ -702,19 +680,10 @@ def test_a_release_is_the_versions(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "dist").mkdir()
     for ref in ("v0.0.0", "main; echo oops"):
-        done = run(
-            ["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")],
-            tmp_path,
-            check=False,
-            GITHUB_REF_TYPE="tag",
-            GITHUB_REF_NAME=ref,
-        )
-        assert (
-            done.returncode
-            and f"tag {ref} is not v and the version" in done.out
-            and "\noops" not in done.out
-            and (tmp_path / "dist").exists()
-        )
+        make = ["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")]
+        done = run(make, tmp_path, check=False, GITHUB_REF_TYPE="tag", GITHUB_REF_NAME=ref)
+        assert done.returncode and f"tag {ref} is not v and the version" in done.out and "\noops" not in done.out
+        assert (tmp_path / "dist").exists()
 
 
 # --- make
@@ -728,9 +697,7 @@ def quiet_make(tmp_path):
     shutil.copytree(ROOT / "locks", tmp_path / "locks")
     (tmp_path / "venv/bin").mkdir(parents=True)
     for name in ("python", "dvc", "nbdev_clean", "nbdev_export", "jupyter"):
-        program = tmp_path / "venv/bin" / name
-        program.write_text('#!/bin/sh\nfor a; do printf "[%s]" "$a"; done; echo\n')
-        program.chmod(0o755)
+        executable(tmp_path / "venv/bin" / name, '#!/bin/sh\nfor a; do printf "[%s]" "$a"; done; echo\n')
     (tmp_path / "venv/.ready").touch()
     return lambda *args, **env: run(["make", "VENV=venv", *args], tmp_path, check=False, **env)
 
@@ -822,8 +789,7 @@ def test_clean_deletes_what_the_stages_write_and_nothing_else(quiet_make, tmp_pa
 
 def test_clean_waits_for_a_stage_or_dvc_at_work(quiet_make, tmp_path):
     "Before, it deleted a training's state and data, and the lock, so that a second one could begin beside it."
-    program = tmp_path / "venv/bin/python"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    executable(tmp_path / "venv/bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     write_file(tmp_path / "dvc.yaml", "")
     write_file(tmp_path / "data/prepared/images.npy", "")
     lock = tmp_path / ".cache/stages/train.stage.lock"
@@ -834,8 +800,7 @@ def test_clean_waits_for_a_stage_or_dvc_at_work(quiet_make, tmp_path):
 
 
 def test_clean_deletes_no_films_in_the_sample_s_folder(quiet_make, tmp_path):
-    program = tmp_path / "venv/bin/python"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    executable(tmp_path / "venv/bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     write_file(tmp_path / "dvc.yaml", "stages: {sample: {outs: [data/sample]}}")
     film = write_file(tmp_path / "data/sample/NORMAL/a.png", "")
     done = quiet_make("clean")
@@ -880,8 +845,7 @@ def test_a_clone_has_the_lines_that_git_stores(tmp_path):
     "As Git for Windows is set up, in WSL too: no script starts with a carriage return in its first line."
     for name in (".gitattributes", ".ci/pull"):
         write_file(tmp_path / "mine" / name, (ROOT / name).read_bytes())
-    for command in ("git init -q", "git add -A", "git commit -q -m mine"):
-        run(command.split(), tmp_path / "mine")
+    commit_all(tmp_path / "mine")
     run(["git", "-c", "core.autocrlf=true", "clone", "-q", "mine", "yours"], tmp_path)
     assert (tmp_path / "yours/.ci/pull").read_bytes() == (ROOT / ".ci/pull").read_bytes()
 
@@ -891,12 +855,8 @@ def test_a_hook_s_git_settings_do_not_reach_the_tests(tmp_path):
     write_file(tmp_path / "test_it.py", "import os\n\n\ndef test_it():\n    assert 'GIT_DIR' not in os.environ\n")
     shutil.copy(ROOT / "tests/conftest.py", tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
-    run(
-        command,
-        tmp_path,
-        PYTHONPATH=os.pathsep.join([str(ROOT / "tests"), str(ROOT / "bench")]),
-        GIT_DIR=str(tmp_path / "none"),
-    )
+    paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "bench")])
+    run(command, tmp_path, PYTHONPATH=paths, GIT_DIR=str(tmp_path / "none"))
 
 
 def test_sync_in_a_folder_with_a_blank_in_its_name(quiet_make, tmp_path):
@@ -917,13 +877,12 @@ def test_an_environment_that_pip_was_killed_in_is_made_anew(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "locks", tmp_path / "locks")
     # makes environments whose pip is killed at the locks/env.txt, as long as there is a file `kill`
-    maker = tmp_path / "maker"
     pip = '#!/bin/sh\ncase "$*" in *env.txt) touch "$(dirname "$0")/half"; [ ! -e kill ] || kill -9 $$;; esac\n'
-    maker.write_text(
+    executable(
+        tmp_path / "maker",
         f'#!/bin/sh\n[ "$3" != --clear ] || {{ shift; rm -rf "$3"; }}\nmkdir -p "$3/bin"\n'
-        f'cat >"$3/bin/python" <<\'END\'\n{pip}END\nchmod +x "$3/bin/python"\necho made >>"$3/log"\n'
+        f'cat >"$3/bin/python" <<\'END\'\n{pip}END\nchmod +x "$3/bin/python"\necho made >>"$3/log"\n',
     )
-    maker.chmod(0o755)
     (tmp_path / "kill").touch()
     make = ["make", "env", "PYTHON=./maker", "VENV=venv"]
     assert run(make, tmp_path, check=False).returncode and not (tmp_path / "venv/.ready").exists()

@@ -141,9 +141,9 @@ def scrub_values(
     def visit(value: Any) -> Any:
         if isinstance(value, str):
             return either.sub(HIDDEN, value)
-        places = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-        for place in list(places):
-            value[place] = visit(value[place])
+        if isinstance(value, (dict, list)):
+            for place in list(value) if isinstance(value, dict) else range(len(value)):
+                value[place] = visit(value[place])
         return value
 
     return visit(found)

@@ -103,8 +103,8 @@ def _layout(root: Path) -> Layout | None:
         return None
     used = {p for _, p in splits} | {p for _, _, p in folders}
     seen = [p for f in [root, *(p for _, p in splits)] for p in _subfolders(f)]
-    kind = "flat" if flat else "train/test" if any(s == "test" for s, _, _ in folders) else "train"
-    return Layout(root, kind, folders, [_relative(p, root) for p in seen if p not in used])
+    kind = "train/test" if any(s == "test" for s, _, _ in folders) else "train"
+    return Layout(root, "flat" if flat else kind, folders, [_relative(p, root) for p in seen if p not in used])
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c010-2
 _GIVE = "Give the folder that holds train/ and test/, or NORMAL/ and PNEUMONIA/."
@@ -448,16 +448,24 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def _in_order(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
-    "`map` over threads: results in order, a bounded number in flight. What breaks it off waits for none of them."
-    pool, waiting = ThreadPoolExecutor(workers), deque[Future[_Result]]()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
+def _by_pool(
+    pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item], most: int
+) -> Iterator[_Result]:
+    "`map` over the threads of a pool: results in order; at most `most` are at work or wait to be collected."
+    waiting = deque[Future[_Result]]()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= most:
             yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _in_order(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
+    "`_by_pool` with threads of its own. What breaks it off waits for none of them."
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from _by_pool(pool, function, items, 4 * workers)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # a read from a share that hangs may never end
 

@@ -525,9 +525,9 @@ def _lesion(patient: int, seed: int, size: int) -> tuple[np.ndarray, np.ndarray,
     low, high = KINDS[kind]
     draw = {"lobar": _lobar, "patchy": _patchy, "diffuse": _diffuse}[kind]
     extent = draw(rng, chest, side, x, y) * chest.lungs / (chest.lungs + 0.05)
-    where = "both" if kind == "diffuse" else "right" if side < 0 else "left"
+    where = "right" if side < 0 else "left"
     solid = extent * (1 - 0.22 * _bronchi(chest.anatomy, len(x.T), rng))
-    what = {"kind": str(kind), "side": where, "density": low + (high - low) * density}
+    what = {"kind": str(kind), "side": "both" if kind == "diffuse" else where, "density": low + (high - low) * density}
     return extent.astype(np.float32), solid.astype(np.float32), what
 
 # %% ../../nbs/api/data/02_sample.ipynb #c054-o
@@ -645,9 +645,7 @@ def draw_radiograph(
     pneumonia: bool | None = None,  # with an opacity or without; None: as the patient is in the sample
     seed: int = 0,  # another seed, another population
     size: int = 256,  # pixels per side, 64 to 2048
-) -> tuple[
-    np.ndarray, np.ndarray, dict[str, Any]
-]:  # pixels (size, size) uint8; mask of the opacity (size, size) bool; dict of what was drawn
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:  # (size, size) pixels, uint8, and mask, bool; what was drawn
     "Draw one synthetic chest radiograph; `pneumonia` changes nothing but the opacity. Raises `SampleError`."
     if not 64 <= size <= 2048:
         raise SampleError(f"size {size}: must be between 64 and 2048 pixels. 256 is usual.")

@@ -131,8 +131,8 @@ def differences(
     for family in _TOLD:
         out = {k: _beyond(values[k], percentiles[k]) for k in family if k in percentiles}
         name = max(out, key=lambda k: abs(out[k]), default="")
-        word = (STATISTICS[name].above if out[name] > 0 else STATISTICS[name].below) if name and out[name] else ""
-        if word:
+        if name and out[name]:
+            word = STATISTICS[name].above if out[name] > 0 else STATISTICS[name].below
             among = percentiles[name]
             share = "99 %" if among[0] <= values[name] <= among[100] else "all"
             said.append(f"{word} than {share} of the training films")

@@ -147,6 +147,11 @@ def _unit_axes(**labels):
     ax.set(**_UNIT, **labels)
     return fig, ax
 
+
+def _in_percent(axis):  # ax.xaxis or ax.yaxis
+    "Label fractions as percentages."
+    axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c010-a
 @_styled
 def roc_plot(
@@ -463,8 +468,8 @@ def prevalence_plot(
         ax.plot(q, value, color=colour, label=label)
         ax.fill_between(q, low, high, color=colour, alpha=0.15, lw=0)
     ax.set(xlabel="prevalence of pneumonia", ylabel="predictive value", ylim=(0, 1.02), xlim=(0.05, 0.6))
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    _in_percent(ax.xaxis)
+    _in_percent(ax.yaxis)
     ax.set_title("Predictive values")
     ax.legend(loc="best")
     return fig
@@ -591,7 +596,7 @@ def _aspect_edges(aspect):
 
 def _percent_axis(ax):
     "Fractions as percentages, with room for a legend above."
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    _in_percent(ax.yaxis)
     ax.set_ylim(0, ax.get_ylim()[1] * 1.3)
     ax.set_yticks([t for t in ax.get_yticks() if t <= min(1, ax.get_ylim()[1])])
 

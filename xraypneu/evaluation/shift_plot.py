@@ -8,9 +8,9 @@ __all__ = ['FAMILIES', 'shift_plot']
 # %% ../../nbs/api/evaluation/07_shift_plot.ipynb #p003
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from .plots import COLOURS, GREY, RED, Figure, _figure, _frame, _styled
+from .plots import COLOURS, GREY, RED, Figure, _figure, _frame, _in_percent, _styled
 
 # %% ../../nbs/api/evaluation/07_shift_plot.ipynb #p005
 FAMILIES = {"exposure": ("#009E73", "o"), "sharpness": ("#CC79A7", "s"), "framing": ("#56B4E9", "^")}
@@ -54,7 +54,7 @@ def shift_plot(
     _level(axes[1], refused, "refused, reference")
     axes[1].set(ylabel="share of films", ylim=(-0.02, max(0.2, 1.1 * float(b[["refused", "failed"]].max().max()))))
     for ax in axes[:2]:
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        _in_percent(ax.yaxis)
     for name, (colour, marker) in FAMILIES.items():
         axes[2].plot(b.batch, b[name], marker=marker, ms=4, color=colour, label=name)
     axes[2].axhline(0, color=GREY, lw=1, ls="--")

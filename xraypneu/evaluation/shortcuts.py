@@ -41,9 +41,7 @@ def class_balance(
 # %% ../../nbs/api/evaluation/00_shortcuts.ipynb #c005-1
 def patient_counts(
     rows: pd.DataFrame,  # patient, label, split
-) -> dict[
-    str, float
-]:  # single: fraction with one image, 0 to 1; largest: images; both_classes, several_splits: patients
+) -> dict[str, float]:  # single: fraction with one image; largest: images; both_classes, several_splits: patients
     "Images per patient, and patients in both classes or several splits."
     by = rows.groupby("patient")
     return {

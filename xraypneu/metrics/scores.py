@@ -226,9 +226,7 @@ def bootstrap(
     threshold: float,  # PNEUMONIA when p >= threshold
     n: int = 2000,  # draws
     seed: int = 0,  # of the generator: same seed, same intervals
-) -> dict[
-    str, tuple[float, float]
-]:  # name -> (low, high), for every metric of `classification_metrics` except the four counts
+) -> dict[str, tuple[float, float]]:  # (low, high) of each metric of `classification_metrics` but the four counts
     "95 % intervals by resampling patients; exact ones for ratios of 0 or 1. Raises `MetricsError`."
     y, p = _checked(y, p)
     _check_patients(patients, y)

@@ -153,15 +153,14 @@ def change_quality(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if kind == 4:
         return image + rng.normal(0, rng.uniform(2, 10), image.shape).astype(np.float32)
     a, scale = as_grey(image), image.shape[0] / 224
-    a = (
-        blur(a, rng.uniform(0.3, 1.5) * scale)
-        if kind == 0
-        else sharpen(a, rng.uniform(0.8, 3) * scale, rng.uniform(30, 150))
-        if kind == 1
-        else compress(a, rng.uniform(20, 90))
-        if kind == 2
-        else shrink(a, rng.uniform(0.4, 0.9))
-    )
+    if kind == 0:
+        a = blur(a, rng.uniform(0.3, 1.5) * scale)
+    elif kind == 1:
+        a = sharpen(a, rng.uniform(0.8, 3) * scale, rng.uniform(30, 150))
+    elif kind == 2:
+        a = compress(a, rng.uniform(20, 90))
+    else:
+        a = shrink(a, rng.uniform(0.4, 0.9))
     return a.astype(np.float32)
 
 # %% ../../nbs/api/model/00_augment.ipynb #c016-w

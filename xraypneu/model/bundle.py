@@ -595,9 +595,7 @@ class Bundle(_BundleValues):
     hash: str  # SHA-256 of the content of bundle.json, which includes the hashes of the other files
     precision: str = "fp32"  # or int8: selects network, calibration and operating point
     model: bytes = field(repr=False, default=b"")  # the network's file as it was hashed; on disk it may change
-    detector: OODDetector | None = field(
-        repr=False, compare=False, default=None
-    )  # out-of-distribution detector, if the bundle has one
+    detector: OODDetector | None = field(repr=False, compare=False, default=None)  # of out-of-distribution images
 
     @cached_property
     def session(self) -> Any:

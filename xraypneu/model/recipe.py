@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SHIFT_COPIES', 'VERSIONS', 'DATA_FACTS', 'BEFORE', 'AGREEMENT', 'SCOPE_RULE', 'QUANTISATION_IMAGES', 'INT8_LIMIT',
            'INT8_REFUSED', 'STAMPED', 'FOLD_METRICS', 'CALCULATES', 'Validation', 'validation_of', 'choose_policy',
-           'kept_policy', 'decision_policy', 'initial_bundle', 'teacher_policy', 'Candidate', 'chosen',
-           'initial_weights', 'origin_of', 'training_info', 'ParityError', 'candidate_of', 'evenly', 'ood_detector',
-           'scope_of', 'Int8Variant', 'int8_accepted', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary',
-           'new_model', 'initial_model', 'model_of', 'inputs_of', 'training_key', 'store_finished', 'is_finished',
-           'restore_finished', 'counted', 'all_epochs', 'train', 'time_left']
+           'decision_policy', 'teacher_policy', 'Candidate', 'chosen', 'initial_weights', 'origin_of', 'training_info',
+           'ParityError', 'candidate_of', 'evenly', 'ood_detector', 'scope_of', 'Int8Variant', 'int8_accepted',
+           'int8_variant', 'bundle_of', 'Trained', 'fold_summary', 'new_model', 'initial_model', 'model_of',
+           'inputs_of', 'training_key', 'store_finished', 'is_finished', 'restore_finished', 'counted', 'all_epochs',
+           'train', 'time_left']
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c003
 import hashlib
@@ -41,8 +41,15 @@ from xraypneu.model.bundle import (
     sigma_of,
     write_bundle,
 )
-from .settings import NAMED_WEIGHTS, Targets as Targets, check_seeds, check_size, check_start
-from .settings import recipe_of as recipe_of
+from xraypneu.model.settings import (
+    NAMED_WEIGHTS,
+    Targets as Targets,
+    check_seeds,
+    check_size,
+    check_start,
+    initial_bundle,
+    recipe_of as recipe_of,
+)
 from ..data import statistics
 from ..data.dataset import CLASSES, Prepared
 from ..metrics.definitions import BRIEF
@@ -112,14 +119,16 @@ def choose_policy(
         "conformal": calibrate.conformal_limits(p, y, targets.coverage),
     }
 
-# %% ../../nbs/api/model/09_recipe.ipynb #acc8cf65
-def kept_policy(
-    policy: dict[str, Any],  # of `choose_policy`, here or for a teacher
+# %% ../../nbs/api/model/09_recipe.ipynb #f28e498a
+def decision_policy(
     logits: np.ndarray,  # (n,) of the original images
     shifted_logits: np.ndarray,  # (copies * n,) of the shifted images
     validation: Validation,
-) -> dict[str, Any]:  # these, and operating; metrics on `validation` and `shifted`
-    "Add to a decision policy what it does on validation."
+    targets: Targets = Targets(),
+    policy: dict[str, Any] | None = None,  # of `choose_policy`, such as a teacher's; None: chosen here
+) -> dict[str, Any]:  # calibration, threshold, conformal, operating; metrics on `validation` and `shifted`
+    "Choose a decision policy on validation, or keep one, and measure it there. Raises `CalibrationError`."
+    policy = policy or choose_policy(logits, shifted_logits, validation, targets)
     slope, intercept = (policy["calibration"][k] for k in ("slope", "intercept"))
     y, p = validation.shifted_y, platt(shifted_logits, slope, intercept)
     plain, threshold = platt(logits, slope, intercept), policy["threshold"]
@@ -129,34 +138,10 @@ def kept_policy(
         "shifted": _defined(metrics.classification_metrics(y, p, threshold)),
     }
 
-# %% ../../nbs/api/model/09_recipe.ipynb #f28e498a
-def decision_policy(
-    logits: np.ndarray,  # (n,) of the original images
-    shifted_logits: np.ndarray,  # (copies * n,) of the shifted images
-    validation: Validation,
-    targets: Targets = Targets(),
-) -> dict[str, Any]:  # calibration, threshold, conformal, operating; metrics on `validation` and `shifted`
-    "Choose a decision policy on validation, and measure it there. Raises `CalibrationError`."
-    policy = choose_policy(logits, shifted_logits, validation, targets)
-    return kept_policy(policy, logits, shifted_logits, validation)
-
 # %% ../../nbs/api/model/09_recipe.ipynb #c013-a
 def _defined(values: dict[str, float]) -> dict[str, float]:
     "Metrics without the undefined ones: JSON has no NaN."
     return {k: v for k, v in values.items() if v == v}
-
-# %% ../../nbs/api/model/09_recipe.ipynb #af0654d5
-def initial_bundle(
-    recipe: training.Recipe,
-) -> Bundle | None:  # None: a new head is trained
-    "The bundle whose network is trained further, head included. Raises `BundleError`."
-    return load_bundle(None if recipe.weights == "shipped" else recipe.weights) if recipe.keeps_head else None
-
-
-def _teacher_lowpass(recipe: training.Recipe) -> float | None:  # None: that of the recipe
-    "Low-pass of the initial bundle, pixels of the input: a network that gets another one learns this one's answers."
-    bundle = initial_bundle(recipe)
-    return bundle.lowpass if bundle else None
 
 # %% ../../nbs/api/model/09_recipe.ipynb #59bf78f6
 def teacher_policy(
@@ -241,7 +226,7 @@ def _trained_before(recipe: training.Recipe) -> dict[str, Any]:
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c020-1
 def origin_of(recipe: training.Recipe) -> dict[str, Any]:  # for `training_info`
-    "What a training starts with: initial weights, versions of packages. Raises `OSError`, `BundleError`."
+    "Initial weights of a training, versions of packages. Raises `OSError`, `BundleError`, `WeightsError`."
     versions = {package: version(package) for package in VERSIONS}
     return {**initial_weights(recipe.weights), **_trained_before(recipe), "versions": versions}
 
@@ -301,8 +286,7 @@ def candidate_of(
     "Calibrate a trained network and write its bundle. Raises `ParityError`, `CalibrationError`."
     logits, shifted = (training.logits_of(model, a) for a in (validation.images, validation.shifted))
     rule = {"threshold_rule": policy["threshold_rule"]} if policy else {}
-    policy = policy or choose_policy(logits, shifted, validation, targets)
-    info = info | rule | kept_policy(policy, logits, shifted, validation)
+    info = info | rule | decision_policy(logits, shifted, validation, targets, policy)
     bundle = write_bundle(folder, network.to_onnx(model), info)
     gap = float(np.abs(bundle.logits(validation.images) - logits).max())
     if not gap < AGREEMENT:
@@ -375,9 +359,7 @@ class Int8Variant:
     model: bytes = field(repr=False)  # ONNX
     info: dict[str, Any] = field(repr=False)  # of `decision_policy`
     gaps: dict[str, float]  # ROC AUC minus that of fp32, on `validation` and `shifted`, -1 to 1
-    refused: dict[str, float] = field(
-        default_factory=dict
-    )  # the same of the fraction that the outlier detector refuses
+    refused: dict[str, float] = field(default_factory=dict)  # the same of the fraction that the detector refuses
 
     @property
     def accepted(self) -> bool:
@@ -407,9 +389,7 @@ def int8_variant(
     validation: Validation,
     targets: Targets,
     detector: ood.OODDetector,
-    refused: dict[
-        str, float
-    ],  # fraction that the detector refuses of `validation` and `shifted` with fp32, of `ood_detector`
+    refused: dict[str, float],  # fraction of `validation` and `shifted` refused with fp32, of `ood_detector`
     kept: bool = False,  # keep the decision policy of fp32, whose logits a line approximates; False: choose one
 ) -> Int8Variant:
     "Quantise the network of a bundle, calibrate it and compare it. Raises `CalibrationError`."
@@ -418,8 +398,8 @@ def int8_variant(
     parts = {"validation": validation.images, "shifted": validation.shifted}
     outputs = {k: quantize.scores(model, a) for k, a in parts.items()}
     logits, shifted = outputs["validation"][0], outputs["shifted"][0]
-    policy = _on_line(fp32, logits, validation) if kept else choose_policy(logits, shifted, validation, targets)
-    info = kept_policy(policy, logits, shifted, validation)
+    policy = _on_line(fp32, logits, validation) if kept else None
+    info = decision_policy(logits, shifted, validation, targets, policy)
     gaps = {k: info[k]["roc_auc"] - fp32.info[k]["roc_auc"] for k in parts}
     n = len(validation.images)  # one shifted draw of each, as for fp32
     now = {k: float((detector.score(features[:n], parts[k][:n]) >= 1).mean()) for k, (_, features) in outputs.items()}
@@ -455,9 +435,7 @@ class Trained:
     int8_gaps: dict[str, float]  # ROC AUC of int8 minus that of fp32, on `validation` and `shifted`
     folds: list[dict[str, Any]]  # rows of the cross-validation; empty without one
     lines: list[str] = field(default_factory=list, repr=False)  # reported text, a line per epoch
-    int8_refused: dict[str, float] = field(
-        default_factory=dict
-    )  # as `int8_gaps`, of the fraction that the detector refuses
+    int8_refused: dict[str, float] = field(default_factory=dict)  # as `int8_gaps`, of the fraction refused
 
     @property
     def history(self) -> pd.DataFrame:
@@ -764,8 +742,10 @@ def time_left(
     "How long a training still takes if no early stop shortens it."
     if not epochs:
         return ""
-    minutes = round(seconds * epochs / 60)
-    long = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "a minute"
+    hours, minutes = divmod(round(seconds * epochs / 60), 60)
+    long = f"{minutes} min" if minutes else "a minute"
+    if hours:
+        long = f"{hours} h {minutes} min"
     return f"at most {epochs} more epoch{'s' * (epochs > 1)}, about {long}"
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-1
@@ -782,7 +762,6 @@ def _networks(
     report: _Report,
 ) -> Iterator[_Network]:
     "Train one network per seed."
-    lowpass = _teacher_lowpass(recipe)
     for i in range(targets.seeds):
         seed_recipe = replace(recipe, seed=recipe.seed + i)
         model = first if first is not None and i == 0 else initial_model(prepared.info["size"], seed_recipe)
@@ -795,7 +774,7 @@ def _networks(
             if "seconds" in row and (left := time_left(row["seconds"], rest)):
                 print(left, file=sys.stderr)
 
-        rest = state, inputs, count, report, lowpass
+        rest = state, inputs, count, report
         history, teacher = training.fit_all(model, train_set, (held.images, held.y), seed_recipe, *rest)
         policy = teacher_policy(seed_recipe, model, teacher, held, targets) if teacher else None
         network.half_precision(model)  # as it will be stored, so that the metrics are those of the file
@@ -809,11 +788,6 @@ def _check_repeats(prepared: Prepared, recipe: training.Recipe, targets: Targets
         return
     splits = [prepared.arrays(s) for s in ("train", "validation")]
     y, patients = (np.concatenate([s[i] for s in splits]) for i in (1, 2))
-    most = min(len(set(patients[y == c])) for c in (0, 1))
-    if folds > most:
-        raise ValueError(
-            f"folds is {folds}: the rarer class has {most} patients in train and validation, give no more than that"
-        )
     training.fold_rows(y, patients, folds, recipe.seed)
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c033-2-a
@@ -827,5 +801,4 @@ def _cross_validate(
     def start() -> Any:
         return initial_model(prepared.info["size"], recipe)
 
-    lowpass = _teacher_lowpass(recipe)
-    return training.cross_validate(start, images, y, patients, recipe, folds, state, inputs, report, lowpass)
+    return training.cross_validate(start, images, y, patients, recipe, folds, state, inputs, report)

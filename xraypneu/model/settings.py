@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BACKBONES', 'NAMED_WEIGHTS', 'CHOICES', 'MAX_SIZE', 'Backbone', 'backbone_named', 'Recipe', 'Targets', 'check_seeds',
-           'parameter_names', 'recipe_of', 'WeightsError', 'check_weights', 'check_size', 'check_start']
+           'parameter_names', 'recipe_of', 'WeightsError', 'check_weights', 'check_size', 'check_start',
+           'initial_bundle']
 
 # %% ../../nbs/api/model/03b_settings.ipynb #c003
 import math
@@ -130,9 +131,7 @@ class Recipe:
     head_learning_rate: float = 1e-3  # rate of the first phase
     weight_decay: float = 1e-4  # of AdamW
     patience: int = 4  # epochs without a better loss on the shifted validation before training stops
-    image_sizes: tuple[
-        int, ...
-    ] = ()  # sides of the augmented images, pixels, in turn over the second phase; empty: as prepared
+    image_sizes: tuple[int, ...] = ()  # sides of the augmented images, in turn over the second phase; (): as prepared
     first_block: int = 0  # blocks of the backbone before this one stay frozen, 0 to 16 (efficientnetv2_b0: 20)
     balanced: bool = True  # as many images of each class in a batch; False: in the ratio of the data
     ema_momentum: float = 0.99  # maximum EMA decay of the weights per step; 0 disables
@@ -280,3 +279,10 @@ def check_start(
             f"weights {recipe.weights!r} are of a bundle that takes images of {bundle.size} pixels: without epochs and "
             "head_epochs, set prepare.size in params.yaml to that of the bundle"
         )
+
+
+def initial_bundle(
+    recipe: Recipe,
+) -> Bundle | None:  # None: a new head is trained
+    "The bundle whose network is trained further, head included. Raises `WeightsError`."
+    return check_weights(recipe.weights, recipe.backbone) if recipe.keeps_head else None

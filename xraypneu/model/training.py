@@ -342,11 +342,9 @@ def _epoch(
             return augment.film_batch(images, order, epoch, step, size, n, recipe.augmentation, recipe.seed)
         x = augment.batch(images, order, epoch, step, size, n, recipe.augmentation, recipe.seed)
         target = targets[order[step * n : (step + 1) * n], None]
-        return (
-            augment.mixup(x, target, np.random.default_rng([recipe.seed, epoch, step, 1]), recipe.mixup)
-            if recipe.mixup
-            else (x, target)
-        )
+        if recipe.mixup:
+            return augment.mixup(x, target, np.random.default_rng([recipe.seed, epoch, step, 1]), recipe.mixup)
+        return x, target
 
     ahead, losses = pool.submit(make, 0), []
     for step in tqdm(range(steps), desc=f"epoch {epoch}", leave=False, mininterval=1, file=sys.stderr):
@@ -599,6 +597,12 @@ def feature_spread(
 SPREAD_IMAGES = 500  # training images that the unit of the features is measured on
 
 
+def _teacher_lowpass(recipe: Recipe, size: int) -> float:  # size: side of the input; pixels
+    "Sigma before the teacher: a network with another low-pass than its initial bundle learns the bundle's answers."
+    bundle = settings.initial_bundle(recipe)
+    return bundle.lowpass if bundle else sigma_of(recipe.lowpass, size)
+
+
 def _teacher(model: keras.Model, lowpass: float) -> keras.Model:  # lowpass: pixels of the input
     "A copy of the network, which stays as it is."
     return network.set_weights(network.build(model.input_shape[1], lowpass, model.name), network.weights(model))
@@ -614,11 +618,10 @@ def fit_invariance(
     on_epoch: Callable[[dict[str, Any]], object] | None = None,
     report: Callable[[str], object] = print,
     before: int = 0,  # epochs that the model was trained for
-    teacher_lowpass: float | None = None,  # sigma before the teacher, pixels of the input; None: the recipe's
 ) -> list[dict[str, Any]]:  # a dictionary per epoch of the phase
     "Teach one answer for all files of a film; sets the weights of the last epoch. Raises as `fit`."
     (images, y), sets, side = train, _validation_sets(*validation), model.input_shape[1]
-    lowpass = sigma_of(recipe.lowpass, side) if teacher_lowpass is None else teacher_lowpass
+    lowpass = _teacher_lowpass(recipe, side)
     facts = f"{data_hash} after {before}, teacher's low-pass {lowpass}"
     path = Path(state) / f"{fingerprint(recipe, facts, model)}.npz" if state else None
     recipe = replace(recipe, consistency=0, mixup=0, image_sizes=())
@@ -652,7 +655,6 @@ def fit_all(
     data_hash: str = "",
     on_epoch: Callable[[dict[str, Any]], object] | None = None,
     report: Callable[[str], object] = print,
-    teacher_lowpass: float | None = None,  # as in `fit_invariance`
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:  # history; weights of the teacher, {} without third phase
     "Run all phases of a recipe. Raises as `fit`."
     rest = state, data_hash, on_epoch, report
@@ -660,9 +662,7 @@ def fit_all(
     if not recipe.invariance_epochs:
         return history, {}
     teacher = network.weights(model)
-    return history + fit_invariance(
-        model, train, validation, recipe, *rest, before=len(history), teacher_lowpass=teacher_lowpass
-    ), teacher
+    return history + fit_invariance(model, train, validation, recipe, *rest, before=len(history)), teacher
 
 # %% ../../nbs/api/model/06_training.ipynb #92b6488c
 def fold_rows(
@@ -672,8 +672,9 @@ def fold_rows(
     seed: int = 0,
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # of each fold: indices of the images to train on, and of those held out
     "Divide images into folds by patient. Raises `ValueError` where a fold would lack a class: it couldn't be scored."
-    if not 2 <= folds <= min(len(set(patients[y == c])) for c in (0, 1)):
-        raise ValueError(f"folds is {folds}: give 2 or more, and no more than there are patients of the rarer class")
+    most = min(len(set(patients[y == c])) for c in (0, 1))
+    if not 2 <= folds <= most:
+        raise ValueError(f"folds is {folds}: the rarer class has {most} patients; give no more than that, at least 2")
     rows = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, patients))
     for i, (_, held_out) in enumerate(rows, 1):
         if missing := [name for c, name in enumerate(CLASSES) if c not in y[held_out]]:
@@ -694,7 +695,6 @@ def cross_validate(
     state: str | Path | None = None,  # as in `fit`
     data_hash: str = "",
     report: Callable[[str], object] = print,
-    teacher_lowpass: float | None = None,  # as in `fit_invariance`
 ) -> list[dict[str, Any]]:  # a dictionary per fold: fold, images, patients, and the metrics of the best epoch
     "Train once per fold and score each model on unseen patients. Raises `ValueError`."
     rows = []
@@ -709,7 +709,6 @@ def cross_validate(
             state,
             f"{data_hash} fold {i} of {folds}",
             report=report,
-            teacher_lowpass=teacher_lowpass,
         )
         rows.append(
             {

@@ -127,14 +127,14 @@ def in_card_order(
 # %% ../../nbs/api/ops/02_convert.ipynb #c008-a
 def _companions(folder, bundle, old_hash):
     "Write the old bundle's metrics and card beside the new bundle, if the metrics are of the old bundle."
+    from xraypneu.metrics.scores import write_json  # imports scikit-learn, which takes a stage seconds
+
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         if metrics["model"]["hash"] != old_hash:
             return
         metrics = convert_metrics(metrics, bundle.hash)
-        write_file(
-            bundle.folder / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        )
+        write_json(bundle.folder / "metrics.json", metrics)
         if (folder / "README.md").is_file():
             write_file(bundle.folder / "README.md", card_text(bundle.info, in_card_order(metrics), bundle.hash))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

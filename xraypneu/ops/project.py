@@ -160,7 +160,8 @@ def _initialise(folder: Path, within: bool) -> None:
     git = shutil.which("git")
     if git and not within:
         subprocess.run([*GIT, "init", "--quiet"], cwd=folder, check=True, timeout=30)
-    kind = ["--subdir"] if within else [] if git else ["--no-scm"]
+    without_git = [] if git else ["--no-scm"]
+    kind = ["--subdir"] if within else without_git
     command = [sys.executable, "-m", "dvc", "init", *kind]  # --quiet would leave out why it fails
     done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
     if done.returncode:

@@ -384,9 +384,7 @@ def _write(root, name, settings):
             os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # make it private before writing a secret
             os.chmod(file, 0o600)
         with _files(folder).edit("local") as local:
-            local["remote"][name] = {
-                k: "true" if v is True else "false" if v is False else str(v) for k, v in settings.items()
-            }
+            local["remote"][name] = {k: str(v).lower() if type(v) is bool else str(v) for k, v in settings.items()}
             local["core"]["remote"] = name
         saved = Config(str(folder)).read("local")["remote"][name]
         if unwritable := [k for k, v in settings.items() if k in SECRETS and saved.get(k) != str(v)]:

@@ -108,13 +108,9 @@ def _parameter_lines(path) -> dict:  # name to (node of its value, its annotatio
         raise StageError(f"{path} has {len(cells)} cells tagged 'parameters'; it must have one", code="bad_setting")
     out = {}
     for node in ast.parse(cells[0].source).body:
-        target = (
-            node.target
-            if isinstance(node, ast.AnnAssign)
-            else node.targets[0]
-            if isinstance(node, ast.Assign)
-            else None
-        )
+        target = node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(node, ast.Assign):
+            target = node.targets[0]
         if not isinstance(target, ast.Name) or node.value is None:
             raise StageError(
                 f"{path}: the parameters cell may contain only lines `name = value`, not {ast.unparse(node)!r}",
@@ -477,16 +473,19 @@ def _outs(root, stage=None) -> list:  # of paths in the project
     return [str(next(iter(o)) if isinstance(o, dict) else o) for o in outs]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c017-3a-w
-def _check_weights(weights, root):
-    "Raise `StageError` if the initial weights are what DVC deletes before it trains: results of the training itself."
-    if not isinstance(weights, str):
-        return
+def _in_outs(path, root, stage=None) -> bool:
+    "Does a path lie in a result of a stage (None: of any), as it is written or where links lead?"
 
-    def places(path):  # as it is written, and where links lead
+    def places(path):
         return {Path(os.path.abspath(root / path)), Path(os.path.realpath(root / path))}
 
-    above = {folder for place in places(weights) for folder in (place, *place.parents)}
-    if any(places(out) & above for out in _outs(root, "train")):
+    above = {folder for place in places(path) for folder in (place, *place.parents)}
+    return any(places(out) & above for out in _outs(root, stage))
+
+
+def _check_not_deleted(weights, root):
+    "Raise `StageError` if the initial weights are what DVC deletes before it trains: results of the training itself."
+    if isinstance(weights, str) and _in_outs(weights, root, "train"):
         raise StageError(
             f"train.weights is {weights}, which DVC deletes before it trains",
             f"Copy it (`dvc checkout {shlex.quote(weights)}` brings it back where it is gone already): "
@@ -562,7 +561,7 @@ def _arranged(name, root):
     params = stage_params(root, name)
     check_params(source, params)
     if name == "train":
-        _check_weights(params.get("weights"), root)
+        _check_not_deleted(params.get("weights"), root)
         _check_signature()
     settings = _tracking_settings(root)
     os.environ.update(tracking.environment(root, **settings, records=name in TRACKED, resumes=name == "evaluate"))
@@ -754,12 +753,9 @@ def _plain_jupyter():
 # %% ../../nbs/api/ops/03_stage.ipynb #report-2
 def _check_name(folder: Path):
     "Raise `StageError` for a folder whose name no notebook can hold."
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
-        what = f"the report can't be made in {shown}: this name is not UTF-8. The numbers are there"
-        raise StageError(what, "Rename the folder, or name another one, and run this again", "bad_path") from None
+    if not _is_utf8(folder):
+        what = f"the report can't be made in {_shown_name(folder)}: this name is not UTF-8. The numbers are there"
+        raise StageError(what, "Rename the folder, or name another one, and run this again", "bad_path")
 
 # %% ../../nbs/api/ops/03_stage.ipynb #d62281df
 def _first_line_of_report() -> str:
@@ -1207,7 +1203,7 @@ def set_params(
     for change in changes:
         _change(params, change)
     # what only a run needs, such as films that are there, `check_settings` checks
-    _check_weights((params.get("train") or {}).get("weights"), Path(root))
+    _check_not_deleted((params.get("train") or {}).get("weights"), Path(root))
     _check_data_path((params.get("data") or {}).get("path"), Path(root))
     out = io.StringIO()
     yaml.dump(params, out)
@@ -1216,10 +1212,7 @@ def set_params(
 # %% ../../nbs/api/ops/03_stage.ipynb #a7308a22
 def _comes_with_dvc(path: Path, root: Path) -> bool:
     "Does a stage make this folder, or does DVC track it, so that it may be absent before a run?"
-    above = (path, *path.parents)
-    if any(Path(f"{p}.dvc").is_file() for p in above):
-        return True
-    return any(Path(os.path.abspath(root / o)) in above for o in _outs(root))
+    return any(Path(f"{p}.dvc").is_file() for p in (path, *path.parents)) or _in_outs(path, root)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #bbbeee11
 def _check_start(recipe, size: int, root: Path):

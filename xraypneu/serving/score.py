@@ -18,9 +18,9 @@ import stat
 import sys
 import time
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from .. import __version__
-from ..data.dataset import _MAP, LEFT_BEHIND
+from ..data.dataset import _MAP, LEFT_BEHIND, _by_pool
 from ..data.decoder import TAGS, cores, read_tags, warm_up
 from xraypneu.data.image import (
     _FILE_ERRORS,
@@ -954,7 +954,8 @@ class _Drives:
             what = f"the folder {without_controls(self.root)} is gone or empty, as if its drive were not mounted"
             raise ScoreError(what, "Bring it back and run this again: finished shards are kept.", "missing")
         above = _nearest(path)
-        self.gone = (self.gone + 1 if above == self.empty else 1) if _is_bare(above) else 0
+        before = self.gone if above == self.empty else 0
+        self.gone = before + 1 if _is_bare(above) else 0
         self.empty = above
         if self.gone >= _IN_A_ROW:
             empty = without_controls(above)
@@ -1211,19 +1212,6 @@ def _short(value: object) -> str:
     "A setting in a message."
     return str(value)[:12] if isinstance(value, str) else str(value)
 
-# %% ../../nbs/api/serving/08_score.ipynb #c9c5941f
-def _in_order(
-    function: Callable[[int, Film], dict[str, Any]], films: Iterable[tuple[int, Film]], pool: ThreadPoolExecutor, n: int
-) -> Iterator[dict[str, Any]]:
-    "The rows of films in order; `n` are at work or wait to be collected."
-    waiting: deque[Future[dict[str, Any]]] = deque()
-    for id, film in films:
-        waiting.append(pool.submit(function, id, film))
-        if len(waiting) >= n:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
 # %% ../../nbs/api/serving/08_score.ipynb #s054
 class ShardScorer:
     "Scores shards in this process, one after another."
@@ -1251,7 +1239,7 @@ class ShardScorer:
         "Score a shard and write its file in one step. Raises `ScoreError`, `OSError`."
         rows, errors = list[dict[str, Any]](), 0
         films = ((r.pop("id"), Film(**r)) for r in _films(self.out, self.manifest, n).to_pylist())
-        for row in _in_order(lambda *args: _patient_row(self.scorer, *args), films, self.pool, 8 * self.workers):
+        for row in _by_pool(self.pool, lambda film: _patient_row(self.scorer, *film), films, 8 * self.workers):
             self.watch.see(row)
             rows.append(row)
             errors += "code" in row

@@ -40,7 +40,7 @@ def _cell(value: object) -> str:
     "Text of a cell, safe from being executed as a formula."
     if isinstance(value, float):
         return f"{value:.6f}"
-    text = "" if value is None else "; ".join(value) if isinstance(value, list) else str(value)
+    text = "; ".join(value) if isinstance(value, list) else str("" if value is None else value)
     text = text.replace("\r", "\ufffd")  # csv of Python 3.11 doesn't quote it, and spreadsheets end a row there
     # where the comma is the decimal point, spreadsheets end a cell at a semicolon
     text = re.sub(r";(?=\s*[=+\-@])", ";'", text)
