@@ -27,7 +27,7 @@ from PIL import Image
 
 from ..data.decoder import Decoded, decode, is_untrusted, warm_up
 from ..data.image import MAX_BYTES, Deep, ImageError, Source, to_square
-from ..data.statistics import VERSION, differences as film_differences
+from ..data.statistics import VERSION, differences as film_differences, grey_counts
 from ..model.bundle import Bundle, BundleError, load_bundle
 from ..model.ood import OODDetector
 from ..model.policy import abstention_band
@@ -472,7 +472,7 @@ def _faint(films: np.ndarray) -> _Remarks:  # (256,) pixels of each grey level
 def _as_read(d: Decoded) -> _Read:
     "A decoded image with what was noticed of it."
     square = cast(np.ndarray, d.square)
-    counts = np.array(Image.fromarray(square).histogram())  # half the time of `np.bincount`
+    counts = grey_counts(square)
     spread = _spread(counts)
     remarks = _small(d) + (_faint(counts) if spread >= LEAST_CONTRAST else [])
     notes = d.notes + tuple(note for note, _ in remarks)
