@@ -175,6 +175,11 @@ def decoded_alone(file, side=224):
         return image
 
 
+def squashed_alone(file):
+    "The JPEG at the library's scale, made the square that the session gets."
+    return decoded_alone(file, 3 * 224).resize((224, 224), Image.Resampling.BILINEAR)
+
+
 def on_both_cores(function, items):
     with ThreadPoolExecutor(CORES) as pool:
         for _ in pool.map(function, items):
@@ -204,6 +209,7 @@ def alone(files, precision):
     return {
         "decode at the least scale": clock(lambda: on_both_cores(decoded_alone, files)),
         "decode at the library's scale": clock(lambda: on_both_cores(lambda f: decoded_alone(f, 3 * 224), files)),
+        "decode and squash at the library's scale": clock(lambda: on_both_cores(squashed_alone, files)),
         "session": session_alone(files, precision),
     }
 
@@ -225,9 +231,11 @@ def measure_rate(args):
                 parts = {k: v * n / len(few) for k, v in alone(few, precision).items()}
                 taken["limit"].append(parts["decode at the least scale"] + parts["session"])
                 taken["limit, library's scale"].append(parts["decode at the library's scale"] + parts["session"])
+                squares = parts["decode and squash at the library's scale"]
+                taken["limit, library's scale, squashed"].append(squares + parts["session"])
                 for name, seconds in parts.items():
                     taken[f"{name} alone"].append(seconds)
-            others = ("loop", "predict_batch", "limit", "limit, library's scale")
+            others = ("loop", "predict_batch", *(k for k in taken if k.startswith("limit")))
             found[precision] = {
                 "films_per_s": {k: n / median(v) for k, v in taken.items()},
                 **{f"score / {k}": ratio(taken[k], taken["score"]) for k in others},
@@ -478,7 +486,8 @@ NOTES = {
     "rate": "`score` includes listing, loading the model and writing. The limit is the time of decoding alone plus "
     "that of the session alone, each with both cores busy, on a quarter of a turn's films: any program on these two "
     "cores must do both. Decoding alone is Pillow at the least DCT scale that has 224 pixels; the library's scale has "
-    "three times as many, as grainy films need that for the same answers. fp32 has one turn.",
+    "three times as many, as grainy films need that for the same answers. Squashed: with the films made squares of 224 "
+    "pixels, which the session gets and neither limit above counts. fp32 has one turn.",
     "single": "The raw session gets an array; it has no verdict to find and no picture to keep. A JPEG is decoded in a "
     "process of its own, so that a hostile file can't harm the program.",
     "memory": "Of all processes together, what they share counted once (PSS), five times a second; fp32.",

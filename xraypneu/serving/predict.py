@@ -30,7 +30,7 @@ from PIL import Image
 
 from ..data.decoder import Decoded, age_of, decode, is_untrusted, warm_up
 from ..data.image import MAX_BYTES, Deep, ImageError, Source, to_square
-from ..data.statistics import VERSION, differences as film_differences
+from ..data.statistics import VERSION, differences as film_differences, grey_counts
 from ..model.bundle import SHIPPED, Bundle, BundleError, load_bundle
 from ..model.ood import OODDetector
 from ..model.policy import abstention_band
@@ -507,7 +507,7 @@ def age_caution(
 def _as_read(d: Decoded, bundle: Bundle) -> _Read:
     "A decoded image with what was noticed of it."
     square = cast(np.ndarray, d.square)
-    counts = np.array(Image.fromarray(square).histogram())  # half the time of `np.bincount`
+    counts = grey_counts(square)
     spread = _spread(counts)
     remarks = _small(d) + (_faint(counts) if spread >= LEAST_CONTRAST else [])
     caution = age_caution(d.age, bundle)
