@@ -59,6 +59,14 @@ def test_each_parameter_of_train_reaches_the_recipe():
     assert passed == {name: name for name in defaults("train")}
 
 
+def test_what_is_not_searched_is_a_parameter():
+    "A target that was removed everywhere else stayed in the list of `xraypneu tune`."
+    from xraypneu.model.settings import parameter_names
+    from xraypneu.ops.tune import NOT_SEARCHED
+
+    assert set(NOT_SEARCHED) <= set(parameter_names())
+
+
 @pytest.mark.parametrize("stage", ["eda", "train", "evaluate"])
 def test_a_stage_notebook_holds_no_policy(stage):
     for _, source in cells(stage):
