@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT, run, set_params
 
+from xraypneu.cli import _test_text
 from xraypneu.model.bundle import SHIPPED, load_bundle
 from xraypneu.ops import report
+from xraypneu.ops.stage import _metric_lines
 from xraypneu.redact import without_controls
 
 METRICS = json.loads((ROOT / "reports/metrics.json").read_text())
@@ -61,6 +63,17 @@ def test_committed_figures(committed):
     assert METRICS["data"]["synthetic"] and "**SYNTHETIC**" in page and "not for these images" in page
     assert "Not a medical device" in page and no_pictures(page) and "no credentials" not in page
     assert page.startswith(report.MARK) and len(page) < report.LIMIT
+
+
+def test_equal_ends_are_no_interval_in_any_text(committed):
+    "Of a test set that is separated perfectly, all resamples give 1: before, the interval was 1.0000 to 1.0000."
+    ones = {k: METRICS[k] | {"roc_auc": 1.0} for k in ("test", "test_low", "test_high")}
+    metrics = {k: v for k, v in (METRICS | ones).items() if k != "seeds"}
+    report.write_file(committed / "reports/metrics.json", json.dumps(metrics))
+    page = report.write_report(committed, base=None).read_text()
+    assert cells(page, "ROC AUC")[1:3] == ["**1.0000**", "–"]
+    for text in ("\n".join(_metric_lines(metrics)) + "\n", _test_text(metrics)):
+        assert re.search(r"^  ROC AUC +1\.0000$", text, re.M) and re.search(r"accuracy .*\(.* to .*\)$", text, re.M)
 
 
 def test_metrics_of_radiographs_are_compared_and_not_called_synthetic(committed):
@@ -165,7 +178,7 @@ def test_missing_keys(tmp_path):
     few = {"test": {"accuracy": 0.9}, "data": {"synthetic": False}}
     report.write_file(tmp_path / "reports/metrics.json", json.dumps(few))
     page = report.write_report(tmp_path).read_text()
-    assert cells(page, "accuracy") == ["accuracy", "**90.0 %**", "– to –", "89.42 %"] and "ROC AUC" not in page
+    assert cells(page, "accuracy") == ["accuracy", "**90.0 %**", "–", "89.42 %"] and "ROC AUC" not in page
     assert "| data | unknown |" in page
 
 

@@ -817,6 +817,32 @@ def test_a_host_that_fails_for_good_stops_the_run(drawn, tmp_path, monkeypatch):
     assert score_archive(text, out).errors == 0
 
 
+def test_a_few_films_whose_host_is_down_are_no_finished_shard(drawn, tmp_path, monkeypatch):
+    "Before, fewer than twenty were rows of errors, status 0, and the same command never tried them again."
+    import fsspec
+
+    monkeypatch.setattr(score, "_PAUSES", (0, 0))
+    text, out, fs = tmp_path / "list.txt", tmp_path / "out", fsspec.filesystem("memory")
+    text.write_text("".join(f"memory://down/{i}.png\n" for i in range(5)) + f"{drawn}/0/0.png\n")
+    fetched, down = score._fetched, score._of_host(ConnectionRefusedError("no answer"), "memory://down/x.png")
+    fails = {f"memory://down/{i}.png" for i in range(5)}
+
+    def give(film):
+        if film.uri in fails:
+            raise down
+        return fetched(film)
+
+    monkeypatch.setattr(score, "_fetched", give)
+    with pytest.raises(ScoreError, match="a film can't be read: memory://down/4.png.*run this again") as e:
+        score_archive(text, out)
+    assert e.value.code == "unreachable" and not (out / "scores").exists()
+    for i in range(5):
+        fs.pipe(f"/down/{i}.png", (drawn / "0/0.png").read_bytes())
+    fails -= {f"memory://down/{i}.png" for i in range(4)}
+    assert score_archive(text, out).errors == 1  # the last one fails for itself: its host gives the others
+    fs.rm("/down", recursive=True)
+
+
 def test_packages_that_are_replaced_stop_the_run(drawn, tmp_path, monkeypatch):
     "At the first film: rows of errors in a finished shard would stay, though the message says to start again."
     monkeypatch.setattr(score, "_PAUSES", (0, 0))

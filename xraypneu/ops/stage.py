@@ -43,7 +43,7 @@ from .. import glossary, process, webpage
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..evaluation.card import RECORDS, recorded_sets, sets_section
-from ..metrics.definitions import LABELS, METRICS, SUMMARY, metric_text
+from ..metrics.definitions import LABELS, SUMMARY, value_text
 from ..model.signature import SIGNATURE, SignatureError, trust
 from ..files import came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
@@ -980,16 +980,11 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-a
 def _metric_lines(m) -> list:  # of text
     "Test metrics with their intervals, and what they were measured on."
-    test, low, high, data = m["test"], m["test_low"], m["test_high"], m["data"]
-
-    def value(k):
-        now, *ends = (metric_text(o.get(k), METRICS[k].percent) for o in (test, low, high))
-        return now if test.get(k) is None else f"{now} ({' to '.join(ends)})"
-
+    values, data = [m["test"], m["test_low"], m["test_high"]], m["data"]
     synthetic = ", SYNTHETIC" if data["synthetic"] else ""
     return [
         f"Test: {data['test_images']} images of {data['test_patients']} patients{synthetic}",
-        *(f"  {LABELS[k]:22}{value(k)}" for k in SUMMARY),
+        *(f"  {LABELS[k]:22}{value_text(k, *(v.get(k) for v in values))}" for k in SUMMARY),
     ]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-a-a

@@ -29,7 +29,7 @@ from itertools import islice
 from pathlib import Path
 from shlex import quote as quoted
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import numpy as np
@@ -876,6 +876,7 @@ class FilmScorer(_Parts):
 _OF_THE_MACHINE = ("decoder", "forbidden", "no_credentials", "unreachable")  # codes
 _PAUSES = (0.5, 2.0)  # seconds between tries
 _IN_A_ROW = 20  # films that fail because of the machine, until the run stops
+_ONE = "a film can't be read:"
 
 
 def _patient_row(scorer: FilmScorer, id: int, film: Film) -> dict[str, Any]:
@@ -932,9 +933,9 @@ def _nearest(path: str) -> str:
     return path
 
 # %% ../../nbs/api/serving/08_score.ipynb #0b39e55a
-def _host(uri: str) -> str:
+def _host(uri: str) -> str:  # "": this machine
     "Scheme and host, or bucket, of an address."
-    return "/".join(uri.split("/", 3)[:3])
+    return "/".join(uri.split("/", 3)[:3]) if _local(uri) is None else ""
 
 # %% ../../nbs/api/serving/08_score.ipynb #s043b
 class _Drives:
@@ -971,30 +972,42 @@ class _Watch(_Drives):
         super().__init__(out, manifest)
         self.again = again  # the row of a film
         self.codes = list[str]()  # of films in a row that failed because of the machine or a host
-        self.read = dict[str, str]()  # by host, the last address that was read
+        self.read = dict[str, str]()  # by host, the last film that was read
+        self.failed = dict[str, dict[str, Any]]()  # hosts whose last row of this shard failed because of them
 
     def see(self, row: dict[str, Any]) -> None:
         "Raise `ScoreError` if this row shows that the archive is out of reach."
-        code, path = row.get("code"), _local(row["uri"])
-        self.see_missing(path if code == "missing" else None)
+        code, host = row.get("code"), _host(row["uri"])
+        self.see_missing(_local(row["uri"]) if code == "missing" else None)
         if code not in _OF_THE_MACHINE:
             self.codes.clear()
-            if code is None and path is None:
-                self.read[_host(row["uri"])] = row["uri"]
+            self.failed.pop(host, None)
+            if code is None:
+                self.read[host] = row["uri"]
             return
         self.codes.append(cast(str, code))
+        self.failed[host] = row
         if len(self.codes) < _IN_A_ROW and PACKAGES_CHANGED not in row["message"]:
             return
-        if set(self.codes) == {"forbidden"} and self._gives_others(_host(row["uri"])):
+        if set(self.codes) == {"forbidden"} and self._gives_others(host):
             self.codes.clear()
             return
-        films = f"{n} films in a row can't be read, the last" if (n := len(self.codes)) > 1 else "a film can't be read:"
-        what = f"{films} {_shown(row['uri'])}: {row['message']}"
+        self._stop(row, f"{n} films in a row can't be read, the last" if (n := len(self.codes)) > 1 else _ONE)
+
+    def end_shard(self) -> None:
+        "Raise `ScoreError` if the shard ends with films of a host that gives no other one: they are no rows of it."
+        for host, row in self.failed.items():
+            if not self._gives_others(host):
+                self._stop(row, _ONE)
+        self.failed.clear()
+
+    def _stop(self, row: dict[str, Any], which: str) -> NoReturn:
+        what = f"{which} {_shown(row['uri'])}: {row['message']}"
         hint = "When that is mended, run this again: finished shards are kept."
-        raise ScoreError(without_controls(what), hint, cast(str, code))
+        raise ScoreError(without_controls(what), hint, row["code"])
 
     def _gives_others(self, host: str) -> bool:
-        "Does a host that refuses some films, as those in an archive class, still give another one?"
+        "Does a host that fails for some films, as those in an archive class, still give another one?"
         uris = [self.read[host]] if host in self.read else list[str]()
         for n in () if uris else (0, len(self.manifest.shards) - 1):
             listed = _films(self.out, self.manifest, n)["uri"]
@@ -1244,6 +1257,7 @@ class ShardScorer:
             rows.append(row)
             errors += "code" in row
             see(errors)
+        self.watch.end_shard()
         facts = _facts(self.manifest, self.settings, n)
         _write(_shard(self.out / "scores", n), _packed(rows, self.settings, facts))
         return errors
