@@ -29,7 +29,7 @@ LOCKED := -m pip install --require-hashes --no-build-isolation --requirement
 
 $(READY): settings.ini setup.py locks/build.txt locks/env.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name another with PYTHON="; exit 1; }
-	@echo "Making $(VENV): some 250 packages and 3 GB, a few minutes"
+	@echo "Making $(VENV): some 250 packages, 3 GB to download and 4 GB on disk, a few minutes"
 	$(PYTHON) -m venv $$([ ! -e $(VENV)/.unfinished ] || echo --clear) $(VENV)
 	@touch $(VENV)/.unfinished # pip takes a package at which it was killed for installed, so an unfinished environment is cleared
 	$(BIN)/python $(LOCKED) locks/build.txt

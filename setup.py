@@ -41,6 +41,9 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     keywords=cfg["keywords"].split(),
+    # an editable install is then this folder on the path, which also works beside a clone named xraypneu; without it,
+    # it is a finder, before which Python takes the clone for a package without content
+    package_dir={"": "."},
     packages=find_packages(include=["xraypneu", "xraypneu.*"]),
     package_data={"xraypneu": ["shipped/*", "app/*", "app/voila/templates/xraypneu/*", "evaluation/*.txt"]},
     cmdclass={"build_py": WithProject},

@@ -670,8 +670,8 @@ def test_labels_dropped_or_chosen_give_the_confusion_matrix(visit):
     table = [r.inner_text().split() for r in page.query_selector_all(".matrix tr")]
     assert table == [
         ["label", "NORMAL", "PNEUMONIA", "UNSURE"],
-        ["PNEUMONIA", "0", "1", "1"],
         ["NORMAL", "1", "0", "0"],
+        ["PNEUMONIA", "0", "1", "1"],
     ]
     assert "1 of 2" in page.inner_text(".truth tr:has-text('PNEUMONIA films without an answer')")
     assert [r[7] for r in rows(page)] == ["NORMAL", "PNEUMONIA", "PNEUMONIA"]
@@ -758,7 +758,7 @@ def test_the_panel_says_what_the_slider_does_to_the_films(visit):
             for v in ("PNEUMONIA", "NORMAL", "UNSURE")
         }
         assert shares(page) == expected, point
-        rule = page.inner_text(".rule")
+        rule = page.inner_text("p.rule")
         low, high = min(point, limits["high"]), max(point, limits["low"])
         assert f"at or above {high:.3f} is PNEUMONIA" in rule and f"below {low:.3f} NORMAL" in rule
         assert "misses fewer" not in page.inner_text("section[aria-labelledby=xp-operating]")

@@ -178,3 +178,12 @@ def test_each_size_and_colour_that_the_styles_use_is_defined():
     text = "\n".join((ROOT / f).read_text() for f in files)
     by_script = {"--at", "--ratio", "--to"}
     assert set(re.findall(r"var\((--[\w-]+)", text)) <= set(re.findall(r"(?<![\w(-])(--[\w-]+):", text)) | by_script
+
+
+def test_the_first_hour_after_a_run_on_own_films_says_what_to_do():
+    "Before, its check that the metrics are the sample's ended in an AssertionError without a word."
+    cells = json.loads((ROOT / "nbs/tutorials/first_hour.ipynb").read_text())["cells"]
+    (check,) = [s for c in cells if 'assert metrics["data"]["synthetic"]' in (s := "".join(c["source"]))]
+    with pytest.raises(AssertionError, match="make run DATA=data/sample"):
+        exec(check, {"metrics": {"data": {"synthetic": False}}})
+    exec(check, {"metrics": {"data": {"synthetic": True}}})

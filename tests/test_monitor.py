@@ -300,6 +300,7 @@ def test_failed_rows_count_in_their_batch(tmp_path):
         (lambda d: written(d / "s.parquet", table(50), features="0"), "unsupported", "version 0"),
         (lambda d: written(d / "s.parquet", table(0)), "empty", "no films"),
         (lambda d: written(d / "s.parquet", table(900)), "too_few", "--first 200 or more"),
+        (lambda d: written(d / "s.parquet", table(51)), "too_few", "230 or more suffice with --first 200"),
         (lambda d: pq.write_table(pa.table({"id": [1]}), d / "s.parquet") or d / "s.parquet", "foreign", "can't be"),
         (lambda d: written(d / "s.parquet", table(300), numbers=16), "foreign", "32 numbers"),
         (lambda d: (d / "s.parquet").write_bytes(b"PAR1") and d / "s.parquet", "foreign", "can't be read"),

@@ -20,7 +20,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, brief_stages, make_project, run, set_params, until
+from conftest import ROOT, brief_stages, commit_all, make_project, run, set_params, until
 from ruamel.yaml import YAML
 from served import free_port
 
@@ -106,6 +106,23 @@ def test_closing_lines_name_results_that_differ_from_the_commit(copy):
     assert "metrics.json" not in line
 
 
+def test_closing_lines_name_the_parameters_that_a_run_changed(tmp_path):
+    "DATA and SET change params.yaml; before, the command that restores left it as it was."
+    for name in (*stage_module.RECORDED, "README.md"):
+        write_file(tmp_path / name, "committed")
+    commit_all(tmp_path)
+    for name in ("dvc.lock", "README.md"):
+        write_file(tmp_path / name, "changed")
+    (line,) = stage_module._changed(tmp_path)
+    assert "dvc.lock, the results of this run" in line and "params.yaml" not in line
+    for name in ("reports/metrics.json", "params.yaml"):
+        write_file(tmp_path / name, "changed")
+    (line,) = stage_module._changed(tmp_path)
+    assert "the parameters and results of this run" in line
+    run(["sh", "-c", re.search("`(git checkout .+?)`", line)[1]], tmp_path)
+    assert stage_module._changed(tmp_path) == []
+
+
 def test_closing_lines_say_who_sees_the_runs(tmp_path, monkeypatch):
     "MLflow's server asks nobody who they are."
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -187,6 +204,38 @@ def test_experiment_reaches_the_notebook(brief):
     run(["git", "checkout", "-q", "--", "params.yaml", "dvc.lock", "reports/metrics.json"], copy)
     run(["dvc", "exp", "apply", "slower"], copy)
     assert stage_params(copy, "train")["learning_rate"] == 0.0002
+
+
+TOY = """
+stages:
+  train:
+    cmd: cp params.yaml models && cp params.yaml reports/metrics.json
+    params: [train.learning_rate]
+    outs: [models]
+    metrics:
+    - reports/metrics.json:
+        cache: false
+"""
+
+
+def test_an_experiment_is_discarded_as_the_tutorials_say(tmp_path):
+    "`dvc exp remove` alone leaves parameters, results and model of the experiment in the workspace."
+    for name, text in {"dvc.yaml": TOY, "params.yaml": "train: {learning_rate: 3e-4}\n", "reports/.keep": ""}.items():
+        write_file(tmp_path / name, text)
+    run(["git", "init", "-q", "-b", "main"], tmp_path)
+    run(["dvc", "init", "-q"], tmp_path)
+    run(["dvc", "repro", "-q"], tmp_path)
+    commit_all(tmp_path)
+    before = (tmp_path / "models").read_text()
+    pages = [(ROOT / f"nbs/tutorials/{name}.ipynb") for name in ("team", "compare")]
+    text = ["\n".join(c.source for c in nbformat.read(page, as_version=4).cells) for page in pages]
+    (ran,) = {re.search("^dvc exp run -n half-rate [^#\n]+", t, re.M)[0].strip() for t in text}
+    (discard,) = {re.search("^dvc exp remove half-rate.*?(?=^```)", t, re.M | re.S)[0] for t in text}
+    run(["sh", "-c", ran], tmp_path)
+    assert (tmp_path / "models").read_text() != before
+    run(["sh", "-ec", discard], tmp_path)
+    assert (tmp_path / "models").read_text() == before
+    assert run(["git", "status", "--porcelain"], tmp_path).out == ""
 
 
 @pytest.mark.nightly  # in short: test_a_relative_store_is_the_project_s

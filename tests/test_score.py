@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -613,6 +614,25 @@ def test_a_full_disk_stops_and_loses_nothing(films, tmp_path, monkeypatch, capsy
         assert cli.main(["score", str(films), "--out", str(out), "--shard-rows", "2"], io.StringIO()) == 2
     assert "Make room, then repeat" in capsys.readouterr().err
     assert progress_of(out).shards_done == 2 and score_archive(films, out).complete and verify(out) == []
+
+
+def test_films_that_can_t_be_used_are_named(films, tmp_path):
+    "The end of a run said how many, and not which: now the first, and the command that lists all with their reasons."
+    (films / "0/2.png").write_bytes(b"")
+    (films / "1/6.png").write_bytes(b"no film")
+    out, said, listed = tmp_path / "my scores", io.StringIO(), io.StringIO()
+    assert cli.main(["score", str(films), "--out", str(out), "--shard-rows", "2"], said) == 0
+    line = next(line for line in said.getvalue().splitlines() if line.startswith("the first that can't be used: "))
+    bad = [r for r in rows(out) if r["code"]]
+    assert f": {bad[0]['uri']} (empty); " in line and [Path(r["uri"]).name for r in bad] == ["2.png", "6.png"]
+    assert cli.main(shlex.split(line.partition("all: xraypneu ")[2]), listed) == 0
+    assert listed.getvalue().splitlines() == [f"{r['uri']}: {r['code']}: {r['message']}" for r in bad]
+    assert list(score.failures(out)) == [{k: r[k] for k in ("uri", "code", "message")} for r in bad]
+    for r in bad:
+        os.remove(r["uri"])
+    said = io.StringIO()
+    assert cli.main(["score", str(films), "--out", str(tmp_path / "good")], said) == 0
+    assert "the first that" not in said.getvalue() and list(score.failures(tmp_path / "good")) == []
 
 
 def test_status_and_merge(films, tmp_path):

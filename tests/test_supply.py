@@ -349,6 +349,24 @@ def test_pip_audit_itself_against_a_service(tmp_path):
     assert done.returncode == 2 and "no verdict" in done.out
 
 
+# --- the clone as a package
+
+
+def test_a_clone_does_not_hide_the_package_from_the_folder_around_it(tmp_path):
+    "`git clone` names the folder xraypneu, too: beside it, Python took that for a package without content."
+    clone, site = tmp_path / "xraypneu", tmp_path / "site"
+    clone.mkdir()
+    for name in ("setup.py", "settings.ini", "README.md", "pyproject.toml", "LICENSE", "NOTICE", "xraypneu"):
+        (clone / name).symlink_to(ROOT / name)
+    build = "from setuptools.build_meta import build_editable; print(build_editable('..'))"  # as pip does
+    name = run([sys.executable, "-c", build], clone).out.splitlines()[-1]
+    zipfile.ZipFile(tmp_path / name).extractall(site)
+    # without this environment's own packages, and so without its xraypneu
+    found = f"import site; site.addsitedir({str(site)!r}); from xraypneu import __version__, __file__ as f; print(f)"
+    done = run([sys.executable, "-S", "-c", found], tmp_path, PYTHONPATH="")
+    assert done.out.strip() == str(clone / "xraypneu/__init__.py")
+
+
 # --- SBOM
 
 

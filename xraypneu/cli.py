@@ -153,23 +153,33 @@ def _predict(args, out):
 # %% ../nbs/api/99_cli.ipynb #c-score-1
 def _so_far(done, out):
     "How far scoring is, as text."
-    from xraypneu.serving.score import _left, read_manifest
+    from xraypneu.serving.score import _left, failures, read_manifest
 
-    left_out = _left(read_manifest(out).left_out)
-    return (
+    lines = [
         f"{done.rows_done:,} of {done.rows:,} films are scored, {done.errors:,} of them can't be used; "
-        f"{done.shards_done:,} of {done.shards:,} shards are complete\n"
-    ) + (f"left out, as they are no films by their names: {left_out}\n" if left_out else "")
+        f"{done.shards_done:,} of {done.shards:,} shards are complete"
+    ]
+    if done.errors:
+        first = next(failures(out))
+        every = f"xraypneu score --errors --out {shlex.quote(str(out))}"
+        lines.append(f"the first that can't be used: {_shown(first['uri'])} ({first['code']}); all: {every}")
+    if left_out := _left(read_manifest(out).left_out):
+        lines.append(f"left out, as they are no films by their names: {left_out}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _score(args, out):
     "Score an archive, or describe, verify or merge its scores."
-    from xraypneu.serving.score import merge, progress_of, read_manifest, verify
+    from xraypneu.serving.score import failures, merge, progress_of, read_manifest, verify
 
     if args.status:
         done = progress_of(args.out)
         out.write(f"source {_shown(read_manifest(args.out).source)}\n{_so_far(done, args.out)}")
         return 0 if done.complete else 1
+    if args.errors:
+        for film in failures(args.out):
+            out.write(f"{_shown(film['uri'])}: {film['code']}: {film['message']}\n")
+        return 0
     if args.verify:
         faults = verify(args.out)
         out.write("".join(f"{f}\n" for f in faults) or "All scores are complete and as they were written.\n")
@@ -671,6 +681,7 @@ def _score_arguments(commands):
     what = p.add_mutually_exclusive_group()
     what.add_argument("--resume", action="store_true", help="go on; without SOURCE, with that of the folder")
     what.add_argument("--status", action="store_true", help="say how far it is")
+    what.add_argument("--errors", action="store_true", help="list the films that can't be used, with the reasons")
     what.add_argument("--verify", action="store_true", help="compare all rows with the list and their hashes")
     what.add_argument("--merge", metavar="FILE", help="write all scores into one parquet, by id")
     p.add_argument("--hash", action="store_true", help="add the SHA-256 of each file")

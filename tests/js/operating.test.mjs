@@ -1,20 +1,28 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { noteOf, ruleOf } from "../../xraypneu/app/operating.js";
+import { inOrder, noteOf, ruleOf } from "../../xraypneu/app/operating.js";
 
-test("the rule says what a lower and a higher point do to the verdicts", () => {
-  const rule = ruleOf({ band: [0.02, 0.553], limits: [0.338, 0.553] });
-  assert.match(rule, /at or above 0\.553 is PNEUMONIA, one below 0\.020 NORMAL, one between UNSURE/);
-  assert.match(rule, /from 0\.338 to 0\.553 are UNSURE at any point\. A point below 0\.338 makes more NORMAL films UNSURE/);
-  assert.match(rule, /above 0\.553 more PNEUMONIA films/);
-  assert.doesNotMatch(rule, /misses fewer/);
+test("the rule says what this point does, and what a lower and a higher one do", () => {
+  const [verdicts, ...moves] = ruleOf({ band: [0.02, 0.553], limits: [0.338, 0.553] });
+  assert.equal(verdicts, "A film at or above 0.553 is PNEUMONIA, one below 0.020 NORMAL, one between UNSURE.");
+  assert.deepEqual(moves, [
+    "A point below 0.338 turns NORMAL into UNSURE, never into PNEUMONIA.",
+    "A point above 0.553 turns PNEUMONIA into UNSURE, never into NORMAL.",
+    "Films from 0.338 to 0.553 are UNSURE at any point.",
+  ]);
 });
 
 test("without limits nothing is UNSURE, and a lower point does miss fewer", () => {
-  const rule = ruleOf({ band: [0.4, 0.4], limits: null });
+  const rule = ruleOf({ band: [0.4, 0.4], limits: null }).join(" ");
   assert.match(rule, /misses fewer/);
   assert.doesNotMatch(rule, /UNSURE/);
+});
+
+test("the rows are in the order of the columns, whatever the server's", () => {
+  const rows = (...names) => names.map((verdict) => ({ verdict }));
+  assert.deepEqual(inOrder(rows("PNEUMONIA", "NORMAL", "UNSURE")), rows("NORMAL", "PNEUMONIA", "UNSURE"));
+  assert.deepEqual(inOrder(rows("PNEUMONIA", "NORMAL")), rows("NORMAL", "PNEUMONIA"));
 });
 
 test("the note names the films, and those that were refused", () => {

@@ -5,20 +5,24 @@ const OUT_OF_RANGE =
   "Prevalence must be a number from 0 to 100 %. PPV and NPV below still use the last valid one. Correct it here.";
 
 const CLASSES = ["NORMAL", "PNEUMONIA"];
-const ROWS = { PNEUMONIA: "predicted PNEUMONIA", NORMAL: "predicted NORMAL", UNSURE: "UNSURE, left to a reader" };
+// in the order of the columns, so that correct verdicts are on the diagonal
+const ROWS = { NORMAL: "predicted NORMAL", PNEUMONIA: "predicted PNEUMONIA", UNSURE: "UNSURE, left to a reader" };
 
-// What the operating point does to the verdicts.
+// What the operating point does to the verdicts: a sentence on this point, and one on each way to move it.
 export function ruleOf({ band, limits }) {
   const [low, high] = band.map((v) => v.toFixed(3));
   const verdicts = `A film at or above ${high} is PNEUMONIA, one below ${low} NORMAL`;
-  if (!limits) return `${verdicts}. A lower point misses fewer pneumonias but raises more false alarms.`;
+  if (!limits) return [`${verdicts}.`, "A lower point misses fewer pneumonias but raises more false alarms."];
   const [first, last] = limits.map((v) => v.toFixed(3));
-  return (
-    `${verdicts}, one between UNSURE. Films from ${first} to ${last} are UNSURE at any point. A point below ` +
-    `${first} makes more NORMAL films UNSURE, one above ${last} more PNEUMONIA films; neither finds more of the ` +
-    "other class. A point between the two changes no verdict."
-  );
+  return [
+    `${verdicts}, one between UNSURE.`,
+    `A point below ${first} turns NORMAL into UNSURE, never into PNEUMONIA.`,
+    `A point above ${last} turns PNEUMONIA into UNSURE, never into NORMAL.`,
+    `Films from ${first} to ${last} are UNSURE at any point.`,
+  ];
 }
+
+export const inOrder = (shares) => Object.keys(ROWS).flatMap((v) => shares.filter((s) => s.verdict === v));
 
 // Which films the percentages are of.
 function filmsOf(o) {
@@ -47,7 +51,7 @@ const interval = (s) => `${whole(s.low)} to ${whole(s.high)}`;
 function sharesOf(o) {
   const films = (c) => `${c} films` + (o.counts ? ` (${o.counts[c]})` : "");
   const cell = (s) => make("td", {}, percent(s.value), make("span", { class: "words" }, interval(s)));
-  const lines = o.shares.map((s) =>
+  const lines = inOrder(o.shares).map((s) =>
     make(
       "tr",
       { "data-verdict": s.verdict },
@@ -61,9 +65,13 @@ function sharesOf(o) {
 }
 
 function metricsOf(o) {
-  const rule = make("p", { class: "rule" }, ruleOf(o));
+  const [verdicts, ...moves] = ruleOf(o);
+  const rule = [
+    make("p", { class: "rule" }, verdicts),
+    make("ul", { class: "rule" }, ...moves.map((move) => make("li", {}, move))),
+  ];
   if (!o.shares.length) {
-    return [rule, make("p", { class: "soft" }, "This model has no metrics for other operating points.")];
+    return [...rule, make("p", { class: "soft" }, "This model has no metrics for other operating points.")];
   }
   const lines = o.table.map((t) =>
     make(
@@ -76,7 +84,7 @@ function metricsOf(o) {
   );
   const attributes = { "aria-label": "Predictive values at this operating point" };
   return [
-    rule,
+    ...rule,
     sharesOf(o),
     make("table", attributes, headOf("metric", "value", "95 % interval"), make("tbody", {}, ...lines)),
     make("p", { class: "soft" }, noteOf(o)),

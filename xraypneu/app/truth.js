@@ -4,7 +4,7 @@ import { button, clean, make, percent } from "./dom.js";
 const HOW =
   "A CSV with the columns file and label (NORMAL or PNEUMONIA, or 0 or 1) shows how often the verdicts on these " +
   "films are right. Drop it anywhere, or choose it. It stays in this session, and goes with it.";
-const LABELLED = ["PNEUMONIA", "NORMAL"];
+const LABELLED = ["NORMAL", "PNEUMONIA"]; // rows and columns, as in the reports
 
 export const isTable = (file) => /\.csv$/i.test(file.name);
 
@@ -16,9 +16,13 @@ const headed = (...names) => make("thead", {}, make("tr", {}, ...names.map((n) =
 const rowOf = (name, ...cells) =>
   make("tr", {}, make("th", { scope: "row" }, name), ...cells.map((c) => make("td", {}, c)));
 
+// The rows: a class and its films by outcome; correct verdicts are on the diagonal.
+export const rowsOf = (found) =>
+  LABELLED.map((c) => [c, ...columnsOf(found).map((o) => String(found.matrix[c][o]))]);
+
 function matrixOf(found) {
   const columns = columnsOf(found);
-  const lines = LABELLED.map((c) => rowOf(c, ...columns.map((o) => String(found.matrix[c][o]))));
+  const lines = rowsOf(found).map((cells) => rowOf(...cells));
   const caption = make("caption", {}, "Films by label (rows) and verdict (columns)");
   return make("table", { class: "matrix" }, caption, headed("label", ...columns), make("tbody", {}, ...lines));
 }

@@ -1001,17 +1001,18 @@ def _runs(root) -> str:
     return f"{command}   then open http://127.0.0.1:5000, as all users of this machine can: end it after use"
 
 # %% ../../nbs/api/ops/03_stage.ipynb #changed
-RECORDED = ("dvc.lock", "reports/metrics.json")  # the results of a run that are in git
+RECORDED = ("params.yaml", "dvc.lock", "reports/metrics.json")  # of a run, in git
 
 
 def _changed(root) -> list:  # of text; empty outside a repository
-    "A line about results in git that differ from the commit, and the command that restores them."
+    "A line about parameters and results that differ from the commit, and the command that restores them."
     ask = [*tracking.GIT, "diff", "--name-only", "--relative", "HEAD", "--", *RECORDED]
     try:
         names = subprocess.run(ask, cwd=root, capture_output=True, text=True, timeout=30, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):  # no git, no repository, one of another user, or no commit yet
         return []
-    what = f"Changed   {' and '.join(names)}, the results of this run: commit them, or leave them as they are"
+    kind = "parameters and results" if "params.yaml" in names else "results"
+    what = f"Changed   {' and '.join(names)}, the {kind} of this run: commit them, or leave them as they are"
     restore = f"`git checkout {' '.join(names)}` restores the committed ones until the next run"
     return [f"{what}; {restore}"] if names else []
 

@@ -257,9 +257,11 @@ def _with_reference(scores: Scores, file: str | os.PathLike[str] | None, first: 
         return reference, 0
     if len(scores.table) < first + LEAST_BATCH:
         what = f"there are {len(scores.table):,} films, of which the first {first:,} would be the reference"
-        fits = len(scores.table) >= LEAST_REFERENCE + LEAST_BATCH
-        fewer = f", take fewer (--first {LEAST_REFERENCE} or more)" if fits and first > LEAST_REFERENCE else ""
-        hint = f"Name a reference (--reference FILE){fewer}, or score more films."
+        least, take = LEAST_REFERENCE + LEAST_BATCH, f"--first {LEAST_REFERENCE}"
+        more = f"or score more films: {least} or more suffice with {take}"
+        if first > LEAST_REFERENCE and len(scores.table) >= least:
+            more = f"take fewer ({take} or more), or score more films"
+        hint = f"Name a reference (--reference FILE), {more}."
         raise ShiftError(what, hint, "too_few")
     films = _thinned(scores.films(slice(0, first)), 0)
     return Reference(scores.model, films, f"the first {first:,} films of the scores"), first

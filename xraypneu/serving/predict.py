@@ -20,7 +20,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -251,9 +251,12 @@ def _as_html(p: "Prediction") -> str:
     )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c008
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction(_Pictures):
-    "The model's answer to one radiograph. Not a diagnosis."
+    """The model's answer to one radiograph. Not a diagnosis.
+
+    `explanation`, `to_dict` and `repr` have None for what must not be shown: probability and label of what is no chest
+    radiograph. The attributes are the raw score, of whatever image."""
 
     name: str  # of the file, or the type of the image
     probability: float  # of PNEUMONIA, calibrated, 0 to 1, at 50 % prevalence
@@ -262,16 +265,16 @@ class Prediction(_Pictures):
     reasons: tuple[str, ...]  # sentences: why the verdict isn't the label, and notes on the file
     threshold: float  # operating point: PNEUMONIA at or above this probability
     ood_score: float  # dissimilarity to the training images: out of scope from 1 on; NaN if the bundle has no detector
-    map: np.ndarray = field(repr=False)  # (h, w) float32, class activation map: its mean is the logit
+    map: np.ndarray  # (h, w) float32, class activation map: its mean is the logit
     bundle: str  # hash of the bundle
-    pixels: np.ndarray | None = field(default=None, repr=False)  # (H, W) uint8 grey, as decoded; None if not kept
-    objections: tuple[str, ...] = field(default=(), repr=False)  # of `reasons`, those why it is no chest radiograph
-    notes: tuple[str, ...] = field(default=(), repr=False)  # of `reasons`, those on the file alone
-    limits: dict[str, float] | None = field(default=None, repr=False)  # conformal `low`, `high`, `coverage`
-    differences: tuple[str, ...] = field(default=(), repr=False)  # in which the film is unlike the training films
-    logit: float = field(default=math.nan, repr=False)  # before calibration; NaN: not known
-    features: np.ndarray | None = field(default=None, repr=False)  # (1280,) float32, pooled; None if not kept
-    deep: Deep | None = field(default=None, repr=False)  # values that 8 bits leave out; None: not asked for, or none
+    pixels: np.ndarray | None = None  # (H, W) uint8 grey, as decoded; None if not kept
+    objections: tuple[str, ...] = ()  # of `reasons`, those why it is no chest radiograph
+    notes: tuple[str, ...] = ()  # of `reasons`, those on the file alone
+    limits: dict[str, float] | None = None  # conformal `low`, `high`, `coverage`
+    differences: tuple[str, ...] = ()  # in which the film is unlike the training films
+    logit: float = math.nan  # before calibration; NaN: not known
+    features: np.ndarray | None = None  # (1280,) float32, pooled; None if not kept
+    deep: Deep | None = None  # values that 8 bits leave out; None: not asked for, or none
 
     @property
     def explanation(self) -> Explanation:
@@ -294,15 +297,21 @@ class Prediction(_Pictures):
         return replace(self, label=label, verdict=verdict, reasons=reasons, threshold=threshold)
 
     def to_dict(self) -> dict[str, Any]:
-        "Plain values for JSON or a table; NaN becomes None."
-        out = {
-            k: getattr(self, k)
-            for k in ("name", "verdict", "probability", "label", "threshold", "ood_score", "reasons", "bundle")
-        }
-        return out | {
+        "What may be shown, as plain values for JSON or a table; NaN becomes None."
+        shown = self.explanation
+        return {
+            "name": self.name,
+            "verdict": self.verdict,
+            "probability": shown.probability,
+            "label": shown.label,
+            "threshold": self.threshold,
+            "ood_score": None if math.isnan(self.ood_score) else self.ood_score,
             "reasons": list(self.reasons),
-            "ood_score": None if self.ood_score != self.ood_score else self.ood_score,
+            "bundle": self.bundle,
         }
+
+    def __repr__(self) -> str:
+        return f"Prediction({', '.join(f'{k}={v!r}' for k, v in self.to_dict().items())})"
 
     @property
     def where(self) -> str:
@@ -597,7 +606,9 @@ def _batches_ahead(
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-d
 def _decoded(taken: list[_Submitted], errors: str) -> tuple[list[ImageError | None], list[str], list[_Read]]:
-    "Per image None or its `ImageError`; names and decoded images of those without. Raises `ImageError`."
+    """Per image None or its `ImageError`; names and decoded images of those without.
+
+    With `errors="raise"` the first error is the last result."""
     results: list[ImageError | None]
     results, names, read = [], [], []
     for name, future in taken:
@@ -606,9 +617,9 @@ def _decoded(taken: list[_Submitted], errors: str) -> tuple[list[ImageError | No
             names.append(name)
             results.append(None)
         except ImageError as e:
-            if errors == "raise":
-                raise
             results.append(e)
+            if errors == "raise":
+                break
     return results, names, read
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-d-a
@@ -629,6 +640,8 @@ def _stream(
             scored: Iterator[Prediction]
             scored = scorer._score(names, read, keep_pixels) if read else iter(())
             for r in results:
+                if r and errors == "raise":
+                    raise r
                 yield next(scored) if r is None else r
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -674,7 +687,7 @@ class Predictor(_Scorer):
         images: Iterable[Source],  # of what `predict` takes, any number
         batch_size: int = 32,  # images per run of the network
         workers: int = 2,  # decoding threads, each with a process of its own: see `decoder.decode`
-        errors: str = "raise",  # or return: yield the `ImageError` in the image's place and continue
+        errors: str = "raise",  # at the image's place; or return: yield the `ImageError` there and continue
         keep_pixels: bool = False,  # keep the decoded pixels: up to 64 MB for each of about 2 * batch_size images
     ) -> Iterator[Prediction | ImageError]:  # in order
         "Predict a stream; images are decoded a few batches ahead. Raises `ImageError`, `ValueError`."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'Place', 'SHARD_ROWS', 'Engine', 'ScoreError', 'Film', 'Objects', 'place_of', 'list_films', 'Manifest',
            'write_manifest', 'read_manifest', 'check_tags', 'FilmScorer', 'open_copies', 'Settings', 'score_schema',
-           'Progress', 'progress_of', 'ShardScorer', 'here', 'score_archive', 'verify', 'merge']
+           'Progress', 'progress_of', 'ShardScorer', 'here', 'score_archive', 'verify', 'failures', 'merge']
 
 # %% ../../nbs/api/serving/08_score.ipynb #s003
 import csv
@@ -1395,6 +1395,21 @@ def verify(
     out = place_of(out)
     manifest, settings = read_manifest(out), _settings(out)
     return [fault for n in range(len(manifest.shards)) if (fault := _checked(out, manifest, settings, n)[1])]
+
+# %% ../../nbs/api/serving/08_score.ipynb #706e8ee0
+def failures(
+    out: str | os.PathLike[str],  # folder of the scores
+) -> Iterator[dict[str, str]]:  # by id: `uri`, `code`, `message`
+    "The films that are scored and can't be used, a shard at a time in memory. Raises `ScoreError`."
+    out = place_of(out)
+    manifest, settings = read_manifest(out), _settings(out)
+    for n, said in enumerate(_all_done(out, manifest, settings) if settings else ()):
+        if not said or not said["errors"]:
+            continue
+        table, fault = _checked(out, manifest, settings, n)
+        if table is None or fault:
+            raise ScoreError(fault, f"Delete that file, then: xraypneu score --resume --out {out}", "damaged")
+        yield from (r for r in table.select(["uri", "code", "message"]).to_pylist() if r["code"])
 
 # %% ../../nbs/api/serving/08_score.ipynb #79ac4b4b
 def _check_merged(file: Path) -> None:

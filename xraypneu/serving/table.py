@@ -28,12 +28,10 @@ def as_row(
     file: str,  # name of the row
     result: Prediction | ImageError,
 ) -> dict[str, Any]:  # file; `COLUMNS` (probability 0 to 1), or error and code
-    "Row of a prediction or of an error; what would be meaningless is None, see `Prediction.explanation`."
+    "Row of a prediction or of an error; what would be meaningless is None, see `Prediction.to_dict`."
     if isinstance(result, ImageError):
         return {"file": file, "error": str(result), "code": result.code}
-    row, shown = result.to_dict(), result.explanation
-    row |= {"probability": shown.probability, "label": shown.label, "reasons": list(shown.reasons)}
-    return {"file": file, **{k: v for k, v in row.items() if k != "name"}}
+    return {"file": file, **{k: v for k, v in result.to_dict().items() if k != "name"}}
 
 # %% ../../nbs/api/serving/01_table.ipynb #cell
 def _cell(value: object) -> str:
