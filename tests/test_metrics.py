@@ -585,6 +585,16 @@ def test_no_legend_covers_a_line():
         assert covered(plots.reliability_plot(y, p)) == []
 
 
+def test_a_figure_shows_no_interval_from_1_to_1():
+    "All resamples of a perfect ranking give 1."
+    fig = plots.interval_plot(
+        {"f1": 1.0, "roc_auc": 0.9}, {"f1": (1.0, 1.0), "roc_auc": (0.8, 0.95)}, names=("f1", "roc_auc")
+    )
+    assert "1.000 (no interval)" in words(fig) and "0.900 (0.800 to 0.950)" in words(fig)
+    drawn = next(line for line in fig.axes[0].lines if line.get_label() == "95 % interval")
+    assert np.isnan(drawn.get_xdata()).all()
+
+
 def test_no_figure_is_left_out():
     public = {k for k in plots.__all__ if k.endswith(("_plot", "_grid", "_histogram"))}
     assert public == set(drawings())

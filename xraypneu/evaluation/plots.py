@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.ndimage import gaussian_filter1d
 
 from ..errors import XraypneuError
-from ..metrics.definitions import FOREST, LABELS, BRIEF, predictive_values
+from ..metrics.definitions import FOREST, LABELS, BRIEF, interval_text, is_interval, predictive_values
 from ..metrics.scores import BINS, at_threshold, decision_curve, image_statistics
 from ..metrics.scores import pr_points, reliability, roc_points
 from ..metrics.scores import classification_metrics
@@ -302,9 +302,10 @@ def score_histogram(
 # %% ../../nbs/api/evaluation/01_plots.ipynb #forest-row
 def _forest_row(ax, i, value, low, high):
     "A metric in row `i`: its 95 % interval (NaN: none), its value, and both as text at the right edge."
-    ax.plot([low, high], [i, i], color=COLOURS["NORMAL"], lw=2.4, label="" if i else "95 % interval")
+    ends = [low, high] if is_interval(low, high) else [math.nan] * 2
+    ax.plot(ends, [i, i], color=COLOURS["NORMAL"], lw=2.4, label="" if i else "95 % interval")
     ax.plot(value, i, "o", ms=6, color=COLOURS["NORMAL"], clip_on=False, label="" if i else "this model")
-    text = f"{value:.3f}" + (f"  ({low:.3f} to {high:.3f})" if math.isfinite(low) else "")
+    text = f"{value:.3f}  ({interval_text(low, high, '{:.3f}'.format)})"
     ax.annotate(text, (1.02, i), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False)
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #reference-points
