@@ -415,7 +415,7 @@ def _curves(ax, h, columns):
         val_roc_auc=(f"{LABELS['roc_auc']}, validation", blue),
         shifted_loss=("shifted validation", orange),
         shifted_roc_auc=(f"{LABELS['roc_auc']}, shifted validation", orange),
-        shifted_calibrated_loss=("the same, calibrated", green),
+        shifted_calibrated_loss=("shifted, calibrated", green),
     )
     more = iter(["#CC79A7", "#E69F00", green] * len(columns))
     for c in columns:
@@ -472,7 +472,9 @@ def prevalence_plot(
     _in_percent(ax.xaxis)
     _in_percent(ax.yaxis)
     ax.set_title("Predictive values")
-    ax.legend(loc="best")
+    if any(is_interval(*ends) for _, *ends in (sensitivity, specificity)):
+        ax.fill_between([], [], [], color=GREY, alpha=0.3, lw=0, label="with the ends of both 95 % intervals")
+    fig.legend(loc="outside upper center", ncols=2)
     return fig
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c033
