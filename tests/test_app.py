@@ -30,7 +30,7 @@ from xraypneu.data.sample import draw_radiograph
 from xraypneu.model.bundle import SHIPPED, load_bundle
 from xraypneu.model.verdict import VERDICTS, decided
 from xraypneu.serving import dashboard, guard
-from xraypneu.webpage import web_page
+from xraypneu.webpage import outputs_html, web_page
 
 SHOTS = os.environ.get("XRAYPNEU_SCREENSHOTS")  # asked now: conftest takes our variables out of the environment
 pytestmark = pytest.mark.skipif(
@@ -1703,6 +1703,42 @@ def test_wide_tables_of_a_report_fit_page_and_sheet(browser):
         page.emulate_media(media=media)
         assert max(page.evaluate(beyond)) <= 0, (media, page.evaluate(beyond))
     page.close()
+
+
+def test_tables_of_a_report_show_their_numbers_on_a_phone(browser):
+    "Of Explore's *Shortcuts*, the screen had the names of the columns alone, and nothing said that there was more."
+    name = "exposure: mean grey, contrast, fractions near black and near white"
+    frame = pd.DataFrame({"class": ["PNEUMONIA"], "columns": [name], "AUC, validation against train": [0.66]})
+    frame = frame.assign(**{f"chance ({k})": "within chance" for k in ("validation", "test")})
+    output = {"output_type": "display_data", "data": {"text/html": frame.to_html(index=False)}}
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_content(web_page("Explore", outputs_html([output]))[0])
+    box = page.locator("td:text-is('0.66')").bounding_box()
+    assert box["x"] + box["width"] <= 390
+    assert "gradient" in page.eval_on_selector(".scroll", "e => getComputedStyle(e).backgroundImage")
+    page.close()
+
+
+def test_no_page_of_a_printed_report_parts_heading_and_figure(browser):
+    "Nor a table's head and first row from its second."
+    text, body = "A sentence about the figure. " * 8, ""
+    for i in range(16):
+        row = "".join(f"<tr><td>T{i}row{n}.</td></tr>" for n in range(1, 21))
+        body += f"""<div style="break-before: page; height: {i * 60}px"></div>
+<div class="cell"><h2>Head{i}.</h2><p>{text}</p></div><div class="cell code"><details><summary>Code</summary></details>
+<div class="output"><svg class="picture" width="400" height="300"><text y="20">Figure{i}.</text></svg></div></div>
+<div style="break-before: page; height: {i * 60}px"></div>
+<div class="scroll"><table class="dataframe"><thead><tr><th>Table{i}.</th></tr></thead>
+<tbody>{row}</tbody></table></div>"""
+    page = browser.new_page()
+    page.set_content(web_page("Report", body)[0])
+    sheets = words_of(page.pdf(format="A4"))
+    page.close()
+    for i in range(16):
+        (sheet,) = (t for t in sheets if f"Figure{i}." in t)
+        assert f"Head{i}." in sheet and "Asentence" in sheet, i
+        assert any(f"T{i}row1." in t and f"T{i}row2." in t for t in sheets), i
+        assert any(f"T{i}row19." in t and f"T{i}row20." in t for t in sheets), i
 
 
 def test_a_slow_browser_shows_the_page_too(visit):

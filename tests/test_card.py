@@ -99,7 +99,7 @@ def test_every_metric_has_its_row():
     text, lines = card()
     assert "| accuracy | **90.0 %** | 80.0 % to 100.0 % | 95.1 % | 71.2 % |" in lines
     assert "| ROC AUC | **0.9500** | 0.9000 to 1.0000 | not defined | not defined |" in lines
-    assert "| Brier score | **not defined** | not defined to not defined | not defined | not defined |" in lines
+    assert "| Brier score | **not defined** | none | not defined | not defined |" in lines
     assert not any(line.startswith("| F1") for line in lines)  # not measured
     assert "1,234 test images of 10 patients." in lines
 

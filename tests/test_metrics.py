@@ -369,6 +369,14 @@ def test_calibration_line_by_hand():
     assert sure == pytest.approx((0, 0), abs=1e-3)
 
 
+@pytest.mark.parametrize("y", [[0, 0, 1, 1], [1, 1, 0, 0]])
+def test_classes_that_do_not_overlap_have_no_calibration_slope(y):
+    "A steeper line always fits better: what the solver stopped at was shown as the slope."
+    assert np.isnan(metrics.calibration_line(y, [0.1, 0.2, 0.6, 0.9])).all()
+    assert "not defined where the classes don't overlap" in metrics.calibration_text(np.nan, np.nan)
+    assert "below" not in metrics.calibration_text(1.3, 0.2)  # the case at hand alone
+
+
 def test_predictive_values_by_hand():
     ppv, npv = zip(*(predictive_values(0.8, 0.9, q) for q in (0, 0.25, 1)), strict=True)
     assert ppv == pytest.approx([0, 0.2 / 0.275, 1]) and npv == pytest.approx([1, 0.675 / 0.725, 0])
@@ -583,6 +591,24 @@ def test_no_legend_covers_a_line():
         f = metrics.classification_metrics(y, p, 0.3)
         assert covered(plots.prevalence_plot(*((f[k], f[k], f[k]) for k in ("sensitivity", "specificity")))) == []
         assert covered(plots.reliability_plot(y, p)) == []
+
+
+def test_a_figure_shows_no_interval_from_1_to_1():
+    "All resamples of a perfect ranking give 1."
+    fig = plots.interval_plot(
+        {"f1": 1.0, "roc_auc": 0.9}, {"f1": (1.0, 1.0), "roc_auc": (0.8, 0.95)}, names=("f1", "roc_auc")
+    )
+    assert "1.000 (no interval)" in words(fig) and "0.900 (0.800 to 0.950)" in words(fig)
+    drawn = next(line for line in fig.axes[0].lines if line.get_label() == "95 % interval")
+    assert np.isnan(drawn.get_xdata()).all()
+
+
+def test_legends_name_what_is_drawn():
+    "The loss that chooses the epoch as the log names it; the bands of the predictive values, if there are any."
+    (history,) = drawings()["history_plot"]
+    assert "shifted, calibrated" in words(plots.history_plot(history.assign(shifted_calibrated_loss=0.4)))
+    assert "ends of both 95 % intervals" in words(plots.prevalence_plot((0.9, 0.8, 0.95), (0.8, 0.7, 0.9)))
+    assert "intervals" not in words(plots.prevalence_plot((0.9, np.nan, np.nan), (0.8, np.nan, np.nan)))
 
 
 def test_no_figure_is_left_out():

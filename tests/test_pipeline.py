@@ -98,6 +98,18 @@ def test_closing_lines(project):
         assert word in out
 
 
+def test_closing_lines_have_no_interval_from_1_to_1_and_name_few_patients():
+    "As the evaluate report says it of 36 test films."
+    both = {"roc_auc": 1.0, "accuracy": 0.9}
+    ends = {"test_low": both | {"accuracy": 0.8}, "test_high": both | {"accuracy": 0.95}}
+    data = {"test_images": 36, "test_patients": 30, "synthetic": True, "few_patients": {"NORMAL": 12}}
+    out = "\n".join(stage_module._metric_lines({"test": both, "data": data} | ends))
+    assert "1.0000 (no interval)" in out and "90.0 % (80.0 % to 95.0 %)" in out
+    assert "Few patients: 12 with NORMAL. The intervals themselves are imprecise" in out
+    del data["few_patients"]
+    assert "Few" not in "\n".join(stage_module._metric_lines({"test": both, "data": data} | ends))
+
+
 def test_closing_lines_name_results_that_differ_from_the_commit(copy):
     assert "Changed" not in stage_module.summary(copy)
     (copy / "dvc.lock").write_text((copy / "dvc.lock").read_text() + "\n")

@@ -178,7 +178,7 @@ def test_missing_keys(tmp_path):
     few = {"test": {"accuracy": 0.9}, "data": {"synthetic": False}}
     report.write_file(tmp_path / "reports/metrics.json", json.dumps(few))
     page = report.write_report(tmp_path).read_text()
-    assert cells(page, "accuracy") == ["accuracy", "**90.0 %**", "–", "89.42 %"] and "ROC AUC" not in page
+    assert cells(page, "accuracy") == ["accuracy", "**90.0 %**", "none", "89.42 %"] and "ROC AUC" not in page
     assert "| data | unknown |" in page
 
 

@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .errors import XraypneuError, rendered
 from . import __version__
-from .metrics.definitions import CARD, METRICS, is_interval
+from .metrics.definitions import CARD, METRICS, interval_text
 from .files import DISK_FULL, project_root, write_file
 from .data.image import MAP_TEXT, ImageError
 from .redact import split_credentials, without_controls
@@ -386,8 +386,8 @@ def _test_text(metrics):
             if seeds.get("trainings", 1) > 1 and k in seeds
             else ""
         )
-        interval = f"  ({low[k]:.4f} to {high[k]:.4f})" if is_interval(low[k], high[k]) else ""
-        lines.append(f"  {METRICS[k].label:26} {test[k]:.4f}{interval}{mean}\n")
+        interval = interval_text(low.get(k), high.get(k), "{:.4f}".format)
+        lines.append(f"  {METRICS[k].label:26} {test[k]:.4f}  ({interval}){mean}\n")
     return "".join(lines)
 
 # %% ../nbs/api/99_cli.ipynb #118913ae

@@ -91,8 +91,9 @@ def _shown_data(data: dict[str, Any]) -> str:  # HTML
 
 
 def _framed(text: str) -> str:
-    "HTML in which tables scroll, and pandas' own styles and borders are left out."
+    "HTML in which tables scroll and long text wraps, and pandas' own styles and borders are left out."
     text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.S).replace(' border="1"', "")
+    text = re.sub(r"<td>(?=[^<]{30,}</td>)", '<td class="wrap">', text)  # numbers with intervals are shorter
     return text.replace("<table", '<div class="scroll"><table').replace("</table>", "</table></div>")
 
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import XraypneuError
-from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, REFERENCE, metric_text, value_text
+from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, REFERENCE
+from ..metrics.definitions import interval_text, metric_text, value_text
 from ..files import write_file
 from ..markdown import front_matter, markdown_table, markdown_text, without_front_matter
 from ..model.bundle import BACKBONE
@@ -48,8 +49,7 @@ def _metric_row(k, m, several):
     def text(value):
         return metric_text(value, METRICS[k].percent)
 
-    low, high = m["test_low"].get(k), m["test_high"].get(k)
-    interval = "none" if low is not None and low == high else f"{text(low)} to {text(high)}"
+    interval = interval_text(m["test_low"].get(k), m["test_high"].get(k), text, "none")
     row = [METRICS[k].label, f"**{text(m['test'][k])}**", interval]
     if several:
         spread = m["seeds"].get(k)

@@ -37,6 +37,7 @@ from xraypneu.metrics.definitions import (
     ROBUSTNESS,
     BRIEF,
     SPREAD,
+    interval_text,
     is_interval,
     predictive_values,
 )
@@ -148,17 +149,19 @@ def shift_table(
     values: dict,  # metric to value on test
     intervals: dict,  # metric to (low, high) on test
     validation: dict,  # metric to value on one of the validations
-) -> pd.DataFrame:  # metric, validation, test (0 to 1), inside: is the validation's value in the test interval?
+) -> pd.DataFrame:  # metric, validation, test (0 to 1); bool: inside the test interval (or it has none), interval
     "Compare the metrics of a validation with test; empty if the bundle has none."
     names = [k for k in BRIEF if math.isfinite(validation.get(k, math.nan))]
+    has = [is_interval(*intervals[k]) for k in names]
     # without an interval, nothing contradicts the validation
-    inside = [not math.isfinite(intervals[k][0]) or intervals[k][0] <= validation[k] <= intervals[k][1] for k in names]
+    inside = [not h or intervals[k][0] <= validation[k] <= intervals[k][1] for k, h in zip(names, has, strict=True)]
     return pd.DataFrame(
         {
             "metric": names,
             "validation": [validation[k] for k in names],
             "test": [values[k] for k in names],
             "inside": inside,
+            "interval": has,
         }
     )
 
@@ -548,7 +551,9 @@ def _data_section(e):
         "test_images": len(e.scored.y),
         "test_patients": len(set(e.scored.patients)),
         "official_test": e.official,
-    } | ({"patient_table": True} if "patients_csv" in e.prepared.info else {})  # by file name without one
+        **({"few_patients": few} if (few := few_patients(e.scored.rows)) else {}),  # the terminal repeats the caution
+        **({"patient_table": True} if "patients_csv" in e.prepared.info else {}),  # by file name without one
+    }
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #seed-section
 def _by(frame, key):
@@ -632,8 +637,8 @@ def with_interval(
 ) -> str:
     "A metric with its 95 % interval."
     low, high = e.intervals[name]
-    interval = f"95 % interval {show(low)} to {show(high)}" if is_interval(low, high) else "no interval"
-    return f"{show(e.values[name])} ({interval})"
+    kind = "95 % interval " if is_interval(low, high) else ""
+    return f"{show(e.values[name])} ({kind}{interval_text(low, high, show)})"
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c045-1
 def reference_sentence(
@@ -672,9 +677,20 @@ def shift_sentence(
     "Metrics of a validation that lie outside the test interval."
     if not len(moved):
         return f"The bundle holds no {name} metrics to compare with."
-    values = "; ".join(f"{labels[o.metric]} {o.validation:.3f} to {o.test:.3f}" for o in moved.itertuples())
+    lines = [
+        f"{labels[o.metric]} {o.validation:.3f} to {o.test:.3f}" + ("" if o.interval else " (no interval)")
+        for o in moved.itertuples()
+    ]
+    return f"From {name} to test: {'; '.join(lines)}. {_inside_sentence(moved, labels)}"
+
+
+def _inside_sentence(moved, labels):
+    "Which metrics lie outside their test interval; one without an interval is neither inside nor outside."
     outside = [labels[k] for k in moved.metric[~moved.inside]]
-    verdict = "Each lies inside the test interval."
     if outside:
-        verdict = f"**Outside the test interval**: {', '.join(outside)}."
-    return f"From {name} to test: {values}. {verdict}"
+        return f"**Outside the test interval**: {', '.join(outside)}."
+    if not moved.interval.any():
+        return "No test interval to compare with."
+    if moved.interval.all():
+        return "Each lies inside the test interval."
+    return f"Inside the test interval: {', '.join(labels[k] for k in moved.metric[moved.interval])}."

@@ -255,8 +255,7 @@ def calibration_of(
     if not 0 < prevalence < 1:
         return out
     out |= {"ece": metrics.ece(y, at_prevalence(p, prevalence)), "shift": _shift(y, p)}
-    if p[y == 1].min() <= p[y == 0].max():
-        out["slope"], out["intercept"] = metrics.calibration_line(y, p)
+    out["slope"], out["intercept"] = metrics.calibration_line(y, p)
     return out
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x021

@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.ndimage import gaussian_filter1d
 
 from ..errors import XraypneuError
-from ..metrics.definitions import FOREST, LABELS, BRIEF, predictive_values
+from ..metrics.definitions import FOREST, LABELS, BRIEF, interval_text, is_interval, predictive_values
 from ..metrics.scores import BINS, at_threshold, decision_curve, image_statistics
 from ..metrics.scores import pr_points, reliability, roc_points
 from ..metrics.scores import classification_metrics
@@ -302,9 +302,10 @@ def score_histogram(
 # %% ../../nbs/api/evaluation/01_plots.ipynb #forest-row
 def _forest_row(ax, i, value, low, high):
     "A metric in row `i`: its 95 % interval (NaN: none), its value, and both as text at the right edge."
-    ax.plot([low, high], [i, i], color=COLOURS["NORMAL"], lw=2.4, label="" if i else "95 % interval")
+    ends = [low, high] if is_interval(low, high) else [math.nan] * 2
+    ax.plot(ends, [i, i], color=COLOURS["NORMAL"], lw=2.4, label="" if i else "95 % interval")
     ax.plot(value, i, "o", ms=6, color=COLOURS["NORMAL"], clip_on=False, label="" if i else "this model")
-    text = f"{value:.3f}" + (f"  ({low:.3f} to {high:.3f})" if math.isfinite(low) else "")
+    text = f"{value:.3f}  ({interval_text(low, high, '{:.3f}'.format)})"
     ax.annotate(text, (1.02, i), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False)
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #reference-points
@@ -414,7 +415,7 @@ def _curves(ax, h, columns):
         val_roc_auc=(f"{LABELS['roc_auc']}, validation", blue),
         shifted_loss=("shifted validation", orange),
         shifted_roc_auc=(f"{LABELS['roc_auc']}, shifted validation", orange),
-        shifted_calibrated_loss=("the same, calibrated", green),
+        shifted_calibrated_loss=("shifted, calibrated", green),
     )
     more = iter(["#CC79A7", "#E69F00", green] * len(columns))
     for c in columns:
@@ -471,7 +472,9 @@ def prevalence_plot(
     _in_percent(ax.xaxis)
     _in_percent(ax.yaxis)
     ax.set_title("Predictive values")
-    ax.legend(loc="best")
+    if any(is_interval(*ends) for _, *ends in (sensitivity, specificity)):
+        ax.fill_between([], [], [], color=GREY, alpha=0.3, lw=0, label="with the ends of both 95 % intervals")
+    fig.legend(loc="outside upper center", ncols=2)
     return fig
 
 # %% ../../nbs/api/evaluation/01_plots.ipynb #c033

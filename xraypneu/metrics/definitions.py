@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'LABELS', 'CARD', 'SPREAD', 'FLOOR', 'FOREST', 'OVERVIEW', 'OPERATING', 'SUMMARY', 'ROBUSTNESS', 'BRIEF',
-           'REFERENCE', 'Metric', 'is_predicted', 'metric_text', 'is_interval', 'value_text', 'predictive_values']
+           'REFERENCE', 'Metric', 'is_predicted', 'metric_text', 'is_interval', 'interval_text', 'value_text',
+           'few_text', 'predictive_values']
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d003
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d005
 @dataclass(frozen=True)
@@ -99,6 +101,16 @@ def is_interval(
     "Whether two ends are an interval; equal ones, of resamples that all gave 1, are none."
     return low is not None and high is not None and low < high
 
+
+def interval_text(
+    low: float | None,  # ends; None or NaN: unknown
+    high: float | None,
+    show: Callable[[float], str],  # number to text
+    none: str = "no interval",
+) -> str:
+    "An interval as text, wherever one is shown; equal ends are none."
+    return f"{show(cast(float, low))} to {show(cast(float, high))}" if is_interval(low, high) else none
+
 # %% ../../nbs/api/metrics/00_definitions.ipynb #a46d8472
 def value_text(
     name: str,  # of a metric
@@ -107,8 +119,20 @@ def value_text(
     high: float | None = None,
 ) -> str:
     "A metric in its own format, percent or four decimals, with its interval if it has one."
-    shown, *ends = (metric_text(v, METRICS[name].percent) for v in (value, low, high))
-    return f"{shown} ({ends[0]} to {ends[1]})" if is_interval(low, high) else shown
+
+    def show(v: float | None) -> str:
+        return metric_text(v, METRICS[name].percent)
+
+    interval = interval_text(low, high, show, none="")
+    return f"{show(value)} ({interval})" if interval else show(value)
+
+# %% ../../nbs/api/metrics/00_definitions.ipynb #6596abc3
+def few_text(
+    few: Mapping[str, int],  # class to number of patients, of classes with few
+) -> str:
+    "What few patients mean for intervals, in reports and in the terminal."
+    counts = ", ".join(f"{n} with {c}" for c, n in few.items())
+    return f"{counts}. The intervals themselves are imprecise, and a metric without an interval proves little."
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d008
 def predictive_values(

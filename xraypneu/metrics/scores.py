@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Column', 'BINS', 'NOTHING_KNOWN', 'OFFICIAL_TEST', 'OFFICIAL_NAMES', 'FILE_COLUMNS', 'MetricsError', 'at_threshold',
            'ece', 'classification_metrics', 'bootstrap', 'paired', 'is_official_test', 'roc_points', 'pr_points',
-           'reliability', 'operating_table', 'calibration_line', 'decision_curve', 'spread', 'image_statistics',
-           'border_strip', 'grouped_auc', 'chance_auc', 'metadata_baseline', 'write_json', 'write_csv']
+           'reliability', 'operating_table', 'calibration_line', 'shift_text', 'calibration_text', 'decision_curve',
+           'spread', 'image_statistics', 'border_strip', 'grouped_auc', 'chance_auc', 'metadata_baseline', 'write_json',
+           'write_csv']
 
 # %% ../../nbs/api/metrics/01_scores.ipynb #c003
 import hashlib
@@ -382,12 +383,36 @@ def operating_table(
 def calibration_line(
     y: npt.ArrayLike,  # (n,) 0 = NORMAL, 1 = PNEUMONIA
     p: npt.ArrayLike,  # (n,) probability of PNEUMONIA
-) -> tuple[float, float]:  # slope, intercept (log-odds)
+) -> tuple[float, float]:  # slope, intercept (log-odds); NaN where the classes don't overlap: the slope has no end
     "Calibration slope and intercept, both classes weighted equally. Raises `MetricsError`."
     y, p = _both(y, p)
+    if p[y == 1].min() > p[y == 0].max() or p[y == 1].max() < p[y == 0].min():
+        return math.nan, math.nan
     q = np.clip(p, 1e-7, 1 - 1e-7)
     fit = LogisticRegression(C=np.inf, class_weight="balanced", max_iter=1000).fit(np.log(q / (1 - q))[:, None], y)
     return float(fit.coef_[0, 0]), float(fit.intercept_[0])
+
+# %% ../../nbs/api/metrics/01_scores.ipynb #6dfa52df
+def _side(value: float, ideal: float, below: str, above: str) -> str:
+    "A number with what its side of the ideal means; nothing where it is the ideal to two decimals."
+    shown = f"{round(value, 2) + 0.0:.2f}"  # not -0.00
+    if float(shown) == ideal:
+        return f"**{shown}**"
+    side, meaning = ("below", below) if value < ideal else ("above", above)
+    return f"**{shown}** ({side} {ideal:g}: {meaning})"
+
+
+def shift_text(shift: float) -> str:  # shift: log-odds, as the intercept
+    "A shift of the log-odds with its meaning."
+    return _side(shift, 0, "probabilities too high", "probabilities too low")
+
+
+def calibration_text(slope: float, intercept: float) -> str:  # of `calibration_line`; Markdown
+    "Slope and intercept with their meanings, in all reports."
+    if not math.isfinite(slope):
+        return "Calibration slope and intercept are not defined where the classes don't overlap, as here."
+    shown = _side(slope, 1, "overconfident, too extreme", "underconfident, too cautious")
+    return f"Calibration slope {shown} and intercept {shift_text(intercept)}, with equal class weights."
 
 # %% ../../nbs/api/metrics/01_scores.ipynb #c062
 def decision_curve(

@@ -7,9 +7,9 @@ __all__ = ['SHIFT_COPIES', 'VERSIONS', 'DATA_FACTS', 'BEFORE', 'AGREEMENT', 'SCO
            'INT8_REFUSED', 'STAMPED', 'FOLD_METRICS', 'CALCULATES', 'Validation', 'validation_of', 'choose_policy',
            'decision_policy', 'teacher_policy', 'Candidate', 'chosen', 'initial_weights', 'origin_of', 'training_info',
            'ParityError', 'candidate_of', 'evenly', 'ood_detector', 'scope_of', 'Int8Variant', 'int8_accepted',
-           'int8_variant', 'bundle_of', 'Trained', 'fold_summary', 'new_model', 'initial_model', 'model_of',
-           'inputs_of', 'training_key', 'store_finished', 'is_finished', 'restore_finished', 'counted', 'all_epochs',
-           'train', 'time_left']
+           'int8_sentence', 'int8_variant', 'bundle_of', 'Trained', 'fold_summary', 'new_model', 'initial_model',
+           'model_of', 'inputs_of', 'training_key', 'store_finished', 'is_finished', 'restore_finished', 'counted',
+           'all_epochs', 'train', 'time_left']
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c003
 import hashlib
@@ -373,6 +373,20 @@ def int8_accepted(
 ) -> bool:
     "The gate of the int8 variant: differences of at most `INT8_LIMIT` and `INT8_REFUSED`."
     return max(map(abs, gaps.values())) <= INT8_LIMIT and max(map(abs, refused.values()), default=0) <= INT8_REFUSED
+
+# %% ../../nbs/api/model/09_recipe.ipynb #c23b14cf
+def int8_sentence(
+    gaps: dict[str, float],  # as `int8_accepted`
+    refused: dict[str, float],  # as `int8_accepted`
+) -> str:
+    "How int8 differs from fp32, with the limits, and whether it is in the bundle."
+    points = {k: 100 * v for k, v in refused.items()}
+    verdict = "included" if int8_accepted(gaps, refused) else "not included"
+    return (
+        f"int8 differs in ROC AUC by {gaps['validation']:+.4f} on validation and {gaps['shifted']:+.4f} on shifted "
+        f"validation (limit {INT8_LIMIT}), and in the refused fraction by {points['validation']:+.1f} and "
+        f"{points['shifted']:+.1f} points (limit {100 * INT8_REFUSED:.0f}): {verdict}."
+    )
 
 # %% ../../nbs/api/model/09_recipe.ipynb #f3f90d20
 def _on_line(fp32: Bundle, logits: np.ndarray, validation: Validation) -> dict[str, Any]:

@@ -383,7 +383,7 @@ def _line(row: Mapping[str, Any], epochs: int) -> str:
     return (
         f"epoch {row['epoch']}/{epochs} ({row['phase']}): loss {row['loss']:.4f}, "
         f"validation loss {row['val_loss']:.4f}, AUC {row['val_roc_auc']:.4f}; "
-        f"shifted {row['shifted_calibrated_loss']:.4f}, {row['shifted_roc_auc']:.4f}"
+        f"shifted, calibrated {row['shifted_calibrated_loss']:.4f}, AUC {row['shifted_roc_auc']:.4f}"
     )
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-v

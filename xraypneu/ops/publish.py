@@ -25,6 +25,7 @@ import pandas as pd
 
 from ..errors import rendered
 from ..metrics import scores as metrics
+from ..metrics.definitions import interval_text, is_interval
 from ..model.bundle import REFERENCE, SHIPPED, Bundle, BundleError, load_bundle, write_bundle
 from ..data.dataset import DataError, Prepared, load_prepared, prepare
 from ..files import project_root, replacing, write_file
@@ -435,7 +436,9 @@ def _report_rendering(found, now, record, published, bundle, report):
     for k, (low, high) in intervals.items():
         was = published.get(k)
         shown = "not defined" if was is None else f"{was:.4f}"
-        report(f"  {k:20} {values[k]:.4f} (95 % interval, by patient, {low:.4f} to {high:.4f}); published {shown}")
+        kind = "95 % interval, by patient, " if is_interval(low, high) else ""
+        interval = interval_text(low, high, "{:.4f}".format)
+        report(f"  {k:20} {values[k]:.4f} ({kind}{interval}); published {shown}")
     before = dict(zip(map(film_of, record.path), record.predicted, strict=True))
     labels = np.where(now.p >= bundle.threshold, "PNEUMONIA", "NORMAL")
     changed = sum(before[film_of(path)] != label for path, label in zip(now.rows.path, labels, strict=True))

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import XraypneuError, rendered
-from ..metrics.definitions import CARD, METRICS, REFERENCE, is_interval, metric_text
+from ..metrics.definitions import CARD, METRICS, REFERENCE, interval_text, metric_text
 from ..files import write_file
 from ..markdown import markdown_table, markdown_text
 from ..redact import find_secret, scrub, scrub_values, without_controls
@@ -163,8 +163,8 @@ def _headline_row(k, m, before, several):
     def text(*at):
         return _value(_get(m, *at, k), percent)
 
-    known = is_interval(_get(m, "test_low", k), _get(m, "test_high", k))
-    row = [METRICS[k].label, f"**{text('test')}**", f"{text('test_low')} to {text('test_high')}" if known else "–"]
+    ends = (_get(m, f"test_{end}", k) for end in ("low", "high"))
+    row = [METRICS[k].label, f"**{text('test')}**", interval_text(*ends, lambda v: _value(v, percent), "none")]
     if several:
         mean, sd = _get(m, "seeds", k, "mean"), _get(m, "seeds", k, "sd")
         row.append(_value(mean, percent) + (f" ± {_value(sd, percent)}" if sd is not None else ""))
