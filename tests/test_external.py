@@ -35,6 +35,8 @@ from xraypneu.evaluation.evaluate import EvaluationError
 from xraypneu.glossary import plain
 from xraypneu.metrics.definitions import BRIEF
 from xraypneu.metrics.scores import bootstrap, classification_metrics
+from xraypneu.model import seen
+from xraypneu.model.bundle import SHIPPED
 from xraypneu.ops.stage import StageError, report_notebook, run_report
 from xraypneu.serving import external_run
 from xraypneu.serving.dashboard import _short_card
@@ -212,6 +214,23 @@ def test_calibration_does_not_depend_on_the_prevalence():
     assert shifted["shift"] == pytest.approx(np.log(4), abs=0.1)
 
 
+def test_a_training_says_which_films_its_initial_weights_know(tmp_path):
+    "The public set in another layout: its films were recognised by `xraypneu external` alone."
+    shutil.copytree(SHIPPED, tmp_path / "bundle")
+    file = tmp_path / "bundle" / seen.TRAINING_FILMS
+    rows = pd.DataFrame({"label": ["NORMAL", "PNEUMONIA"] * 10, "split": ["train"] * 12 + ["test"] * 8})
+    rows = rows.assign(path=[f"all/{i}.png" for i in range(20)], sha256=[f"{i:02d}" * 32 for i in range(20)])
+    names = "".join(seen.name_hash(c, f"train/{i}.jpeg") for i, c in enumerate(rows.label[:15]))
+    content = json.loads(file.read_text()) | {"names": names, "files": rows.sha256[19][:12]}
+    file.write_text(json.dumps(content))
+    known = seen.known_films(load_bundle(tmp_path / "bundle"))
+    sentence = seen.seen_sentence(seen.seen_counts(known, rows))
+    assert "know 16 of 20 films (12 in train, 4 in test)" in sentence
+    for broken in ("{", json.dumps(content | {"names": "a"}), json.dumps(content | {"data_hash": "0" * 64})):
+        file.write_text(broken)
+        assert seen.known_films(load_bundle(tmp_path / "bundle")) is None
+
+
 def test_groups_need_twenty_films_of_a_class_and_small_ones_are_not_named(tmp_path):
     n = 90
     rows = pd.DataFrame({"y": [0, 1, 1] * (n // 3), "patient": [str(i) for i in range(n)]})
@@ -243,10 +262,10 @@ def test_what_differs_from_training_is_found():
 def describing(folder, films, **changes):
     "The shipped bundle with these films as its training films."
     bundle = Path(shutil.copytree(load_bundle().folder, folder))
-    content = json.loads((bundle / external.TRAINING_FILMS).read_text()) | changes
+    content = json.loads((bundle / seen.TRAINING_FILMS).read_text()) | changes
     content["files"] = "".join(sorted(f.sha256[:12] for f in films.itertuples()))
-    content["names"] = "".join(sorted({external._name_hash(f.label, f.path) for f in films.itertuples()}))
-    (bundle / external.TRAINING_FILMS).write_text(json.dumps(content))
+    content["names"] = "".join(sorted({seen.name_hash(f.label, f.path) for f in films.itertuples()}))
+    (bundle / seen.TRAINING_FILMS).write_text(json.dumps(content))
     return bundle
 
 
@@ -278,10 +297,10 @@ def test_official_test_films_are_no_other_source(films, tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"data_hash": 3}'])
 def test_a_damaged_description_of_the_training_films_is_none(tmp_path, text):
     bundle = Path(shutil.copytree(load_bundle().folder, tmp_path / "bundle"))
-    whole = (bundle / external.TRAINING_FILMS).read_text()
-    (bundle / external.TRAINING_FILMS).write_text(text or whole[:-100])
+    whole = (bundle / seen.TRAINING_FILMS).read_text()
+    (bundle / seen.TRAINING_FILMS).write_text(text or whole[:-100])
     assert external.stored_training_films(load_bundle(bundle)) is None
-    (bundle / external.TRAINING_FILMS).write_text(json.dumps(json.loads(whole) | {"data_hash": "0" * 64}))
+    (bundle / seen.TRAINING_FILMS).write_text(json.dumps(json.loads(whole) | {"data_hash": "0" * 64}))
     assert external.stored_training_films(load_bundle(bundle)) is None  # of other data
 
 
@@ -294,7 +313,7 @@ def test_without_a_description_nothing_is_claimed(drawn, tmp_path, monkeypatch):
 
 def test_the_shipped_training_films_are_those_of_the_shipped_model():
     bundle = load_bundle()
-    content = json.loads((bundle.folder / external.TRAINING_FILMS).read_text())
+    content = json.loads((bundle.folder / seen.TRAINING_FILMS).read_text())
     counts = bundle.info["data"]["counts"]
     assert content["data_hash"] == bundle.info["data"]["data_hash"]
     training = external.stored_training_films(bundle)
@@ -412,7 +431,7 @@ def test_films_are_known_by_name_whatever_writes_the_path(films, tmp_path):
 def test_a_name_that_is_a_uid_is_known_as_a_whole():
     "DICOM files are often named so, without an extension: all films of a device counted as one of training."
     films = pd.DataFrame({"label": "NORMAL", "path": ["a/1.2.840.7", "b/1.2.840.7.dcm", "a/1.2.840.8"], "sha256": ""})
-    known = frozenset({external._name_hash("NORMAL", "train/1.2.840.7")})
+    known = frozenset({seen.name_hash("NORMAL", "train/1.2.840.7")})
     training = external.TrainingFilms(1, (1, 1), {}, frozenset(), known)
     assert training.seen(films).tolist() == ["name", "name", ""]
 

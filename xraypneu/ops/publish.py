@@ -44,7 +44,8 @@ from xraypneu.evaluation.card import (
     with_sets,
 )
 from ..evaluation.checklists import CHECKLISTS, Source, answers, checklist_text, files_named, sections_of
-from ..evaluation.external import TRAINING_FILMS, training_films
+from ..evaluation.external import training_films
+from ..model.seen import TRAINING_FILMS
 from .convert import in_card_order
 from .stage import StageError, read_metrics, stage_params, without_radiographs
 
