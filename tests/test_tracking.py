@@ -447,7 +447,7 @@ def test_a_version_that_no_run_registered_is_named(place, sqlite_server):
     place(sqlite_server)
     client = mlflow.MlflowClient(sqlite_server.uri)
     client.create_registered_model("elsewhere")
-    version = client.create_model_version("elsewhere", str(SHIPPED)).version
+    version = client.create_model_version("elsewhere", "s3://bucket/model").version
     client.set_registered_model_alias("elsewhere", "champion", version)
     for address in ("models:/elsewhere@champion", f"models:/elsewhere/{version}"):
         with pytest.raises(TrackingError, match="version 1 has no run, so `xraypneu run` did not register it"):
