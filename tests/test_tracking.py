@@ -436,6 +436,18 @@ def test_a_bundle_that_was_changed_in_the_store_is_refused(place, sqlite_server,
     assert not list((root / ".cache/registered").glob("[!.]*"))
 
 
+def test_a_version_that_no_run_registered_is_named(place, sqlite_server):
+    "As MLflow's own page and client register one: before, a traceback."
+    place(sqlite_server)
+    client = mlflow.MlflowClient(sqlite_server.uri)
+    client.create_registered_model("elsewhere")
+    version = client.create_model_version("elsewhere", "s3://bucket/model").version
+    client.set_registered_model_alias("elsewhere", "champion", version)
+    for address in ("models:/elsewhere@champion", f"models:/elsewhere/{version}"):
+        with pytest.raises(TrackingError, match="version 1 has no run, so `xraypneu run` did not register it"):
+            registered_bundle(address)
+
+
 # --- two at once
 
 

@@ -1285,6 +1285,8 @@ def _owner(client, uri):
         raise ValueError("the address has no version")
     get = client.get_model_version_by_alias if separator == "@" else client.get_model_version
     version = get(model, which)
+    if not version.run_id:
+        raise ValueError(f"version {version.version} has no run, so `xraypneu run` did not register it")
     return version.run_id, version.tags.get("bundle_hash")
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c047-1
