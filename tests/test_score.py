@@ -861,6 +861,10 @@ def test_a_few_films_whose_host_is_down_are_no_finished_shard(drawn, tmp_path, m
     fails -= {f"memory://down/{i}.png" for i in range(4)}
     assert score_archive(text, out).errors == 1  # the last one fails for itself: its host gives the others
     fs.rm("/down", recursive=True)
+    fs.pipe("/up/0.png", (drawn / "0/0.png").read_bytes())
+    fails |= {"memory://down/0.png"}
+    text.write_text("memory://up/0.png\nmemory://down/0.png\n")  # of many hosts, one may be gone for good
+    assert score_archive(text, tmp_path / "hosts").errors == 1
 
 
 def test_packages_that_are_replaced_stop_the_run(drawn, tmp_path, monkeypatch):

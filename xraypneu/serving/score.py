@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import islice
+from operator import not_
 from pathlib import Path
 from shlex import quote as quoted
 from tempfile import TemporaryDirectory
@@ -989,15 +990,18 @@ class _Watch(_Drives):
         self.failed[host] = row
         if len(self.codes) < _IN_A_ROW and PACKAGES_CHANGED not in row["message"]:
             return
-        if set(self.codes) == {"forbidden"} and self._gives_others(host):
+        if set(self.codes) == {"forbidden"} and self._gives_others(lambda other: other == host):
             self.codes.clear()
             return
         self._stop(row, f"{n} films in a row can't be read, the last" if (n := len(self.codes)) > 1 else _ONE)
 
     def end_shard(self) -> None:
-        "Raise `ScoreError` if the shard ends with films of a host that gives no other one: they are no rows of it."
+        """Raise `ScoreError` for films of a host that failed in this shard to its end: they are no rows of it.
+
+        Unless it, or another host, gives a film: of a list of many hosts, some may be gone for good."""
         for host, row in self.failed.items():
-            if not self._gives_others(host):
+            alike: Callable[[str], bool] = bool if host else not_  # other hosts, or this machine
+            if not self._gives_others(alike):
                 self._stop(row, _ONE)
         self.failed.clear()
 
@@ -1006,12 +1010,12 @@ class _Watch(_Drives):
         hint = "When that is mended, run this again: finished shards are kept."
         raise ScoreError(without_controls(what), hint, row["code"])
 
-    def _gives_others(self, host: str) -> bool:
-        "Does a host that fails for some films, as those in an archive class, still give another one?"
-        uris = [self.read[host]] if host in self.read else list[str]()
+    def _gives_others(self, counts: Callable[[str], bool]) -> bool:
+        "Does a host that counts give a film, though some films fail, as those in an archive class?"
+        uris = [uri for host, uri in self.read.items() if counts(host)]
         for n in () if uris else (0, len(self.manifest.shards) - 1):
             listed = _films(self.out, self.manifest, n)["uri"]
-            uris += [u for u in (listed[0].as_py(), listed[-1].as_py()) if _host(u) == host]
+            uris += [u for u in (listed[0].as_py(), listed[-1].as_py()) if counts(_host(u))]
         return any("code" not in self.again(Film(uri)) for uri in uris)
 
 # %% ../../nbs/api/serving/08_score.ipynb #s045
