@@ -31,7 +31,7 @@ const mine = async (github, repo, number) => {
   for (let page = 1; ; page++) {
     const query = {...repo, number, per_page: 100, page}
     const response = await github.request('GET /repos/{owner}/{repo}/issues/{number}/comments', query)
-    const comment = response.data.find(c => c.user.type === 'Bot' && c.body.startsWith(MARK))
+    const comment = response.data.find(c => c.user?.type === 'Bot' && c.body?.startsWith(MARK))
     if (comment || response.data.length < 100) return comment
   }
 }

@@ -361,7 +361,8 @@ def test_comment_on_the_pull_request_of_a_fork(tmp_path):
 
 @needs_node
 def test_comment_is_written_over(tmp_path):
-    comments = [own(i, "talk", "User") for i in range(150)] + [own(900)]
+    nobody = {"id": 899, "body": None, "user": None}  # of an account that was deleted
+    comments = [own(i, "talk", "User") for i in range(150)] + [nobody, own(900)]
     with host([pull(4, "b" * 40, "fork:patch")], comments) as (api, sent):
         comment(api, FORK, tmp_path)
     assert [s[:2] for s in sent] == [("PATCH", "/repos/team/xray/issues/comments/900")]

@@ -1235,7 +1235,7 @@ def _check_start(recipe, size: int, root: Path):
 # %% ../../nbs/api/ops/03_stage.ipynb #d0f2c193
 _LEAST = {  # whole numbers that no other check knows, and the least that their stage takes
     "sample": {"patients": 20, "seed": 0},
-    "eda": {"seed": 0},
+    "eda": {"images": 0, "seed": 0},
     "evaluate": {"bootstrap": 1, "seed": 0},
 }
 
