@@ -6,7 +6,7 @@
     python bench/compare.py FOLDER --only reference ours    # these contenders alone
 
 Each contender has two steps, training and quality on test, in processes of their own: bench/compare_contenders.py has
-the recipes, and bench/compare_longer.py trains the reference's on, to time when it has the accuracy that it publishes.
+the recipes. The reference's is trained on as well, to time when it has the accuracy that it publishes.
 A finished step is kept in .cache/bench-compare, so a run that was stopped goes on with the next one.
 Writes bench/compare.json and bench/compare.md. Times are written only of an idle machine: where others are busy before
 a training or during it, its times are printed and not kept, and it is repeated by the next run.
@@ -33,8 +33,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import yaml
-from compare_contenders import EPOCHS, REST, SIDES, THRESHOLD, Job, model_hash
-from compare_longer import TIMES
+from compare_contenders import EPOCHS, REST, SIDES, THRESHOLD, TIMES, Job, model_hash
 from PIL import Image
 from sklearn.metrics import roc_curve
 
@@ -73,7 +72,6 @@ ABOUT = {
     "validation and its shifted copies. On the official test split, quality is that of the published model",
 }
 STEPS = [*((name, phase) for name in SHOWN for phase in ("train", "quality")), ("cached", "train"), ("longer", "train")]
-SCRIPTS = {"longer": "compare_longer.py"}  # of the others: compare_contenders.py
 PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy", "onnxruntime", "pillow")
 FORWARD_MS, TRAIN_MS = 7.3, 22  # per image at 224 pixels, 2 idle cores
 
@@ -209,7 +207,7 @@ class Comparison:
 
     def key(self, name, phase):
         "What a result depends on: code, data, parameters, versions."
-        files = [HERE / "compare_contenders.py", *(HERE / SCRIPTS[n] for n in [name] if n in SCRIPTS)]
+        files = [HERE / "compare_contenders.py"]
         if phase == "quality" or name in ("ours", "cached"):
             files += sorted((ROOT / "xraypneu").rglob("*.py"))
         digest = hashlib.sha256(b"".join(f.read_bytes() for f in files))
@@ -268,8 +266,7 @@ def in_a_process(job, name, phase):
     asked, out = Path(job.work, "job.json"), Path(job.work, "result.json")
     out.unlink(missing_ok=True)
     write_file(asked, json.dumps({"job": asdict(job), "name": name, "phase": phase, "out": str(out)}) + "\n")
-    script = HERE / SCRIPTS.get(name, "compare_contenders.py")
-    subprocess.run([sys.executable, str(script), str(asked)], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, str(HERE / "compare_contenders.py"), str(asked)], check=True, cwd=ROOT)
     return json.loads(out.read_text())
 
 
@@ -397,12 +394,9 @@ def say_quality(sheet, results, comparison):
     points = at_their_point(results, comparison.test.y.to_numpy(int))
     by_threshold = {METRICS[k].label: all(p[k][1] > p[k][0] for p in points.values()) for k in BY_THRESHOLD}
     good = {label: by_threshold.get(label, is_best(higher, values)) for label, higher, values, _ in rows}
-    cells = [
-        [label, *(texts[n] for n in names), "" if "ours" not in names else "yes" if good[label] else "NO"]
-        for label, _, _, texts in rows
-    ]
-    for row in cells:
-        row[-1] += " (below)" * (row[0] in by_threshold)
+    words = {label: ("yes" if best else "NO") + " (below)" * (label in by_threshold) for label, best in good.items()}
+    best = words if "ours" in names else {}
+    cells = [[label, *(texts[n] for n in names), best.get(label, "")] for label, _, _, texts in rows]
     sheet.table(["", *(NAMES[n] for n in names), "xraypneu is best"], cells)
     if "ours" in names:
         refused = quality(results, "ours")["ood"].get("test images", {}).get("refused", math.nan)

@@ -432,7 +432,7 @@ def test_a_name_that_is_a_uid_is_known_as_a_whole():
     "DICOM files are often named so, without an extension: all films of a device counted as one of training."
     films = pd.DataFrame({"label": "NORMAL", "path": ["a/1.2.840.7", "b/1.2.840.7.dcm", "a/1.2.840.8"], "sha256": ""})
     known = frozenset({seen.name_hash("NORMAL", "train/1.2.840.7")})
-    training = external.TrainingFilms(1, (1, 1), {}, frozenset(), known)
+    training = external.TrainingFilms(frozenset(), known, films=1, size=(1, 1), quantiles={})
     assert training.seen(films).tolist() == ["name", "name", ""]
 
 

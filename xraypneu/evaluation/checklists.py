@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from . import card
 from ..markdown import markdown_table, markdown_text
-from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, OPERATING, interval_text, metric_text
+from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, OPERATING, metric_text, value_text
 
 # %% ../../nbs/api/evaluation/08_checklists.ipynb #cd97254a
 YES, PART, NOT_APPLICABLE, NO = STATUSES = ("yes", "in part", "not applicable", "no")
@@ -59,8 +59,7 @@ class _Facts:
         ends = [self.m.get(f"test_{end}", {}).get(name) for end in ("low", "high")]
         if split != "test" or None in ends or text == "not measured":
             return f"{LABELS[name]} {text}"
-        interval = interval_text(*ends, lambda v: metric_text(v, METRICS[name].percent))
-        return f"{LABELS[name]} {text} ({interval})"
+        return f"{LABELS[name]} {value_text(name, self.m[split][name], *ends, none='no interval')}"
 
     def value(self, *path, percent=False):
         "Another number of metrics.json."

@@ -69,18 +69,12 @@ def training_films(prepared: Prepared) -> dict[str, Any]:  # data_hash, films, s
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x008
 @dataclass(frozen=True, eq=False)
-class TrainingFilms:
+class TrainingFilms(KnownFilms):
     "What is known of the training films of a bundle."
 
     films: int  # of the training split
     size: tuple[int, int]  # width and height of their files, medians, pixels
     quantiles: dict[str, dict[str, np.ndarray]] = field(repr=False)  # by class, then by `COMPARED`: (101,)
-    files: frozenset[str] = field(repr=False)  # short hashes of contents
-    names: frozenset[str] = field(repr=False)  # of class and name
-
-    def seen(self, rows: pd.DataFrame) -> np.ndarray:  # rows: sha256, label, path; (n,) 'file', 'name' or ''
-        "Whether films are training films: by their content, or perhaps, by their name."
-        return KnownFilms(self.files, self.names).seen(rows)
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #9aca098a
 def of_training(
@@ -96,7 +90,7 @@ def of_training(
             raise ValueError("no quantiles")
     width, height = map(int, content["size"])
     files, names = hashes_of(content["files"]), hashes_of(content["names"])
-    return TrainingFilms(int(content["films"]), (width, height), quantiles, files, names)
+    return TrainingFilms(files, names, films=int(content["films"]), size=(width, height), quantiles=quantiles)
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x010
 def stored_training_films(bundle: Bundle) -> TrainingFilms | None:  # None: not there, of other data, or damaged

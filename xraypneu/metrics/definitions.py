@@ -117,13 +117,14 @@ def value_text(
     value: float | None,
     low: float | None = None,  # ends of its interval; None or NaN: it has none
     high: float | None = None,
+    none: str = "",  # in the interval's place where the metric has a value and no interval
 ) -> str:
     "A metric in its own format, percent or four decimals, with its interval if it has one."
 
     def show(v: float | None) -> str:
         return metric_text(v, METRICS[name].percent)
 
-    interval = interval_text(low, high, show, none="")
+    interval = interval_text(low, high, show, none if value is not None else "")
     return f"{show(value)} ({interval})" if interval else show(value)
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #6596abc3

@@ -43,7 +43,7 @@ from .. import glossary, process, webpage
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..evaluation.card import RECORDS, recorded_sets, sets_section
-from ..metrics.definitions import LABELS, METRICS, SUMMARY, few_text, interval_text, metric_text
+from ..metrics.definitions import LABELS, SUMMARY, few_text, value_text
 from ..model.signature import SIGNATURE, SignatureError, trust
 from ..files import came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
@@ -980,20 +980,12 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-a
 def _metric_lines(m) -> list:  # of text
     "Test metrics with their intervals, and what they were measured on."
-    test, low, high, data = m["test"], m["test_low"], m["test_high"], m["data"]
-
-    def value(k):
-        def show(v):
-            return metric_text(v, METRICS[k].percent)
-
-        now = show(test.get(k))
-        return now if test.get(k) is None else f"{now} ({interval_text(low.get(k), high.get(k), show)})"
-
+    values, data = [m["test"], m["test_low"], m["test_high"]], m["data"]
     synthetic = ", SYNTHETIC" if data["synthetic"] else ""
     few = data.get("few_patients")
     return [
         f"Test: {data['test_images']} images of {data['test_patients']} patients{synthetic}",
-        *(f"  {LABELS[k]:22}{value(k)}" for k in SUMMARY),
+        *(f"  {LABELS[k]:22}{value_text(k, *(v.get(k) for v in values), none='no interval')}" for k in SUMMARY),
         *([f"Few patients: {few_text(few)}"] if few else []),
     ]
 
