@@ -133,15 +133,22 @@ def drop(page, *files):
         page.dispatch_event(".drop", event, {"dataTransfer": transfer})
 
 
+def resize(page, width, height):
+    "A busy browser follows later: a test measures what is laid out in the new size."
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function("([w, h]) => innerWidth === w && innerHeight === h", arg=[width, height])
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def shot(page, name):
     if SHOTS:
         Path(SHOTS).mkdir(parents=True, exist_ok=True)
         size = page.viewport_size
         high = page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))")
-        page.set_viewport_size({"width": size["width"], "height": min(high + 10, 6000)})
+        resize(page, size["width"], min(high + 10, 6000))
         page.wait_for_timeout(200)
         page.screenshot(path=Path(SHOTS, f"{name}.png"))
-        page.set_viewport_size(size)
+        resize(page, **size)
 
 
 # --- files in
@@ -1156,13 +1163,13 @@ def test_axe_finds_no_violation(visit, axe):
 
     def check(state):
         for width, theme in ((1280, "dark"), (1280, "system"), (390, "system")):
-            page.set_viewport_size({"width": width, "height": 844})
+            resize(page, width, 844)
             while page.inner_text("button.theme") != f"Theme: {theme}":
                 page.evaluate("document.querySelector('button.theme').click()")
             found = page.evaluate("axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")
             bad = [(v["id"], v["impact"], [n["target"] for n in v["nodes"]][:3]) for v in found["violations"]]
             assert bad == [] and len(found["passes"]) > 15, (state, width, theme)
-        page.set_viewport_size({"width": 1280, "height": 844})
+        resize(page, 1280, 844)
 
     check("empty")
     choose(page, ("a.png", film(12, True)), *[(f"{i}.txt.png", b"text") for i in range(9)])
@@ -1214,7 +1221,7 @@ def test_the_disclaimer_stays_in_sight(visit):
     page.click("summary")
     page.wait_for_selector(".about table")
     for width in (1280, 390):
-        page.set_viewport_size({"width": width, "height": 844})
+        resize(page, width, 844)
         page.wait_for_function("document.querySelector('.about').getBoundingClientRect().height > 1000")
         page.evaluate("document.querySelector('.about').scrollIntoView({ block: 'end' })")
         page.wait_for_function("document.querySelector('main h1').getBoundingClientRect().bottom < 0")
@@ -1237,7 +1244,7 @@ def test_a_long_name_lies_over_nothing(visit):
         .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && getComputedStyle(e).display !== 'inline')
         .map(e => [e.tagName, e.className, e.scrollWidth, e.clientWidth])"""
     for width in (1280, 1000, 700, 390):
-        page.set_viewport_size({"width": width, "height": 900})
+        resize(page, width, 900)
         name, slider = (page.locator(s).bounding_box() for s in (".result h3.name", "input.opacity"))
         (left, right), (above, below) = (sorted((name, slider), key=lambda box: box[axis]) for axis in "xy")
         assert left["x"] + left["width"] <= right["x"] or above["y"] + above["height"] <= below["y"]
@@ -1272,7 +1279,7 @@ if (!window.lost && new TextDecoder().decode(d).includes('"part"')) window.lost 
     pdf = page.pdf(format="A4")
     sheets = len(re.findall(rb"/Type\s*/Page\b", pdf))
     assert 2 <= sheets <= 3  # the film on one, the table on the others; cropped, it was one
-    page.set_viewport_size({"width": 700, "height": 990})  # about A4 without its margins
+    resize(page, 700, 990)  # about A4 without its margins
     page.emulate_media(media="print")
     for part in (".notice", ".verdict", ".rationale", ".view img.map", ".batch tbody tr:last-child td"):
         assert page.is_visible(part), part
@@ -1495,7 +1502,7 @@ def test_the_film_is_large_between_worklist_and_rationale(visit):
     page.evaluate_handle(TRANSFER, more).evaluate(drop_on_film)
     opened(page, "more.png")
     for size in ((390, 844), (640, 400)):  # a telephone; 1280 at 200 %
-        page.set_viewport_size({"width": size[0], "height": size[1]})
+        resize(page, *size)
         view = page.locator(".view:visible").bounding_box()
         assert page.evaluate(width) == size[0] == view["width"] and view["x"] == 0 and view["height"] <= size[1]
         page.keyboard.press("k")
@@ -1503,7 +1510,7 @@ def test_the_film_is_large_between_worklist_and_rationale(visit):
         page.keyboard.press("j")
         opened(page, "more.png")
         assert page.locator(".view:visible").bounding_box()["y"] < 0.7 * size[1]
-    page.set_viewport_size({"width": 390, "height": 844})
+    resize(page, 390, 844)
     page.click("button.files")
     view, whole = (page.locator(s).bounding_box() for s in (".view:visible", "main.xp"))
     assert view["y"] - whole["y"] < 0.48 * 844  # what is above it takes less than half of the screen
@@ -1642,8 +1649,7 @@ def test_full_screen_has_film_verdict_and_disclaimer(visit):
     page.evaluate("() => { Element.prototype.requestFullscreen = () => Promise.reject(new TypeError('refused')); }")
     page.click("button.fuller")
     assert page.is_visible(".brief") and not page.is_visible(".text")
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_function("innerWidth === 390")  # a busy browser follows later
+    resize(page, 390, 844)
     ends = page.eval_on_selector_all(".bar button, .brief", "all => all.map(e => e.getBoundingClientRect().right)")
     assert max(ends) <= 390 and len(ends) > 8
     page.keyboard.press("Escape")
@@ -1699,7 +1705,7 @@ def test_wide_tables_of_a_report_fit_page_and_sheet(browser):
     page.set_content(web_page("Tables", body)[0])
     beyond = "[...document.querySelectorAll('table')].map(t => t.scrollWidth - t.parentElement.clientWidth)"
     for media, width in (("screen", 1280), ("print", 718)):  # A4 without its margins
-        page.set_viewport_size({"width": width, "height": 900})
+        resize(page, width, 900)
         page.emulate_media(media=media)
         assert max(page.evaluate(beyond)) <= 0, (media, page.evaluate(beyond))
     page.close()
