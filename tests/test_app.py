@@ -1948,6 +1948,10 @@ def test_a_token_is_asked_for(tmp_path, visit):
         choose(page, ("chest.png", film()))
         page.wait_for_selector(".verdict")
         assert "open-sesame" not in s.kernels()[0].environ().values()
+        page.goto(s.url + "logout")  # it answered 500
+        page.wait_for_selector("input[type=password]")
+        page.goto(s.url)
+        page.wait_for_selector("input[type=password]")
 
 
 def test_an_upload_that_is_cut_or_cannot_be_read_is_said(visit):

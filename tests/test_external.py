@@ -370,8 +370,11 @@ def test_the_conclusion_follows_from_the_intervals(high, few, code):
     ],
 )
 def test_the_sentence_on_calibration(slope, shift, words):
-    text = external._calibration_sentence({"slope": slope, "shift": shift})
+    measured = {"slope": slope, "shift": shift}
+    text = external._calibration_sentence(measured, {})
     assert words in text if words else text == ""
+    of_two = external._calibration_sentence(measured, {"NORMAL": 1, "PNEUMONIA": 1})  # it was as sure of two films
+    assert ("with 1 NORMAL patient and 1 PNEUMONIA patient that says little" in of_two) == bool(words)
 
 
 # sources

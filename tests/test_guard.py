@@ -291,6 +291,15 @@ def test_what_a_client_made_up_is_not_logged(server):
     assert load.leaks(server) == []
 
 
+def test_control_characters_in_an_address_are_refused(server):
+    "Tornado failed in its redirect: an error 500, and a traceback in the log."
+    before = server.log.read_text()
+    for path in ("/%00", "/voila/render/%0a", "/a%7Fb"):
+        status, _, body = asyncio.run(load.http(server.port, path))
+        assert status == 400 and b"Wrong address" in body, path
+    assert "Uncaught" not in server.log.read_text()[len(before) :]
+
+
 def listening(process):
     return {c.laddr.port for c in process.net_connections() if c.status == "LISTEN"}
 

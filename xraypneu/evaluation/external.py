@@ -338,10 +338,14 @@ _SAID = {
 }
 
 
+def _few_text(few: Mapping[str, int]) -> str:  # few: class to number of patients
+    return _in_words([_n(n, f"{c} patient") for c, n in few.items()])
+
+
 def _outcome_sentence(code: str, labels: Mapping[str, Any], expected: Mapping[str, float]) -> str:
     names = lower_metrics(labels, expected) or BRIEF
-    few = _in_words([_n(n, f"{c} patient") for c, n in labels["few"].items()])
-    return _SAID[code].format(_comparison(labels, expected, names) if labels["high"] else "", few)
+    shown = _comparison(labels, expected, names) if labels["high"] else ""
+    return _SAID[code].format(shown, _few_text(labels["few"]))
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x028
 def _scope_sentence(verdicts: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -356,14 +360,15 @@ def _scope_sentence(verdicts: Mapping[str, Mapping[str, Mapping[str, float]]]) -
     )
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #bdc8f5a6
-def _calibration_sentence(calibration: Mapping[str, float]) -> str:
+def _calibration_sentence(calibration: Mapping[str, float], few: Mapping[str, int]) -> str:
     "Whether the probabilities hold; '' where they do, or where nothing is known."
     slope, shift, kinds = calibration["slope"], calibration["shift"], []
     if slope < _SLOPES[0] or slope > _SLOPES[1]:  # not NaN
         kinds.append(f"{'too extreme' if slope < 1 else 'too cautious'} (calibration slope {slope:.2f})")
     if abs(shift) >= _SHIFT:
         kinds.append(f"{'too high' if shift < 0 else 'too low'} (by {abs(shift):.1f} in log-odds)")
-    return f"The probabilities are {_in_words(kinds)}." if kinds else ""
+    caution = f"; with {_few_text(few)} that says little" if few else ""
+    return f"The probabilities are {_in_words(kinds)}{caution}." if kinds else ""
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x029
 def _difference_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -427,7 +432,7 @@ def conclusion(
     sentences = [
         _outcome_sentence(code, s["labels"], s["expected"]),
         _scope_sentence(s["verdicts"]),
-        _calibration_sentence(s["calibration"]),
+        _calibration_sentence(s["calibration"], s["labels"]["few"]),
         _difference_sentence(s["differences"]),
         _remark_sentence(s.get("film_remarks", ())),
         _repeated_sentence(s.get("repeated", {})),

@@ -34,7 +34,9 @@ from urllib.parse import quote, urlsplit
 
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth.identity import PasswordIdentityProvider
+from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.auth.login import LoginFormHandler
+from jupyter_server.auth.logout import LogoutHandler
 from jupyter_server.base.call_context import CallContext
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
@@ -200,10 +202,14 @@ def cross_site(
     return foreign and "text/html" not in headers.get("Accept", "")
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c011-2
+_CONTROL_CODE = re.compile(r"[\0-\x1f\x7f]|%([01][0-9a-f]|7f)", re.IGNORECASE)  # of a path, percent-encoded or not
+
+
 def refusal(
     method: str,  # GET, POST, ...
     headers: Mapping[str, str],  # of the request: a mapping
     hosts: frozenset[str] = LOCAL_HOSTS,  # names that the server answers to
+    path: str = "/",  # as it was asked for, with its query
 ) -> tuple[int, str, str] | None:  # HTTP status, title and text of the answer; None: go on
     "Decide whether a request is refused, and why, before the application sees it."
     if not host_allowed(headers.get("Host", ""), hosts):
@@ -223,6 +229,8 @@ def refusal(
         )
     if "prefetch" in headers.get("Sec-Purpose", headers.get("Purpose", "")):
         return 503, "No prefetching", "A session starts when the page is opened, not before."
+    if _CONTROL_CODE.search(path.partition("?")[0]):  # tornado would fail where it redirects
+        return 400, "Wrong address", "The address has a control character. The page is at the server's root."
     return None
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c015
@@ -288,7 +296,7 @@ class _Request(HTTPMessageDelegate):
         self.refused = False
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Awaitable[None] | None:
-        why = refusal(start_line.method, headers, LIMITS.hosts)
+        why = refusal(start_line.method, headers, LIMITS.hosts, start_line.path)
         if why is None:
             return self.delegate.headers_received(start_line, headers)
         self.refused = True
@@ -596,11 +604,20 @@ class _Login(LoginFormHandler):
         self.write(login_page(f"{self.base_url}login?next={target}", self.xsrf_form_html(), wrong=bool(message)))
 
 
+class _Logout(LogoutHandler):
+    @allow_unauthenticated
+    def get(self) -> None:
+        "Forget the login. Jupyter's own page would need files that Voilà doesn't serve."
+        self.identity_provider.clear_login_cookie(self)
+        self.redirect(self.base_url)
+
+
 class Identity(PasswordIdentityProvider):
     "Ask for the token with our own form."
 
     def get_handlers(self) -> list[tuple[str, object]]:
-        return [(path, _Login if path == "/login" else handler) for path, handler in super().get_handlers()]
+        ours = {"/login": _Login, "/logout": _Logout}
+        return [(path, ours.get(path, handler)) for path, handler in super().get_handlers()]
 
 # %% ../../nbs/api/serving/04_guard.ipynb #c032
 TURN_S = 3  # seconds until the next session may start although this one's page is incomplete
