@@ -12,6 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 FORMATTED := nbs tests bench docs voila.py setup.py
 NOTEBOOKS := nbs/api nbs/tutorials nbs/index.ipynb # whose cells are tests
 ALONE := tests/test_cluster.py tests/test_guard.py # with tests that measure a server under load
+AT_ONCE := 3 # tests, on 2 cores: a fourth of their time they wait for a process
 
 .DEFAULT_GOAL := help
 .PHONY: help env run app check check-sample test lint types export sync ship verify bench bench-app bench-score compare faults coverage tools constraints audit sbom sign release clean \
@@ -74,7 +75,7 @@ check-sample: $(READY) ## check the sample run's metrics against their limits
 	@python -m pytest -q tests/accept_sample.py
 
 test: $(READY) $(TOOLS)/.ready ## run the notebook tests and the test suite
-	python -m pytest -n 2 --dist worksteal -m "not alone" tests $(NOTEBOOKS)
+	python -m pytest -n $(AT_ONCE) --dist worksteal -m "not alone" tests $(NOTEBOOKS)
 	python -m pytest -m alone $(ALONE)
 
 .PHONY: test-nightly
@@ -115,7 +116,7 @@ faults: $(READY) ## inject faults (kills, full disks, fuzzing, load), in bench/f
 	@python bench/faults.py $(if $(call cli_value,ONLY),--only $(call quoted,ONLY)) $(if $(call cli_value,SEED),--seed $(call quoted,SEED))
 
 coverage: $(READY) ## measure line coverage of the package, at least 95 %; slower than make test by a third or more
-	python -m pytest -n 2 --dist worksteal -m "not alone" --cov --cov-report= tests $(NOTEBOOKS)
+	python -m pytest -n $(AT_ONCE) --dist worksteal -m "not alone" --cov --cov-report= tests $(NOTEBOOKS)
 	python -m pytest -m alone --cov --cov-append --cov-report= $(ALONE)
 	coverage report --fail-under=95
 

@@ -99,7 +99,8 @@ class Socket:
             writer.close()
             raise Refused(0) from None
         if int(top.split()[1]) != 101:
-            body = await reader.read()
+            length = re.search(rb"(?i)\r\ncontent-length: (\d+)", top)  # the server keeps the connection for 30 s
+            body = await reader.readexactly(int(length[1])) if length else b""
             writer.close()
             raise Refused(int(top.split()[1]), body, top)
         return cls(reader, writer)

@@ -176,7 +176,7 @@ LONG = {
     "test_workflows.py::test_pull_brings_what_git_names",
 }
 
-# `make test` runs two tests at a time (pytest -n 2), but not these: they measure time or memory of a server under load.
+# `make test` runs three tests at a time, but not these: they measure time or memory of a server under load.
 ALONE = {
     "test_guard.py::test_others_are_answered_during",
     "test_guard.py::test_load_leaves_nothing",
@@ -213,12 +213,13 @@ def needs(item):
 
 def ordered(items):
     """The long ones first, so that none is left alone with one in the end: the tests of the shared projects at the
-    beginning, which the first process makes, and the others at the middle, where the second process begins."""
+    beginning, which the first process makes, and the others where the second process begins."""
     shared = sorted((i for i in items if "made_once" in needs(i)), key=lambda i: "films" not in needs(i))
     rest = [i for i in items if "made_once" not in needs(i)]
     rest.sort(key=lambda i: listed(i) not in LONG)
     long = sum(listed(i) in LONG for i in rest)
-    short = max(0, len(items) // 2 - len(shared))
+    processes = max(2, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+    short = max(0, len(items) // processes - len(shared))
     return [*shared, *rest[long : long + short], *rest[:long], *rest[long + short :]]
 
 
