@@ -1157,7 +1157,14 @@ def _check_changes(changes):
             raise StageError(what, "Give one of them (--data and DATA= are data.path)", "bad_setting")
 
 
-def _change(params, change):
+def _data_setting(root, text):  # text: of `data.path`
+    "The films' folder as colleagues of the project can use it, too: relative where it lies in the project."
+    path, root = os.path.expanduser(text), os.path.abspath(root)
+    inside = os.path.isabs(path) and Path(os.path.abspath(path)).is_relative_to(root)
+    return Path(os.path.relpath(path, root)).as_posix() if inside else path
+
+
+def _change(root, params, change):
     "Make one change of `set_params`."
     from ruamel.yaml import YAML, YAMLError
 
@@ -1172,7 +1179,7 @@ def _change(params, change):
         names = [f"{s}.{n}" for s, v in params.items() if isinstance(v, dict) for n in v]
         raise StageError(*unknown_parameter(key, names), "bad_setting")
     try:
-        params[section][name] = os.path.expanduser(text) if key == "data.path" else YAML(typ="safe").load(text)
+        params[section][name] = _data_setting(root, text) if key == "data.path" else YAML(typ="safe").load(text)
     except YAMLError as e:
         raise StageError(f"{change!r}: the value is not YAML ({str(e).splitlines()[0]})", code="bad_setting") from None
 
@@ -1183,7 +1190,7 @@ def set_params(
 ):
     """Change `params.yaml` and keep its comments. Raises `StageError` for an unknown name or a value that is not YAML.
 
-    The value of `data.path` is taken literally.
+    The value of `data.path` is taken literally, but for a folder in the project, which gets its relative path.
     """
     from ruamel.yaml import YAML
 
@@ -1199,7 +1206,7 @@ def set_params(
     if not params:
         raise StageError(f"{path} is empty", code="empty")
     for change in changes:
-        _change(params, change)
+        _change(root, params, change)
     # what only a run needs, such as films that are there, `check_settings` checks
     _check_not_deleted((params.get("train") or {}).get("weights"), Path(root))
     _check_data_path((params.get("data") or {}).get("path"), Path(root))
@@ -1329,7 +1336,7 @@ def check_settings(
     params = read_yaml(root / "params.yaml")
     _check_changes(changes)
     for change in changes:
-        _change(params, change)
+        _change(root, params, change)
     check_values(root, params)
     given = (params.get("data") or {}).get("path")
     _check_data_path(given, root)
