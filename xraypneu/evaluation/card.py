@@ -114,6 +114,9 @@ def _ood_row(kind, v):
     return [kind, v["images"], metric_text(v.get("auroc")), *percentages]
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-3
+_REFUSED = f"Refused: {' or '.join(REFUSED)}."
+
+
 def _ood(m):
     "Out-of-distribution benchmark."
     r = m.get("ood") or {}
@@ -121,7 +124,7 @@ def _ood(m):
         return "This model has no out-of-distribution detector: it answers for any image."
     head = ["out-of-distribution input", "images", "AUROC", "FPR95", "refused", "predicted PNEUMONIA"]
     table = markdown_table(head, [_ood_row(k, v) for k, v in r.items() if "auroc" in v])
-    return f"{table}\n\nTest images refused: {metric_text(r['test images']['refused'], True)}."
+    return f"{table}\n\nTest images refused: {metric_text(r['test images']['refused'], True)}. {_REFUSED}"
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #deletion-line
 def _deletion_line(e):
@@ -381,7 +384,7 @@ def sets_section(
     said = "\n".join(f"- **{markdown_text(s['title'])}**: {markdown_text(s['conclusion']['text'], 3000)}" for s in sets)
     return (
         f"{title}Measured by `xraypneu external` at the model's operating point; nothing was tuned on them. Intervals "
-        f"are 95 %, by patient. Refused: OUT OF SCOPE or NOT A CHEST X-RAY.\n\n{table}\n\n{said}"
+        f"are 95 %, by patient. {_REFUSED}\n\n{table}\n\n{said}"
     )
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #with-sets
