@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'LABELS', 'CARD', 'SPREAD', 'FLOOR', 'FOREST', 'OVERVIEW', 'OPERATING', 'SUMMARY', 'ROBUSTNESS', 'BRIEF',
-           'REFERENCE', 'Metric', 'is_predicted', 'metric_text', 'is_interval', 'interval_text', 'value_text',
-           'few_text', 'predictive_values']
+           'REFERENCE', 'FEW_PATIENTS', 'Metric', 'is_predicted', 'metric_text', 'is_interval', 'interval_text',
+           'value_text', 'few_text', 'predictive_values']
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d003
 import math
@@ -128,6 +128,9 @@ def value_text(
     return f"{show(value)} ({interval})" if interval else show(value)
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #6596abc3
+FEW_PATIENTS = 50  # per class; with fewer the intervals themselves are imprecise
+
+
 def few_text(
     few: Mapping[str, int],  # class to number of patients, of classes with few
 ) -> str:

@@ -115,7 +115,8 @@ class OODDetector:
         scaled: np.ndarray,  # (n, 2), of `scaled`
     ) -> tuple[np.ndarray, np.ndarray]:  # as `judge`
         "What `judge` says of scores that are known already."
-        return scaled.max(1), (scaled >= self.no_chest_limits).any(1)
+        distance, outlier = self.no_chest_limits
+        return scaled.max(1), (scaled[:, 0] >= distance) | (scaled[:, 1] >= outlier)
 
     def to_bytes(self) -> bytes:
         "Encode as an .npz file; the same content gives the same bytes."
