@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import XraypneuError
 from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, REFERENCE
-from ..metrics.definitions import interval_text, metric_text, value_text
+from ..metrics.definitions import interval_text, known_text, metric_text, unsure_text, value_text
 from ..files import write_file
 from ..markdown import front_matter, markdown_table, markdown_text, without_front_matter
 from ..model.bundle import BACKBONE
@@ -447,6 +447,13 @@ def _abstention(m):
         f"{metric_text(conformal['accuracy_decided'], True)}, and abstains (UNSURE) on the rest."
     )
 
+
+def _cautions(m):
+    "What flatters the metrics or says little about the verdicts; '' if nothing does."
+    known, films = m["data"].get("known_films"), f"{m['data']['test_images']:,} test films"
+    said = known_text(known, films) if known else "", unsure_text(m.get("conformal", {}))
+    return "".join(f"**{text}**\n\n" for text in said if text)
+
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-m
 def _other_data(info, m):
     "Warning that the metrics are of other data than the training; '' if they are not."
@@ -466,7 +473,7 @@ def _measured(info, m):
     return f"""{_other_data(info, m)}\
 {m["data"]["test_images"]:,} test images of {m["data"]["test_patients"]:,} patients.
 
-{_metrics_table(m)}
+{_cautions(m)}{_metrics_table(m)}
 
 {_spread(info, m)}{_fixed_points(m)}
 
@@ -484,9 +491,14 @@ Intervals of subgroups are in the evaluate report.
 {_ood(m)}"""
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-l
+_UNKNOWN = "- No test film has content, or class and name, of a film that the initial weights were trained with.\n"
+
+
 def _seen(info, m):
     "Warning that the initial weights may have been trained on test images; '' if they were not."
     weights = info["recipe"]["weights"]
+    if "known_films" in info and _same_data(info, m):
+        return _UNKNOWN if not m["data"].get("known_films") else ""  # else the metrics have a caution beside them
     if weights == "file":
         return "- If the initial weights were trained on images of this test split, the metrics are too good.\n"
     if weights == "shipped" and not (info["data"]["synthetic"] or m["data"].get("official_test")):

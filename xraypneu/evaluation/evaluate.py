@@ -41,7 +41,7 @@ from xraypneu.metrics.definitions import (
     is_interval,
     predictive_values,
 )
-from ..model.verdict import PNEUMONIA, REFUSED, UNSURE, ood_scores, verdicts
+from ..model.verdict import PNEUMONIA, REFUSED, UNSURE, always_possible, ood_scores, verdicts
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c005
 class EvaluationError(XraypneuError, ValueError):
@@ -501,6 +501,17 @@ class Evaluation:
         "Whether the model was trained on this data set."
         return self.bundle.info.get("data", {}).get("data_hash") == self.prepared.info["data_hash"]
 
+    @property
+    def abstention(self) -> dict:  # `conformal`, and the classes that are always possible if there are any
+        "For `definitions.unsure_text`, and for metrics.json."
+        classes = always_possible(self.bundle.info["conformal"])
+        return self.conformal | ({"always_possible": classes} if classes else {})
+
+    @property
+    def known_films(self) -> int:  # 0 also if the bundle doesn't say it, or is of other data
+        "Test images that the initial weights were trained or validated with."
+        return self.bundle.info.get("known_films", {}).get("test", 0) if self.same_data else 0
+
     @cached_property
     def points(self) -> pd.DataFrame:  # of `fixed_points`
         return fixed_points(self.scored.y, self.scored.p)
@@ -549,6 +560,7 @@ def _data_section(e):
         "test_patients": len(set(e.scored.patients)),
         "official_test": e.official,
         **({"few_patients": few} if (few := few_patients(e.scored.rows)) else {}),  # the terminal repeats the caution
+        **({"known_films": e.known_films} if e.known_films else {}),  # likewise
         **({"patient_table": True} if "patients_csv" in e.prepared.info else {}),  # by file name without one
     }
 
@@ -577,7 +589,7 @@ def metrics_of(
         "shifted": e.shifted,
         "threshold": e.scored.threshold,
         "calibration": {"slope": slope, "intercept": intercept},
-        "conformal": e.conformal,
+        "conformal": e.abstention,
         "ood": e.ood,
         "metadata_baseline": {"roc_auc": e.metadata[0]},
         "seeds": _seed_section(e.seeds),
