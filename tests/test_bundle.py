@@ -251,6 +251,7 @@ def test_flipped_bytes_of_the_json(written, folder):
         (("model_sha256",), "x", "model_sha256 must be a SHA-256"),
         (("parts_sha256", "../../x"), "0" * 64, "parts_sha256.../../x must be one of model.int8.onnx, reference.npz"),
         (("data", "title"), "\x1b[2J", "data.title must be free of control characters"),
+        (("known_films",), {"test": "10"}, "known_films.test must be a whole number from 0"),
         (("recipe", "x"), [[[[[[[[[[[[[1]]]]]]]]]]]]], "at most 12 levels deep"),
         (("history", 0, "loss"), 10**30, "history[0].loss must be at most 64 bits"),
     ],

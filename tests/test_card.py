@@ -63,6 +63,27 @@ def test_initial_weights_that_may_know_the_test_images_are_a_limit():
     assert not (said("shipped", synthetic=True) or said("shipped", official=True) or said("imagenet"))
 
 
+def test_test_films_that_the_initial_weights_know_are_counted():
+    "Ten of ten were known, and the card said that they might be."
+    info = dict(recipe=dict(INFO["recipe"], weights="shipped"), known_films={"train": 40, "test": 3})
+    text = card(info, data=dict(M["data"], known_films=3))[0]
+    assert "**The initial weights know 3 of 1,234 test films: they have content, or class and name, of films" in text
+    assert "- The initial weights are those of" not in text and "- No test film" not in text
+    none = card(info | {"known_films": {"train": 40, "test": 0}})[0]
+    assert "initial weights know" not in none and "- No test film has content, or class and name, of a film" in none
+    other = card(info, data=dict(M["data"], hash="d1"))[0]  # of which the bundle says nothing
+    assert "- The initial weights are those of" in other and "- No test film" not in other
+
+
+def test_a_model_that_seldom_decides_says_so_beside_its_metrics():
+    decides = dict(target=0.95, coverage_normal=1.0, coverage_pneumonia=1.0, decided=0.0, accuracy_decided=None)
+    text = card(conformal=decides | {"always_possible": ["NORMAL", "PNEUMONIA"]})[0]
+    before = text.partition("| metric |")[0]
+    assert "**UNSURE for 100.0 % of the test films: there are too few validation films of NORMAL and PNEUM" in before
+    assert "UNSURE for 60.0 % of" in card(conformal=decides | {"decided": 0.4})[0]
+    assert "UNSURE for" not in card(conformal=decides | {"decided": 0.5})[0]
+
+
 def test_patients_of_a_table_are_not_said_to_come_from_file_names():
     for more, by in (({}, "file name"), ({"patient_table": True}, "a table of the patients")):
         text = card(data=M["data"] | more)[0]

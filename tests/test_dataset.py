@@ -138,7 +138,7 @@ def test_empty_val_is_no_error(data, run):
 @pytest.mark.parametrize("make", [flat, lambda root: kaggle(root, test=0)])
 def test_a_missing_test_split_is_made_by_patient(tmp_path, run, make):
     p = run(make(tmp_path / "data"), test=0.2, validation=0.25)
-    assert "test_made" in codes(p)
+    assert "test_made" in codes(p) and p.test_drawn
     parts = [set(p.rows(s).patient) for s in ("train", "validation", "test")]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
     for label in CLASSES:

@@ -110,6 +110,22 @@ def test_closing_lines_have_no_interval_from_1_to_1_and_name_few_patients():
     assert "Few" not in "\n".join(stage_module._metric_lines({"test": both, "data": data} | ends))
 
 
+def test_closing_lines_say_that_the_model_seldom_decides_or_began_with_the_test_films():
+    "Of 61 own films: accuracy 100 % on ten test films, all of which were UNSURE and known to the initial weights."
+    numbers = dict.fromkeys(("test", "test_low", "test_high"), {"accuracy": 1.0})
+    data = {"test_images": 10, "test_patients": 10, "synthetic": False}
+    conformal = {"target": 0.95, "decided": 0.0, "always_possible": ["NORMAL", "PNEUMONIA"]}
+
+    def said(**more):
+        return "\n".join(stage_module._metric_lines(numbers | {"data": data} | more))
+
+    out = said(conformal=conformal, data=data | {"known_films": 10})
+    assert "\nKnown films: The initial weights know 10 of 10 test films: they have content, or class and name" in out
+    assert "\nAbstention: UNSURE for 100.0 % of the test films: there are too few validation films of NORMAL and" in out
+    for usual in ({}, {"conformal": {"target": 0.95, "decided": 0.5}}, {"conformal": {"decided": None}}):
+        assert not {"Known", "Abstention"} & set(re.findall(r"\w+", said(**usual)))
+
+
 def test_closing_lines_name_results_that_differ_from_the_commit(copy):
     assert "Changed" not in stage_module.summary(copy)
     (copy / "dvc.lock").write_text((copy / "dvc.lock").read_text() + "\n")

@@ -381,27 +381,60 @@ def test_the_label_at_exactly_the_operating_point(predictor, film):
         assert got.reasons == ()
 
 
-def judging(score, foreign=False):
-    "A detector with one answer, of which nothing more is known."
-    return SimpleNamespace(
-        needs_images=False,
-        scaled=lambda features, images: np.zeros((len(features), 2)),
-        judged=lambda scores: (np.full(len(scores), score), np.full(len(scores), foreign)),
+class Judging(OODDetector):
+    "The detector of a bundle, with the same scores for every image."
+
+    def scaled(self, features, images=None):
+        return np.array([self.given] * len(features))
+
+
+def judging(predictor, distance=0.0, layout=0.0, **arrays):
+    "A detector with these scores. The limits from which an image is no chest radiograph: 2 and 2.5."
+    arrays = {"no_chest": np.float32([2.5])} | arrays
+    known = vars(predictor.bundle.detector) | arrays
+    detector = Judging(**{k: known[k] for k in OODDetector.__dataclass_fields__})
+    object.__setattr__(detector, "given", (distance, layout))
+    return detector
+
+
+BY_DISTANCE, BY_LAYOUT = "feature distance (OUT OF SCOPE from 1.00, ", "layout score (OUT OF SCOPE from 1.00, "
+
+
+@pytest.mark.parametrize(
+    "distance, layout, verdict, said",
+    [
+        (0.0, 0.0, None, ""),
+        (np.nextafter(1.0, 0), -3.0, None, ""),
+        (1.0, 0.2, OUT_OF_SCOPE, f"1.00 by {BY_DISTANCE}NOT A CHEST X-RAY from 2.00)"),
+        (0.2, 2.4, OUT_OF_SCOPE, f"2.40 by {BY_LAYOUT}NOT A CHEST X-RAY from 2.50)"),
+        (1.2, 1.3, OUT_OF_SCOPE, f"1.30 by {BY_LAYOUT}NOT A CHEST X-RAY from 2.50) and 1.20 by {BY_DISTANCE}N"),
+        (0.2, 3.26, NOT_RADIOGRAPH, "3.26 by layout score (NOT A CHEST X-RAY from 2.50)"),
+        (2.0, 2.4, NOT_RADIOGRAPH, f"2.00 by feature distance (NOT A CHEST X-RAY from 2.00) and 2.40 by {BY_LAYOUT}N"),
+    ],
+)
+def test_the_reason_names_the_score_that_led_to_this_verdict(predictor, film, distance, layout, verdict, said):
+    "A photograph was 'refused from 1.00' beside an adult's film, OUT OF SCOPE at 1.36: from where on was either?"
+    odd = changed(predictor, judging(predictor, distance, layout), conformal=None)
+    got = odd.predict(film)
+    assert got.ood_score == max(distance, layout) and got.verdict == (verdict or got.label)
+    unlike = "the image is unlike the training images: dissimilarity " + said
+    assert got.unlike.startswith(unlike if said else "") and bool(got.unlike) is bool(said)
+    assert got.reasons[:1] == ((got.unlike,) if said else ())  # a second one says what differs
+    assert got.at(0.99).reasons[:1] == got.reasons[:1] or not said
+
+
+def test_a_detector_without_a_second_limit_of_the_distance_names_none(predictor, film):
+    older = judging(predictor, 9.0, unit_length=None, hidden=None, output=None)
+    got = changed(predictor, older).predict(film)
+    assert (got.verdict, got.reasons[0].partition("dissimilarity ")[2]) == (
+        OUT_OF_SCOPE,
+        "9.00 by feature distance (OUT OF SCOPE from 1.00)",
     )
-
-
-@pytest.mark.parametrize("score, refused", [(0.0, False), (np.nextafter(1.0, 0), False), (1.0, True), (1.26, True)])
-@pytest.mark.parametrize("verdict, word", [(OUT_OF_SCOPE, "out of scope"), (NOT_RADIOGRAPH, "refused")])
-def test_the_reason_of_strange_features(predictor, film, score, refused, verdict, word):
-    got = changed(predictor, judging(score, verdict == NOT_RADIOGRAPH), conformal=None).predict(film)
-    assert got.ood_score == score and (got.verdict == verdict) is refused
-    said = f"the image is unlike the training images: dissimilarity {score:.2f}, {word} from 1.00"
-    assert got.reasons[:1] == ((said,) if refused else ())  # a second one says what differs
 
 
 def test_what_is_out_of_scope_has_a_caution_wherever_it_has_a_number(predictor, film):
     "And a reason says what differs."
-    odd = changed(predictor, judging(1.26), conformal={"low": 0.3, "high": 0.6, "coverage": 0.9})
+    odd = changed(predictor, judging(predictor, 1.26), conformal={"low": 0.3, "high": 0.6, "coverage": 0.9})
     got = odd.predict(to_square(film // 4, 64), name="adult.png")
     assert got.verdict == OUT_OF_SCOPE and got.at(0.99).verdict == got.at(0.01).verdict == OUT_OF_SCOPE
     e, number, row = got.explanation, f"{got.probability:.3f}", as_row("adult.png", got)
@@ -437,22 +470,20 @@ def sharper_than_all(bundle):
 
 def test_what_differs_is_the_same_wherever_a_film_is_out_of_scope(predictor, film, monkeypatch):
     "Adults' films were out of scope without a word on why, and with another model not even that."
-    odd = SimpleNamespace(
-        judged=judging(1.3).judged, needs_images=True, scaled=lambda f, images: np.array([[1.3, 0.2]] * len(images))
-    )
+    odd = judging(predictor, 1.3, 0.2)
     bundle = dataclasses.replace(sharper_than_all(predictor.bundle), detector=odd)
     got = Predictor(bundle).predict(film)
-    said = "what differs: feature distance beyond its limit, sharper than all of the training films"
+    said = "what differs: sharper than all of the training films"
     assert (got.verdict, got.reasons[1]) == (OUT_OF_SCOPE, said) and got.reasons.count(said) == 1
     row = as_row("a.png", got)
     _Table(out := io.StringIO(), 12).write(row)
     shown = shown_film(Film("u1", "a.png", got))["reasons"]
     for place in (to_csv([row]), to_html([row]), got._repr_html_(), "; ".join(shown), out.getvalue()):
         assert place.count(said) == 1
-    inside = dataclasses.replace(bundle, detector=judging(0.9))
+    inside = dataclasses.replace(bundle, detector=judging(predictor, 0.9))
     assert "differs" not in str(Predictor(inside).predict(film).explanation)  # alone it decides nothing
     other = dataclasses.replace(bundle, info=bundle.info | {"scope": bundle.info["scope"] | {"statistics": "0"}})
-    assert Predictor(other).predict(film).reasons[1] == "what differs: feature distance beyond its limit"
+    assert Predictor(other).predict(film).reasons == got.reasons[:1]
 
 
 def test_the_scores_of_the_detector_are_computed_once(predictor, film, monkeypatch):
@@ -463,7 +494,7 @@ def test_the_scores_of_the_detector_are_computed_once(predictor, film, monkeypat
     monkeypatch.setattr(OODDetector, "raw", lambda self, f, images: calls.append(len(f)) or raw(self, f, images))
     got = list(odd.predict_batch([film, film[::-1].copy(), film]))
     assert [p.verdict for p in got] == [OUT_OF_SCOPE] * 3 and calls == [3]
-    assert all("feature distance beyond its limit" in p.differences for p in got)
+    assert all("by feature distance (OUT OF SCOPE from 1.00" in p.reasons[0] for p in got)
 
 
 def test_a_detector_of_layouts_sees_the_image_that_the_network_gets(predictor, film):
@@ -487,13 +518,17 @@ def test_a_detector_of_layouts_sees_the_image_that_the_network_gets(predictor, f
 def test_the_header_decides_between_two_kinds_of_refusal_only(predictor, film):
     data = dicom(film, Modality="CT")
     for score, verdicts_ in ((0.2, (NORMAL, PNEUMONIA)), (1.26, (NOT_RADIOGRAPH,))):
-        assert changed(predictor, judging(score), conformal=None).predict(data).verdict in verdicts_
-    assert changed(predictor, judging(1.26)).predict(dicom(film)).verdict == OUT_OF_SCOPE
+        got = changed(predictor, judging(predictor, score), conformal=None).predict(data)
+        assert got.verdict in verdicts_
+    assert got.reasons[0].endswith("; NOT A CHEST X-RAY because of the file's header")
+    assert "the file says that it is not a plain radiograph" in got.reasons
+    plain = changed(predictor, judging(predictor, 1.26)).predict(dicom(film))
+    assert plain.verdict == OUT_OF_SCOPE and "header" not in str(plain.reasons)
 
 
-@pytest.mark.parametrize("score, foreign", [(0.2, False), (1.26, True)])
+@pytest.mark.parametrize("score, foreign", [(0.2, False), (2.6, True)])
 def test_nothing_else_has_a_caution(predictor, film, score, foreign):
-    got = changed(predictor, judging(score, foreign)).predict(film)
+    got = changed(predictor, judging(predictor, layout=score)).predict(film)
     assert got.explanation.caution == "" and CAUTION not in got._repr_html_() + to_html([as_row("a.png", got)])
     assert (got.explanation.probability is None) is (got.verdict == NOT_RADIOGRAPH) is foreign
     assert got.at(0.5).verdict == NOT_RADIOGRAPH or not foreign
@@ -508,7 +543,7 @@ def test_an_unsure_film_with_its_numbers(predictor, film):
         (p + 0.01, p - 0.01, "neither class meets"),
     ):
         limits = {"low": low, "high": high, "coverage": 0.9}
-        got = changed(predictor, judging(0.0), threshold=0.5, conformal=limits).predict(film)
+        got = changed(predictor, judging(predictor), threshold=0.5, conformal=limits).predict(film)
         said = f"{words} the 90 % criterion: the probability {p:.3f} is too near the operating point 0.500"
         assert got.verdict == UNSURE and got.reasons == (said,)
 

@@ -212,7 +212,10 @@ TEXT = f'{{"model": {{"hash": "b"}}, {DATA}, "test": {{"roc_auc": "0.9"}}, "test
 WITHOUT = f'{{"model": {{"hash": "b"}}, {DATA}, "test": {{}}}}'
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{}", f'{{"model": 3, {DATA}, "test": {{}}}}', TEXT, WITHOUT])
+ODD = TEXT.replace('"0.9"', "0.9")[:-1] + ', "conformal": {"decided": "none", "target": 0.9}}'
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", f'{{"model": 3, {DATA}, "test": {{}}}}', TEXT, WITHOUT, ODD])
 def test_a_damaged_metrics_json_is_named(tmp_path, content):
     file = tmp_path / "reports/metrics.json"
     file.parent.mkdir()

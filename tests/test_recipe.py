@@ -354,8 +354,10 @@ def test_a_training_with_all_three_phases(tmp_path, capsys):
         weights=None, head_epochs=0, epochs=1, invariance_epochs=1, batch_size=16, first_block=16, text_markers=0
     )
     data = prepared(images=split[0], y=split[1], patients=split[2])
-    trained = recipe.train(data, settings, targets, tmp_path, report=lambda line: None)
-    info = trained.bundle.info
+    known = {"train": 5, "validation": 0, "test": 2}
+    trained = recipe.train(data, settings, targets, tmp_path, report=lambda line: None, known_films=known)
+    info = load_bundle(trained.bundle.folder).info
+    assert info["known_films"] == known
     assert [row["phase"] for row in info["history"]] == ["fine-tuning", "invariance"]
     assert "at most 1 more epoch, about" in capsys.readouterr().err
     assert info["best_epoch"] == 2 and info["threshold_rule"].endswith("chosen before the invariance phase")

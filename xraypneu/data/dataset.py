@@ -546,6 +546,11 @@ class Prepared:
         return bool(self.info["synthetic"])
 
     @property
+    def test_drawn(self) -> bool:
+        "Whether `prepare` drew the test split, from the same films as train; False: the folder has one of its own."
+        return bool(self.info["layout"] != "train/test")
+
+    @property
     def banner(self) -> str:
         "The notice that every plot and table of this data must show; '' if none."
         return cast(str, self.info["notice"]) if self.synthetic else ""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import XraypneuError
 from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, REFERENCE
-from ..metrics.definitions import interval_text, metric_text, value_text
+from ..metrics.definitions import interval_text, known_text, metric_text, unsure_text, value_text
 from ..files import write_file
 from ..markdown import front_matter, markdown_table, markdown_text, without_front_matter
 from ..model.bundle import BACKBONE
@@ -114,6 +114,9 @@ def _ood_row(kind, v):
     return [kind, v["images"], metric_text(v.get("auroc")), *percentages]
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-3
+_REFUSED = f"Refused: {' or '.join(REFUSED)}."
+
+
 def _ood(m):
     "Out-of-distribution benchmark."
     r = m.get("ood") or {}
@@ -121,7 +124,7 @@ def _ood(m):
         return "This model has no out-of-distribution detector: it answers for any image."
     head = ["out-of-distribution input", "images", "AUROC", "FPR95", "refused", "predicted PNEUMONIA"]
     table = markdown_table(head, [_ood_row(k, v) for k, v in r.items() if "auroc" in v])
-    return f"{table}\n\nTest images refused: {metric_text(r['test images']['refused'], True)}."
+    return f"{table}\n\nTest images refused: {metric_text(r['test images']['refused'], True)}. {_REFUSED}"
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #deletion-line
 def _deletion_line(e):
@@ -381,7 +384,7 @@ def sets_section(
     said = "\n".join(f"- **{markdown_text(s['title'])}**: {markdown_text(s['conclusion']['text'], 3000)}" for s in sets)
     return (
         f"{title}Measured by `xraypneu external` at the model's operating point; nothing was tuned on them. Intervals "
-        f"are 95 %, by patient. Refused: OUT OF SCOPE or NOT A CHEST X-RAY.\n\n{table}\n\n{said}"
+        f"are 95 %, by patient. {_REFUSED}\n\n{table}\n\n{said}"
     )
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #with-sets
@@ -444,6 +447,13 @@ def _abstention(m):
         f"{metric_text(conformal['accuracy_decided'], True)}, and abstains (UNSURE) on the rest."
     )
 
+
+def _cautions(m):
+    "What flatters the metrics or says little about the verdicts; '' if nothing does."
+    known, films = m["data"].get("known_films"), f"{m['data']['test_images']:,} test films"
+    said = known_text(known, films) if known else "", unsure_text(m.get("conformal", {}))
+    return "".join(f"**{text}**\n\n" for text in said if text)
+
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-m
 def _other_data(info, m):
     "Warning that the metrics are of other data than the training; '' if they are not."
@@ -463,7 +473,7 @@ def _measured(info, m):
     return f"""{_other_data(info, m)}\
 {m["data"]["test_images"]:,} test images of {m["data"]["test_patients"]:,} patients.
 
-{_metrics_table(m)}
+{_cautions(m)}{_metrics_table(m)}
 
 {_spread(info, m)}{_fixed_points(m)}
 
@@ -481,9 +491,14 @@ Intervals of subgroups are in the evaluate report.
 {_ood(m)}"""
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-l
+_UNKNOWN = "- No test film has content, or class and name, of a film that the initial weights were trained with.\n"
+
+
 def _seen(info, m):
     "Warning that the initial weights may have been trained on test images; '' if they were not."
     weights = info["recipe"]["weights"]
+    if "known_films" in info and _same_data(info, m):
+        return _UNKNOWN if not m["data"].get("known_films") else ""  # else the metrics have a caution beside them
     if weights == "file":
         return "- If the initial weights were trained on images of this test split, the metrics are too good.\n"
     if weights == "shipped" and not (info["data"]["synthetic"] or m["data"].get("official_test")):

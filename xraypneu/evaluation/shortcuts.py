@@ -11,7 +11,8 @@ __all__ = ['IMAGE_STATISTICS', 'used_rows', 'class_balance', 'patient_counts', '
 import numpy as np
 import pandas as pd
 
-from ..data.dataset import CLASSES, SPLITS
+from ..data.dataset import CLASSES, SPLITS, _n
+from ..metrics.definitions import FEW_PATIENTS
 from ..metrics.scores import border_strip, chance_auc, grouped_auc, image_statistics
 
 # %% ../../nbs/api/evaluation/00_shortcuts.ipynb #c005
@@ -178,7 +179,7 @@ def split_probes(
     rows: pd.DataFrame,  # of `with_statistics`
     border: np.ndarray,  # (n, 144), in the same order
     seed: int = 0,
-) -> pd.DataFrame:  # class, columns; validation, test: AUC against train; chance_validation, chance_test
+) -> pd.DataFrame:  # class, columns; validation, test: AUC against train; each with chance_ and patients_
     "AUC of telling another split from train within one class. Validation is the control: about 0.5 is expected."
     others, out = [s for s in SPLITS[1:] if (rows.split == s).any()], []
     for label in CLASSES:
@@ -187,9 +188,10 @@ def split_probes(
             mask = ((rows.label == label) & rows.split.isin(["train", other])).to_numpy()
             pair = rows[mask].reset_index(drop=True)
             y, chance = pair.split == other, chance_auc(pair.split == other, pair.patient)
+            known = {f"chance_{other}": chance, f"patients_{other}": int(pair.patient[y].nunique())}
             for name, x in probe_columns(pair, border[mask]).items():
                 auc = grouped_auc(x, y, pair.patient, seed=seed)[0]
-                by_columns.setdefault(name, {}).update({other: auc, f"chance_{other}": chance})
+                by_columns.setdefault(name, {}).update({other: auc} | known)
         out += [{"class": label, "columns": name} | values for name, values in by_columns.items()]
     return pd.DataFrame(out)
 
@@ -215,8 +217,30 @@ def shortcut_sentence(
     )
 
 # %% ../../nbs/api/evaluation/00_shortcuts.ipynb #c014-1
+def _difference(found: str, patients: int, drawn: bool) -> str:  # found: of `association`, moderate and more
+    "What a difference between test and train means."
+    if drawn:
+        few = ", the more easily the fewer patients there are" if patients < FEW_PATIENTS else ""
+        return (
+            "The prepare stage drew the test split at random from the same films, so it is **no different sample**: "
+            f"the difference is chance{few}, or films of one person count as several patients."
+        )
+    if patients < FEW_PATIENTS:
+        return (
+            "The test images **may be a different sample**, but with so few patients it may be chance: a probe exceeds "
+            "the column *chance* more often than with many. Choose nothing on plain validation alone."
+        )
+    if found == "moderate":
+        return "There is some difference; expect a gap between validation and test."
+    return (
+        "The test images are **recognisably a different sample**: choose nothing on plain validation alone, and expect "
+        "sensitivity and specificity to change."
+    )
+
+
 def split_sentence(
     probes: pd.DataFrame,  # of `split_probes`: AUC 0 to 1; NaN is left out
+    drawn: bool = False,  # did `prepare` draw the test split (`Prepared.test_drawn`)?
 ) -> str:  # Markdown
     "Describe the largest difference between test and train."
     defined = probes[np.isfinite(probes.test)] if "test" in probes else probes[:0]
@@ -227,14 +251,10 @@ def split_sentence(
     advice = {
         "within chance": "With so few patients, chance alone can reach that: the splits may or may not differ.",
         "weak": "In these simple features, the test images resemble the train images.",
-        "moderate": "There is some difference; expect a gap between validation and test.",
     }
-    strong = (
-        "The test images are **recognisably a different sample**: choose nothing on plain validation alone, and expect "
-        "sensitivity and specificity to change."
-    )
-    name, label = worst["columns"].split(":")[0], worst["class"]
+    name, label, n = worst["columns"].split(":")[0], worst["class"], int(worst.patients_test)
+    found = association(worst.test, worst.chance_test)
     return (
-        f"The clearest difference: test {label} against train {label} by {name}, AUC {worst.test:.2f}. "
-        + advice.get(association(worst.test, worst.chance_test), strong)
+        f"The clearest difference: test {label} ({_n(n, 'patient')}) against train {label} by {name}, AUC "
+        f"{worst.test:.2f}. {advice.get(found) or _difference(found, n, drawn)}"
     )

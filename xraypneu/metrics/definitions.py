@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'LABELS', 'CARD', 'SPREAD', 'FLOOR', 'FOREST', 'OVERVIEW', 'OPERATING', 'SUMMARY', 'ROBUSTNESS', 'BRIEF',
-           'REFERENCE', 'Metric', 'is_predicted', 'metric_text', 'is_interval', 'interval_text', 'value_text',
-           'few_text', 'predictive_values']
+           'REFERENCE', 'FEW_PATIENTS', 'LEAST_DECIDED', 'Metric', 'is_predicted', 'metric_text', 'is_interval',
+           'interval_text', 'value_text', 'few_text', 'unsure_text', 'known_text', 'predictive_values']
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d003
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d005
 @dataclass(frozen=True)
@@ -128,12 +128,51 @@ def value_text(
     return f"{show(value)} ({interval})" if interval else show(value)
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #6596abc3
+FEW_PATIENTS = 50  # per class; with fewer the intervals themselves are imprecise
+
+
 def few_text(
     few: Mapping[str, int],  # class to number of patients, of classes with few
 ) -> str:
     "What few patients mean for intervals, in reports and in the terminal."
     counts = ", ".join(f"{n} with {c}" for c, n in few.items())
     return f"{counts}. The intervals themselves are imprecise, and a metric without an interval proves little."
+
+# %% ../../nbs/api/metrics/00_definitions.ipynb #4ea5c44b
+LEAST_DECIDED = 0.5  # fraction of films: with less, UNSURE is what a model usually answers, and its label says little
+
+
+def unsure_text(
+    conformal: Mapping[str, Any],  # target, decided: 0 to 1; always_possible: classes, if any; empty: not measured
+    films: str = "test films",  # which ones
+) -> str:  # '' if the model decides on `LEAST_DECIDED` of them, and both classes occur
+    "What it means that a model seldom decides, in reports and in the terminal."
+    decided, always = conformal.get("decided"), conformal.get("always_possible", ())
+    if decided is None or not (decided < LEAST_DECIDED or always):
+        return ""
+    criterion = f"the {100 * conformal['target']:.0f} % criterion"
+    why = f"the probabilities of most lie where {criterion} does not single out one class"
+    if always:  # at any probability, so that the other class alone is never possible
+        few, it = " and ".join(always), "either" if len(always) > 1 else "it"
+        why = f"there are too few validation films of {few} for {criterion} to exclude {it}"
+    never = "".join(f", never {c}" for c in ("NORMAL", "PNEUMONIA") if always and c not in always)
+    return (
+        f"UNSURE for {100 * (1 - decided):.1f} % of the {films}{never}: {why}. Accuracy, sensitivity and the like are "
+        "those of the label, before abstention. What helps: more patients, a larger prepare.validation, or a lower "
+        "train.coverage, at the price of more errors."
+    )
+
+# %% ../../nbs/api/metrics/00_definitions.ipynb #64dc90c3
+def known_text(
+    known: int,  # films
+    films: str,  # among which: 10 test films
+) -> str:
+    "What it means that the initial weights know films, in reports and in the terminal."
+    return (
+        f"The initial weights know {known:,} of {films}: they have content, or class and name, of films that the "
+        "weights were trained or validated with. If they are the same, metrics on them are too good; "
+        "train.weights=null or imagenet starts without them."
+    )
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d008
 def predictive_values(

@@ -152,6 +152,8 @@ _RULES = _DECISION | {
     "parts_sha256?": {f"{name}?": _SHA256 for name in PARTS},
     "int8?": _DECISION,
     "data?": {"title": _TEXT, "data_hash": _TEXT, "synthetic": _TRUTH, "notice?": _TEXT_OR_NULL, "counts?": _OBJECT},
+    # added within schema 3: films of each split that the initial weights were trained or validated with
+    "known_films?": {f"{split}?": _whole(0, 10**9) for split in ("train", "validation", "test")},
     "history?": _ROWS,
     "best_epoch?": _whole(0, 10**6),
     "converted_from?": {"schema": _whole(1, 2), "hash": _SHA256},

@@ -80,6 +80,12 @@ class OODDetector:
         score: np.ndarray = units.astype(np.float64) @ self.output[:-1] + float(self.output[-1])
         return score
 
+    @property
+    def no_chest_limits(self) -> tuple[float, float]:  # 1 or more, of scaled distance and outlier score; inf: none
+        "From where on a score says that an image is no chest radiograph; from 1 on, it is out of distribution."
+        distance = math.inf if self.unit_length is None else NO_CHEST_DISTANCE
+        return distance, NO_CHEST if self.no_chest is None else float(self.no_chest[0])
+
     @cached_property
     def _directions(self) -> np.ndarray:
         "The transposed basis, contiguous: (1280, k) float32."
@@ -109,9 +115,8 @@ class OODDetector:
         scaled: np.ndarray,  # (n, 2), of `scaled`
     ) -> tuple[np.ndarray, np.ndarray]:  # as `judge`
         "What `judge` says of scores that are known already."
-        limit = NO_CHEST if self.no_chest is None else float(self.no_chest[0])
-        far = scaled[:, 0] >= (math.inf if self.unit_length is None else NO_CHEST_DISTANCE)
-        return scaled.max(1), (scaled[:, 1] >= limit) | far
+        distance, outlier = self.no_chest_limits
+        return scaled.max(1), (scaled[:, 0] >= distance) | (scaled[:, 1] >= outlier)
 
     def to_bytes(self) -> bytes:
         "Encode as an .npz file; the same content gives the same bytes."

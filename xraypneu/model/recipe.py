@@ -225,10 +225,14 @@ def _trained_before(recipe: training.Recipe) -> dict[str, Any]:
     return {"trained_before": {k: bundle.info[k] for k in BEFORE if k in bundle.info}} if bundle else {}
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c020-1
-def origin_of(recipe: training.Recipe) -> dict[str, Any]:  # for `training_info`
+def origin_of(
+    recipe: training.Recipe,
+    known_films: dict[str, int] | None = None,  # of `seen.known_by_split`; None: not known
+) -> dict[str, Any]:  # for `training_info`
     "Initial weights of a training, versions of packages. Raises `OSError`, `BundleError`, `WeightsError`."
     versions = {package: version(package) for package in VERSIONS}
-    return {**initial_weights(recipe.weights), **_trained_before(recipe), "versions": versions}
+    known = {} if known_films is None else {"known_films": known_films}
+    return {**initial_weights(recipe.weights), **known, **_trained_before(recipe), "versions": versions}
 
 
 def training_info(
@@ -720,14 +724,15 @@ def train(
     finished: str | Path | None = None,  # folder of `store_finished`; a training of this key is reused
     key: str = "",  # of `training_key`
     inputs: str = "",  # of `inputs_of`; empty: computed here
+    known_films: dict[str, int] | None = None,  # films of each split that the initial weights know, for the bundle
 ) -> Trained:
     "Train, calibrate, write the bundle. Raises `CalibrationError`, `WeightsError`, `ParityError`, `ValueError`."
     folder = Path(folder)
     _check_repeats(prepared, recipe, targets)
     if finished and (trained := restore_finished(finished, key, folder)):
         return _replayed(trained, recipe, on_epoch, report)
-    lines: list[str]
-    lines, inputs, origin = [], inputs or inputs_of(prepared), origin_of(recipe)
+    lines: list[str] = []
+    inputs, origin = inputs or inputs_of(prepared), origin_of(recipe, known_films)
     _import_late()
 
     def note(line: str) -> None:
@@ -739,8 +744,7 @@ def train(
     candidates = _candidates(networks, prepared, held, targets, folder / "seeds", git_commit, origin)
     best = chosen([c.shifted_loss for c in candidates])
     detector, refused = ood_detector(candidates[best].bundle, images, y, held, recipe.seed)
-    kept = bool(recipe.invariance_epochs)
-    int8 = int8_variant(candidates[best].bundle, images, held, targets, detector, refused, kept)
+    int8 = int8_variant(candidates[best].bundle, images, held, targets, detector, refused, recipe.invariance_epochs > 0)
     bundle = bundle_of(folder / "bundle", candidates[best], detector, int8, scope_of(images, refused))
     folds = _cross_validate(prepared, recipe, targets.folds, state, inputs, note) if targets.folds else []
     trained = Trained(bundle, candidates, best, refused, int8.gaps, folds, lines, int8.refused)

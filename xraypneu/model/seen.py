@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRAINING_FILMS', 'DIGITS', 'short_hash', 'name_hash', 'hashes_of', 'KnownFilms', 'stored_content', 'known_films',
-           'seen_counts', 'seen_sentence']
+           'seen_counts', 'known_by_split', 'seen_sentence']
 
 # %% ../../nbs/api/model/13_seen.ipynb #20170b55
 import hashlib
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.dataset import SPLITS, _composed, _n
+from ..metrics.definitions import known_text
 from .bundle import Bundle
 
 # %% ../../nbs/api/model/13_seen.ipynb #9c33ca62
@@ -110,16 +111,24 @@ def seen_counts(
     )
 
 
+def _found(counts: pd.DataFrame) -> pd.Series:
+    "The films of each split that are known, in one way or the other."
+    return counts["known by content"] + counts["by class and name"]
+
+
+def known_by_split(
+    counts: pd.DataFrame,  # of `seen_counts`
+) -> dict[str, int]:  # split to films
+    "How many films of each split the initial weights know, as a bundle stores it (`known_films`)."
+    return dict(zip(counts.split, map(int, _found(counts)), strict=True))
+
+
 def seen_sentence(
     counts: pd.DataFrame,  # of `seen_counts`
 ) -> str:  # '' for none
     "What it means that the initial weights know films."
-    found = counts["known by content"] + counts["by class and name"]
+    found = _found(counts)
     if not found.sum():
         return ""
     where = ", ".join(f"{n:,} in {s}" for s, n in zip(counts.split, found, strict=True) if n)
-    return (
-        f"The initial weights know {found.sum():,} of {_n(int(counts.films.sum()), 'film')} ({where}): they have "
-        "content, or class and name, of films that the weights were trained or validated with. If they are the "
-        "same, metrics on validation and test are flattered; train.weights=null or imagenet starts without them."
-    )
+    return known_text(int(found.sum()), f"{_n(int(counts.films.sum()), 'film')} ({where})")

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'NORMAL', 'PNEUMONIA', 'UNSURE', 'OUT_OF_SCOPE', 'NOT_RADIOGRAPH', 'REFUSED', 'decided', 'ood_scores',
-           'verdicts', 'probability_text']
+           'verdicts', 'always_possible', 'abstention', 'probability_text']
 
 # %% ../../nbs/api/model/08_verdict.ipynb #v003
+from typing import Any
+
 import numpy as np
 
 from .bundle import Bundle
@@ -64,6 +66,27 @@ def verdicts(
     out[dissimilarity >= 1] = OUT_OF_SCOPE
     out[(dissimilarity >= 1) & no_chest] = NOT_RADIOGRAPH
     return out, dissimilarity
+
+# %% ../../nbs/api/model/08_verdict.ipynb #985942eb
+def always_possible(
+    limits: dict[str, float],  # conformal `low` and `high`, 0 to 1
+) -> list[str]:  # of NORMAL and PNEUMONIA
+    "Classes that are possible at any probability, as there were too few validation films of them."
+    ends = ((NORMAL, limits["high"] >= 1), (PNEUMONIA, limits["low"] <= 0))
+    return [c for c, always in ends if always]
+
+
+def abstention(
+    bundle: Bundle,
+    images: np.ndarray,  # (n, S, S) uint8, at least one; the outlier detector doesn't see them
+) -> dict[str, Any]:  # target, decided: 0 to 1; always_possible: classes; {} for a bundle that never abstains
+    "On how many films a model decides, for `definitions.unsure_text`."
+    limits = bundle.variant.get("conformal")
+    if not limits:
+        return {}
+    given = verdicts(bundle, bundle.probability(bundle.logits(images)))[0]
+    decides = {"target": limits["coverage"], "decided": float((given != UNSURE).mean())}
+    return decides | {"always_possible": always_possible(limits)}
 
 # %% ../../nbs/api/model/08_verdict.ipynb #66db551e
 def probability_text(

@@ -43,7 +43,7 @@ from .. import glossary, process, webpage
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..evaluation.card import RECORDS, recorded_sets, sets_section
-from ..metrics.definitions import LABELS, SUMMARY, few_text, value_text
+from ..metrics.definitions import LABELS, SUMMARY, few_text, known_text, unsure_text, value_text
 from ..model.signature import SIGNATURE, SignatureError, trust
 from ..files import came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
@@ -978,15 +978,25 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     return report
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-a
+def _cautions(m) -> list:  # of text; m: content of metrics.json
+    "What flatters the metrics, or makes them say little. Raises `TypeError` or `KeyError` for a damaged content."
+    data = m["data"]
+    few, known, unsure = data.get("few_patients"), data.get("known_films"), unsure_text(m.get("conformal", {}))
+    return [
+        *([f"Few patients: {few_text(few)}"] if few else []),
+        *([f"Known films: {known_text(known, str(data['test_images']) + ' test films')}"] if known else []),
+        *([f"Abstention: {unsure}"] if unsure else []),
+    ]
+
+
 def _metric_lines(m) -> list:  # of text
     "Test metrics with their intervals, and what they were measured on."
     values, data = [m["test"], m["test_low"], m["test_high"]], m["data"]
     synthetic = ", SYNTHETIC" if data["synthetic"] else ""
-    few = data.get("few_patients")
     return [
         f"Test: {data['test_images']} images of {data['test_patients']} patients{synthetic}",
         *(f"  {LABELS[k]:22}{value_text(k, *(v.get(k) for v in values), none='no interval')}" for k in SUMMARY),
-        *([f"Few patients: {few_text(few)}"] if few else []),
+        *_cautions(m),
     ]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-a-a
@@ -1091,6 +1101,7 @@ def read_metrics(
         values = [v for part in ("test", "test_low", "test_high") for v in content[part].values()]
         if not all(v is None or type(v) in (int, float) for v in values):
             raise ValueError("a metric is no number")
+        _cautions(content)
         return content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         hint = "Restore it from git, or write it again: dvc repro evaluate --force"

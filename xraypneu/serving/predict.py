@@ -165,19 +165,14 @@ def _unsure(p: float, threshold: float, limits: dict[str, float]) -> str:
 # %% ../../nbs/api/serving/00_predict.ipynb #c008-f-a
 def _doubts(
     p: float,
-    ood_score: float,
+    unlike: str,  # of `_unlike`
     verdict: str,
     threshold: float,
     limits: dict[str, float] | None,
     differences: Sequence[str] = (),
 ) -> list[str]:
     "Why the verdict is not the label, from features and probability, and in what the film differs."
-    doubts = []
-    if ood_score >= 1:
-        doubts.append(
-            "the image is unlike the training images: "
-            f"dissimilarity {ood_score:.2f}, {'out of scope' if verdict == OUT_OF_SCOPE else 'refused'} from 1.00"
-        )
+    doubts = [unlike] if unlike else []
     if verdict == OUT_OF_SCOPE and differences:
         doubts.append(f"what differs: {', '.join(differences)}")
     if verdict == UNSURE:
@@ -275,6 +270,7 @@ class Prediction(_Pictures):
     logit: float = math.nan  # before calibration; NaN: not known
     features: np.ndarray | None = None  # (1280,) float32, pooled; None if not kept
     deep: Deep | None = None  # values that 8 bits leave out; None: not asked for, or none
+    unlike: str = ""  # of `reasons`, the one that the image is out of distribution; '' if it is not
 
     @property
     def explanation(self) -> Explanation:
@@ -291,7 +287,7 @@ class Prediction(_Pictures):
     def _at(self, threshold: float, verdict: str) -> "Prediction":
         "The same, with what `decided` says."
         verdict = self.verdict if self.verdict in REFUSED else verdict
-        doubts = _doubts(self.probability, self.ood_score, verdict, threshold, self.limits, self.differences)
+        doubts = _doubts(self.probability, self.unlike, verdict, threshold, self.limits, self.differences)
         label = PNEUMONIA if self.probability >= threshold else NORMAL
         reasons = (*self.objections, *doubts, *self.notes)
         return replace(self, label=label, verdict=verdict, reasons=reasons, threshold=threshold)
@@ -430,21 +426,35 @@ def _small(d: Decoded) -> _Remarks:
     return [(f"the image has {few}, too few to trust the verdict: use the original", few)]
 
 # %% ../../nbs/api/serving/00_predict.ipynb #1a902aee
-def _differences(
-    bundle: Bundle,
-    square: np.ndarray,
+def _beyond(name: str, score: float, limit: float) -> str:  # limit: from which an image is no chest radiograph
+    "A score of the detector that is 1 or more, and which verdicts it leads to from where on."
+    second = f"{NOT_RADIOGRAPH} from {limit:.2f}" if limit < math.inf else ""
+    limits = [second] if score >= limit else [f"{OUT_OF_SCOPE} from 1.00", second]
+    return f"{score:.2f} by {name} ({', '.join(filter(None, limits))})"
+
+
+def _unlike(
+    detector: OODDetector | None,
     scores: np.ndarray | None,  # (2,), of `ood_scores`
-) -> tuple[str, ...]:
+    by_header: bool = False,  # is the verdict `NOT_RADIOGRAPH` because of the file's header?
+) -> str:  # '' if the image is not out of distribution
+    "By which scores an image is out of distribution, and why that leads to one of two verdicts."
+    if detector is None or scores is None or not scores.max() >= 1:
+        return ""
+    names = "feature distance", "layout score" if detector.needs_images else "outlier score"
+    found = zip(names, scores.tolist(), detector.no_chest_limits, strict=True)
+    # what decides stands first; the larger score is the dissimilarity
+    ordered = sorted((f for f in found if f[1] >= 1), key=lambda f: (f[1] < f[2], -f[1]))
+    header = f"; {NOT_RADIOGRAPH} because of the file's header" if by_header else ""
+    said = " and ".join(_beyond(*f) for f in ordered)
+    return f"the image is unlike the training images: dissimilarity {said}{header}"
+
+
+def _differences(bundle: Bundle, square: np.ndarray) -> tuple[str, ...]:
     "In what a film that is out of scope is unlike the training films, as far as the bundle knows them."
-    said = []
-    if scores is not None:
-        distance, layout = scores
-        said += ["feature distance beyond its limit"] * bool(distance >= 1)  # the larger one is the dissimilarity
-        kind = "layout" if cast(OODDetector, bundle.detector).needs_images else "outlier"
-        said += [f"{kind} score beyond its limit"] * bool(layout >= 1)
     scope = bundle.info.get("scope", {})
     known = scope.get("percentiles", {}) if scope.get("statistics") == VERSION else {}
-    return (*said, *film_differences(square, known))
+    return tuple(film_differences(square, known))
 
 # %% ../../nbs/api/serving/00_predict.ipynb #7274d817
 def _percentiles(
@@ -549,16 +559,17 @@ class _Scorer:
             zip(names, read, strict=True)
         ):
             verdict = NOT_RADIOGRAPH if objections else str(outcomes[i])
-            if verdict == OUT_OF_SCOPE and no_chest:  # the file itself says what the features don't
-                verdict = NOT_RADIOGRAPH
+            by_header = verdict == OUT_OF_SCOPE and no_chest  # the file itself says what the features don't
+            verdict = NOT_RADIOGRAPH if by_header else verdict
+            unlike = _unlike(b.detector, None if scores is None else scores[i], by_header)
             if verdict == OUT_OF_SCOPE:
-                differences = _differences(b, squares[i], None if scores is None else scores[i]) + differences
+                differences = _differences(b, squares[i]) + differences
             yield Prediction(
                 name,
                 float(p[i]),
                 b.info["classes"][int(p[i] >= b.threshold)],
                 verdict,
-                (*objections, *_doubts(p[i], ood_score[i], verdict, b.threshold, limits, differences), *notes),
+                (*objections, *_doubts(p[i], unlike, verdict, b.threshold, limits, differences), *notes),
                 b.threshold,
                 float(ood_score[i]),
                 out["map"][i],
@@ -570,6 +581,7 @@ class _Scorer:
                 differences,
                 float(out["logit"][i]),
                 out["features"][i] if keep_features else None,
+                unlike=unlike,
             )
 
 # %% ../../nbs/api/serving/00_predict.ipynb #c010-b-2
