@@ -303,6 +303,7 @@ def test_failed_rows_count_in_their_batch(tmp_path):
         (lambda d: written(d / "s.parquet", table(51)), "too_few", "230 or more suffice with --first 200"),
         (lambda d: pq.write_table(pa.table({"id": [1]}), d / "s.parquet") or d / "s.parquet", "foreign", "can't be"),
         (lambda d: written(d / "s.parquet", table(300), numbers=16), "foreign", "32 numbers"),
+        (lambda d: written(d / "s.parquet", table(300).drop(columns="logit")), "foreign", "lacks the column logit"),
         (lambda d: (d / "s.parquet").write_bytes(b"PAR1") and d / "s.parquet", "foreign", "can't be read"),
     ],
 )

@@ -103,6 +103,9 @@ def _opened(file: Path, key: str) -> tuple[pa.Table, dict[str, Any]]:
 # %% ../../nbs/api/serving/10_monitor.ipynb #m007-c
 def _columns(table: pa.Table, file: Place) -> tuple[pd.DataFrame, np.ndarray]:
     "Columns of films, and their projections; 0 where there are none. Raises `ShiftError`."
+    if lacking := {"features", *_COLUMNS} - {*table.column_names}:
+        what = f"{file} lacks the column {min(lacking)}"
+        raise ShiftError(what, "Name a file that xraypneu wrote, or write it again.", "foreign")
     lists = table["features"].combine_chunks()
     known = lists.is_valid().to_numpy(zero_copy_only=False).astype(bool)
     numbers = lists.flatten().to_numpy(zero_copy_only=False)
