@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from conftest import ROOT, SMALL, brief_stages, until
+from conftest import ROOT, SMALL, brief_stages, commit_all, lay, params_yaml, set_params, until
 from served import free_port
 
 from xraypneu.cli import main
@@ -265,6 +265,18 @@ def test_kill_ends_dvc_and_its_stage_too(started, tmp_path):
     assert process.wait(20) == 143
     assert (tmp_path / "ended").exists(), "the shell between DVC and the stage ends before it"
     assert (tmp_path / "interrupted").exists() is (started == "by hand")
+
+
+def test_a_project_gets_no_parameters_of_the_clone_it_was_made_with(tmp_path, monkeypatch):
+    "After `make run DATA=/tmp/films` in the clone, a new project looked for its films there, too."
+    clone = tmp_path / "clone"
+    lay(clone, *project.LAID_DOWN)
+    commit_all(clone)
+    set_params(clone, {"data": {"path": "/tmp/films"}, "train": {"epochs": 1}})
+    monkeypatch.setattr(project, "source_folder", lambda: clone)
+    assert project._files()["params.yaml"] == params_yaml() != (clone / "params.yaml").read_bytes()
+    (clone / ".git/HEAD").unlink()  # git then doesn't know it for a repository, as another user's
+    assert project._files()["params.yaml"] == (clone / "params.yaml").read_bytes()
 
 
 def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):

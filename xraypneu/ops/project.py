@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import xraypneu
 from ..errors import XraypneuError, rendered
 from ..process import descendants, started
-from ..files import came_with, project_root, replacing, sha256_of, write_file
+from ..files import GIT, came_with, default_params, project_root, replacing, sha256_of, write_file
 from xraypneu.ops.stage import (
     check_idle,
     check_outs,
@@ -41,7 +41,6 @@ from xraypneu.ops.stage import (
     set_params,
     summary,
 )
-from .tracking import GIT
 
 if TYPE_CHECKING:
     from xraypneu.ops.doctor import Check
@@ -105,6 +104,8 @@ def _files() -> dict[str, bytes]:  # by path
     "The pipeline's files as a project gets them from the installed package. Raises `ProjectError`."
     source = source_folder()
     files = {name: (source / name).read_bytes() for name in LAID_DOWN}
+    with suppress(OSError):  # git tells nothing of another user's clone
+        files["params.yaml"] = default_params(source)  # and not the films of the clone that xraypneu is installed from
     return files | {"dvc.yaml": _stages_of_project(files["dvc.yaml"].decode()).encode()}
 
 # %% ../../nbs/api/ops/11_project.ipynb #p016

@@ -45,7 +45,7 @@ from .convert import RENAMED_PARAMETERS
 from ..evaluation.card import RECORDS, recorded_sets, sets_section
 from ..metrics.definitions import LABELS, SUMMARY, few_text, value_text
 from ..model.signature import SIGNATURE, SignatureError, trust
-from ..files import came_with, others_reach, project_root, write_file
+from ..files import GIT, came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -1008,7 +1008,7 @@ RECORDED = ("params.yaml", "dvc.lock", "reports/metrics.json")  # of a run, in g
 
 def _changed(root) -> list:  # of text; empty outside a repository
     "A line about parameters and results that differ from the commit, and the command that restores them."
-    ask = [*tracking.GIT, "diff", "--name-only", "--relative", "HEAD", "--", *RECORDED]
+    ask = [*GIT, "diff", "--name-only", "--relative", "HEAD", "--", *RECORDED]
     try:
         names = subprocess.run(ask, cwd=root, capture_output=True, text=True, timeout=30, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):  # no git, no repository, one of another user, or no commit yet
