@@ -20,7 +20,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from conftest import ROOT, make_project, refusal, run, set_params, until
+from conftest import ROOT, lay, make_project, refusal, run, set_params, until
 from tracked import POSTGRES, Postgres
 
 from xraypneu import cli, load_bundle
@@ -65,9 +65,7 @@ def worker(root, found, train=train, settings=TOY, lines=None):
 
 def project(folder, **changes):
     "A folder with params.yaml and the notebook whose parameters are searched."
-    for name in ("dvc.yaml", "params.yaml", "nbs/pipeline/train.ipynb"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes((ROOT / name).read_bytes())
+    lay(folder, "dvc.yaml", "params.yaml", "nbs/pipeline/train.ipynb")
     set_params(folder, {"tune": changes})
     return folder
 
@@ -145,8 +143,8 @@ def test_a_value_that_train_refuses_is_found_before_the_study_is_made(train, tun
         read_settings(folder)
 
 
-def test_the_ranges_of_params_yaml_are_valid():
-    settings = read_settings(ROOT, 7)
+def test_the_ranges_of_params_yaml_are_valid(tmp_path):
+    settings = read_settings(project(tmp_path), 7)
     assert settings.trials == 7 and {"learning_rate", "weight_decay"} <= settings.ranges.keys()
     from xraypneu.model import training
 
