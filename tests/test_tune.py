@@ -664,7 +664,29 @@ def test_a_storage_that_does_not_answer(tmp_path, monkeypatch, capsys):
     assert len(err.splitlines()) == 1
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     assert command("tune", "--status", "--storage", address)[0] == 2
-    assert "pip install psycopg2-binary" in capsys.readouterr().err
+    assert "needs a package that is not installed: pip install psycopg2-binary" in capsys.readouterr().err
+
+
+def test_the_package_that_sqlalchemy_wants_for_postgresql_is_named(tmp_path, monkeypatch, capsys):
+    "SQLAlchemy 2.1 imports psycopg where 2.0 imported psycopg2, which message and tutorials still named."
+    from sqlalchemy import create_engine
+
+    from xraypneu.ops.tracking import TrackingError, check, missing_driver
+
+    for name in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    address = "postgresql://me@127.0.0.1:1/x"
+    with pytest.raises(ModuleNotFoundError) as missing:
+        create_engine(address)
+    install = missing_driver(missing.value)
+    assert install in ("pip install 'psycopg[binary]'", "pip install psycopg2-binary")
+    monkeypatch.chdir(project(tmp_path))
+    assert command("tune", "--status", "--storage", address)[0] == 2
+    assert f"needs a package that is not installed: {install}" in capsys.readouterr().err
+    with pytest.raises(TrackingError, match=re.escape(f"needs a package that is not installed: {install}")):
+        check(address)
+    for name in ("tune", "team"):
+        assert install in (ROOT / f"nbs/tutorials/{name}.ipynb").read_text(), "the tutorial names another package"
 
 
 def test_without_optuna(tmp_path, monkeypatch, capsys):

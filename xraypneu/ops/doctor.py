@@ -358,7 +358,9 @@ def check_tracking(
     except tracking.TrackingError as e:
         # the hint of a store that doesn't answer is for trainings; the command below says more
         why = e.message if e.code in ("no_server", "store") else rendered(e)
-        if uri.startswith("sqlite:"):
+        if e.code == "no_package":
+            why, fix = e.message, e.hint
+        elif uri.startswith("sqlite:"):
             fix = _fix_of_store(uri, file)
         else:
             fix = (

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'FINISHED', 'PATIENCE', 'LONGEST', 'PAUSES', 'RECORD', 'CANDIDATE', 'REGISTERED',
            'CLOCKS', 'SENDERS', 'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'absolute_uri', 'store',
-           'reach', 'answers', 'other_schema', 'check', 'environment', 'git_state', 'as_text', 'as_name', 'as_texts',
-           'as_numbers', 'Breaker', 'Spool', 'Sender', 'Run', 'keras_model', 'register', 'set_alias', 'start',
-           'continued', 'save', 'resume', 'interrupted', 'waiting', 'damaged', 'local_note', 'forget', 'sync',
-           'registered_bundle']
+           'reach', 'answers', 'missing_driver', 'other_schema', 'check', 'environment', 'git_state', 'as_text',
+           'as_name', 'as_texts', 'as_numbers', 'Breaker', 'Spool', 'Sender', 'Run', 'keras_model', 'register',
+           'set_alias', 'start', 'continued', 'save', 'resume', 'interrupted', 'waiting', 'damaged', 'local_note',
+           'forget', 'sync', 'registered_bundle']
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c003
 import contextlib
@@ -322,6 +322,21 @@ def _within(seconds, ask):
         raise error
     return answer
 
+# %% ../../nbs/api/ops/01_tracking.ipynb #71ba465c
+_PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # by module
+
+
+def missing_driver(
+    e: BaseException | None,  # also with the import's error as its cause
+) -> str:  # a command; '' if no module is missing
+    "The command that installs what the address of a database needs."
+    while e is not None and not (isinstance(e, ModuleNotFoundError) and e.name):
+        e = e.__cause__ or e.__context__
+    if e is None:
+        return ""
+    module = e.name.partition(".")[0]
+    return f"pip install {shlex.quote(_PACKAGES.get(module, module))}"
+
 # %% ../../nbs/api/ops/01_tracking.ipynb #c012-4
 def other_schema(uri: str) -> str:  # 'older', 'newer' or ''
     "Whether an older or newer MLflow created a store in a file. Only reads it; '' if the same or not known."
@@ -371,7 +386,10 @@ def check(
         with _limits(timeout):
             _within(3 * timeout if _is_server(uri) else None, lambda: _client(uri).search_experiments(max_results=1))
     except Exception as e:  # each kind of store raises different errors
-        raise TrackingError(f"MLflow at {public_url(uri)} doesn't work: {_why(e)}", ADVICE, "store") from None
+        where = f"MLflow at {public_url(uri)}"
+        if _is_database(uri) and (install := missing_driver(e)):
+            raise TrackingError(f"{where} needs a package that is not installed", install, "no_package") from None
+        raise TrackingError(f"{where} doesn't work: {_why(e)}", ADVICE, "store") from None
     finally:
         if before is not None:
             os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = before
