@@ -159,15 +159,15 @@ def _in_repository(folder: Path) -> bool:  # of a project that is to be made
 def _initialise(folder: Path, within: bool) -> None:
     "Make a folder a git repository, unless it lies in one, and a DVC project. Raises `ProjectError`."
     git = shutil.which("git")
-    if git and not within:
+    if git:
         subprocess.run([*GIT, "init", "--quiet"], cwd=folder, check=True, timeout=30)
-    without_git = [] if git else ["--no-scm"]
-    kind = ["--subdir"] if within else without_git
-    command = [sys.executable, "-m", "dvc", "init", *kind]  # --quiet would leave out why it fails
+    command = [sys.executable, "-m", "dvc", "init", *([] if git else ["--no-scm"])]  # --quiet leaves out why it fails
     done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
     if done.returncode:
         why = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]  # an offer of help comes last
         raise ProjectError(f"DVC can't be set up: {(why or [done.stderr.strip()])[-1][-300:]}", code="failed")
+    if within:  # DVC adds its files to the index: that of the repository around would keep this temporary folder
+        shutil.rmtree(folder / ".git")
 
 # %% ../../nbs/api/ops/11_project.ipynb #775a5d9a
 def _state(root: Path) -> Path:
