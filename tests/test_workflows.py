@@ -27,6 +27,7 @@ from conftest import (
     as_committed,
     commit_all,
     executable,
+    lay,
     params_yaml,
     run,
     script,
@@ -38,6 +39,7 @@ from test_remote import SECRET, needs_nginx, nginx  # noqa: F401
 
 from xraypneu import process
 from xraypneu.files import write_file
+from xraypneu.ops.stage import check_settings, stage_params
 
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 FLOWS = {f.stem: YAML(typ="safe").load(f) for f in FILES}
@@ -652,6 +654,15 @@ def test_a_distribution_carries_the_committed_parameters(dist, tmp_path):
     assert built.read_bytes() == params_yaml()
     done = run(build, clone, check=False, GIT_DIR=str(tmp_path))
     assert done.returncode and "git doesn't say what is committed in " in done.out and "Traceback" not in done.out
+
+
+def test_without_credentials_a_job_needs_no_table_of_patients(tmp_path):
+    "Its clone lacks the films and their private table, and the sample's files have no row in it: `make run` failed."
+    lay(tmp_path, "dvc.yaml", "params.yaml", "nbs/pipeline/prepare.ipynb")
+    set_params(tmp_path, {"data": {"path": "films", "patients_csv": "private.csv"}})
+    run([ROOT / ".ci/pull"], tmp_path, XRAYPNEU_REMOTE_URL="")
+    check_settings(tmp_path)  # of `make run`
+    assert stage_params(tmp_path, "prepare")["data_patients_csv"] is None
 
 
 def test_pull_brings_what_git_names(tmp_path):

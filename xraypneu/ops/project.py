@@ -40,6 +40,7 @@ from xraypneu.ops.stage import (
     read_yaml,
     set_params,
     summary,
+    unread_table,
 )
 
 if TYPE_CHECKING:
@@ -428,6 +429,8 @@ def run(
     check_sample(root)
     check_unsigned(root)
     set_params(root, list(changes))
+    if table := unread_table(root, read_yaml(root / "params.yaml")):
+        print(f"{table} (data.patients_csv) is not read: the sample's patients are in its file names", file=sys.stderr)
     if not _is_clone(root):
         _write_code(root)
         if names := outdated(root):
