@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -377,6 +378,17 @@ def params_yaml():
     from xraypneu.files import default_params
 
     return default_params(ROOT)
+
+
+@functools.cache
+def sample_metrics():
+    "metrics.json of the sample: of the last run here, or as committed, if that was of other films or parameters."
+    from xraypneu.files import committed
+
+    file = ROOT / "reports/metrics.json"
+    here = json.loads(file.read_bytes()) if file.is_file() else None
+    of_sample = here and here["data"]["synthetic"] and (ROOT / "params.yaml").read_bytes() == params_yaml()
+    return here if of_sample else json.loads(committed(file))
 
 
 def lay(folder, *names):
