@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -49,6 +50,8 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     assert CHROMIUM, "CI needs Chromium: .ci/run installs it"
+    # Ctrl-C ends Playwright's driver too, which asyncio would report for each process
+    logging.getLogger("asyncio").addFilter(lambda record: "reading from the driver" not in str(record.exc_info))
     with sync_playwright() as p:
         b = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
         yield b

@@ -163,6 +163,16 @@ def test_a_rule_has_one_place(pattern, home):
     assert {name for name, text in places.items() if re.search(pattern, text)} == home
 
 
+def test_tests_read_nothing_that_a_run_here_left():
+    "`make run DATA=films SET=train.epochs=1` changes files of the clone: tests of `make ship` and the report failed."
+    read = r"""ROOT / ["'](params\.yaml|reports/metrics\.json)"""
+    own = re.compile(read + r"""|for name in \([^)]*["']params\.yaml.*\n(.*\n)?.*ROOT / name""")
+    found = {p.name for p in (ROOT / "tests").glob("*.py") if own.search(p.read_text())}
+    # accept_sample.py is about a run here; a link in test_report.py leads there
+    allowed = {"conftest.py", "test_recipe.py", "accept_sample.py", "test_report.py"}
+    assert found == allowed, "use lay(), params_yaml() or sample_metrics() of conftest"
+
+
 def test_metrics_are_named_in_their_registry_alone():
     "No label is written anywhere else, and no list of three metrics or more."
     from xraypneu.metrics.definitions import METRICS

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import nbformat
 import pandas as pd
 import pytest
-from conftest import ROOT, run, set_params
+from conftest import ROOT, run, sample_metrics, set_params
 
 from xraypneu.cli import _test_text
 from xraypneu.model.bundle import SHIPPED, load_bundle
@@ -21,7 +21,7 @@ from xraypneu.ops import report
 from xraypneu.ops.stage import _metric_lines
 from xraypneu.redact import without_controls
 
-METRICS = json.loads((ROOT / "reports/metrics.json").read_text())
+METRICS = sample_metrics()
 
 
 @pytest.fixture
