@@ -171,6 +171,8 @@ dist: $(READY) ## build wheel and source in dist/; fails on a tag that is not th
 	@[ "$${GITHUB_REF_TYPE:-}" != tag ] || [ "$${GITHUB_REF_NAME:-}" = "v$$(python -c 'import xraypneu; print(xraypneu.__version__)')" ] || { echo "tag $$GITHUB_REF_NAME is not v and the version in settings.ini"; exit 1; }
 	@rm -rf dist build/lib build/bdist.*
 	@python -m build --no-isolation --outdir dist
+	@python -c 'import sys; from xraypneu.files import default_params as d; d(".") == open("params.yaml", "rb").read() or print(sys.argv[1])' \
+	  "params.yaml is changed here. Wheel and source have the committed one; for other defaults, commit it, then repeat make dist"
 
 rehearse: $(READY) ## run the steps of ci (its sample), train and comment in clean clones, as GitHub would; WORKFLOWS="ci train"
 	@.ci/rehearse --venv $(VENV) $(call cli_value,WORKFLOWS)

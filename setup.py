@@ -1,10 +1,12 @@
 """Package metadata: read from settings.ini, so that nothing is said twice."""
 
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
@@ -18,6 +20,30 @@ PROJECT = ("dvc.yaml", "params.yaml", ".dvcignore", "voila.py", "nbs/pipeline/*.
 PROJECT += ("nbs/tutorials/glossary.ipynb",)
 
 
+def lay_down_parameters(folder):
+    "Exchange params.yaml in a folder for the committed one: the clone's may name the films of who builds the package."
+    laid = Path(folder) / "params.yaml"
+    if not laid.is_file():
+        return
+    sys.path.insert(0, str(here))  # of the standard library alone
+    from xraypneu.files import default_params
+
+    try:
+        content = default_params(here)
+    except OSError as e:
+        raise SystemExit(f"{e}\nWithout it, the package might get the films and parameters of a run here.") from None
+    laid.unlink()  # in a source distribution it is a link to the clone's
+    laid.write_bytes(content)
+
+
+class WithParameters(sdist):
+    "The source distribution, with the committed parameters."
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        lay_down_parameters(base_dir)
+
+
 class WithProject(build_py):
     "Copies the pipeline's files into the package."
 
@@ -29,6 +55,7 @@ class WithProject(build_py):
             to = Path(self.build_lib) / "xraypneu/project" / file.relative_to(here)
             to.parent.mkdir(parents=True, exist_ok=True)
             self.copy_file(str(file), str(to))
+        lay_down_parameters(Path(self.build_lib) / "xraypneu/project")
 
 
 setup(
@@ -46,7 +73,7 @@ setup(
     package_dir={"": "."},
     packages=find_packages(include=["xraypneu", "xraypneu.*"]),
     package_data={"xraypneu": ["shipped/*", "app/*", "app/voila/templates/xraypneu/*", "evaluation/*.txt"]},
-    cmdclass={"build_py": WithProject},
+    cmdclass={"build_py": WithProject, "sdist": WithParameters},
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=cfg["requirements"].split(),
     extras_require=extras | {"all": sorted({r for reqs in extras.values() for r in reqs})},

@@ -19,6 +19,7 @@ import prose
 import reference
 
 from xraypneu import __version__, glossary, webpage
+from xraypneu.files import default_params
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
@@ -472,7 +473,7 @@ def commands_body() -> str:
 def parameters_of(root: Path) -> list[reference.Parameter]:
     "Parameters in params.yaml with their defaults and comments."
     found, section = [], ""
-    for line in (root / "params.yaml").read_text(encoding="utf-8").splitlines():
+    for line in default_params(root).decode().splitlines():
         if m := re.match(r"(\w+):", line):
             section = m[1]
         elif m := re.match(r"  (\w+): *(.*?)(?:\s+#\s*(.*))?$", line):

@@ -1,5 +1,6 @@
 """One small project, run once: the tests share its trained model."""
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -370,6 +371,21 @@ def predictor():
     return Predictor()
 
 
+@functools.cache
+def params_yaml():
+    "params.yaml with its defaults, as bytes: `make run DATA=films SET=train.epochs=1` changes the values in a clone."
+    from xraypneu.files import default_params
+
+    return default_params(ROOT)
+
+
+def lay(folder, *names):
+    "Copy files of this project into a folder, but not what a run here left in them."
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(params_yaml() if name == "params.yaml" else (ROOT / name).read_bytes())
+
+
 def set_params(project, changes):
     "Change params.yaml."
     yaml, path = YAML(), project / "params.yaml"
@@ -381,15 +397,10 @@ def set_params(project, changes):
 
 def make_project(folder):
     "A copy of this project's files in its own git repository."
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "nbs/tutorials").mkdir(parents=True)
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "settings.ini", "nbs/tutorials/glossary.ipynb"):
-        shutil.copy(ROOT / name, folder / name)
+    files = ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "settings.ini", "nbs/tutorials/glossary.ipynb")
+    lay(folder, *files, ".dvc/config", ".dvc/.gitignore")
     for name in ("nbs/pipeline", "xraypneu"):  # with the compiled modules, which cost each project a second
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    (folder / ".dvc").mkdir()
-    shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
-    shutil.copy(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
     set_params(folder, SMALL)
     commit_all(folder)
     return folder
@@ -490,22 +501,25 @@ def copy(project, tmp_path):
 
 
 def as_committed(folder):
-    "A repository with the files as they are here, committed."
+    "A repository with the files as they are here, committed, and the parameters' defaults."
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.check_output(listed, cwd=ROOT, text=True).split("\0"):
         if name and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    lay(folder, "params.yaml")
     commit_all(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def dist(made_once):
-    "The wheel and the source distribution, from which `make dist` builds the wheel."
+    "The wheel and the source distribution, from which `make dist` builds the wheel, in a clone after a run on films."
 
     def make(folder):
-        run(["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")], as_committed(folder))
+        set_params(as_committed(folder), {"data": {"path": "/tmp/films"}, "train": {"epochs": 1}})
+        done = run(["make", "-s", "dist", f"VENV={VENV}", "-o", str(VENV / ".ready")], folder)
+        (folder / "dist.log").write_text(done.out)
 
     return made_once("dist", make) / "dist"
 

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, lay, run
 
 from xraypneu import cli
 from xraypneu.model import bundle as module
@@ -169,8 +169,7 @@ def test_nothing_is_converted_where_signatures_are_required(signed, tmp_path, mo
 def test_a_former_parameter_is_refused_with_its_present_name(tmp_path):
     from xraypneu.ops.stage import StageError, check_params, read_yaml, set_params, stage_params
 
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    lay(tmp_path, "params.yaml", "dvc.yaml")
     present, notebook = stage_params(tmp_path, "train"), ROOT / "nbs/pipeline/train.ipynb"
     check_params(notebook, present)
     for old, new in RENAMED_PARAMETERS.items():

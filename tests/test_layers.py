@@ -163,6 +163,13 @@ def test_a_rule_has_one_place(pattern, home):
     assert {name for name, text in places.items() if re.search(pattern, text)} == home
 
 
+def test_tests_read_the_default_parameters_alone():
+    "`make run DATA=films SET=train.epochs=1` changes the clone's params.yaml: tests of `make ship` failed then."
+    own = re.compile(r"""ROOT / ["']params.yaml|for name in \([^)]*["']params\.yaml.*\n.*ROOT / name""")
+    found = {p.name for p in (ROOT / "tests").glob("*.py") if own.search(p.read_text())}
+    assert found == {"test_recipe.py"}, "use lay() or params_yaml() of conftest"
+
+
 def test_metrics_are_named_in_their_registry_alone():
     "No label is written anywhere else, and no list of three metrics or more."
     from xraypneu.metrics.definitions import METRICS

@@ -20,7 +20,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, brief_stages, commit_all, make_project, run, set_params, until
+from conftest import ROOT, brief_stages, commit_all, lay, make_project, params_yaml, run, set_params, until
 from ruamel.yaml import YAML
 from served import free_port
 
@@ -275,9 +275,7 @@ def test_wrong_parameters_are_errors(copy):
 )
 def test_wrong_settings_of_tracking_are_named(tmp_path, tracked):
     'Before anything is run: `required: "no"` would be true.'
-    for name in ("dvc.yaml", "params.yaml", "nbs/pipeline/train.ipynb"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+    lay(tmp_path, "dvc.yaml", "params.yaml", "nbs/pipeline/train.ipynb")
     yaml = YAML()
     params = yaml.load(tmp_path / "params.yaml")
     params["tracking"] = tracked
@@ -458,8 +456,7 @@ def test_results_behind_a_link_to_another_disk_are_refused_before_a_stage_runs(t
     root, disk = tmp_path / "project", tmp_path / "project on disk"
     (root / ".git").mkdir(parents=True)
     disk.mkdir()
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, root)
+    lay(root, "dvc.yaml", "params.yaml")
     (root / "models").symlink_to(disk)
     monkeypatch.setenv("DVC_STAGE", "prepare")
     with pytest.raises(StageError, match="models is a link to .*project on disk, outside of this git repo") as refused:
@@ -521,11 +518,11 @@ def test_another_size_is_prepared_anew(copy):
 def test_no_parameter_is_overlooked_by_the_run_cache():
     from dvc_data.hashfile.meta import Meta
 
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    values = YAML(typ="safe").load(params_yaml())
     for name, about in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
         named = about.get("params", [])
         for section in (s for s in named if "." not in s):
-            for key in {Meta.PARAM_SIZE, Meta.PARAM_NFILES} & params[section].keys():
+            for key in {Meta.PARAM_SIZE, Meta.PARAM_NFILES} & values[section].keys():
                 assert f"{section}.{key}" in named, f"name {section}.{key} in dvc.yaml, by itself, for {name}"
 
 
@@ -541,8 +538,7 @@ def test_make_passes_data_and_set_on(tmp_path):
 
 
 def test_unknown_parameter_is_an_error(tmp_path, monkeypatch, capsys):
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
+    lay(tmp_path, "dvc.yaml", "params.yaml")
     monkeypatch.chdir(tmp_path)
     assert stage_module.main(["set", "train.lr=1"]) and "train.learning_rate" in capsys.readouterr().err
 

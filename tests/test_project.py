@@ -13,12 +13,12 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from conftest import ROOT, SMALL, brief_stages, until
+from conftest import ROOT, SMALL, brief_stages, commit_all, lay, params_yaml, set_params, until
 from served import free_port
 
 from xraypneu.cli import main
 from xraypneu.ops import project
-from xraypneu.ops.stage import StageError
+from xraypneu.ops.stage import StageError, read_yaml, stage_params
 from xraypneu.process import alone
 from xraypneu.serving import app
 
@@ -267,10 +267,28 @@ def test_kill_ends_dvc_and_its_stage_too(started, tmp_path):
     assert (tmp_path / "interrupted").exists() is (started == "by hand")
 
 
+def test_a_project_gets_no_parameters_of_the_clone_it_was_made_with(tmp_path, monkeypatch):
+    "After `make run DATA=/tmp/films` in the clone, a new project looked for its films there, too."
+    clone = tmp_path / "clone"
+    lay(clone, *project.LAID_DOWN)
+    commit_all(clone)
+    set_params(clone, {"data": {"path": "/tmp/films"}, "train": {"epochs": 1}})
+    monkeypatch.setattr(project, "source_folder", lambda: clone)
+    assert project._files()["params.yaml"] == params_yaml() != (clone / "params.yaml").read_bytes()
+    (clone / ".git/HEAD").unlink()  # git then doesn't know it for a repository, as another user's
+    assert project._files()["params.yaml"] == (clone / "params.yaml").read_bytes()
+
+
 def test_inside_a_repository_a_project_makes_none_of_its_own(tmp_path):
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    folder = project.new(tmp_path / "studies/lungs")
-    assert (folder / ".dvc").is_dir() and not (folder / ".git").exists()
+    (tmp_path / "here").mkdir()
+    for folder in (project.new(tmp_path / "studies/lungs"), project.new(tmp_path / "here")):  # a new one, an empty one
+        assert (folder / ".dvc").is_dir() and not (folder / ".git").exists()
+        dvc = [sys.executable, "-m", "dvc", "root"]
+        assert subprocess.check_output(dvc, cwd=folder, env=project._environment(folder), text=True).strip() == "."
+    status = ["git", "status", "--porcelain", "--untracked-files=normal"]
+    found = subprocess.run(status, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert found.split() == ["??", "here/", "??", "studies/"], "before, the index had files of a temporary folder"
 
 
 def test_in_a_folder_that_git_ignores_a_project_has_its_own_repository(tmp_path, monkeypatch):
@@ -278,8 +296,11 @@ def test_in_a_folder_that_git_ignores_a_project_has_its_own_repository(tmp_path,
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     (tmp_path / ".gitignore").write_text("scratch/\n/lungs\n")
     (tmp_path / "scratch").mkdir()
-    with pytest.raises(project.ProjectError, match="can't be set up: ERROR: .* is ignored by your SCM tool"):
-        project._initialise(tmp_path / "scratch", within=True)
+    (tmp_path / "scratch/.dvc").mkdir()
+    with pytest.raises(project.ProjectError, match="can't be set up: ERROR: failed to initiate DVC - '.dvc' exists"):
+        project._initialise(tmp_path / "scratch", within=False)
+    shutil.rmtree(tmp_path / "scratch")
+    (tmp_path / "scratch").mkdir()
     repositories = []
     monkeypatch.setattr(project, "_initialise", lambda made, within: repositories.append(within))
     for folder in ("scratch/lungs", "lungs", "chest"):
@@ -386,9 +407,9 @@ def test_a_home_that_nobody_has_is_a_missing_folder(lungs, monkeypatch, capsys):
         ("prepare.size=100", "prepare.size is 100: give a multiple of 32 up to 1024"),
         ("prepare.test=15", "prepare.test = 15 is not a fraction: give a number"),
         ("eda.images=few", "'few'"),
-        ("data.patients_csv=nowhere.csv", "nowhere.csv can't be opened: No such file"),
+        ("data.patients_csv=nowhere.csv data.path=films", "nowhere.csv can't be opened: No such file"),
         ("data.patients_csv=5", "data.patients_csv is 5: give the name of a table"),
-        ("data.patients_csv=code/sample.txt", "has no column file"),
+        ("data.patients_csv=code/sample.txt data.path=films", "has no column file"),
         ('data.patient_patterns=["(person"]', "'(person' is not a valid regular expression"),
         ("data.patient_patterns=[1]", "data.patient_patterns is [1]: give a list of texts"),
         ("evaluate.bootstrap=0", "evaluate.bootstrap is 0: give a whole number, 1 or more"),
@@ -399,7 +420,7 @@ def test_a_home_that_nobody_has_is_a_missing_folder(lungs, monkeypatch, capsys):
 )
 def test_a_wrong_value_is_refused_before_it_is_written(change, said, refused):
     "Before, by the stage that reads it, minutes later for `train`."
-    shown = refused(change)
+    shown = refused(*change.split())
     assert said in shown and len(shown.splitlines()) == 1
 
 
@@ -409,10 +430,25 @@ def test_what_only_looks_wrong_is_run(lungs):
     (lungs / "films.h5.dvc").touch()  # weights that come with `dvc pull`
     assert project.run(["train.weights=films.h5", "train.image_sizes=null"], lungs) == 1
     (lungs / "patients.csv.dvc").touch()
-    assert project.run(["data.patients_csv=patients.csv"], lungs) == 1
+    (lungs / "films.dvc").touch()
+    assert project.run(["data.path=films", "data.patients_csv=patients.csv"], lungs) == 1
     (lungs / "patients.csv").write_text("file,patient\na.png,p1\n")
     assert project.run([], lungs) == 1
     assert project.run(["train.epochs=0", "train.invariance_epochs=2"], lungs) == 1
+
+
+def test_back_on_the_sample_the_table_of_one_s_own_films_is_not_read(lungs, capsys):
+    "As in CI, where a private table isn't even there: before, it had no row for the sample's films."
+    (lungs / "films.dvc").touch()
+    (lungs / "patients.csv").write_text("file,patient\na.png,p1\n")
+    assert project.run(["data.path=films", "data.patients_csv=patients.csv"], lungs) == 1
+    assert "not read" not in capsys.readouterr().err
+    (lungs / "patients.csv").unlink()
+    assert project.run(["data.path=data/sample"], lungs) == 1
+    said = capsys.readouterr().err
+    assert said == "patients.csv (data.patients_csv) is not read: the sample's patients are in its file names\n"
+    assert stage_params(lungs, "prepare")["data_patients_csv"] is None
+    assert read_yaml(lungs / "params.yaml")["data"]["patients_csv"] == "patients.csv"  # for when the films are back
 
 
 def test_no_message_asks_for_a_makefile():
@@ -426,11 +462,11 @@ def test_a_job_s_log_names_no_film_and_no_person_where_the_data_are_refused(lung
     monkeypatch.chdir(lungs)
     (lungs / "films/Doe_Jane").mkdir(parents=True)
     (lungs / "patients.csv").write_text("file,patient\nDoe.png,Jane\nDoe.png,John\n")
-    for change, seen in (("data.path=films", "Doe_Jane"), ("data.patients_csv=patients.csv", "Doe.png")):
+    for more, seen in (([], "Doe_Jane"), (["data.patients_csv=patients.csv"], "Doe.png")):
         monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-        assert main(["run", change]) == 2 and seen in capsys.readouterr().err
+        assert main(["run", "data.path=films", *more]) == 2 and seen in capsys.readouterr().err
         monkeypatch.setenv("GITHUB_ACTIONS", "true")
-        assert main(["run", change]) == 2
+        assert main(["run", "data.path=films", *more]) == 2
         shown = capsys.readouterr().err
         assert "Doe" not in shown and "the data are refused (" in shown
     assert main(["run", "data.path=nowhere"]) == 2 and "no data folder" in capsys.readouterr().err

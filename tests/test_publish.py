@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, run, set_params
+from conftest import ROOT, lay, run, set_params
 from PIL import Image
 
 from xraypneu.model import policy
@@ -302,8 +302,7 @@ def test_ship_refuses(project, films, tmp_path):
 @pytest.mark.parametrize("name, value", [("train.coverage", 0.8), ("prepare.seed", 3), ("data.path", "films")])
 def test_ship_publishes_no_parameters_that_no_stage_ran_with(tmp_path, name, value):
     "The recipe in the bundle doesn't have them; the executed notebooks do."
-    for file in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / file, tmp_path)
+    lay(tmp_path, "params.yaml", "dvc.yaml")
     (tmp_path / "reports").mkdir()
     for stage in ("prepare", "train", "evaluate"):
         source = "# Parameters\n" + "".join(f"{k} = {v!r}\n" for k, v in stage_params(tmp_path, stage).items())
@@ -318,8 +317,7 @@ def test_ship_publishes_no_parameters_that_no_stage_ran_with(tmp_path, name, val
 
 def test_ship_publishes_no_other_parameters_and_metrics_than_the_bundle_s(tmp_path):
     "params.yaml may be edited already for the next training, and the test split be of other data."
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    lay(tmp_path, "dvc.yaml", "params.yaml")
     bundle, measured = load_bundle(), json.loads((SHIPPED / "metrics.json").read_text())
     given, own = stage_params(tmp_path, "train"), bundle.info["recipe"]
     set_params(tmp_path, {"train": {k: v for k, v in (own | own["augmentation"]).items() if k in given}})

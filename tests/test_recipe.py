@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, params_yaml
 from test_layers import FILES, closure, imported
 
 from xraypneu.model import ood
@@ -39,16 +39,20 @@ def defaults(stage):
     return found
 
 
+def stated(section):
+    "A section of params.yaml: as it is here, after a change of a default, and as committed, after a run on films."
+    return [yaml.safe_load(text)[section] for text in ((ROOT / "params.yaml").read_bytes(), params_yaml())]
+
+
 @pytest.mark.parametrize("stage", ["eda", "train", "evaluate"])
 def test_an_interactive_run_has_the_parameters_of_params_yaml(stage):
-    assert defaults(stage) == yaml.safe_load((ROOT / "params.yaml").read_text())[stage]
+    assert defaults(stage) in stated(stage)
 
 
 def test_the_defaults_of_the_library_are_those_of_params_yaml():
     from xraypneu.model.recipe import recipe_of
 
-    parameters = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
-    assert recipe_of(**parameters) == recipe_of()
+    assert recipe_of() in [recipe_of(**parameters) for parameters in stated("train")]
 
 
 def test_each_parameter_of_train_reaches_the_recipe():

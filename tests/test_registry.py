@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import lay
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from PIL import Image
 from ruamel.yaml import YAML
@@ -37,7 +38,7 @@ def team(server, tmp_path, monkeypatch):
     "A project whose runs go to the server; returns what stands for a training and its evaluation."
     (tmp_path / "settings.ini").write_text("[DEFAULT]\n")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    lay(tmp_path, "params.yaml")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     for k, v in environment(tmp_path).items():
@@ -367,7 +368,7 @@ def test_a_user_without_rights_to_the_registry_is_told_so(tmp_path, monkeypatch,
     "A server may let a user record runs and not promote: before, a traceback."
     refused = mlflow.MlflowException("Permission denied", PERMISSION_DENIED)
     client = SimpleNamespace(get_model_version_by_alias=Mock(side_effect=refused))
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    lay(tmp_path, "params.yaml")
     monkeypatch.setattr(registry, "_client", lambda: (client, tmp_path))
     for name in ("promote", "rollback"):
         status, said = command(capsys, name)
@@ -415,7 +416,7 @@ def test_metrics_of_other_data_than_the_training_s_are_no_measurement():
 def films(tmp_path, monkeypatch):
     "A project with a few films, prepared at 96 pixels; the champion is the shipped bundle."
     (tmp_path / "dvc.yaml").write_text("stages: {prepare: {params: [data, prepare]}}\n")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    lay(tmp_path, "params.yaml")
     set_params(tmp_path, ["data.path=films", "prepare.size=96"])
     rng = np.random.default_rng(0)
     for split, label, i in itertools.product(("train", "test"), ("NORMAL", "PNEUMONIA"), range(3)):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, params_yaml
 from PIL import Image, ImageFilter
 
 from xraypneu.data import dataset
@@ -267,7 +267,7 @@ def test_a_recipe_reads_the_data_of_its_size(study, monkeypatch):
 def test_the_recipes_of_the_protocol_are_valid(study):
     from xraypneu.model.recipe import recipe_of
 
-    base = yaml.safe_load((ROOT / "params.yaml").read_text())["train"]
+    base = yaml.safe_load(params_yaml())["train"]
     recipes = study.read_recipes(ROOT / "bench/recipes.yaml", base)
     assert {r.pop("size", 224) for r in recipes.values()} == {160, 224}  # which prepared data it reads
     of_bundle = {name for name, r in recipes.items() if recipe_of(**r)[0].keeps_head}

@@ -20,7 +20,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from conftest import ROOT, make_project, refusal, run, set_params, until
+from conftest import ROOT, lay, make_project, refusal, run, set_params, until
 from tracked import POSTGRES, Postgres
 
 from xraypneu import cli, load_bundle
@@ -65,9 +65,7 @@ def worker(root, found, train=train, settings=TOY, lines=None):
 
 def project(folder, **changes):
     "A folder with params.yaml and the notebook whose parameters are searched."
-    for name in ("dvc.yaml", "params.yaml", "nbs/pipeline/train.ipynb"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes((ROOT / name).read_bytes())
+    lay(folder, "dvc.yaml", "params.yaml", "nbs/pipeline/train.ipynb")
     set_params(folder, {"tune": changes})
     return folder
 
@@ -145,8 +143,8 @@ def test_a_value_that_train_refuses_is_found_before_the_study_is_made(train, tun
         read_settings(folder)
 
 
-def test_the_ranges_of_params_yaml_are_valid():
-    settings = read_settings(ROOT, 7)
+def test_the_ranges_of_params_yaml_are_valid(tmp_path):
+    settings = read_settings(project(tmp_path), 7)
     assert settings.trials == 7 and {"learning_rate", "weight_decay"} <= settings.ranges.keys()
     from xraypneu.model import training
 
@@ -666,7 +664,29 @@ def test_a_storage_that_does_not_answer(tmp_path, monkeypatch, capsys):
     assert len(err.splitlines()) == 1
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     assert command("tune", "--status", "--storage", address)[0] == 2
-    assert "pip install psycopg2-binary" in capsys.readouterr().err
+    assert "needs a package that is not installed: pip install psycopg2-binary" in capsys.readouterr().err
+
+
+def test_the_package_that_sqlalchemy_wants_for_postgresql_is_named(tmp_path, monkeypatch, capsys):
+    "SQLAlchemy 2.1 imports psycopg where 2.0 imported psycopg2, which message and tutorials still named."
+    from sqlalchemy import create_engine
+
+    from xraypneu.ops.tracking import TrackingError, check, missing_driver
+
+    for name in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    address = "postgresql://me@127.0.0.1:1/x"
+    with pytest.raises(ModuleNotFoundError) as missing:
+        create_engine(address)
+    install = missing_driver(missing.value)
+    assert install in ("pip install 'psycopg[binary]'", "pip install psycopg2-binary")
+    monkeypatch.chdir(project(tmp_path))
+    assert command("tune", "--status", "--storage", address)[0] == 2
+    assert f"needs a package that is not installed: {install}" in capsys.readouterr().err
+    with pytest.raises(TrackingError, match=re.escape(f"needs a package that is not installed: {install}")):
+        check(address)
+    for name in ("tune", "team"):
+        assert install in (ROOT / f"nbs/tutorials/{name}.ipynb").read_text(), "the tutorial names another package"
 
 
 def test_without_optuna(tmp_path, monkeypatch, capsys):

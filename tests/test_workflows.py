@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import zipfile
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
@@ -26,6 +27,8 @@ from conftest import (
     as_committed,
     commit_all,
     executable,
+    lay,
+    params_yaml,
     run,
     script,
     serving,
@@ -36,6 +39,7 @@ from test_remote import SECRET, needs_nginx, nginx  # noqa: F401
 
 from xraypneu import process
 from xraypneu.files import write_file
+from xraypneu.ops.stage import check_settings, stage_params
 
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 FLOWS = {f.stem: YAML(typ="safe").load(f) for f in FILES}
@@ -632,6 +636,33 @@ def test_a_distribution(dist):
         "xraypneu/shipped/reference.npz",
     } <= names
     assert not any(n.endswith((".jpeg", ".jpg", ".npy", ".csv")) for n in names)
+
+
+def test_a_distribution_carries_the_committed_parameters(dist, tmp_path):
+    "After `make run DATA=/tmp/films`, projects made with the wheel looked for those films, and nothing was said."
+    clone = dist.parent
+    assert "path: /tmp/films" in (clone / "params.yaml").read_text()  # the source distribution's was a link to it
+    assert "params.yaml is changed here. Wheel and source have the committed one" in (clone / "dist.log").read_text()
+    (wheel,), (source,) = (list(dist.glob(p)) for p in ("*.whl", "*.tar.gz"))
+    with zipfile.ZipFile(wheel) as z:
+        assert z.read("xraypneu/project/params.yaml") == params_yaml()
+    with tarfile.open(source) as t:
+        assert t.extractfile(f"{source.name.removesuffix('.tar.gz')}/params.yaml").read() == params_yaml()
+    built = tmp_path / "lib/xraypneu/project/params.yaml"  # without the source distribution, as by `pip install .`
+    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "lib")]
+    run(build, clone)
+    assert built.read_bytes() == params_yaml()
+    done = run(build, clone, check=False, GIT_DIR=str(tmp_path))
+    assert done.returncode and "git doesn't say what is committed in " in done.out and "Traceback" not in done.out
+
+
+def test_without_credentials_a_job_needs_no_table_of_patients(tmp_path):
+    "Its clone lacks the films and their private table, and the sample's files have no row in it: `make run` failed."
+    lay(tmp_path, "dvc.yaml", "params.yaml", "nbs/pipeline/prepare.ipynb")
+    set_params(tmp_path, {"data": {"path": "films", "patients_csv": "private.csv"}})
+    run([ROOT / ".ci/pull"], tmp_path, XRAYPNEU_REMOTE_URL="")
+    check_settings(tmp_path)  # of `make run`
+    assert stage_params(tmp_path, "prepare")["data_patients_csv"] is None
 
 
 def test_pull_brings_what_git_names(tmp_path):

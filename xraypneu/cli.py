@@ -775,9 +775,7 @@ def _info_arguments(commands):
 
 
 def _convert_arguments(commands):
-    p = commands.add_parser(
-        "convert", help="convert a bundle of version 0.2.0; its networks and predictions stay the same"
-    )
+    p = commands.add_parser("convert", help="convert a bundle of schema 2; its networks and predictions stay the same")
     p.add_argument("folder", metavar="FOLDER", help="the old bundle, which is not changed")
     p.add_argument("to", metavar="NEW", help="folder for the converted bundle; must not exist")
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from ..errors import rendered
 from ..model import bundle
 from . import remote, tracking
-from ..files import others_reach, project_root
+from ..files import GIT, others_reach, project_root
 from ..redact import without_controls
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c005
@@ -358,7 +358,9 @@ def check_tracking(
     except tracking.TrackingError as e:
         # the hint of a store that doesn't answer is for trainings; the command below says more
         why = e.message if e.code in ("no_server", "store") else rendered(e)
-        if uri.startswith("sqlite:"):
+        if e.code == "no_package":
+            why, fix = e.message, e.hint
+        elif uri.startswith("sqlite:"):
             fix = _fix_of_store(uri, file)
         else:
             fix = (
@@ -476,7 +478,7 @@ def check_git(root: str | os.PathLike = ".") -> Check:
     root = Path(root).resolve()
     try:
         done = subprocess.run(
-            [*tracking.GIT, "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, timeout=30
+            [*GIT, "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, timeout=30
         )
     except (OSError, subprocess.TimeoutExpired) as e:
         return Check("git", False, f"git doesn't run: {rendered(e)}", "sudo apt-get install git")

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import xraypneu
 from ..errors import XraypneuError, rendered
 from ..process import descendants, started
-from ..files import came_with, project_root, replacing, sha256_of, write_file
+from ..files import GIT, came_with, default_params, project_root, replacing, sha256_of, write_file
 from xraypneu.ops.stage import (
     check_idle,
     check_outs,
@@ -40,8 +40,8 @@ from xraypneu.ops.stage import (
     read_yaml,
     set_params,
     summary,
+    unread_table,
 )
-from .tracking import GIT
 
 if TYPE_CHECKING:
     from xraypneu.ops.doctor import Check
@@ -105,6 +105,8 @@ def _files() -> dict[str, bytes]:  # by path
     "The pipeline's files as a project gets them from the installed package. Raises `ProjectError`."
     source = source_folder()
     files = {name: (source / name).read_bytes() for name in LAID_DOWN}
+    with suppress(OSError):  # git tells nothing of another user's clone
+        files["params.yaml"] = default_params(source)  # and not the films of the clone that xraypneu is installed from
     return files | {"dvc.yaml": _stages_of_project(files["dvc.yaml"].decode()).encode()}
 
 # %% ../../nbs/api/ops/11_project.ipynb #p016
@@ -158,15 +160,15 @@ def _in_repository(folder: Path) -> bool:  # of a project that is to be made
 def _initialise(folder: Path, within: bool) -> None:
     "Make a folder a git repository, unless it lies in one, and a DVC project. Raises `ProjectError`."
     git = shutil.which("git")
-    if git and not within:
+    if git:
         subprocess.run([*GIT, "init", "--quiet"], cwd=folder, check=True, timeout=30)
-    without_git = [] if git else ["--no-scm"]
-    kind = ["--subdir"] if within else without_git
-    command = [sys.executable, "-m", "dvc", "init", *kind]  # --quiet would leave out why it fails
+    command = [sys.executable, "-m", "dvc", "init", *([] if git else ["--no-scm"])]  # --quiet leaves out why it fails
     done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
     if done.returncode:
         why = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]  # an offer of help comes last
         raise ProjectError(f"DVC can't be set up: {(why or [done.stderr.strip()])[-1][-300:]}", code="failed")
+    if within:  # DVC adds its files to the index: that of the repository around would keep this temporary folder
+        shutil.rmtree(folder / ".git")
 
 # %% ../../nbs/api/ops/11_project.ipynb #775a5d9a
 def _state(root: Path) -> Path:
@@ -427,6 +429,8 @@ def run(
     check_sample(root)
     check_unsigned(root)
     set_params(root, list(changes))
+    if table := unread_table(root, read_yaml(root / "params.yaml")):
+        print(f"{table} (data.patients_csv) is not read: the sample's patients are in its file names", file=sys.stderr)
     if not _is_clone(root):
         _write_code(root)
         if names := outdated(root):

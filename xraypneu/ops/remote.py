@@ -24,8 +24,7 @@ from urllib.parse import urlsplit
 
 from ..errors import XraypneuError, rendered
 from ..data.fetch import patient
-from ..files import others_reach, write_file
-from .tracking import GIT
+from ..files import GIT, others_reach, write_file
 from ..redact import IN_QUERY, TOKEN, forms_of, public_url, scrub, without_controls
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c005

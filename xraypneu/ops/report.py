@@ -21,10 +21,10 @@ from urllib.parse import quote
 
 from ..errors import XraypneuError, rendered
 from ..metrics.definitions import CARD, METRICS, REFERENCE, interval_text, metric_text
-from ..files import write_file
+from ..files import GIT, write_file
 from ..markdown import markdown_table, markdown_text
 from ..redact import find_secret, scrub, scrub_values, without_controls
-from .tracking import GIT, git_state
+from .tracking import git_state
 
 # %% ../../nbs/api/ops/07_report.ipynb #c005
 MARK = "<!-- xraypneu report -->"  # identifies the comment of an earlier run

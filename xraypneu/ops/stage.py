@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
            'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'check_idle', 'without_radiographs',
-           'other_names', 'report_notebook', 'run_report', 'sources', 'check_outs', 'check_sample', 'check_unsigned',
-           'unchanged', 'run_stage', 'replaced_files', 'read_metrics', 'unlisted_sets', 'summary', 'set_params',
-           'check_values', 'check_settings', 'main']
+           'unread_table', 'other_names', 'report_notebook', 'run_report', 'sources', 'check_outs', 'check_sample',
+           'check_unsigned', 'unchanged', 'run_stage', 'replaced_files', 'read_metrics', 'unlisted_sets', 'summary',
+           'set_params', 'check_values', 'check_settings', 'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -45,7 +45,7 @@ from .convert import RENAMED_PARAMETERS
 from ..evaluation.card import RECORDS, recorded_sets, sets_section
 from ..metrics.definitions import LABELS, SUMMARY, few_text, value_text
 from ..model.signature import SIGNATURE, SignatureError, trust
-from ..files import came_with, others_reach, project_root, write_file
+from ..files import GIT, came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c005
@@ -97,6 +97,8 @@ def stage_params(
                 f"params.yaml has no section {section!r}, which dvc.yaml names for {name}", code="bad_setting"
             )
         out |= {k if section == name else f"{section}_{k}": v for k, v in params[section].items()}
+    if out.get("data_patients_csv") and unread_table(root, params):
+        out["data_patients_csv"] = None
     return out
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c007
@@ -492,6 +494,17 @@ def _check_not_deleted(weights, root):
             f"cp -r {shlex.quote(weights)} start, and give train.weights=start",
             "bad_setting",
         )
+
+# %% ../../nbs/api/ops/03_stage.ipynb #ae3809db
+def unread_table(
+    root,  # the project
+    params: dict,  # content of `params.yaml`
+) -> str:  # '' if there is none
+    "The table in `data.patients_csv`, if the films are the sample's, whose patients are in their file names."
+    data = params.get("data")
+    table, films = (data.get("patients_csv"), data.get("path")) if isinstance(data, dict) else (None, None)
+    named = isinstance(table, str) and isinstance(films, str)
+    return table if named and _in_outs(films, Path(root), "sample") else ""
 
 # %% ../../nbs/api/ops/03_stage.ipynb #2ec27b4b
 def _is_utf8(name) -> bool:
@@ -1008,7 +1021,7 @@ RECORDED = ("params.yaml", "dvc.lock", "reports/metrics.json")  # of a run, in g
 
 def _changed(root) -> list:  # of text; empty outside a repository
     "A line about parameters and results that differ from the commit, and the command that restores them."
-    ask = [*tracking.GIT, "diff", "--name-only", "--relative", "HEAD", "--", *RECORDED]
+    ask = [*GIT, "diff", "--name-only", "--relative", "HEAD", "--", *RECORDED]
     try:
         names = subprocess.run(ask, cwd=root, capture_output=True, text=True, timeout=30, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):  # no git, no repository, one of another user, or no commit yet
@@ -1340,7 +1353,8 @@ def check_settings(
     check_values(root, params)
     given = (params.get("data") or {}).get("path")
     _check_data_path(given, root)
-    _check_table((params.get("data") or {}).get("patients_csv"), root)
+    if not unread_table(root, params):
+        _check_table((params.get("data") or {}).get("patients_csv"), root)
     if isinstance(given, str) and not _comes_with_dvc(path := Path(os.path.abspath(root / given)), root):
         with _nameless():
             find_layout(path)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .. import process
 from ..errors import XraypneuError, rendered
+from .tracking import missing_driver
 from ..redact import public_url
 
 # %% ../../nbs/api/ops/09_trials.ipynb #t005
@@ -57,7 +58,8 @@ def explained(address: str):
     except ImportError as e:
         if address.startswith("sqlite:"):
             raise
-        raise TuneError(f"{where} needs a package ({e})", "Run: pip install psycopg2-binary", "no_package") from None
+        what, install = f"{where} needs a package that is not installed", missing_driver(e)
+        raise TuneError(what if install else f"{where} can't be opened: {e}", install, "no_package") from None
     except sqlalchemy.exc.OperationalError as e:
         hint = "Start its server, or correct --storage. Trials are kept: the same command goes on"
         raise TuneError(f"{where} doesn't answer: {rendered(e, 300, typed=False)}", hint, "unreachable") from None
