@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT, SMALL, brief_stages, commit_all, lay, params_yaml, set_params, until
 from served import free_port
 
+import xraypneu
 from xraypneu.cli import main
 from xraypneu.ops import project
 from xraypneu.ops.stage import StageError, read_yaml, stage_params
@@ -147,6 +148,8 @@ def test_a_project_of_an_earlier_version_is_told_so(lungs, monkeypatch, capsys):
     (lungs / project._NOTE).unlink()  # as in a project of a version that kept no note
     assert project.outdated(lungs) == [name] and project.check_project(lungs).ok is None
     assert project.check_project(ROOT) is None
+    shown = project._how_to_update(lungs, ["params.yaml", name])  # it compared the notebooks alone
+    assert f"--no-index {lungs}/params.yaml {lungs}-{xraypneu.__version__}/params.yaml; git diff" in shown
 
 
 def test_a_group_s_project_has_a_state_of_dvc_for_each_user(lungs, monkeypatch):
@@ -478,6 +481,14 @@ def test_doctor_names_a_parameter_that_was_edited_by_hand(lungs):
     file.write_text(file.read_text().replace("patience: 4", "patience: 0"))
     check = project.check_parameters(lungs)
     assert check.ok is False and "train.patience is 0: give at least 1 epoch" in check.found and "edit" in check.fix
+
+
+def test_doctor_looks_for_the_films(lungs):
+    "All checks passed where the run refused: a colleague's films have another path here."
+    file = lungs / "params.yaml"
+    file.write_text(file.read_text().replace("path: data/sample", "path: /nowhere/films"))
+    check = project.check_parameters(lungs)
+    assert check.ok is False and "no data folder /nowhere/films" in check.found
 
 
 def test_all_outputs_of_a_project_are_in_its_lock_file(lungs, monkeypatch):

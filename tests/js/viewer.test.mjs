@@ -8,7 +8,7 @@ const film = { name: "a.png", probability: 0.9123, where: "upper left", caution:
 
 test("screen readers hear the caution with the number, and no number of what is no chest radiograph", () => {
   const plain = sentence({ ...film, verdict: "PNEUMONIA" });
-  assert.equal(plain, "a.png: PNEUMONIA, probability 0.912, strongest support upper left.");
+  assert.equal(plain, "a.png: PNEUMONIA, probability 0.912, strongest support for PNEUMONIA upper left.");
   const marked = sentence({ ...film, verdict: "OUT OF SCOPE", caution: "out of scope: accuracy unknown" });
   assert.match(marked, /^a\.png: OUT OF SCOPE, probability 0\.912 \(out of scope: accuracy unknown\), /);
   assert.equal(sentence({ ...film, verdict: "NOT A CHEST X-RAY", probability: null }), "a.png: NOT A CHEST X-RAY.");

@@ -65,7 +65,7 @@ function explanationOf(s) {
   parts.push(make("h3", {}, "Why this verdict"), make("p", { class: "rationale" }, s.rationale));
   parts.push(make("ul", { class: "reasons" }, ...s.reasons.map((r) => make("li", {}, r))));
   if (s.where) {
-    const where = `Strongest support: ${s.where} of the image (its left is usually the patient's right).`;
+    const where = `Strongest support for PNEUMONIA: ${s.where} of the image (its left is usually the patient's right).`;
     parts.push(make("p", { class: "where" }, where));
   }
   parts.push(make("p", { class: "soft" }, `Model ${s.bundle.slice(0, 16)}`));
@@ -77,7 +77,7 @@ export const sentence = (s) =>
   s.probability == null
     ? `${s.name}: ${s.verdict}.`
     : `${s.name}: ${s.verdict}, probability ${probabilityText(s.probability)}${inBrackets(s.caution)}, ` +
-      `strongest support ${s.where}.`;
+      `strongest support for PNEUMONIA ${s.where}.`;
 
 // How the film is shown: alone, under the map, or beside itself with the map.
 const MODES = { film: "Film", over: "Map", sides: "Side by side" };

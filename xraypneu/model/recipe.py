@@ -266,7 +266,7 @@ def training_info(
         "history": history,
         "best_epoch": training.best_epoch(history)["epoch"],
         "git_commit": git_commit,
-        "licence": "Apache-2.0; see NOTICE for the training data",
+        "licence": "Apache-2.0; the training films keep their own terms (NOTICE names those of the shipped model's)",
     }
 
 # %% ../../nbs/api/model/09_recipe.ipynb #c021

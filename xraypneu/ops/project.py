@@ -35,7 +35,6 @@ from xraypneu.ops.stage import (
     check_sample,
     check_settings,
     check_unsigned,
-    check_values,
     other_names,
     read_yaml,
     set_params,
@@ -274,10 +273,11 @@ def _outdated_line(names: list[str]) -> str:
     return f"xraypneu {xraypneu.__version__} brings other versions of {', '.join(names)}, which this project keeps"
 
 # %% ../../nbs/api/ops/11_project.ipynb #0551303f
-def _how_to_update(root: Path) -> str:
-    "The command that shows what differs, and what to do then."
+def _how_to_update(root: Path, names: list[str]) -> str:  # names: of `outdated`
+    "The commands that show what differs, and what to do then."
     fresh = root.parent / f"{root.name}-{xraypneu.__version__}"
-    differs = f"git diff --no-index {quote(str(root / 'nbs'))} {quote(str(fresh / 'nbs'))}"
+    tops = dict.fromkeys(name.split("/")[0] for name in names)  # a folder has a command, not each of its files
+    differs = "; ".join(f"git diff --no-index {quote(str(root / top))} {quote(str(fresh / top))}" for top in tops)
     return f"xraypneu new {quote(str(fresh))}; {differs}   # then take of it what you want, and its {_NOTE}"
 
 # %% ../../nbs/api/ops/11_project.ipynb #ccc84deb
@@ -296,20 +296,20 @@ def check_project(
     if not names:
         return Check("project", True, f"made with the files of xraypneu {xraypneu.__version__}")
     # without a note, they may just have been changed here
-    return Check("project", False if noted else None, _outdated_line(names), _how_to_update(root))
+    return Check("project", False if noted else None, _outdated_line(names), _how_to_update(root, names))
 
 # %% ../../nbs/api/ops/11_project.ipynb #2b83883f
 def check_parameters(
     root: Path,  # of a project or clone
 ) -> "Check":
-    "For `xraypneu doctor`: does params.yaml hold what the stages take? Raises nothing."
+    "For `xraypneu doctor`: does params.yaml hold what a run takes, and are its films there? Raises nothing."
     from xraypneu.ops.doctor import Check
 
     try:
-        check_values(root)
+        check_settings(root)
     except (XraypneuError, OSError) as e:
         return Check("parameters", False, rendered(e, 300), "xraypneu run SECTION.NAME=VALUE   # or edit params.yaml")
-    return Check("parameters", True, "params.yaml holds what the stages take")
+    return Check("parameters", True, "params.yaml holds what a run takes")
 
 # %% ../../nbs/api/ops/11_project.ipynb #p019
 def new(
@@ -434,7 +434,7 @@ def run(
     if not _is_clone(root):
         _write_code(root)
         if names := outdated(root):
-            print(f"{_outdated_line(names)}: {_how_to_update(root)}", file=sys.stderr)
+            print(f"{_outdated_line(names)}: {_how_to_update(root, names)}", file=sys.stderr)
     status = _waited(root, [sys.executable, "-m", "dvc", "repro", *_targets(root)])
     if status == 0:
         print(summary(root))
