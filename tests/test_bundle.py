@@ -555,6 +555,18 @@ def test_metrics_of_another_model_are_not_shown_as_this_ones(tmp_path, content, 
     assert words in out.getvalue() and "accuracy" not in out.getvalue()
 
 
+def test_a_metric_that_cannot_be_said_hides_no_other(tmp_path):
+    "Of a test split without a film called PNEUMONIA, the precision is null; then none of the metrics was shown."
+    folder, out = shutil.copytree(SHIPPED, tmp_path / "bundle"), io.StringIO()
+    m = json.loads((folder / "metrics.json").read_text())
+    for part in ("test", "test_low", "test_high"):
+        m[part]["precision"] = None
+    m["test_low"]["accuracy"] = None  # a perfect metric has no interval
+    (folder / "metrics.json").write_text(json.dumps(m))
+    assert cli.main(["info", "--bundle", str(folder)], out) == 0
+    assert "accuracy" in out.getvalue() and "ROC AUC" in out.getvalue() and "precision (PPV)" not in out.getvalue()
+
+
 def test_info_of_a_registered_bundle(monkeypatch):
     "An MLflow address is no folder."
     monkeypatch.setattr("xraypneu.ops.tracking.registered_bundle", lambda uri: SHIPPED)

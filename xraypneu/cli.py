@@ -336,8 +336,10 @@ def _stored_metrics(bundle):
             return {}, "they are about another model"
         seeds = metrics.get("seeds", {})
         means = [seeds[k]["mean"] for k in CARD if k in seeds] if seeds.get("trainings", 1) > 1 else []
-        known = [k for k in CARD if k in metrics["test"]]  # a metric may be newer than the bundle
-        numbers = [metrics[part][k] for part in ("test", "test_low", "test_high") for k in known] + means
+        # one that is not there is newer than the bundle; one that is null can't be said of these films
+        known = [k for k in CARD if metrics["test"].get(k) is not None]
+        ends = [metrics[part][k] for part in ("test_low", "test_high") for k in known]
+        numbers = [metrics["test"][k] for k in known] + [v for v in ends if v is not None] + means
         numbers += [metrics["data"][k] for k in ("test_images", "test_patients")]
         if not known or not all(type(v) in (int, float) for v in numbers):
             raise ValueError("no numbers")
@@ -380,7 +382,7 @@ def _test_text(metrics):
     test, low, high, seeds = (metrics.get(k, {}) for k in ("test", "test_low", "test_high", "seeds"))
     data = metrics["data"]
     lines = [f"\nOn {data['test_images']} test images of {data['test_patients']} patients (95 % interval):\n"]
-    for k in (k for k in CARD if k in test):
+    for k in (k for k in CARD if test.get(k) is not None):
         mean = (
             f"   mean of {seeds['trainings']} trainings {seeds[k]['mean']:.4f}"
             if seeds.get("trainings", 1) > 1 and k in seeds
