@@ -57,7 +57,7 @@ function explanationOf(s) {
   const text = make("div", {}, make("strong", {}, s.verdict), make("span", {}, words(v, s)));
   const parts = [make("h3", { class: "name" }, s.name), make("div", { class: `verdict v-${v}` }, icon(v), text)];
   if (s.probability != null) {
-    const about = "Probability of PNEUMONIA at 50 % prevalence:";
+    const about = "Probability of PNEUMONIA at 50\u00a0% prevalence:";
     parts.push(make("p", {}, about, " ", ...cautionFor(s)), scaleOf(s));
   }
   if (s.facts.length) parts.push(factsOf(s.facts));
