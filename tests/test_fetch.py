@@ -69,7 +69,7 @@ class Site(ThreadingHTTPServer):
 
     ranges, tag, length, kind, squeeze = True, '"v1"', True, "application/zip", False
     drops, keep, pace, stall, most = 0, 1 / 3, 0, False, None
-    login, moved, careless, says = None, None, False, None
+    login, moved, careless, says, ended = None, None, False, None, False
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -91,8 +91,6 @@ class Handler(Answers):
         s.seen.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
         if s.statuses:
             return self.say(s.statuses.pop(0))
-        if self.path.startswith("/status/"):
-            return self.say(int(self.path.split("/")[2]))
         if self.path.startswith(("/moved", ARCHIVES)):
             return self.say(302, {"Location": s.moved or f"/data.zip?sig={SECRET}"})
         if self.path.startswith("/endless"):
@@ -104,13 +102,15 @@ class Handler(Answers):
         self.send(s.data)
 
     def endless(self):
-        "Bytes without a number of them, until the client has enough."
-        self.send_response(200)
+        "Bytes without a number of them, until the client has enough. With a redirect, if there is one."
+        self.send_response(302 if self.server.moved else 200)
+        self.send_header("Location", self.server.moved or "")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        while True:
+        for _ in range(4000):  # 256 MB
             self.wfile.write(b"PK\3\4" * (1 << 14))
+        self.server.ended = True
 
     def send(self, data):
         s, start = self.server, 0
@@ -297,20 +297,13 @@ def test_without_anything_to_compare(site, to):
     assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and site.seen[-1][1]
 
 
-def test_all_was_there_but_the_end(site, to):
-    "Killed between the last byte and the checksum."
+@pytest.mark.parametrize("more, asked", [(b"", 2), (b"more", 3)])
+def test_all_was_there_but_the_end(site, to, more, asked):
+    "Killed between the last byte and the checksum: it asks for the rest, and there is none. Nor is more than all kept."
     site.drops, site.keep = 1, 1 / 2
     fails(site.url, to, retries=0)
-    next(to.parent.glob(".*/*/*.part")).write_bytes(BIG)
-    # it asked for the rest, and there is none
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 2
-
-
-def test_a_beginning_that_is_too_long(site, to):
-    site.drops = 1
-    fails(site.url, to, retries=0)
-    next(to.parent.glob(".*/*/*.part")).write_bytes(BIG + b"more")
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
+    next(to.parent.glob(".*/*/*.part")).write_bytes(BIG + more)
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == asked
 
 
 def test_a_host_that_sends_for_ever(site, to):
@@ -318,6 +311,8 @@ def test_a_host_that_sends_for_ever(site, to):
     words = "sends more than allowed, without stating its size", "the limit is 5.0 MB"
     fails(site.url.replace("data.zip", "endless"), to, *words, limits=Limits(archive=5_000_000))
     assert time.monotonic() - start < 10 and left(to) == []
+    site.moved = site.url  # nor is read what comes with a redirect
+    assert fetch(site.url.replace("data.zip", "endless"), to).files == 12 and not site.ended
 
 
 def test_a_file_that_is_too_long(site, to):
@@ -330,22 +325,28 @@ def test_a_file_that_is_too_long(site, to):
 
 
 @pytest.mark.parametrize(
-    "code, words, asked",
+    "kaggles, status, words, asked",
     [
-        (401, "~/.netrc", 1),
-        (403, "Ask its owner", 1),
-        (404, "there is nothing", 1),
-        (410, "there is nothing", 1),
-        (400, "answered 400", 1),
-        (416, "answered 416", 1),
-        (500, "is temporarily unavailable", 3),
-        (503, "is temporarily unavailable", 3),
+        (False, 401, "~/.netrc", 1),
+        (False, 403, "Ask its owner", 1),
+        (False, 404, "there is nothing", 1),
+        (False, 410, "there is nothing", 1),
+        (False, 400, "answered 400", 1),
+        (False, 416, "answered 416", 1),
+        (False, 500, "is temporarily unavailable", 3),
+        (False, 503, "is temporarily unavailable", 3),
+        (True, 401, "access_token", 1),
+        (True, 403, "accept its terms", 1),
+        (True, 404, "Check the name", 1),
+        (True, 500, "Try later", 3),
+        (True, 429, "Try later", 3),
     ],
 )
-def test_refusals(site, to, code, words, asked):
-    where = f"127.0.0.1:{site.server_port}/status"
-    fails(site.url.replace("/data.zip", f"/status/{code}"), to, words, str(code), where, retries=2)
-    assert len(site.seen) == asked and left(to) == []
+def test_refusals(kaggle, to, kaggles, status, words, asked):
+    kaggle.statuses = [status] * 9
+    url, where = (None, f"Kaggle's data set {KAGGLE}") if kaggles else (kaggle.url, kaggle.url)
+    fails(url, to, str(status), words, where, retries=2)
+    assert len(kaggle.seen) == asked and left(to) == []
 
 
 def test_an_archive_in_the_folder_that_is_replaced_stays(to):
@@ -381,7 +382,8 @@ def test_password_is_used_and_never_shown(site, to, capfd):
     done = fetch(address, to)
     assert done.source == site.url and SECRET not in repr(done)
     for code in (401, 403, 404, 500):
-        fails(address.replace("data.zip", f"status/{code}"), to.with_name("other"), retries=0)
+        site.statuses = [code]
+        fails(address, to.with_name("other"), str(code), retries=0)
     fails(site.url.replace("//", f"//you:{SECRET}@"), to.with_name("other"), "user name and password")
     fails(address + "?token=" + SECRET, to.with_name("other"), "checksum", sha256="0" * 64)
     fails(f"http://me:{SECRET}@127.0.0.1:1/x?sig={SECRET}", to.with_name("other"), "refused", retries=0)
@@ -543,9 +545,6 @@ def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, 
     site.moved = elsewhere
     assert fetch(start.replace(f"me:{SECRET}@", ""), to, force=True).files == 12
     assert site.seen[-1][2].startswith("Basic ") and other.seen[-1][2] is None
-    netrc.write_text(netrc.read_text().replace("default", "machine localhost login bob password x\ndefault"))
-    assert fetch(start.replace(f"me:{SECRET}@", ""), to, force=True).files == 12
-    assert other.seen[-1][2] == "Basic " + base64.b64encode(b"bob:x").decode()  # which its owner meant for this host
     assert SECRET not in "".join(capfd.readouterr())
 
 
@@ -810,13 +809,6 @@ def test_folders_in_a_zip_of_windows(to, tmp_path, end, system, attributes):
     assert fetch(zipped(members), to).files == 12 and len([p for p in to.rglob("*") if p.is_file()]) == 12
 
 
-def test_hard_links_become_files(to, tmp_path):
-    data = films("x/")
-    links = [(info(f"x/test/NORMAL/{n}.jpeg", tarfile.LNKTYPE, "x/train/NORMAL/0.jpeg"), b"") for n in "hi"]
-    assert fetch(tarred([*data.items(), *links]), to).files == 14
-    assert (to / "test/NORMAL/i.jpeg").read_bytes() == data["x/train/NORMAL/0.jpeg"]
-
-
 def info(name, kind=tarfile.REGTYPE, link="", **more):
     m = tarfile.TarInfo(name)
     m.type, m.linkname = kind, link
@@ -872,11 +864,8 @@ def test_names_that_escape(to, tmp_path, name):
 @pytest.mark.parametrize(
     "member, words",
     [
-        *((info("train/l", tarfile.SYMTYPE, to), "is a link") for to in ("../../evil", "/etc/passwd", "C:\\evil", "x")),
-        (info("l", tarfile.LNKTYPE, "../evil"), "leads out"),
-        (info("l", tarfile.LNKTYPE, "/etc/passwd"), "absolute"),
-        (info("l", tarfile.LNKTYPE, "chest_xray"), "not a file in the archive"),
-        (info("l", tarfile.LNKTYPE, "l"), "not a file in the archive"),
+        *((info("l", tarfile.SYMTYPE, to), "is a link") for to in ("../../evil", "/etc/passwd", "C:\\evil", "x")),
+        *((info("l", tarfile.LNKTYPE, to), "is a link") for to in ("../evil", "/etc/passwd", f"chest_xray/{NAMES[0]}")),
         (info("d", tarfile.CHRTYPE, devmajor=1, devminor=3), "device"),
         (info("d", tarfile.BLKTYPE), "device"),
         (info("d", tarfile.FIFOTYPE), "device"),
@@ -896,8 +885,6 @@ def test_writing_through_a_link(to, tmp_path):
     (tmp_path / "outside").mkdir()
     data = tarred([(info("train", tarfile.SYMTYPE, str(tmp_path / "outside")), b""), ("train/evil", b"evil")])
     refused(data, to, "is a link")
-    data = tarred([("x/b", b""), (info("x/a", tarfile.LNKTYPE, "x/b"), b""), ("x/a/evil", b"")])
-    refused(data, to, "'a' twice")
 
 
 def test_the_same_name_twice(to, tmp_path):
@@ -917,8 +904,6 @@ def test_bombs(to, tmp_path):
     limits = Limits(small=1_000_000)
     refused(zipped({"train/NORMAL/a": ZEROS}, zipfile.ZIP_DEFLATED), to, "decompression bomb", limits=limits)
     refused(tarred([("train/NORMAL/a", ZEROS)], "w:gz"), to, "decompression bomb", limits=limits)
-    links = [(info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300)]  # each of which becomes a file
-    refused(tarred([("a", os.urandom(500_000)), *links]), to, "decompression bomb", limits=limits)
     refused(gzip.compress(tarred(films().items()) + ZEROS), to, "decompression bomb", limits=limits)  # after the end
     refused(BIG, to, "more than 500.0 kB", limits=Limits(bytes=500_000))
     refused(BIG, to, "more than 11 files", limits=Limits(members=11))
@@ -954,14 +939,6 @@ def test_folders_of_a_few_bytes(tmp_path):
         unpack(tmp_path / "a.tgz", tmp_path / "out")
     with pytest.raises(FetchError, match="more than 1,000 folders"):
         unpack(tmp_path / "a.tgz", tmp_path / "b", Limits(members=1000, ratio=1e9))
-
-
-def test_links_to_links_take_no_time(tmp_path):
-    members = [("l0", b"film"), *((info(f"l{i + 1}", tarfile.LNKTYPE, f"l{i}"), b"") for i in range(2000))]
-    (tmp_path / "a.tgz").write_bytes(tarred(members, "w:gz"))
-    began = time.monotonic()
-    assert unpack(tmp_path / "a.tgz", tmp_path / "out") == (2001, 4 * 2001)
-    assert (tmp_path / "out/l2000").read_bytes() == b"film" and time.monotonic() - began < 15
 
 
 def test_headers_are_not_kept(tmp_path):
@@ -1047,7 +1024,7 @@ def test_a_sparse_file(to, tmp_path):
         f.truncate(10**9)
     if subprocess.run(["tar", "--sparse", "-cf", "a.tar", "hole"], cwd=tmp_path).returncode:
         pytest.skip("no GNU tar")
-    refused(tmp_path / "a.tar", to, "is a sparse file")
+    refused(tmp_path / "a.tar", to, "sparse file")
 
 
 def test_encrypted_and_unknown(to, tmp_path):
@@ -1176,22 +1153,6 @@ def test_kaggle_token_is_used_and_not_shown(kaggle, to, monkeypatch, capfd, env,
     assert SECRET not in "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize(
-    "status, words, asked",
-    [
-        (401, "access_token", 1),
-        (403, "accept its terms", 1),
-        (404, "Check the name", 1),
-        (500, "Try later", 2),
-        (429, "Try later", 2),
-    ],
-)
-def test_kaggle_refuses(kaggle, to, status, words, asked):
-    kaggle.statuses = [status] * 9
-    fails(None, to, str(status), words, f"Kaggle's data set {KAGGLE}", retries=1)
-    assert len(kaggle.seen) == asked and left(to) == []
-
-
 def test_kaggle_trouble_that_passes(kaggle, to):
     "From one call to the next, and then within it."
     kaggle.drops = 2
@@ -1225,42 +1186,6 @@ def test_kaggle_without_network(kaggle, to, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     fails(None, to, "the proxy doesn't respond", "xraypneu fetch path/to/archive.zip", retries=1)
     assert left(to) == []
-
-
-def test_a_machine_without_network(to, tmp_path):
-    "In a namespace of Linux that has no network at all: the addresses are the real ones."
-    if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
-        pytest.skip("can't take the network away here")
-    code = (
-        "from xraypneu.data.fetch import *\n"
-        "for f in (lambda: fetch_kaggle(to='x', wait=0, retries=1), lambda: "
-        "fetch_url('https://data.invalid/a.zip', 'x', wait=0, retries=1), lambda: "
-        "fetch_url('http://192.0.2.1/a.zip', 'x', wait=0, retries=1)):\n    try: f()\n"
-        "    except FetchError as e: print(e)"
-    )
-    env = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE") and "proxy" not in k.lower()} | {
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-    }
-    out = subprocess.run(
-        ["unshare", "-rn", sys.executable, "-c", code],
-        cwd=to.parent,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout.splitlines()
-    for line, words in zip(
-        out,
-        (
-            f"Kaggle's data set {KAGGLE} can't be downloaded: the name of the host can't be resolved",
-            "https://data.invalid/a.zip can't be downloaded: the name of the host can't be resolved",
-            "http://192.0.2.1/a.zip can't be downloaded: no route to the host",
-        ),
-        strict=True,
-    ):
-        assert line.startswith(words) and "Check the network" in line and "xraypneu run" in line
-    assert list(to.parent.iterdir()) == []
 
 
 def test_kaggle_with_broken_credentials(kaggle, to, tmp_path):

@@ -8,6 +8,7 @@ __all__ = ['KAGGLE', 'BY_HAND', 'OFFLINE', 'FetchError', 'Fetched', 'public_url'
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c003
 import errno
+import filecmp
 import functools
 import glob
 import gzip
@@ -16,6 +17,7 @@ import http.client
 import importlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -209,10 +211,9 @@ def _parts(archive: Path, name: str) -> tuple[str, ...]:  # () for the archive's
 def _no_file(archive: Path, name: str, link: bool) -> NoReturn:
     "Refuse a member that is neither a file nor a folder."
     if link:
-        _refuse(
-            archive, name, "is a link", "check where the link leads, unpack the archive yourself and use the folder"
-        )
-    _refuse(archive, name, "is a device, pipe or socket")
+        hint = "check where the link leads, unpack the archive yourself and use the folder"
+        _refuse(archive, name, "is a link", hint)
+    _refuse(archive, name, "is a device, pipe, socket or sparse file")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010
 _KINDS = {b"PK\3\4": "zip", b"PK\5\6": "zip", b"\x1f\x8b": "gz"}
@@ -286,11 +287,8 @@ def _count_entries(archive: Path, meter: _Meter) -> None:
 # %% ../../nbs/api/data/04_fetch.ipynb #x-is-folder
 def _is_folder(member: zipfile.ZipInfo) -> bool:
     "Is it a folder? Some Windows packers end its name with a backslash, or with nothing."
-    if member.is_dir():
-        return True
-    mode, folder_of_dos = stat.S_IFMT(member.external_attr >> 16), 0x10
-    is_directory = stat.S_ISDIR(mode) or (not mode and member.external_attr & folder_of_dos)
-    return not member.file_size and bool(is_directory or member.filename.endswith("\\"))
+    is_directory = stat.S_ISDIR(member.external_attr >> 16) or member.external_attr & 0x10  # of POSIX, of DOS
+    return member.is_dir() or not member.file_size and bool(is_directory or member.filename.endswith("\\"))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c012-1
 def _unzip(archive: Path, folder: Path, meter: _Meter, progress: bool | None) -> None:
@@ -360,15 +358,6 @@ class _Forward(io.RawIOBase):
             pass
         return self.at
 
-# %% ../../nbs/api/data/04_fetch.ipynb #c014-1
-def _copy_hard_link(archive: Path, folder: Path, m: tarfile.TarInfo, to: Path, meter: _Meter, bar: Any) -> None:
-    "Copy the file that a hard link names: an earlier member, as tar writes it."
-    target = folder.joinpath(*_parts(archive, m.linkname))
-    if not target.is_file():
-        _refuse(archive, m.name, "is a link to something that is not a file in the archive")
-    with open(target, "rb") as src:
-        _write(src, to, meter, bar)
-
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-2
 def _untar(archive: Path, folder: Path, meter: _Meter, progress: bool | None, kind: str) -> None:
     "Unpack a tar."
@@ -386,12 +375,8 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress: bool | None, ki
                 path = folder.joinpath(*parts)
                 if m.isdir() or not parts:
                     meter.folder(path)
-                elif m.islnk():
-                    _copy_hard_link(archive, folder, m, path, meter, bar)
-                elif not m.isreg():
-                    _no_file(archive, m.name, m.issym())
-                elif m.issparse():
-                    _refuse(archive, m.name, "is a sparse file")
+                elif not m.isreg() or m.issparse():
+                    _no_file(archive, m.name, m.issym() or m.islnk())
                 else:
                     with cast(IO[bytes], tar.extractfile(m)) as src:
                         _write(src, path, meter, bar)
@@ -406,7 +391,6 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress: bool | None, ki
 _DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
-    gzip.BadGzipFile,
     zlib.error,
     EOFError,
     ValueError,
@@ -521,10 +505,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _is_copy(inner: Path, outer: Path) -> bool:
     "Is every file in `inner` also in `outer`, with the same content?"
-    import filecmp
-
-    twins = [(f, outer / f.relative_to(inner)) for f in _files(inner)]
-    return bool(twins) and all(twin.is_file() and filecmp.cmp(f, twin, shallow=False) for f, twin in twins)
+    names = [str(f.relative_to(inner)) for f in _files(inner)]
+    return bool(names) and filecmp.cmpfiles(inner, outer, names, shallow=False)[0] == names
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c017-3
 def _remove(paths: list[Path]) -> None:
@@ -673,9 +655,8 @@ def _status_error(status: int, where: str, refusals: dict[int, tuple[str, str, s
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-3
 _HOPS = 20  # redirects in a row
 _SLOWEST = 1000  # bytes per second, the lowest allowed average of an answer
-_PROGRESS = (
-    1 << 16
-)  # bytes after which the count of failures restarts; else a host could send one byte at a time for ever
+# bytes after which the count of failures restarts; else a host could send one byte at a time for ever
+_PROGRESS = 1 << 16
 
 
 class TooSlow(XraypneuError, TimeoutError):
@@ -688,8 +669,8 @@ class _Watched(io.RawIOBase):
     "The bytes of a connection. Raises `TooSlow` unless all headers come within one `window`, then enough in each."
 
     def __init__(self, raw: io.RawIOBase, window: float) -> None:  # seconds
-        self.raw, self.window, self.started = raw, window, False
-        self.born, self.waited, self.got = time.monotonic(), 0.0, 0
+        self.raw, self.window, self.least = raw, window, math.inf
+        self.waited, self.got = 0.0, 0
 
     def readable(self) -> bool:
         return True
@@ -699,17 +680,15 @@ class _Watched(io.RawIOBase):
         n = self.raw.readinto(buffer)
         self.got += n or 0
         self.waited += time.monotonic() - asked  # not counting the time that the reader takes
-        if not self.started and time.monotonic() - self.born > self.window:
-            raise TooSlow("too slow")
         if self.waited > self.window:
-            if self.got < _SLOWEST * self.window:
+            if self.got < self.least:
                 raise TooSlow("too slow")
             self.waited = self.got = 0
         return n
 
     def content(self) -> None:
         "The headers are complete; what follows may take as long as it needs."
-        self.started, self.waited, self.got = True, 0, 0
+        self.least, self.waited, self.got = _SLOWEST * self.window, 0, 0
 
     def close(self) -> None:
         self.raw.close()
@@ -736,19 +715,17 @@ def patient(
     "Make a session raise `TooSlow` when a host sends almost nothing."
     from requests.adapters import HTTPAdapter
 
+    watched = {"response_class": staticmethod(functools.partial(_Answer, 2 * timeout))}
+
     class Adapter(HTTPAdapter):
         def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-            pool = super().get_connection_with_tls_context(*args, **kwargs)
-            if not hasattr(pool.ConnectionCls, "patient"):
-                answer = staticmethod(functools.partial(_Answer, 2 * timeout))
-                pool.ConnectionCls = type(
-                    "Connection", (pool.ConnectionCls,), {"response_class": answer, "patient": True}
-                )
+            pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+            if pool.ConnectionCls.response_class is http.client.HTTPResponse:
+                pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), watched)
             return pool
 
     for scheme in ("http://", "https://"):
-        if type(session.get_adapter(scheme)) is HTTPAdapter:
-            session.mount(scheme, Adapter())
+        session.mount(scheme, Adapter())
     return session
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-7
@@ -770,39 +747,6 @@ def _netrc_auth(url: str) -> tuple[str | bytes, ...] | None:
         raise FetchError(
             "~/.netrc (or the file that NETRC names) is not UTF-8 text", "save it as UTF-8", code="bad_credentials_file"
         ) from None
-
-# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-b
-def _redirect_auth(url: str, first: str) -> Any:
-    "Credentials for an address after a redirect: none, unless ~/.netrc has an entry for that host."
-    downgraded = first.startswith("https:") and not url.startswith("https:")
-    credentials = None if downgraded else _netrc_auth(url)
-    if credentials not in (None, _netrc_auth("https://default.invalid/")):
-        return credentials
-    return lambda request: request  # with None, requests would look into ~/.netrc
-
-# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-c
-def _proxy_of(url: str) -> str | None:
-    "The proxy that the environment sets for an address. Raises `FetchError` if it can't be used."
-    from requests.utils import get_environ_proxies, select_proxy
-
-    proxy = select_proxy(url, get_environ_proxies(url))
-    try:
-        parts = urlsplit(proxy if not proxy or "://" in proxy else f"http://{proxy}")
-        usable = not proxy or bool(parts.hostname and parts.port != 0)  # port raises if it is invalid
-    except ValueError:
-        usable = False
-    if not usable:
-        raise _wrong_proxy()
-    return proxy
-
-# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-d
-def _wrong_proxy() -> FetchError:  # without its address, which may contain a password
-    return FetchError(
-        "the proxy set in the environment can't be used",
-        "write https_proxy (or http_proxy, all_proxy) as http://user:password@host:port; "
-        "a SOCKS proxy, socks5h://host:port, needs the package PySocks: pip install pysocks",
-        code="bad_setting",
-    )
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-8
 def _range_of(r: "requests.Response") -> tuple[int | None, int | None]:
@@ -845,7 +789,7 @@ class _Download:
     url: str
     where: str  # its name in messages
     part: Path
-    auth: object = None  # credentials as requests takes them
+    auth: Any = None  # credentials as requests takes them
     refusals: dict[int, tuple[str, str, str]] = field(default_factory=lambda: _REFUSALS)  # by HTTP status
     checked: bool = False  # will a checksum be compared?
     timeout: float = 30  # seconds without a byte
@@ -874,85 +818,85 @@ class _Download:
         write_file(self.note, json.dumps(known))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #49746946
-def _hop(
-    session: "requests.Session", url: str, where: str, **how: Any
-) -> tuple["requests.Response", str]:  # the answer, and the address that it redirects to or `url`
-    "Request an address once, without following a redirect."
-    import requests
-
-    try:
-        r = session.get(url, **how)
-        if r.is_redirect:
-            url = urljoin(url, requests.utils.requote_uri(cast(str, session.get_redirect_target(r))))
-        _ = urlsplit(url).port  # raises if it is invalid
-    except requests.RequestException:
-        raise
-    except ValueError:
+def _check_redirect(old: str, new: str, d: _Download) -> None:
+    "Raises `FetchError` for a redirect to no address of the web, or to one without encryption."
+    scheme, look = urlsplit(new).scheme, "check the address: open it in a browser"
+    if scheme not in ("https", "http"):
+        raise FetchError(f"{d.where} redirects to an address that is neither https nor http", look, code="unsafe")
+    if scheme == "http" and old.startswith("https:") and not d.checked:
         raise FetchError(
-            f"{where} redirects to an invalid address", "check the address: open it in a browser", code="bad_address"
-        ) from None
-    return r, url
-
-# %% ../../nbs/api/data/04_fetch.ipynb #49746946-a
-def _check_redirect(url: str, where: str, secure: bool) -> None:
-    "Raises `FetchError` for a redirect to another scheme, and with `secure` for one to http."
-    if not url.startswith(("https:", "http:")):
-        raise FetchError(
-            f"{where} redirects to an address that is neither https nor http",
-            "check the address: open it in a browser",
-            code="unsafe",
-        )
-    if secure and url.startswith("http:"):
-        raise FetchError(
-            f"{where} redirects to an address without encryption",
+            f"{d.where} redirects to an address without encryption",
             "give the checksum (sha256) to make this safe",
             code="unsafe",
         )
 
 # %% ../../nbs/api/data/04_fetch.ipynb #3e7d937a
-@contextmanager
-def _asked(d: _Download, headers: dict[str, str]) -> Iterator["requests.Response"]:
-    "The answer after all redirects. https stays https, and credentials go to the first host only."
+def _session(d: _Download) -> "requests.Session":
+    "A session that follows redirects: https stays https, and credentials go to the first host only."
     import requests
 
-    url, secure, at_home = d.url, d.url.startswith("https:"), True
-    how = dict(headers=headers, stream=True, timeout=d.timeout, allow_redirects=False)
-    with patient(requests.Session(), d.timeout) as session:
-        for _ in range(_HOPS):
-            credentials = (d.auth or _netrc_auth(url)) if at_home else _redirect_auth(url, d.url)
-            _proxy_of(url)
-            r, url = _hop(session, url, d.where, auth=credentials, **how)
-            with r:
-                if not r.is_redirect:
-                    yield r
-                    return
-            _check_redirect(url, d.where, secure and not d.checked)
-            secure = secure or url.startswith("https:")
-            at_home = at_home and not session.should_strip_auth(d.url, url)
-    raise requests.TooManyRedirects("too many hops")
+    class Session(requests.Session):
+        def get_redirect_target(self, resp: requests.Response) -> str | None:
+            try:
+                target = super().get_redirect_target(resp)
+                new = urljoin(resp.url, target or "")
+                _ = urlsplit(new).port  # raises if it is invalid
+            except ValueError:
+                raise FetchError(f"{d.where} redirects to an invalid address", _LOOK, code="bad_address") from None
+            if target:
+                _check_redirect(resp.url, new, d)
+                resp.close()  # else requests reads what comes with it, and a host could send for ever
+            return target
+
+        def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+            if self.should_strip_auth(cast(str, response.request.url), cast(str, prepared_request.url)):
+                prepared_request.headers.pop("Authorization", None)
+
+    session = Session()
+    session.max_redirects = _HOPS
+    return patient(session, d.timeout)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #ee2b9fb7
+def _proxy_of(url: str) -> str | None:
+    "The proxy that the environment sets for an address. Raises `FetchError` if it can't be used."
+    from requests.utils import get_environ_proxies, select_proxy
+    from urllib3.util import parse_url
+
+    proxy = select_proxy(url, get_environ_proxies(url))
+    try:
+        usable = not proxy or bool(parse_url(proxy).host)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise _wrong_proxy()
+    return proxy
+
+
+def _wrong_proxy() -> FetchError:  # without its address, which may contain a password
+    return FetchError(
+        "the proxy set in the environment can't be used",
+        "write https_proxy (or http_proxy, all_proxy) as http://user:password@host:port; "
+        "a SOCKS proxy, socks5h://host:port, needs the package PySocks: pip install pysocks",
+        code="bad_setting",
+    )
+
+# %% ../../nbs/api/data/04_fetch.ipynb #446c4afd
 def _failed_request(e: Exception, d: _Download) -> FetchError:
-    "The error of a failed request: returned if it may be temporary, else raised."
+    "The error of a failed request, with the code `unreachable` if it may be temporary."
     import requests
     import urllib3
 
+    where = f"{d.where} can't be downloaded"
     if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-        if _proxy_of(d.url):
-            raise _wrong_proxy() from None
-        raise FetchError(
-            f"{d.where} is not an address to download from",
-            "give an address that begins with https:// or http://",
-            code="bad_address",
-        ) from None
+        hint = "give an address that begins with https:// or http://"
+        of_address = FetchError(f"{d.where} is not an address to download from", hint, code="bad_address")
+        return _wrong_proxy() if _proxy_of(d.url) else of_address
     if isinstance(e, (requests.RequestException, urllib3.exceptions.HTTPError)):
-        return FetchError(f"{d.where} can't be downloaded: {_why(e, d.timeout)}", OFFLINE, code="unreachable")
+        return FetchError(f"{where}: {_why(e, d.timeout)}", OFFLINE, code="unreachable")
     error = cast(OSError, e)
     if error.errno is None:  # requests raises it if its certificates are missing
-        raise FetchError(
-            f"{d.where} can't be downloaded: {e}", "fix the file or setting that it names", code="system"
-        ) from None
-    raise _os_error(error, "downloading", d.part.parent) from None
+        return FetchError(f"{where}: {e}", "fix the file or setting that it names", code="system")
+    return _os_error(error, "downloading", d.part.parent)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #a0b08174
 def _too_long(d: _Download, why: str) -> FetchError:
@@ -988,18 +932,17 @@ def _receive(r: "requests.Response", d: _Download, have: int, total: int | None)
         bar.close()
 
 # %% ../../nbs/api/data/04_fetch.ipynb #93caa9df
-def _more(d: _Download) -> int | None:  # None: complete; else the HTTP status of a temporary failure
-    "Request what is missing and write it: the rest of the file (206), or the whole file instead."
+def _more(d: _Download) -> None:
+    "Request what is missing and write it: the rest of the file (206), or the whole file instead. Raises `FetchError`."
     import requests
 
+    _proxy_of(d.url)  # raises if it can't be used
     have, known = d.have, d.known
-    with _asked(d, _resume_headers(have, known, d.checked)) as r:
-        code = r.status_code
-        if code in _PASSING:
-            return code
-        total = _range_of(r)[1]
+    how: Any = dict(headers=_resume_headers(have, known, d.checked), auth=d.auth or _netrc_auth(d.url), stream=True)
+    with _session(d) as session, session.get(d.url, timeout=d.timeout, **how) as r:
+        code, total = r.status_code, _range_of(r)[1]
         if code == 416 and have and total == have:
-            return None  # all was there
+            return  # all was there
         rest = code == 206 and _is_rest(r, have, known)
         if code in (206, 416) and have and not rest:
             d.begin({})  # not the rest of this file: start again
@@ -1016,28 +959,24 @@ def _more(d: _Download) -> int | None:  # None: complete; else the HTTP status o
         _receive(r, d, have, total)
     if total and d.have != total:
         raise requests.ConnectionError("cut off")
-    return None
-
-# %% ../../nbs/api/data/04_fetch.ipynb #36f80b5c
-def _attempt(d: _Download) -> FetchError | None:  # None: the download is complete
-    "Request what is missing. Returns the error of a temporary failure, and raises any other."
-    import requests
-    import urllib3
-
-    try:
-        status = _more(d)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
-        return _failed_request(e, d)
-    return None if status is None else _status_error(status, d.where, d.refusals)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #36f80b5c-a
 def _download(d: _Download) -> None:
     "Complete the file `part`. Raises `FetchError`."
+    import requests
+    import urllib3
+
     failures, best = 0, d.have
-    while (error := _attempt(d)) is not None:
+    while True:
+        try:
+            return _more(d)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
+            error = _failed_request(e, d)
+        except FetchError as e:
+            error = e
         further = d.have > best + _PROGRESS
         failures, best = (1, d.have) if further else (failures + 1, best)
-        if failures > d.retries:
+        if error.code != "unreachable" or failures > d.retries:
             raise error from None
         time.sleep(min(30, d.wait * 2 ** (failures - 1)))
 
