@@ -22,7 +22,6 @@ import os
 import re
 import shutil
 import socket
-import ssl
 import stat
 import sys
 import tarfile
@@ -52,7 +51,6 @@ class FetchError(XraypneuError, RuntimeError):
     "A data set could not be fetched; the message says what happened, the hint what to do next."
 
     code = "fetch"
-    keep = False  # is the download intact, so that the next attempt can use it?
 
     @property
     def text(self) -> str:
@@ -97,25 +95,19 @@ def _show(name: str) -> str:
     "A name from an archive, at most 120 characters and safe to print."
     return ascii(name if len(name) <= 120 else name[:117] + "...")
 
-# %% ../../nbs/api/data/04_fetch.ipynb #x-say-a
-def _free(folder: Path) -> int:  # bytes
-    "Free space on the disk of a folder, which may not exist yet."
-    return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
-
 # %% ../../nbs/api/data/04_fetch.ipynb #c005-3
 def _full(what: str) -> FetchError:
     "The error for a full disk."
     hint = "free some space or give another folder with to=, then start again: the download resumes"
-    error = FetchError(what, hint, code="disk_full")
-    error.keep = True
-    return error
+    return FetchError(what, hint, code="disk_full")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c005-3-a
 def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
     "An error of the operating system as a `FetchError`."
     if e.errno in DISK_FULL:
+        free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
         why = os.strerror(e.errno)
-        return _full(f"the disk is full: {doing} in {folder} stopped ({why}); {_size(_free(folder))} are free")
+        return _full(f"the disk is full: {doing} in {folder} stopped ({why}); {_size(free)} are free")
     what, hint, code = f"{doing} in {folder} failed: {e.strerror or type(e).__name__}", "", "system"
     if e.errno == errno.EBUSY:
         what, code = f"{folder} can't be replaced: it is in use, perhaps as a mount point", "occupied"
@@ -148,11 +140,8 @@ class _Meter:
         self.members = self.bytes = self.folders = 0
 
     def _stop(self, why: str) -> NoReturn:
-        raise FetchError(
-            f"{self.archive.name} is not unpacked: {why}",
-            "if you trust its source, unpack it yourself and use the folder, or raise `limits`",
-            code="too_large",
-        )
+        hint = "if you trust its source, unpack it yourself and use the folder, or raise `limits`"
+        raise FetchError(f"{self.archive.name} is not unpacked: {why}", hint, code="too_large")
 
     def folder(self, path: Path) -> None:
         "Make a folder and count each missing parent: a name of a few bytes may be forty folders."
@@ -182,11 +171,8 @@ class _Meter:
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c008-2
 def _refuse(archive: Path, name: str, why: str, hint: str = "") -> NoReturn:
-    raise FetchError(
-        f"{archive.name} is not unpacked: its member {_show(name)} {why}",
-        hint or "nothing was extracted; download the archive from its publisher again",
-        code="unsafe",
-    )
+    hint = hint or "nothing was extracted; download the archive from its publisher again"
+    raise FetchError(f"{archive.name} is not unpacked: its member {_show(name)} {why}", hint, code="unsafe")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c008-2-a
 # "A: x.png" is a name, but on Windows a file in the folder of a drive
@@ -260,11 +246,8 @@ def _needs(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise FetchError(
-            f"the package {module.partition('.')[0]} is missing",
-            f"install it: pip install 'xraypneu[team]', or {BY_HAND}",
-            code="no_package",
-        ) from None
+        hint = f"install it: pip install 'xraypneu[team]', or {BY_HAND}"
+        raise FetchError(f"the package {module.partition('.')[0]} is missing", hint, code="no_package") from None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010-5
 def _room(folder: Path, needed: int, what: str) -> None:
@@ -300,11 +283,8 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress: bool | None) ->
         total = sum(i.file_size for i in infos)
         meter.check(total)
         if any(i.flag_bits & 1 for i in infos):
-            raise FetchError(
-                f"{archive.name} is encrypted",
-                "unpack it yourself with its password and use the folder: xraypneu run --data FOLDER",
-                code="unsupported",
-            )
+            hint = "unpack it yourself with its password and use the folder: xraypneu run --data FOLDER"
+            raise FetchError(f"{archive.name} is encrypted", hint, code="unsupported")
         if any(i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for i in infos):
             _unknown(archive)
         _room(folder, total, f"unpacking {archive.name}")
@@ -322,11 +302,8 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress: bool | None) ->
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c012-2
 def _unknown(archive: Path) -> NoReturn:
-    raise FetchError(
-        f"{archive.name} is compressed with a method that is not supported",
-        "unpack it with 7-Zip, unzip or tar and use the folder: xraypneu run --data FOLDER",
-        code="unsupported",
-    )
+    hint = "unpack it with 7-Zip, unzip or tar and use the folder: xraypneu run --data FOLDER"
+    raise FetchError(f"{archive.name} is compressed with a method that is not supported", hint, code="unsupported")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c014
 class _Forward(io.RawIOBase):
@@ -388,16 +365,8 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress: bool | None, ki
     bar.close()
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-3
-_DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    EOFError,
-    ValueError,
-    LookupError,
-    OverflowError,
-    RuntimeError,
-)
+_MALFORMED = (ValueError, LookupError, OverflowError, RuntimeError)  # a header that says what can't be
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, *_MALFORMED)
 _DAMAGE = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)  # of an `OSError`
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-4
@@ -424,20 +393,16 @@ def unpack(
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-4-a
 def _unpack_error(e: Exception, archive: Path, folder: Path) -> FetchError:
     "An error while unpacking, of the archive or the disk, as a `FetchError`."
-    what, hint, code = (
-        f"is damaged or cut off ({type(e).__name__})",
-        "download it again; give its sha256 to detect a damaged download at once",
-        "damaged",
-    )
     if isinstance(e, FileExistsError):
-        what = f"is not unpacked: it holds {_show(Path(e.filename or '').name)} twice"
-        hint, code = "ask its publisher, or unpack it yourself and use the folder", "unsafe"
-    elif isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:
-        what, hint = "holds a name that is too long for this file system", "unpack it yourself under a shorter path"
-        code = "system"
-    elif isinstance(e, OSError) and e.errno not in _DAMAGE:
+        what = f"{archive.name} is not unpacked: it holds {_show(Path(e.filename or '').name)} twice"
+        return FetchError(what, "ask its publisher, or unpack it yourself and use the folder", code="unsafe")
+    if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:
+        what = f"{archive.name} holds a name that is too long for this file system"
+        return FetchError(what, "unpack it yourself under a shorter path", code="system")
+    if isinstance(e, OSError) and e.errno not in _DAMAGE:
         return _os_error(e, f"unpacking {archive.name}", folder)
-    return FetchError(f"{archive.name} {what}", hint, code=code)
+    hint = "download it again; give its sha256 to detect a damaged download at once"
+    return FetchError(f"{archive.name} is damaged or cut off ({type(e).__name__})", hint, code="damaged")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c017
 def _target(to: str | os.PathLike[str], force: bool) -> Path:
@@ -445,22 +410,13 @@ def _target(to: str | os.PathLike[str], force: bool) -> Path:
     to = Path(os.path.expanduser(to)).resolve()  # ~ stays if there is no home folder
     if to.exists() and not to.is_dir():
         raise FetchError(f"the target {to} is a file", "give a folder with to=", code="file")
-    if (
-        Path.cwd().is_relative_to(to)
-        or str(to) == os.path.expanduser("~")
-        or any((to / n).exists() for n in (".git", "dvc.yaml"))
-    ):
-        raise FetchError(
-            f"the target {to} holds more than a data set, and would be replaced",
-            "give a separate folder with to=, such as data/chest_xray",
-            code="occupied",
-        )
+    is_project = any((to / n).exists() for n in (".git", "dvc.yaml"))
+    if is_project or Path.cwd().is_relative_to(to) or str(to) == os.path.expanduser("~"):
+        what = f"the target {to} holds more than a data set, and would be replaced"
+        raise FetchError(what, "give a separate folder with to=, such as data/chest_xray", code="occupied")
     if to.is_dir() and any(to.iterdir()) and not force:
-        raise FetchError(
-            f"the target {to} exists already and is not empty",
-            "use it (xraypneu run --data FOLDER), give another folder with to=, or replace it with force",
-            code="occupied",
-        )
+        hint = "use it (xraypneu run --data FOLDER), give another folder with to=, or replace it with force"
+        raise FetchError(f"the target {to} exists already and is not empty", hint, code="occupied")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -481,9 +437,8 @@ def _alone(to: Path) -> Iterator[None]:
             os.close(fd)  # its last owner removed it while we opened it
     except BlockingIOError:
         os.close(fd)
-        raise FetchError(
-            f"another fetch into {to} is running", "wait until it finishes, or stop it", code="busy"
-        ) from None
+        hint = "wait until it finishes, or stop it"
+        raise FetchError(f"another fetch into {to} is running", hint, code="busy") from None
     except OSError as e:
         raise _os_error(e, "writing", to.parent) from None
     try:
@@ -520,29 +475,20 @@ def _remove_executables(tree: Path, source: str) -> None:
     files = [p for p in tree.rglob("*") if p.name.lower() in ("dvc.yaml", "head") or p.name.lower().endswith(".dvc")]
     _remove(files)
     if files:
-        _say(
-            f"{source}: left out {len(files)} files that would make DVC or git run or fetch something, "
-            f"first {_show(files[0].name)}"
-        )
+        many = f"left out {len(files)} files that would make DVC or git run or fetch something"
+        _say(f"{source}: {many}, first {_show(files[0].name)}")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #e35a5ad1
 def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
     "The error for a tree in which `find_layout` finds no data set, with what is there instead."
-    names = sorted(
-        p.relative_to(tree).as_posix() + "/" * p.is_dir() for pattern in ("*", "*/*") for p in tree.glob(pattern)
-    )
+    names = sorted(p.relative_to(tree).as_posix() + "/" * p.is_dir() for p in (*tree.glob("*"), *tree.glob("*/*")))
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     shown = ", ".join(map(_show, names[:10])) + more or "nothing"
-    what = (
-        str(e).replace(str(tree), "it").rstrip(".")
-        if e.code == "missing_class"
-        else "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
-    )
-    return FetchError(
-        f"{source} is not a usable data set: {what}. Found: {shown}",
-        "arrange the files in these folders and use that folder: xraypneu run --data FOLDER",
-        code="no_layout",
-    )
+    what = "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
+    if e.code == "missing_class":
+        what = str(e).replace(str(tree), "it").rstrip(".")
+    hint = "arrange the files in these folders and use that folder: xraypneu run --data FOLDER"
+    return FetchError(f"{source} is not a usable data set: {what}. Found: {shown}", hint, code="no_layout")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #f17afa7f
 def _settle(tree: Path, new: Path, source: str) -> None:
@@ -584,35 +530,24 @@ def _place(
 def _why(e: BaseException | None, timeout: float) -> str:
     "The reason for a failed connection, without addresses, which may be signed URLs."
     seen: list[BaseException] = []
-    while e is not None and len(seen) < 12:
+    while e is not None and e not in seen:
         seen.append(e)
-        inner = [
-            a
-            for a in (getattr(e, "reason", None), e.__cause__, e.__context__, *e.args)
-            if isinstance(a, BaseException) and a not in seen
-        ]
-        e = inner[0] if inner else None
-    # by exact names where a library's classes inherit from each other's: urllib3's refused connection is a timeout, too
-    names, numbers = {type(s).__name__ for s in seen}, {getattr(s, "errno", None) for s in seen}
-
-    def of(kind: type[BaseException]) -> bool:
-        return any(isinstance(s, kind) for s in seen)
-
-    for holds, words in (
-        (of(TooSlow), "it sends almost nothing"),
-        (of(socket.gaierror) or "NameResolutionError" in names, "the name of the host can't be resolved"),
-        (
-            of(ssl.SSLError) or "SSLError" in names,
-            "its certificate can't be verified; if a proxy or host uses your own certificate, "
-            "set REQUESTS_CA_BUNDLE to its file",
-        ),
-        ("ProxyError" in names, "the proxy doesn't respond"),
-        (of(ConnectionRefusedError), "connection refused"),
-        (numbers & {errno.ENETUNREACH, errno.EHOSTUNREACH}, "no route to the host"),
-        (any("timeout" in n.lower() for n in names), f"no answer within {timeout:g} s"),
-        ("TooManyRedirects" in names, "too many redirects"),
+        reason = getattr(e, "reason", None)
+        e = reason if isinstance(reason, BaseException) else e.__cause__ or e.__context__
+    # by exact names, since classes of a library inherit from each other: urllib3's refused connection is a timeout, too
+    found = {type(s).__name__ for s in seen} | {getattr(s, "errno", None) for s in seen}
+    untrusted = "its certificate can't be verified; if a proxy or host uses your own certificate, "
+    for of, words in (
+        ({"TooSlow"}, "it sends almost nothing"),
+        ({"gaierror", "NameResolutionError"}, "the name of the host can't be resolved"),
+        ({"SSLError"}, untrusted + "set REQUESTS_CA_BUNDLE to its file"),
+        ({"ProxyError"}, "the proxy doesn't respond"),
+        ({"ConnectionRefusedError"}, "connection refused"),
+        ({errno.ENETUNREACH, errno.EHOSTUNREACH}, "no route to the host"),
+        ({"TimeoutError", "ConnectTimeout", "ReadTimeout", "ReadTimeoutError"}, f"no answer within {timeout:g} s"),
+        ({"TooManyRedirects"}, "too many redirects"),
     ):
-        if holds:
+        if of & found:
             return words
     return "the connection dropped"
 
@@ -744,9 +679,8 @@ def _netrc_auth(url: str) -> tuple[str | bytes, ...] | None:
     try:
         return _encoded_auth(get_netrc_auth(url))
     except UnicodeDecodeError:
-        raise FetchError(
-            "~/.netrc (or the file that NETRC names) is not UTF-8 text", "save it as UTF-8", code="bad_credentials_file"
-        ) from None
+        what = "~/.netrc (or the file that NETRC names) is not UTF-8 text"
+        raise FetchError(what, "save it as UTF-8", code="bad_credentials_file") from None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-8
 def _range_of(r: "requests.Response") -> tuple[int | None, int | None]:
@@ -820,15 +754,12 @@ class _Download:
 # %% ../../nbs/api/data/04_fetch.ipynb #49746946
 def _check_redirect(old: str, new: str, d: _Download) -> None:
     "Raises `FetchError` for a redirect to no address of the web, or to one without encryption."
-    scheme, look = urlsplit(new).scheme, "check the address: open it in a browser"
+    scheme = urlsplit(new).scheme
     if scheme not in ("https", "http"):
-        raise FetchError(f"{d.where} redirects to an address that is neither https nor http", look, code="unsafe")
+        raise FetchError(f"{d.where} redirects to an address that is neither https nor http", _LOOK, code="unsafe")
     if scheme == "http" and old.startswith("https:") and not d.checked:
-        raise FetchError(
-            f"{d.where} redirects to an address without encryption",
-            "give the checksum (sha256) to make this safe",
-            code="unsafe",
-        )
+        hint = "give the checksum (sha256) to make this safe"
+        raise FetchError(f"{d.where} redirects to an address without encryption", hint, code="unsafe")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #3e7d937a
 def _session(d: _Download) -> "requests.Session":
@@ -983,19 +914,17 @@ def _download(d: _Download) -> None:
 # %% ../../nbs/api/data/04_fetch.ipynb #c022
 def _split(url: str) -> tuple[str, tuple[str, str] | None]:  # the address without credentials, and those
     "Check an address. Raises `FetchError`."
-    wrong, hint = "", "write it as https://host/path/archive.zip"
+    hint = "write it as https://host/path/archive.zip"
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises if it is not a number
     except ValueError:
         raise FetchError("the address is not valid", hint, code="bad_address") from None
     if parts.scheme not in ("http", "https"):
-        wrong = f"{public_url(url)}: only https and http are supported, not {parts.scheme}"
-        hint = "download the archive by other means and give its path"
-    elif not parts.hostname:
-        wrong = f"{public_url(url)} has no host name"
-    if wrong:
-        raise FetchError(wrong, hint, code="bad_address")
+        what = f"{public_url(url)}: only https and http are supported, not {parts.scheme}"
+        raise FetchError(what, "download the archive by other means and give its path", code="bad_address")
+    if not parts.hostname:
+        raise FetchError(f"{public_url(url)} has no host name", hint, code="bad_address")
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")), auth
 
@@ -1006,11 +935,8 @@ def _wanted(sha256: str | None) -> str | None:
         return None
     wanted = sha256.strip().lower().removeprefix("sha256:")
     if not re.fullmatch("[0-9a-f]{64}", wanted):
-        raise FetchError(
-            f"{_show(sha256)} is not a sha256",
-            "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it",
-            code="bad_setting",
-        )
+        hint = "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it"
+        raise FetchError(f"{_show(sha256)} is not a sha256", hint, code="bad_setting")
     return wanted
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022-2
@@ -1027,17 +953,11 @@ def _compare(digest: str, wanted: str | None, source: str, then: str = "get it a
 def _from_file(file: Path, to: Path, wanted: str | None, force: bool, limits: Limits, progress: bool | None) -> Fetched:
     "Unpack an archive on disk, and leave it there. Raises `FetchError`."
     if not file.is_file():
-        raise FetchError(
-            f"there is no file {str(file).rpartition('@')[2]}",
-            "give the path of an archive, or an address that begins with https://",
-            code="missing",
-        )
+        hint = "give the path of an archive, or an address that begins with https://"
+        raise FetchError(f"there is no file {str(file).rpartition('@')[2]}", hint, code="missing")
     if file.resolve().is_relative_to(to):
-        raise FetchError(
-            f"the archive {file} lies in the target {to}, and would be replaced with it",
-            "move it out of that folder, or give another folder with to=",
-            code="occupied",
-        )
+        what = f"the archive {file} lies in the target {to}, and would be replaced with it"
+        raise FetchError(what, "move it out of that folder, or give another folder with to=", code="occupied")
     with _alone(to):
         digest = sha256_of(file)
         _compare(digest, wanted, str(file))
@@ -1056,7 +976,7 @@ def _from_web(url: str, to: Path, wanted: str | None, force: bool, limits: Limit
             digest = _complete(d, archive, wanted)
             return _place(to, force, where, archive, digest, limits, d.progress)
         except FetchError as e:
-            if not e.keep:
+            if e.code != "disk_full":  # else it is whole, and the next attempt can use it
                 archive.unlink(missing_ok=True)
             raise
 
@@ -1070,11 +990,8 @@ def _make_ours(nest: Path) -> None:
     except OSError as e:
         raise _os_error(e, "downloading", nest.parent) from None
     if everybody_writes and foreign:  # what lies in it would be taken for an earlier download of this user
-        raise FetchError(
-            f"{nest}, where this download would go, belongs to another user",
-            "ask its owner to delete it, or give a target in a folder of your own with to=",
-            code="occupied",
-        )
+        hint = "ask its owner to delete it, or give a target in a folder of your own with to="
+        raise FetchError(f"{nest}, where this download would go, belongs to another user", hint, code="occupied")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #03c79100
 @contextmanager
@@ -1161,11 +1078,9 @@ def _kaggle_auth() -> Any:
     try:
         credentials = config.get_kaggle_credentials()
     except (ValueError, OSError):
-        raise FetchError(
-            "the file with your Kaggle credentials can't be read",
-            "correct or delete ~/.kaggle/kaggle.json (or the file in KAGGLE_CONFIG_DIR); " + _TOKEN + BY_HAND,
-            code="bad_credentials_file",
-        ) from None
+        what = "the file with your Kaggle credentials can't be read"
+        hint = "correct or delete ~/.kaggle/kaggle.json (or the file in KAGGLE_CONFIG_DIR); " + _TOKEN + BY_HAND
+        raise FetchError(what, hint, code="bad_credentials_file") from None
 
     def bearer(request: Any) -> Any:
         request.headers["Authorization"] = f"Bearer {credentials.api_key.strip()}".encode()
@@ -1188,11 +1103,8 @@ def fetch_kaggle(
     "Download a data set from Kaggle, unpack it safely and move it to `to`. Raises `FetchError`."
     named = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/versions/([1-9]\d*))?", dataset, re.ASCII)
     if not named:
-        raise FetchError(
-            f"{_show(dataset)} is not the name of a Kaggle data set",
-            f"write owner/name, as in {KAGGLE}",
-            code="bad_setting",
-        )
+        what = f"{_show(dataset)} is not the name of a Kaggle data set"
+        raise FetchError(what, f"write owner/name, as in {KAGGLE}", code="bad_setting")
     url, where = _ARCHIVES + named[1], f"Kaggle's data set {named[1]}"
     if named[2]:
         url, where = f"{url}?datasetVersionNumber={named[2]}", f"{where}, version {named[2]}"
