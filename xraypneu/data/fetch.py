@@ -429,12 +429,10 @@ def _alone(to: Path) -> Iterator[None]:
     "Allow one fetch into a target at a time, and remove what a killed fetch left behind. Raises `FetchError`."
     lock = to.with_name(f".{to.name}.lock")
     try:
-        while True:
-            fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-            locked = lock_now(fd)
-            if not locked or (lock.exists() and os.path.samestat(os.fstat(fd), lock.stat())):
-                break
-            os.close(fd)  # its last owner removed it while we opened it
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        locked = lock_now(fd)
+        if locked and not os.fstat(fd).st_nlink:
+            raise BlockingIOError  # its last owner removed it while we opened it
     except BlockingIOError:
         os.close(fd)
         hint = "wait until it finishes, or stop it"
@@ -647,7 +645,7 @@ def patient(
     session: "requests.Session",  # of requests
     timeout: float,  # seconds without a byte
 ) -> "requests.Session":  # the same session
-    "Make a session raise `TooSlow` when a host sends almost nothing."
+    "Make a session raise `TooSlow` when a host sends almost nothing, and read nothing that comes with a redirect."
     from requests.adapters import HTTPAdapter
 
     watched = {"response_class": staticmethod(functools.partial(_Answer, 2 * timeout))}
@@ -658,6 +656,12 @@ def patient(
             if pool.ConnectionCls.response_class is http.client.HTTPResponse:
                 pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), watched)
             return pool
+
+        def send(self, *args: Any, **kwargs: Any) -> Any:
+            r = super().send(*args, **kwargs)
+            if r.is_redirect:
+                r.close()  # else requests reads what comes with it, and a host could send for ever
+            return r
 
     for scheme in ("http://", "https://"):
         session.mount(scheme, Adapter())
@@ -685,9 +689,8 @@ def _netrc_auth(url: str) -> tuple[str | bytes, ...] | None:
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-8
 def _range_of(r: "requests.Response") -> tuple[int | None, int | None]:
     "Offset of the first byte and size of the whole file, from the answer's headers; None: not stated."
-    if m := re.fullmatch(
-        r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", r.headers.get("Content-Range", "")
-    ):
+    stated = r.headers.get("Content-Range", "")
+    if m := re.fullmatch(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", stated):
         return int(m[1]) if m[1] else None, int(m[2]) if m[2] != "*" else None
     length = r.headers.get("Content-Length", "")
     return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) and r.status_code == 200 else None
@@ -776,7 +779,6 @@ def _session(d: _Download) -> "requests.Session":
                 raise FetchError(f"{d.where} redirects to an invalid address", _LOOK, code="bad_address") from None
             if target:
                 _check_redirect(resp.url, new, d)
-                resp.close()  # else requests reads what comes with it, and a host could send for ever
             return target
 
         def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
@@ -851,10 +853,8 @@ def _receive(r: "requests.Response", d: _Download, have: int, total: int | None)
                 if total is None:  # before a download of unknown length fills the disk
                     disk = shutil.disk_usage(d.part.parent)
                     if disk.free - len(chunk) < min(500 * 10**6, disk.total // 20):
-                        raise _full(
-                            f"the disk is nearly full: downloading in {d.part.parent} stopped, as the host doesn't "
-                            f"state the size; {_size(disk.free)} are free"
-                        )
+                        what = f"the disk is nearly full: downloading in {d.part.parent} stopped"
+                        raise _full(f"{what}, as the host doesn't state the size; {_size(disk.free)} are free")
                 out.write(chunk)
                 bar.update(len(chunk))
             out.flush()

@@ -32,20 +32,8 @@ from ..redact import IN_QUERY, TOKEN, forms_of, public_url, scrub, without_contr
 KINDS = {"": "folder", "s3": "S3", "http": "HTTP", "https": "HTTP", "ssh": "SSH"}
 
 # %% ../../nbs/api/ops/05_remote.ipynb #x-secrets
-SECRETS = (
-    "password",
-    "passphrase",
-    "secret_access_key",
-    "session_token",
-    "sse_customer_key",
-    "token",
-    "connection_string",
-    "account_key",
-    "sas_token",
-    "client_secret",
-    "gdrive_client_secret",
-    "oss_key_secret",
-)
+_OTHERS = ("connection_string", "account_key", "sas_token", "client_secret", "gdrive_client_secret", "oss_key_secret")
+SECRETS = ("password", "passphrase", "secret_access_key", "session_token", "sse_customer_key", "token", *_OTHERS)
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c005-1
@@ -82,9 +70,11 @@ def _in_address(url):
     return "token" if as_user or (_scheme(url) and IN_QUERY.search(url)) else ""
 
 # %% ../../nbs/api/ops/05_remote.ipynb #ac4cf224
-def _holds_secret(settings):
-    "Do a remote's settings hold a secret, by itself or in an address?"
-    return any(settings.get(k) for k in SECRETS) or any(_in_address(settings.get(k) or "") for k in _ADDRESSES)
+def _secrets_of(name, settings):
+    "The places of secrets in a remote's settings, such as remote.origin.password."
+    kinds = {k: _in_address(settings.get(k) or "") for k in _ADDRESSES}
+    named = [f"remote.{name}.{k}" for k in settings if k in SECRETS and settings[k]]
+    return named + [f"a {kind} in remote.{name}.{k}" for k, kind in kinds.items() if kind]
 
 # %% ../../nbs/api/ops/05_remote.ipynb #dec0793d
 def _as_remote(name, settings):
@@ -101,14 +91,6 @@ def _project(root):
     hint = "run this in the project, or make one with `xraypneu new FOLDER`"
     raise RemoteError(f"no DVC project in {here} or above it (no .dvc folder)", hint, "no_project")
 
-# %% ../../nbs/api/ops/05_remote.ipynb #c005-3
-def _config_fault(e):
-    "What is wrong with DVC's configuration, without the quoted line, which may contain a password."
-    from configobj import ConfigObjError
-
-    line = next((x.line_number for x in _chain(e) if isinstance(x, ConfigObjError)), None)
-    return f"syntax error in line {line}" if line else str(e)
-
 # %% ../../nbs/api/ops/05_remote.ipynb #c005-3-a
 def _not_ours(e):
     "The error for settings that another user of a shared clone keeps to himself: they may hold his password."
@@ -122,6 +104,7 @@ def _not_ours(e):
 # %% ../../nbs/api/ops/05_remote.ipynb #5e3ea275
 def _config(root):
     "DVC's merged configuration. Raises `RemoteError`."
+    from configobj import ConfigObjError
     from dvc.config import Config, ConfigError
 
     try:
@@ -129,8 +112,11 @@ def _config(root):
     except PermissionError as e:
         raise _not_ours(e) from None
     except ConfigError as e:
-        what = f"DVC can't read its configuration in {_project(root) / '.dvc'}: {_config_fault(e)}"
+        # the message of a syntax error quotes the line, which may contain a password
+        line = next((x.line_number for x in _chain(e) if isinstance(x, ConfigObjError)), None)
+        fault = f"syntax error in line {line}" if line else str(e)
         hint = "Fix .dvc/config or .dvc/config.local, whichever is at fault"
+        what = f"DVC can't read its configuration in {_project(root) / '.dvc'}: {fault}"
         raise RemoteError(what, hint, "bad_config") from None
 
 # %% ../../nbs/api/ops/05_remote.ipynb #x-current
@@ -311,7 +297,7 @@ def _write(root, name, settings):
     _guard(file)
     before = file.read_bytes() if file.is_file() else None
     try:
-        if _holds_secret(settings):
+        if _secrets_of(name, settings):
             os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # make it private before writing a secret
             os.chmod(file, 0o600)
         with _files(folder).edit("local") as local:
@@ -338,13 +324,8 @@ def _secrets_in(file):
     "The places of secrets in one of DVC's configuration files, such as remote.origin.password in .dvc/config."
     from dvc.config import Config
 
-    found = []
-    for remote, settings in Config.load_file(str(file)).get("remote", {}).items():
-        where = f"in .dvc/{file.name}"
-        found += [f"remote.{remote}.{k} {where}" for k in settings if k in SECRETS]
-        kinds = {k: _in_address(settings.get(k, "")) for k in _ADDRESSES}
-        found += [f"a {kind} in remote.{remote}.{k} {where}" for k, kind in kinds.items() if kind]
-    return found
+    remotes = Config.load_file(str(file)).get("remote", {})
+    return [f"{place} in .dvc/{file.name}" for name in remotes for place in _secrets_of(name, remotes[name])]
 
 # %% ../../nbs/api/ops/05_remote.ipynb #d57bfc64
 def readable_by_others(
@@ -363,17 +344,14 @@ def exposed(
     from dvc.config import Config
 
     folder, secrets = _project(root) / ".dvc", []
-    for name in (Config.CONFIG, Config.CONFIG_LOCAL):
-        file = folder / name
-        if not file.is_file():
-            continue
+    for file in (folder / Config.CONFIG, folder / Config.CONFIG_LOCAL):
         try:
-            _guard(file)
-            continue
+            if file.is_file():
+                _guard(file)
         except RemoteError as e:
             if e.code != "exposed":  # git is missing, or refuses the folder of another user
                 raise
-        secrets += _secrets_in(file)
+            secrets += _secrets_in(file)
     return secrets
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c018
@@ -510,35 +488,32 @@ def _listens(url, timeout):
 _EMPTY, _NEVER = "d41d8cd98f00b204e9800998ecf8427e", "0" * 32
 _UNKNOWN = -1  # size of a file that the host does not state
 
-
-def _session(header):
-    "A session that drops the secret `header` on a redirect to another host, as requests does with `Authorization`."
+# %% ../../nbs/api/ops/05_remote.ipynb #c023-1
+def _web_session(settings, timeout):
+    "A session that sends the settings' credentials, to their host alone. Raises `_Refused` if they are incomplete."
     import requests
+
+    auth, password = settings.get("auth"), settings.get("password")
+    name = settings.get("custom_auth_header" if auth == "custom" else "user")
+    if auth and not (password and name):
+        raise _Refused("no_credentials", f"the configuration says `auth = {auth}` without the credentials for it")
+    if auth and not _sendable(name, password):
+        raise _Refused("bad_config", "user or password contains characters beyond Latin-1, which DVC can't send")
 
     class Session(requests.Session):
         def rebuild_auth(self, prepared_request, response):
             super().rebuild_auth(prepared_request, response)
-            if header and self.should_strip_auth(response.request.url, prepared_request.url):
-                prepared_request.headers.pop(header, None)
+            if auth == "custom" and self.should_strip_auth(response.request.url, prepared_request.url):
+                prepared_request.headers.pop(name, None)  # requests does so with `Authorization` alone
 
-    return Session()
-
-# %% ../../nbs/api/ops/05_remote.ipynb #c023-1
-def _web_session(settings, timeout):
-    "A session that sends the credentials of the settings. Raises `_Refused` if they are incomplete."
-    auth = settings.get("auth")
-    session = patient(_session(settings.get("custom_auth_header") if auth == "custom" else None), timeout)
-    if auth and not (settings.get("password") and settings.get("custom_auth_header" if auth == "custom" else "user")):
-        raise _Refused("no_credentials", f"the configuration says `auth = {auth}` without the credentials for it")
+    session = patient(Session(), timeout)
+    session.headers["Accept-Encoding"] = "identity"
     if auth == "custom":
-        session.headers[settings["custom_auth_header"]] = settings["password"]
+        session.headers[name] = password
     elif auth:
-        session.auth = (settings["user"], settings["password"])
-    if auth and not _sendable(settings.get("user"), settings["password"]):
-        raise _Refused("bad_config", "user or password contains characters beyond Latin-1, which DVC can't send")
+        session.auth = (name, password)
     verify = settings.get("ssl_verify")
     session.verify = True if verify is None else verify
-    session.headers["Accept-Encoding"] = "identity"
     return session
 
 # %% ../../nbs/api/ops/05_remote.ipynb #46bb2c33
