@@ -30,6 +30,7 @@ from xraypneu.files import sha256_of
 
 NAMES = [f"{s}/{c}/{i}.jpeg" for s in ("train", "test") for c in ("NORMAL", "PNEUMONIA") for i in range(3)]
 SECRET = "s3cr3t-pa55"
+BASIC = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
 ARCHIVES = "http://kaggle.invalid/api/v1/datasets/download/"
 
 
@@ -66,7 +67,7 @@ class Site(ThreadingHTTPServer):
 
     ranges, tag, length, kind, squeeze = True, '"v1"', True, "application/zip", False
     drops, keep, pace, stall, most = 0, 1 / 3, 0, False, None
-    login, moved, careless, says, ended = None, None, False, None, False
+    login, moved, careless, ended = None, None, False, False
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -129,8 +130,6 @@ class Handler(Answers):
             self.send_header("ETag", s.tag)
         if s.ranges:
             self.send_header("Accept-Ranges", "bytes")
-        if s.says:
-            self.send_header("Content-Length", s.says)
         if s.length:
             self.send_header("Content-Length", str(len(data) - start))
         else:
@@ -237,10 +236,9 @@ def test_goes_on_after_a_drop(site, to):
         ({"drops": 1, "most": 400_000}, 4),
         ({"squeeze": True}, 1),
         ({"length": False}, 1),
-        ({"length": False, "says": "\xb2"}, 1),  # a digit to Python and no number
         ({"statuses": [500, 503, 429]}, 4),
     ],
-    ids=["no ranges", "a piece at a time", "compresses", "no length", "a length that is none", "trouble that passes"],
+    ids=["no ranges", "a piece at a time", "compresses", "no length", "trouble that passes"],
 )
 def test_servers_that_are_odd(site, to, odd, asked):
     vars(site).update(odd)
@@ -532,7 +530,7 @@ def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, 
     start = site.url.replace("http://", f"http://me:{SECRET}@").replace("data.zip", "moved")
     site.moved = elsewhere
     assert fetch(start, to).files == 12
-    assert site.seen[0][2].startswith("Basic ") and [s[2] for s in other.seen] == [None]
+    assert site.seen[0][2] == BASIC and [s[2] for s in other.seen] == [None]
     other.moved, site.moved = site.url, elsewhere.replace("data.zip", "moved")  # there and back
     assert fetch(start, to, force=True).files == 12
     assert [s[0] for s in site.seen] == ["/moved", "/moved", "/data.zip"] and site.seen[2][2] is None
@@ -542,7 +540,7 @@ def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, 
     monkeypatch.setenv("NETRC", str(netrc))
     site.moved = elsewhere
     assert fetch(start.replace(f"me:{SECRET}@", ""), to, force=True).files == 12
-    assert site.seen[-1][2].startswith("Basic ") and other.seen[-1][2] is None
+    assert site.seen[-1][2] == BASIC and other.seen[-1][2] is None
     assert SECRET not in "".join(capfd.readouterr())
 
 
@@ -672,6 +670,11 @@ def test_only_one_at_a_time(site, to):
     assert to.is_dir() and left(to) == []
 
 
+def test_a_lock_that_its_owner_just_removed(to, monkeypatch):
+    monkeypatch.setattr("xraypneu.data.fetch.lock_now", lambda fd: not (to.parent / ".chest_xray.lock").unlink())
+    fails(BIG, to, "another fetch")
+
+
 # --- the target
 
 
@@ -751,7 +754,6 @@ def test_layouts(to, tmp_path, prefix):
     [
         (["images/a.png", "readme.txt"], "Found: 'images/', 'images/a.png', 'readme.txt'"),
         (["train/NORMAL/a.png"], "missing"),
-        ([], "Found: nothing"),
         (["__MACOSX/train/NORMAL/a"], "Found: nothing"),
         ([f"{i}.png" for i in range(30)], "and 20 more"),
         (["a\x1b[31m.png"], r"'a\x1b[31m.png'"),
@@ -800,18 +802,8 @@ def zip_info(name, mode=0, **more):
     return i
 
 
-OUT = "leads out", "absolute"
-EVIL = [
-    "../evil",
-    "a/../../evil",
-    "..\\evil",
-    "/tmp/xraypneu-evil",
-    "C:\\evil",
-    "c:evil",
-    "\\\\host\\evil",
-    "..",
-    "train/..",
-]
+OUT = ("../evil", "a/../../evil", "..\\evil", "..", "train/..")
+ABSOLUTE = ("/tmp/xraypneu-evil", "C:\\evil", "c:evil", "\\\\host\\evil")
 
 
 def refused(archive, to, *words, **kw):
@@ -830,11 +822,11 @@ def test_a_letter_and_a_colon_before_a_space_are_no_drive(to):
     assert (to / "train/NORMAL/A: x.png").read_bytes() == b"film"
 
 
-@pytest.mark.parametrize("name", EVIL)
-def test_names_that_escape(to, tmp_path, name):
+@pytest.mark.parametrize("words, name", [*(("leads out", n) for n in OUT), *(("absolute path", n) for n in ABSOLUTE)])
+def test_names_that_escape(to, tmp_path, words, name):
     tars = tarred([*films().items(), (name, b"evil")]), tarred([(name, b"evil")], "w:gz")
     for data in (zipped({**films(), zip_info(name): b"evil"}), *tars):
-        assert any(w in refused(data, to, "is not unpacked") for w in OUT)
+        refused(data, to, "is not unpacked", words)
 
 
 @pytest.mark.parametrize(
@@ -1110,10 +1102,7 @@ def test_kaggle(kaggle, to, capfd):
     "env, sent",
     [
         ({"KAGGLE_API_TOKEN": SECRET}, f"Bearer {SECRET}"),
-        (
-            {"KAGGLE_USERNAME": "me", "KAGGLE_KEY": SECRET},
-            "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode(),
-        ),
+        ({"KAGGLE_USERNAME": "me", "KAGGLE_KEY": SECRET}, BASIC),
     ],
 )
 def test_kaggle_token_is_used_and_not_shown(kaggle, to, monkeypatch, capfd, env, sent):

@@ -835,10 +835,8 @@ def _failed_request(e: Exception, d: _Download) -> FetchError:
 def _too_long(d: _Download, why: str) -> FetchError:
     for file in (d.part, d.note):
         file.unlink(missing_ok=True)
-    return FetchError(
-        f"{d.where} is not downloaded: it {why}; the limit is {_size(d.most)}",
-        "check the address; if it is right, raise limits.archive, or " + BY_HAND,
-    )
+    hint = "check the address; if it is right, raise limits.archive, or " + BY_HAND
+    return FetchError(f"{d.where} is not downloaded: it {why}; the limit is {_size(d.most)}", hint)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #a0b08174-a
 def _receive(r: "requests.Response", d: _Download, have: int, total: int | None) -> None:
@@ -943,11 +941,9 @@ def _wanted(sha256: str | None) -> str | None:
 def _compare(digest: str, wanted: str | None, source: str, then: str = "get it again") -> None:
     "Raises `FetchError` for a wrong checksum."
     if wanted not in (None, digest):
-        raise FetchError(
-            f"{source} has another checksum than expected: {digest} instead of {wanted}",
-            f"{then}; if it still differs, the file was changed, by the publisher or somebody else: ask the publisher",
-            code="wrong_hash",
-        )
+        what = f"{source} has another checksum than expected: {digest} instead of {wanted}"
+        why = "if it still differs, the file was changed, by the publisher or somebody else: ask the publisher"
+        raise FetchError(what, f"{then}; {why}", code="wrong_hash")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022-3
 def _from_file(file: Path, to: Path, wanted: str | None, force: bool, limits: Limits, progress: bool | None) -> Fetched:

@@ -314,9 +314,8 @@ def _write(root, name, settings):
         if isinstance(e, ConfigObjError):
             e = ConfigError("a value contains line breaks or quotes that DVC's configuration files can't store")
         if isinstance(e, ConfigError):
-            raise RemoteError(
-                f"DVC rejects these settings for remote {name!r}: {e}. Nothing was changed", code="bad_config"
-            ) from None
+            what = f"DVC rejects these settings for remote {name!r}: {e}. Nothing was changed"
+            raise RemoteError(what, code="bad_config") from None
         raise
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c015
@@ -801,21 +800,16 @@ def _missing_report(looked, missing, name):
     "Message and command for missing files."
     cached, absent = [w for w in missing if os.path.isfile(w.here)], {w.oid for w in missing}
     name = shlex.quote(name)
-    # if the list of a folder is there, DVC treats its files as pushed
-    push = (
-        f"xraypneu remote --name {name} --restore"
-        if any(w.inside and w.inside not in absent for w in missing)
-        else f"dvc push -r {name}"
-    )
+    push = f"dvc push -r {name}"
+    if any(w.inside and w.inside not in absent for w in missing):
+        push = f"xraypneu remote --name {name} --restore"  # DVC treats files of a list that is there as pushed
     text = f"{len(missing)} of {len(looked)} cache files are not on the remote, first {missing[0].shown}"
     if len(cached) == len(missing):
         return f"{text}; all of them are in the cache of this machine", push
     if cached:
-        many = f"{len(cached)} of them are in the cache of this machine"
-        return (
-            f"{text}; {many}, the others 'do not exist neither locally nor on remote'",
-            f"{push}   # here, and on the machine that has the other files",
-        )
+        text += f"; {len(cached)} of them are in the cache of this machine"
+        text += ", the others 'do not exist neither locally nor on remote'"
+        return text, f"{push}   # here, and on the machine that has the other files"
     text += "; they 'do not exist neither locally nor on remote'"
     if all(w.made for w in missing):
         return f"{text}; stages can produce them again", "dvc repro"
@@ -865,13 +859,12 @@ _KNOWN |= dict.fromkeys(("no_credentials", "wrong_credentials", "expired_credent
 # %% ../../nbs/api/ops/05_remote.ipynb #c026-2
 def _no_config(error, root="."):
     "The result outside a project, or if DVC can't read its configuration."
-    make = "dvc init" if (Path(root) / "dvc.yaml").is_file() else "xraypneu new FOLDER"
-    no_project = error.code == "no_project"
-    return Probe(
-        "no_remote" if no_project else "bad_config",
-        error.message if error.code == "unreadable" else rendered(error),
-        {"no_project": make, "unreadable": error.hint}.get(error.code, "dvc config --list --show-origin"),
-    )
+    if error.code == "no_project":
+        has_pipeline = (Path(root) / "dvc.yaml").is_file()
+        return Probe("no_remote", rendered(error), "dvc init" if has_pipeline else "xraypneu new FOLDER")
+    if error.code == "unreadable":
+        return Probe("bad_config", error.message, error.hint)
+    return Probe("bad_config", rendered(error), "dvc config --list --show-origin")
 
 # %% ../../nbs/api/ops/05_remote.ipynb #c026-2-a
 def _no_remote(config, name):
@@ -890,11 +883,8 @@ def _refused_probe(e, remote, settings, write, facts, name_argument):
     if e.code in ("forbidden", "not_found") and remote.kind == "HTTP" and not remote.secret:
         authenticated = None
         message += "; no credentials were sent, and without them some hosts answer this for private data"
-    facts |= {
-        "reachable": reachable,
-        "authenticated": authenticated,
-        "can_write": False if write and reachable else None,
-    }
+    can_write = False if write and reachable else None
+    facts |= dict(reachable=reachable, authenticated=authenticated, can_write=can_write)
     return Probe(e.code, message, _fix_command(e.code, remote, name_argument), **facts)
 
 # %% ../../nbs/api/ops/05_remote.ipynb #8f38919d
