@@ -779,6 +779,7 @@ def _session(d: _Download) -> "requests.Session":
                 raise FetchError(f"{d.where} redirects to an invalid address", _LOOK, code="bad_address") from None
             if target:
                 _check_redirect(resp.url, new, d)
+                _proxy_of(new)  # raises if it can't be used
             return target
 
         def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
