@@ -30,6 +30,7 @@ from xraypneu.files import sha256_of
 
 NAMES = [f"{s}/{c}/{i}.jpeg" for s in ("train", "test") for c in ("NORMAL", "PNEUMONIA") for i in range(3)]
 SECRET = "s3cr3t-pa55"
+BASIC = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
 ARCHIVES = "http://kaggle.invalid/api/v1/datasets/download/"
 
 
@@ -55,10 +56,7 @@ def tarred(members, mode="w") -> bytes:
 
 def films(prefix="chest_xray/", size=4000):
     "Members of a data set, each with bytes of its own that don't compress."
-    return {
-        prefix + n: (hashlib.sha256(n.encode()).digest() * (size // 32 + 1))[:size] if size < 64 else os.urandom(size)
-        for n in NAMES
-    }
+    return {prefix + n: os.urandom(size) for n in NAMES}
 
 
 BIG = zipped(films(size=100_000))  # 1.2 MB
@@ -69,7 +67,7 @@ class Site(ThreadingHTTPServer):
 
     ranges, tag, length, kind, squeeze = True, '"v1"', True, "application/zip", False
     drops, keep, pace, stall, most = 0, 1 / 3, 0, False, None
-    login, moved, careless, says = None, None, False, None
+    login, moved, careless, ended = None, None, False, False
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -91,8 +89,6 @@ class Handler(Answers):
         s.seen.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
         if s.statuses:
             return self.say(s.statuses.pop(0))
-        if self.path.startswith("/status/"):
-            return self.say(int(self.path.split("/")[2]))
         if self.path.startswith(("/moved", ARCHIVES)):
             return self.say(302, {"Location": s.moved or f"/data.zip?sig={SECRET}"})
         if self.path.startswith("/endless"):
@@ -104,13 +100,15 @@ class Handler(Answers):
         self.send(s.data)
 
     def endless(self):
-        "Bytes without a number of them, until the client has enough."
-        self.send_response(200)
+        "Bytes without a number of them, until the client has enough. With a redirect, if there is one."
+        self.send_response(302 if self.server.moved else 200)
+        self.send_header("Location", self.server.moved or "")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        while True:
+        for _ in range(4000):  # 256 MB
             self.wfile.write(b"PK\3\4" * (1 << 14))
+        self.server.ended = True
 
     def send(self, data):
         s, start = self.server, 0
@@ -132,8 +130,6 @@ class Handler(Answers):
             self.send_header("ETag", s.tag)
         if s.ranges:
             self.send_header("Accept-Ranges", "bytes")
-        if s.says:
-            self.send_header("Content-Length", s.says)
         if s.length:
             self.send_header("Content-Length", str(len(data) - start))
         else:
@@ -203,7 +199,7 @@ def sha(data: bytes) -> str:
 
 
 def test_download(site, to, capsys):
-    done = fetch(site.url, to, sha256=sha(BIG))
+    done = fetch(site.url, to, sha256=f" SHA256:{sha(BIG).upper()}\n")  # as people paste it
     assert done == Fetched(to, 12, 1_200_000, sha(BIG), site.url)
     assert sorted(p.relative_to(to).as_posix() for p in to.rglob("*.jpeg")) == sorted(NAMES)
     assert left(to) == [] and capsys.readouterr() == ("", "")  # no bar where there is no terminal
@@ -233,21 +229,16 @@ def test_goes_on_after_a_drop(site, to):
     assert len(site.seen) == 4 and starts == sorted(set(starts)) and starts[0] >= len(BIG) // 4
 
 
-def test_a_server_that_gives_a_piece_at_a_time(site, to):
-    site.drops, site.most = 1, 200_000
-    assert fetch(site.url, to, sha256=sha(BIG), retries=1).files == 12 and len(site.seen) > 4
-
-
 @pytest.mark.parametrize(
     "odd, asked",
     [
         ({"ranges": False, "drops": 2}, 3),
+        ({"drops": 1, "most": 400_000}, 4),
         ({"squeeze": True}, 1),
         ({"length": False}, 1),
-        ({"length": False, "says": "\xb2"}, 1),  # a digit to Python and no number
         ({"statuses": [500, 503, 429]}, 4),
     ],
-    ids=["no ranges", "compresses", "no length", "a length that is none", "trouble that passes"],
+    ids=["no ranges", "a piece at a time", "compresses", "no length", "trouble that passes"],
 )
 def test_servers_that_are_odd(site, to, odd, asked):
     vars(site).update(odd)
@@ -297,20 +288,13 @@ def test_without_anything_to_compare(site, to):
     assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and site.seen[-1][1]
 
 
-def test_all_was_there_but_the_end(site, to):
-    "Killed between the last byte and the checksum."
+@pytest.mark.parametrize("more, asked", [(b"", 2), (b"more", 3)])
+def test_all_was_there_but_the_end(site, to, more, asked):
+    "Killed between the last byte and the checksum: it asks for the rest, and there is none. Nor is more than all kept."
     site.drops, site.keep = 1, 1 / 2
     fails(site.url, to, retries=0)
-    next(to.parent.glob(".*/*/*.part")).write_bytes(BIG)
-    # it asked for the rest, and there is none
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == 2
-
-
-def test_a_beginning_that_is_too_long(site, to):
-    site.drops = 1
-    fails(site.url, to, retries=0)
-    next(to.parent.glob(".*/*/*.part")).write_bytes(BIG + b"more")
-    assert fetch(site.url, to, sha256=sha(BIG)).files == 12
+    next(to.parent.glob(".*/*/*.part")).write_bytes(BIG + more)
+    assert fetch(site.url, to, sha256=sha(BIG)).files == 12 and len(site.seen) == asked
 
 
 def test_a_host_that_sends_for_ever(site, to):
@@ -318,6 +302,8 @@ def test_a_host_that_sends_for_ever(site, to):
     words = "sends more than allowed, without stating its size", "the limit is 5.0 MB"
     fails(site.url.replace("data.zip", "endless"), to, *words, limits=Limits(archive=5_000_000))
     assert time.monotonic() - start < 10 and left(to) == []
+    site.moved = site.url  # nor is read what comes with a redirect
+    assert fetch(site.url.replace("data.zip", "endless"), to).files == 12 and not site.ended
 
 
 def test_a_file_that_is_too_long(site, to):
@@ -330,22 +316,28 @@ def test_a_file_that_is_too_long(site, to):
 
 
 @pytest.mark.parametrize(
-    "code, words, asked",
+    "kaggles, status, words, asked",
     [
-        (401, "~/.netrc", 1),
-        (403, "Ask its owner", 1),
-        (404, "there is nothing", 1),
-        (410, "there is nothing", 1),
-        (400, "answered 400", 1),
-        (416, "answered 416", 1),
-        (500, "is temporarily unavailable", 3),
-        (503, "is temporarily unavailable", 3),
+        (False, 401, "~/.netrc", 1),
+        (False, 403, "Ask its owner", 1),
+        (False, 404, "there is nothing", 1),
+        (False, 410, "there is nothing", 1),
+        (False, 400, "answered 400", 1),
+        (False, 416, "answered 416", 1),
+        (False, 500, "is temporarily unavailable", 3),
+        (False, 503, "is temporarily unavailable", 3),
+        (True, 401, "access_token", 1),
+        (True, 403, "accept its terms", 1),
+        (True, 404, "Check the name", 1),
+        (True, 500, "Try later", 3),
+        (True, 429, "Try later", 3),
     ],
 )
-def test_refusals(site, to, code, words, asked):
-    where = f"127.0.0.1:{site.server_port}/status"
-    fails(site.url.replace("/data.zip", f"/status/{code}"), to, words, str(code), where, retries=2)
-    assert len(site.seen) == asked and left(to) == []
+def test_refusals(kaggle, to, kaggles, status, words, asked):
+    kaggle.statuses = [status] * 9
+    url, where = (None, f"Kaggle's data set {KAGGLE}") if kaggles else (kaggle.url, kaggle.url)
+    fails(url, to, str(status), words, where, retries=2)
+    assert len(kaggle.seen) == asked and left(to) == []
 
 
 def test_an_archive_in_the_folder_that_is_replaced_stays(to):
@@ -381,7 +373,8 @@ def test_password_is_used_and_never_shown(site, to, capfd):
     done = fetch(address, to)
     assert done.source == site.url and SECRET not in repr(done)
     for code in (401, 403, 404, 500):
-        fails(address.replace("data.zip", f"status/{code}"), to.with_name("other"), retries=0)
+        site.statuses = [code]
+        fails(address, to.with_name("other"), str(code), retries=0)
     fails(site.url.replace("//", f"//you:{SECRET}@"), to.with_name("other"), "user name and password")
     fails(address + "?token=" + SECRET, to.with_name("other"), "checksum", sha256="0" * 64)
     fails(f"http://me:{SECRET}@127.0.0.1:1/x?sig={SECRET}", to.with_name("other"), "refused", retries=0)
@@ -392,20 +385,22 @@ def test_password_is_used_and_never_shown(site, to, capfd):
     )
 
 
-def test_redirect(site, to, capfd):
+def test_redirect(site, to, capfd, monkeypatch):
     assert fetch(site.url.replace("data.zip", "moved"), to, sha256=sha(BIG)).files == 12
     fails(site.url.replace("data.zip", "loop"), to.with_name("other"), "too many redirects", retries=0)
     site.drops = 99
     site.ranges = False
     fails(site.url.replace("data.zip", "moved"), to.with_name("third"), "dropped", retries=0)
+    monkeypatch.setenv("https_proxy", "http://")
+    site.moved = f"https://films.example.org/a.zip?sig={SECRET}"
+    fails(site.url.replace("data.zip", "moved"), to.with_name("third"), "the proxy set in the environment", retries=0)
     assert SECRET not in "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("kaggles", [False, True])
-def test_a_server_that_says_nothing(kaggle, to, kaggles):
-    kaggle.stall = True
+def test_a_server_that_says_nothing(site, to):
+    site.stall = True
     start = time.monotonic()
-    fails(None if kaggles else kaggle.url, to, "no answer within 0.3 s", timeout=0.3, retries=1)
+    fails(site.url, to, "no answer within 0.3 s", timeout=0.3, retries=1)
     assert time.monotonic() - start < 3
 
 
@@ -468,16 +463,19 @@ def test_a_web_page_is_no_archive(site, to):
     assert left(to) == []
 
 
-def test_no_network(to):
-    fails(
-        "http://127.0.0.1:1/data.zip",
-        to,
-        "connection refused",
-        "http://127.0.0.1:1/data.zip",
-        "xraypneu run",
-        retries=0,
-    )
-    fails("http://no-such-host.invalid/data.zip", to, "can't be resolved", "no-such-host.invalid", retries=0)
+@pytest.mark.parametrize(
+    "url, words",
+    [
+        ("http://127.0.0.1:1/data.zip", "connection refused"),
+        ("http://no-such-host.invalid/data.zip", "can't be resolved"),
+        (None, "the proxy doesn't respond"),  # Kaggle
+    ],
+)
+def test_no_network(kaggle, to, url, words, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1,invalid")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setattr("xraypneu.data.fetch._ARCHIVES", ARCHIVES.replace("invalid", "example"))
+    fails(url, to, url or KAGGLE, words, "xraypneu run", "xraypneu fetch path/to/archive.zip", retries=1)
     assert left(to) == []
 
 
@@ -499,7 +497,10 @@ def secure(site, tmp_path, monkeypatch):
 
 def test_tls(secure, site, to, monkeypatch):
     server, url, cert = secure
-    fails(url, to, "certificate can't be verified", retries=0)
+    for address in (url, site.url.replace("http:", "https:")):  # a certificate that nobody trusts, and none
+        fails(address, to, "certificate can't be verified", retries=0)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    fails(url, to, "/nowhere/ca.pem", retries=0)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cert))
     assert fetch(url, to).files == 12
     server.moved = site.url
@@ -532,7 +533,7 @@ def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, 
     start = site.url.replace("http://", f"http://me:{SECRET}@").replace("data.zip", "moved")
     site.moved = elsewhere
     assert fetch(start, to).files == 12
-    assert site.seen[0][2].startswith("Basic ") and [s[2] for s in other.seen] == [None]
+    assert site.seen[0][2] == BASIC and [s[2] for s in other.seen] == [None]
     other.moved, site.moved = site.url, elsewhere.replace("data.zip", "moved")  # there and back
     assert fetch(start, to, force=True).files == 12
     assert [s[0] for s in site.seen] == ["/moved", "/moved", "/data.zip"] and site.seen[2][2] is None
@@ -542,10 +543,7 @@ def test_credentials_stay_with_their_host(two_sites, to, tmp_path, monkeypatch, 
     monkeypatch.setenv("NETRC", str(netrc))
     site.moved = elsewhere
     assert fetch(start.replace(f"me:{SECRET}@", ""), to, force=True).files == 12
-    assert site.seen[-1][2].startswith("Basic ") and other.seen[-1][2] is None
-    netrc.write_text(netrc.read_text().replace("default", "machine localhost login bob password x\ndefault"))
-    assert fetch(start.replace(f"me:{SECRET}@", ""), to, force=True).files == 12
-    assert other.seen[-1][2] == "Basic " + base64.b64encode(b"bob:x").decode()  # which its owner meant for this host
+    assert site.seen[-1][2] == BASIC and other.seen[-1][2] is None
     assert SECRET not in "".join(capfd.readouterr())
 
 
@@ -583,19 +581,12 @@ def test_a_proxy_that_cannot_be_used_is_not_blamed_on_the_address(to, proxy, mon
     fails("http://films.example.org/a.zip", to, "the proxy", "https_proxy", retries=0)
 
 
-def test_tls_that_is_none(site, to):
-    fails(site.url.replace("http:", "https:"), to, "certificate can't be verified", retries=0)
-
-
 @pytest.mark.parametrize(
     "url, words",
     [
         ("ftp://me:s3cr3t-pa55@host/a.zip", "not ftp"),
-        ("file:///etc/passwd", "not file"),
-        ("https:///a", "has no host name"),
         ("http://me:s3cr3t-pa55@h:x/a", "is not valid"),
         ("http://[::1/a", "is not valid"),
-        ("nowhere.zip", "there is no file"),
         ("s3://bucket/a.zip", "not s3"),
     ],
 )
@@ -611,24 +602,15 @@ def test_a_home_that_nobody_knows(to, monkeypatch):
     fails(ROOT / "README.md", Path("~nobody-of-that-name"), "neither a zip")
 
 
-def test_certificates_that_are_not_there(to, monkeypatch):
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
-    fails("https://127.0.0.1:9/a.zip", to, "/nowhere/ca.pem", retries=0)
-
-
 @pytest.mark.parametrize("value", ["", "abc", "g" * 64, "md5:" + "0" * 32])
 def test_a_checksum_that_is_none(to, value):
     fails("http://127.0.0.1:1/a", to, "64 digits", sha256=value)
 
 
-def test_checksum_as_people_paste_it(site, to):
-    assert fetch(site.url, to, sha256=f" SHA256:{sha(BIG).upper()}\n").files == 12
-
-
 # --- kills
 
 
-def start(code, *args, **env):
+def start(code, *args):
     "Run lines of Python with the module imported."
     lines = "import sys\nfrom pathlib import Path\nfrom xraypneu.data.fetch import *\n" + code
     return subprocess.Popen(
@@ -637,7 +619,6 @@ def start(code, *args, **env):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **env},
     )
 
 
@@ -691,6 +672,11 @@ def test_only_one_at_a_time(site, to):
     assert to.is_dir() and left(to) == []
 
 
+def test_a_lock_that_its_owner_just_removed(to, monkeypatch):
+    monkeypatch.setattr("xraypneu.data.fetch.lock_now", lambda fd: not (to.parent / ".chest_xray.lock").unlink())
+    fails(BIG, to, "another fetch")
+
+
 # --- the target
 
 
@@ -721,13 +707,8 @@ def test_targets_that_hold_more(to, tmp_path, monkeypatch):
     (tmp_path / "project/.git").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
     (tmp_path / "file").touch()
-    for target, words in (
-        (".", "holds more"),
-        ("..", "holds more"),
-        ("/", "holds more"),
-        (Path.home(), "holds more"),
-        (tmp_path / "file", "is a file"),
-    ):
+    targets = {target: "holds more" for target in (".", "..", "/", Path.home())} | {tmp_path / "file": "is a file"}
+    for target, words in targets.items():
         with pytest.raises(FetchError, match=words):
             fetch("http://127.0.0.1:1/a", target, force=True)
 
@@ -775,7 +756,6 @@ def test_layouts(to, tmp_path, prefix):
     [
         (["images/a.png", "readme.txt"], "Found: 'images/', 'images/a.png', 'readme.txt'"),
         (["train/NORMAL/a.png"], "missing"),
-        ([], "Found: nothing"),
         (["__MACOSX/train/NORMAL/a"], "Found: nothing"),
         ([f"{i}.png" for i in range(30)], "and 20 more"),
         (["a\x1b[31m.png"], r"'a\x1b[31m.png'"),
@@ -810,13 +790,6 @@ def test_folders_in_a_zip_of_windows(to, tmp_path, end, system, attributes):
     assert fetch(zipped(members), to).files == 12 and len([p for p in to.rglob("*") if p.is_file()]) == 12
 
 
-def test_hard_links_become_files(to, tmp_path):
-    data = films("x/")
-    links = [(info(f"x/test/NORMAL/{n}.jpeg", tarfile.LNKTYPE, "x/train/NORMAL/0.jpeg"), b"") for n in "hi"]
-    assert fetch(tarred([*data.items(), *links]), to).files == 14
-    assert (to / "test/NORMAL/i.jpeg").read_bytes() == data["x/train/NORMAL/0.jpeg"]
-
-
 def info(name, kind=tarfile.REGTYPE, link="", **more):
     m = tarfile.TarInfo(name)
     m.type, m.linkname = kind, link
@@ -831,28 +804,16 @@ def zip_info(name, mode=0, **more):
     return i
 
 
-OUT = "leads out", "absolute"
-EVIL = [
-    "../evil",
-    "a/../../evil",
-    "..\\evil",
-    "/tmp/xraypneu-evil",
-    "C:\\evil",
-    "c:evil",
-    "\\\\host\\evil",
-    "a/b/../../../evil",
-    "..",
-    "train/..",
-]
+OUT = ("../evil", "a/../../evil", "..\\evil", "..", "train/..")
+ABSOLUTE = ("/tmp/xraypneu-evil", "C:\\evil", "c:evil", "\\\\host\\evil")
 
 
 def refused(archive, to, *words, **kw):
     "A hostile archive, or its bytes: refused, and nothing anywhere."
     archive = put(to, archive) if isinstance(archive, bytes) else archive
     around = sorted(map(str, to.parent.parent.rglob("*")))
-    said = fails(archive, to, *words, **kw)
+    fails(archive, to, *words, **kw)
     assert sorted(map(str, to.parent.parent.rglob("*"))) == around and not Path("/tmp/xraypneu-evil").exists()
-    return said
 
 
 def test_a_letter_and_a_colon_before_a_space_are_no_drive(to):
@@ -862,21 +823,18 @@ def test_a_letter_and_a_colon_before_a_space_are_no_drive(to):
     assert (to / "train/NORMAL/A: x.png").read_bytes() == b"film"
 
 
-@pytest.mark.parametrize("name", EVIL)
-def test_names_that_escape(to, tmp_path, name):
+@pytest.mark.parametrize("words, name", [*(("leads out", n) for n in OUT), *(("absolute path", n) for n in ABSOLUTE)])
+def test_names_that_escape(to, tmp_path, words, name):
     tars = tarred([*films().items(), (name, b"evil")]), tarred([(name, b"evil")], "w:gz")
     for data in (zipped({**films(), zip_info(name): b"evil"}), *tars):
-        assert any(w in refused(data, to, "is not unpacked") for w in OUT)
+        refused(data, to, "is not unpacked", words)
 
 
 @pytest.mark.parametrize(
     "member, words",
     [
-        *((info("train/l", tarfile.SYMTYPE, to), "is a link") for to in ("../../evil", "/etc/passwd", "C:\\evil", "x")),
-        (info("l", tarfile.LNKTYPE, "../evil"), "leads out"),
-        (info("l", tarfile.LNKTYPE, "/etc/passwd"), "absolute"),
-        (info("l", tarfile.LNKTYPE, "chest_xray"), "not a file in the archive"),
-        (info("l", tarfile.LNKTYPE, "l"), "not a file in the archive"),
+        *((info("l", tarfile.SYMTYPE, to), "is a link") for to in ("../../evil", "/etc/passwd", "C:\\evil", "x")),
+        *((info("l", tarfile.LNKTYPE, to), "is a link") for to in ("../evil", "/etc/passwd", f"chest_xray/{NAMES[0]}")),
         (info("d", tarfile.CHRTYPE, devmajor=1, devminor=3), "device"),
         (info("d", tarfile.BLKTYPE), "device"),
         (info("d", tarfile.FIFOTYPE), "device"),
@@ -896,8 +854,6 @@ def test_writing_through_a_link(to, tmp_path):
     (tmp_path / "outside").mkdir()
     data = tarred([(info("train", tarfile.SYMTYPE, str(tmp_path / "outside")), b""), ("train/evil", b"evil")])
     refused(data, to, "is a link")
-    data = tarred([("x/b", b""), (info("x/a", tarfile.LNKTYPE, "x/b"), b""), ("x/a/evil", b"")])
-    refused(data, to, "'a' twice")
 
 
 def test_the_same_name_twice(to, tmp_path):
@@ -917,8 +873,6 @@ def test_bombs(to, tmp_path):
     limits = Limits(small=1_000_000)
     refused(zipped({"train/NORMAL/a": ZEROS}, zipfile.ZIP_DEFLATED), to, "decompression bomb", limits=limits)
     refused(tarred([("train/NORMAL/a", ZEROS)], "w:gz"), to, "decompression bomb", limits=limits)
-    links = [(info(f"l{i}", tarfile.LNKTYPE, "a"), b"") for i in range(300)]  # each of which becomes a file
-    refused(tarred([("a", os.urandom(500_000)), *links]), to, "decompression bomb", limits=limits)
     refused(gzip.compress(tarred(films().items()) + ZEROS), to, "decompression bomb", limits=limits)  # after the end
     refused(BIG, to, "more than 500.0 kB", limits=Limits(bytes=500_000))
     refused(BIG, to, "more than 11 files", limits=Limits(members=11))
@@ -954,14 +908,6 @@ def test_folders_of_a_few_bytes(tmp_path):
         unpack(tmp_path / "a.tgz", tmp_path / "out")
     with pytest.raises(FetchError, match="more than 1,000 folders"):
         unpack(tmp_path / "a.tgz", tmp_path / "b", Limits(members=1000, ratio=1e9))
-
-
-def test_links_to_links_take_no_time(tmp_path):
-    members = [("l0", b"film"), *((info(f"l{i + 1}", tarfile.LNKTYPE, f"l{i}"), b"") for i in range(2000))]
-    (tmp_path / "a.tgz").write_bytes(tarred(members, "w:gz"))
-    began = time.monotonic()
-    assert unpack(tmp_path / "a.tgz", tmp_path / "out") == (2001, 4 * 2001)
-    assert (tmp_path / "out/l2000").read_bytes() == b"film" and time.monotonic() - began < 15
 
 
 def test_headers_are_not_kept(tmp_path):
@@ -1047,7 +993,7 @@ def test_a_sparse_file(to, tmp_path):
         f.truncate(10**9)
     if subprocess.run(["tar", "--sparse", "-cf", "a.tar", "hole"], cwd=tmp_path).returncode:
         pytest.skip("no GNU tar")
-    refused(tmp_path / "a.tar", to, "is a sparse file")
+    refused(tmp_path / "a.tar", to, "sparse file")
 
 
 def test_encrypted_and_unknown(to, tmp_path):
@@ -1064,17 +1010,14 @@ def test_encrypted_and_unknown(to, tmp_path):
 def test_damage(to, tmp_path, file, mode):
     "Cut anywhere, or with bits turned over: an error, never a part of the data set."
     whole = zipped(films(), zipfile.ZIP_DEFLATED) if mode is None else tarred(films().items(), mode)
-    cuts = (
-        [20, len(whole) // 3, len(whole) // 2, len(whole) - 30]
-        if mode != "w"
-        else [20, 512, 5120, 4608 * 5, len(whole) // 2]
-    )
-    for cut in cuts:
+    # a plain tar has checksums of its headers only
+    ends = (512, 5120, 4608 * 5) if mode == "w" else (len(whole) // 3, len(whole) - 30)
+    for cut in (20, *ends, len(whole) // 2):
         (tmp_path / file).write_bytes(whole[:cut])
         refused(tmp_path / file, to, file)
     for at in range(600, len(whole) - 600, len(whole) // 5):
         if mode == "w":
-            at = at // 4608 * 4608 + 2  # a plain tar has checksums of its headers only
+            at = at // 4608 * 4608 + 2
         bad = bytearray(whole)
         bad[at] ^= 0xFF
         (tmp_path / file).write_bytes(bad)
@@ -1160,10 +1103,7 @@ def test_kaggle(kaggle, to, capfd):
     "env, sent",
     [
         ({"KAGGLE_API_TOKEN": SECRET}, f"Bearer {SECRET}"),
-        (
-            {"KAGGLE_USERNAME": "me", "KAGGLE_KEY": SECRET},
-            "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode(),
-        ),
+        ({"KAGGLE_USERNAME": "me", "KAGGLE_KEY": SECRET}, BASIC),
     ],
 )
 def test_kaggle_token_is_used_and_not_shown(kaggle, to, monkeypatch, capfd, env, sent):
@@ -1174,22 +1114,6 @@ def test_kaggle_token_is_used_and_not_shown(kaggle, to, monkeypatch, capfd, env,
     kaggle.statuses = [401]
     fails(None, to.with_name("other"), "401", "access_token", "xraypneu fetch path/to/archive.zip")
     assert SECRET not in "".join(capfd.readouterr())
-
-
-@pytest.mark.parametrize(
-    "status, words, asked",
-    [
-        (401, "access_token", 1),
-        (403, "accept its terms", 1),
-        (404, "Check the name", 1),
-        (500, "Try later", 2),
-        (429, "Try later", 2),
-    ],
-)
-def test_kaggle_refuses(kaggle, to, status, words, asked):
-    kaggle.statuses = [status] * 9
-    fails(None, to, str(status), words, f"Kaggle's data set {KAGGLE}", retries=1)
-    assert len(kaggle.seen) == asked and left(to) == []
 
 
 def test_kaggle_trouble_that_passes(kaggle, to):
@@ -1205,62 +1129,17 @@ def test_kaggle_trouble_that_passes(kaggle, to):
     "data, words, limits",
     [
         (BIG[:-400], "damaged", {}),
-        (b"nonsense", "neither a zip nor a tar", {}),
-        (zipped({"readme.txt": b"x"}), "not a usable data set: it has no folders", {}),
         # anybody may put one there
         (zipped({"train/NORMAL/a": bytes(70_000_000)}, zipfile.ZIP_DEFLATED), "decompression bomb", {}),
-        (BIG, "holds more than 3 files", {"members": 3}),
         (BIG, "is not downloaded: it has 1.2 MB", {"archive": 10**6}),
     ],
-    ids=["cut off", "nonsense", "no data set", "bomb", "files", "bytes"],
+    ids=["cut off", "bomb", "bytes"],
 )
 def test_kaggle_bomb(kaggle, to, data, words, limits):
     "What can't be used is said and removed."
     kaggle.data = data
     fails(None, to, words, limits=Limits(**limits))
     assert left(to) == []
-
-
-def test_kaggle_without_network(kaggle, to, monkeypatch):
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    fails(None, to, "the proxy doesn't respond", "xraypneu fetch path/to/archive.zip", retries=1)
-    assert left(to) == []
-
-
-def test_a_machine_without_network(to, tmp_path):
-    "In a namespace of Linux that has no network at all: the addresses are the real ones."
-    if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
-        pytest.skip("can't take the network away here")
-    code = (
-        "from xraypneu.data.fetch import *\n"
-        "for f in (lambda: fetch_kaggle(to='x', wait=0, retries=1), lambda: "
-        "fetch_url('https://data.invalid/a.zip', 'x', wait=0, retries=1), lambda: "
-        "fetch_url('http://192.0.2.1/a.zip', 'x', wait=0, retries=1)):\n    try: f()\n"
-        "    except FetchError as e: print(e)"
-    )
-    env = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE") and "proxy" not in k.lower()} | {
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-    }
-    out = subprocess.run(
-        ["unshare", "-rn", sys.executable, "-c", code],
-        cwd=to.parent,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout.splitlines()
-    for line, words in zip(
-        out,
-        (
-            f"Kaggle's data set {KAGGLE} can't be downloaded: the name of the host can't be resolved",
-            "https://data.invalid/a.zip can't be downloaded: the name of the host can't be resolved",
-            "http://192.0.2.1/a.zip can't be downloaded: no route to the host",
-        ),
-        strict=True,
-    ):
-        assert line.startswith(words) and "Check the network" in line and "xraypneu run" in line
-    assert list(to.parent.iterdir()) == []
 
 
 def test_kaggle_with_broken_credentials(kaggle, to, tmp_path):
@@ -1289,10 +1168,8 @@ def test_packages_that_are_missing(to, tmp_path):
 
 
 def test_import_is_light():
-    out = start(
-        "print([m for m in ('kagglehub', 'requests', 'tqdm', 'pandas', 'numpy') if m in sys.modules])"
-    ).communicate()[0]
-    assert out.strip() == "[]"
+    code = "print([m for m in ('kagglehub', 'requests', 'tqdm', 'pandas', 'numpy') if m in sys.modules])"
+    assert start(code).communicate()[0].strip() == "[]"
 
 
 def test_kaggle_set_without_a_name(tmp_path, monkeypatch, capsys):

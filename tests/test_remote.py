@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import os
+import queue
 import shlex
 import shutil
 import socket
@@ -227,11 +228,10 @@ def test_letters_beyond_ascii(project, tmp_path, where, password):
     url = where if password else str(tmp_path / where)
     made = configure(url, user="ann" if password else None, password=password, root=project)
     assert made.url == url and url in dvc(project, "remote", "list").out
-    if password:
-        assert doctor.remote._config(project)["remote"]["origin"]["password"] == password
-        return
-    dvc(project, "push")
-    assert probe(root=project).ok
+    assert doctor.remote._config(project)["remote"]["origin"].get("password") == password
+    if not password:
+        dvc(project, "push")
+        assert probe(root=project).ok
 
 
 def test_a_home_that_nobody_knows(project):
@@ -347,11 +347,6 @@ def nginx(tmp_path_factory):
         server.wait(20)
 
 
-def nginx_root(url):
-    "The folder that the server gives out."
-    return NGINX_ROOTS[url]
-
-
 @pytest.fixture(scope="module")
 def pushed(nginx, origin, tmp_path_factory):
     "The address, with the data of the project there."
@@ -364,11 +359,15 @@ def pushed(nginx, origin, tmp_path_factory):
 @needs_nginx
 def test_nginx(nginx, project, clone):
     round_trip(project, clone, f"{nginx}/data", user="ann", password=SECRET, method="PUT")
-    assert probe(root=clone).can_write is None  # not tried
+    (clone / "extra.txt").write_text(str(time.time()))
+    dvc(clone, "add", "-q", "extra.txt")
+    answer = probe(root=clone)
+    assert (answer.code, answer.missing, answer.fix) == ("missing_files", ("extra.txt",), "dvc push -r origin")
+    assert answer.can_write is None  # not tried
 
 
 @needs_nginx
-def test_nginx_401(pushed, clone):
+def test_nginx_401_and_403(pushed, clone):
     configure(f"{pushed}/data", root=clone)
     answer = failing(clone, "no_credentials", "xraypneu remote --user", "XRAYPNEU_REMOTE_PASSWORD")
     assert "401" in answer.message and (answer.reachable, answer.authenticated) == (True, False)
@@ -378,23 +377,11 @@ def test_nginx_401(pushed, clone):
     assert "401" in failing(clone, "wrong_credentials", "xraypneu remote --user").message
     configure(f"{pushed}/data", user="bob", password=SECRET, root=clone)
     failing(clone, "wrong_credentials")
+    remote_in_git = f"[core]\n    remote = origin\n['remote \"origin\"']\n    url = {pushed}/data\n    auth = basic\n"
+    (clone / ".dvc/config.local").write_text(remote_in_git)
+    assert "auth = basic" in failing(clone, "no_credentials").message
     configure(user="ann", password=SECRET, root=clone)
     assert probe(root=clone).ok
-
-
-@needs_nginx
-def test_nginx_auth_without_password(pushed, clone):
-    (clone / ".dvc/config").write_text(
-        f"[core]\n    remote = origin\n['remote \"origin\"']\n    url = {pushed}/data\n    auth = basic\n"
-    )
-    answer = probe(root=clone)
-    assert answer.code == "no_credentials" and "auth = basic" in answer.message
-    configure(user="ann", password=SECRET, root=clone)
-    assert probe(root=clone).ok
-
-
-@needs_nginx
-def test_nginx_403(pushed, clone):
     configure(f"{pushed}/denied", user="ann", password=SECRET, root=clone)
     answer = failing(clone, "forbidden", "--user")
     assert "403" in answer.message and answer.authenticated
@@ -422,18 +409,6 @@ def test_nginx_read_and_not_write(pushed, clone):
     failing(clone, "wrong_method", "xraypneu remote --method PUT", write=True)
     configure(method="PUT", root=clone)
     assert probe(root=clone, write=True).ok
-
-
-@needs_nginx
-def test_nginx_missing_files(pushed, clone):
-    configure(f"{pushed}/data", user="ann", password=SECRET, root=clone)
-    extra = clone / "extra.txt"
-    extra.write_text(str(time.time()))
-    dvc(clone, "add", "-q", "extra.txt")
-    answer = probe(root=clone)
-    assert (answer.code, answer.missing, answer.fix) == ("missing_files", ("extra.txt",), "dvc push -r origin")
-    shutil.rmtree(clone / ".dvc/cache")
-    assert "neither locally nor on remote" in probe(root=clone).message
 
 
 @contextmanager
@@ -509,17 +484,22 @@ def s3(tmp_path_factory):
         yield url, keys
 
 
+def s3_of(s3, user, **more):
+    "The settings of a user of this server."
+    url, (key, secret) = s3[0], s3[1][user]
+    return {"user": key, "password": secret, "endpoint": url, "region": "us-east-1", **more}
+
+
 def test_s3(s3, project, clone):
-    url, keys = s3
-    made = dict(user=keys["ann"][0], password=keys["ann"][1], endpoint=url, region="us-east-1")
+    made = s3_of(s3, "ann")
     round_trip(project, clone, "s3://team/data", **made)
-    private(clone, secret=keys["ann"][1])
+    private(clone, secret=made["password"])
 
 
 def test_s3_refusals(s3, project, clone, monkeypatch):
-    url, keys = s3
+    ann, (url, keys) = s3_of(s3, "ann"), s3
     key, secret = keys["ann"]
-    configure("s3://team/data", user=key, password=secret, endpoint=url, region="us-east-1", root=project)
+    configure("s3://team/data", **ann, root=project)
     dvc(project, "push")
     configure("s3://team/data", endpoint=url, region="us-east-1", root=clone)
     answer = failing(clone, "no_credentials", "xraypneu remote --user ACCESS_KEY")
@@ -531,23 +511,18 @@ def test_s3_refusals(s3, project, clone, monkeypatch):
     ):
         configure(user=user, password=password, root=clone)
         assert password not in repr(failing(clone, code))
-    configure("s3://nobody/data", user=key, password=secret, endpoint=url, region="us-east-1", root=clone)
-    assert "NoSuchBucket" in failing(clone, "not_found", "xraypneu remote ADDRESS").message
-    configure("s3://team/nowhere", user=key, password=secret, endpoint=url, region="us-east-1", root=clone)
-    failing(clone, "not_found", "dvc push -r origin")
-    for name, value in (
-        ("ACCESS_KEY_ID", key),
-        ("SECRET_ACCESS_KEY", secret),
-        ("ENDPOINT_URL", url),
-        ("DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    configure("s3://team/data", root=clone)
-    assert probe(root=clone).ok
-    for name in [n for n in os.environ if n.startswith("AWS_")]:
-        monkeypatch.delenv(name)
+    for address, fix in (("s3://nobody/data", "xraypneu remote ADDRESS"), ("s3://team/nowhere", "dvc push -r origin")):
+        configure(address, **ann, root=clone)
+        answer = failing(clone, "not_found", fix)
+        assert "nowhere" in address or "NoSuchBucket" in answer.message
+    env = {"ACCESS_KEY_ID": key, "SECRET_ACCESS_KEY": secret, "ENDPOINT_URL": url, "DEFAULT_REGION": "us-east-1"}
+    with monkeypatch.context() as m:
+        for name, value in env.items():
+            m.setenv(f"AWS_{name}", value)
+        configure("s3://team/data", root=clone)
+        assert probe(root=clone).ok
     assert probe(root=clone).ok  # it is all in config.local
-    configure("s3://team/data", user=key, password=secret, endpoint=f"http://127.0.0.1:{free_port()}", root=clone)
+    configure("s3://team/data", **s3_of(s3, "ann", endpoint=f"http://127.0.0.1:{free_port()}"), root=clone)
     start = time.time()
     failing(clone, "unreachable")
     assert time.time() - start < 5
@@ -603,10 +578,10 @@ def ssh(tmp_path_factory):
         def validate_password(self, username, password):
             return (username, password) == ("ann", SECRET)
 
-    loop, ready = asyncio.new_event_loop(), threading.Event()
+    ports = queue.Queue()
 
     async def serve():
-        return await asyncssh.create_server(
+        server = await asyncssh.create_server(
             Server,
             "127.0.0.1",
             0,
@@ -614,19 +589,11 @@ def ssh(tmp_path_factory):
             authorized_client_keys=str(folder / "id.pub"),
             sftp_factory=True,
         )
+        ports.put(server.get_port())
+        await server.wait_closed()
 
-    def work():
-        asyncio.set_event_loop(loop)
-        loop.server = loop.run_until_complete(serve())
-        ready.set()
-        loop.run_forever()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    assert ready.wait(20)
-    yield loop.server.get_port(), folder / "id"
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(20)
+    threading.Thread(target=asyncio.run, args=(serve(),), daemon=True).start()
+    return ports.get(timeout=20), folder / "id"
 
 
 def test_ssh(ssh, project, clone, tmp_path):
@@ -709,7 +676,7 @@ def on_disk(folder):
 def test_a_remote_s_name_is_one_word_of_what_is_advised(tmp_path):
     "The configuration may be another one's, and what is advised is pasted into a shell."
     name = "o;touch oops"
-    wanted = remote._Wanted("data/a", "0" * 32, False, str(tmp_path / "a"), False)
+    wanted = remote._Wanted("data/a", "0" * 32, str(tmp_path / "a"), False)
     found = remote._Comparison({wanted: None}, {wanted: "another hash"}, {})
     advice = [remote._damage_report(found, name, True)[1], remote._missing_report([wanted], [wanted], name)[1]]
     (tmp_path / "project/.dvc").mkdir(parents=True)
@@ -722,7 +689,7 @@ def test_a_remote_s_name_is_one_word_of_what_is_advised(tmp_path):
 
 def test_no_film_is_named_in_the_log_of_a_job(tmp_path, monkeypatch):
     "Others read that of GitHub, and a film's name may be a patient's."
-    film = remote._Wanted("data/x/Erika.png", "0" * 32, False, str(tmp_path / "a"), False, inside="1" * 32 + ".dir")
+    film = remote._Wanted("data/x/Erika.png", "0" * 32, str(tmp_path / "a"), False, inside="1" * 32 + ".dir")
     found = remote._Comparison({film: None}, {film: "another hash"}, {})
 
     def said():
@@ -740,32 +707,27 @@ def test_half_uploaded_to_a_folder(project, clone, tmp_path):
 @needs_nginx
 @pytest.mark.nightly  # in short, as the next two: to a folder
 def test_half_uploaded_to_nginx(nginx, project, clone):
-    read, write = on_disk(nginx_root(nginx) / "half")
-    half_uploaded(project, clone, read, write, f"{nginx}/half", user="ann", password=SECRET, method="PUT")
+    store = on_disk(NGINX_ROOTS[nginx] / "half")
+    half_uploaded(project, clone, *store, f"{nginx}/half", user="ann", password=SECRET, method="PUT")
 
 
 @pytest.mark.nightly
 def test_half_uploaded_to_s3(s3, project, clone):
-    import boto3
+    import s3fs
 
-    url, (key, secret) = s3[0], s3[1]["ann"]
-    own = {"aws_access_key_id": key, "aws_secret_access_key": secret, "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=url, **own)
-
-    def read(path):
-        return client.get_object(Bucket="team", Key=f"half/{path}")["Body"].read()
+    how = s3_of(s3, "ann")
+    there = s3fs.S3FileSystem(key=how["user"], secret=how["password"], client_kwargs={"endpoint_url": how["endpoint"]})
 
     def write(path, content):
-        return client.put_object(Bucket="team", Key=f"half/{path}", Body=content)
+        there.pipe_file(f"team/half/{path}", content)
 
-    how = {"user": key, "password": secret, "endpoint": url, "region": "us-east-1"}
-    half_uploaded(project, clone, read, write, "s3://team/half", **how)
+    half_uploaded(project, clone, lambda path: there.cat_file(f"team/half/{path}"), write, "s3://team/half", **how)
 
 
 @pytest.mark.nightly
 def test_half_uploaded_by_ssh(ssh, project, clone, tmp_path):
-    url = f"ssh://127.0.0.1:{ssh[0]}{tmp_path}/store"
-    half_uploaded(project, clone, *on_disk(tmp_path / "store"), url, user="ann", password=SECRET)
+    store = tmp_path / "store"
+    half_uploaded(project, clone, *on_disk(store), f"ssh://127.0.0.1:{ssh[0]}{store}", user="ann", password=SECRET)
 
 
 def test_half_of_the_list_of_a_folder(project, clone, tmp_path):
@@ -780,6 +742,16 @@ def test_half_of_the_list_of_a_folder(project, clone, tmp_path):
     assert dvc(clone, "pull", "--no-run-cache", check=False).returncode != 0
     assert restore(root=project) == ["films"] and probe(root=clone).ok
     dvc(clone, "pull", "--no-run-cache")
+
+
+def test_data_that_dvc_2_added(project, tmp_path):
+    "It is stored elsewhere, by other hashes: said, and not taken for missing."
+    configure(tmp_path / "store", root=project)
+    file = project / "films.dvc"
+    file.write_text(file.read_text().replace("  hash: md5\n", ""))
+    answer = probe(root=project)
+    assert answer.code == "bad_config" and "dvc cache migrate --dvc-files" in answer.message
+    assert doctor.check_cache(project).ok is None
 
 
 def test_what_is_pulled_is_verified(project, tmp_path):

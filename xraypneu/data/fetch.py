@@ -8,6 +8,7 @@ __all__ = ['KAGGLE', 'BY_HAND', 'OFFLINE', 'FetchError', 'Fetched', 'public_url'
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c003
 import errno
+import filecmp
 import functools
 import glob
 import gzip
@@ -16,11 +17,11 @@ import http.client
 import importlib
 import io
 import json
+import math
 import os
 import re
 import shutil
 import socket
-import ssl
 import stat
 import sys
 import tarfile
@@ -50,7 +51,6 @@ class FetchError(XraypneuError, RuntimeError):
     "A data set could not be fetched; the message says what happened, the hint what to do next."
 
     code = "fetch"
-    keep = False  # is the download intact, so that the next attempt can use it?
 
     @property
     def text(self) -> str:
@@ -95,25 +95,19 @@ def _show(name: str) -> str:
     "A name from an archive, at most 120 characters and safe to print."
     return ascii(name if len(name) <= 120 else name[:117] + "...")
 
-# %% ../../nbs/api/data/04_fetch.ipynb #x-say-a
-def _free(folder: Path) -> int:  # bytes
-    "Free space on the disk of a folder, which may not exist yet."
-    return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
-
 # %% ../../nbs/api/data/04_fetch.ipynb #c005-3
 def _full(what: str) -> FetchError:
     "The error for a full disk."
     hint = "free some space or give another folder with to=, then start again: the download resumes"
-    error = FetchError(what, hint, code="disk_full")
-    error.keep = True
-    return error
+    return FetchError(what, hint, code="disk_full")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c005-3-a
 def _os_error(e: OSError, doing: str, folder: Path) -> FetchError:
     "An error of the operating system as a `FetchError`."
     if e.errno in DISK_FULL:
+        free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
         why = os.strerror(e.errno)
-        return _full(f"the disk is full: {doing} in {folder} stopped ({why}); {_size(_free(folder))} are free")
+        return _full(f"the disk is full: {doing} in {folder} stopped ({why}); {_size(free)} are free")
     what, hint, code = f"{doing} in {folder} failed: {e.strerror or type(e).__name__}", "", "system"
     if e.errno == errno.EBUSY:
         what, code = f"{folder} can't be replaced: it is in use, perhaps as a mount point", "occupied"
@@ -146,11 +140,8 @@ class _Meter:
         self.members = self.bytes = self.folders = 0
 
     def _stop(self, why: str) -> NoReturn:
-        raise FetchError(
-            f"{self.archive.name} is not unpacked: {why}",
-            "if you trust its source, unpack it yourself and use the folder, or raise `limits`",
-            code="too_large",
-        )
+        hint = "if you trust its source, unpack it yourself and use the folder, or raise `limits`"
+        raise FetchError(f"{self.archive.name} is not unpacked: {why}", hint, code="too_large")
 
     def folder(self, path: Path) -> None:
         "Make a folder and count each missing parent: a name of a few bytes may be forty folders."
@@ -180,11 +171,8 @@ class _Meter:
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c008-2
 def _refuse(archive: Path, name: str, why: str, hint: str = "") -> NoReturn:
-    raise FetchError(
-        f"{archive.name} is not unpacked: its member {_show(name)} {why}",
-        hint or "nothing was extracted; download the archive from its publisher again",
-        code="unsafe",
-    )
+    hint = hint or "nothing was extracted; download the archive from its publisher again"
+    raise FetchError(f"{archive.name} is not unpacked: its member {_show(name)} {why}", hint, code="unsafe")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c008-2-a
 # "A: x.png" is a name, but on Windows a file in the folder of a drive
@@ -209,10 +197,9 @@ def _parts(archive: Path, name: str) -> tuple[str, ...]:  # () for the archive's
 def _no_file(archive: Path, name: str, link: bool) -> NoReturn:
     "Refuse a member that is neither a file nor a folder."
     if link:
-        _refuse(
-            archive, name, "is a link", "check where the link leads, unpack the archive yourself and use the folder"
-        )
-    _refuse(archive, name, "is a device, pipe or socket")
+        hint = "check where the link leads, unpack the archive yourself and use the folder"
+        _refuse(archive, name, "is a link", hint)
+    _refuse(archive, name, "is a device, pipe, socket or sparse file")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010
 _KINDS = {b"PK\3\4": "zip", b"PK\5\6": "zip", b"\x1f\x8b": "gz"}
@@ -259,11 +246,8 @@ def _needs(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise FetchError(
-            f"the package {module.partition('.')[0]} is missing",
-            f"install it: pip install 'xraypneu[team]', or {BY_HAND}",
-            code="no_package",
-        ) from None
+        hint = f"install it: pip install 'xraypneu[team]', or {BY_HAND}"
+        raise FetchError(f"the package {module.partition('.')[0]} is missing", hint, code="no_package") from None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010-5
 def _room(folder: Path, needed: int, what: str) -> None:
@@ -286,11 +270,8 @@ def _count_entries(archive: Path, meter: _Meter) -> None:
 # %% ../../nbs/api/data/04_fetch.ipynb #x-is-folder
 def _is_folder(member: zipfile.ZipInfo) -> bool:
     "Is it a folder? Some Windows packers end its name with a backslash, or with nothing."
-    if member.is_dir():
-        return True
-    mode, folder_of_dos = stat.S_IFMT(member.external_attr >> 16), 0x10
-    is_directory = stat.S_ISDIR(mode) or (not mode and member.external_attr & folder_of_dos)
-    return not member.file_size and bool(is_directory or member.filename.endswith("\\"))
+    is_directory = stat.S_ISDIR(member.external_attr >> 16) or member.external_attr & 0x10  # of POSIX, of DOS
+    return member.is_dir() or not member.file_size and bool(is_directory or member.filename.endswith("\\"))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c012-1
 def _unzip(archive: Path, folder: Path, meter: _Meter, progress: bool | None) -> None:
@@ -302,11 +283,8 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress: bool | None) ->
         total = sum(i.file_size for i in infos)
         meter.check(total)
         if any(i.flag_bits & 1 for i in infos):
-            raise FetchError(
-                f"{archive.name} is encrypted",
-                "unpack it yourself with its password and use the folder: xraypneu run --data FOLDER",
-                code="unsupported",
-            )
+            hint = "unpack it yourself with its password and use the folder: xraypneu run --data FOLDER"
+            raise FetchError(f"{archive.name} is encrypted", hint, code="unsupported")
         if any(i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for i in infos):
             _unknown(archive)
         _room(folder, total, f"unpacking {archive.name}")
@@ -324,11 +302,8 @@ def _unzip(archive: Path, folder: Path, meter: _Meter, progress: bool | None) ->
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c012-2
 def _unknown(archive: Path) -> NoReturn:
-    raise FetchError(
-        f"{archive.name} is compressed with a method that is not supported",
-        "unpack it with 7-Zip, unzip or tar and use the folder: xraypneu run --data FOLDER",
-        code="unsupported",
-    )
+    hint = "unpack it with 7-Zip, unzip or tar and use the folder: xraypneu run --data FOLDER"
+    raise FetchError(f"{archive.name} is compressed with a method that is not supported", hint, code="unsupported")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c014
 class _Forward(io.RawIOBase):
@@ -360,15 +335,6 @@ class _Forward(io.RawIOBase):
             pass
         return self.at
 
-# %% ../../nbs/api/data/04_fetch.ipynb #c014-1
-def _copy_hard_link(archive: Path, folder: Path, m: tarfile.TarInfo, to: Path, meter: _Meter, bar: Any) -> None:
-    "Copy the file that a hard link names: an earlier member, as tar writes it."
-    target = folder.joinpath(*_parts(archive, m.linkname))
-    if not target.is_file():
-        _refuse(archive, m.name, "is a link to something that is not a file in the archive")
-    with open(target, "rb") as src:
-        _write(src, to, meter, bar)
-
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-2
 def _untar(archive: Path, folder: Path, meter: _Meter, progress: bool | None, kind: str) -> None:
     "Unpack a tar."
@@ -386,12 +352,8 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress: bool | None, ki
                 path = folder.joinpath(*parts)
                 if m.isdir() or not parts:
                     meter.folder(path)
-                elif m.islnk():
-                    _copy_hard_link(archive, folder, m, path, meter, bar)
-                elif not m.isreg():
-                    _no_file(archive, m.name, m.issym())
-                elif m.issparse():
-                    _refuse(archive, m.name, "is a sparse file")
+                elif not m.isreg() or m.issparse():
+                    _no_file(archive, m.name, m.issym() or m.islnk())
                 else:
                     with cast(IO[bytes], tar.extractfile(m)) as src:
                         _write(src, path, meter, bar)
@@ -403,17 +365,8 @@ def _untar(archive: Path, folder: Path, meter: _Meter, progress: bool | None, ki
     bar.close()
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-3
-_DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-    LookupError,
-    OverflowError,
-    RuntimeError,
-)
+_MALFORMED = (ValueError, LookupError, OverflowError, RuntimeError)  # a header that says what can't be
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, *_MALFORMED)
 _DAMAGE = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)  # of an `OSError`
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-4
@@ -440,20 +393,16 @@ def unpack(
 # %% ../../nbs/api/data/04_fetch.ipynb #c014-4-a
 def _unpack_error(e: Exception, archive: Path, folder: Path) -> FetchError:
     "An error while unpacking, of the archive or the disk, as a `FetchError`."
-    what, hint, code = (
-        f"is damaged or cut off ({type(e).__name__})",
-        "download it again; give its sha256 to detect a damaged download at once",
-        "damaged",
-    )
     if isinstance(e, FileExistsError):
-        what = f"is not unpacked: it holds {_show(Path(e.filename or '').name)} twice"
-        hint, code = "ask its publisher, or unpack it yourself and use the folder", "unsafe"
-    elif isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:
-        what, hint = "holds a name that is too long for this file system", "unpack it yourself under a shorter path"
-        code = "system"
-    elif isinstance(e, OSError) and e.errno not in _DAMAGE:
+        what = f"{archive.name} is not unpacked: it holds {_show(Path(e.filename or '').name)} twice"
+        return FetchError(what, "ask its publisher, or unpack it yourself and use the folder", code="unsafe")
+    if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:
+        what = f"{archive.name} holds a name that is too long for this file system"
+        return FetchError(what, "unpack it yourself under a shorter path", code="system")
+    if isinstance(e, OSError) and e.errno not in _DAMAGE:
         return _os_error(e, f"unpacking {archive.name}", folder)
-    return FetchError(f"{archive.name} {what}", hint, code=code)
+    hint = "download it again; give its sha256 to detect a damaged download at once"
+    return FetchError(f"{archive.name} is damaged or cut off ({type(e).__name__})", hint, code="damaged")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c017
 def _target(to: str | os.PathLike[str], force: bool) -> Path:
@@ -461,22 +410,13 @@ def _target(to: str | os.PathLike[str], force: bool) -> Path:
     to = Path(os.path.expanduser(to)).resolve()  # ~ stays if there is no home folder
     if to.exists() and not to.is_dir():
         raise FetchError(f"the target {to} is a file", "give a folder with to=", code="file")
-    if (
-        Path.cwd().is_relative_to(to)
-        or str(to) == os.path.expanduser("~")
-        or any((to / n).exists() for n in (".git", "dvc.yaml"))
-    ):
-        raise FetchError(
-            f"the target {to} holds more than a data set, and would be replaced",
-            "give a separate folder with to=, such as data/chest_xray",
-            code="occupied",
-        )
+    is_project = any((to / n).exists() for n in (".git", "dvc.yaml"))
+    if is_project or Path.cwd().is_relative_to(to) or str(to) == os.path.expanduser("~"):
+        what = f"the target {to} holds more than a data set, and would be replaced"
+        raise FetchError(what, "give a separate folder with to=, such as data/chest_xray", code="occupied")
     if to.is_dir() and any(to.iterdir()) and not force:
-        raise FetchError(
-            f"the target {to} exists already and is not empty",
-            "use it (xraypneu run --data FOLDER), give another folder with to=, or replace it with force",
-            code="occupied",
-        )
+        hint = "use it (xraypneu run --data FOLDER), give another folder with to=, or replace it with force"
+        raise FetchError(f"the target {to} exists already and is not empty", hint, code="occupied")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -489,17 +429,14 @@ def _alone(to: Path) -> Iterator[None]:
     "Allow one fetch into a target at a time, and remove what a killed fetch left behind. Raises `FetchError`."
     lock = to.with_name(f".{to.name}.lock")
     try:
-        while True:
-            fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-            locked = lock_now(fd)
-            if not locked or (lock.exists() and os.path.samestat(os.fstat(fd), lock.stat())):
-                break
-            os.close(fd)  # its last owner removed it while we opened it
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        locked = lock_now(fd)
+        if locked and not os.fstat(fd).st_nlink:
+            raise BlockingIOError  # its last owner removed it while we opened it
     except BlockingIOError:
         os.close(fd)
-        raise FetchError(
-            f"another fetch into {to} is running", "wait until it finishes, or stop it", code="busy"
-        ) from None
+        hint = "wait until it finishes, or stop it"
+        raise FetchError(f"another fetch into {to} is running", hint, code="busy") from None
     except OSError as e:
         raise _os_error(e, "writing", to.parent) from None
     try:
@@ -521,10 +458,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _is_copy(inner: Path, outer: Path) -> bool:
     "Is every file in `inner` also in `outer`, with the same content?"
-    import filecmp
-
-    twins = [(f, outer / f.relative_to(inner)) for f in _files(inner)]
-    return bool(twins) and all(twin.is_file() and filecmp.cmp(f, twin, shallow=False) for f, twin in twins)
+    names = [str(f.relative_to(inner)) for f in _files(inner)]
+    return bool(names) and filecmp.cmpfiles(inner, outer, names, shallow=False)[0] == names
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c017-3
 def _remove(paths: list[Path]) -> None:
@@ -538,29 +473,20 @@ def _remove_executables(tree: Path, source: str) -> None:
     files = [p for p in tree.rglob("*") if p.name.lower() in ("dvc.yaml", "head") or p.name.lower().endswith(".dvc")]
     _remove(files)
     if files:
-        _say(
-            f"{source}: left out {len(files)} files that would make DVC or git run or fetch something, "
-            f"first {_show(files[0].name)}"
-        )
+        many = f"left out {len(files)} files that would make DVC or git run or fetch something"
+        _say(f"{source}: {many}, first {_show(files[0].name)}")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #e35a5ad1
 def _no_layout(e: XraypneuError, tree: Path, source: str) -> FetchError:
     "The error for a tree in which `find_layout` finds no data set, with what is there instead."
-    names = sorted(
-        p.relative_to(tree).as_posix() + "/" * p.is_dir() for pattern in ("*", "*/*") for p in tree.glob(pattern)
-    )
+    names = sorted(p.relative_to(tree).as_posix() + "/" * p.is_dir() for p in (*tree.glob("*"), *tree.glob("*/*")))
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     shown = ", ".join(map(_show, names[:10])) + more or "nothing"
-    what = (
-        str(e).replace(str(tree), "it").rstrip(".")
-        if e.code == "missing_class"
-        else "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
-    )
-    return FetchError(
-        f"{source} is not a usable data set: {what}. Found: {shown}",
-        "arrange the files in these folders and use that folder: xraypneu run --data FOLDER",
-        code="no_layout",
-    )
+    what = "it has no folders train/ and test/ with NORMAL/ and PNEUMONIA/ in each, nor NORMAL/ and PNEUMONIA/"
+    if e.code == "missing_class":
+        what = str(e).replace(str(tree), "it").rstrip(".")
+    hint = "arrange the files in these folders and use that folder: xraypneu run --data FOLDER"
+    return FetchError(f"{source} is not a usable data set: {what}. Found: {shown}", hint, code="no_layout")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #f17afa7f
 def _settle(tree: Path, new: Path, source: str) -> None:
@@ -602,35 +528,24 @@ def _place(
 def _why(e: BaseException | None, timeout: float) -> str:
     "The reason for a failed connection, without addresses, which may be signed URLs."
     seen: list[BaseException] = []
-    while e is not None and len(seen) < 12:
+    while e is not None and e not in seen:
         seen.append(e)
-        inner = [
-            a
-            for a in (getattr(e, "reason", None), e.__cause__, e.__context__, *e.args)
-            if isinstance(a, BaseException) and a not in seen
-        ]
-        e = inner[0] if inner else None
-    # by exact names where a library's classes inherit from each other's: urllib3's refused connection is a timeout, too
-    names, numbers = {type(s).__name__ for s in seen}, {getattr(s, "errno", None) for s in seen}
-
-    def of(kind: type[BaseException]) -> bool:
-        return any(isinstance(s, kind) for s in seen)
-
-    for holds, words in (
-        (of(TooSlow), "it sends almost nothing"),
-        (of(socket.gaierror) or "NameResolutionError" in names, "the name of the host can't be resolved"),
-        (
-            of(ssl.SSLError) or "SSLError" in names,
-            "its certificate can't be verified; if a proxy or host uses your own certificate, "
-            "set REQUESTS_CA_BUNDLE to its file",
-        ),
-        ("ProxyError" in names, "the proxy doesn't respond"),
-        (of(ConnectionRefusedError), "connection refused"),
-        (numbers & {errno.ENETUNREACH, errno.EHOSTUNREACH}, "no route to the host"),
-        (any("timeout" in n.lower() for n in names), f"no answer within {timeout:g} s"),
-        ("TooManyRedirects" in names, "too many redirects"),
+        reason = getattr(e, "reason", None)
+        e = reason if isinstance(reason, BaseException) else e.__cause__ or e.__context__
+    # by exact names, since classes of a library inherit from each other: urllib3's refused connection is a timeout, too
+    found = {type(s).__name__ for s in seen} | {getattr(s, "errno", None) for s in seen}
+    untrusted = "its certificate can't be verified; if a proxy or host uses your own certificate, "
+    for of, words in (
+        ({"TooSlow"}, "it sends almost nothing"),
+        ({"gaierror", "NameResolutionError"}, "the name of the host can't be resolved"),
+        ({"SSLError"}, untrusted + "set REQUESTS_CA_BUNDLE to its file"),
+        ({"ProxyError"}, "the proxy doesn't respond"),
+        ({"ConnectionRefusedError"}, "connection refused"),
+        ({errno.ENETUNREACH, errno.EHOSTUNREACH}, "no route to the host"),
+        ({"TimeoutError", "ConnectTimeout", "ReadTimeout", "ReadTimeoutError"}, f"no answer within {timeout:g} s"),
+        ({"TooManyRedirects"}, "too many redirects"),
     ):
-        if holds:
+        if of & found:
             return words
     return "the connection dropped"
 
@@ -673,9 +588,8 @@ def _status_error(status: int, where: str, refusals: dict[int, tuple[str, str, s
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-3
 _HOPS = 20  # redirects in a row
 _SLOWEST = 1000  # bytes per second, the lowest allowed average of an answer
-_PROGRESS = (
-    1 << 16
-)  # bytes after which the count of failures restarts; else a host could send one byte at a time for ever
+# bytes after which the count of failures restarts; else a host could send one byte at a time for ever
+_PROGRESS = 1 << 16
 
 
 class TooSlow(XraypneuError, TimeoutError):
@@ -688,8 +602,8 @@ class _Watched(io.RawIOBase):
     "The bytes of a connection. Raises `TooSlow` unless all headers come within one `window`, then enough in each."
 
     def __init__(self, raw: io.RawIOBase, window: float) -> None:  # seconds
-        self.raw, self.window, self.started = raw, window, False
-        self.born, self.waited, self.got = time.monotonic(), 0.0, 0
+        self.raw, self.window, self.least = raw, window, math.inf
+        self.waited, self.got = 0.0, 0
 
     def readable(self) -> bool:
         return True
@@ -699,17 +613,15 @@ class _Watched(io.RawIOBase):
         n = self.raw.readinto(buffer)
         self.got += n or 0
         self.waited += time.monotonic() - asked  # not counting the time that the reader takes
-        if not self.started and time.monotonic() - self.born > self.window:
-            raise TooSlow("too slow")
         if self.waited > self.window:
-            if self.got < _SLOWEST * self.window:
+            if self.got < self.least:
                 raise TooSlow("too slow")
             self.waited = self.got = 0
         return n
 
     def content(self) -> None:
         "The headers are complete; what follows may take as long as it needs."
-        self.started, self.waited, self.got = True, 0, 0
+        self.least, self.waited, self.got = _SLOWEST * self.window, 0, 0
 
     def close(self) -> None:
         self.raw.close()
@@ -733,22 +645,26 @@ def patient(
     session: "requests.Session",  # of requests
     timeout: float,  # seconds without a byte
 ) -> "requests.Session":  # the same session
-    "Make a session raise `TooSlow` when a host sends almost nothing."
+    "Make a session raise `TooSlow` when a host sends almost nothing, and read nothing that comes with a redirect."
     from requests.adapters import HTTPAdapter
+
+    watched = {"response_class": staticmethod(functools.partial(_Answer, 2 * timeout))}
 
     class Adapter(HTTPAdapter):
         def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-            pool = super().get_connection_with_tls_context(*args, **kwargs)
-            if not hasattr(pool.ConnectionCls, "patient"):
-                answer = staticmethod(functools.partial(_Answer, 2 * timeout))
-                pool.ConnectionCls = type(
-                    "Connection", (pool.ConnectionCls,), {"response_class": answer, "patient": True}
-                )
+            pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+            if pool.ConnectionCls.response_class is http.client.HTTPResponse:
+                pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), watched)
             return pool
 
+        def send(self, *args: Any, **kwargs: Any) -> Any:
+            r = super().send(*args, **kwargs)
+            if r.is_redirect:
+                r.close()  # else requests reads what comes with it, and a host could send for ever
+            return r
+
     for scheme in ("http://", "https://"):
-        if type(session.get_adapter(scheme)) is HTTPAdapter:
-            session.mount(scheme, Adapter())
+        session.mount(scheme, Adapter())
     return session
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-7
@@ -767,49 +683,14 @@ def _netrc_auth(url: str) -> tuple[str | bytes, ...] | None:
     try:
         return _encoded_auth(get_netrc_auth(url))
     except UnicodeDecodeError:
-        raise FetchError(
-            "~/.netrc (or the file that NETRC names) is not UTF-8 text", "save it as UTF-8", code="bad_credentials_file"
-        ) from None
-
-# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-b
-def _redirect_auth(url: str, first: str) -> Any:
-    "Credentials for an address after a redirect: none, unless ~/.netrc has an entry for that host."
-    downgraded = first.startswith("https:") and not url.startswith("https:")
-    credentials = None if downgraded else _netrc_auth(url)
-    if credentials not in (None, _netrc_auth("https://default.invalid/")):
-        return credentials
-    return lambda request: request  # with None, requests would look into ~/.netrc
-
-# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-c
-def _proxy_of(url: str) -> str | None:
-    "The proxy that the environment sets for an address. Raises `FetchError` if it can't be used."
-    from requests.utils import get_environ_proxies, select_proxy
-
-    proxy = select_proxy(url, get_environ_proxies(url))
-    try:
-        parts = urlsplit(proxy if not proxy or "://" in proxy else f"http://{proxy}")
-        usable = not proxy or bool(parts.hostname and parts.port != 0)  # port raises if it is invalid
-    except ValueError:
-        usable = False
-    if not usable:
-        raise _wrong_proxy()
-    return proxy
-
-# %% ../../nbs/api/data/04_fetch.ipynb #c020-7-d
-def _wrong_proxy() -> FetchError:  # without its address, which may contain a password
-    return FetchError(
-        "the proxy set in the environment can't be used",
-        "write https_proxy (or http_proxy, all_proxy) as http://user:password@host:port; "
-        "a SOCKS proxy, socks5h://host:port, needs the package PySocks: pip install pysocks",
-        code="bad_setting",
-    )
+        what = "~/.netrc (or the file that NETRC names) is not UTF-8 text"
+        raise FetchError(what, "save it as UTF-8", code="bad_credentials_file") from None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c020-8
 def _range_of(r: "requests.Response") -> tuple[int | None, int | None]:
     "Offset of the first byte and size of the whole file, from the answer's headers; None: not stated."
-    if m := re.fullmatch(
-        r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", r.headers.get("Content-Range", "")
-    ):
+    stated = r.headers.get("Content-Range", "")
+    if m := re.fullmatch(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)", stated):
         return int(m[1]) if m[1] else None, int(m[2]) if m[2] != "*" else None
     length = r.headers.get("Content-Length", "")
     return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) and r.status_code == 200 else None
@@ -845,7 +726,7 @@ class _Download:
     url: str
     where: str  # its name in messages
     part: Path
-    auth: object = None  # credentials as requests takes them
+    auth: Any = None  # credentials as requests takes them
     refusals: dict[int, tuple[str, str, str]] = field(default_factory=lambda: _REFUSALS)  # by HTTP status
     checked: bool = False  # will a checksum be compared?
     timeout: float = 30  # seconds without a byte
@@ -874,94 +755,89 @@ class _Download:
         write_file(self.note, json.dumps(known))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #49746946
-def _hop(
-    session: "requests.Session", url: str, where: str, **how: Any
-) -> tuple["requests.Response", str]:  # the answer, and the address that it redirects to or `url`
-    "Request an address once, without following a redirect."
-    import requests
-
-    try:
-        r = session.get(url, **how)
-        if r.is_redirect:
-            url = urljoin(url, requests.utils.requote_uri(cast(str, session.get_redirect_target(r))))
-        _ = urlsplit(url).port  # raises if it is invalid
-    except requests.RequestException:
-        raise
-    except ValueError:
-        raise FetchError(
-            f"{where} redirects to an invalid address", "check the address: open it in a browser", code="bad_address"
-        ) from None
-    return r, url
-
-# %% ../../nbs/api/data/04_fetch.ipynb #49746946-a
-def _check_redirect(url: str, where: str, secure: bool) -> None:
-    "Raises `FetchError` for a redirect to another scheme, and with `secure` for one to http."
-    if not url.startswith(("https:", "http:")):
-        raise FetchError(
-            f"{where} redirects to an address that is neither https nor http",
-            "check the address: open it in a browser",
-            code="unsafe",
-        )
-    if secure and url.startswith("http:"):
-        raise FetchError(
-            f"{where} redirects to an address without encryption",
-            "give the checksum (sha256) to make this safe",
-            code="unsafe",
-        )
+def _check_redirect(old: str, new: str, d: _Download) -> None:
+    "Raises `FetchError` for a redirect to no address of the web, or to one without encryption."
+    scheme = urlsplit(new).scheme
+    if scheme not in ("https", "http"):
+        raise FetchError(f"{d.where} redirects to an address that is neither https nor http", _LOOK, code="unsafe")
+    if scheme == "http" and old.startswith("https:") and not d.checked:
+        hint = "give the checksum (sha256) to make this safe"
+        raise FetchError(f"{d.where} redirects to an address without encryption", hint, code="unsafe")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #3e7d937a
-@contextmanager
-def _asked(d: _Download, headers: dict[str, str]) -> Iterator["requests.Response"]:
-    "The answer after all redirects. https stays https, and credentials go to the first host only."
+def _session(d: _Download) -> "requests.Session":
+    "A session that follows redirects: https stays https, and credentials go to the first host only."
     import requests
 
-    url, secure, at_home = d.url, d.url.startswith("https:"), True
-    how = dict(headers=headers, stream=True, timeout=d.timeout, allow_redirects=False)
-    with patient(requests.Session(), d.timeout) as session:
-        for _ in range(_HOPS):
-            credentials = (d.auth or _netrc_auth(url)) if at_home else _redirect_auth(url, d.url)
-            _proxy_of(url)
-            r, url = _hop(session, url, d.where, auth=credentials, **how)
-            with r:
-                if not r.is_redirect:
-                    yield r
-                    return
-            _check_redirect(url, d.where, secure and not d.checked)
-            secure = secure or url.startswith("https:")
-            at_home = at_home and not session.should_strip_auth(d.url, url)
-    raise requests.TooManyRedirects("too many hops")
+    class Session(requests.Session):
+        def get_redirect_target(self, resp: requests.Response) -> str | None:
+            try:
+                target = super().get_redirect_target(resp)
+                new = urljoin(resp.url, target or "")
+                _ = urlsplit(new).port  # raises if it is invalid
+            except ValueError:
+                raise FetchError(f"{d.where} redirects to an invalid address", _LOOK, code="bad_address") from None
+            if target:
+                _check_redirect(resp.url, new, d)
+                _proxy_of(new)  # raises if it can't be used
+            return target
+
+        def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+            if self.should_strip_auth(cast(str, response.request.url), cast(str, prepared_request.url)):
+                prepared_request.headers.pop("Authorization", None)
+
+    session = Session()
+    session.max_redirects = _HOPS
+    return patient(session, d.timeout)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #ee2b9fb7
+def _proxy_of(url: str) -> str | None:
+    "The proxy that the environment sets for an address. Raises `FetchError` if it can't be used."
+    from requests.utils import get_environ_proxies, select_proxy
+    from urllib3.util import parse_url
+
+    proxy = select_proxy(url, get_environ_proxies(url))
+    try:
+        usable = not proxy or bool(parse_url(proxy).host)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise _wrong_proxy()
+    return proxy
+
+
+def _wrong_proxy() -> FetchError:  # without its address, which may contain a password
+    return FetchError(
+        "the proxy set in the environment can't be used",
+        "write https_proxy (or http_proxy, all_proxy) as http://user:password@host:port; "
+        "a SOCKS proxy, socks5h://host:port, needs the package PySocks: pip install pysocks",
+        code="bad_setting",
+    )
+
+# %% ../../nbs/api/data/04_fetch.ipynb #446c4afd
 def _failed_request(e: Exception, d: _Download) -> FetchError:
-    "The error of a failed request: returned if it may be temporary, else raised."
+    "The error of a failed request, with the code `unreachable` if it may be temporary."
     import requests
     import urllib3
 
+    where = f"{d.where} can't be downloaded"
     if isinstance(e, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-        if _proxy_of(d.url):
-            raise _wrong_proxy() from None
-        raise FetchError(
-            f"{d.where} is not an address to download from",
-            "give an address that begins with https:// or http://",
-            code="bad_address",
-        ) from None
+        hint = "give an address that begins with https:// or http://"
+        of_address = FetchError(f"{d.where} is not an address to download from", hint, code="bad_address")
+        return _wrong_proxy() if _proxy_of(d.url) else of_address
     if isinstance(e, (requests.RequestException, urllib3.exceptions.HTTPError)):
-        return FetchError(f"{d.where} can't be downloaded: {_why(e, d.timeout)}", OFFLINE, code="unreachable")
+        return FetchError(f"{where}: {_why(e, d.timeout)}", OFFLINE, code="unreachable")
     error = cast(OSError, e)
     if error.errno is None:  # requests raises it if its certificates are missing
-        raise FetchError(
-            f"{d.where} can't be downloaded: {e}", "fix the file or setting that it names", code="system"
-        ) from None
-    raise _os_error(error, "downloading", d.part.parent) from None
+        return FetchError(f"{where}: {e}", "fix the file or setting that it names", code="system")
+    return _os_error(error, "downloading", d.part.parent)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #a0b08174
 def _too_long(d: _Download, why: str) -> FetchError:
     for file in (d.part, d.note):
         file.unlink(missing_ok=True)
-    return FetchError(
-        f"{d.where} is not downloaded: it {why}; the limit is {_size(d.most)}",
-        "check the address; if it is right, raise limits.archive, or " + BY_HAND,
-    )
+    hint = "check the address; if it is right, raise limits.archive, or " + BY_HAND
+    return FetchError(f"{d.where} is not downloaded: it {why}; the limit is {_size(d.most)}", hint)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #a0b08174-a
 def _receive(r: "requests.Response", d: _Download, have: int, total: int | None) -> None:
@@ -976,10 +852,8 @@ def _receive(r: "requests.Response", d: _Download, have: int, total: int | None)
                 if total is None:  # before a download of unknown length fills the disk
                     disk = shutil.disk_usage(d.part.parent)
                     if disk.free - len(chunk) < min(500 * 10**6, disk.total // 20):
-                        raise _full(
-                            f"the disk is nearly full: downloading in {d.part.parent} stopped, as the host doesn't "
-                            f"state the size; {_size(disk.free)} are free"
-                        )
+                        what = f"the disk is nearly full: downloading in {d.part.parent} stopped"
+                        raise _full(f"{what}, as the host doesn't state the size; {_size(disk.free)} are free")
                 out.write(chunk)
                 bar.update(len(chunk))
             out.flush()
@@ -988,18 +862,17 @@ def _receive(r: "requests.Response", d: _Download, have: int, total: int | None)
         bar.close()
 
 # %% ../../nbs/api/data/04_fetch.ipynb #93caa9df
-def _more(d: _Download) -> int | None:  # None: complete; else the HTTP status of a temporary failure
-    "Request what is missing and write it: the rest of the file (206), or the whole file instead."
+def _more(d: _Download) -> None:
+    "Request what is missing and write it: the rest of the file (206), or the whole file instead. Raises `FetchError`."
     import requests
 
+    _proxy_of(d.url)  # raises if it can't be used
     have, known = d.have, d.known
-    with _asked(d, _resume_headers(have, known, d.checked)) as r:
-        code = r.status_code
-        if code in _PASSING:
-            return code
-        total = _range_of(r)[1]
+    how: Any = dict(headers=_resume_headers(have, known, d.checked), auth=d.auth or _netrc_auth(d.url), stream=True)
+    with _session(d) as session, session.get(d.url, timeout=d.timeout, **how) as r:
+        code, total = r.status_code, _range_of(r)[1]
         if code == 416 and have and total == have:
-            return None  # all was there
+            return  # all was there
         rest = code == 206 and _is_rest(r, have, known)
         if code in (206, 416) and have and not rest:
             d.begin({})  # not the rest of this file: start again
@@ -1016,47 +889,41 @@ def _more(d: _Download) -> int | None:  # None: complete; else the HTTP status o
         _receive(r, d, have, total)
     if total and d.have != total:
         raise requests.ConnectionError("cut off")
-    return None
-
-# %% ../../nbs/api/data/04_fetch.ipynb #36f80b5c
-def _attempt(d: _Download) -> FetchError | None:  # None: the download is complete
-    "Request what is missing. Returns the error of a temporary failure, and raises any other."
-    import requests
-    import urllib3
-
-    try:
-        status = _more(d)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
-        return _failed_request(e, d)
-    return None if status is None else _status_error(status, d.where, d.refusals)
 
 # %% ../../nbs/api/data/04_fetch.ipynb #36f80b5c-a
 def _download(d: _Download) -> None:
     "Complete the file `part`. Raises `FetchError`."
+    import requests
+    import urllib3
+
     failures, best = 0, d.have
-    while (error := _attempt(d)) is not None:
+    while True:
+        try:
+            return _more(d)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
+            error = _failed_request(e, d)
+        except FetchError as e:
+            error = e
         further = d.have > best + _PROGRESS
         failures, best = (1, d.have) if further else (failures + 1, best)
-        if failures > d.retries:
+        if error.code != "unreachable" or failures > d.retries:
             raise error from None
         time.sleep(min(30, d.wait * 2 ** (failures - 1)))
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022
 def _split(url: str) -> tuple[str, tuple[str, str] | None]:  # the address without credentials, and those
     "Check an address. Raises `FetchError`."
-    wrong, hint = "", "write it as https://host/path/archive.zip"
+    hint = "write it as https://host/path/archive.zip"
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises if it is not a number
     except ValueError:
         raise FetchError("the address is not valid", hint, code="bad_address") from None
     if parts.scheme not in ("http", "https"):
-        wrong = f"{public_url(url)}: only https and http are supported, not {parts.scheme}"
-        hint = "download the archive by other means and give its path"
-    elif not parts.hostname:
-        wrong = f"{public_url(url)} has no host name"
-    if wrong:
-        raise FetchError(wrong, hint, code="bad_address")
+        what = f"{public_url(url)}: only https and http are supported, not {parts.scheme}"
+        raise FetchError(what, "download the archive by other means and give its path", code="bad_address")
+    if not parts.hostname:
+        raise FetchError(f"{public_url(url)} has no host name", hint, code="bad_address")
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")), auth
 
@@ -1067,38 +934,27 @@ def _wanted(sha256: str | None) -> str | None:
         return None
     wanted = sha256.strip().lower().removeprefix("sha256:")
     if not re.fullmatch("[0-9a-f]{64}", wanted):
-        raise FetchError(
-            f"{_show(sha256)} is not a sha256",
-            "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it",
-            code="bad_setting",
-        )
+        hint = "a sha256 has 64 digits 0-9 and a-f; the command sha256sum prints it"
+        raise FetchError(f"{_show(sha256)} is not a sha256", hint, code="bad_setting")
     return wanted
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022-2
 def _compare(digest: str, wanted: str | None, source: str, then: str = "get it again") -> None:
     "Raises `FetchError` for a wrong checksum."
     if wanted not in (None, digest):
-        raise FetchError(
-            f"{source} has another checksum than expected: {digest} instead of {wanted}",
-            f"{then}; if it still differs, the file was changed, by the publisher or somebody else: ask the publisher",
-            code="wrong_hash",
-        )
+        what = f"{source} has another checksum than expected: {digest} instead of {wanted}"
+        why = "if it still differs, the file was changed, by the publisher or somebody else: ask the publisher"
+        raise FetchError(what, f"{then}; {why}", code="wrong_hash")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c022-3
 def _from_file(file: Path, to: Path, wanted: str | None, force: bool, limits: Limits, progress: bool | None) -> Fetched:
     "Unpack an archive on disk, and leave it there. Raises `FetchError`."
     if not file.is_file():
-        raise FetchError(
-            f"there is no file {str(file).rpartition('@')[2]}",
-            "give the path of an archive, or an address that begins with https://",
-            code="missing",
-        )
+        hint = "give the path of an archive, or an address that begins with https://"
+        raise FetchError(f"there is no file {str(file).rpartition('@')[2]}", hint, code="missing")
     if file.resolve().is_relative_to(to):
-        raise FetchError(
-            f"the archive {file} lies in the target {to}, and would be replaced with it",
-            "move it out of that folder, or give another folder with to=",
-            code="occupied",
-        )
+        what = f"the archive {file} lies in the target {to}, and would be replaced with it"
+        raise FetchError(what, "move it out of that folder, or give another folder with to=", code="occupied")
     with _alone(to):
         digest = sha256_of(file)
         _compare(digest, wanted, str(file))
@@ -1117,7 +973,7 @@ def _from_web(url: str, to: Path, wanted: str | None, force: bool, limits: Limit
             digest = _complete(d, archive, wanted)
             return _place(to, force, where, archive, digest, limits, d.progress)
         except FetchError as e:
-            if not e.keep:
+            if e.code != "disk_full":  # else it is whole, and the next attempt can use it
                 archive.unlink(missing_ok=True)
             raise
 
@@ -1131,11 +987,8 @@ def _make_ours(nest: Path) -> None:
     except OSError as e:
         raise _os_error(e, "downloading", nest.parent) from None
     if everybody_writes and foreign:  # what lies in it would be taken for an earlier download of this user
-        raise FetchError(
-            f"{nest}, where this download would go, belongs to another user",
-            "ask its owner to delete it, or give a target in a folder of your own with to=",
-            code="occupied",
-        )
+        hint = "ask its owner to delete it, or give a target in a folder of your own with to="
+        raise FetchError(f"{nest}, where this download would go, belongs to another user", hint, code="occupied")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #03c79100
 @contextmanager
@@ -1222,11 +1075,9 @@ def _kaggle_auth() -> Any:
     try:
         credentials = config.get_kaggle_credentials()
     except (ValueError, OSError):
-        raise FetchError(
-            "the file with your Kaggle credentials can't be read",
-            "correct or delete ~/.kaggle/kaggle.json (or the file in KAGGLE_CONFIG_DIR); " + _TOKEN + BY_HAND,
-            code="bad_credentials_file",
-        ) from None
+        what = "the file with your Kaggle credentials can't be read"
+        hint = "correct or delete ~/.kaggle/kaggle.json (or the file in KAGGLE_CONFIG_DIR); " + _TOKEN + BY_HAND
+        raise FetchError(what, hint, code="bad_credentials_file") from None
 
     def bearer(request: Any) -> Any:
         request.headers["Authorization"] = f"Bearer {credentials.api_key.strip()}".encode()
@@ -1249,11 +1100,8 @@ def fetch_kaggle(
     "Download a data set from Kaggle, unpack it safely and move it to `to`. Raises `FetchError`."
     named = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/versions/([1-9]\d*))?", dataset, re.ASCII)
     if not named:
-        raise FetchError(
-            f"{_show(dataset)} is not the name of a Kaggle data set",
-            f"write owner/name, as in {KAGGLE}",
-            code="bad_setting",
-        )
+        what = f"{_show(dataset)} is not the name of a Kaggle data set"
+        raise FetchError(what, f"write owner/name, as in {KAGGLE}", code="bad_setting")
     url, where = _ARCHIVES + named[1], f"Kaggle's data set {named[1]}"
     if named[2]:
         url, where = f"{url}?datasetVersionNumber={named[2]}", f"{where}, version {named[2]}"
