@@ -42,7 +42,8 @@ $(READY): settings.ini setup.py locks/build.txt locks/env.txt
 
 # DVC's default for the names and hashes of files, and for objects that it unpickles, is a folder in /var/tmp that anybody may write to
 # DVC also wants the user to have a name, which a bare number (docker run --user 1000) has not
-STATE_PTH := import os, sys; s = os.path.join(sys.prefix, "var", "dvc"); os.access(s, os.W_OK) and os.environ.setdefault("DVC_SITE_CACHE_DIR", s); exec("try: import pwd; pwd.getpwuid(os.getuid())\nexcept KeyError: os.environ.setdefault(\"LOGNAME\", os.environ.get(\"USER\") or str(os.getuid()))")
+# jsonschema, which each notebook's process imports, would compile a grammar of IRIs with rfc3987_syntax in a second, which nothing here needs
+STATE_PTH := import os, sys; sys.modules.setdefault("rfc3987_syntax", None); s = os.path.join(sys.prefix, "var", "dvc"); os.access(s, os.W_OK) and os.environ.setdefault("DVC_SITE_CACHE_DIR", s); exec("try: import pwd; pwd.getpwuid(os.getuid())\nexcept KeyError: os.environ.setdefault(\"LOGNAME\", os.environ.get(\"USER\") or str(os.getuid()))")
 define private_state
 @mkdir -p $(VENV)/var/dvc && chmod o-rwx $(VENV)/var/dvc
 @$(BIN)/python -c 'import sys, sysconfig; open(sysconfig.get_path("purelib") + "/dvc_state.pth", "w").write(sys.argv[1])' '$(STATE_PTH)'
@@ -89,8 +90,7 @@ lint: $(READY) ## ruff: rules and format
 types: $(READY) ## mypy, strict, on the modules that pyproject.toml lists
 	mypy
 
-# jupyter nbconvert, without the grammar of IRIs that jsonschema would compile for two seconds
-NBCONVERT := python -P -c 'import sys; sys.modules["rfc3987_syntax"] = None; from nbconvert.nbconvertapp import main; main()' --log-level ERROR
+NBCONVERT := jupyter nbconvert --log-level ERROR
 
 export: $(READY) ## format and clean the notebooks, export the package, render README.md
 	ruff format --quiet nbs

@@ -1,6 +1,7 @@
 """One small project, run once: the tests share its trained model."""
 
 import functools
+import gc
 import importlib.util
 import json
 import os
@@ -247,7 +248,11 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish(session):
-    "Their imports cost each process seconds."
+    """Imports cost each process seconds, and so do garbage collections that look through all that was imported: a
+    sixth of the processor time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
     imported = {"tensorflow", "mlflow"} & sys.modules.keys()
     if session.config.getoption("fast") and imported:
         raise pytest.UsageError(f"a fast test file imports {', '.join(imported)}: do that in a test or a fixture")

@@ -596,7 +596,9 @@ def test_new_prose_does_not_train_again(project, copy):
     assert not stage_module._forced(copy)
 
 
-@pytest.mark.parametrize("name", ["prepare", pytest.param("eda", marks=pytest.mark.nightly), "evaluate"])
+@pytest.mark.parametrize(
+    "name", ["prepare", *(pytest.param(n, marks=pytest.mark.nightly) for n in ("eda", "evaluate"))]
+)
 def test_reports_twice_are_identical(name, project, copy):
     "Those of train: test_new_prose_does_not_train_again."
     with_store(project, copy)

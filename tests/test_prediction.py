@@ -407,9 +407,9 @@ BY_DISTANCE, BY_LAYOUT = "feature distance (OUT OF SCOPE from 1.00, ", "layout s
         (np.nextafter(1.0, 0), -3.0, None, ""),
         (1.0, 0.2, OUT_OF_SCOPE, f"1.00 by {BY_DISTANCE}NOT A CHEST X-RAY from 2.00)"),
         (0.2, 2.4, OUT_OF_SCOPE, f"2.40 by {BY_LAYOUT}NOT A CHEST X-RAY from 2.50)"),
-        (1.2, 1.3, OUT_OF_SCOPE, f"1.30 by {BY_LAYOUT}NOT A CHEST X-RAY from 2.50) and 1.20 by {BY_DISTANCE}N"),
+        (1.2, 1.3, OUT_OF_SCOPE, f"1.30 by {BY_LAYOUT}NOT A CHEST X-RAY from 2.50) and 1.20 by feature distance"),
         (0.2, 3.26, NOT_RADIOGRAPH, "3.26 by layout score (NOT A CHEST X-RAY from 2.50)"),
-        (2.0, 2.4, NOT_RADIOGRAPH, f"2.00 by feature distance (NOT A CHEST X-RAY from 2.00) and 2.40 by {BY_LAYOUT}N"),
+        (2.0, 2.4, NOT_RADIOGRAPH, "2.00 by feature distance (NOT A CHEST X-RAY from 2.00) and 2.40 by layout score"),
     ],
 )
 def test_the_reason_names_the_score_that_led_to_this_verdict(predictor, film, distance, layout, verdict, said):

@@ -13,7 +13,6 @@ import errno
 import hashlib
 import os
 import re
-import shlex
 import stat
 import struct
 import zlib
@@ -264,7 +263,7 @@ def _cant_be_loaded(error: ImportError, name: str = "image") -> ImageError:
 def _no_file(p: Path, name: str) -> ImageError:
     "The error for a path that is no regular file."
     if p.is_dir():
-        hint = f"Give the files in it, {shlex.quote(str(p))}/*, or: xraypneu score {shlex.quote(str(p))} --out scores"
+        hint = "Give the files in it, as FOLDER/*, or: xraypneu score FOLDER --out scores"
         return ImageError("this is a folder, not a picture", hint, "directory", name)
     if not p.exists():
         return ImageError("there is no such file", f"Looked for it in {p.parent.absolute()}.", "missing", name)

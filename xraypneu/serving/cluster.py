@@ -13,6 +13,7 @@ import secrets
 import socket
 import sys
 import tempfile
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -251,6 +252,30 @@ def _check_address(address: str) -> None:
         hint = "Start one, ray start --head, or give the address that it names."
         raise ScoreError(f"no Ray cluster answers at {address} ({e.strerror or e})", hint, "no_server") from None
 
+# %% ../../nbs/api/serving/11_cluster.ipynb #c1226a0a
+def _named_address(env: Mapping[str, str]) -> str:  # "": Ray looks for one
+    "The address that `auto` means: of RAY_ADDRESS, or of the cluster that was last started on this machine."
+    if env.get("RAY_ADDRESS", "auto") not in ("auto", "local", ""):
+        return env["RAY_ADDRESS"]
+    file = Path(env.get("RAY_TMPDIR") or env.get("TMPDIR") or "/tmp", "ray/ray_current_cluster")  # as Ray writes it
+    with contextlib.suppress(OSError):
+        return file.read_text().strip()
+    return ""
+
+
+@contextlib.contextmanager
+def _patient(address: str, seconds: float = 20) -> Iterator[None]:
+    "Tell a user who waits what for: another service at an address makes Ray wait for minutes."
+    hint = "if its head does not run there, end this with Ctrl-C."
+    say = f"xraypneu: no Ray cluster has answered at {address} for {seconds:g} s; {hint}"
+    timer = threading.Timer(seconds, lambda: print(say, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
 # %% ../../nbs/api/serving/11_cluster.ipynb #e0055ac4
 def _ray() -> Any:
     "The module. Raises `ScoreError`."
@@ -271,10 +296,12 @@ def ray_engine(
     if ray.is_initialized():
         yield RayEngine(ray)
         return
-    if address != "auto":
-        _check_address(address)
+    named = _named_address(os.environ) if address == "auto" else address
+    if named:  # Ray itself would try for minutes to reach a cluster that has ended
+        _check_address(named)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        with _patient(named or address):
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as e:  # Ray raises many kinds, among them `Exception` itself
         hint = "Start a cluster, ray start --head, and run this on one of its nodes, with the same Python and Ray."
         what = f"the Ray cluster {address} can't be used ({rendered(e, 200)})"

@@ -446,7 +446,7 @@ def _unlike(
     # what decides stands first; the larger score is the dissimilarity
     ordered = sorted((f for f in found if f[1] >= 1), key=lambda f: (f[1] < f[2], -f[1]))
     header = f"; {NOT_RADIOGRAPH} because of the file's header" if by_header else ""
-    said = " and ".join(_beyond(*f) for f in ordered)
+    said = " and ".join([_beyond(*ordered[0]), *(f"{score:.2f} by {name}" for name, score, _ in ordered[1:])])
     return f"the image is unlike the training images: dissimilarity {said}{header}"
 
 
