@@ -31,10 +31,10 @@ ATTRIBUTION = (
     "the paper says; nobody re-read them for this model."
 )
 ELSEWHERE = (
-    "Expect worse performance elsewhere. Models that were trained on the same public set failed in other "
-    "hospitals:\n"
+    "Expect worse performance elsewhere. Models that were trained on the best-known public set of children failed in "
+    "other hospitals:\n"
     "\n"
-    "- ResNet-50, AUC .95 on the same 624 test images, **.54** on 383 radiographs of children of the same age "
+    "- ResNet-50, AUC .95 on that set's 624 test images, **.54** on 383 radiographs of children of the same age "
     "from the NIH (Xin, Li & Yi, Emergency Radiology 2022, doi:10.1007/s10140-021-01954-x).\n"
     "- Another model, AUC .93 there, **.65** on 190 radiographs from Ibadan, Nigeria (Togunwa et al., PLOS "
     "Digital Health 2025, doi:10.1371/journal.pdig.0000713).\n"

@@ -136,6 +136,9 @@ def probe_columns(
     }
 
 # %% ../../nbs/api/evaluation/00_shortcuts.ipynb #c011-1
+_CERTAIN = "nearly perfect"  # an association that no chance explains, however few the patients
+
+
 def association(
     auc: float,  # 0 to 1, or NaN
     chance: float,  # of `metrics.chance_auc`
@@ -148,7 +151,7 @@ def association(
     for bound, word in ((0.6, "weak"), (0.7, "moderate"), (0.8, "strong"), (0.95, "very strong")):
         if auc < bound:
             return word
-    return "nearly perfect"
+    return _CERTAIN
 
 # %% ../../nbs/api/evaluation/00_shortcuts.ipynb #c011-2
 def shortcut_probes(
@@ -225,7 +228,7 @@ def _difference(found: str, patients: int, drawn: bool) -> str:  # found: of `as
             "The prepare stage drew the test split at random from the same films, so it is **no different sample**: "
             f"the difference is chance{few}, or films of one person count as several patients."
         )
-    if patients < FEW_PATIENTS:
+    if patients < FEW_PATIENTS and found != _CERTAIN:
         return (
             "The test images **may be a different sample**, but with so few patients it may be chance: a probe exceeds "
             "the column *chance* more often than with many. Choose nothing on plain validation alone."
