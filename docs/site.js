@@ -29,7 +29,8 @@ function score([kind, title, , line], words) {
 }
 
 function answers(index, query) {
-  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const typed = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = typed.length > 1 ? typed.filter((w) => w !== "xraypneu") : typed; // `xraypneu score` is listed as score
   if (!words.length) return [];
   const scored = index.map((e) => [score(e, words), e]).filter(([s]) => s > 0);
   return scored.sort((a, b) => b[0] - a[0]).slice(0, 30).map(([, e]) => e);

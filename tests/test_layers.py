@@ -46,6 +46,17 @@ def closure(names):
     return found
 
 
+LONG = 400  # lines
+
+
+def test_a_long_module_says_why_it_is_one():
+    "Its notebook does; a short one needs no reason."
+    says = {m for m, book in BOOKS.items() if "**Why one module:** " in book.read_text()}
+    lines = {m: len(file.read_text().splitlines()) for m, file in FILES.items()}
+    assert {m for m, n in lines.items() if n > LONG} <= says, "give the reason in the notebook, or split the module"
+    assert {m for m in says if lines[m] < 0.8 * LONG} == set(), "these have become short"
+
+
 def test_no_module_imports_from_a_floor_above_it():
     assert len(set(map(floor, BOOKS))) == len(BOOKS) > 35
     for name, file in FILES.items():

@@ -415,6 +415,9 @@ def test_the_command_and_its_status(month, tmp_path, capsys):
     assert "batch 2, films 1,200 to 1,399: exposure" in out.getvalue() and "1 of 2 batches" in out.getvalue()
     calm, saved = written(tmp_path / "calm.parquet", table(600, seed=11)), str(tmp_path / "reference.parquet")
     assert cli.main(["monitor", str(calm), "--save-reference", saved], out) == 0 and "no names" in out.getvalue()
+    few, unused = written(tmp_path / "few.parquet", table(66)), tmp_path / "few_reference.parquet"
+    assert cli.main(["monitor", str(few), "--save-reference", str(unused)], out) == 2 and not unused.exists()
+    assert "66 films that can be read. A reference needs 200" in capsys.readouterr().err  # each comparison refused it
     args = ["monitor", str(calm), "--reference", saved, "--out", str(tmp_path / "out"), "--no-report"]
     assert cli.main(args, out) == 0
     with pytest.raises(SystemExit):

@@ -249,9 +249,13 @@ def _check_monitor(args):
 
 def _saved_reference(args, out):
     "Write the reference that scored or prepared films make."
+    from xraypneu.evaluation.shift import LEAST_REFERENCE, ShiftError
     from xraypneu.serving.monitor import reference_of, save_reference
 
     reference = reference_of(args.scores, args.bundle)
+    if len(reference.films.table) < LEAST_REFERENCE:  # each comparison would refuse it
+        what = f"{_shown(args.scores)} has {len(reference.films.table)} films that can be read"
+        raise ShiftError(what, f"A reference needs {LEAST_REFERENCE}: take more films.", "too_few")
     save_reference(reference, args.save_reference)
     out.write(
         f"{_shown(args.save_reference)}: {len(reference.films.table):,} films ({reference.source}), no names and "

@@ -152,14 +152,16 @@ def unsure_text(
         return ""
     criterion = f"the {100 * conformal['target']:.0f} % criterion"
     why = f"the probabilities of most lie where {criterion} does not single out one class"
+    helps = "a model that separates the classes better (more films, more epochs)"
     if always:  # at any probability, so that the other class alone is never possible
         few, it = " and ".join(always), "either" if len(always) > 1 else "it"
         why = f"there are too few validation films of {few} for {criterion} to exclude {it}"
+        helps = "more patients, a larger prepare.validation"
     never = "".join(f", never {c}" for c in ("NORMAL", "PNEUMONIA") if always and c not in always)
     return (
         f"UNSURE for {100 * (1 - decided):.1f} % of the {films}{never}: {why}. Accuracy, sensitivity and the like are "
-        "those of the label, before abstention. What helps: more patients, a larger prepare.validation, or a lower "
-        "train.coverage, at the price of more errors."
+        f"those of the label, before abstention. What helps: {helps}, or a lower train.coverage, at the price of more "
+        "errors."
     )
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #64dc90c3

@@ -404,7 +404,7 @@ def monitor_sentence(result: dict[str, Any]) -> str:  # Markdown
     "What was found, and what to do."
     batches = result["batches"]
     causes = [b["cause"] for b in batches if b["alarm"]]
-    expected = f"{result['alpha'] * len(batches):.1f} false alarms are expected of so many batches at most"
+    expected = f"{result['alpha'] * len(batches):.2g} false alarms are expected of so many batches at most"
     if not causes:
         return f"**No batch differs from the reference** ({len(batches):,} batches). {CAUSES['none']}"
     text = f"**{len(causes):,} of {len(batches):,} batches differ from the reference** ({expected})."
