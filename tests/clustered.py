@@ -44,8 +44,6 @@ class TwoNodes:
         (self.folder / "lib").mkdir()
         # not the root itself: its voila.py would be found before the package voila
         (self.folder / "lib/xraypneu").symlink_to(ROOT / "xraypneu")
-        # jsonschema, which Ray imports, would compile a grammar with it: two seconds of each of its processes
-        (self.folder / "lib/rfc3987_syntax.py").write_text("raise ImportError")
         self.env = {**PATIENT, **env, "PYTHONPATH": str(self.folder / "lib"), "RAY_TMPDIR": str(self.folder)}
         self.before = {k: os.environ.get(k) for k in self.env}
         os.environ.update(self.env)  # before Ray is imported, which reads some of them then

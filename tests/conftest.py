@@ -19,14 +19,11 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
-# jsonschema, which nbformat imports, would compile a grammar of IRIs with it, in two seconds of each process
-sys.modules.setdefault("rfc3987_syntax", None)
-
-import nbformat  # noqa: E402
-import pytest  # noqa: E402
-from filelock import FileLock  # noqa: E402
-from ruamel.yaml import YAML  # noqa: E402
-from tracked import POSTGRES, MlflowServer, Postgres, empty_store  # noqa: E402
+import nbformat
+import pytest
+from filelock import FileLock
+from ruamel.yaml import YAML
+from tracked import POSTGRES, MlflowServer, Postgres, empty_store
 
 ROOT = Path(__file__).parent.parent
 VENV = Path(sys.prefix)

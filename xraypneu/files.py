@@ -91,8 +91,9 @@ def default_params(
     "params.yaml with the values of the last commit, if its names are the same. Raises `OSError`, see `committed`."
     path = Path(root) / "params.yaml"
     now, before = path.read_bytes(), committed(path)
-    same = before is not None and _PARAMETER.findall(before) == _PARAMETER.findall(now)
-    return before if before is not None and same else now
+    if before is None or _PARAMETER.findall(before) != _PARAMETER.findall(now):
+        return now
+    return before
 
 # %% ../nbs/api/00_files.ipynb #x-reach
 def others_reach(folder: Path) -> bool:

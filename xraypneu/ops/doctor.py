@@ -26,7 +26,7 @@ from pathlib import Path
 from ..errors import rendered
 from ..model import bundle
 from . import remote, tracking
-from ..files import GIT, others_reach, project_root
+from ..files import GIT, committed, others_reach, project_root
 from ..redact import without_controls
 
 # %% ../../nbs/api/ops/08_doctor.ipynb #c005
@@ -466,15 +466,6 @@ _OURS = (".dvc", ".dvcignore", ".gitignore", "README.md", "code", "dvc.lock", "d
 _METRICS = "reports/metrics.json"  # which dvc.lock names and DVC does not keep
 
 
-def _is_committed(root: Path) -> bool:
-    "Does a commit hold the project, which may lie in another repository? What can't be asked counts as yes."
-    ask = [*GIT, "cat-file", "-e", "HEAD:./dvc.yaml"]
-    try:
-        return not subprocess.run(ask, cwd=root, capture_output=True, timeout=30).returncode
-    except (OSError, subprocess.SubprocessError):
-        return True
-
-
 def _first_commit(root: Path) -> str:
     "The command for a first commit: of the project's own files and of what DVC needs, since films may lie there."
     sets = sorted(shlex.quote(p.relative_to(root).as_posix()) for p in root.glob("data/*.dvc"))
@@ -492,7 +483,7 @@ def check_git(root: str | os.PathLike = ".") -> Check:
     except (OSError, subprocess.TimeoutExpired) as e:
         return Check("git", False, f"git doesn't run: {rendered(e)}", "sudo apt-get install git")
     if not done.returncode:
-        if (root / "dvc.yaml").is_file() and not _is_committed(root):
+        if (root / "dvc.yaml").is_file() and committed(root / "dvc.yaml") is None:
             return Check("git", None, "the repository around this project has no commit of it", _first_commit(root))
         # no word about uncommitted changes: git compares files through programs that the folder's attributes name
         return Check("git", True, f"commit {done.stdout.strip()}")
