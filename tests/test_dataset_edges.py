@@ -545,6 +545,18 @@ def test_remarks_of_the_reader_are_findings(data):
     assert found["files"] == ["train/NORMAL/IM-90.dcm", "train/NORMAL/IM-92.dcm"]
 
 
+def test_a_colour_photograph_among_films_is_a_finding(data):
+    "A prediction refuses it; `prepare` trained on it without a word."
+    grey, rng = np.tile(np.arange(200, dtype=np.uint8), (200, 1)), np.random.default_rng(0)
+    photograph = Image.fromarray(np.stack([grey, grey.T, grey[:, ::-1]], -1))
+    photograph.save(data / "train/NORMAL/IM-93.jpg")
+    film = Image.fromarray(rng.integers(0, 256, (200, 200), dtype=np.uint8))
+    film.convert("RGB").save(data / "train/NORMAL/IM-94.jpg")  # three channels, but grey
+    (found,) = go(data).info["findings"]
+    assert found["message"].startswith("1 file with a remark: the image is coloured")
+    assert found["files"] == ["train/NORMAL/IM-93.jpg"]
+
+
 def test_what_network_storage_leaves_is_no_film(data):
     "A Synology NAS keeps a thumbnail of every picture; named otherwise, it would be another patient's film."
     before = list(go(data).manifest.path)

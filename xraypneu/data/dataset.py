@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -30,7 +31,7 @@ from tqdm import tqdm
 from ..errors import XraypneuError
 from ..files import csv_rows, previous, replacing, sha256_of
 from .decoder import Decoded, cores, decode
-from .image import STRETCHED, ImageError, read_bytes
+from .image import MOST_COLOUR, STRETCHED, ImageError, read_bytes
 from ..redact import without_controls
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c005
@@ -375,9 +376,11 @@ def _exclude(m: pd.DataFrame) -> pd.DataFrame:
     return m
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027
-def _remarks(notes: tuple[str, ...], tile: np.ndarray) -> tuple[str, ...]:
+def _remarks(d: Decoded, tile: np.ndarray) -> tuple[str, ...]:
     "What the report should say about a file that is used."
-    notes, low, high = tuple(n for n in notes if n != STRETCHED), int(tile.min()), int(tile.max())
+    notes, low, high = tuple(n for n in d.notes if n != STRETCHED), int(tile.min()), int(tile.max())
+    if d.colour > MOST_COLOUR:
+        notes = (*notes, "the image is coloured, unlike a radiograph")
     if high - low < LEAST_LEVELS:
         return (*notes, "the image is empty: it has almost no contrast")
     if ((tile == low) | (tile == high)).mean() > MOST_OF_TWO:
@@ -411,12 +414,13 @@ _PATIENCE = 60.0  # seconds for one film: under load it may be slow, but isn't e
 
 def _decoded(data: bytes, size: int, name: str) -> Decoded:
     "Decode a film; a second time if the machine failed, which may have been suspended in the middle of it."
+    read = partial(decode, data, size, name, with_colour=True, keep_pixels=False, seconds=_PATIENCE)
     try:
-        return decode(data, size, name, keep_pixels=False, seconds=_PATIENCE)
+        return read()
     except ImageError as e:
         if e.code != "decoder":
             raise
-    return decode(data, size, name, keep_pixels=False, seconds=_PATIENCE)
+    return read()
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c5c76ca3
 def _read_one(
@@ -440,7 +444,7 @@ def _read_one(
             ) from None
         return out | {"error": f"{e.what}. {e.hint if e.code != 'missing' else ''}".rstrip()}, None
     tile = cast(np.ndarray, d.square)
-    aside = dict(notes=_remarks(d.notes, tile), person=d.patient, look=_look(tile))
+    aside = dict(notes=_remarks(d, tile), person=d.patient, look=_look(tile))
     return out | dict(width=d.width, height=d.height, mode=d.mode, format=d.format) | aside, tile
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c027-1

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Source', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'MAX_SCANS', 'MAX_SCANNED', 'MAX_WEBP_PIXELS', 'MAX_J2K_SAMPLES',
-           'MAX_RLE_BYTES', 'MAX_ITEMS', 'PACKAGES_CHANGED', 'STRETCHED', 'MAP_TEXT', 'MARK', 'MAX_SQUARE', 'printable',
-           'ImageError', 'Deep', 'Radiograph', 'read_bytes', 'is_dicom', 'may_be_dicom', 'with_preamble',
-           'read_radiograph', 'to_square', 'colour']
+           'MAX_RLE_BYTES', 'MAX_ITEMS', 'PACKAGES_CHANGED', 'STRETCHED', 'MAP_TEXT', 'MARK', 'MAX_SQUARE',
+           'MOST_COLOUR', 'printable', 'ImageError', 'Deep', 'Radiograph', 'read_bytes', 'is_dicom', 'may_be_dicom',
+           'with_preamble', 'read_radiograph', 'to_square', 'colour']
 
 # %% ../../nbs/api/data/00_image.ipynb #c004
 import errno
@@ -1583,6 +1583,9 @@ def to_square(
     return pixels.copy() if pixels.shape == (size, size) else np.array(_squashed(Image.fromarray(pixels), size))
 
 # %% ../../nbs/api/data/00_image.ipynb #c062
+MOST_COLOUR = 12.0  # of `colour`; a picture above it is coloured, unlike a radiograph
+
+
 def colour(
     source: Source,  # as `read_radiograph` takes it
     mode: str = "RGB",  # `Radiograph.mode` of the same picture: grey ones aren't opened again
