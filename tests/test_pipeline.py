@@ -126,6 +126,22 @@ def test_closing_lines_say_that_the_model_seldom_decides_or_began_with_the_test_
         assert not {"Known", "Abstention"} & set(re.findall(r"\w+", said(**usual)))
 
 
+def test_closing_lines_have_the_findings_about_the_films_but_not_where_others_read(copy, monkeypatch):
+    "They were in a report that nobody opened after a run without an error."
+    file = copy / "data/prepared/dataset.json"
+    content = json.loads(file.read_text())
+    assert content["findings"] == [] and "Finding" not in stage_module.summary(copy)
+    message = "3 files with a remark: the image is coloured, unlike a radiograph."
+    file.unlink()  # a link into DVC's cache
+    file.write_text(json.dumps(content | {"findings": [{"code": "remarks", "message": message, "files": ["a"]}]}))
+    assert f"\nFinding   {message}\n" in stage_module.summary(copy)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert f"\nFinding   {message}\n" in stage_module.summary(copy)  # of the sample
+    stage_module.set_params(copy, ["data.path=films"])
+    out = stage_module.summary(copy)
+    assert f"\nFinding   1 about the films, in {copy}/reports/prepare.html\n" in out and "coloured" not in out
+
+
 def test_closing_lines_name_results_that_differ_from_the_commit(copy):
     assert "Changed" not in stage_module.summary(copy)
     (copy / "dvc.lock").write_text((copy / "dvc.lock").read_text() + "\n")

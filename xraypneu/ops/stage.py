@@ -1150,8 +1150,20 @@ def unlisted_sets(
     ]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025
+def _findings(root) -> list:  # of text
+    "A line for each finding of `prepare` about the films; in a GitHub log, which others read, how many there are."
+    try:
+        content = json.loads((root / "data/prepared/dataset.json").read_text(encoding="utf-8"))
+        found = [str(f["message"]) for f in content["findings"]]
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged, which the next run says
+        return []
+    if found and _names_films("prepare", root):
+        return [f"{len(found)} about the films, in {root / 'reports/prepare.html'}"]
+    return found
+
+
 def summary(root=None) -> str:
-    "Test metrics in percent, and where reports, model and runs are. Raises `StageError` before the first run."
+    "What a run ends with: test metrics in percent, findings, places. Raises `StageError` before the first run."
     root = project_root() if root is None else Path(root)
     path = root / "reports" / "metrics.json"
     if not path.is_file():
@@ -1164,6 +1176,7 @@ def summary(root=None) -> str:
         f"Model     {root / 'models' / 'bundle'}",
         f"Runs      {_runs(root)}",
         *_changed(root),
+        *(f"Finding   {line}" for line in _findings(root)),
         *(f"Outdated  {line}" for line in [*replaced_files(root), *unlisted_sets(root)]),
         *(f"Others    {line}" for line in _open_copies(root)),
         "",
