@@ -828,16 +828,24 @@ def _as_part(text: str) -> str:  # HTML
 _CARD_OF = re.compile("Bundle `([0-9a-f]{64})`")  # as a card names its bundle
 
 
-def _card(bundle: Bundle) -> str:
-    "The card beside a bundle; a short one where there is none, or one that names another bundle alone."
+def _card_in(file: Path) -> str:  # '' for none
+    "A card without its front matter."
     try:
-        text = without_front_matter((bundle.folder / "README.md").read_text(encoding="utf-8"))
+        return without_front_matter(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return _short_card(bundle)
+        return ""
+
+
+def _card(bundle: Bundle) -> str:
+    "The card beside a bundle, or of its project's evaluation; a short one where neither is of this bundle."
+    text = _card_in(bundle.folder / "README.md")
     named = _CARD_OF.findall(text)
-    if named and bundle.hash not in named:
+    if text and (not named or bundle.hash in named):
+        return text
+    if named:
         return _short_card(bundle, f"The card beside this bundle is of another one, `{named[0][:12]}`, and not shown")
-    return text
+    evaluated = _card_in(Path(os.path.abspath(bundle.folder)).parents[1] / "reports/model_card.md")
+    return evaluated if bundle.hash in _CARD_OF.findall(evaluated) else _short_card(bundle)
 
 
 class _ModelCard(_Page):
