@@ -20,6 +20,8 @@ from xraypneu.data.dataset import (
     _column,
     _compile,
     _composed,
+    _beginning_findings,
+    _both_classes_findings,
     _folder_findings,
     _line,
     _list,
@@ -63,12 +65,36 @@ def _part_of(present: Sequence[str], part: str, folder: Path) -> str:
     return part or ("test" if "test" in present else "all")
 
 # %% ../../nbs/api/data/05_labelled.ipynb #l008
-def _patients_by_name(m: pd.DataFrame, files: Iterable[str], patterns: Iterable[str]) -> tuple[pd.Series, int]:
-    "The patient of each film, and of how many films the name tells it; the others are patients of their own."
+def _numbered_anew(m: pd.DataFrame, folders: pd.Series, names: pd.Series, keys: pd.Series) -> list[str]:  # or none
+    "A sentence on patient keys of file names that different people may share."
+    places = pd.DataFrame({"key": keys, "folder": folders}).dropna().drop_duplicates()
+    doubts = {
+        "in several folders": places.key.duplicated().any(),
+        "in both classes": _both_classes_findings(m, keys),
+        "behind another beginning of a name": _beginning_findings(m.path, names, keys),
+    }
+    found = [where for where, holds in doubts.items() if holds]
+    if not found:
+        return []
+    return [
+        f"Patients are told by keys in the file names ({keys.nunique():,}); some are {' and '.join(found)}. If films "
+        "are numbered anew there, different people share a key, and the intervals are wrong: give a CSV with a column "
+        "patient."
+    ]
+
+
+def _patients_by_name(
+    m: pd.DataFrame,  # path, label
+    files: Iterable[str],
+    folders: pd.Series,  # of the films
+    patterns: Iterable[str],
+) -> tuple[pd.Series, int, list[str]]:
+    "The patient of each film, of how many films the name tells it, and remarks; the others are patients of their own."
     compiled = _compile(patterns)
-    names = [_composed(file.rpartition("/")[2]) for file in files]
-    keys = pd.Series([patient_of(name, compiled) for name in names], m.index, dtype=object)
-    return keys.where(keys.notna(), _without_key(m.path[keys.isna()])[0]), int(keys.notna().sum())
+    names = pd.Series([_composed(file.rpartition("/")[2]) for file in files], m.index, dtype=object)
+    keys = names.map(lambda name: patient_of(name, compiled))
+    patients = keys.where(keys.notna(), _without_key(m.path[keys.isna()])[0])
+    return patients, int(keys.notna().sum()), _numbered_anew(m, folders, names, keys)
 
 # %% ../../nbs/api/data/05_labelled.ipynb #fb233409
 def _as_objects(files: Iterable[str | Path]) -> pd.Series:
@@ -83,9 +109,8 @@ def _from_folder(folder: Path, part: str, patterns: Iterable[str]) -> LabelledSe
     chosen = _part_of(present, part, folder)
     used = [f for f in layout.folders if chosen in ("", "all", f[0])]
     files, m = _list(replace(layout, folders=used), folder)
-    patients, named = _patients_by_name(m, m.path, patterns)
-    remarks = []
-    if _folder_findings(m, patients):
+    patients, named, remarks = _patients_by_name(m, m.path, m.inside, patterns)
+    if not remarks and _folder_findings(m, patients):
         remarks = [
             "Folders inside the class folders are not used as patients, and the file names give other patients. If a "
             "folder is a patient, intervals are too narrow or too wide: give a CSV with a column patient."
@@ -232,13 +257,17 @@ def _from_table(
     y = table.label.str.casefold().map(classes).astype("int8")
     opened = _as_objects(files)
     films = pd.DataFrame({"path": table[source], "file": opened, "label": y.map(dict(enumerate(CLASSES))), "y": y})
+    remarks: list[str] = []
     if "patient" in head:
         films["patient"], named, told = _patients_by_column(csv_file, table, lines), 0, "table"
     else:
-        films["patient"], named = _patients_by_name(films, files, patterns)
+        folders = films.path.str.replace("\\", "/").str.rpartition("/")[0]
+        films["patient"], named, remarks = _patients_by_name(films, files, folders, patterns)
         told = "names" if named else "films"
     groups, many = _group_columns(table, {source, "label", "patient"} & set(head))
-    remarks = [f"Columns with more than {_MOST_VALUES} values are no groups: {_line(', '.join(many))}."] if many else []
+    remarks += (
+        [f"Columns with more than {_MOST_VALUES} values are no groups: {_line(', '.join(many))}."] if many else []
+    )
     remarks += _odd_ages(table)
     meta = _read_meta(csv_file.parent, csv_file.parent)
     title = meta["title"] if meta["synthetic"] else _line(csv_file.stem)
