@@ -527,6 +527,21 @@ def test_folders_that_may_be_patients_are_said(drawn, tmp_path):
     assert "give a CSV with a column patient" in remark
 
 
+def test_patients_whose_films_are_numbered_anew_in_each_folder_are_said(drawn, tmp_path):
+    "OsiriX names the film of each study IM-0001-0001: twelve people were one patient, without a word."
+    rows = []
+    for i, film in enumerate(sorted(drawn.rglob("*.png"))):
+        (tmp_path / f"case{i}").mkdir()
+        shutil.copy(film, tmp_path / f"case{i}/IM-0001-0001.png")
+        rows.append(f"case{i}/IM-0001-0001.png,{film.parent.name}")
+    cases = table(tmp_path, "file,label", rows)
+    arguments = ["external", str(cases), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert cli.main(arguments, said := io.StringIO()) == 0
+    assert "file names (1); some are in several folders and in both classes. If films are numbered" in said.getvalue()
+    told = table(tmp_path, "file,label,patient", [f"{row},{i}" for i, row in enumerate(rows)])
+    assert labelled_films(told).remarks == ()
+
+
 def test_no_film_can_be_read(films, tmp_path):
     for film in films.rglob("*.png"):
         film.write_bytes(b"no picture")

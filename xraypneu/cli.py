@@ -314,7 +314,8 @@ def _external(args, out):
     out.write(
         f"{_shown(info['title'])}: {films['listed']:,} films, {left:,} of them left out; {labels['films']:,} films of "
         f"{labels['patients']:,} patients have an answer\n{info['conclusion']['text']}\n"
-        f"numbers {_shown(os.path.join(args.out, 'external.json'))}\n"
+        + "".join(f"{_shown(remark)}\n" for remark in info["remarks"])
+        + f"numbers {_shown(os.path.join(args.out, 'external.json'))}\n"
     )
     out.flush()  # the report takes seconds, and may fail
     print("writing the report", file=sys.stderr)
