@@ -747,6 +747,8 @@ class Web(Files):
         end = self.path.rpartition("/")[2]
         if end == "silent":
             time.sleep(2)
+        if self.path.startswith("/endless"):
+            self.path = "/endless.html"
         self.send_error(int(end)) if end.isdigit() else super().do_GET()
 
     do_HEAD = do_GET
@@ -785,6 +787,13 @@ def test_a_web_host_that_fails_is_not_one_that_lacks_the_film(web):
     for address, code in [*((f"{web}/{k}", v) for k, v in codes.items()), ("http://127.0.0.1:9/a.png", "unreachable")]:
         with refusal(score.ImageError, code):
             score._fetched(score.Film(address))
+
+
+def test_a_web_host_that_lists_each_folder_in_itself_ends(tmp_path, web):
+    "It was a RecursionError after a thousand requests."
+    (tmp_path / "endless.html").write_text('<a href="more/">more</a>')
+    with refusal(ScoreError, "endless", "more than 100 folders deep"):
+        list(list_films(f"{web}/endless/"))
 
 
 def test_films_that_a_host_refuses_for_themselves_are_rows(drawn, tmp_path, monkeypatch):

@@ -376,8 +376,14 @@ def _remote_film(fs: Any, entry: dict[str, Any]) -> Film:
     return Film(fs.unstrip_protocol(entry["name"]), entry.get("size"), None, _etag(entry))
 
 # %% ../../nbs/api/serving/08_score.ipynb #a8f78f5f
-def _remote_walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
+_DEEPEST = 100  # folders inside each other, of an address
+
+
+def _remote_walk(fs: Any, folder: str, depth: int = 0) -> Iterator[dict[str, Any]]:
     "The entries of all files below an address, in the order of their paths. Raises `ScoreError`."
+    if depth > _DEEPEST:
+        what = f"{public_url(fs.unstrip_protocol(folder))[:300]} is more than {_DEEPEST} folders deep"
+        raise ScoreError(f"{what}: the host may list folders in themselves", "List the films in a file.", "endless")
     try:
         entries = fs.ls(folder, detail=True)
     except Exception as e:
@@ -390,7 +396,7 @@ def _remote_walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
             if not name.endswith("/"):  # what consoles write for an empty folder
                 yield entry
         elif name.rstrip("/") != folder.rstrip("/") and name.startswith(folder):  # a page may link upwards
-            yield from _remote_walk(fs, name)
+            yield from _remote_walk(fs, name, depth + 1)
 
 # %% ../../nbs/api/serving/08_score.ipynb #f7d63741
 def _from_address(uri: str, left_out: Counter[str]) -> Iterator[Film]:
