@@ -458,6 +458,8 @@ def test_the_result_of_another_archive_is_not_replaced(tmp_path, capsys):
     with refusal(ShiftError, "occupied", "without a result of xraypneu monitor"):
         monitor(july, tmp_path / "mine", force=True)
     assert (tmp_path / "mine/monitor.ipynb").read_text() == "mine"
+    with refusal(ShiftError, "file"):
+        monitor(july, tmp_path / "mine/monitor.ipynb")
 
 
 def test_the_report(month, tmp_path):

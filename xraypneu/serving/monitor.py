@@ -329,7 +329,9 @@ def read_result(file: str | os.PathLike[str]) -> dict[str, Any]:
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #836c42d4
 def _check_out(out: Path, archive: str, force: bool) -> None:
-    "Raise `ShiftError` where the result of another archive would be replaced, or what no monitor wrote."
+    "Raise `ShiftError` for a file, or where the result of another archive or what no monitor wrote would be replaced."
+    if out.is_file():
+        raise ShiftError(f"{out} is a file", "Name a folder for the result.", "file")
     there = [file for end in ("json", "ipynb", "html") if (file := out / f"monitor.{end}").exists()]
     if not there:
         return
