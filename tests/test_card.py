@@ -70,7 +70,9 @@ def test_test_films_that_the_initial_weights_know_are_counted():
     assert "**The initial weights know 3 of 1,234 test films: they have content, or class and name, of films" in text
     assert "- The initial weights are those of" not in text and "- No test film" not in text
     none = card(info | {"known_films": {"train": 40, "test": 0}})[0]
-    assert "initial weights know" not in none and "- No test film has content, or class and name, of a film" in none
+    assert "initial weights know" not in none and "- No test film is known to be one that the initial weights" in none
+    unknown = card(info, data=dict(M["data"], known_films=None))[0]
+    assert "**Which films the initial weights were trained with is not known. If any of 1,234 test films" in unknown
     other = card(info, data=dict(M["data"], hash="d1"))[0]  # of which the bundle says nothing
     assert "- The initial weights are those of" in other and "- No test film" not in other
 

@@ -252,7 +252,7 @@ def test_a_reference_holds_no_name_and_no_order(kept, tmp_path):
     assert len(set(saved.table.logit[:100]) & set(table(6_000).logit[:100])) < 10  # not the first ones
 
 
-def test_the_validation_split_as_reference(tmp_path):
+def test_the_validation_split_as_reference(tmp_path, capsys):
     "Prepared data are scored by the bundle; test and train films are left out."
     folder = tmp_path / "prepared"
     folder.mkdir()
@@ -264,6 +264,13 @@ def test_the_validation_split_as_reference(tmp_path):
     expected = Predictor().predict(draw_radiograph(1, size=224)[0]).logit
     assert found.source == "validation split" and len(found.films.table) == 2
     assert np.abs(found.films.table.logit - expected).min() < 1e-4
+    np.save(folder / "images.npy", np.load(folder / "images.npy")[:, :96, :96])  # for another model
+    (folder / "dataset.json").write_text('{"size": 96}')
+    args = ["monitor", str(folder), "--save-reference", str(tmp_path / "r.parquet")]
+    assert (
+        cli.main(args, io.StringIO()) == 2
+        and "prepared at 96 pixels, but the model needs 224" in capsys.readouterr().err
+    )
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,10 @@ from ruamel.yaml import YAML
 from served import free_port
 
 from xraypneu.data.dataset import load_prepared
+from xraypneu.evaluation.evaluate import Evaluation
 from xraypneu.files import write_file
 from xraypneu.model.bundle import load_bundle
+from xraypneu.model.seen import known_films
 from xraypneu.ops import project as project_module
 from xraypneu.ops import stage as stage_module
 from xraypneu.ops.stage import StageError, check_params, declared_params, run_stage, stage_params
@@ -390,6 +392,26 @@ def test_a_damaged_bundle_is_said_where_replaced_files_are_looked_for(tmp_path, 
     (tmp_path / "models/bundle/bundle.json").write_bytes(content.encode("latin-1"))
     (line,) = stage_module.replaced_files(tmp_path)
     assert line.startswith("models/bundle/bundle.json can't be read (") and "--force --single-item train" in line
+
+
+def test_a_model_that_is_trained_further_knows_its_films(project):
+    "Of a project's own model nothing was known: after another split, its training films were tested, without a word."
+    known = known_films(load_bundle(project / "models/bundle"))
+    rows = load_prepared(project / "data/prepared").manifest
+    seen = pd.Series(known.seen(rows), rows.index)
+    assert set(seen[rows.split.isin(["train", "validation"])]) == {"file"} and set(seen[rows.split == "test"]) == {""}
+    # those of the initial weights: a name may be a patient's number, whose hash is guessed
+    assert known.names == known_films(load_bundle()).names
+    told = SimpleNamespace(same_data=True, bundle=SimpleNamespace(info={"recipe": {"weights": "file"}}))
+    assert Evaluation.known_films.fget(told) is None
+    told.bundle.info["known_films"] = {"test": 3}
+    assert Evaluation.known_films.fget(told) == 3
+    numbers = dict.fromkeys(("test", "test_low", "test_high"), {"accuracy": 1.0})
+    data = {"test_images": 10, "test_patients": 10, "synthetic": False, "known_films": None}
+    out = "\n".join(stage_module._metric_lines(numbers | {"data": data}))
+    assert (
+        "\nKnown films: Which films the initial weights were trained with is not known. If any of 10 test films" in out
+    )
 
 
 def test_a_parameter_that_changes_during_its_stage_is_not_recorded(copy):

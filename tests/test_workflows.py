@@ -181,7 +181,7 @@ def all_of_ci(tmp_path):
         executable(tmp_path / ".ci" / name, "#!/bin/sh\n[ $(basename $0) = programs ]\n")
     shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
     (tmp_path / "data/sample").mkdir(parents=True)
-    return lambda: run([str(tmp_path / ".ci/run")], tmp_path, check=False, PYTHON=sys.executable)
+    return lambda **env: run([str(tmp_path / ".ci/run")], tmp_path, check=False, **{"PYTHON": sys.executable, **env})
 
 
 def test_all_that_ci_runs_deletes_no_films(all_of_ci, tmp_path):
@@ -206,6 +206,7 @@ OF_FILMS = {  # by what is named: files, and what of the same is the sample's
     "models/bundle, which is of films,": ({"models/bundle/bundle.json": '{"data": {"synthetic": false}}'}, "true"),
     "data/prepared, which is of films,": ({"data/prepared/dataset.json": '{"synthetic": false}'}, "true"),
     "models/tune": ({"models/tune/studies.db": ""}, ""),
+    "models/clinic": ({"models/clinic/bundle.json": "{}"}, ""),
     ".cache/journal/0a/": ({".cache/journal/0a/journal.jsonl": ""}, ""),
     "with the files of data/x.dvc,": (
         {"data/x.dvc": f"outs:\n- md5: {MD5}\n", f".dvc/cache/files/md5/{MD5[:2]}/{MD5[2:]}": ""},
@@ -231,6 +232,20 @@ def test_all_that_ci_runs_deletes_no_trainings(said, all_of_ci, tmp_path):
         for name, content in files.items():
             write_file(tmp_path / name, content.replace("false", of_sample))
         assert all_of_ci().returncode == 1 and not (tmp_path / "mlflow.db").exists()
+
+
+def test_runs_that_can_t_be_read_are_not_deleted(all_of_ci, tmp_path):
+    "Without a python3.11, they counted as none."
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "env", "dirname", "basename", "find", "sed", "rm", "grep"):
+        (tools / name).symlink_to(shutil.which(name))
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as db, db:
+        db.execute("CREATE TABLE tags (key TEXT, value TEXT)")
+    done = all_of_ci(PYTHON="no-python", PATH=str(tools))
+    assert done.returncode == 2 and "mlflow.db, whose runs no Python here can read, would be" in done.out, done.out
+    (tools / "python3").symlink_to(sys.executable)
+    assert all_of_ci(PYTHON="no-python", PATH=str(tools)).returncode == 1 and not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_run_that_mlflow_never_got_turns_the_job_red():

@@ -450,8 +450,8 @@ def _abstention(m):
 
 def _cautions(m):
     "What flatters the metrics or says little about the verdicts; '' if nothing does."
-    known, films = m["data"].get("known_films"), f"{m['data']['test_images']:,} test films"
-    said = known_text(known, films) if known else "", unsure_text(m.get("conformal", {}))
+    known, films = m["data"].get("known_films", 0), f"{m['data']['test_images']:,} test films"
+    said = known_text(known, films) if known != 0 else "", unsure_text(m.get("conformal", {}))
     return "".join(f"**{text}**\n\n" for text in said if text)
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-m
@@ -491,14 +491,19 @@ Intervals of subgroups are in the evaluate report.
 {_ood(m)}"""
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-l
-_UNKNOWN = "- No test film has content, or class and name, of a film that the initial weights were trained with.\n"
+_UNKNOWN = (
+    "- No test film is known to be one that the initial weights were trained with: compared by content and, where "
+    "their bundle stores it, by class and name.\n"
+)
 
 
 def _seen(info, m):
     "Warning that the initial weights may have been trained on test images; '' if they were not."
     weights = info["recipe"]["weights"]
+    if "known_films" in m["data"]:  # the metrics have a caution beside them
+        return ""
     if "known_films" in info and _same_data(info, m):
-        return _UNKNOWN if not m["data"].get("known_films") else ""  # else the metrics have a caution beside them
+        return _UNKNOWN
     if weights == "file":
         return "- If the initial weights were trained on images of this test split, the metrics are too good.\n"
     if weights == "shipped" and not (info["data"]["synthetic"] or m["data"].get("official_test")):

@@ -508,9 +508,10 @@ class Evaluation:
         return self.conformal | ({"always_possible": classes} if classes else {})
 
     @property
-    def known_films(self) -> int:  # 0 also if the bundle doesn't say it, or is of other data
+    def known_films(self) -> int | None:  # None: not known; 0 also if the bundle is of other data
         "Test images that the initial weights were trained or validated with."
-        return self.bundle.info.get("known_films", {}).get("test", 0) if self.same_data else 0
+        unknown = None if self.bundle.info["recipe"]["weights"] == "file" else 0
+        return self.bundle.info.get("known_films", {}).get("test", unknown) if self.same_data else 0
 
     @cached_property
     def points(self) -> pd.DataFrame:  # of `fixed_points`
@@ -560,7 +561,7 @@ def _data_section(e):
         "test_patients": len(set(e.scored.patients)),
         "official_test": e.official,
         **({"few_patients": few} if (few := few_patients(e.scored.rows)) else {}),  # the terminal repeats the caution
-        **({"known_films": e.known_films} if e.known_films else {}),  # likewise
+        **({"known_films": e.known_films} if e.known_films != 0 else {}),  # likewise
         **({"patient_table": True} if "patients_csv" in e.prepared.info else {}),  # by file name without one
     }
 

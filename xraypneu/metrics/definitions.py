@@ -166,10 +166,15 @@ def unsure_text(
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #64dc90c3
 def known_text(
-    known: int,  # films
+    known: int | None,  # films; None: not known
     films: str,  # among which: 10 test films
 ) -> str:
-    "What it means that the initial weights know films, in reports and in the terminal."
+    "What it means that the initial weights know films, or may know them, in reports and in the terminal."
+    if known is None:
+        return (
+            f"Which films the initial weights were trained with is not known. If any of {films} are among them, "
+            "metrics on them are too good; train.weights=null or imagenet starts without them."
+        )
     return (
         f"The initial weights know {known:,} of {films}: they have content, or class and name, of films that the "
         "weights were trained or validated with. If they are the same, metrics on them are too good; "

@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['TRAINING_FILMS', 'DIGITS', 'short_hash', 'name_hash', 'hashes_of', 'KnownFilms', 'stored_content', 'known_films',
-           'seen_counts', 'known_by_split', 'seen_sentence']
+           'store_training_films', 'seen_counts', 'known_by_split', 'seen_sentence']
 
 # %% ../../nbs/api/model/13_seen.ipynb #20170b55
 import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..data.dataset import SPLITS, _composed, _n
+from ..files import write_file
+from ..data.dataset import Prepared, SPLITS, _composed, _n
 from ..metrics.definitions import known_text
 from .bundle import Bundle
 
@@ -85,9 +86,25 @@ def known_films(
     "The films that a bundle was trained and validated with."
     content = stored_content(bundle) if bundle else None
     try:
-        return KnownFilms(hashes_of(content["files"]), hashes_of(content["names"])) if content else None
+        return KnownFilms(hashes_of(content["files"]), hashes_of(content.get("names", ""))) if content else None
     except (ValueError, KeyError, TypeError):
         return None
+
+# %% ../../nbs/api/model/13_seen.ipynb #99e85019
+def store_training_films(
+    bundle: Bundle,  # just trained
+    prepared: Prepared,  # with these data
+    before: KnownFilms | None = None,  # films that its initial weights know
+) -> Path:
+    "Write `TRAINING_FILMS` beside a bundle: its films by content, and those of `before`. Raises `OSError`."
+    used = pd.concat([prepared.rows(split) for split in ("train", "validation")])
+    files = {h[:DIGITS] for h in used.sha256} | (before.files if before else set())
+    content = {
+        "data_hash": prepared.info["data_hash"],
+        "files": "".join(sorted(files)),
+        "names": "".join(sorted(before.names)) if before else "",
+    }
+    return write_file(bundle.folder / TRAINING_FILMS, json.dumps(content) + "\n")
 
 # %% ../../nbs/api/model/13_seen.ipynb #18cfe957
 def seen_counts(

@@ -994,10 +994,10 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
 def _cautions(m) -> list:  # of text; m: content of metrics.json
     "What flatters the metrics, or makes them say little. Raises `TypeError` or `KeyError` for a damaged content."
     data = m["data"]
-    few, known, unsure = data.get("few_patients"), data.get("known_films"), unsure_text(m.get("conformal", {}))
+    few, known, unsure = data.get("few_patients"), data.get("known_films", 0), unsure_text(m.get("conformal", {}))
     return [
         *([f"Few patients: {few_text(few)}"] if few else []),
-        *([f"Known films: {known_text(known, str(data['test_images']) + ' test films')}"] if known else []),
+        *([f"Known films: {known_text(known, str(data['test_images']) + ' test films')}"] if known != 0 else []),
         *([f"Abstention: {unsure}"] if unsure else []),
     ]
 

@@ -187,6 +187,9 @@ def reference_of(
     "The reference that films make. Raises `ShiftError` and the errors of scores, data and bundle."
     if (Path(path) / "dataset.json").is_file():
         prepared, used = load_prepared(path), Predictor(bundle).bundle
+        if prepared.info["size"] != used.size:
+            what = f"{path} is prepared at {prepared.info['size']} pixels, but the model needs {used.size}"
+            raise ShiftError(what, "Name the model that was trained with it: --bundle models/bundle", "other_data")
         rows = prepared.manifest[(prepared.manifest.split == "validation") & (prepared.manifest.row >= 0)].row
         if not len(rows):
             raise ShiftError(f"{path} has no validation films", "Take scores as the reference.", "empty")
