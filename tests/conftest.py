@@ -138,6 +138,7 @@ SLOW = {
     "test_score.py::test_a_host_that_fails_for_good_stops_the_run",
     "test_score.py::test_a_list_of_web_addresses",
     "test_score.py::test_a_second_program_is_refused",
+    "test_score.py::test_a_web_host_that_lists_each_folder_in_itself_ends",
     "test_score.py::test_a_web_host_that_fails_is_not_one_that_lacks_the_film",
     "test_score.py::test_ctrl_c_says_how_to_go_on",
     "test_score.py::test_ctrl_c_waits_for_no_silent_host",

@@ -792,7 +792,7 @@ def test_a_web_host_that_fails_is_not_one_that_lacks_the_film(web):
 def test_a_web_host_that_lists_each_folder_in_itself_ends(tmp_path, web):
     "It was a RecursionError after a thousand requests."
     (tmp_path / "endless.html").write_text('<a href="more/">more</a>')
-    with refusal(ScoreError, "endless", "more than 100 folders deep"):
+    with refusal(ScoreError, "unsafe", "more than 100 folders deep"):
         list(list_films(f"{web}/endless/"))
 
 

@@ -383,7 +383,7 @@ def _remote_walk(fs: Any, folder: str, depth: int = 0) -> Iterator[dict[str, Any
     "The entries of all files below an address, in the order of their paths. Raises `ScoreError`."
     if depth > _DEEPEST:
         what = f"{public_url(fs.unstrip_protocol(folder))[:300]} is more than {_DEEPEST} folders deep"
-        raise ScoreError(f"{what}: the host may list folders in themselves", "List the films in a file.", "endless")
+        raise ScoreError(f"{what}: the host may list folders in themselves", "List the films in a file.", "unsafe")
     try:
         entries = fs.ls(folder, detail=True)
     except Exception as e:
