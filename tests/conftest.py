@@ -376,22 +376,38 @@ def predictor():
 
 
 @functools.cache
+def before_a_team():
+    "The last commit whose params.yaml names the sample: a team commits parameters and results of its films after it."
+    found = subprocess.run(["git", "log", "--format=%H", "--", "params.yaml"], cwd=ROOT, capture_output=True, text=True)
+    at = "HEAD"
+    for commit in found.stdout.split():
+        if YAML(typ="safe").load(as_of(commit, "params.yaml"))["data"]["path"] == "data/sample":
+            break
+        at = f"{commit}^"
+    known = subprocess.run(["git", "rev-parse", "--verify", "--quiet", at], cwd=ROOT, capture_output=True)
+    return at if known.returncode == 0 else "HEAD"  # of a shallow clone, or of no repository
+
+
+def as_of(commit, name):
+    "A file of the repository as a commit has it, as bytes."
+    return subprocess.run(["git", "show", f"{commit}:{name}"], cwd=ROOT, capture_output=True, check=True).stdout
+
+
+@functools.cache
 def params_yaml():
     "params.yaml with its defaults, as bytes: `make run DATA=films SET=train.epochs=1` changes the values in a clone."
     from xraypneu.files import default_params
 
-    return default_params(ROOT)
+    return default_params(ROOT) if (at := before_a_team()) == "HEAD" else as_of(at, "params.yaml")
 
 
 @functools.cache
 def sample_metrics():
     "metrics.json of the sample: of the last run here, or as committed, if that was of other films or parameters."
-    from xraypneu.files import committed
-
     file = ROOT / "reports/metrics.json"
     here = json.loads(file.read_bytes()) if file.is_file() else None
     of_sample = here and here["data"]["synthetic"] and (ROOT / "params.yaml").read_bytes() == params_yaml()
-    return here if of_sample else json.loads(committed(file))
+    return here if of_sample else json.loads(as_of(before_a_team(), "reports/metrics.json"))
 
 
 def lay(folder, *names):

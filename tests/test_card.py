@@ -92,6 +92,10 @@ def test_patients_of_a_table_are_not_said_to_come_from_file_names():
         assert f"Patients are identified by {by}; none is in both train and validation." in text
         assert f"- Patients are identified by {by}; a wrong key" in text
     assert "\n\nNo patient is in both train and validation." in card(data=dict(M["data"], hash="d1"))[0]
+    text = card(data=M["data"] | {"nameless_films": 48})[0]  # it said the same of films whose names tell no patient
+    assert "identified by" not in text and "\n\nNo patient key is in both train and validation." in text
+    assert "**Of 48 films, neither a file name nor a table tells the patient: each counts as one." in text
+    assert "- Not all patients are known; a wrong key makes" in text
 
 
 def test_metrics_of_other_data_than_the_training_s_are_said():

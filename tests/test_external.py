@@ -294,6 +294,21 @@ def test_official_test_films_are_no_other_source(films, tmp_path, monkeypatch):
     assert info["conclusion"]["text"].startswith("3 of the films are official test films of the public chest_xray set")
 
 
+def test_films_of_the_initial_weights_are_training_films_too(tmp_path, monkeypatch):
+    "A model that began with the shipped one was measured on that one's films, and none was said to be known."
+    bundle = load_bundle(shutil.copytree(load_bundle().folder, tmp_path / "bundle"))
+    content = json.loads((bundle.folder / seen.TRAINING_FILMS).read_text())
+    began = {"data_hash": content["data_hash"], "files": "a" * 12, "names": "b" * 12}
+    (bundle.folder / seen.TRAINING_FILMS).write_text(json.dumps(began))
+    assert external_run.training_of(bundle) is None  # without the project, their statistics are not known
+    prepared = SimpleNamespace(info={"data_hash": content["data_hash"]})
+    monkeypatch.setattr(external_run, "load_prepared", lambda folder: prepared)
+    monkeypatch.setattr(external, "training_films", lambda prepared: content)
+    found = external_run.training_of(bundle)
+    assert found.files == {"a" * 12, *seen.hashes_of(content["files"])}
+    assert found.names == {"b" * 12, *seen.hashes_of(content["names"])} and found.films == content["films"]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"data_hash": 3}'])
 def test_a_damaged_description_of_the_training_films_is_none(tmp_path, text):
     bundle = Path(shutil.copytree(load_bundle().folder, tmp_path / "bundle"))

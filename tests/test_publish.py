@@ -123,6 +123,11 @@ def test_ship_and_verify(shipped, capsys):
     assert len(films.ill) == len(pd.read_csv(results / "predictions.csv"))
     assert publish.verify(folder / "films", bundle.folder, folder)
     assert "all metrics are as published" in capsys.readouterr().out
+    # of other films now: the table of their patients was looked up for the public set, and named none of its films
+    set_params(folder, {"data": {"path": "others", "patients_csv": "patients.csv"}, "prepare": {"test": 0.3}})
+    (folder / "patients.csv").write_text("file,patient\na.png,1\n")
+    assert publish.verify(folder / "films", bundle.folder, folder)
+    assert "all metrics are as published" in capsys.readouterr().out
 
     metrics = bundle.folder / "metrics.json"
     m = json.loads(metrics.read_text())

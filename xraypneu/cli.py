@@ -558,9 +558,13 @@ def _sync(args, out):
 # %% ../nbs/api/99_cli.ipynb #c-project
 def _new(args, out):
     from xraypneu.ops.project import new
+    from xraypneu.ops.stage import read_yaml
 
     folder = new(args.folder)
     out.write(f"{folder} is a project. Next: cd {shlex.quote(str(folder))} && xraypneu run\n")
+    films = read_yaml(folder / "params.yaml")["data"]["path"]
+    if films != "data/sample":  # a team's package, built with its parameters
+        out.write(f"It takes films from {films}: put them there, or add --data FOLDER; the sample is data/sample\n")
     return 0
 
 

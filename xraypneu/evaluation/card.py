@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import XraypneuError
 from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, REFERENCE
-from ..metrics.definitions import interval_text, known_text, metric_text, unsure_text, value_text
+from ..metrics.definitions import interval_text, known_text, metric_text, nameless_text, unsure_text, value_text
 from ..files import write_file
 from ..markdown import front_matter, markdown_table, markdown_text, without_front_matter
 from ..model.bundle import BACKBONE
@@ -290,7 +290,9 @@ def _source(info, m):
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c007-7
 def _identified(m):
-    "How the patients were told apart."
+    "How the patients were told apart; '' if a caution beside the metrics says that they were not."
+    if m["data"].get("nameless_films"):
+        return ""
     return f"Patients are identified by {'a table of the patients' if m['data'].get('patient_table') else 'file name'}"
 
 
@@ -303,7 +305,8 @@ def _data(info, m):
         if split in counts
     ]
     table = markdown_table(["split", *(f"{c}: images (patients)" for c in info["classes"])], rows)
-    patients = f"{_identified(m)}; none" if _same_data(info, m) else "No patient"
+    identified = _identified(m) if _same_data(info, m) else "No patient"
+    patients = {"": "No patient key", "No patient": "No patient"}.get(identified, f"{identified}; none")
     return (
         f"{_source(info, m)}\n\n{table}\n\n{patients} is in both train and validation. "
         "Files that can't be read and byte-identical copies are excluded from training and named in "
@@ -451,7 +454,9 @@ def _abstention(m):
 def _cautions(m):
     "What flatters the metrics or says little about the verdicts; '' if nothing does."
     known, films = m["data"].get("known_films", 0), f"{m['data']['test_images']:,} test films"
-    said = known_text(known, films) if known != 0 else "", unsure_text(m.get("conformal", {}))
+    nameless = m["data"].get("nameless_films", 0)
+    said = [nameless_text(nameless)] * bool(nameless) + [known_text(known, films)] * (known != 0)
+    said.append(unsure_text(m.get("conformal", {})))
     return "".join(f"**{text}**\n\n" for text in said if text)
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-m
@@ -521,7 +526,7 @@ def _limits(info, m):
 
 - Probabilities hold at 50 % prevalence. They are calibrated on images altered by a fixed transformation, which \
 imitates another hospital.
-{_seen(info, m)}- {_identified(m)}; a wrong key makes intervals too narrow.
+{_seen(info, m)}- {_identified(m) or "Not all patients are known"}; a wrong key makes intervals too narrow.
 - The activation map shows which regions raised the score; it does not localise disease."""
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #581b1438

@@ -513,6 +513,12 @@ class Evaluation:
         unknown = None if self.bundle.info["recipe"]["weights"] == "file" else 0
         return self.bundle.info.get("known_films", {}).get("test", unknown) if self.same_data else 0
 
+    @property
+    def nameless_films(self) -> int:
+        "Films of the data whose patient neither a name nor a table tells."
+        found = (f for f in self.prepared.info.get("findings", ()) if f["code"] == "no_patient_key")
+        return sum(len(f["files"]) for f in found)
+
     @cached_property
     def points(self) -> pd.DataFrame:  # of `fixed_points`
         return fixed_points(self.scored.y, self.scored.p)
@@ -562,6 +568,7 @@ def _data_section(e):
         "official_test": e.official,
         **({"few_patients": few} if (few := few_patients(e.scored.rows)) else {}),  # the terminal repeats the caution
         **({"known_films": e.known_films} if e.known_films != 0 else {}),  # likewise
+        **({"nameless_films": e.nameless_films} if e.nameless_films else {}),  # likewise
         **({"patient_table": True} if "patients_csv" in e.prepared.info else {}),  # by file name without one
     }
 

@@ -389,10 +389,13 @@ def _training_sentence(seen: Mapping[str, int] | None) -> str:
         return "Whether training films are among them is not known."
     out = []
     if seen["file"]:
-        out.append(f"{seen['file']:,} of the films are training or validation films of this model: it is flattered.")
+        what = f"{seen['file']:,} of the films are training or validation films of this model"
+        out.append(f"{what} or its initial weights: it is flattered.")
     if seen["name"]:
         what = f"{seen['name']:,} of the films have class and name of a training or validation film"
-        out.append(f"{what}: if they are the same, saved again, the model is flattered.")
+        out.append(
+            f"{what} of this model or its initial weights: if they are the same, saved again, the model is flattered."
+        )
     return " ".join(out)
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #446ae807

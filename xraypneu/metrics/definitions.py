@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METRICS', 'LABELS', 'CARD', 'SPREAD', 'FLOOR', 'FOREST', 'OVERVIEW', 'OPERATING', 'SUMMARY', 'ROBUSTNESS', 'BRIEF',
            'REFERENCE', 'FEW_PATIENTS', 'LEAST_DECIDED', 'Metric', 'is_predicted', 'metric_text', 'is_interval',
-           'interval_text', 'value_text', 'few_text', 'unsure_text', 'known_text', 'predictive_values']
+           'interval_text', 'value_text', 'nameless_text', 'few_text', 'unsure_text', 'known_text', 'predictive_values']
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d003
 import math
@@ -129,6 +129,16 @@ def value_text(
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #6596abc3
 FEW_PATIENTS = 50  # per class; with fewer the intervals themselves are imprecise
+
+
+def nameless_text(
+    films: int,  # of all splits, whose patients are not known
+) -> str:
+    "What it means that no name tells whose film it is, in reports and in the terminal."
+    return (
+        f"Of {films:,} films, neither a file name nor a table tells the patient: each counts as one. If a patient has "
+        "several, they may be in train, validation and test: metrics are too good and intervals too narrow."
+    )
 
 
 def few_text(

@@ -47,7 +47,7 @@ from ..evaluation.checklists import CHECKLISTS, Source, answers, checklist_text,
 from ..evaluation.external import training_films
 from ..model.seen import TRAINING_FILMS
 from .convert import in_card_order
-from .stage import StageError, read_metrics, stage_params, without_radiographs
+from .stage import StageError, read_metrics, read_yaml, stage_params, without_radiographs
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005
 def folder_name(
@@ -392,6 +392,12 @@ class _Measured(NamedTuple):
     data_hash: str  # of the whole folder
 
 # %% ../../nbs/api/ops/04_publish.ipynb #25115731
+def _published_params(root, bundle) -> dict:  # of the stage prepare
+    "How the data of a bundle were prepared; params.yaml may be of other films now, with a table of their patients."
+    file = root / "results" / folder_name(bundle.info["data"]["title"]) / "params.yaml"
+    return stage_params(root, "prepare", read_yaml(file) if file.is_file() else None)
+
+
 def _measure(data, bundle, params) -> _Measured:
     "Score the test split of a folder."
     with tempfile.TemporaryDirectory() as folder:
@@ -474,7 +480,7 @@ def verify(
     Raises `DataError`, `BundleError`, and `StageError` for damaged metrics."""
     bundle, root = load_bundle(bundle), project_root() if root is None else Path(root)
     published = _published_with(bundle)
-    now, record = _measure(data, bundle, stage_params(root, "prepare")), _record(root, bundle, report)
+    now, record = _measure(data, bundle, _published_params(root, bundle)), _record(root, bundle, report)
     is_same_data = now.data_hash == published["data"]["hash"]
     found = None if is_same_data or record is None else match_files(now.rows, record)
     if found and found.is_rendering:

@@ -43,7 +43,7 @@ from .. import glossary, process, webpage
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..evaluation.card import RECORDS, recorded_sets, sets_section
-from ..metrics.definitions import LABELS, SUMMARY, few_text, known_text, unsure_text, value_text
+from ..metrics.definitions import LABELS, SUMMARY, few_text, known_text, nameless_text, unsure_text, value_text
 from ..model.signature import SIGNATURE, SignatureError, trust
 from ..files import GIT, came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
@@ -995,8 +995,10 @@ def _cautions(m) -> list:  # of text; m: content of metrics.json
     "What flatters the metrics, or makes them say little. Raises `TypeError` or `KeyError` for a damaged content."
     data = m["data"]
     few, known, unsure = data.get("few_patients"), data.get("known_films", 0), unsure_text(m.get("conformal", {}))
+    nameless = data.get("nameless_films", 0)
     return [
         *([f"Few patients: {few_text(few)}"] if few else []),
+        *([f"Unknown patients: {nameless_text(nameless)}"] if nameless else []),
         *([f"Known films: {known_text(known, str(data['test_images']) + ' test films')}"] if known != 0 else []),
         *([f"Abstention: {unsure}"] if unsure else []),
     ]

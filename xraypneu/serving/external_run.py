@@ -33,6 +33,7 @@ from ..evaluation.external import TrainingFilms
 from ..files import project_root, replacing, write_file
 from ..metrics.scores import write_csv, write_json
 from ..model.bundle import Bundle
+from ..model.seen import known_films
 from ..ops import stage, tracking
 from ..ops.publish import folder_name
 from ..redact import without_controls
@@ -110,14 +111,17 @@ def scored_films(
 
 # %% ../../nbs/api/serving/09_external_run.ipynb #r009
 def training_of(bundle: Bundle) -> TrainingFilms | None:  # None: nothing is known of them
-    "The training films of a bundle."
+    "The training films of a bundle, and in its project those of its initial weights."
     if (stored := external.stored_training_films(bundle)) is not None:
         return stored
     try:
         prepared = load_prepared(project_root() / "data/prepared")
         if prepared.info["data_hash"] != bundle.info["data"]["data_hash"]:
             return None
-        return external.of_training(external.training_films(prepared), prepared.info["data_hash"])
+        found = external.of_training(external.training_films(prepared), prepared.info["data_hash"])
+        if (before := known_films(bundle)) is None:
+            return found
+        return replace(found, files=found.files | before.files, names=found.names | before.names)
     except (OSError, DataError, ValueError, KeyError):
         return None
 
