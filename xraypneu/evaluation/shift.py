@@ -9,7 +9,7 @@ __all__ = ['FEATURES', 'PROJECTIONS', 'PERMUTATIONS', 'MMD_FILMS', 'ALPHA', 'LEA
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h003
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -218,6 +218,7 @@ def share_change(
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h030
 ALPHA = 0.02  # probability of a false alarm of a batch, over all its tests
 LEAST_REFERENCE, LEAST_BATCH = 200, 30  # films
+_FEW = 10  # films; with fewer a test says nothing
 
 
 def _row(test: str, p: float, effect: float, reference: float = np.nan, batch: float = np.nan) -> dict[str, Any]:
@@ -228,7 +229,7 @@ def _row(test: str, p: float, effect: float, reference: float = np.nan, batch: f
 def _ks(test: str, reference: pd.Series, batch: pd.Series, least: float = 1e-9) -> dict[str, Any]:
     "Kolmogorov and Smirnov's test of one column; missing values are left out."
     a, b = reference.dropna().to_numpy(float), batch.dropna().to_numpy(float)
-    if min(len(a), len(b)) < 10:
+    if min(len(a), len(b)) < _FEW:
         return _row(test, 1.0, 0.0)
     p = float(ks_2samp(a, b, method="asymp").pvalue)
     return _row(test, p, effect_size(a, b, least), float(a.mean()), float(b.mean()))
@@ -250,18 +251,19 @@ def _refused(films: Films) -> tuple[int, int]:
     return int(films.table.verdict.isin(REFUSED).sum()), len(films.table)
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #ba974b3f
-def _tests(reference: Films, like: Films, batch: Films, seed: int) -> pd.DataFrame:
-    "All tests of a batch; `like` is the matched reference."
+def _tests(reference: Films, batch: Films, like: tuple[Films, Films], seed: int) -> pd.DataFrame:
+    "All tests of a batch; `like` are films of reference and batch at one prevalence."
+    a, b = like
     found = [
         _ks("label", _answered(reference), _answered(batch)),
-        _ks("output", _answered(like), _answered(batch)),
-        _ks("ood_score", like.table.ood_score, batch.table.ood_score),
+        _ks("output", _answered(a), _answered(b)),
+        _ks("ood_score", a.table.ood_score, b.table.ood_score),
     ]
-    few = min(len(like.table), len(batch.table)) < 10
-    discrepancy, p = (0.0, 1.0) if few else mmd(like.projections, batch.projections, seed=seed)
+    few = min(len(a.table), len(b.table)) < _FEW
+    discrepancy, p = (0.0, 1.0) if few else mmd(a.projections, b.projections, seed=seed)
     found.append(_row("features", p, discrepancy))
-    found += [_ks(k, like.table[k], batch.table[k], s.least) for k, s in STATISTICS.items()]
-    found.append(_share("refused", _refused(like), _refused(batch)))
+    found += [_ks(k, a.table[k], b.table[k], s.least) for k, s in STATISTICS.items()]
+    found.append(_share("refused", _refused(a), _refused(b)))
     counts = [(f.failed, f.failed + len(f.table)) for f in (reference, batch)]
     return pd.DataFrame([*found, _share("failed", *counts)]).set_index("test")
 
@@ -358,11 +360,30 @@ def _check(reference: Films, batch: Films) -> None:
 def _estimates(reference: Films, batch: Films, seed: int) -> dict[str, float]:
     "Prevalence of reference and batch, NaN where fewer than 10 films have a probability."
     known = [f.table.probability.dropna().to_numpy(float) for f in (reference, batch)]
-    if min(map(len, known)) < 10:
+    if min(map(len, known)) < _FEW:
         return dict.fromkeys(("reference", "batch", "low", "high"), np.nan)
     low, high = prevalence_interval(known[1], seed=seed)
     first, second = map(estimated_prevalence, known)
     return {"reference": first, "batch": second, "low": low, "high": high}
+
+# %% ../../nbs/api/evaluation/06_shift.ipynb #6907deae
+def _at(films: Films, prevalence: float, seed: int) -> Films:
+    "Films chosen for a prevalence, see `matched`."
+    return films.rows(matched(films.table.probability.to_numpy(float), prevalence, seed))
+
+
+def _alike(reference: Films, batch: Films, prevalence: Mapping[str, float], seed: int) -> tuple[Films, Films]:
+    """Films of reference and batch at one prevalence: the batch's; the reference's, where that leaves more films.
+
+    All films where neither leaves enough: a difference then counts as one, rather than as a change of prevalence."""
+    if not np.isfinite(prevalence["batch"]):
+        return reference, batch
+    at_batch = _at(reference, prevalence["batch"], seed), batch
+    if len(at_batch[0].table) >= LEAST_BATCH:
+        return at_batch
+    at_reference = reference, _at(batch, prevalence["reference"], seed)
+    best = max(at_batch, at_reference, key=lambda pair: min(len(films.table) for films in pair))
+    return best if min(len(films.table) for films in best) >= _FEW else (reference, batch)
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #bdec223f
 def compare(
@@ -374,10 +395,6 @@ def compare(
     "Test a batch of films against a reference, and name the likely cause of a difference. Raises `ShiftError`."
     _check(reference, batch)
     prevalence = _estimates(reference, batch, seed)
-    like = reference
-    if np.isfinite(prevalence["batch"]):
-        p = reference.table.probability.to_numpy(float)
-        like = reference.rows(matched(p, prevalence["batch"], seed))
-    tests = _tests(reference, like, batch, seed)
+    tests = _tests(reference, batch, _alike(reference, batch, prevalence, seed), seed)
     tests["fires"] = holm(tests.p.to_numpy(), alpha)
     return Comparison(tests, _shares(reference, batch), prevalence, cause(tests))
