@@ -300,7 +300,10 @@ def test_films_of_the_initial_weights_are_training_films_too(tmp_path, monkeypat
     content = json.loads((bundle.folder / seen.TRAINING_FILMS).read_text())
     began = {"data_hash": content["data_hash"], "files": "a" * 12, "names": "b" * 12}
     (bundle.folder / seen.TRAINING_FILMS).write_text(json.dumps(began))
-    assert external_run.training_of(bundle) is None  # without the project, their statistics are not known
+    apart = external_run.training_of(bundle)  # without the project, which knows their statistics
+    assert (apart.files, apart.names) == ({"a" * 12}, {"b" * 12})
+    rows = pd.DataFrame({"label": ["NORMAL"], "sha256": "a" * 64, "path": "1.png", "code": "", "y": 0})
+    assert list(external.marked(rows, apart).training) == ["file"] and external.differences(rows, apart) == []
     prepared = SimpleNamespace(info={"data_hash": content["data_hash"]})
     monkeypatch.setattr(external_run, "load_prepared", lambda folder: prepared)
     monkeypatch.setattr(external, "training_films", lambda prepared: content)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,7 +123,7 @@ def official_sentence(
 # %% ../../nbs/api/evaluation/05_external.ipynb #x012
 def marked(
     rows: pd.DataFrame,  # code ('' where the film was read), sha256, y (0 or 1: PNEUMONIA), path, label
-    training: TrainingFilms | None,
+    training: KnownFilms | None,
 ) -> pd.DataFrame:  # with `excluded` (a reason or '') and `training` ('file', 'name' or '')
     "Say which films count, and which are training films."
     excluded = np.where(rows.code != "", UNREADABLE, "").astype(object)
@@ -266,14 +266,17 @@ def group_metrics(
 # %% ../../nbs/api/evaluation/05_external.ipynb #x023
 def differences(
     rows: pd.DataFrame,  # of `counted`: label, and the columns of `COMPARED`
-    training: TrainingFilms | None,
-) -> list[dict[str, Any]]:  # class, statistic, training and here (medians), outside (0 to 1); empty without training
+    training: KnownFilms | None,
+) -> list[
+    dict[str, Any]
+]:  # class, statistic, training and here (medians), outside (0 to 1); [] without `TrainingFilms`
     "Compare exposure, sharpness and border with the training films of the same class."
     out = []
-    for c in CLASSES if training else ():
+    quantiles_of = training.quantiles if isinstance(training, TrainingFilms) else {}
+    for c in quantiles_of:
         of_class = rows[rows.label == c]
         for k in COMPARED if len(of_class) else ():
-            quantiles, values = cast(TrainingFilms, training).quantiles[c][k], of_class[k].to_numpy(float)
+            quantiles, values = quantiles_of[c][k], of_class[k].to_numpy(float)
             low, middle, high = quantiles[[5, 50, 95]]
             outside = float(((values < low) | (values > high)).mean())
             here = float(np.median(values))
@@ -506,17 +509,17 @@ def films_sha256(
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #898b3192
-def _size_section(rows: pd.DataFrame, training: TrainingFilms | None) -> dict[str, Any]:
+def _size_section(rows: pd.DataFrame, training: KnownFilms | None) -> dict[str, Any]:
     "Median width and height of the files, pixels."
     used = counted(rows)
     here = [int(used.width.median()), int(used.height.median())] if len(used) else None
-    return {"here": here, "training": list(training.size) if training else None}
+    return {"here": here, "training": list(training.size) if isinstance(training, TrainingFilms) else None}
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x033
 def evaluate_set(
     rows: pd.DataFrame,  # of `marked`, a film each
     bundle: Bundle,
-    training: TrainingFilms | None,
+    training: KnownFilms | None,
     groups: Iterable[str] = (),  # columns of `rows`
     bootstrap: int = 2000,  # resamples of the patients
     seed: int = 0,

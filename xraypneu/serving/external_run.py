@@ -29,11 +29,10 @@ from ..errors import XraypneuError, rendered
 from ..evaluation import external
 from ..evaluation.card import RECORDS, read_record
 from ..evaluation.evaluate import EvaluationError
-from ..evaluation.external import TrainingFilms
 from ..files import project_root, replacing, write_file
 from ..metrics.scores import write_csv, write_json
 from ..model.bundle import Bundle
-from ..model.seen import known_films
+from ..model.seen import KnownFilms, known_films
 from ..ops import stage, tracking
 from ..ops.publish import folder_name
 from ..redact import without_controls
@@ -110,20 +109,19 @@ def scored_films(
     return pd.concat([films.films.drop(columns="file"), found], axis=1)
 
 # %% ../../nbs/api/serving/09_external_run.ipynb #r009
-def training_of(bundle: Bundle) -> TrainingFilms | None:  # None: nothing is known of them
-    "The training films of a bundle, and in its project those of its initial weights."
+def training_of(bundle: Bundle) -> KnownFilms | None:  # None: nothing is known of them
+    "The training films of a bundle and its initial weights; with statistics where it was shipped, and in its project."
     if (stored := external.stored_training_films(bundle)) is not None:
         return stored
+    known = known_films(bundle)
     try:
         prepared = load_prepared(project_root() / "data/prepared")
         if prepared.info["data_hash"] != bundle.info["data"]["data_hash"]:
-            return None
+            return known
         found = external.of_training(external.training_films(prepared), prepared.info["data_hash"])
-        if (before := known_films(bundle)) is None:
-            return found
-        return replace(found, files=found.files | before.files, names=found.names | before.names)
+        return replace(found, files=found.files | known.files, names=found.names | known.names) if known else found
     except (OSError, DataError, ValueError, KeyError):
-        return None
+        return known
 
 # %% ../../nbs/api/serving/09_external_run.ipynb #r012
 def write_report(
