@@ -19,6 +19,7 @@ from keras.src.applications import efficientnet_v2, mobilenet_v2
 from keras.src.legacy.saving import legacy_h5_format
 
 from xraypneu.data.sample import draw_radiograph
+from xraypneu.evaluation.explain import randomisation
 from xraypneu.model import network, quantize, recipe, training
 from xraypneu.model.bundle import INT8, SHIPPED, load_bundle, open_session, write_bundle
 from xraypneu.serving.predict import Predictor
@@ -118,6 +119,8 @@ def test_a_backbone_is_the_same_in_keras_in_the_file_and_in_8_bits(name, tmp_pat
     assert all((v == weights[k]).all() for k, v in network.weights(again).items())
     eight = load_bundle(tmp_path / "b", "int8").outputs(images)
     assert np.corrcoef(eight["features"].ravel(), features.ravel())[0, 1] > 0.95
+    shuffled = randomisation(bundle, images[:2])  # it knew MobileNetV2's layers alone: other models had no evaluation
+    assert len(shuffled) == 7 and shuffled.layer[0] == "head" and shuffled.correlation.iloc[-1] < 0.95
     np.testing.assert_allclose(eight["map"].mean((1, 2)), eight["logit"], atol=1e-3 * scale)
 
 
