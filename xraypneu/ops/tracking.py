@@ -1329,10 +1329,12 @@ def _fetched(client, run_id, wanted):
     "The checked bundle of a run; a store in the file system is read in place."
     from xraypneu.model.bundle import BundleError
 
-    mlflow = _quiet()
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    mlflow, place = _quiet(), client.get_run(run_id).info.artifact_uri
     what = {"run_id": run_id, "artifact_path": "bundle", "tracking_uri": client.tracking_uri}
-    if urlsplit(client.get_run(run_id).info.artifact_uri).scheme in ("", "file"):
-        return _checked(mlflow.artifacts.download_artifacts(**what), wanted)
+    if urlsplit(place).scheme in ("", "file"):  # MLflow would copy it to a folder that nobody deletes
+        return _checked(Path(local_file_uri_to_path(place)) / "bundle", wanted)
     if not _NAME.fullmatch(run_id):  # a store may answer anything
         raise ValueError(f"{run_id!r} is no run")
     folder = _downloads() / run_id
