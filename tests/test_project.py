@@ -13,11 +13,12 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from conftest import ROOT, SMALL, brief_stages, commit_all, lay, params_yaml, set_params, until
+from conftest import ROOT, SMALL, brief_stages, commit_all, lay, params_yaml, refusal, set_params, until
 from served import free_port
 
 import xraypneu
 from xraypneu.cli import main
+from xraypneu.errors import XraypneuError
 from xraypneu.ops import project
 from xraypneu.ops.stage import StageError, read_yaml, stage_params
 from xraypneu.process import alone
@@ -545,6 +546,22 @@ def test_files_that_settings_name_are_of_the_folder_where_the_command_runs(tmp_p
     _, env, folder = app.app_command()
     want = {"XRAYPNEU_SIGNER_KEY": f"{tmp_path}/signer.pub", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/runs.db"}
     assert folder != tmp_path and {name: env[name] for name in given} == want
+
+
+def test_the_dashboard_finds_a_model_in_the_store_of_the_project_where_the_command_runs(tmp_path, monkeypatch):
+    "It looked in the folder of the package, whose clone may have a model of that name, too."
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "notes").mkdir()
+    monkeypatch.chdir(tmp_path / "notes")
+    with refusal(XraypneuError, "missing", "no MLflow store is set here"):
+        app.app_command(bundle="models:/xraypneu@champion")
+    (tmp_path / "dvc.yaml").write_text("")
+    _, env, folder = app.app_command(bundle="models:/xraypneu@champion")
+    assert folder != tmp_path and env["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/mlflow.db"
+    assert "MLFLOW_TRACKING_URI" not in app.app_command(bundle="models/bundle")[1]  # no store is needed
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    _, env, _ = app.app_command(bundle="models:/xraypneu@champion")
+    assert env["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
 
 
 def test_an_installation_without_the_pipelines_files_says_so(site, tmp_path):

@@ -54,6 +54,17 @@ def _check_installed() -> Path:
     raise XraypneuError(what, "Install xraypneu again, from its wheel or from a clone.", "missing")
 
 # %% ../../nbs/api/serving/12_app.ipynb #1b40b24b
+def _own_store(model: str) -> dict[str, str]:
+    "The store of the working folder's project, since the server runs in another one. Raises `XraypneuError`."
+    from xraypneu.ops.tracking import store_uri
+
+    try:
+        return {"MLFLOW_TRACKING_URI": store_uri()}
+    except FileNotFoundError:
+        hint = "Set MLFLOW_TRACKING_URI, or run this inside the project."
+        raise XraypneuError(f"{model}: no MLflow store is set here", hint, "missing") from None
+
+
 def app_command(
     port: int = 8866,  # of 127.0.0.1
     bundle: str | None = None,  # as `Predictor` takes it; None: XRAYPNEU_MODEL, or the shipped one
@@ -67,7 +78,10 @@ def app_command(
     env = os.environ | ({"XRAYPNEU_MODEL": bundle} if bundle else {})
     beside = Path(sys.executable).with_name("voila")
     voila = str(beside) if beside.is_file() else shutil.which("voila") or "voila"
-    return [voila, f"--port={port}", DASHBOARD], env | absolute_paths(env), folder
+    env |= absolute_paths(env)
+    if (model := env.get("XRAYPNEU_MODEL", "")).startswith(MLFLOW_ADDRESSES) and not env.get("MLFLOW_TRACKING_URI"):
+        env |= _own_store(model)
+    return [voila, f"--port={port}", DASHBOARD], env, folder
 
 # %% ../../nbs/api/serving/12_app.ipynb #a009
 def _check_model(source: str) -> None:  # XRAYPNEU_MODEL
