@@ -510,7 +510,7 @@ class Evaluation:
     @property
     def known_films(self) -> int | None:  # None: not known; 0 also if the bundle is of other data
         "Test images that the initial weights were trained or validated with."
-        unknown = None if self.bundle.info["recipe"]["weights"] == "file" else 0
+        unknown = None if self.bundle.info.get("recipe", {}).get("weights") == "file" else 0
         return self.bundle.info.get("known_films", {}).get("test", unknown) if self.same_data else 0
 
     @property

@@ -30,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -1413,6 +1414,8 @@ def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-
         print(f"\n{rendered(e)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        # what Papermill's client was about to await; Python would warn of it below the line that says what to do
+        warnings.filterwarnings("ignore", ".* was never awaited", RuntimeWarning)
         print(
             f"\n{args.name} was interrupted. Run it again: a training resumes after its last saved epoch",
             file=sys.stderr,
