@@ -644,7 +644,8 @@ class _Folder(_Store):
 
     def knock(self, some):
         if not os.path.isdir(self.base):
-            raise _Refused("not_found", "there is no such folder")
+            why = "the first push makes the folder; if something was pushed before, its disk is not mounted"
+            raise _Refused("not_found", why)
         if not os.access(self.base, os.R_OK | os.X_OK):
             raise _Refused("forbidden", "this user may not read the folder")
 
