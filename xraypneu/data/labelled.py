@@ -265,9 +265,8 @@ def _from_table(
         films["patient"], named, remarks = _patients_by_name(films, files, folders, patterns)
         told = "names" if named else "films"
     groups, many = _group_columns(table, {source, "label", "patient"} & set(head))
-    remarks += (
-        [f"Columns with more than {_MOST_VALUES} values are no groups: {_line(', '.join(many))}."] if many else []
-    )
+    if many:
+        remarks.append(f"Columns with more than {_MOST_VALUES} values are no groups: {_line(', '.join(many))}.")
     remarks += _odd_ages(table)
     meta = _read_meta(csv_file.parent, csv_file.parent)
     title = meta["title"] if meta["synthetic"] else _line(csv_file.stem)

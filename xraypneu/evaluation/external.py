@@ -267,10 +267,8 @@ def group_metrics(
 def differences(
     rows: pd.DataFrame,  # of `counted`: label, and the columns of `COMPARED`
     training: KnownFilms | None,
-) -> list[
-    dict[str, Any]
-]:  # class, statistic, training and here (medians), outside (0 to 1); [] without `TrainingFilms`
-    "Compare exposure, sharpness and border with the training films of the same class."
+) -> list[dict[str, Any]]:  # class, statistic, training and here (medians), outside (0 to 1)
+    "Compare exposure, sharpness and border with the training films of the same class; [] without `TrainingFilms`."
     out = []
     quantiles_of = training.quantiles if isinstance(training, TrainingFilms) else {}
     for c in quantiles_of:
