@@ -527,7 +527,7 @@ def randomisation_plot(
     ax.axhline(0, color=GREY, lw=1, ls=":")
     ax.vlines(t.index, t.low, t.high, color=COLOURS["NORMAL"], lw=2, alpha=0.5, label="quartiles over the images")
     ax.plot(t.index, t.correlation, "o", color=COLOURS["NORMAL"], label="mean")
-    ax.set_xticks(t.index, t.layer)
+    ax.set_xticks(t.index, t.layer, rotation=15, ha="right", rotation_mode="anchor")  # names of some are long
     ax.set(
         xlabel="layers from the output down to this one shuffled",
         ylabel="rank correlation with the map",
