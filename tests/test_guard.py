@@ -58,6 +58,27 @@ def test_others_are_answered_during(attacked, one):
     assert done["slowest_s"] < load.ANSWER_S and done["left"] == 0, done
 
 
+def test_a_closed_socket_takes_little_more(server):
+    "Tornado reads for five seconds from a client that was told to go: others waited while it took gigabytes."
+
+    async def run():
+        me, taken = await load.Visitor(server, load.ATTACKER).start(), 0
+        await me.socket.send(b"no message")
+        with pytest.raises(load.Refused, match="1008"):
+            while True:
+                await me.socket.receive()
+        until = time.monotonic() + 2
+        with contextlib.suppress(TimeoutError):
+            while time.monotonic() < until:
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + 2):
+                    await me.socket.send(bytes(15_000_000))
+                taken += 1
+        await me.leave()
+        return taken
+
+    assert asyncio.run(run()) <= 40
+
+
 def test_load_leaves_nothing(server):
     done = asyncio.run(load.load(server, 3, 5, settle_s=5))
     assert done["failures"] == [] and done["kernels_left"] == 0 and done["films"], done

@@ -888,10 +888,15 @@ class _BoundedSocket(ZMQChannelsWebsocketConnection):
             return
         self.dropped = True
         _log.warning("Websocket closed: %s.", why)
+        self.websocket_handler.on_message = self._discard
         socket = self.websocket_handler.ws_connection
         self.websocket_handler.close(code, why)
         if self.unread and socket:
             cast(IOStream, socket.stream).close()  # the close frame would wait behind unread messages
+
+    async def _discard(self, message: Any) -> None:
+        "Tornado reads on until the page closes, for 5 s at most: ten messages a second, not gigabytes."
+        await asyncio.sleep(0.1)
 
     @property
     def write_message(self) -> Any:
