@@ -1822,6 +1822,22 @@ def test_a_model_that_is_not_there_is_said(tmp_path, visit):
             shot(page, f"model-{state}")
 
 
+def test_a_model_of_synthetic_images_is_called_so_beside_each_film(tmp_path, visit):
+    "Its verdicts on real films mean nothing, so the header says it after an upload, too."
+    folder = tmp_path / "bundle"
+    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.sig*"))
+    info = json.loads((folder / "bundle.json").read_text())
+    info["data"] |= {"synthetic": True}
+    (folder / "bundle.json").write_text(json.dumps(info))
+    with Server(tmp_path, XRAYPNEU_MODEL=str(folder)) as s:
+        page = visit(s.url)
+        assert "SYNTHETIC images" in page.inner_text(".title p.soft") and not page.is_visible(".title .synthetic")
+        choose(page, ("chest.png", film()))
+        wait_rows(page, 1)
+        assert page.inner_text(".title .synthetic") == "Model of SYNTHETIC images"
+        assert page.is_visible(".title .synthetic")
+
+
 def test_an_error_shows_no_traceback_and_the_log_no_name(tmp_path, visit):
     broken = tmp_path / "sitecustomize.py"
     broken.write_text(

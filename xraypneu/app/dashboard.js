@@ -152,6 +152,7 @@ class Page {
         { class: "title" },
         make("h1", {}, "Chest radiographs: NORMAL or PNEUMONIA"),
         make("p", { class: "soft" }, this.config.subtitle),
+        ...(this.config.synthetic ? [make("p", { class: "synthetic" }, "Model of SYNTHETIC images")] : []),
       ),
       make("div", { class: "row tools" }, this.theme.press, this.help.press),
     );

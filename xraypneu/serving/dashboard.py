@@ -435,6 +435,7 @@ def _page_config(bundle: Bundle, threshold: float) -> dict[str, Any]:
         "patience": 15_000,
         "rest": 1_200_000,
         "subtitle": f"{_trained_on(bundle)} It abstains when uncertain.{_gone(bundle)}",
+        "synthetic": bool(info.get("data", {}).get("synthetic")),
         "about": (
             f"xraypneu {__version__}, bundle {bundle.hash[:16]}, "
             f"data hash {info.get('data', {}).get('data_hash', 'unknown')[:12]}, "
