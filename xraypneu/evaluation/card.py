@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import XraypneuError
 from ..metrics.definitions import BRIEF, CARD, LABELS, METRICS, REFERENCE
-from ..metrics.definitions import interval_text, known_text, metric_text, nameless_text, unsure_text, value_text
+from ..metrics.definitions import cautions, interval_text, metric_text, value_text
 from ..files import write_file
 from ..markdown import front_matter, markdown_table, markdown_text, without_front_matter
 from ..model.bundle import BACKBONE
@@ -453,11 +453,8 @@ def _abstention(m):
 
 def _cautions(m):
     "What flatters the metrics or says little about the verdicts; '' if nothing does."
-    known, films = m["data"].get("known_films", 0), f"{m['data']['test_images']:,} test films"
-    nameless = m["data"].get("nameless_films", 0)
-    said = [nameless_text(nameless)] * bool(nameless) + [known_text(known, films)] * (known != 0)
-    said.append(unsure_text(m.get("conformal", {})))
-    return "".join(f"**{text}**\n\n" for text in said if text)
+    found = cautions(m["data"], m.get("conformal", {}))
+    return "".join(f"**{heading}:** {text}\n\n" for heading, text in found.items())
 
 # %% ../../nbs/api/evaluation/03_card.ipynb #c008-m
 def _other_data(info, m):

@@ -37,6 +37,7 @@ from xraypneu.metrics.definitions import (
     ROBUSTNESS,
     BRIEF,
     SPREAD,
+    cautions,
     interval_text,
     is_interval,
     predictive_values,
@@ -518,6 +519,11 @@ class Evaluation:
         "Films of the data whose patient neither a name nor a table tells."
         found = (f for f in self.prepared.info.get("findings", ()) if f["code"] == "no_patient_key")
         return sum(len(f["files"]) for f in found)
+
+    @property
+    def cautions(self) -> dict[str, str]:  # heading to sentence
+        "What flatters the metrics, or makes them say little."
+        return cautions(_data_section(self), self.abstention)
 
     @cached_property
     def points(self) -> pd.DataFrame:  # of `fixed_points`

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['METRICS', 'LABELS', 'CARD', 'SPREAD', 'FLOOR', 'FOREST', 'OVERVIEW', 'OPERATING', 'SUMMARY', 'ROBUSTNESS', 'BRIEF',
            'REFERENCE', 'FEW_PATIENTS', 'LEAST_DECIDED', 'Metric', 'is_predicted', 'metric_text', 'is_interval',
-           'interval_text', 'value_text', 'nameless_text', 'few_text', 'unsure_text', 'known_text', 'predictive_values']
+           'interval_text', 'value_text', 'nameless_text', 'few_text', 'unsure_text', 'known_text', 'cautions',
+           'predictive_values']
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d003
 import math
@@ -190,6 +191,23 @@ def known_text(
         "weights were trained or validated with. If they are the same, metrics on them are too good; "
         "train.weights=null or imagenet starts without them."
     )
+
+# %% ../../nbs/api/metrics/00_definitions.ipynb #d540a592
+def cautions(
+    data: Mapping[
+        str, Any
+    ],  # of metrics.json: test_images; few_patients, nameless_films, known_films, where they apply
+    conformal: Mapping[str, Any],  # of metrics.json, as of `unsure_text`
+) -> dict[str, str]:  # heading to sentence
+    "What flatters the metrics of an evaluation, or makes them say little. Raises `TypeError` for damaged data."
+    known = data.get("known_films", 0)
+    found = {
+        "Few patients": few_text(data["few_patients"]) if data.get("few_patients") else "",
+        "Unknown patients": nameless_text(data["nameless_films"]) if data.get("nameless_films") else "",
+        "Known films": known_text(known, f"{data['test_images']:,} test films") if known != 0 else "",
+        "Abstention": unsure_text(conformal),
+    }
+    return {heading: text for heading, text in found.items() if text}
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d008
 def predictive_values(

@@ -44,7 +44,7 @@ from .. import glossary, process, webpage
 from . import tracking
 from .convert import RENAMED_PARAMETERS
 from ..evaluation.card import RECORDS, recorded_sets, sets_section
-from ..metrics.definitions import LABELS, SUMMARY, few_text, known_text, nameless_text, unsure_text, value_text
+from ..metrics.definitions import LABELS, SUMMARY, cautions, value_text
 from ..model.signature import SIGNATURE, SignatureError, trust
 from ..files import GIT, came_with, others_reach, project_root, write_file
 from ..redact import scrub, scrub_values, split_credentials
@@ -992,19 +992,6 @@ def run_stage(name: str, root=None) -> Path:  # the executed notebook
     return report
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-a
-def _cautions(m) -> list:  # of text; m: content of metrics.json
-    "What flatters the metrics, or makes them say little. Raises `TypeError` or `KeyError` for a damaged content."
-    data = m["data"]
-    few, known, unsure = data.get("few_patients"), data.get("known_films", 0), unsure_text(m.get("conformal", {}))
-    nameless = data.get("nameless_films", 0)
-    return [
-        *([f"Few patients: {few_text(few)}"] if few else []),
-        *([f"Unknown patients: {nameless_text(nameless)}"] if nameless else []),
-        *([f"Known films: {known_text(known, str(data['test_images']) + ' test films')}"] if known != 0 else []),
-        *([f"Abstention: {unsure}"] if unsure else []),
-    ]
-
-
 def _metric_lines(m) -> list:  # of text
     "Test metrics with their intervals, and what they were measured on."
     values, data = [m["test"], m["test_low"], m["test_high"]], m["data"]
@@ -1012,7 +999,7 @@ def _metric_lines(m) -> list:  # of text
     return [
         f"Test: {data['test_images']} images of {data['test_patients']} patients{synthetic}",
         *(f"  {LABELS[k]:22}{value_text(k, *(v.get(k) for v in values), none='no interval')}" for k in SUMMARY),
-        *_cautions(m),
+        *(f"{heading}: {text}" for heading, text in cautions(data, m.get("conformal", {})).items()),
     ]
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-a-a
@@ -1117,7 +1104,7 @@ def read_metrics(
         values = [v for part in ("test", "test_low", "test_high") for v in content[part].values()]
         if not all(v is None or type(v) in (int, float) for v in values):
             raise ValueError("a metric is no number")
-        _cautions(content)
+        cautions(content["data"], content.get("conformal", {}))
         return content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         hint = "Restore it from git, or write it again: dvc repro evaluate --force"

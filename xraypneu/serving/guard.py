@@ -888,9 +888,10 @@ class _BoundedSocket(ZMQChannelsWebsocketConnection):
             return
         self.dropped = True
         _log.warning("Websocket closed: %s.", why)
-        self.websocket_handler.on_message = self._discard
-        socket = self.websocket_handler.ws_connection
-        self.websocket_handler.close(code, why)
+        handler: Any = self.websocket_handler
+        handler.on_message = self._discard
+        socket = handler.ws_connection
+        handler.close(code, why)
         if self.unread and socket:
             cast(IOStream, socket.stream).close()  # the close frame would wait behind unread messages
 
