@@ -321,6 +321,12 @@ def test_control_characters_in_an_address_are_refused(server):
     assert "Uncaught" not in server.log.read_text()[len(before) :]
 
 
+def test_a_login_that_asks_for_an_address_that_is_none_goes_to_the_page(server):
+    "An error 500: Python can't parse a host that begins with a bracket."
+    status, top, _ = asyncio.run(load.http(server.port, f"/login?token={load.TOKEN}&next=//[x"))
+    assert status == 302 and b"location: /\r\n" in top.lower() + b"\r\n"
+
+
 def listening(process):
     return {c.laddr.port for c in process.net_connections() if c.status == "LISTEN"}
 

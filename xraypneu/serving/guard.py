@@ -603,6 +603,13 @@ class _Login(LoginFormHandler):
         self.set_header("Cache-Control", "no-store")
         self.write(login_page(f"{self.base_url}login?next={target}", self.xsrf_form_html(), wrong=bool(message)))
 
+    def _redirect_safe(self, url: str, default: str | None = None) -> None:
+        "To an address of the page; to the page itself from one that can't be parsed, such as //[x."
+        try:
+            super()._redirect_safe(url, default)
+        except ValueError:
+            self.redirect(default or self.base_url)
+
 
 class _Logout(LogoutHandler):
     @allow_unauthenticated
