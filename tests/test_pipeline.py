@@ -700,6 +700,19 @@ def test_run_holds_the_whole_training(project):
     assert {f.path for f in c.list_artifacts(r.info.run_id, "bundle")} >= {"bundle/model.onnx", "bundle/bundle.json"}
 
 
+def test_metrics_of_the_bundle_in_mlflow_are_not_those_of_an_epoch(project):
+    "shifted_roc_auc, by which the tutorial tells to choose, was that of the last epoch: runs compare the last step."
+    (r,) = runs(project)
+    bundle = load_bundle(project / "models/bundle")
+    for prefix, measured in (
+        ("validation_", bundle.info["validation"]),
+        ("shifted_validation_", bundle.info["shifted"]),
+    ):
+        for name in ("roc_auc", "sensitivity", "brier"):
+            (point,) = client(project).get_metric_history(r.info.run_id, prefix + name)
+            assert point.value == pytest.approx(measured[name])
+
+
 def test_pictures_of_radiographs_are_not_recorded(project):
     (r,) = runs(project)
     path = client(project).download_artifacts(r.info.run_id, "reports/eda.ipynb")
