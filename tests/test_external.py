@@ -358,12 +358,19 @@ HIGH = {"sensitivity": 0.98, "specificity": 0.97, "roc_auc": 0.995}
         ({"sensitivity": 0.5}, {"NORMAL": 3}, "operating_point"),  # lower is lower, however few
         ({"roc_auc": 0.9}, {}, "ranking"),
         ({"roc_auc": 0.9, "specificity": 0.9}, {}, "ranking"),
+        # an AUC of .998 against 1 was called irreparable where a higher threshold gave all that was expected
+        ({"roc_auc": 0.9, "specificity": 0.9, "within_reach": True}, {}, "operating_point"),
         (None, {}, "no_metrics"),
     ],
 )
 def test_the_conclusion_follows_from_the_intervals(high, few, code):
     high = {} if high is None else HIGH | high
-    labels = {"few": few, "high": high, "low": {k: v - 0.1 for k, v in high.items()}}
+    labels = {
+        "within_reach": high.pop("within_reach", False),
+        "few": few,
+        "high": high,
+        "low": {k: v - 0.1 for k, v in high.items()},
+    }
     labels["values"] = {k: v - 0.05 for k, v in HIGH.items()}
     s = {"labels": labels, "expected": EXPECTED, "verdicts": {"NORMAL": {}, "PNEUMONIA": {}}, "differences": []}
     s |= {"calibration": dict.fromkeys(("slope", "shift"), np.nan), "training": {"file": 0, "name": 0}}

@@ -241,8 +241,9 @@ def _distilled(info):
     epochs = sum(row.get("phase") == "invariance" for row in info["history"])
     if not epochs:
         return ""
+    of = "epoch of self-distillation follows" if epochs == 1 else "epochs of self-distillation follow"
     return (
-        f"{epochs} epochs of self-distillation follow (seed {info['recipe']['seed']}): films in another rendering, "
+        f"{epochs} {of} (seed {info['recipe']['seed']}): films in another rendering, "
         "frame, exposure or quality get the features and the logit that this network gives the film as it is. "
     )
 
@@ -446,7 +447,7 @@ def _abstention(m):
         f"{metric_text(conformal['coverage_normal'], True)} of the NORMAL and "
         f"{metric_text(conformal['coverage_pneumonia'], True)} "
         f"of the PNEUMONIA test images. "
-        f"The model decides on {metric_text(conformal['decided'], True)}, with an accuracy of "
+        f"Before it refuses any, the model decides on {metric_text(conformal['decided'], True)}, with an accuracy of "
         f"{metric_text(conformal['accuracy_decided'], True)}, and abstains (UNSURE) on the rest."
     )
 

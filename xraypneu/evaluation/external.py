@@ -6,8 +6,9 @@
 __all__ = ['COMPARED', 'UNREAD', 'LEAST_FILMS', 'DIFFERENT', 'compared_statistics', 'training_films', 'TrainingFilms',
            'of_training', 'stored_training_films', 'official_films', 'official_sentence', 'marked', 'counted',
            'answered', 'decided_films', 'measured', 'verdict_counts', 'calibration_of', 'group_metrics', 'differences',
-           'lower_metrics', 'outcome', 'conclusion', 'film_remarks', 'repeated', 'patients_sentence', 'films_sha256',
-           'evaluate_set', 'External', 'read_external', 'metric_rows', 'verdict_rows', 'group_rows', 'difference_rows']
+           'lower_metrics', 'within_reach', 'outcome', 'conclusion', 'film_remarks', 'repeated', 'patients_sentence',
+           'films_sha256', 'evaluate_set', 'External', 'read_external', 'metric_rows', 'verdict_rows', 'group_rows',
+           'difference_rows']
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x003
 import hashlib
@@ -32,6 +33,7 @@ from .shortcuts import IMAGE_STATISTICS, with_statistics
 from ..metrics import scores as metrics
 from ..metrics.definitions import BRIEF, LABELS, METRICS, metric_text, value_text
 from ..model.bundle import Bundle, at_prevalence, platt
+from ..model.calibrate import threshold_at_sensitivity
 from ..model.policy import share
 from ..model.seen import DIGITS, KnownFilms, hashes_of, name_hash, stored_content
 from ..model.verdict import NOT_RADIOGRAPH, REFUSED, VERDICTS
@@ -300,16 +302,30 @@ def lower_metrics(
     high = labels["high"]
     return [k for k in BRIEF if k in high and k in expected and high[k] < expected[k]]
 
+# %% ../../nbs/api/evaluation/05_external.ipynb #8a7459d5
+def within_reach(
+    rows: pd.DataFrame,  # y, probability
+    expected: Mapping[str, float],  # metrics on the shifted validation
+) -> bool:
+    "Whether some threshold gives these films at least the expected sensitivity and specificity, both above 0."
+    y, p = rows.y.to_numpy(int), rows.probability.to_numpy(float)
+    sensitivity, specificity = (float(expected.get(k) or 0) for k in ("sensitivity", "specificity"))
+    if not (0 < y.sum() < len(y) and sensitivity and specificity):
+        return False
+    threshold = threshold_at_sensitivity(p, y, sensitivity)
+    return bool((p[y == 0] < threshold).mean() >= specificity)
+
 # %% ../../nbs/api/evaluation/05_external.ipynb #2db5a9a4
 def outcome(labels: Mapping[str, Any], expected: Mapping[str, float]) -> str:  # one of the codes above
     "What the metrics say, as a code."
     if not labels["high"]:
         return "no_metrics"
     lower = lower_metrics(labels, expected)
-    if "roc_auc" in lower:
-        return "ranking"
-    if lower:
+    ranks_worse = "roc_auc" in lower
+    if lower and (not ranks_worse or len(lower) > 1 and labels.get("within_reach")):
         return "operating_point"
+    if ranks_worse:
+        return "ranking"
     return "too_few" if labels["few"] else "as_expected"
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x026
@@ -327,11 +343,10 @@ def _comparison(labels: Mapping[str, Any], expected: Mapping[str, float], names:
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x027
 _SAID = {
-    "ranking": "The model ranks these films worse than those of its shifted validation, and no other operating point "
-    "repairs that: {0}.",
-    "operating_point": "The operating point does not fit these films: {0}. The ROC AUC is not lower than that of the "
-    "shifted validation by more than its interval. Another operating point would have to be chosen on other films of "
-    "this source; none is proposed here.",
+    "ranking": "The model ranks these films worse than those of its shifted validation: {0}. Another operating point "
+    "does not repair that.",
+    "operating_point": "The operating point does not fit these films: {0}. {2} Another operating point would have to "
+    "be chosen on other films of this source; none is proposed here.",
     "too_few": "No metric is lower than on the shifted validation by more than its interval, but with {1} that says "
     "little: {0}.",
     "as_expected": "No metric is lower than on the shifted validation by more than its interval: {0}.",
@@ -346,7 +361,13 @@ def _few_text(few: Mapping[str, int]) -> str:  # few: class to number of patient
 def _outcome_sentence(code: str, labels: Mapping[str, Any], expected: Mapping[str, float]) -> str:
     names = lower_metrics(labels, expected) or BRIEF
     shown = _comparison(labels, expected, names) if labels["high"] else ""
-    return _SAID[code].format(shown, _few_text(labels["few"]))
+    auc = (
+        "The ROC AUC is lower, too, but some threshold reaches the sensitivity and the specificity of the shifted "
+        "validation on these films."
+        if "roc_auc" in names
+        else "The ROC AUC is not lower than that of the shifted validation by more than its interval."
+    )
+    return _SAID[code].format(shown, _few_text(labels["few"]), auc)
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #x028
 def _scope_sentence(verdicts: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -528,7 +549,7 @@ def evaluate_set(
     seen = counted(rows).training
     sections: dict[str, Any] = {
         "films": _films_section(rows),
-        "labels": measured(used, threshold, bootstrap, seed),
+        "labels": measured(used, threshold, bootstrap, seed) | {"within_reach": within_reach(used, expected)},
         "decided": measured(decided_films(rows), threshold, bootstrap, seed),
         "verdicts": verdict_counts(rows),
         "expected": expected,

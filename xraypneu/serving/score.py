@@ -1233,7 +1233,7 @@ def _keep_settings(out: Place, manifest: Manifest, settings: Settings) -> None:
 
 def _short(value: object) -> str:
     "A setting in a message."
-    return str(value)[:12] if isinstance(value, str) else str(value)
+    return (value[:12] or "none") if isinstance(value, str) else str(value)
 
 # %% ../../nbs/api/serving/08_score.ipynb #s054
 class ShardScorer:
