@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import threading
 import time
 import unicodedata
@@ -366,6 +367,17 @@ def test_patients_in_train_and_test_by_hand(data):
     assert messages(go(data))["patients_in_both"].startswith(
         "1 patient key of the official test split (1 image) also occurs in training."
     )
+
+
+def test_films_that_are_left_out_make_nobody_a_patient_of_both(data):
+    "Copies of test films in train, all excluded, were counted as patients of train; so were files that can't be read."
+    shutil.copy(data / "test/NORMAL/IM-100.png", data / "train/NORMAL/IM-100-1.png")
+    (data / "train/PNEUMONIA/person101-2.png").write_text("x")
+    p = go(data)
+    assert sorted(p.manifest.path[p.manifest.excluded != ""]) == [
+        "train/NORMAL/IM-100-1.png", "train/PNEUMONIA/person101-2.png",
+    ]  # fmt: skip
+    assert not p.manifest.patient_in_other_split.any() and "patients_in_both" not in messages(p)
 
 
 def csv(data, text):

@@ -108,6 +108,20 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_rolled_back(team, se
     assert status == 2 and "nothing to go back to" in said
 
 
+def test_a_model_that_the_project_no_longer_has_is_not_the_candidate(team, tmp_path, capsys):
+    "An experiment was discarded as the tutorial says, and its model became champion; films that it knew weren't said."
+    kept = team("kept", "exp", known_films=3)
+    shutil.copytree(tmp_path / "bundle", tmp_path / "models/bundle")
+    discarded = team("discarded", "exp", noise=0.1)
+    for argv in ([], ["--dry-run"]):
+        status, said = command(capsys, "promote", "--name", "exp", *argv)
+        assert status == 2 and f"version {discarded[0]} of exp, is not the model in models/bundle" in said
+        assert f"(version {kept[0]})" in said and f"--version {kept[0]}" in said
+    status, said = command(capsys, "promote", "--name", "exp", "--version", kept[0])
+    assert status == 0 and "Known films: The initial weights know 3 of" in said
+    assert Predictor("models:/exp@champion").bundle.hash == kept[1]
+
+
 def test_the_floor_and_synthetic_figures(team, capsys):
     team("below", "floor", noise=9)
     status, said = command(capsys, "promote", "--name", "floor")

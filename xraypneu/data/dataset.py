@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLASSES', 'SPLITS', 'LEFT_BEHIND', 'PATIENT_PATTERNS', 'UNREADABLE', 'BOTH_CLASSES', 'IN_TEST', 'COPY',
            'LEAST_LEVELS', 'MOST_OF_TWO', 'DataError', 'Layout', 'find_layout', 'patient_of', 'patients_by_file',
-           'choose_patients', 'Prepared', 'load_prepared', 'check_fractions', 'prepare', 'counts_table',
-           'excluded_table', 'stored_table', 'findings_html']
+           'check_patients', 'choose_patients', 'Prepared', 'load_prepared', 'check_fractions', 'prepare',
+           'counts_table', 'excluded_table', 'stored_table', 'findings_html']
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c004
 import hashlib
@@ -330,6 +330,16 @@ def _table_hash(csv: str | os.PathLike[str] | None) -> dict[str, str]:
     "The SHA-256 of a patient table, by which a later change is noticed; {} without one."
     return {"patients_csv": sha256_of(csv)} if csv and Path(csv).is_file() else {}
 
+# %% ../../nbs/api/data/03_dataset.ipynb #b729cc6c
+def check_patients(
+    path: str | os.PathLike[str],  # the data folder
+    csv: str | os.PathLike[str],  # the table of patients
+) -> None:
+    "Raise `DataError` for a table that `prepare` refuses, such as one that lacks films, without reading the films."
+    layout = find_layout(path)
+    files, m = _list(layout, Path(path))
+    _patients_from_csv(csv, list(m.path), [_relative(f, layout.root) for f in files])
+
 # %% ../../nbs/api/data/03_dataset.ipynb #c021
 def choose_patients(
     patients: Iterable[str],  # of each image
@@ -651,7 +661,7 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict[str,
     test = test[test.groupby("sha256").path.transform("size") > 1]
     contradictory = m[(m.row >= 0) & (m.groupby("sha256").y.transform("nunique") > 1)]
     test_kept = ", those in the official test split stay" if (contradictory.official_split == "test").any() else ""
-    both = m[m.patient_in_other_split & (m.official_split == "test")]
+    both = m[m.patient_in_other_split & (m.official_split == "test") & (m.excluded == "")]
     keys = both.patient.nunique()
     add(
         "unreadable",
@@ -786,7 +796,8 @@ def _assign(m: pd.DataFrame, layout: Layout, validation: float, test: float, see
     if layout.kind != "train/test":
         move(test, "test")
     move(validation, "validation")
-    both = set(m.patient[ours]) & set(m.patient[~ours])
+    used = m.excluded == ""
+    both = set(m.patient[ours & used]) & set(m.patient[~ours & used])
     return m.assign(patient_in_other_split=m.patient.isin(both))
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c038-1

@@ -17,9 +17,9 @@ import pandas as pd
 
 from ..errors import XraypneuError, rendered
 from ..metrics import scores as metrics
-from ..model.bundle import load_bundle
+from ..model.bundle import BundleError, load_bundle
 from ..data.dataset import DataError, load_prepared, prepare
-from ..metrics.definitions import FLOOR, ROBUSTNESS
+from ..metrics.definitions import FLOOR, ROBUSTNESS, cautions
 from ..files import write_file
 from .publish import is_ill
 from .stage import read_yaml, stage_params
@@ -392,6 +392,8 @@ def promote(
     if challenger is None:
         raise PromotionError(f"no version of {name} is registered here", "train one with `xraypneu run`", "missing")
     incumbent = _version(client, name, CHAMPION)
+    if version is None:
+        _check_kept(client, root, challenger)
     if incumbent is None and version is None:
         _check_first(root, challenger)
     if incumbent is not None and str(incumbent.version) == str(challenger.version):
@@ -404,7 +406,7 @@ def promote(
         if version is None:
             _check_change(challenger, incumbent, predictions, champion)
     decision = gate(predictions, champion, floor, margin, synthetic)
-    decision["reasons"] += remarks
+    decision["reasons"] += remarks + _flattery(measured)
     out = decision | {
         "name": name,
         "version": str(challenger.version),
@@ -482,6 +484,32 @@ def _check_data(version, measured):
             "restore data and params.yaml and run `dvc repro`, or train again on the current data",
             "other_data",
         )
+
+# %% ../../nbs/api/ops/06_registry.ipynb #2672e3da
+def _check_kept(client, root, candidate):
+    "Refuse a candidate that the project no longer has: an experiment that was discarded, or another project's model."
+    folder, trained = root / "models/bundle", candidate.tags.get("bundle_hash")
+    if not trained or not folder.is_dir():
+        return
+    with suppress(BundleError):  # a damaged one says nothing about the candidate
+        here = load_bundle(folder).hash
+        if here == trained:
+            return
+        found = client.search_model_versions(f"name='{candidate.name}'")
+        kept = [int(v.version) for v in found if v.tags.get("bundle_hash") == here]
+        instead = f"; to promote that model, --version {max(kept)}" if kept else ""
+        raise PromotionError(
+            f"the candidate, version {candidate.version} of {candidate.name}, is not the model in models/bundle "
+            f"({'version ' + str(max(kept)) if kept else 'of no version'}): was its experiment discarded?",
+            f"To promote it all the same, give --version {candidate.version}{instead}",
+            "other_model",
+        )
+
+# %% ../../nbs/api/ops/06_registry.ipynb #6e04a069
+def _flattery(measured):
+    "What makes the metrics of an evaluation too good, as its report says it."
+    found = cautions(measured["data"], {})
+    return [f"{k}: {found[k]}" for k in ("Unknown patients", "Known films") if k in found]
 
 # %% ../../nbs/api/ops/06_registry.ipynb #c009-7-a
 def _check_champion(client, out):

@@ -877,15 +877,20 @@ def _data(name, root):
 def _no_links(name, root):
     "Refuse links to folders inside the data: DVC records none of their files and would miss changes."
     for place in (root / d for d in _data(name, root)):
-        for folder, below, _ in os.walk(place):
-            below[:] = [b for b in below if not b.startswith(".")]
-            if link := next((p for p in (Path(folder) / b for b in sorted(below)) if p.is_symlink()), None):
-                raise StageError(
-                    f"{link} is a link to a folder. DVC doesn't follow it and would not notice changes to its films",
-                    f"Link its files instead (rm {shlex.quote(str(link))}; cp -rs "
-                    f"{shlex.quote(os.path.realpath(link))} {shlex.quote(str(link))}), or copy them",
-                    "link",
-                )
+        _refuse_links(place)
+
+
+def _refuse_links(place):
+    "Raise `StageError` for a link to a folder below a place."
+    for folder, below, _ in os.walk(place):
+        below[:] = [b for b in below if not b.startswith(".")]
+        if link := next((p for p in (Path(folder) / b for b in sorted(below)) if p.is_symlink()), None):
+            raise StageError(
+                f"{link} is a link to a folder. DVC doesn't follow it and would not notice changes to its films",
+                f"Link its files instead (rm {shlex.quote(str(link))}; cp -rs "
+                f"{shlex.quote(os.path.realpath(link))} {shlex.quote(str(link))}), or copy them",
+                "link",
+            )
 
 # %% ../../nbs/api/ops/03_stage.ipynb #87932f6a
 def _repository(root) -> Path | None:
@@ -1357,7 +1362,7 @@ def check_settings(
     changes: list = (),  # as of `set_params`
 ):
     "Raise `StageError` or `DataError` where a run must fail: by names, types or values, folder or table of the films."
-    from ..data.dataset import find_layout
+    from ..data.dataset import check_patients, find_layout
 
     root = Path(root)
     params = read_yaml(root / "params.yaml")
@@ -1367,11 +1372,14 @@ def check_settings(
     check_values(root, params)
     given = (params.get("data") or {}).get("path")
     _check_data_path(given, root)
-    if not unread_table(root, params):
-        _check_table((params.get("data") or {}).get("patients_csv"), root)
+    table = None if unread_table(root, params) else (params.get("data") or {}).get("patients_csv")
+    _check_table(table, root)
     if isinstance(given, str) and not _comes_with_dvc(path := Path(os.path.abspath(root / given)), root):
         with _nameless():
             find_layout(path)
+            _refuse_links(path)
+            if table and (root / table).exists():
+                check_patients(path, root / table)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-2
 def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-C)
