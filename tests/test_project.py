@@ -428,6 +428,20 @@ def test_a_wrong_value_is_refused_before_it_is_written(change, said, refused):
     assert said in shown and len(shown.splitlines()) == 1
 
 
+def test_a_linked_folder_and_a_table_without_all_films_are_refused_before_they_are_written(lungs, refused):
+    "Before, by the stage `prepare`, when the results of the run before were gone."
+    films = lungs.parent / "films"
+    for c in ("NORMAL", "PNEUMONIA"):
+        (films / c).mkdir(parents=True)
+        (films / c / f"{c}.png").touch()
+    (lungs / "p.csv").write_text("file,patient\nNORMAL.png,p1\n")
+    given = f"data.path={films}"
+    assert "has no row for 1 of 2 files, for instance PNEUMONIA/" in refused(given, "data.patients_csv=p.csv")
+    (films / "NORMAL").rename(lungs.parent / "elsewhere")
+    (films / "NORMAL").symlink_to(lungs.parent / "elsewhere")
+    assert "is a link to a folder. DVC doesn't follow it" in refused(given)
+
+
 def test_what_only_looks_wrong_is_run(lungs):
     for changes in (["train.image_sizes=[96]"], ["train.devices=1"], ["train.weights=null", "train.first_block=16"]):
         assert project.run(changes, lungs) == 1  # by DVC, which does nothing here
