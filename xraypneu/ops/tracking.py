@@ -45,6 +45,7 @@ from ..process import lock_when_free
 from ..redact import public_url, scrub, split_credentials
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # three bars for three small files
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c005
