@@ -125,10 +125,10 @@ def test_without_the_option_nothing_is_added(drawn, kept, tmp_path):
 
 
 def test_the_option_belongs_to_the_checkpoint(drawn, kept, tmp_path):
-    with refusal(ScoreError, "occupied", "features 1, not "):
+    with refusal(ScoreError, "occupied", "with features, not without"):
         score_archive(drawn, kept)
     score_archive(drawn, tmp_path / "out")
-    with pytest.raises(ScoreError, match="features , not 1"):
+    with pytest.raises(ScoreError, match="without features, not with"):
         score_archive(drawn, tmp_path / "out", with_features=True)
     assert score_archive(drawn, kept, with_features=True).complete
 

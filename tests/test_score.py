@@ -549,6 +549,137 @@ def test_another_bundle_source_or_option_is_refused(scored, films, tmp_path, cap
     assert contents(scored) == before
 
 
+def other_bundle(folder, licence="another"):
+    "A copy of the package's bundle with another hash."
+    shutil.copytree(load_bundle().folder, folder, dirs_exist_ok=True)
+    info = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(info | {"licence": licence}))
+    return folder
+
+
+def begun(monkeypatch, films, out, *options):
+    "A folder of scores whose run was interrupted before its first shard was finished."
+    with monkeypatch.context() as m:
+        m.setattr(score.ShardScorer, "score", Mock(side_effect=KeyboardInterrupt))
+        assert cli.main(["score", str(films), "--out", str(out), *options], io.StringIO()) == 130
+    assert not (out / "scores").exists()
+    return (out / "score.json").read_bytes()
+
+
+def resumed(out, *options):
+    return cli.main(["score", "--resume", "--out", str(out), *options], io.StringIO())
+
+
+OPTIONS = ("--features", "--hash", "--precision", "int8", "--tags", "ViewPosition")
+
+
+def test_resume_before_the_first_shard_keeps_bundle_and_options(films, tmp_path, monkeypatch):
+    "Before, the package's model scored the rest of the archive, without features, and without a word."
+    other_bundle(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    noted = begun(monkeypatch, films, out, "--bundle", "mine", *OPTIONS)
+    monkeypatch.chdir(films)  # the bundle is found from elsewhere, too
+    assert resumed(out) == 0 and (out / "score.json").read_bytes() == noted and verify(out) == []
+    said = json.loads(pq.read_schema(out / "scores/00000.parquet").metadata[b"xraypneu"])
+    assert said["bundle"] == load_bundle(tmp_path / "mine").hash and "bundle_address" not in said
+    row = rows(out)[0]
+    assert said["precision"] == "int8" and row["features"] and row["sha256"] and "ViewPosition" in row
+
+
+def test_resume_refuses_an_option_that_differs_also_before_the_first_shard(films, tmp_path, monkeypatch, capsys):
+    other_bundle(tmp_path / "mine")
+    noted = begun(monkeypatch, films, tmp_path / "out")
+    capsys.readouterr()
+    for argv, words in (
+        (["--features"], "(without features, not with)"),
+        (["--hash", "--precision", "int8"], "(precision fp32, not int8; without hashes, not with)"),
+        (["--tags", "ViewPosition"], "(tags none, not ViewPosition)"),
+        (["--bundle", str(tmp_path / "mine")], f"(bundle {load_bundle().hash[:12]}, not "),
+    ):
+        assert resumed(tmp_path / "out", *argv) == 2
+        said = capsys.readouterr().err
+        assert f"was begun with other options {words}" in said and "Leave out what differs" in said
+        assert (tmp_path / "out/score.json").read_bytes() == noted and not (tmp_path / "out/scores").exists()
+    assert resumed(tmp_path / "out", "--precision", "fp32", "--bundle", str(load_bundle().folder)) == 0
+    assert (tmp_path / "out/score.json").read_bytes() == noted
+
+
+def test_resume_refuses_a_bundle_that_was_replaced_or_is_gone(films, tmp_path, monkeypatch, capsys):
+    mine, out = other_bundle(tmp_path / "mine"), tmp_path / "out"
+    noted = begun(monkeypatch, films, out, "--bundle", str(mine))
+    shutil.copytree(mine, tmp_path / "elsewhere")
+    other_bundle(mine, "a third")
+    assert resumed(out) == 2
+    said = capsys.readouterr().err
+    assert f"that of {mine} is {load_bundle(mine).hash[:12]}. Give that bundle: --bundle FOLDER" in said
+    shutil.rmtree(mine)
+    assert resumed(out) == 2
+    assert f"of {mine}, which can't be used: no bundle in" in capsys.readouterr().err
+    assert (out / "score.json").read_bytes() == noted and not (out / "scores").exists()
+    assert resumed(out, "--bundle", str(tmp_path / "elsewhere")) == 0  # the same one, which is noted from now on
+    (out / "scores/00000.parquet").unlink()
+    assert resumed(out) == 0 and verify(out) == []
+
+
+def test_scores_of_a_version_that_noted_no_address_are_resumed(films, tmp_path, monkeypatch, capsys):
+    "With the package's own bundle if it is that one; else the bundle has to be given, and finished shards are kept."
+    mine, out = other_bundle(tmp_path / "mine"), tmp_path / "out"
+    score_archive(films, out, mine, shard_rows=3)
+    before, said = contents(out), json.loads((out / "score.json").read_text())
+    assert said.pop("bundle_address") == str(mine)
+    (out / "score.json").write_text(json.dumps(said))
+    (out / "scores/00001.parquet").unlink()
+    assert resumed(out) == 2
+    assert "that of the package is" in (error := capsys.readouterr().err) and "--bundle FOLDER" in error
+    assert resumed(out, "--bundle", str(mine)) == 0 and contents(out) == before
+    score_archive(films, tmp_path / "own")
+    assert "bundle_address" not in json.loads((tmp_path / "own/score.json").read_text())
+
+
+def test_the_bundle_of_an_mlflow_address_is_noted_by_it(films, tmp_path, monkeypatch, capsys):
+    from xraypneu.ops import tracking
+
+    mine, out = other_bundle(tmp_path / "mine"), tmp_path / "out"
+    with monkeypatch.context() as m:
+        m.setattr(tracking, "registered_bundle", lambda uri: mine)
+        begun(m, films, out, "--bundle", "models:/team@champion")
+        assert json.loads((out / "score.json").read_text())["bundle_address"] == "models:/team@champion"
+        assert resumed(out) == 0
+    lost = tracking.TrackingError("no MLflow store is set here", "Set MLFLOW_TRACKING_URI", "missing")
+    monkeypatch.setattr(tracking, "registered_bundle", Mock(side_effect=lost))
+    (out / "scores/00000.parquet").unlink()
+    assert resumed(out) == 2
+    said = capsys.readouterr().err
+    assert (
+        "of models:/team@champion, which can't be used" in said and "Set MLFLOW_TRACKING_URI. Give that bundle" in said
+    )
+
+
+def test_the_command_that_completes_scores_works_as_it_is_named(films, tmp_path, capsys):
+    "Before, it was refused as one of other options, by --merge, --verify and monitor alike."
+    mine, out = other_bundle(tmp_path / "my bundle"), tmp_path / "my scores"
+    argv = ["score", str(films), "--out", str(out), "--shard-rows", "3", "--bundle", str(mine), *OPTIONS]
+    assert cli.main(argv, io.StringIO()) == 0
+    before = contents(out)
+    for named in (
+        ["monitor", str(out), "--out", str(tmp_path / "monitor")],
+        ["score", "--merge", str(tmp_path / "all.parquet"), "--out", str(out)],
+        ["score", "--verify", "--out", str(out)],
+    ):
+        (out / "scores/00002.parquet").unlink()
+        capsys.readouterr()
+        assert cli.main(named, io.StringIO()) in (1, 2)
+        hint = re.search(r"xraypneu (score --resume .*)", capsys.readouterr().err)[1]
+        assert cli.main(shlex.split(hint), io.StringIO()) == 0 and contents(out) == before
+
+
+def test_a_list_whose_options_were_not_noted_is_resumed_with_a_word(films, tmp_path, capsys):
+    write_manifest(films, tmp_path / "out")
+    assert resumed(tmp_path / "out", "--hash") == 0 and rows(tmp_path / "out")[0]["sha256"]
+    assert "those that are not given are the defaults" in capsys.readouterr().err
+
+
 def test_films_that_came_after_the_list_are_not_passed_over_without_a_word(scored, films, tmp_path, capsys):
     "The command of last month, or of another disk at the same mount point, said that all films are scored."
     (films / "new.png").write_bytes(next(films.rglob("*.png")).read_bytes())
@@ -579,7 +710,7 @@ def test_scores_of_a_newer_version_are_not_called_damaged(tmp_path):
     (tmp_path / "score.json").write_text(json.dumps(said | {"depth": 12}))
     with refusal(ScoreError, "unsupported", r"newer xraypneu \(9.1; .*depth.*Go on with xraypneu 9.1, or score into"):
         score._settings(tmp_path)
-    for content in (json.dumps({"bundle": "b"}), "[]", "{"):
+    for content in (json.dumps({"bundle": "b"}), json.dumps(said | {"bundle_address": 1}), "[]", "{"):
         (tmp_path / "score.json").write_text(content)
         with pytest.raises(ScoreError, match="is damaged"):
             score._settings(tmp_path)

@@ -212,6 +212,9 @@ def _score_it(args, out):
 
     if args.resume and not (place_of(args.out) / "manifest/manifest.json").exists():
         raise FileNotFoundError(f"{args.out} holds nothing to resume. Begin with: xraypneu score SOURCE --out FOLDER")
+    if args.resume and not (place_of(args.out) / "score.json").exists():  # it ended when just the list was complete
+        what = f"{args.out} holds a list of films without bundle and options: those that are not given are the defaults"
+        print(f"xraypneu: {what}", file=sys.stderr)
     done = _engine(args)(
         args.source,
         args.out,
@@ -221,8 +224,9 @@ def _score_it(args, out):
         workers=args.workers,
         with_hash=args.hash,
         with_features=args.features,
-        tags=[t.strip() for t in args.tags.split(",") if t.strip()],
+        tags=None if args.tags is None else [t.strip() for t in args.tags.split(",") if t.strip()],
         progress=True,
+        resume=args.resume,
     )
     out.write(_so_far(done, args.out))
     if line := open_copies(place_of(args.out)):
@@ -690,14 +694,16 @@ def _score_arguments(commands):
         help="for the list of films and the scores; or an address: s3://bucket/scores",
     )
     what = p.add_mutually_exclusive_group()
-    what.add_argument("--resume", action="store_true", help="go on; without SOURCE, with that of the folder")
+    what.add_argument(
+        "--resume", action="store_true", help="go on; what is not given is that of the folder: SOURCE, bundle, options"
+    )
     what.add_argument("--status", action="store_true", help="say how far it is")
     what.add_argument("--errors", action="store_true", help="list the films that can't be used, with the reasons")
     what.add_argument("--verify", action="store_true", help="compare all rows with the list and their hashes")
     what.add_argument("--merge", metavar="FILE", help="write all scores into one parquet, by id")
     p.add_argument("--hash", action="store_true", help="add the SHA-256 of each file")
     p.add_argument("--features", action="store_true", help="add what `xraypneu monitor` compares: 100 bytes a film")
-    p.add_argument("--tags", default="", metavar="TAG,...", help="add DICOM attributes, such as ViewPosition,StudyDate")
+    p.add_argument("--tags", metavar="TAG,...", help="add DICOM attributes, such as ViewPosition,StudyDate")
     p.add_argument("--shard-rows", type=int, metavar="N", help="films a file, 10,000 by default")
     p.add_argument(
         "--workers", type=int, metavar="N", help="films at a time: one more than cores, or eight a core for addresses"
@@ -705,6 +711,7 @@ def _score_arguments(commands):
     p.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on all nodes of a Ray cluster")
     p.add_argument("--address", metavar="HOST:PORT", help="of the cluster; without it, the one of this machine")
     _precision_argument(p)
+    p.set_defaults(precision=None, hash=None, features=None)  # not given: --resume takes those of the folder
     _bundle_argument(p)
 
 # %% ../nbs/api/99_cli.ipynb #x-external-arguments

@@ -43,7 +43,7 @@ from ..metrics.scores import write_json
 from ..model.bundle import Bundle
 from ..ops.stage import run_report
 from .predict import Predictor
-from .score import Place, _checked, _said, _settings, place_of, progress_of, read_manifest
+from .score import Place, _checked, _go_on, _said, _settings, place_of, progress_of, read_manifest
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m006
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _tables(place: Place) -> Iterator[tuple[pa.Table, dict[str, Any]]]:
         yield _opened(place, "xraypneu")
         return
     done, manifest, settings = progress_of(place), read_manifest(place), _settings(place)
-    again = f"xraypneu score --resume --out {place}"
+    again = _go_on(place)
     if not done.complete:
         what = f"{done.shards - done.shards_done:,} of {done.shards:,} shards of {place} are not scored yet"
         raise ShiftError(what, f"Complete them: {again}", "missing")

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import islice
@@ -53,10 +53,10 @@ from xraypneu.data.image import (
 )
 from ..errors import rendered, XraypneuError
 from ..files import explained, others_reach, replacing, sha256_of, write_file, writing
-from ..model.bundle import Bundle
+from ..model.bundle import SHIPPED, Bundle, BundleError
 from ..process import alone
 from ..redact import IN_QUERY, public_url, without_controls
-from .predict import Predictor, _reading, _Scorer
+from .predict import MLFLOW_ADDRESSES, Predictor, _reading, _Scorer
 
 # %% ../../nbs/api/serving/08_score.ipynb #s005
 class ScoreError(XraypneuError, ValueError):
@@ -1035,10 +1035,16 @@ class Settings:
     hash: bool  # do rows have the SHA-256 of their file?
     tags: list[str]  # DICOM attributes that rows have, of `decoder.TAGS`
     features: str = ""  # version of projections and statistics; "": none are kept
+    # where `--resume` finds the bundle; None: in the package, or not noted. The same bundle from elsewhere is no other
+    bundle_address: str | None = field(default=None, compare=False)
+
+    def noted(self) -> dict[str, Any]:
+        "As `score.json` has them. What is not used is left out, as by versions that didn't know it."
+        return {k: v for k, v in asdict(self).items() if k not in ("features", "bundle_address") or v}
 
     def facts(self) -> dict[str, Any]:
-        "As JSON. A folder without features is described as by versions that had none, which it can be continued with."
-        return {k: v for k, v in asdict(self).items() if k != "features" or v}
+        "As each file of scores has them: where the bundle was is no part of the checkpoint."
+        return {k: v for k, v in self.noted().items() if k != "bundle_address"}
 
 # %% ../../nbs/api/serving/08_score.ipynb #3b2496ac
 def score_schema(settings: Settings) -> pa.Schema:
@@ -1127,7 +1133,10 @@ def _settings(out: Place) -> Settings | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         _check_known(file, content)
-        return Settings(**content)
+        settings = Settings(**content)
+        if not all(isinstance(v, str) for v in (settings.bundle, settings.bundle_address or "", *settings.tags)):
+            raise ValueError("a text is none")
+        return settings
     except FileNotFoundError:
         return None
     except ScoreError:  # of a host
@@ -1180,6 +1189,11 @@ class _Run:
         shards = len(self.manifest.shards)
         return Progress(self.manifest.rows, self.rows, shards, shards - len(self.missing), self.errors)
 
+
+def _go_on(out: Place) -> str:
+    "The command that scores the missing shards of a folder."
+    return f"xraypneu score --resume --out {quoted(str(out))}"
+
 # %% ../../nbs/api/serving/08_score.ipynb #a3d0f034
 def progress_of(
     out: str | os.PathLike[str],  # folder of the scores
@@ -1221,19 +1235,98 @@ def _manifest_for(
 def _keep_settings(out: Place, manifest: Manifest, settings: Settings) -> None:
     "Write the settings of a folder. Raises `ScoreError` if it holds finished shards of others."
     before = _settings(out)
-    if before == settings:
+    if before and before.noted() == settings.noted():
         return
-    if before and any(_done(out, n, _facts(manifest, before, n)) for n in range(len(manifest.shards))):
-        old, new = asdict(before), asdict(settings)  # with features, also where there are none
-        differs = "; ".join(f"{k} {_short(old[k])}, not {_short(new[k])}" for k in old if old[k] != new[k])
+    shards = range(len(manifest.shards))
+    if before and before != settings and any(_done(out, n, _facts(manifest, before, n)) for n in shards):
         hint = "Go on with the same bundle, version and options, or name another folder."
-        raise ScoreError(f"{out} holds scores of another kind ({differs})", hint, "occupied")
-    _write(out / "score.json", json.dumps(settings.facts(), indent=1) + "\n")
+        what = f"{out} holds scores of another kind ({_differences(before, settings)})"
+        raise ScoreError(what, hint, "occupied")
+    _write(out / "score.json", json.dumps(settings.noted(), indent=1) + "\n")
 
 
-def _short(value: object) -> str:
-    "A setting in a message."
-    return (value[:12] or "none") if isinstance(value, str) else str(value)
+def _differences(before: Settings, now: Settings) -> str:
+    "In what settings differ, as text."
+    old, new = before.facts() | {"features": before.features}, now.facts() | {"features": now.features}
+    return "; ".join(_difference(k, old[k], new[k]) for k in old if old[k] != new[k])
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    "How a setting differs, as text."
+    if bool(old) != bool(new) and name in ("hash", "features"):
+        what = "hashes" if name == "hash" else name
+        return f"with {what}, not without" if old else f"without {what}, not with"
+    old, new = (",".join(v) or "none" if isinstance(v, list) else str(v) for v in (old, new))
+    most = 12 if name == "bundle" else 80
+    return without_controls(f"{name} {old[:most]}, not {new[:most]}")
+
+# %% ../../nbs/api/serving/08_score.ipynb #fa6cc13c
+class _Options(NamedTuple):
+    "What decides the rows of a run; None: not given."
+
+    bundle: str | Path | Bundle | None
+    precision: str | None
+    hash: bool | None
+    tags: Sequence[str] | None
+    features: bool | None
+
+
+def _address(bundle: str | Path | Bundle | None) -> str | None:
+    "Where a bundle is found again, from any working folder; None: in the package."
+    place = str(bundle.folder if isinstance(bundle, Bundle) else bundle)
+    if not place.startswith(MLFLOW_ADDRESSES):
+        place = _plain(place)
+    return None if bundle is None or place == str(SHIPPED) else place
+
+
+def _begun_otherwise(out: Place, before: Settings, now: Settings) -> ScoreError:
+    "The error for options that are given and differ from those of the folder."
+    hint = "Leave out what differs: --resume takes it from the folder. Or name another folder."
+    return ScoreError(f"{out} was begun with other options ({_differences(before, now)})", hint, "occupied")
+
+
+def _completed(out: Place, before: Settings, given: _Options) -> _Options:
+    "Options, those of the folder where none is given. Raises `ScoreError` for one that differs."
+    noted = _Options(before.bundle_address, before.precision, before.hash, before.tags, bool(before.features))
+    full = noted._replace(**{k: v for k, v in given._asdict().items() if v is not None})
+    tags, features = list(full.tags or ()), (before.features or _features()) * bool(full.features)
+    now = replace(before, precision=cast(str, full.precision), hash=bool(full.hash), tags=tags, features=features)
+    if now != before:
+        raise _begun_otherwise(out, before, now)
+    return full
+
+# %% ../../nbs/api/serving/08_score.ipynb #33d9a0fc
+def _lost(out: Place, before: Settings, found: Bundle | BundleError) -> ScoreError:
+    "The error for a folder whose bundle isn't where it was."
+    address = before.bundle_address
+    place = without_controls(_shown(address)) if address else "the package"
+    hint = "Give that bundle: --bundle FOLDER, or its MLflow address. Or score into another folder."
+    begun = f"{out} was begun with the bundle {without_controls(before.bundle)[:12]}"
+    if isinstance(found, Bundle):
+        unknown = "" if address else ", and no other place is noted"
+        return ScoreError(f"{begun}; that of {place} is {found.hash[:12]}{unknown}", hint, "wrong_hash")
+    if (address or "").startswith(MLFLOW_ADDRESSES):  # perhaps the store's address is missing, or a package
+        hint = f"{found.hint.rstrip('.')}. {hint}"
+    return ScoreError(f"{begun} of {place}, which can't be used: {found.message}", hint, found.code)
+
+
+def _chosen(out: Place, given: _Options, resume: bool) -> tuple[Bundle, Settings]:
+    "The bundle and the settings of a run. Raises `BundleError`, `ScoreError`."
+    before = _settings(out) if resume else None
+    full = _completed(out, before, given) if before else given
+    try:
+        used = Predictor(full.bundle, "fp32" if full.precision is None else full.precision).bundle
+    except BundleError as e:
+        if before is None or given.bundle is not None:
+            raise
+        raise _lost(out, before, e) from None
+    if before and (used.hash, used.precision) != (before.bundle, before.precision):
+        if given.bundle is None:
+            raise _lost(out, before, used)
+        raise _begun_otherwise(out, before, replace(before, bundle=used.hash, precision=used.precision))
+    tags, features = list(check_tags(full.tags or ())), _features() * bool(full.features)
+    how = (used.hash, used.precision, __version__, bool(full.hash), tags, features)
+    return used, Settings(*how, _address(full.bundle))
 
 # %% ../../nbs/api/serving/08_score.ipynb #s054
 class ShardScorer:
@@ -1335,23 +1428,23 @@ def score_archive(
     source: str | os.PathLike[str] | None,  # as `list_films` takes it; None: that of the folder
     out: str | os.PathLike[str],  # folder or address of manifest and scores; one that is unfinished is continued
     bundle: str | Path | Bundle | None = None,  # as `Predictor` takes it
-    precision: str = "fp32",  # or int8
+    precision: str | None = None,  # fp32 or int8; None: fp32
     shard_rows: int | None = None,  # films a shard; None: 10,000, or as it was begun
     workers: int | None = None,  # films at a time; None: one more than cores, or eight a core for addresses
-    with_hash: bool = False,  # add the SHA-256 of each file
-    tags: Sequence[str] = (),  # of `TAGS`: add these DICOM attributes
-    with_features: bool = False,  # add what `xraypneu monitor` compares: projections of the features, statistics
+    with_hash: bool | None = None,  # add the SHA-256 of each file
+    tags: Sequence[str] | None = None,  # of `TAGS`: add these DICOM attributes
+    with_features: bool | None = None,  # add what `xraypneu monitor` compares: projections of the features, statistics
     progress: bool = False,  # show films done, rate, time left and errors on stderr
     engine: Engine = here,  # scores the shards: on this machine, or on a cluster (`serving.cluster`)
+    resume: bool = False,  # bundle and options that are None are those of the folder; others must equal them
 ) -> Progress:
     "Score an archive into a folder, or go on where that stopped. Raises the errors of bundle and folder, `Busy`."
     out = place_of(out)
     if workers is not None and workers < 1:
         raise ScoreError(f"workers is {workers}", "Give 1 or more.", "bad_setting")
-    tags = check_tags(tags)
+    options = _Options(bundle, precision, with_hash, None if tags is None else check_tags(tags), with_features)
     _check_place(out)
-    used = Predictor(bundle, precision).bundle
-    settings = Settings(used.hash, used.precision, __version__, with_hash, list(tags), _features() * with_features)
+    used, settings = _chosen(out, options, resume)
     with _alone_in(out):
         manifest = _manifest_for(source, out, shard_rows, progress)
         _keep_settings(out, manifest, settings)
@@ -1378,19 +1471,21 @@ def _checked(
     try:
         with _opened(file) as content:
             table = pq.read_table(content)
-        wrong = _wrong(table, films, _facts(manifest, settings, n))
+        wrong = _wrong(table, films, _facts(manifest, settings, n), score_schema(settings))
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as e:  # damage may give any
         wrong = f"it can't be read ({without_controls(rendered(e, 200))})"
     return table, wrong and f"scores/{file.name}: {wrong}"
 
 # %% ../../nbs/api/serving/08_score.ipynb #2426251d
-def _wrong(table: pa.Table, films: pa.Table, facts: dict[str, Any]) -> str:
+def _wrong(table: pa.Table, films: pa.Table, facts: dict[str, Any], schema: pa.Schema) -> str:
     "What is wrong with the scores of a shard; '' if nothing. Raises what damage may cause."
     said = _said(table.schema.metadata)
     if other := [k for k, v in facts.items() if said.get(k) != v]:
         return f"it is of another {', '.join(other)}"
     if table.num_rows != films.num_rows:
         return f"it has {table.num_rows:,} rows, not {films.num_rows:,}"
+    if not table.schema.equals(schema):  # a bit that flips may change a type, and no value
+        return "its columns are not those of its settings"
     if any(table[k].to_pylist() != films[k].to_pylist() for k in ("id", "uri")):
         return "its ids or addresses are not those of the manifest"
     if _rows_hash(table) != said.get("rows_sha256"):
@@ -1418,7 +1513,7 @@ def failures(
             continue
         table, fault = _checked(out, manifest, settings, n)
         if table is None or fault:
-            raise ScoreError(fault, f"Delete that file, then: xraypneu score --resume --out {out}", "damaged")
+            raise ScoreError(fault, f"Delete that file, then: {_go_on(out)}", "damaged")
         yield from (r for r in table.select(["uri", "code", "message"]).to_pylist() if r["code"])
 
 # %% ../../nbs/api/serving/08_score.ipynb #79ac4b4b
@@ -1444,7 +1539,7 @@ def merge(
     done, manifest, settings = progress_of(out), read_manifest(out), _settings(out)
     if settings is None or not done.complete:
         what = f"{done.shards - done.shards_done:,} of {done.shards:,} shards of {out} are not scored yet"
-        raise ScoreError(what, f"Complete them: xraypneu score --resume --out {out}", "missing")
+        raise ScoreError(what, f"Complete them: {_go_on(out)}", "missing")
     if isinstance(out, Path) and file.resolve().parent in ((out / "scores").resolve(), (out / "manifest").resolve()):
         raise ScoreError(f"{file} would lie among the shards", "Name a file outside that folder.", "occupied")
     _check_merged(file)
@@ -1454,6 +1549,6 @@ def merge(
         for n in range(done.shards):
             table, fault = _checked(out, manifest, settings, n)
             if table is None or fault:
-                raise ScoreError(fault, f"Delete that file, then: xraypneu score --resume --out {out}", "damaged")
+                raise ScoreError(fault, f"Delete that file, then: {_go_on(out)}", "damaged")
             writer.write_table(table.replace_schema_metadata(schema.metadata))
     return done.rows
