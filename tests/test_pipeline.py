@@ -169,6 +169,20 @@ def test_closing_lines_name_the_parameters_that_a_run_changed(tmp_path):
     assert stage_module._changed(tmp_path) == []
 
 
+def test_closing_lines_name_results_that_were_never_committed(tmp_path):
+    "In a project of `xraypneu new` a colleague got parameters without dvc.lock, and so no model."
+    write_file(tmp_path / "params.yaml", "committed")
+    commit_all(tmp_path)
+    for name in ("dvc.lock", "reports/metrics.json"):
+        write_file(tmp_path / name, "new")
+    (line,) = stage_module._changed(tmp_path)
+    assert line.startswith("Changed   dvc.lock and reports/metrics.json, the results of") and "checkout" not in line
+    write_file(tmp_path / "params.yaml", "changed")
+    (line,) = stage_module._changed(tmp_path)
+    assert "params.yaml and dvc.lock and reports/metrics.json, the parameters" in line
+    assert "`git checkout params.yaml` restores" in line
+
+
 def test_closing_lines_say_who_sees_the_runs(tmp_path, monkeypatch):
     "MLflow's server asks nobody who they are."
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

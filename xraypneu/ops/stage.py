@@ -1025,16 +1025,22 @@ RECORDED = ("params.yaml", "dvc.lock", "reports/metrics.json")  # of a run, in g
 
 
 def _changed(root) -> list:  # of text; empty outside a repository
-    "A line about parameters and results that differ from the commit, and the command that restores them."
-    ask = [*GIT, "diff", "--name-only", "--relative", "HEAD", "--", *RECORDED]
+    "A line about parameters and results that are not as committed, or new, and the command that restores them."
+
+    def listed(*ask):
+        cmd = [*GIT, *ask, "--", *RECORDED]
+        return subprocess.run(cmd, cwd=root, capture_output=True, text=True, timeout=30, check=True).stdout.split()
+
     try:
-        names = subprocess.run(ask, cwd=root, capture_output=True, text=True, timeout=30, check=True).stdout.split()
+        changed = listed("diff", "--name-only", "--relative", "HEAD")
+        new = listed("ls-files", "--others", "--exclude-standard")
     except (OSError, subprocess.SubprocessError):  # no git, no repository, one of another user, or no commit yet
         return []
+    names = [name for name in RECORDED if name in (*changed, *new)]
     kind = "parameters and results" if "params.yaml" in names else "results"
     what = f"Changed   {' and '.join(names)}, the {kind} of this run: commit them, or leave them as they are"
-    restore = f"`git checkout {' '.join(names)}` restores the committed ones until the next run"
-    return [f"{what}; {restore}"] if names else []
+    again = f"; `git checkout {' '.join(changed)}` restores the committed ones until the next run" if changed else ""
+    return [what + again] if names else []
 
 # %% ../../nbs/api/ops/03_stage.ipynb #replaced
 def _hash_of(path) -> str:
