@@ -204,7 +204,7 @@ def test_metrics_of_another_model_are_no_measurement(team, capsys):
     "An evaluation of other weights, such as of a bundle that was put in the place of the trained one."
     version, _ = team("swapped", "swapped", model={"hash": "0" * 64})
     status, said = command(capsys, "promote", "--name", "swapped")
-    assert status == 2 and "another model" in said and "dvc repro evaluate" in said
+    assert status == 2 and "another model" in said and "dvc repro --force --single-item evaluate" in said
 
 
 def test_a_model_that_was_rolled_back_does_not_come_back_by_itself(team, server, capsys):

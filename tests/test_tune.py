@@ -804,6 +804,7 @@ def check_runs(root, rows):
         assert found.info.run_id == row["mlflow_run"]
         assert [m.step for m in client.get_metric_history(found.info.run_id, MONITOR)] == [1, 2]
         assert found.data.metrics["objective"] == pytest.approx(row["value"])
+        assert found.data.metrics["trial_loss"] == pytest.approx(row["loss"])  # not that of the last epoch
         assert float(found.data.params["learning_rate"]) == row["train"]["learning_rate"]
         assert found.data.tags["command"] == row["commands"]["dvc"]
 

@@ -206,7 +206,7 @@ def _contents(metrics_file, predictions_file, version):
     except (ValueError, KeyError, TypeError) as e:
         raise PromotionError(
             f"the evaluation of version {version.version} of {version.name} is damaged ({rendered(e, 100)})",
-            "run `dvc repro evaluate --force` in the project that trained it",
+            "run `dvc repro --force --single-item evaluate` in the project that trained it",
             "damaged",
         ) from None
 
@@ -222,7 +222,7 @@ def _measured(client, version):
             f"the evaluation in the run of version {version.version} of {version.name} is of another model "
             f"(bundle {str(evaluated)[:12]}, registered {registered[:12]})",
             "train again, or put the trained "
-            "models/bundle back with `dvc checkout` and run `dvc repro evaluate --force`",
+            "models/bundle back with `dvc checkout` and run `dvc repro --force --single-item evaluate`",
             "other_model",
         )
     return predictions.assign(threshold=measured["threshold"]), measured

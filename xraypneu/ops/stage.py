@@ -1118,7 +1118,7 @@ def read_metrics(
         cautions(content["data"], content.get("conformal", {}))
         return content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        hint = "Restore it from git, or write it again: dvc repro evaluate --force"
+        hint = "Restore it from git, or write it again: dvc repro --force --single-item evaluate"
         raise StageError(f"{file} is no metrics.json of an evaluation ({rendered(e, 100)})", hint, "damaged") from None
 
 # %% ../../nbs/api/ops/03_stage.ipynb #1fae90a4

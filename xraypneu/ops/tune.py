@@ -442,7 +442,8 @@ def _on_epoch(self, claim: Claim, run, last: int) -> Callable:
 # %% ../../nbs/api/ops/10_tune.ipynb #8f864da7
 def _ended(self, claim: Claim, run, facts: dict, state: str, value: float | None = None) -> str:
     "Store the result in MLflow, then in the study: after a kill in between, both are done again."
-    run.metrics({k: v for k, v in facts.items() if isinstance(v, float)})
+    numbers = {k: v for k, v in facts.items() if isinstance(v, float)}  # the epochs have loss and seconds of their own
+    run.metrics({k if k == "objective" else f"trial_{k}": v for k, v in numbers.items()})
     run.tags({"state": state} | {k: v for k, v in facts.items() if isinstance(v, str)})
     run.end("FAILED" if state == "fail" else "FINISHED")
     self.trials.end(claim, state, value, **facts | ({"mlflow_run": run.run_id} if run else {}))
