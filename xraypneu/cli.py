@@ -694,9 +694,7 @@ def _score_arguments(commands):
         help="for the list of films and the scores; or an address: s3://bucket/scores",
     )
     what = p.add_mutually_exclusive_group()
-    what.add_argument(
-        "--resume", action="store_true", help="go on; what is not given is that of the folder: SOURCE, bundle, options"
-    )
+    what.add_argument("--resume", action="store_true", help="go on, with source, bundle and options of the folder")
     what.add_argument("--status", action="store_true", help="say how far it is")
     what.add_argument("--errors", action="store_true", help="list the films that can't be used, with the reasons")
     what.add_argument("--verify", action="store_true", help="compare all rows with the list and their hashes")

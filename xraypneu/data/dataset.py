@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLASSES', 'SPLITS', 'LEFT_BEHIND', 'PATIENT_PATTERNS', 'UNREADABLE', 'BOTH_CLASSES', 'IN_TEST', 'COPY',
            'LEAST_LEVELS', 'MOST_OF_TWO', 'DataError', 'Layout', 'find_layout', 'patient_of', 'patients_by_file',
-           'check_patients', 'choose_patients', 'Prepared', 'load_prepared', 'check_fractions', 'prepare',
+           'choose_patients', 'Prepared', 'load_prepared', 'check_fractions', 'check_patients', 'prepare',
            'counts_table', 'excluded_table', 'stored_table', 'findings_html']
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c004
@@ -329,16 +329,6 @@ def _patients_from_csv(csv: str | os.PathLike[str], paths: list[str], names: lis
 def _table_hash(csv: str | os.PathLike[str] | None) -> dict[str, str]:
     "The SHA-256 of a patient table, by which a later change is noticed; {} without one."
     return {"patients_csv": sha256_of(csv)} if csv and Path(csv).is_file() else {}
-
-# %% ../../nbs/api/data/03_dataset.ipynb #b729cc6c
-def check_patients(
-    path: str | os.PathLike[str],  # the data folder
-    csv: str | os.PathLike[str],  # the table of patients
-) -> None:
-    "Raise `DataError` for a table that `prepare` refuses, such as one that lacks films, without reading the films."
-    layout = find_layout(path)
-    files, m = _list(layout, Path(path))
-    _patients_from_csv(csv, list(m.path), [_relative(f, layout.root) for f in files])
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c021
 def choose_patients(
@@ -955,6 +945,16 @@ def _keyless(used: pd.DataFrame, rest: pd.Series) -> list[dict[str, Any]]:  # us
         f"{_n(len(paths), 'file name')} of {len(used):,} {match} no patient pattern: each counts as a separate patient."
     )
     return [_finding("no_patient_key", message, paths)]
+
+# %% ../../nbs/api/data/03_dataset.ipynb #b729cc6c
+def check_patients(
+    layout: Layout,  # of `find_layout`
+    path: str | os.PathLike[str],  # the data folder
+    csv: str | os.PathLike[str],  # the table of patients
+) -> None:
+    "Raise `DataError` for a table that `prepare` refuses, such as one that lacks films, without reading the films."
+    files, m = _list(layout, Path(path))
+    _patients_from_csv(csv, list(m.path), [_relative(f, layout.root) for f in files])
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c040-h-b
 def _threads(workers: int | None) -> int:

@@ -17,12 +17,12 @@ import pandas as pd
 
 from ..errors import XraypneuError, rendered
 from ..metrics import scores as metrics
-from ..model.bundle import BundleError, load_bundle
+from ..model.bundle import load_bundle
 from ..data.dataset import DataError, load_prepared, prepare
 from ..metrics.definitions import FLOOR, ROBUSTNESS, cautions
 from ..files import write_file
 from .publish import is_ill
-from .stage import read_yaml, stage_params
+from .stage import _hash_of, read_yaml, stage_params
 from .tracking import CANDIDATE, _is_server, as_text, check, registered_bundle, set_alias, store, store_uri
 
 # %% ../../nbs/api/ops/06_registry.ipynb #c005
@@ -488,22 +488,18 @@ def _check_data(version, measured):
 # %% ../../nbs/api/ops/06_registry.ipynb #2672e3da
 def _check_kept(client, root, candidate):
     "Refuse a candidate that the project no longer has: an experiment that was discarded, or another project's model."
-    folder, trained = root / "models/bundle", candidate.tags.get("bundle_hash")
-    if not trained or not folder.is_dir():
+    here, trained = _hash_of(root / "models/bundle"), candidate.tags.get("bundle_hash")
+    if not here or not trained or here == trained:  # none, or a damaged one, says nothing about the candidate
         return
-    with suppress(BundleError):  # a damaged one says nothing about the candidate
-        here = load_bundle(folder).hash
-        if here == trained:
-            return
-        found = client.search_model_versions(f"name='{candidate.name}'")
-        kept = [int(v.version) for v in found if v.tags.get("bundle_hash") == here]
-        instead = f"; to promote that model, --version {max(kept)}" if kept else ""
-        raise PromotionError(
-            f"the candidate, version {candidate.version} of {candidate.name}, is not the model in models/bundle "
-            f"({'version ' + str(max(kept)) if kept else 'of no version'}): was its experiment discarded?",
-            f"To promote it all the same, give --version {candidate.version}{instead}",
-            "other_model",
-        )
+    found = client.search_model_versions(f"name = '{candidate.name}'")
+    kept = max((int(v.version) for v in found if v.tags.get("bundle_hash") == here), default=None)
+    instead = f"; to promote that model, --version {kept}" if kept else ""
+    raise PromotionError(
+        f"the candidate, version {candidate.version} of {candidate.name}, is not the model in models/bundle "
+        f"({f'version {kept}' if kept else 'of no version'}): was its experiment discarded?",
+        f"To promote it all the same, give --version {candidate.version}{instead}",
+        "other_model",
+    )
 
 # %% ../../nbs/api/ops/06_registry.ipynb #6e04a069
 def _flattery(measured):

@@ -1382,10 +1382,10 @@ def check_settings(
     _check_table(table, root)
     if isinstance(given, str) and not _comes_with_dvc(path := Path(os.path.abspath(root / given)), root):
         with _nameless():
-            find_layout(path)
+            layout = find_layout(path)
             _refuse_links(path)
             if table and (root / table).exists():
-                check_patients(path, root / table)
+                check_patients(layout, path, root / table)
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c025-2
 def main(argv=None) -> int:  # exit status (0, 1 after an error, 130 after Ctrl-C)

@@ -996,7 +996,7 @@ class GuardedConnection(_Outgoing):
         return super().disconnect()
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:
-        if self.dropped or not self.channels:
+        if not self.channels:
             return
         try:
             header, content = read_message(incoming_msg)
