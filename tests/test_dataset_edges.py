@@ -460,6 +460,17 @@ def test_patients_of_both_classes_are_said(data):
     assert "patients_of_both_classes" not in messages(go(data, **table))
 
 
+def test_excluded_films_are_no_finding_about_patients(data):
+    "A damaged film, or a copy, made a patient one of both classes, and a file one of two formats."
+    for i in (1, 2):
+        picture(data / "train/NORMAL" / f"IM-000{i}.png")
+        (data / "train/PNEUMONIA" / f"IM-000{i}.png").write_bytes(b"no picture")
+        picture(data / "train/NORMAL" / f"film{i}.png")
+        (data / "train/NORMAL" / f"film{i}.jpg").write_bytes(b"no picture")
+    found = messages(go(data))
+    assert found.keys() == {"unreadable", "no_patient_key"} and found["no_patient_key"].startswith("2 file names")
+
+
 def test_folders_that_agree_with_the_file_names_are_no_finding(data):
     for label, prefix in zip(CLASSES, ("IM-", "person"), strict=True):
         for i in range(20, 24):
@@ -499,7 +510,7 @@ def test_copies_of_a_film_in_other_formats_are_one_patient(tmp_path):
     p = go(tmp_path / "data")
     assert p.manifest.groupby("patient").size().tolist() == [3] * 24 and set(p.manifest.patient[:3]) == {"NORMAL/1.2.0"}
     assert (p.manifest[p.manifest.split != ""].groupby("patient").split.nunique() == 1).all()
-    assert messages(p)["formats"].startswith("72 files differ from another one only in the extension")
+    assert messages(p)["formats"].startswith("48 files differ from another one only in the extension")
 
 
 def test_dicom_films_of_one_patient_id_under_several_keys_are_said(tmp_path):
@@ -522,9 +533,11 @@ def test_dicom_films_of_one_patient_id_under_several_keys_are_said(tmp_path):
     pd.DataFrame({"file": p.manifest.path, "patient": person}).to_csv(tmp_path / "people.csv", index=False)
     p = go(tmp_path / "data", patients_csv=tmp_path / "people.csv")
     assert messages(p).keys() == {"test_made"} and len(p.info["patients_csv"]) == 64  # `replaced_files` compares it
-    films = pd.DataFrame({"path": list("abcd"), "patient": list("wxyz")})
+    films = pd.DataFrame({"path": list("abcd"), "patient": list("wxyz"), "excluded": ""})
     assert not module._patient_findings(films, pd.Series(["anonymous"] * 3 + [""]))  # one ID for all is nobody's
     assert module._patient_findings(films, pd.Series(["i", "i", "k", ""]))[0]["files"] == ["a", "b"]
+    films.loc[1, "excluded"] = "copy"
+    assert not module._patient_findings(films, pd.Series(["i", "i", "k", ""]))
 
 
 def test_patients_of_a_table_that_differ_in_case_or_blanks_are_said(data, capsys):

@@ -301,7 +301,7 @@ def test_films_of_the_initial_weights_are_training_films_too(tmp_path, monkeypat
     began = {"data_hash": content["data_hash"], "files": "a" * 12, "names": "b" * 12}
     (bundle.folder / seen.TRAINING_FILMS).write_text(json.dumps(began))
     apart = external_run.training_of(bundle)  # without the project, which knows their statistics
-    assert (apart.files, apart.names) == ({"a" * 12}, {"b" * 12})
+    assert (apart.files, apart.names, apart.named) == ({"a" * 12}, {"b" * 12}, False)
     rows = pd.DataFrame({"label": ["NORMAL"], "sha256": "a" * 64, "path": "1.png", "code": "", "y": 0})
     assert list(external.marked(rows, apart).training) == ["file"] and external.differences(rows, apart) == []
     prepared = SimpleNamespace(info={"data_hash": content["data_hash"]})
@@ -310,6 +310,16 @@ def test_films_of_the_initial_weights_are_training_films_too(tmp_path, monkeypat
     found = external_run.training_of(bundle)
     assert found.files == {"a" * 12, *seen.hashes_of(content["files"])}
     assert found.names == {"b" * 12, *seen.hashes_of(content["names"])} and found.films == content["films"]
+    assert found.named  # the project's own films by their names, too
+
+
+def test_a_comparison_by_content_alone_is_no_comparison_by_name(films, tmp_path):
+    "A training writes no names, and the report said that none was found 'by content or by class and name'."
+    bundle = load_bundle(shutil.copytree(load_bundle().folder, tmp_path / "bundle"))
+    own = {"data_hash": bundle.info["data"]["data_hash"], "files": "a" * 12, "names": "", "named": False}
+    (bundle.folder / seen.TRAINING_FILMS).write_text(json.dumps(own))
+    info, _ = measured(films, tmp_path / "out", bundle=bundle.folder)
+    assert info["training"] == {"file": 0, "name": None}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"data_hash": 3}'])

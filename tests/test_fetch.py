@@ -1148,6 +1148,17 @@ def test_kaggle_with_broken_credentials(kaggle, to, tmp_path):
     fails(None, to, "credentials can't be read", "kaggle.json")
 
 
+def test_the_checksum_of_a_kaggle_archive_is_compared(kaggle, to, capsys):
+    "`fetch kaggle --sha256 X` ignored X."
+    kaggle.data = zipped(films())
+    with pytest.raises(FetchError, match="another checksum than expected"):
+        fetch(None, to, sha256="0" * 64)
+    assert not to.exists()
+    assert fetch(None, to, sha256=sha(kaggle.data)).files == 12
+    assert cli.main(["fetch", "a.zip", "--dataset", "a/b", "--to", str(to)]) == 2
+    assert "--dataset names a data set on Kaggle" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "name", ["", "chest-xray-pneumonia", "a/b/c", "a/b/versions/0", "../../etc", "https://kaggle.com/a/b"]
 )

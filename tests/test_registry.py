@@ -151,6 +151,9 @@ def test_other_images_and_no_evaluation(team, server, capsys):
     run.register("images", {})
     status, said = command(capsys, "promote", "--name", "images")
     assert status == 2 and "has not been evaluated" in said
+    run.journal.add("metrics", values={"roc_auc": 0.9}, step=0)  # as where the server was down
+    status, said = command(capsys, "promote", "--name", "images")
+    assert status == 2 and "waits in this project's journal" in said and "xraypneu sync" in said
     status, said = command(capsys, "promote", "--name", "nobody")
     assert status == 2 and "no version of nobody" in said
 

@@ -430,10 +430,13 @@ def _info(args, out):
 # %% ../nbs/api/99_cli.ipynb #c007
 def _fetch(args, out):
     "Get a data set."
-    from xraypneu.data.fetch import KAGGLE, fetch_kaggle, fetch_url
+    from xraypneu.data.fetch import KAGGLE, FetchError, fetch_kaggle, fetch_url
 
+    if args.source != "kaggle" and args.dataset is not None:
+        what = "--dataset names a data set on Kaggle, and the source is another one"
+        raise FetchError(what, "write xraypneu fetch kaggle --dataset OWNER/NAME", code="bad_setting")
     data_set = (
-        fetch_kaggle(KAGGLE if args.dataset is None else args.dataset, args.to, args.force)
+        fetch_kaggle(KAGGLE if args.dataset is None else args.dataset, args.to, args.force, sha256=args.sha256)
         if args.source == "kaggle"
         else fetch_url(args.source, args.to, args.sha256, args.force)
     )

@@ -682,7 +682,7 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict[str,
 # %% ../../nbs/api/data/03_dataset.ipynb #c035-3
 def _patient_findings(m: pd.DataFrame, person: pd.Series) -> list[dict[str, Any]]:
     "A finding if DICOM files of one patient ID have several patient keys."
-    films = pd.DataFrame({"path": m.path, "patient": m.patient, "person": person})[person != ""]
+    films = pd.DataFrame({"path": m.path, "patient": m.patient, "person": person})[(person != "") & (m.excluded == "")]
     apart = films[films.groupby("person").patient.transform("nunique") > 1]
     if films.person.nunique() < 2 or not len(apart):  # an ID that all films share is no patient's
         return []
@@ -871,17 +871,22 @@ def _both_classes_findings(m: pd.DataFrame, keys: pd.Series) -> list[dict[str, A
 _ENDINGS = r"(?i)(\.(dcm|dicom|png|jpe?g|tiff?|bmp|webp))+$"
 
 
-def _without_key(paths: pd.Series) -> tuple[pd.Series, list[dict[str, Any]]]:  # keys, findings
+def _without_key(paths: pd.Series) -> pd.Series:  # keys
     "Keys of films whose names no pattern matches: their paths, but one for a film and its copies in other formats."
     stems = paths.str.replace(_ENDINGS, "", regex=True)
-    copies = stems.duplicated(keep=False)
+    return paths.where(~stems.duplicated(keep=False), stems)
+
+
+def _format_findings(paths: pd.Series) -> list[dict[str, Any]]:  # paths that no pattern matches
+    "A finding if films differ in the extension alone."
+    copies = paths.str.replace(_ENDINGS, "", regex=True).duplicated(keep=False)
     if not copies.any():
-        return paths, []
+        return []
     message = (
         f"{copies.sum():,} files differ from another one only in the extension, like a film and its copy in another "
         "format: files of one name count as one patient, and all are used."
     )
-    return paths.where(~copies, stems), [_finding("formats", message, paths[copies])]
+    return [_finding("formats", message, paths[copies])]
 
 # %% ../../nbs/api/data/03_dataset.ipynb #625c72b1
 _INVISIBLE = re.compile(r"[\u200b-\u200d\u2060\ufeff]")  # characters without a width, which copies from web pages bring
@@ -920,24 +925,39 @@ def _patients(
     root: Path,
     patterns: list[re.Pattern[str]],
     patients_csv: str | os.PathLike[str] | None,
-) -> tuple[pd.Series | list[str], list[dict[str, Any]], pd.Series]:  # patients, findings, paths that no pattern matches
-    "The patient of each image, from the table if there is one, else by the patterns; and findings about them."
+) -> pd.Series | list[str]:
+    "The patient of each image, from the table if there is one, else by the patterns."
     if patients_csv:
         listed = _patients_from_csv(patients_csv, list(m.path), [_relative(f, root) for f in files])
-        return listed, _alike_findings(m.path, listed), m.path[:0]
+        _warn(_alike_findings(m.path, listed))
+        return listed
+    _, keys = _names_and_keys(m, patterns)
+    return keys.where(keys.notna(), _without_key(m.path[keys.isna()]))
+
+
+def _names_and_keys(m: pd.DataFrame, patterns: list[re.Pattern[str]]) -> tuple[pd.Series, pd.Series]:
+    "The name of each file, without folders, and the patient key that it holds, or None."
     names = m.path.str.rpartition("/")[2].map(_composed)
-    keys = names.map(lambda name: patient_of(name, patterns))
-    rest = m.path[keys.isna()]
-    alone, formats = _without_key(rest)
-    patients = keys.where(keys.notna(), alone)
-    findings = [*_folder_findings(m, patients), *_beginning_findings(m.path, names, keys)]
-    findings += [*_both_classes_findings(m, keys), *formats]
-    return patients, findings, rest
+    return names, names.map(lambda name: patient_of(name, patterns))
 
 
-def _keyless(used: pd.DataFrame, rest: pd.Series) -> list[dict[str, Any]]:  # used: films of a split; of `_patients`
+def _key_findings(
+    used: pd.DataFrame,  # films that are not excluded: what is left out makes no split wrong
+    patterns: list[re.Pattern[str]],
+    patients_csv: str | os.PathLike[str] | None,
+) -> list[dict[str, Any]]:
+    "Findings about the patients, by the table or by the file names."
+    if patients_csv:
+        return _alike_findings(used.path, list(used.patient))
+    names, keys = _names_and_keys(used, patterns)
+    rest = used.path[keys.isna()]
+    findings = [*_folder_findings(used, used.patient), *_beginning_findings(used.path, names, keys)]
+    findings += _both_classes_findings(used, keys)
+    return [*findings, *_format_findings(rest), *_keyless(used, rest)]
+
+
+def _keyless(used: pd.DataFrame, paths: pd.Series) -> list[dict[str, Any]]:
     "A finding about the used files whose names no pattern matches, if there are any."
-    paths = used.path[used.path.isin(rest)]
     if not len(paths):
         return []
     match = "matches" if len(paths) == 1 else "match"
@@ -992,8 +1012,7 @@ def prepare(
     meta = _read_meta(layout.root, path) | _table_hash(patients_csv)
     files, m = _list(layout, path)
     findings = _layout_findings(layout, path, meta["synthetic"], Counter(m.official_split))
-    m["patient"], of_patients, rest = _patients(m, files, layout.root, patterns, patients_csv)
-    _warn(of_patients)
+    m["patient"] = _patients(m, files, layout.root, patterns, patients_csv)
     with replacing(out) as new:
         records = pd.DataFrame(_pack(files, size, new / "images.npy", threads, progress))
         aside = records[list(_ASIDE)]
@@ -1001,7 +1020,7 @@ def prepare(
         m = pd.concat([m, records.drop(columns=list(_ASIDE))], axis=1)
         m = _assign(_exclude(m), layout, validation, test, seed)
         _check_splits(m, path)
-        findings += of_patients + _keyless(m[m.split != ""], rest)
+        findings += _key_findings(m[m.split != ""], patterns, patients_csv)
         findings += _content_findings(m, errors) + _reading_findings(m, aside, patients_csv)
         info = meta | {"layout": layout.kind, "size": size, "seed": seed}
         info |= {"counts": _counts(m), "data_hash": _data_hash(m, size), "findings": findings}

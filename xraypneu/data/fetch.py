@@ -1096,6 +1096,8 @@ def fetch_kaggle(
     retries: int = 4,  # failures in a row without progress
     wait: float = 1,  # seconds before the first retry, doubled for each other
     limits: Limits = Limits(),  # of the archive, and of what it may unpack to
+    *,
+    sha256: str | None = None,  # of the archive; None: not checked
 ) -> Fetched:
     "Download a data set from Kaggle, unpack it safely and move it to `to`. Raises `FetchError`."
     named = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/versions/([1-9]\d*))?", dataset, re.ASCII)
@@ -1105,6 +1107,6 @@ def fetch_kaggle(
     url, where = _ARCHIVES + named[1], f"Kaggle's data set {named[1]}"
     if named[2]:
         url, where = f"{url}?datasetVersionNumber={named[2]}", f"{where}, version {named[2]}"
-    to = _target(to, force)
+    wanted, to = _wanted(sha256), _target(to, force)
     how = dict(auth=_kaggle_auth(), refusals=_KAGGLE, timeout=timeout, retries=retries, wait=wait)
-    return _from_web(url, to, None, force, limits, where, **how)
+    return _from_web(url, to, wanted, force, limits, where, **how)

@@ -93,7 +93,7 @@ def _patients_by_name(
     compiled = _compile(patterns)
     names = pd.Series([_composed(file.rpartition("/")[2]) for file in files], m.index, dtype=object)
     keys = names.map(lambda name: patient_of(name, compiled))
-    patients = keys.where(keys.notna(), _without_key(m.path[keys.isna()])[0])
+    patients = keys.where(keys.notna(), _without_key(m.path[keys.isna()]))
     return patients, int(keys.notna().sum()), _numbered_anew(m, folders, names, keys)
 
 # %% ../../nbs/api/data/05_labelled.ipynb #fb233409

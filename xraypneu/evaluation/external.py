@@ -405,7 +405,7 @@ def _difference_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"The films differ from the training films in {_in_words(shown)}, which need not be the cause."
 
 # %% ../../nbs/api/evaluation/05_external.ipynb #72874f3f
-def _training_sentence(seen: Mapping[str, int] | None) -> str:
+def _training_sentence(seen: Mapping[str, int | None] | None) -> str:
     "Whether training films are among them."
     if seen is None:
         return "Whether training films are among them is not known."
@@ -490,6 +490,14 @@ def film_remarks(
         counts.update(list(kinds))
     return [{"remark": first[k], "films": n, "share": n / len(rows)} for k, n in counts.most_common()]
 
+# %% ../../nbs/api/evaluation/05_external.ipynb #50b9fa62
+def _seen_training(seen: pd.Series, training: KnownFilms | None) -> dict[str, int | None] | None:
+    "Training films among those that count: by content, and by class and name; None: can't be told."
+    if training is None:
+        return None
+    found: dict[str, int | None] = {k: int((seen == k).sum()) for k in ("file", "name")}
+    return found if training.named else found | {"name": found["name"] or None}
+
 # %% ../../nbs/api/evaluation/05_external.ipynb #0a0180f3
 def repeated(
     rows: pd.DataFrame,  # of `counted`: y, patient; perhaps person and look: hashes of patient ID and pixels, or ''
@@ -559,7 +567,7 @@ def evaluate_set(
         "size": _size_section(rows, training),
         "film_remarks": film_remarks(counted(rows)),
         "repeated": repeated(counted(rows)),
-        "training": {k: int((seen == k).sum()) for k in ("file", "name")} if training else None,
+        "training": _seen_training(seen, training),
         "official_test": int(counted(rows).sha256.fillna("").str[:DIGITS].isin(official_films()).sum()),
         "films_sha256": films_sha256(rows),
         "model": {"hash": bundle.hash, "precision": bundle.precision, "threshold": threshold},

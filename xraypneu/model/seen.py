@@ -59,6 +59,7 @@ class KnownFilms:
 
     files: frozenset[str] = field(repr=False)  # short hashes of contents
     names: frozenset[str] = field(repr=False)  # of class and name
+    named: bool = field(default=True, kw_only=True)  # False: of some films the content alone
 
     def seen(self, rows: pd.DataFrame) -> np.ndarray:  # rows: sha256, label, path; (n,) 'file', 'name' or ''
         "Whether films are among them: by their content, or perhaps, by their name."
@@ -86,7 +87,10 @@ def known_films(
     "The films that a bundle was trained and validated with."
     content = stored_content(bundle) if bundle else None
     try:
-        return KnownFilms(hashes_of(content["files"]), hashes_of(content.get("names", ""))) if content else None
+        if not content:
+            return None
+        files, names = hashes_of(content["files"]), hashes_of(content.get("names", ""))
+        return KnownFilms(files, names, named=content.get("named", "statistics" in content) is True)
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -103,6 +107,7 @@ def store_training_films(
         "data_hash": prepared.info["data_hash"],
         "files": "".join(sorted(files)),
         "names": "".join(sorted(before.names)) if before else "",
+        "named": False,
     }
     return write_file(bundle.folder / TRAINING_FILMS, json.dumps(content) + "\n")
 

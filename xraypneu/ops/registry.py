@@ -23,7 +23,17 @@ from ..metrics.definitions import FLOOR, ROBUSTNESS, cautions
 from ..files import write_file
 from .publish import is_ill
 from .stage import _hash_of, read_yaml, stage_params
-from .tracking import CANDIDATE, _is_server, as_text, check, registered_bundle, set_alias, store, store_uri
+from xraypneu.ops.tracking import (
+    CANDIDATE,
+    _is_server,
+    as_text,
+    check,
+    is_waiting,
+    registered_bundle,
+    set_alias,
+    store,
+    store_uri,
+)
 
 # %% ../../nbs/api/ops/06_registry.ipynb #c005
 ROLLED_BACK = "rolled back"  # decision of a version that was champion before a rollback
@@ -188,11 +198,12 @@ def _evaluation(client, version, folder) -> list:  # of paths
             "Check the store with `xraypneu doctor`, then run this again",
             "store",
         ) from None
-    raise PromotionError(
-        f"version {version.version} of {version.name} has not been evaluated",
-        "run `dvc repro evaluate` in the project that trained it",
-        "not_evaluated",
-    )
+    name = f"version {version.version} of {version.name}"
+    if is_waiting(version.run_id):
+        hint = "run `xraypneu sync`, then this again"
+        raise PromotionError(f"the run of {name} waits in this project's journal, not all of it sent", hint, "waiting")
+    hint = "run `dvc repro evaluate` in the project that trained it; if it did so without the store, `xraypneu sync`"
+    raise PromotionError(f"{name} has not been evaluated", hint, "not_evaluated")
 
 # %% ../../nbs/api/ops/06_registry.ipynb #c009-1-a
 def _contents(metrics_file, predictions_file, version):

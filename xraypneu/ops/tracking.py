@@ -7,8 +7,8 @@ __all__ = ['ADVICE', 'RUN_FILE', 'STATE', 'FINISHED', 'PATIENCE', 'LONGEST', 'PA
            'CLOCKS', 'SENDERS', 'JOURNALS', 'TrackingError', 'default_uri', 'store_uri', 'absolute_uri', 'store',
            'reach', 'answers', 'missing_driver', 'other_schema', 'check', 'environment', 'git_state', 'as_text',
            'as_name', 'as_texts', 'as_numbers', 'Breaker', 'Spool', 'Sender', 'Run', 'keras_model', 'register',
-           'set_alias', 'start', 'continued', 'save', 'resume', 'interrupted', 'waiting', 'damaged', 'local_note',
-           'forget', 'sync', 'registered_bundle']
+           'set_alias', 'start', 'continued', 'save', 'resume', 'interrupted', 'waiting', 'is_waiting', 'damaged',
+           'local_note', 'forget', 'sync', 'registered_bundle']
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c003
 import contextlib
@@ -1207,6 +1207,16 @@ def waiting(
 ) -> list:  # of journals
     "Journals of runs that are not fully in the store. Raises nothing for damaged ones: see `damaged`."
     return [journal for journal in _journals(root)[0] if journal.waiting(refused=True)]
+
+
+def is_waiting(
+    run_id: str,
+    root=None,  # the project
+) -> bool:
+    "Whether the project holds entries of a run that the store lacks. False outside a project."
+    with contextlib.suppress(FileNotFoundError):
+        return any(run_id in (_created(j), j.entries[0].get("run_id")) for j in waiting(root or _root()))
+    return False
 
 
 def damaged(

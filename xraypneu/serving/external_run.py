@@ -119,7 +119,10 @@ def training_of(bundle: Bundle) -> KnownFilms | None:  # None: nothing is known 
         if prepared.info["data_hash"] != bundle.info["data"]["data_hash"]:
             return known
         found = external.of_training(external.training_films(prepared), prepared.info["data_hash"])
-        return replace(found, files=found.files | known.files, names=found.names | known.names) if known else found
+        if not known:
+            return found
+        named = bool(known.names) or known.files <= found.files  # False: initial weights of a training without names
+        return replace(found, files=found.files | known.files, names=found.names | known.names, named=named)
     except (OSError, DataError, ValueError, KeyError):
         return known
 
