@@ -584,4 +584,4 @@ def test_a_command_of_the_light_install_names_what_it_lacks(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     assert cli.main([command], io.StringIO()) == 2
     said = capsys.readouterr().err
-    assert module in said and f"pip install 'xraypneu[{extra}]'" in said
+    assert module in said and f"pip install '.[{extra}]'" in said

@@ -91,6 +91,13 @@ def test_few_patients_are_a_caution_as_in_the_report():
     assert "**Few patients:** 12 with NORMAL. The intervals themselves are imprecise" in text.partition("| metric |")[0]
 
 
+def test_patients_on_both_sides_of_an_own_split_are_a_caution():
+    "By the table of patients they were the same people, and nothing beside the metrics said so."
+    text = card(data=M["data"] | {"patient_table": True, "shared_films": 27})[0]
+    before = text.partition("| metric |")[0]
+    assert "**Shared patients:** 27 of 1,234 test films are of patients who are in train or validation too" in before
+
+
 def test_patients_of_a_table_are_not_said_to_come_from_file_names():
     for more, by in (({}, "file name"), ({"patient_table": True}, "a table of the patients")):
         text = card(data=M["data"] | more)[0]
@@ -152,6 +159,16 @@ def test_self_distillations_of_one_network_are_no_trainings_of_a_classifier():
     shared = dict(trained_before=teacher, initial_weights={"name": "shipped", "sha256": "0123456789abcdef"})
     assert "5 self-distillations of one network, bundle 0123456789ab:" in card(shared, seeds=seeds)[0]
     assert "self-distillations" not in card(seeds=seeds)[0] + card(shared)[0]
+
+
+def test_a_self_distillation_of_a_self_distillation_has_a_card():
+    "Its evaluation failed after the training: min() arg is an empty sequence."
+    alone = [{"epoch": 1, "phase": "invariance"}, {"epoch": 2, "phase": "invariance"}]
+    first = dict(recipe=dict(INFO["recipe"], weights="file", epochs=0, head_epochs=0), history=alone, best_epoch=2)
+    weights = {"name": "bundle", "sha256": "0123456789abcdef"}
+    info = dict(trained_before=first | {"initial_weights": weights}, initial_weights=weights, history=alone)
+    text = card(info)[0]
+    assert "Began with" in text and text.count("2 epochs of self-distillation follow") == 2
 
 
 def test_data_and_training():

@@ -159,7 +159,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
     assert cli.main(["score", str(tmp_path), "--out", str(tmp_path / "out"), "--engine", "ray"], io.StringIO()) == 2
     said = capsys.readouterr().err
-    assert "pip install 'xraypneu[cluster]'" in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert "pip install '.[cluster]'" in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,9 @@ def test_patients_in_train_and_test_by_hand(data):
     assert messages(p)["patients_in_both"].startswith(
         "2 patient keys of the official test split (2 images) also occur in training."
     )
+    rows = [f"{path},{who}" for path, who in zip(p.manifest.path, p.manifest.patient, strict=True)]
+    said = messages(go(data, **csv(data, "\n".join(["file,patient", *rows]))))["patients_in_both"]
+    assert said.startswith("2 patients of the official test split (2 images) also occur in training. Metrics on them")
     (data / "train/PNEUMONIA/person101-2.png").unlink()
     assert messages(go(data))["patients_in_both"].startswith(
         "1 patient key of the official test split (1 image) also occurs in training."

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -39,7 +40,7 @@ from xraypneu.model import seen
 from xraypneu.model.bundle import SHIPPED
 from xraypneu.ops.stage import StageError, report_notebook, run_report
 from xraypneu.serving import external_run
-from xraypneu.serving.dashboard import _short_card
+from xraypneu.serving.dashboard import _card, _short_card
 from xraypneu.serving.external_run import MADE, measure_set, record_set
 
 MADE_HERE = {"external.json", "predictions.csv"}  # without the report
@@ -337,6 +338,19 @@ def test_without_a_description_nothing_is_claimed(drawn, tmp_path, monkeypatch):
     info, _ = measured(drawn, tmp_path / "out")
     assert info["differences"] == [] and info["training"] is None
     assert info["conclusion"]["text"].endswith("Whether training films are among them is not known.")
+
+
+def test_a_record_without_a_project_is_refused_before_the_films_are_scored(films, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XRAYPNEU_ROOT", raising=False)
+    assert cli.main(["external", str(films), "--out", "out", "--record"]) == 2
+    assert "Copy external.json there yourself" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_bundle_just_below_the_root_has_a_short_card():
+    "As mounted into the documented container, /model: the page said that something went wrong on the server."
+    bundle = replace(load_bundle(), folder=Path("/nowhere"))
+    assert _card(bundle) == _short_card(bundle)
 
 
 def test_the_shipped_training_films_are_those_of_the_shipped_model():

@@ -1175,7 +1175,7 @@ def test_packages_that_are_missing(to, tmp_path):
     )
     out = start(block, to).communicate()[0]
     assert "the package kagglehub is missing" in out and "the package requests is missing" in out
-    assert out.count("pip install 'xraypneu[team]'") == 2
+    assert out.count("pip install '.[team]'") == 2
 
 
 def test_import_is_light():

@@ -27,7 +27,7 @@ from xraypneu.data.decoder import decode
 from xraypneu.data.image import ImageError, to_square
 from xraypneu.data.sample import draw_radiograph
 from xraypneu.data.statistics import STATISTICS, VERSION
-from xraypneu.model.bundle import BundleError
+from xraypneu.model.bundle import BundleError, load_bundle
 from xraypneu.model.ood import NO_CHEST, OODDetector, read_detector
 from xraypneu.model.verdict import (
     NORMAL,
@@ -340,13 +340,22 @@ def test_sources_of_the_bundle(predictor, tmp_path):
     assert Predictor(precision="int8").bundle.precision == "int8"
 
 
+def test_a_precision_that_is_asked_for_is_used_with_a_loaded_bundle_too():
+    "`Predictor(load_bundle(), 'int8')` used fp32, and took 'int9'."
+    loaded = load_bundle(precision="int8")
+    assert Predictor(load_bundle(), "int8").bundle.precision == "int8" and Predictor(loaded).bundle is loaded
+    assert Predictor(loaded, "int8").bundle is loaded and Predictor().bundle.precision == "fp32"
+    with pytest.raises(BundleError):
+        Predictor(loaded, "int9")
+
+
 @pytest.mark.parametrize("address", ["models:/xraypneu@champion", "runs:/0123456789abcdef"])
 def test_an_mlflow_address_without_mlflow(monkeypatch, address):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setitem(sys.modules, "mlflow.exceptions", None)
     with pytest.raises(BundleError) as e:
         Predictor(address)
-    assert str(e.value) == f"{address} needs MLflow: pip install 'xraypneu[pipeline]'"
+    assert str(e.value) == f"{address} needs MLflow: pip install '.[pipeline]' in the clone, or 'FILE.whl[pipeline]'"
 
 
 def test_an_mlflow_address_without_a_store(monkeypatch, tmp_path):

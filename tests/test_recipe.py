@@ -15,6 +15,7 @@ from test_layers import FILES, closure, imported
 
 from xraypneu.model import ood
 from xraypneu.model.bundle import SHIPPED, load_bundle
+from xraypneu.model.settings import SettingError
 
 STAGES = ("prepare", "eda", "train", "evaluate")
 # how a result is written, and where its run is recorded
@@ -189,7 +190,7 @@ def test_more_folds_than_patients_are_refused_before_the_training():
     prepared = SimpleNamespace(arrays=lambda name: split)
     from xraypneu.model.recipe import Targets, recipe_of, train
 
-    with pytest.raises(ValueError, match="folds is 3: the rarer class has 2 patients"):
+    with pytest.raises(SettingError, match="folds is 3: the rarer class has 2 patients"):
         train(prepared, recipe_of()[0], Targets(folds=3))
 
 

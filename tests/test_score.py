@@ -436,7 +436,7 @@ def test_the_light_install_names_what_it_lacks(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
     assert cli.main(["score", str(tmp_path), "--out", str(tmp_path / "out")], io.StringIO()) == 2
     said = capsys.readouterr().err
-    assert "pyarrow" in said and "pip install 'xraypneu[pipeline]'" in said
+    assert "pyarrow" in said and "pip install '.[pipeline]'" in said
 
 
 def test_a_second_program_is_refused(films, tmp_path, capsys):

@@ -694,7 +694,7 @@ def test_without_optuna(tmp_path, monkeypatch, capsys):
     study(tmp_path)
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert command("tune", "--status")[0] == 2
-    assert "pip install 'xraypneu[pipeline,tune]'" in capsys.readouterr().err
+    assert "pip install '.[pipeline,tune]'" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_database(tmp_path, monkeypatch, capsys):

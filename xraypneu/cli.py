@@ -297,8 +297,10 @@ def _monitor(args, out):
 def _external(args, out):
     "Measure a model on a labelled set."
     from xraypneu.ops.stage import unlisted_sets
-    from xraypneu.serving.external_run import measure_set, record_set, write_report
+    from xraypneu.serving.external_run import measure_set, project_for_records, record_set, write_report
 
+    if args.record:
+        project_for_records()  # else it would be missed after minutes of scoring
     info = measure_set(
         args.source,
         args.out,
@@ -979,7 +981,8 @@ def _run(args, out):
 def _lacking(command, package):
     "The message for a command that needs a package that is not installed."
     extra = {"remote": "team", "app": "app", "tune": "pipeline,tune"}.get(command, "pipeline")
-    return f"xraypneu: {command} needs the package {package}, which is not installed: pip install 'xraypneu[{extra}]'"
+    install = f"pip install '.[{extra}]' in the clone, or 'FILE.whl[{extra}]'"  # the package is on no index
+    return f"xraypneu: {command} needs the package {package}, which is not installed: {install}"
 
 # %% ../nbs/api/99_cli.ipynb #c-interrupted
 _INTERRUPTED = {

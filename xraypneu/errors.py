@@ -152,7 +152,6 @@ CODES |= {
     "other_store": "a run that was recorded for another store",
     "rolled_back": "a version that was rolled back",
     "store": "the store of runs answers with an error",
-    "waiting": "a run that waits in the journal to be sent",
     "synthetic": "a model of synthetic images where one of real films is expected",
     "system": "the operating system reports an error",
     "unreachable": "the host does not answer",

@@ -638,8 +638,8 @@ def _layout_findings(layout: Layout, path: Path, synthetic: bool, counts: Counte
     return out
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c035-2
-def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict[str, Any]]:
-    "Findings about the images."
+def _content_findings(m: pd.DataFrame, errors: dict[str, str], listed: bool) -> list[dict[str, Any]]:
+    "Findings about the images; `listed`: a table says who the patients are."
     out: list[dict[str, Any]] = []
 
     def add(code: str, rows: pd.DataFrame | list[str], message: str) -> None:
@@ -653,6 +653,7 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict[str,
     test_kept = ", those in the official test split stay" if (contradictory.official_split == "test").any() else ""
     both = m[m.patient_in_other_split & (m.official_split == "test") & (m.excluded == "")]
     keys = both.patient.nunique()
+    same = "Metrics on them are too good" if listed else "Whether these are the same people is unknown"
     add(
         "unreadable",
         [f"{p}: {e}" for p, e in errors.items()],
@@ -673,9 +674,9 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str]) -> list[dict[str,
     add(
         "patients_in_both",
         both,
-        f"{_n(keys, 'patient key')} of the official test split ({_n(len(both), 'image')}) also "
-        f"{'occurs' if keys == 1 else 'occur'} in training. Whether these are the same people is unknown. Nothing is "
-        "excluded; the column patient_in_other_split marks these images.",
+        f"{_n(keys, 'patient' if listed else 'patient key')} of the official test split ({_n(len(both), 'image')}) "
+        f"also {'occurs' if keys == 1 else 'occur'} in training. {same}. Nothing is excluded; the column "
+        "patient_in_other_split marks these images.",
     )
     return out
 
@@ -1021,7 +1022,7 @@ def prepare(
         m = _assign(_exclude(m), layout, validation, test, seed)
         _check_splits(m, path)
         findings += _key_findings(m[m.split != ""], patterns, patients_csv)
-        findings += _content_findings(m, errors) + _reading_findings(m, aside, patients_csv)
+        findings += _content_findings(m, errors, bool(patients_csv)) + _reading_findings(m, aside, patients_csv)
         info = meta | {"layout": layout.kind, "size": size, "seed": seed}
         info |= {"counts": _counts(m), "data_hash": _data_hash(m, size), "findings": findings}
         _write_prepared(new, m, info)

@@ -98,7 +98,7 @@ def _show(name: str) -> str:
 # %% ../../nbs/api/data/04_fetch.ipynb #c005-3
 def _full(what: str) -> FetchError:
     "The error for a full disk."
-    hint = "free some space or give another folder with to=, then start again: the download resumes"
+    hint = "free some space or give another folder with --to, then start again: the download resumes"
     return FetchError(what, hint, code="disk_full")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c005-3-a
@@ -246,7 +246,7 @@ def _needs(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        hint = f"install it: pip install 'xraypneu[team]', or {BY_HAND}"
+        hint = f"install it: pip install '.[team]' in the clone, or 'FILE.whl[team]'; or {BY_HAND}"
         raise FetchError(f"the package {module.partition('.')[0]} is missing", hint, code="no_package") from None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010-5
@@ -409,13 +409,13 @@ def _target(to: str | os.PathLike[str], force: bool) -> Path:
     "The target folder, with links resolved. Raises `FetchError` if it is in use for something else."
     to = Path(os.path.expanduser(to)).resolve()  # ~ stays if there is no home folder
     if to.exists() and not to.is_dir():
-        raise FetchError(f"the target {to} is a file", "give a folder with to=", code="file")
+        raise FetchError(f"the target {to} is a file", "give a folder with --to", code="file")
     is_project = any((to / n).exists() for n in (".git", "dvc.yaml"))
     if is_project or Path.cwd().is_relative_to(to) or str(to) == os.path.expanduser("~"):
         what = f"the target {to} holds more than a data set, and would be replaced"
-        raise FetchError(what, "give a separate folder with to=, such as data/chest_xray", code="occupied")
+        raise FetchError(what, "give a separate folder with --to, such as data/chest_xray", code="occupied")
     if to.is_dir() and any(to.iterdir()) and not force:
-        hint = "use it (xraypneu run --data FOLDER), give another folder with to=, or replace it with force"
+        hint = "use it (xraypneu run --data FOLDER), give another folder with --to, or replace it with --force"
         raise FetchError(f"the target {to} exists already and is not empty", hint, code="occupied")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -954,7 +954,7 @@ def _from_file(file: Path, to: Path, wanted: str | None, force: bool, limits: Li
         raise FetchError(f"there is no file {str(file).rpartition('@')[2]}", hint, code="missing")
     if file.resolve().is_relative_to(to):
         what = f"the archive {file} lies in the target {to}, and would be replaced with it"
-        raise FetchError(what, "move it out of that folder, or give another folder with to=", code="occupied")
+        raise FetchError(what, "move it out of that folder, or give another folder with --to", code="occupied")
     with _alone(to):
         digest = sha256_of(file)
         _compare(digest, wanted, str(file))
@@ -987,7 +987,7 @@ def _make_ours(nest: Path) -> None:
     except OSError as e:
         raise _os_error(e, "downloading", nest.parent) from None
     if everybody_writes and foreign:  # what lies in it would be taken for an earlier download of this user
-        hint = "ask its owner to delete it, or give a target in a folder of your own with to="
+        hint = "ask its owner to delete it, or give a target in a folder of your own with --to"
         raise FetchError(f"{nest}, where this download would go, belongs to another user", hint, code="occupied")
 
 # %% ../../nbs/api/data/04_fetch.ipynb #03c79100

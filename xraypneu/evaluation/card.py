@@ -216,6 +216,8 @@ def _classifier(info):
     "The phases that train head and backbone."
     r = info["recipe"]
     epochs = sum(row.get("phase") != "invariance" for row in info["history"]) - r["head_epochs"]
+    if info["history"] and all(row.get("phase") == "invariance" for row in info["history"]):
+        return f"Began with {initial_weights(info)}. {_distilled(info).strip()}"
     sizes = ", ".join(map(str, r.get("image_sizes") or [info["input"]["size"]]))
     best = _best_before(info["history"], info["best_epoch"])
     return (

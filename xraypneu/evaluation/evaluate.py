@@ -253,19 +253,20 @@ def conformal_coverage(
 
 # %% ../../nbs/api/evaluation/04_evaluate.ipynb #c022
 def subgroups(
-    rows: pd.DataFrame,  # of the manifest: path, sha256, patient, patient_in_other_split
+    rows: pd.DataFrame,  # of the manifest: path, label, sha256, patient, patient_in_other_split
 ) -> dict:  # name to (n,) bool mask; empty groups and, but for the first, complete ones are left out
     "Parts of the test split in which the metrics might differ."
     name = rows.path.str.rsplit("/", n=1).str[-1]
+    ill = rows.label == CLASSES[1]  # other data may have such names in both classes
     conditions = {
         "all test images": np.ones(len(rows), bool),
         "each file once (no byte-identical copies)": ~rows.sha256.duplicated(),
         "patient key only in the test split": ~rows.patient_in_other_split.to_numpy(bool),
         "one image per patient (the first)": ~rows.patient.duplicated(),
-        "PNEUMONIA named bacterial": name.str.contains("_bacteria", case=False),
-        "PNEUMONIA named viral": name.str.contains("_virus", case=False),
-        "NORMAL named IM": name.str.match(r"IM-"),
-        "NORMAL named NORMAL2": name.str.match(r"NORMAL2-"),
+        "PNEUMONIA named bacterial": ill & name.str.contains("_bacteria", case=False),
+        "PNEUMONIA named viral": ill & name.str.contains("_virus", case=False),
+        "NORMAL named IM": ~ill & name.str.match(r"IM-"),
+        "NORMAL named NORMAL2": ~ill & name.str.match(r"NORMAL2-"),
     }
     masks = {k: np.asarray(mask, dtype=bool) for k, mask in conditions.items()}
     return {k: m for i, (k, m) in enumerate(masks.items()) if m.any() and (i == 0 or not m.all())}
@@ -521,6 +522,11 @@ class Evaluation:
         return sum(len(f["files"]) for f in found)
 
     @property
+    def shared_films(self) -> int:
+        "Test images of patients whom a table places in train or validation, too; by names that isn't known: 0."
+        return int(self.scored.rows.patient_in_other_split.sum()) if "patients_csv" in self.prepared.info else 0
+
+    @property
     def cautions(self) -> dict[str, str]:  # heading to sentence
         "What flatters the metrics, or makes them say little."
         return cautions(_data_section(self), self.abstention)
@@ -575,6 +581,7 @@ def _data_section(e):
         **({"few_patients": few} if (few := few_patients(e.scored.rows)) else {}),  # the terminal repeats the caution
         **({"known_films": e.known_films} if e.known_films != 0 else {}),  # likewise
         **({"nameless_films": e.nameless_films} if e.nameless_films else {}),  # likewise
+        **({"shared_films": e.shared_films} if e.shared_films else {}),  # likewise
         **({"patient_table": True} if "patients_csv" in e.prepared.info else {}),  # by file name without one
     }
 

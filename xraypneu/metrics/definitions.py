@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['METRICS', 'LABELS', 'CARD', 'SPREAD', 'FLOOR', 'FOREST', 'OVERVIEW', 'OPERATING', 'SUMMARY', 'ROBUSTNESS', 'BRIEF',
            'REFERENCE', 'FEW_PATIENTS', 'LEAST_DECIDED', 'Metric', 'is_predicted', 'metric_text', 'is_interval',
-           'interval_text', 'value_text', 'nameless_text', 'few_text', 'unsure_text', 'known_text', 'cautions',
-           'predictive_values']
+           'interval_text', 'value_text', 'nameless_text', 'few_text', 'unsure_text', 'known_text', 'shared_text',
+           'cautions', 'predictive_values']
 
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d003
 import math
@@ -192,19 +192,32 @@ def known_text(
         "train.weights=null or imagenet starts without them."
     )
 
+# %% ../../nbs/api/metrics/00_definitions.ipynb #d560acde
+def shared_text(
+    shared: int,  # films
+    films: str,  # among which: 10 test films
+) -> str:
+    "What it means that a data set's own test split shares patients with training, in reports and in the terminal."
+    return (
+        f"{shared:,} of {films} are of patients who are in train or validation too, by the table of patients: metrics "
+        "on them are too good. The split is that of the folder: move these patients to one side, or put all films "
+        "into one folder for each class, and they are divided by patient."
+    )
+
 # %% ../../nbs/api/metrics/00_definitions.ipynb #d540a592
 def cautions(
     data: Mapping[
         str, Any
-    ],  # of metrics.json: test_images; few_patients, nameless_films, known_films, where they apply
+    ],  # of metrics.json: test_images; few_patients, nameless_films, shared_films, known_films, where they apply
     conformal: Mapping[str, Any],  # of metrics.json, as of `unsure_text`
 ) -> dict[str, str]:  # heading to sentence
     "What flatters the metrics of an evaluation, or makes them say little. Raises `TypeError` for damaged data."
-    known = data.get("known_films", 0)
+    known, tested = data.get("known_films", 0), f"{data['test_images']:,} test films"
     found = {
         "Few patients": few_text(data["few_patients"]) if data.get("few_patients") else "",
         "Unknown patients": nameless_text(data["nameless_films"]) if data.get("nameless_films") else "",
-        "Known films": known_text(known, f"{data['test_images']:,} test films") if known != 0 else "",
+        "Shared patients": shared_text(data["shared_films"], tested) if data.get("shared_films") else "",
+        "Known films": known_text(known, tested) if known != 0 else "",
         "Abstention": unsure_text(conformal),
     }
     return {heading: text for heading, text in found.items() if text}

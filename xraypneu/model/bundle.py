@@ -676,7 +676,7 @@ def _read_info(path: Path, data: bytes) -> dict[str, Any]:
     if type(info.get("schema")) is not int or info["schema"] > SCHEMA:
         newer = _shown(info.get("schema"))
         raise BundleError(
-            f"{path} has schema {newer}, newer than {SCHEMA}", "Upgrade: pip install -U xraypneu", "newer_schema"
+            f"{path} has schema {newer}, newer than {SCHEMA}", "Install a newer version of xraypneu", "newer_schema"
         )
     if info["schema"] < SCHEMA:
         raise BundleError(

@@ -26,7 +26,7 @@ from ..errors import XraypneuError, rendered
 SIGNATURE = "model.sig"  # in the bundle's folder
 MAX_BYTES = 1 << 20  # our signatures have about 3 kB; larger files are not parsed
 WORKFLOW = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # set where a workflow may request an identity token from GitHub
-INSTALL = "pip install 'xraypneu[sign]'"
+INSTALL = "pip install '.[sign]' in the clone, or 'FILE.whl[sign]'"
 
 # %% ../../nbs/api/model/02_signature.ipynb #c005-e
 class SignatureError(XraypneuError, ValueError):

@@ -36,6 +36,7 @@ from ..data.dataset import CLASSES
 from ..files import writing
 from .bundle import sigma_of
 from .calibrate import fit_platt
+from .settings import Diverged, SettingError
 from .settings import Recipe as Recipe
 
 import keras
@@ -71,7 +72,7 @@ def logits_of(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> n
     "Compute logits `(n,)` float64 of `(n, S, S)` uint8 images. Raises `FloatingPointError` where one is not finite."
     logits: np.ndarray = _outputs(model, images, batch_size)[:, 0].astype(np.float64)
     if not np.isfinite(logits).all():
-        raise FloatingPointError(DIVERGED)
+        raise Diverged(DIVERGED)
     return logits
 
 # %% ../../nbs/api/model/06_training.ipynb #c011-b
@@ -201,7 +202,7 @@ def devices_of(
     if recipe.devices == "auto":
         return there[: fitting[-1]]
     if recipe.devices not in fitting:
-        raise ValueError(
+        raise SettingError(
             f"devices is {recipe.devices}: of the {len(there)} devices of this machine, "
             f"{' or '.join(map(str, fitting))} can share batches of {recipe.batch_size} equally"
         )
@@ -390,7 +391,7 @@ def _line(row: Mapping[str, Any], epochs: int) -> str:
 def _validation_sets(images: np.ndarray, y: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     "Validation and shifted validation, as for `validate`. Raises `ValueError` unless both classes are there."
     if min(np.bincount(y, minlength=2)) == 0:
-        raise ValueError("validation needs images of both classes: raise prepare.validation in params.yaml")
+        raise SettingError("validation needs images of both classes: raise prepare.validation in params.yaml")
     return {"val": (images, y), "shifted": (augment.shifted_copies(images), y)}
 
 # %% ../../nbs/api/model/06_training.ipynb #c016-v-a
@@ -398,7 +399,7 @@ def _sides(recipe: Recipe, size: int) -> tuple[int, ...]:
     "The sides of the augmented images, pixels. Raises `ValueError` if images of this size don't allow others."
     sides = recipe.image_sizes or (size,)
     if set(sides) != {size} and size % 32:
-        raise ValueError(
+        raise SettingError(
             f"image_sizes is {list(sides)}: sizes other than that of the images "
             f"need images of a multiple of 32 pixels, not {size}"
         )
@@ -412,9 +413,9 @@ def _learner(model: keras.Model, sides: Sequence[int], recipe: Recipe) -> keras.
     size = model.input_shape[1]
     sigma = sigma_of(recipe.lowpass, size)
     if model.name != recipe.backbone:
-        raise ValueError(f"backbone is {recipe.backbone}, but the model is a {model.name}: use `recipe.new_model`")
+        raise SettingError(f"backbone is {recipe.backbone}, but the model is a {model.name}: use `recipe.new_model`")
     if not network.has_lowpass(model, sigma):
-        raise ValueError(f"lowpass is {recipe.lowpass}, but the model was built with another: use `recipe.new_model`")
+        raise SettingError(f"lowpass is {recipe.lowpass}, but the model was built with another: use `recipe.new_model`")
     strategy = _strategy(*devices_of(recipe))
     if set(sides) == {size} and not strategy:
         return model
@@ -505,7 +506,7 @@ def _measured(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
     "Validate the averaged weights; returns the epoch's row, these weights and the current ones, which are set again."
     if not math.isfinite(facts["loss"]):
-        raise FloatingPointError(DIVERGED)
+        raise Diverged(DIVERGED)
     now, averaged = _averaged(learner, optimizer, recipe)
     several = learner.distribute_strategy.num_replicas_in_sync > 1  # parts of a small batch may be empty: use one
     row = {**facts, **validate(network.set_weights(model, averaged) if several else learner, sets)}
@@ -674,11 +675,11 @@ def fold_rows(
     "Divide images into folds by patient. Raises `ValueError` where a fold would lack a class: it couldn't be scored."
     most = min(len(set(patients[y == c])) for c in (0, 1))
     if not 2 <= folds <= most:
-        raise ValueError(f"folds is {folds}: the rarer class has {most} patients; give no more than that, at least 2")
+        raise SettingError(f"folds is {folds}: the rarer class has {most} patients; give no more than that, at least 2")
     rows = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, patients))
     for i, (_, held_out) in enumerate(rows, 1):
         if missing := [name for c, name in enumerate(CLASSES) if c not in y[held_out]]:
-            raise ValueError(
+            raise SettingError(
                 f"folds is {folds}: fold {i} of train and validation would have no {missing[0]} image, since whole "
                 "patients are held out; give fewer folds, another seed, or films of more patients"
             )

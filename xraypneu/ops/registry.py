@@ -201,7 +201,8 @@ def _evaluation(client, version, folder) -> list:  # of paths
     name = f"version {version.version} of {version.name}"
     if is_waiting(version.run_id):
         hint = "run `xraypneu sync`, then this again"
-        raise PromotionError(f"the run of {name} waits in this project's journal, not all of it sent", hint, "waiting")
+        what = f"the run of {name} waits in this project's journal, not all of it sent"
+        raise PromotionError(what, hint, "not_evaluated")
     hint = "run `dvc repro evaluate` in the project that trained it; if it did so without the store, `xraypneu sync`"
     raise PromotionError(f"{name} has not been evaluated", hint, "not_evaluated")
 

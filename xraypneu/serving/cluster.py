@@ -283,7 +283,8 @@ def _ray() -> Any:
         import ray
     except ImportError:
         what = "the engine ray needs the package ray, which is not installed"
-        raise ScoreError(what, "pip install 'xraypneu[cluster]'", "no_package") from None
+        hint = "pip install '.[cluster]' in the clone, or 'FILE.whl[cluster]'"
+        raise ScoreError(what, hint, "no_package") from None
     return ray
 
 # %% ../../nbs/api/serving/11_cluster.ipynb #k020-a

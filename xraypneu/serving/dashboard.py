@@ -845,7 +845,7 @@ def _card(bundle: Bundle) -> str:
         return text
     if named:
         return _short_card(bundle, f"The card beside this bundle is of another one, `{named[0][:12]}`, and not shown")
-    evaluated = _card_in(Path(os.path.abspath(bundle.folder)).parents[1] / "reports/model_card.md")
+    evaluated = _card_in(Path(os.path.abspath(bundle.folder)).parent.parent / "reports/model_card.md")
     return evaluated if bundle.hash in _CARD_OF.findall(evaluated) else _short_card(bundle)
 
 
@@ -933,7 +933,7 @@ def _short_card(bundle: Bundle, why: str = "This bundle has no model card") -> s
             f"**Not a medical device.** {why}; "
             "the evaluation of its training writes one, `reports/model_card.html`. From its `bundle.json`:",
             f"Trained on {data['title']}{', SYNTHETIC images' if data['synthetic'] else ''}. "
-            f"Operating point {i['threshold']:.3f}: {i['threshold_rule']}.",
+            f"Operating point {bundle.threshold:.3f}: {i['threshold_rule']}.",
             _counts_table(data.get("counts", {}), i["classes"]),
             _metrics_table(i),
             "Made with "

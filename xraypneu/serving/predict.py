@@ -340,10 +340,11 @@ def all_at(
 MLFLOW_ADDRESSES = ("models:/", "runs:/")  # how one begins
 
 
-def _bundle_of(source: str | Path | Bundle | None, precision: str) -> Bundle:
+def _bundle_of(source: str | Path | Bundle | None, precision: str | None) -> Bundle:  # None: as it is, else fp32
     "The bundle of a folder, an MLflow address or the package. Raises `BundleError`."
     if isinstance(source, Bundle):
-        return source
+        return source if precision in (None, source.precision) else load_bundle(source.folder, precision)
+    precision = precision or "fp32"
     if not str(source or "").startswith(MLFLOW_ADDRESSES):
         return load_bundle(source, precision)
     try:
@@ -351,7 +352,8 @@ def _bundle_of(source: str | Path | Bundle | None, precision: str) -> Bundle:
 
         return load_bundle(registered_bundle(cast(str, source)), precision)
     except ImportError:
-        raise BundleError(f"{source} needs MLflow", "pip install 'xraypneu[pipeline]'", "no_package") from None
+        hint = "pip install '.[pipeline]' in the clone, or 'FILE.whl[pipeline]'"
+        raise BundleError(f"{source} needs MLflow", hint, "no_package") from None
     except TrackingError as e:
         raise BundleError.of(e) from None
 
@@ -665,7 +667,8 @@ class Predictor(_Scorer):
         self,
         # a bundle, its folder, or an MLflow address such as models:/xraypneu@champion; None: the package's own
         bundle: str | Path | Bundle | None = None,
-        precision: str = "fp32",  # or int8: with VNNI about twice as fast, with its own operating point
+        # fp32, or int8: with VNNI about twice as fast, with its own operating point; None: a bundle's own, else fp32
+        precision: str | None = None,
     ) -> None:
         self.bundle = _bundle_of(bundle, precision)
 

@@ -1315,7 +1315,7 @@ def _chosen(out: Place, given: _Options, resume: bool) -> tuple[Bundle, Settings
     before = _settings(out) if resume else None
     full = _completed(out, before, given) if before else given
     try:
-        used = Predictor(full.bundle, "fp32" if full.precision is None else full.precision).bundle
+        used = Predictor(full.bundle, full.precision).bundle
     except BundleError as e:
         if before is None or given.bundle is not None:
             raise
@@ -1428,7 +1428,7 @@ def score_archive(
     source: str | os.PathLike[str] | None,  # as `list_films` takes it; None: that of the folder
     out: str | os.PathLike[str],  # folder or address of manifest and scores; one that is unfinished is continued
     bundle: str | Path | Bundle | None = None,  # as `Predictor` takes it
-    precision: str | None = None,  # fp32 or int8; None: fp32
+    precision: str | None = None,  # fp32 or int8; None: a bundle's own, else fp32
     shard_rows: int | None = None,  # films a shard; None: 10,000, or as it was begun
     workers: int | None = None,  # films at a time; None: one more than cores, or eight a core for addresses
     with_hash: bool | None = None,  # add the SHA-256 of each file
