@@ -555,6 +555,20 @@ def test_metrics_of_another_model_are_not_shown_as_this_ones(tmp_path, content, 
     assert words in out.getvalue() and "accuracy" not in out.getvalue()
 
 
+def test_info_finds_the_metrics_of_the_project_and_says_their_cautions(tmp_path):
+    "`xraypneu info --bundle models/bundle` showed no metric, and said nothing."
+    folder, out = shutil.copytree(SHIPPED, tmp_path / "models/bundle"), io.StringIO()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").unlink()
+    assert cli.main(["info", "--bundle", str(folder)], out) == 0
+    assert "No test metrics: none lie beside it" in out.getvalue()
+    (tmp_path / "reports").mkdir()
+    metrics["data"] |= {"few_patients": {"NORMAL": 12}}
+    (tmp_path / "reports/metrics.json").write_text(json.dumps(metrics))
+    assert cli.main(["info", "--bundle", str(folder)], out) == 0
+    assert "accuracy" in out.getvalue() and "Few patients: 12 with NORMAL" in out.getvalue()
+
+
 def test_a_metric_that_cannot_be_said_hides_no_other(tmp_path):
     "Of a test split without a film called PNEUMONIA, the precision is null; then none of the metrics was shown."
     folder, out = shutil.copytree(SHIPPED, tmp_path / "bundle"), io.StringIO()

@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .errors import XraypneuError, rendered
 from . import __version__
-from .metrics.definitions import CARD, METRICS, interval_text
+from .metrics.definitions import CARD, METRICS, cautions, interval_text
 from .files import DISK_FULL, project_root, write_file
 from .data.image import MAP_TEXT, ImageError
 from .redact import split_credentials, without_controls
@@ -335,16 +335,17 @@ def _external(args, out):
 
 # %% ../nbs/api/99_cli.ipynb #c006-2
 def _stored_metrics(bundle):
-    "(metrics beside a bundle, why they are not shown); metrics are empty unless they name its hash."
-    file = bundle.folder / "metrics.json"
-    if not file.is_file():
-        return {}, ""
+    "(metrics of a bundle, why they are not shown); metrics are empty unless they name its hash."
+    of_project = Path(os.path.abspath(bundle.folder)).parent.parent / "reports/metrics.json"
+    there = [file for file in (bundle.folder / "metrics.json", of_project) if file.is_file()]
+    if not there:
+        return {}, "none lie beside it or in a project around it"
     try:
-        if file.stat().st_size > 2_000_000:
+        if there[0].stat().st_size > 2_000_000:
             raise ValueError("too long")
-        metrics = json.loads(file.read_text(encoding="utf-8"))
+        metrics = json.loads(there[0].read_text(encoding="utf-8"))
         if metrics["model"]["hash"] != bundle.hash:
-            return {}, "they are about another model"
+            return {}, f"those in {there[0]} are about another model"
         seeds = metrics.get("seeds", {})
         means = [seeds[k]["mean"] for k in CARD if k in seeds] if seeds.get("trainings", 1) > 1 else []
         # one that is not there is newer than the bundle; one that is null can't be said of these films
@@ -355,7 +356,7 @@ def _stored_metrics(bundle):
         if not known or not all(type(v) in (int, float) for v in numbers):
             raise ValueError("no numbers")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}, "they can't be read"
+        return {}, f"those in {there[0]} can't be read"
     return metrics, ""
 
 # %% ../nbs/api/99_cli.ipynb #c006-3
@@ -401,6 +402,9 @@ def _test_text(metrics):
         )
         interval = interval_text(low.get(k), high.get(k), "{:.4f}".format)
         lines.append(f"  {METRICS[k].label:26} {test[k]:.4f}  ({interval}){mean}\n")
+    with suppress(TypeError, KeyError, AttributeError):  # of a damaged file; its metrics are checked
+        said = cautions(data, metrics.get("conformal", {})).items()
+        lines += [f"{heading}: {text}\n" for heading, text in said]
     return "".join(lines)
 
 # %% ../nbs/api/99_cli.ipynb #118913ae
@@ -423,7 +427,7 @@ def _info(args, out):
         return 0
     out.write(_info_text(bundle))
     if why:
-        out.write(f"\nThe metrics in metrics.json are not shown: {why}.\n")
+        out.write(f"\nNo test metrics: {_shown(why)}.\n")
     if metrics:
         out.write(_test_text(metrics))
     out.write("\nNot a medical device.\n")

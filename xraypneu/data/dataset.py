@@ -961,10 +961,9 @@ def _keyless(used: pd.DataFrame, paths: pd.Series) -> list[dict[str, Any]]:
     "A finding about the used files whose names no pattern matches, if there are any."
     if not len(paths):
         return []
-    match = "matches" if len(paths) == 1 else "match"
-    message = (
-        f"{_n(len(paths), 'file name')} of {len(used):,} {match} no patient pattern: each counts as a separate patient."
-    )
+    match, people = "matches" if len(paths) == 1 else "match", used.patient[paths.index].nunique()
+    count = "each counts as a separate patient" if people == len(paths) else f"they count as {_n(people, 'patient')}"
+    message = f"{_n(len(paths), 'file name')} of {len(used):,} {match} no patient pattern: {count}."
     return [_finding("no_patient_key", message, paths)]
 
 # %% ../../nbs/api/data/03_dataset.ipynb #b729cc6c
@@ -1012,7 +1011,6 @@ def prepare(
     _check_out(out, path)
     meta = _read_meta(layout.root, path) | _table_hash(patients_csv)
     files, m = _list(layout, path)
-    findings = _layout_findings(layout, path, meta["synthetic"], Counter(m.official_split))
     m["patient"] = _patients(m, files, layout.root, patterns, patients_csv)
     with replacing(out) as new:
         records = pd.DataFrame(_pack(files, size, new / "images.npy", threads, progress))
@@ -1021,7 +1019,9 @@ def prepare(
         m = pd.concat([m, records.drop(columns=list(_ASIDE))], axis=1)
         m = _assign(_exclude(m), layout, validation, test, seed)
         _check_splits(m, path)
-        findings += _key_findings(m[m.split != ""], patterns, patients_csv)
+        used = m[m.split != ""]
+        findings = _layout_findings(layout, path, meta["synthetic"], Counter(used.official_split))
+        findings += _key_findings(used, patterns, patients_csv)
         findings += _content_findings(m, errors, bool(patients_csv)) + _reading_findings(m, aside, patients_csv)
         info = meta | {"layout": layout.kind, "size": size, "seed": seed}
         info |= {"counts": _counts(m), "data_hash": _data_hash(m, size), "findings": findings}

@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -681,7 +682,7 @@ def _read_info(path: Path, data: bytes) -> dict[str, Any]:
     if info["schema"] < SCHEMA:
         raise BundleError(
             f"{path} has schema {info['schema']}, which this version no longer reads (it reads {SCHEMA})",
-            f"Convert it: xraypneu convert {path.parent} NEW"
+            f"Convert it: xraypneu convert {shlex.quote(str(path.parent))} NEW"
             if info["schema"] == 2
             else "Train again with `xraypneu run`",
             "older_schema",

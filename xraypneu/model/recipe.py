@@ -43,6 +43,7 @@ from xraypneu.model.bundle import (
 )
 from xraypneu.model.settings import (
     NAMED_WEIGHTS,
+    Diverged,
     Targets as Targets,
     check_seeds,
     check_size,
@@ -329,6 +330,8 @@ def ood_detector(
     validated, refusals = (bundle.scores(a)[1] for a in (held, unseen))
     labels = np.concatenate([y, y[quarter]])
     detector = ood.fit_detector(ordinary, labels, layout, validated, held)
+    if not (detector.variances >= ood.LEAST_VARIANCE).all():
+        raise Diverged("the training collapsed: all films have the same features. Lower train.learning_rate")
     detector = ood.with_no_chest_limit(detector, refusals, unseen)
     refused = detector.score(validated, held) >= 1
     n = len(validation.images)
