@@ -730,15 +730,28 @@ def modules(*names) -> list:
     return sorted(str(FILES[name].relative_to(ROOT)) for name in closure(names))
 
 
+NOTEBOOKS = [f"nbs/pipeline/{name}.ipynb" for name in ("prepare", "eda", "train", "evaluate")]
+
+
+def code_of(notebook: Path) -> str:
+    "The code of a notebook, as Python."
+    cells = (c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code")
+    return "\n".join("".join(c["source"]) for c in cells).replace("\n%", "\n#%")
+
+
+def run_by_steps() -> list:
+    "What the steps of a campaign run: stages and their notebooks, promote, fetch; the commands' parser."
+    from test_layers import BOOKS, imported
+
+    used = {m for n in NOTEBOOKS for m in imported(ast.parse(code_of(ROOT / n))) if m in BOOKS}
+    return [*modules("stage", "registry", "fetch", *used), "xraypneu/cli.py", "xraypneu/shipped", *NOTEBOOKS]
+
+
 def tested() -> dict:
     "Campaign to the files that its results may depend on."
-    from test_layers import BOOKS
-
-    page = ("dashboard", "guard")
-    library = [name for name in BOOKS if name not in page]
-    pipeline = [*modules(*library), "xraypneu/shipped", "nbs/pipeline", "dvc.yaml", "params.yaml", "constraints.txt"]
+    steps = [*run_by_steps(), "dvc.yaml", "params.yaml", "constraints.txt"]
     served = [
-        *modules(*page),
+        *modules("dashboard", "guard"),
         "xraypneu/app",
         "xraypneu/shipped",
         "nbs/app",
@@ -747,11 +760,11 @@ def tested() -> dict:
         "constraints.txt",
     ]
     return {
-        "kills": [*pipeline, "bench/faults.py", "tests/conftest.py", "tests/test_fetch.py"],
-        "resources": [*pipeline, "bench/faults.py", "bench/clock", "tests/conftest.py", "tests/test_fetch.py"],
+        "kills": [*steps, "bench/faults.py", "tests/conftest.py", "tests/test_fetch.py"],
+        "resources": [*steps, "bench/faults.py", "bench/clock", "tests/conftest.py", "tests/test_fetch.py"],
         "fuzz": [*modules("decoder"), "xraypneu/process.py", "tests/fuzz.py", "tests/corpus", "constraints.txt"],
         "load": [*served, "bench/load.py", "tests/served.py"],
-        "tracking": [*pipeline, "tests/conftest.py", "tests/tracked.py", "tests/test_tracking.py"],
+        "tracking": [*steps, "tests/conftest.py", "tests/tracked.py", "tests/test_tracking.py"],
     }
 
 
@@ -763,11 +776,7 @@ def meaning(path: Path) -> str:
     of other files the bytes. New prose or line breaks don't make a campaign's hours of results invalid."""
     if path.suffix not in (".py", ".ipynb"):
         return digest(path)
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".ipynb":
-        cells = (c for c in json.loads(text)["cells"] if c["cell_type"] == "code")
-        text = "\n".join("".join(c["source"]) for c in cells).replace("\n%", "\n#%")
-    code = ast.parse(text)
+    code = ast.parse(code_of(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8"))
     for node in ast.walk(code):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
             node
