@@ -546,12 +546,14 @@ def _rollback(args, out):
 # %% ../nbs/api/99_cli.ipynb #c014
 def _sync(args, out):
     "Send locally recorded runs to MLflow."
-    from xraypneu.ops.tracking import damaged, forget, sync
+    from xraypneu.ops.tracking import TrackingError, damaged, forget, sync
 
     if args.forget:
         out.write(f"{forget(args.forget)} entries of the run {args.forget} were discarded\n")
         return 0
     runs = sync(any_store=args.here)
+    others = [run for run in runs if run["store"]]
+    runs = [run for run in runs if not run["store"]]
     for run in runs:
         sent = ", ".join(f"{n} {kind}" for kind, n in run["sent"].items()) or "nothing"
         out.write(f"{run['name']} {run['run_id'] or run['record']}: {sent} sent\n")
@@ -562,6 +564,10 @@ def _sync(args, out):
             )
     wrong = damaged()
     out.write("".join(f"{line}\n" for line in wrong))
+    if others:
+        named = "; ".join(f"{_shown(run['run_id'] or run['record'])} for {run['store']}" for run in others)
+        hint = "Set MLFLOW_TRACKING_URI to that address, give --here to send them to the present one, or --forget RUN"
+        raise TrackingError(f"not sent, since recorded for another store: {named}", hint, "other_store")
     if not runs and not wrong:
         out.write("All runs are in MLflow.\n")
     if any(run["waiting"] for run in runs):

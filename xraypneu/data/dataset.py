@@ -638,6 +638,9 @@ def _layout_findings(layout: Layout, path: Path, synthetic: bool, counts: Counte
     return out
 
 # %% ../../nbs/api/data/03_dataset.ipynb #c035-2
+_IN_BOTH = ("Whether these are the same people is unknown", "Metrics on them are too good")  # [1]: by a table
+
+
 def _content_findings(m: pd.DataFrame, errors: dict[str, str], listed: bool) -> list[dict[str, Any]]:
     "Findings about the images; `listed`: a table says who the patients are."
     out: list[dict[str, Any]] = []
@@ -653,7 +656,6 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str], listed: bool) -> 
     test_kept = ", those in the official test split stay" if (contradictory.official_split == "test").any() else ""
     both = m[m.patient_in_other_split & (m.official_split == "test") & (m.excluded == "")]
     keys = both.patient.nunique()
-    same = "Metrics on them are too good" if listed else "Whether these are the same people is unknown"
     add(
         "unreadable",
         [f"{p}: {e}" for p, e in errors.items()],
@@ -675,7 +677,7 @@ def _content_findings(m: pd.DataFrame, errors: dict[str, str], listed: bool) -> 
         "patients_in_both",
         both,
         f"{_n(keys, 'patient' if listed else 'patient key')} of the official test split ({_n(len(both), 'image')}) "
-        f"also {'occurs' if keys == 1 else 'occur'} in training. {same}. Nothing is excluded; the column "
+        f"also {'occurs' if keys == 1 else 'occur'} in training. {_IN_BOTH[listed]}. Nothing is excluded; the column "
         "patient_in_other_split marks these images.",
     )
     return out

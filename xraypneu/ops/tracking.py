@@ -1253,13 +1253,14 @@ def forget(
     )
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c043-2
-def _synced(journal, uri, root, patience):
-    "Send the waiting entries of one journal and report the result."
+def _synced(journal, uri, root, patience, store=""):  # the store that the run is of, if it is another one
+    "Send the waiting entries of one journal, unless it is of another store, and report the result."
     run = Run(journal, uri, root)
     run.patience, run.at_last = patience, True
     before = {e["n"]: e["kind"] for e in journal.waiting(refused=True)}
     first = journal.entries[0]
-    run.flush(now=True, refused=True)
+    if not store:
+        run.flush(now=True, refused=True)
     left = {e["n"]: e["kind"] for e in journal.waiting(refused=True)}
     refused = [f"{left[n]}: {why}" for n, why in journal.refusals.items()]
     sent = Counter(kind for n, kind in before.items() if n not in left)
@@ -1270,6 +1271,7 @@ def _synced(journal, uri, root, patience):
         "sent": dict(sent),
         "refused": refused,
         "waiting": len(left) - len(refused),
+        "store": store,
     }
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c043-3
@@ -1277,18 +1279,17 @@ def sync(
     root=None,  # the project
     any_store: bool = False,  # send to the current store, even if the run was recorded for another
     patience: float = 60,  # seconds that the store may take to answer
-) -> list:  # for each run: record, name, run_id, sent (kind to number), refused (kind and reason), waiting (number)
-    "Send locally recorded runs, each entry once, however often this runs. Raises `TrackingError`."
+) -> list:  # of a run: record, name, run_id, sent (kind to number), refused (kind and reason), waiting (number), store
+    """Send locally recorded runs, each entry once, however often this runs. Raises `TrackingError`.
+
+    Nothing is sent of a run that was recorded for another store: `store` names it, and is '' for the others."""
     root = Path(root or _root())
     uri, out = store_uri(root), []
     for journal in waiting(root):
         recorded_for = journal.entries[0]["store"]
         if not any_store and not _same_store(recorded_for, uri, root):
-            raise TrackingError(
-                f"a run was recorded for {recorded_for}, but runs now go to {public_url(uri)}",
-                f"Set MLFLOW_TRACKING_URI to {recorded_for}, or give --here to send the run here",
-                "other_store",
-            )
+            out.append(_synced(journal, uri, root, patience, store=recorded_for))
+            continue
         check(uri)
         out.append(_synced(journal, uri, root, patience))
         if out[-1]["waiting"]:
