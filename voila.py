@@ -25,8 +25,10 @@ from importlib.resources import files
 
 def configure(c):
     "Apply all settings. Raises an exception if one is wrong."
+    from xraypneu.model.signature import trust
     from xraypneu.serving import app, guard, page, warm
 
+    trust()  # else the server would run, and all its pages fail
     # our template loads nothing from other hosts
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
         filter(None, [str(files("xraypneu") / "app"), os.environ.get("JUPYTER_PATH")])

@@ -165,7 +165,9 @@ def test_a_busy_session_ends(tmp_path):
 # --- what is outside of the page: settings, log, disk, other users of the machine
 
 
-@pytest.mark.parametrize("name, value", [("SESSIONS", "many"), ("MAX_MB", "nan"), ("MAX_MB", "129"), ("TOKEN", " ")])
+@pytest.mark.parametrize(
+    "name, value", [("SESSIONS", "many"), ("MAX_MB", "nan"), ("MAX_MB", "129"), ("TOKEN", " "), ("SIGNATURE", "yes")]
+)
 def test_a_wrong_setting_stops_the_server(tmp_path, name, value):
     "Jupyter would log the error and serve the page without token and limits."
     with pytest.raises(RuntimeError) as e:

@@ -552,6 +552,13 @@ def test_data_are_named_from_the_folder_where_the_command_runs(tmp_path, monkeyp
     assert taken == [f"data.path={p}" for p in ("films", "notes/films", "films", "/films", "")]
 
 
+def test_the_page_does_not_start_with_a_wrong_signature_setting(monkeypatch, capsys):
+    "It started, and each of its pages failed."
+    monkeypatch.setenv("XRAYPNEU_SIGNATURE", "yes")
+    monkeypatch.setattr(app.os, "execve", lambda *args: pytest.fail("the server was started"))
+    assert main(["app"]) == 2 and "XRAYPNEU_SIGNATURE is 'yes'" in capsys.readouterr().err
+
+
 def test_files_that_settings_name_are_of_the_folder_where_the_command_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = {"XRAYPNEU_SIGNER_KEY": "signer.pub", "MLFLOW_TRACKING_URI": "sqlite:///runs.db"}

@@ -120,6 +120,8 @@ def _predict(args, out):
 
     predictor = Predictor(args.bundle, args.precision)
     if args.overlay:
+        if Path(args.overlay).is_file():
+            raise OSError(f"{args.overlay} is a file: give a folder for the maps")
         Path(args.overlay).mkdir(parents=True, exist_ok=True)
         if not os.access(args.overlay, os.W_OK):
             raise OSError(f"{args.overlay} can't be written to")

@@ -24,7 +24,7 @@ from .bundle import Bundle
 # %% ../../nbs/api/model/13_seen.ipynb #9c33ca62
 TRAINING_FILMS = "training_films.json"  # in a bundle's folder
 DIGITS = 12  # of each hash: among 100,000 films, one is taken for a training film by chance in 500,000 sets
-_LONGEST = 4_000_000  # bytes
+_LONGEST = 64_000_000  # bytes: of two million films with names
 
 
 def short_hash(text: str) -> str:

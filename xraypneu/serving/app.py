@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import XraypneuError
 from ..files import came_with
 from ..model.bundle import load_bundle
+from ..model.signature import trust
 from .predict import MLFLOW_ADDRESSES
 
 # %% ../../nbs/api/serving/12_app.ipynb #a005
@@ -91,8 +92,9 @@ def _check_model(source: str) -> None:  # XRAYPNEU_MODEL
 
 
 def serve(port: int = 8866, bundle: str | None = None) -> int:  # exit status
-    "Serve the dashboard until it is interrupted. Raises what `app_command` does, and `BundleError`."
+    "Serve the dashboard until it is interrupted. Raises what `app_command` does, `SignatureError`, `BundleError`."
     command, env, folder = app_command(port, bundle)
+    trust(env)
     _check_model(env.get("XRAYPNEU_MODEL", ""))  # else the server would run, and all its pages fail
     os.chdir(folder)  # Voilà reads its settings, voila.py, there
     os.execve(command[0], command, env)

@@ -743,7 +743,7 @@ def read_manifest(
     try:
         return Manifest(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        hint = f"Begin with: xraypneu score SOURCE --out {out}"
+        hint = f"Begin with: xraypneu score SOURCE --out {quoted(str(out))}"
         raise ScoreError(f"{out} holds no manifest of an archive", hint, "missing") from None
     except ScoreError:  # of a host
         raise
