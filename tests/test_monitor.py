@@ -247,8 +247,9 @@ def test_a_reference_holds_no_name_and_no_order(kept, tmp_path):
     assert (len(again.films.table), again.films.failed) == (3, 1)
     big = written(tmp_path / "big.parquet", table(6_000), failed(60, 6_000))
     thinned = reference_of(big)
-    assert len(thinned.films.table) == 5_000 and thinned.films.failed == 50
     saved = read_reference(save_reference(thinned, tmp_path / "big_reference.parquet")).films
+    for found in (thinned.films, saved):  # before, a few unreadable files could become none
+        assert len(found.table) == 5_000 and found.unreadable() == (60, 6_060)
     assert len(set(saved.table.logit[:100]) & set(table(6_000).logit[:100])) < 10  # not the first ones
 
 
@@ -262,7 +263,7 @@ def test_the_validation_split_as_reference(tmp_path, capsys):
     (folder / "dataset.json").write_text('{"size": 224}')
     found = reference_of(folder)
     expected = Predictor().predict(draw_radiograph(1, size=224)[0]).logit
-    assert found.source == "validation split" and len(found.films.table) == 2
+    assert found.source == "validation split" and len(found.films.table) == 2 and found.films.failed is None
     assert np.abs(found.films.table.logit - expected).min() < 1e-4
     np.save(folder / "images.npy", np.load(folder / "images.npy")[:, :96, :96])  # for another model
     (folder / "dataset.json").write_text('{"size": 96}')
@@ -286,7 +287,8 @@ def test_batches_in_the_order_of_the_list(month, tmp_path):
         (1_000, 1_199, "none"),
         (1_200, 1_399, "exposure"),
     ]
-    assert result["reference"] == {"films": 1_000, "failed": 0, "source": "the first 1,000 films of the scores"}
+    source = "the first 1,000 films of the scores"
+    assert result["reference"] == {"films": 1_000, "failed": 0, "files": 1_000, "source": source}
     assert read_result(tmp_path / "out/monitor.json") == result
     file = save_reference(reference_of(month), tmp_path / "reference.parquet")
     other = monitor(month, tmp_path / "out", file, batch=500)
@@ -297,6 +299,30 @@ def test_failed_rows_count_in_their_batch(tmp_path):
     file = written(tmp_path / "s.parquet", table(1_000), table(170, seed=3, first=1_000), failed(30, 1_170))
     (batch,) = monitor(file, tmp_path / "out")["batches"]
     assert (batch["films"], batch["cause"]) == (200, "files")
+
+
+def test_labelled_films_do_not_tell_how_many_files_cannot_be_read(reference, tmp_path):
+    "Before, the validation split had none, so the usual 2 % of an archive were an alarm."
+    model = monitoring.Model("b" * 64, "fp32", FEATURES)
+    labelled = monitoring.Reference(model, Films(reference.table, reference.projections, None), "validation split")
+    file = save_reference(labelled, tmp_path / "reference.parquet")
+    usual = table(195, seed=3), failed(5, 195)
+    broken = table(60, seed=6, first=200), failed(140, 260)  # an export that fails must be found
+    archive = written(tmp_path / "s.parquet", *usual, *broken)
+    result = monitor(archive, tmp_path / "out", file)
+    assert [b["cause"] for b in result["batches"]] == ["none", "files"]
+    assert result["reference"]["failed"] is None
+    assert monitoring.batch_table(result).failed.tolist() == [0.025, 0.7]
+    assert monitoring.share_table(result, 1).set_index("share").batch["failed"] == 0.025
+    assert "only above one half" in monitoring.reference_sentence(result)
+    scored = save_reference(monitoring.Reference(model, reference, "scored films"), tmp_path / "scored.parquet")
+    assert monitor(archive, tmp_path / "other", scored)["batches"][0]["cause"] == "files"  # 0 of 1,500 is known there
+    content = pq.read_table(file)  # as earlier versions wrote it
+    said = json.loads(content.schema.metadata[b"xraypneu_reference"])
+    del said["files"]
+    old = tmp_path / "old.parquet"
+    pq.write_table(content.replace_schema_metadata({"xraypneu_reference": json.dumps(said | {"failed": 0})}), old)
+    assert read_reference(old).films.failed is None
 
 
 @pytest.mark.parametrize(
@@ -478,6 +504,8 @@ def test_the_report(month, tmp_path):
     page = monitoring.write_report(tmp_path).read_text()
     assert "1 of 2 batches differ from the reference" in page and CAUSES["exposure"][:40] in page
     assert "<script src" not in page and "image/png;base64" in page
+    assert "Of 1,000 files, 0 could not be read" in page
+    assert "Batch 2, the last one that differs" in page
     assert {p.name for p in tmp_path.iterdir()} == {"monitor.json", "monitor.ipynb", "monitor.html"} | hostile
 
 

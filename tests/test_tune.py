@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import nbformat
 import numpy as np
 import optuna
 import pandas as pd
@@ -28,7 +29,7 @@ from xraypneu.data.dataset import Prepared
 from xraypneu.model import groups
 from xraypneu.ops import trials as trials_module
 from xraypneu.ops import tune
-from xraypneu.ops.stage import StageError
+from xraypneu.ops.stage import StageError, stage_params
 from xraypneu.ops.trials import LeaseLost, Trials, TuneError, storage_address
 from xraypneu.ops.tune import MONITOR, Measured, Range, Settings, Worker, read_range, read_settings
 
@@ -131,12 +132,18 @@ def test_a_recipe_of_the_invariance_phase_alone_has_no_trials(tmp_path):
     "train, tune, problem",
     [
         ({}, {"ranges": {"learning_rate": {"low": 0.1, "high": 1.5}}}, "learning_rate .* allows 1.5: train refuses it"),
+        ({}, {"ranges": {"batch_size": {"low": 8, "high": 32}}}, "batch_size .* allows 9: train refuses it"),
+        (
+            {},
+            {"ranges": {"consistency": {"low": 0.0, "high": 1.0}, "batch_size": [32, 34]}},
+            "allows 1.0: .* batch_size is 34",
+        ),
         ({"ema_momentum": 2.0}, {}, r"train\.ema_momentum is 2\.0: give 0 to below 1"),
         ({"weights": "nowhere.h5"}, {}, r"train\.weights '.*nowhere.h5' not found. Take imagenet"),
     ],
 )
 def test_a_value_that_train_refuses_is_found_before_the_study_is_made(train, tune, problem, tmp_path):
-    "Before, only when TensorFlow was there and the films were read."
+    "Before, only when TensorFlow was there and the films were read; and one within a range by a failed trial."
     folder = project(tmp_path, **tune)
     set_params(folder, {"train": train})
     with pytest.raises((TuneError, StageError), match=problem):
@@ -158,7 +165,8 @@ def test_commands_set_what_the_trial_had(tmp_path):
     from xraypneu.ops.stage import read_yaml, set_params
 
     values = {"learning_rate": 3e-5, "image_sizes": [128, 224], "weights": None, "flip": False, "text_markers": 3}
-    made = tune.commands(values | {"weights": "my start"})
+    others = {"data.patient_patterns": [r"(person\d+)", r"(\d+)_\w"], "data.path": "my films", "prepare.size": 64}
+    made = tune.commands(values | {"weights": "my start"}, others)
     one = project(tmp_path)
     code = "import sys; print(*sys.argv[1:], sep='\\n')"
     python = f'"{sys.executable}" -c "{code}"'
@@ -167,10 +175,12 @@ def test_commands_set_what_the_trial_had(tmp_path):
     apply_overrides(one / "params.yaml", pairs)
     found = read_yaml(one / "params.yaml")["train"]
     assert {k: found[k] for k in values} == values | {"weights": "my start"}
+    changed = [read_yaml(one / "params.yaml")[s][k] for s, _, k in (name.partition(".") for name in others)]
+    assert changed == list(others.values())
     name, *changes = told["run"].splitlines()  # before, of `make run`, which divides SET at spaces: [128, 224] too
     other = project(tmp_path / "other")
     set_params(other, changes)
-    assert name == "run" and read_yaml(other / "params.yaml")["train"] == found
+    assert name == "run" and read_yaml(other / "params.yaml") == read_yaml(one / "params.yaml")
 
 
 def test_values_have_four_digits_and_stay_in_range():
@@ -254,7 +264,7 @@ def test_hopeless_trials_end_early(tmp_path, pruner):
     assert states["pruned"] >= 3 and states["pruned"] + states["complete"] == 20
     assert all((r["epochs"] < 9) == (r["state"] == "pruned") for r in found.rows())
     assert tune.best_of(found.rows())["value"] == min(r["losses"][0] for r in found.rows())
-    assert "pruned" in tune.status_text(found)
+    assert "pruned" in tune.status_text(found, tmp_path)
 
 
 def test_a_trial_that_fails_is_a_result_with_a_reason(tmp_path, monkeypatch):
@@ -270,7 +280,7 @@ def test_a_trial_that_fails_is_a_result_with_a_reason(tmp_path, monkeypatch):
     worker(tmp_path, found, fails, settings).run()
     failed = [r for r in found.rows() if r["state"] == "failed"]
     assert 0 < len(failed) < 8 and {r["reason"] for r in failed} == {"FloatingPointError: the training diverged: ***"}
-    assert "the training diverged: ***" in tune.status_text(found)
+    assert "the training diverged: ***" in tune.status_text(found, tmp_path)
     assert not tmp_path_holds(tmp_path, b"example-secret-1a2b")
 
 
@@ -281,8 +291,9 @@ def tmp_path_holds(folder, what):
 def test_many_failures_in_a_row_stop_the_worker(tmp_path):
     settings, fails = TOY._replace(trials=20), Mock(side_effect=ValueError("no good"))
     found = study(tmp_path, settings=settings)
-    with pytest.raises(TuneError, match="5 trials in a row failed; the last one: ValueError: no good"):
+    with pytest.raises(TuneError, match="5 trials in a row failed; the last one: ValueError: no good") as e:
         worker(tmp_path, found, fails, settings).run()
+    assert "`xraypneu tune --study toy --status` has all reasons" in e.value.hint
     assert len(found.rows()) == 5
 
 
@@ -296,7 +307,7 @@ def test_what_is_wrong_with_the_machine_leaves_the_trial_for_the_next_worker(tmp
     with pytest.raises(type(error)):
         worker(tmp_path, found, stops).run()
     assert [(r["state"], r["epochs"]) for r in found.rows()] == [("interrupted", 1)]
-    assert "goes on with the next worker" in tune.status_text(found)
+    assert "goes on with the next worker" in tune.status_text(found, tmp_path)
     before = found.rows()[0]["parameters"]
     worker(tmp_path, study(tmp_path), lines=lines).run()
     rows = found.rows()
@@ -589,7 +600,7 @@ def test_initial_weights_that_were_replaced_under_their_name_are_others(tmp_path
     for content in (b"one", b"two"):
         (tmp_path / "start.h5").write_bytes(content)
         with pytest.raises(ZeroDivisionError):
-            tune.work(tmp_path, settings, SimpleNamespace(agree=seen.append), prepared)
+            tune.work(tmp_path, settings, SimpleNamespace(agree=lambda facts, **_: seen.append(facts)), prepared)
     assert seen[0]["initial weights"] != seen[1]["initial weights"]
     searched = Settings({"weights": Range(choices=("shipped", "imagenet", None))}, {})
     assert tune.initial_hashes(tmp_path, searched) == {"shipped": load_bundle().hash}
@@ -634,6 +645,127 @@ def test_the_status_of_a_study(tmp_path, monkeypatch):
     assert status == 1 and "1 running" in said
     passed_on(found, "4")
     assert "1 interrupted" in command("tune", "--status", "--study", "toy")[1]
+
+
+def test_a_command_that_a_hint_names_can_be_copied(tmp_path, monkeypatch, capsys):
+    "Before, it named neither study nor storage: another study was continued, or `there is no study yet`."
+    monkeypatch.chdir(project(tmp_path))
+    again = f"xraypneu tune --study wide --storage sqlite:///{tmp_path}/other.db"
+    given = ("--status", "--study", "wide", "--storage", "sqlite:///other.db")
+    assert command("tune", *given)[0] == 2 and f"Begin one: {again}\n" in capsys.readouterr().err
+    found = Trials(storage_address("sqlite:///other.db", tmp_path), "narrow")
+    assert command("tune", *given)[0] == 2 and f"Begin it with `{again}`" in capsys.readouterr().err
+    found = Trials(found.address, "wide")
+    found.claim(1, TOY.suggest)
+    passed_on(found)
+    assert f"run `{again}` again" in command("tune", *given)[1]
+    monkeypatch.setenv(tune.STORAGE, "sqlite:///other.db")  # of this shell; the next one may have none
+    assert f"run `{again}` again" in command("tune", *given[:3])[1]
+    default = storage_address(None, tmp_path)
+    assert trials_module.tune_command("tune", default, tmp_path) == f"xraypneu tune --storage {default}"
+
+
+def with_base(root, name="toy"):
+    "A study of a project, with the parameters of its params.yaml, and its trials."
+    settings = Settings({"mixup": Range(0.0, 1.0)}, stage_params(root, "train"), trials=2, pruner="none")
+    given = tune._present(root)
+    noted = {"data_hash": "toy", "params": {k: v for k, v in given.items() if not k.startswith("train.")}}
+    found = Trials(storage_address(None, root), name)
+    found.agree(settings.facts("data") | {"initial weights": tune.initial_hashes(root, settings)}, prepared=noted)
+    worker(root, found, settings=settings).run()
+    return found
+
+
+def test_commands_of_the_best_trial_restore_what_params_yaml_has_otherwise(tmp_path, monkeypatch):
+    "Before, they named the searched parameters alone, and trained another model without a word."
+    from xraypneu.ops.stage import set_params as change
+
+    monkeypatch.chdir(project(tmp_path))
+    found, before = with_base(tmp_path), tune._present(tmp_path)
+    best = tune.best_of(found.rows())
+    assert best["commands"]["dvc"] + "\n" in command("tune", "--status", "--study", "toy")[1]
+    set_params(tmp_path, {"train": {"epochs": 3, "flip": False, "seeds": 3}, "prepare": {"size": 96}})
+    said = command("tune", "--status", "--study", "toy")[1]
+    assert f"{best['commands']['dvc']} -S train.epochs=10 -S train.flip=true -S prepare.size=224\n" in said
+    assert "They name train.epochs, train.flip, prepare.size, too" in said and "another model" not in said
+    (line,) = (ln for ln in said.splitlines() if ln.startswith("xraypneu run "))
+    tune.write_best(tmp_path, found)
+    text = (tmp_path / "models/tune/toy/best.yaml").read_text()
+    assert f"# {line}\n" in text and "\n  epochs: 10\n" in text and "\nprepare:\n  size: 224\n" in text
+    assert pd.read_csv(tmp_path / "models/tune/toy/trials.csv").command.str.endswith("prepare.size=224").all()
+    change(tmp_path, line.removeprefix("xraypneu run ").split(" "))
+    assert tune._present(tmp_path) == before | {"train.mixup": best["train"]["mixup"], "train.seeds": 3}
+
+
+def test_what_no_command_restores_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    (tmp_path / "start.h5").write_bytes(b"one")
+    set_params(tmp_path, {"train": {"weights": "start.h5"}})
+    found = with_base(tmp_path)
+    assert "another model" not in tune.status_text(found, tmp_path)
+    (tmp_path / "start.h5").write_bytes(b"two")
+    monkeypatch.setattr(tune, "__version__", "99.0.0")
+    toy_data(tmp_path / "data/prepared")
+    facts = json.loads((tmp_path / "data/prepared/dataset.json").read_text())
+    (tmp_path / "data/prepared/dataset.json").write_text(json.dumps(facts | {"data_hash": "others"}))
+    said = tune.status_text(found, tmp_path)
+    assert "weights start.h5 were replaced; data/prepared holds other films" in said and "ran with xraypneu" in said
+
+
+def test_the_folder_of_the_same_films_may_be_another_one(tmp_path, monkeypatch):
+    "On another machine of the study. Its commands don't name the first one's."
+    monkeypatch.chdir(project(tmp_path))
+    found = with_base(tmp_path)
+    set_params(tmp_path, {"data": {"path": "elsewhere"}})
+    assert "data.path=data/sample" in tune.status_text(found, tmp_path)
+    toy_data(tmp_path / "data/prepared")
+    assert "data.path" not in tune.status_text(found, tmp_path)
+
+
+def prepared_with(root, **values):
+    "Prepared data and the report of their stage."
+    toy_data(root / "data/prepared")
+    given = stage_params(root, "prepare") | values
+    source = "".join(f"{k} = {v!r}\n" for k, v in given.items())
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]})
+    (root / "reports").mkdir()
+    report = nbformat.v4.new_notebook(cells=[cell], metadata={"data_hash": "toy"})
+    nbformat.write(report, root / "reports/prepare.ipynb")
+
+
+def test_prepared_data_of_other_parameters_are_not_searched_on(tmp_path, monkeypatch, capsys):
+    "Before, the trials had other splits, or pixels, than the training that follows."
+    monkeypatch.chdir(project(tmp_path))
+    set_params(tmp_path, {"prepare": {"size": 32}})
+    prepared_with(tmp_path, data_path="films", validation=0.3)
+    assert command("tune")[0] == 2
+    err = capsys.readouterr().err
+    assert "data.path, prepare.validation in params.yaml changed since data/prepared was made" in err
+    assert "Restore what was there, or run: dvc repro prepare\n" in err
+    (tmp_path / "reports/prepare.ipynb").unlink()
+    assert len(tune._prepared(tmp_path).manifest) == 52  # nothing says that they are others
+    set_params(tmp_path, {"prepare": {"size": 64}})
+    with pytest.raises(StageError, match="prepare.size in params.yaml changed") as e:
+        tune._prepared(tmp_path)
+    assert e.value.code == "changed" and not (tmp_path / "models").exists()
+
+
+def test_a_patient_table_that_changed_or_a_report_of_other_data(tmp_path):
+    root = project(tmp_path)
+    (root / "patients.csv").write_text("file,patient\n")
+    set_params(root, {"prepare": {"size": 32}, "data": {"path": "films", "patients_csv": "patients.csv"}})
+    prepared_with(root)
+    tune._prepared(root)
+    file = root / "data/prepared/dataset.json"
+    facts = json.loads(file.read_text())
+    for change, problem in (
+        ({"patients_csv": "0" * 64}, "patient table"),
+        ({"data_hash": "x"}, "report of other data"),
+    ):
+        file.write_text(json.dumps(facts | change))
+        with refusal(StageError, "changed", problem) as e:
+            tune._prepared(root)
+        assert "dvc repro --force --single-item prepare" in e.value.hint
 
 
 @pytest.mark.parametrize(
@@ -755,7 +887,7 @@ def small(tmp_path):
     toy_data(root / "data/prepared")
     set_params(root, {"train": {"head_epochs": 0, "first_block": 16, "epochs": 2, "batch_size": 8, "min_area": 0.6}})
     set_params(root, {"tune": {"ranges": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}}})
-    set_params(root, {"tune": {"pruner": "none"}})
+    set_params(root, {"tune": {"pruner": "none"}, "prepare": {"size": 32}})
     return root
 
 

@@ -267,6 +267,8 @@ def _saved_reference(args, out):
         f"{_shown(args.save_reference)}: {len(reference.films.table):,} films ({reference.source}), no names and "
         f"no pictures\nnext: xraypneu monitor SCORES --reference {shlex.quote(args.save_reference)} --out FOLDER\n"
     )
+    if reference.films.failed is None:
+        out.write("What share of an archive's files can't be read, labelled films don't tell: scored films do\n")
     return 0
 
 
@@ -519,7 +521,7 @@ def _tune(args, out):
 
     if args.status:
         trials = open_trials(project_root(), args.study, args.storage)
-        out.write(status_text(trials))
+        out.write(status_text(trials, project_root()))
         return 1 if {r["state"] for r in trials.rows()} & {"running", "interrupted"} else 0
     tune(None, args.trials, args.storage, args.study, args.workers, say)
     return 0

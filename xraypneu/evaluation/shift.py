@@ -60,11 +60,17 @@ class Films:
 
     table: pd.DataFrame  # verdict, probability (NaN: none is shown), logit, ood_score and `STATISTICS`, a row per film
     projections: np.ndarray  # (n, 32) float32, of `project`
-    failed: int = 0  # further films that could not be read
+    failed: int | None = 0  # further files that could not be read; None: not known
+    files: int | None = None  # of which `failed` could not be read; None: the films, and `failed`
 
     def rows(self, chosen: np.ndarray) -> "Films":
         "Some of the films, by number or mask."
-        return Films(self.table.iloc[_numbers(chosen)], self.projections[chosen], self.failed)
+        return Films(self.table.iloc[_numbers(chosen)], self.projections[chosen], self.failed, self.files)
+
+    def unreadable(self) -> tuple[int, int]:
+        "Files that could not be read, and all files. Not of films whose `failed` is None."
+        failed = self.failed or 0
+        return failed, failed + len(self.table) if self.files is None else self.files
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #3b8ca3c1
 def _numbers(chosen: np.ndarray) -> np.ndarray:
@@ -240,6 +246,15 @@ def _share(test: str, reference: Sequence[int], batch: Sequence[int]) -> dict[st
     found = share_change(*reference, *batch)
     return _row(test, found["p"], found["change"], found["reference"], found["batch"])
 
+# %% ../../nbs/api/evaluation/06_shift.ipynb #fb4ac0af
+def _unreadable(reference: Films, batch: Films) -> dict[str, float]:
+    "As `share_change`, of files that can't be read. Where the reference doesn't know: are they more than half?"
+    failed, files = batch.unreadable()
+    if reference.failed is not None:
+        return share_change(*reference.unreadable(), failed, files)
+    p = float(binomtest(failed, files, 0.5, alternative="greater").pvalue)
+    return dict.fromkeys(("reference", "change", "low", "high"), np.nan) | {"batch": failed / files, "p": p}
+
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h031
 def _answered(films: Films) -> pd.Series:
     "Logits of films whose probability is shown."
@@ -264,8 +279,9 @@ def _tests(reference: Films, batch: Films, like: tuple[Films, Films], seed: int)
     found.append(_row("features", p, discrepancy))
     found += [_ks(k, a.table[k], b.table[k], s.least) for k, s in STATISTICS.items()]
     found.append(_share("refused", _refused(a), _refused(b)))
-    counts = [(f.failed, f.failed + len(f.table)) for f in (reference, batch)]
-    return pd.DataFrame([*found, _share("failed", *counts)]).set_index("test")
+    share = _unreadable(reference, batch)
+    found.append(_row("failed", share["p"], share["change"], share["reference"], share["batch"]))
+    return pd.DataFrame(found).set_index("test")
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h033
 LARGE = 0.5  # standard deviations
@@ -343,8 +359,8 @@ def _shares(reference: Films, batch: Films) -> pd.DataFrame:
     counts = {
         v: (int((reference.table.verdict == v).sum()), n, int((batch.table.verdict == v).sum()), m) for v in names
     }
-    counts["failed"] = reference.failed, reference.failed + n, batch.failed, batch.failed + m
-    return pd.DataFrame({k: share_change(*c) for k, c in counts.items()}).T
+    changes = {k: share_change(*c) for k, c in counts.items()} | {"failed": _unreadable(reference, batch)}
+    return pd.DataFrame(changes).T
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #h037
 def _check(reference: Films, batch: Films) -> None:
@@ -352,9 +368,10 @@ def _check(reference: Films, batch: Films) -> None:
     if len(reference.table) < LEAST_REFERENCE:
         hint = f"Take a longer period: {LEAST_REFERENCE} are the least."
         raise ShiftError(f"the reference has {len(reference.table):,} films that can be read", hint, "too_few")
-    if len(batch.table) + batch.failed < LEAST_BATCH:
+    files = batch.unreadable()[1]
+    if files < LEAST_BATCH:
         hint = f"Wait for more: {LEAST_BATCH} are the least."
-        raise ShiftError(f"the batch has {len(batch.table) + batch.failed:,} films", hint, "too_few")
+        raise ShiftError(f"the batch has {files:,} films", hint, "too_few")
 
 # %% ../../nbs/api/evaluation/06_shift.ipynb #790b5dc0
 def _estimates(reference: Films, batch: Films, seed: int) -> dict[str, float]:

@@ -8,7 +8,6 @@ __all__ = ['TEST_FILES', 'CLOSE', 'COUNTS', 'folder_name', 'is_ill', 'write_list
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c003
 import argparse
-import ast
 import io
 import json
 import os
@@ -47,7 +46,14 @@ from ..evaluation.checklists import CHECKLISTS, Source, answers, checklist_text,
 from ..evaluation.external import training_films
 from ..model.seen import TRAINING_FILMS
 from .convert import in_card_order
-from .stage import StageError, read_metrics, read_yaml, stage_params, without_radiographs
+from xraypneu.ops.stage import (
+    StageError,
+    changed_params,
+    read_metrics,
+    read_yaml,
+    stage_params,
+    without_radiographs,
+)
 
 # %% ../../nbs/api/ops/04_publish.ipynb #c005
 def folder_name(
@@ -110,22 +116,11 @@ def _card_of_now(bundle, measured, card, sets):  # card: bytes of model_card.md
     text = _with_metadata(with_sets(card.decode(), sets_section(measured, sets)), bundle, measured)
     return {"model_card.md": text.encode(), "model_card.html": card_page(bundle.info, text).encode()}
 
-# %% ../../nbs/api/ops/04_publish.ipynb #c005-1
-def _notebook_params(file):
-    "The parameters that an executed notebook ran with; {} without a notebook."
-    if not file.is_file():
-        return {}
-    cells = [c for c in nbformat.read(file, as_version=4).cells if "injected-parameters" in c.metadata.get("tags", [])]
-    lines = [node for c in cells for node in ast.parse(c.source).body if isinstance(node, ast.Assign)]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in lines}
-
 # %% ../../nbs/api/ops/04_publish.ipynb #00430c34
 def _check_params(root):
     "Raise `BundleError` if params.yaml differs from the values that the stages ran with."
     for stage in ("prepare", "train", "evaluate"):
-        now = stage_params(root, stage)
-        changed = [k for k, v in _notebook_params(root / f"reports/{stage}.ipynb").items() if k in now and now[k] != v]
-        if changed:
+        if changed := changed_params(root, stage):
             raise BundleError(
                 f"{', '.join(changed)} in params.yaml changed since the stage {stage} ran. It is published with "
                 "models/bundle: restore the old values, or run `dvc repro`"

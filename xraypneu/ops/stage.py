@@ -6,8 +6,9 @@
 __all__ = ['TRACKED', 'RECORDED', 'StageError', 'read_yaml', 'stage_params', 'declared_params', 'unknown_parameter',
            'check_params', 'normalise', 'title_of', 'to_html', 'Echo', 'check_idle', 'without_radiographs',
            'unread_table', 'other_names', 'report_notebook', 'run_report', 'sources', 'check_outs', 'check_sample',
-           'check_unsigned', 'unchanged', 'run_stage', 'replaced_files', 'read_metrics', 'unlisted_sets', 'summary',
-           'set_params', 'check_values', 'check_settings', 'main']
+           'check_unsigned', 'unchanged', 'run_stage', 'replaced_files', 'ran_with', 'dotted', 'changed_params',
+           'check_prepared', 'read_metrics', 'unlisted_sets', 'summary', 'set_params', 'check_values', 'check_settings',
+           'main']
 
 # %% ../../nbs/api/ops/03_stage.ipynb #c003
 import argparse
@@ -1088,6 +1089,69 @@ def replaced_files(
                 f"run {again}; then `xraypneu run`"
             )
     return out
+
+# %% ../../nbs/api/ops/03_stage.ipynb #b45438b1
+def ran_with(
+    report: Path,  # an executed notebook
+) -> dict:  # parameter name to value; {} without a notebook
+    "The parameters that a stage ran with, by its report. Raises `StageError` for a damaged one."
+    if not report.is_file():
+        return {}
+    try:
+        cells = nbformat.read(report, as_version=4).cells
+    except (ValueError, nbformat.ValidationError) as e:
+        what = f"{report} can't be read ({rendered(e, 100)})"
+        raise StageError(what, f"Write it again: dvc repro --force --single-item {report.stem}", "damaged") from None
+    given = [c for c in cells if "injected-parameters" in c.metadata.get("tags", [])]
+    lines = [node for c in given for node in ast.parse(c.source).body if isinstance(node, ast.Assign)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in lines}
+
+
+def dotted(
+    root,  # the project
+    name: str,  # of a stage
+    params: dict,  # as of `stage_params`
+) -> dict:  # section.name to value
+    "Parameters of a stage by their names in `params.yaml`: `data_path` is `data.path`."
+    listed = read_yaml(Path(root) / "dvc.yaml")["stages"][name].get("params", [])
+    others = [s for s in listed if "." not in s and s != name]
+
+    def full(key):
+        section = next((s for s in others if key.startswith(f"{s}_")), None)
+        return f"{section}.{key.removeprefix(f'{section}_')}" if section else f"{name}.{key}"
+
+    return {full(key): value for key, value in params.items()}
+
+# %% ../../nbs/api/ops/03_stage.ipynb #5377fca9
+def changed_params(
+    root,  # the project
+    name: str,  # of a stage
+) -> list:  # of `section.name`
+    "Parameters that `params.yaml` has with other values than a stage ran with, by its report. Raises `StageError`."
+    now, ran = stage_params(root, name), ran_with(Path(root) / f"reports/{name}.ipynb")
+    return list(dotted(root, name, {k: v for k, v in ran.items() if k in now and now[k] != v}))
+
+
+def _prepare_again(root, info):  # info: content of dataset.json
+    "What makes the prepared data others than those of params.yaml, and the command that makes them anew; None."
+    report, now = Path(root) / "reports/prepare.ipynb", stage_params(root, "prepare")
+    other = {k: v for k, v in now.items() if k in ("size", "seed") and info.get(k, v) != v}
+    if changed := sorted({*changed_params(root, "prepare"), *dotted(root, "prepare", other)}):
+        return f"{', '.join(changed)} in params.yaml changed since data/prepared was made", "dvc repro prepare"
+    forced, table = "dvc repro --force --single-item prepare", now.get("data_patients_csv")
+    if table and info.get("patients_csv") and (found := _hash_of(Path(root) / table)):
+        if found != info["patients_csv"]:  # DVC sees its name alone
+            return f"the patient table {table} changed since data/prepared was made", forced
+    if report.is_file() and nbformat.read(report, as_version=4).metadata.get("data_hash") != info["data_hash"]:
+        return "reports/prepare.ipynb is the report of other data than data/prepared", forced
+    return None
+
+
+def check_prepared(root, info: dict):  # the project; content of data/prepared/dataset.json
+    "Raise `StageError` unless the prepared data were made with what `params.yaml` has under `data` and `prepare`."
+    if found := _prepare_again(root, info):
+        what, command = found
+        raise StageError(what, f"Restore what was there, or run: {command}", "changed")
 
 # %% ../../nbs/api/ops/03_stage.ipynb #copies
 def _open_copies(root) -> list:  # of text

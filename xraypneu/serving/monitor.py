@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REFERENCE_FILMS', 'BATCH', 'FIRST', 'Model', 'Scores', 'read_scores', 'Reference', 'reference_of', 'save_reference',
            'read_reference', 'monitor', 'read_result', 'batch_table', 'test_table', 'share_table', 'monitor_sentence',
-           'write_report']
+           'shown_batch', 'reference_sentence', 'write_report']
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m003
 import hashlib
@@ -155,6 +155,7 @@ def read_scores(
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m012
 REFERENCE_FILMS = 5_000  # films that a reference keeps, chosen at random; more change no result
+_PREPARED = "validation split"  # source of a reference from prepared data
 
 
 @dataclass(frozen=True)
@@ -166,17 +167,19 @@ class Reference:
     source: str  # what they are, in words
 
     def describe(self) -> dict[str, Any]:
-        "For `monitor.json`."
-        return {"films": len(self.films.table), "failed": self.films.failed, "source": self.source}
+        "For `monitor.json`: films that are compared, unreadable files (null: not known), of how many, what they are."
+        failed, files = self.films.unreadable()
+        known = {"failed": None if self.films.failed is None else failed, "files": files}
+        return {"films": len(self.films.table)} | known | {"source": self.source}
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #aca11087
 def _thinned(films: Films, seed: int) -> Films:
-    "At most `REFERENCE_FILMS`, in random order; unreadable ones in proportion."
+    "At most `REFERENCE_FILMS`, in random order. The share of unreadable files stays that of all files."
     n = len(films.table)
     chosen = np.random.default_rng(seed).permutation(n)[:REFERENCE_FILMS]
     kept = films.rows(chosen)
     table = kept.table.reset_index(drop=True)
-    return Films(table, kept.projections, round(films.failed * len(chosen) / max(n, 1)))
+    return Films(table, kept.projections, films.failed, films.unreadable()[1])
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m012-r
 def reference_of(
@@ -193,8 +196,9 @@ def reference_of(
         rows = prepared.manifest[(prepared.manifest.split == "validation") & (prepared.manifest.row >= 0)].row
         if not len(rows):
             raise ShiftError(f"{path} has no validation films", "Take scores as the reference.", "empty")
-        films = films_of(used, [prepared.images[r] for r in rows])
-        return Reference(Model(used.hash, used.precision, FEATURES), _thinned(films, seed), "validation split")
+        scored = films_of(used, [prepared.images[r] for r in rows])
+        films = Films(scored.table, scored.projections, failed=None)  # of labelled films; an archive has others
+        return Reference(Model(used.hash, used.precision, FEATURES), _thinned(films, seed), _PREPARED)
     scores = read_scores(path)
     return Reference(scores.model, _thinned(scores.films(slice(None)), seed), "scored films")
 
@@ -223,7 +227,8 @@ def save_reference(
     films = reference.films
     projections = pa.array(list(films.projections.astype(np.float16)), pa.list_(pa.float16()))
     table = pa.Table.from_pandas(films.table[list(_COLUMNS)], preserve_index=False)
-    said = {**asdict(reference.model), "failed": films.failed, "source": reference.source, "version": __version__}
+    known = {k: v for k, v in reference.describe().items() if k != "films"}
+    said = {**asdict(reference.model), **known, "version": __version__}
     table = table.append_column("features", projections).replace_schema_metadata({_KEY: json.dumps(said)})
     out = pa.BufferOutputStream()
     pq.write_table(table, out, compression="zstd")
@@ -234,7 +239,9 @@ def read_reference(file: str | os.PathLike[str]) -> Reference:
     "Read what `save_reference` wrote. Raises `ShiftError`."
     table, said = _opened(Path(file), _KEY)
     frame, projections = _columns(table, Path(file))
-    return Reference(_model(said, Path(file)), Films(frame, projections, said["failed"]), said["source"])
+    old = "files" not in said and said["source"] == _PREPARED  # before, none of its files counted as unreadable
+    films = Films(frame, projections, None if old else said["failed"], said.get("files"))
+    return Reference(_model(said, Path(file)), films, said["source"])
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m016
 BATCH, FIRST = 200, 1_000  # films: of a batch, and at the begin that are the reference where none is given
@@ -379,7 +386,7 @@ _OTHERS = {
     "ood_score": "dissimilarity",
     "features": "features of the network",
     "refused": "share of refused films",
-    "failed": "share of unreadable files",
+    "failed": "share of unreadable files",  # with one half, where the reference doesn't know it
 }
 
 
@@ -418,6 +425,28 @@ def monitor_sentence(result: dict[str, Any]) -> str:  # Markdown
         which = f"batch{'es' if len(numbers) > 1 else ''} {', '.join(numbers)}"
         text += f"\n\n- **{name}**, {which}. {CAUSES[name]}"
     return text
+
+# %% ../../nbs/api/serving/10_monitor.ipynb #57c1e8f6
+def shown_batch(result: dict[str, Any]) -> tuple[int, str]:  # number from 1, Markdown
+    "The batch whose tests the report shows: the last one that differs, or the last one."
+    causes = [b["cause"] for b in result["batches"]]
+    differing = [i for i, b in enumerate(result["batches"], 1) if b["alarm"]]
+    if not differing:
+        return len(causes), f"No batch differs. This is the last one, batch {len(causes)}."
+    return differing[-1], f"Batch {differing[-1]}, the last one that differs: **{causes[differing[-1] - 1]}**."
+
+# %% ../../nbs/api/serving/10_monitor.ipynb #9567f555
+def reference_sentence(result: dict[str, Any]) -> str:  # Markdown
+    "What the batches are compared with."
+    reference = result["reference"]
+    text = f"Reference: {reference['source']}, {reference['films']:,} films. "
+    if reference["failed"] is None:
+        return text + (
+            "Labelled films don't tell what share of an archive's files can't be read, so that share counts as a "
+            "difference only above one half. Scored films as the reference (`--save-reference`) tell it."
+        )
+    files = reference.get("files", reference["films"] + reference["failed"])  # results of earlier versions lack it
+    return text + f"Of {files:,} files, {reference['failed']:,} could not be read."
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #c9c301ea
 def write_report(
