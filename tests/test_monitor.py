@@ -313,6 +313,8 @@ def test_labelled_films_do_not_tell_how_many_files_cannot_be_read(reference, tmp
     assert [b["cause"] for b in result["batches"]] == ["none", "files"]
     assert result["reference"]["failed"] is None
     assert monitoring.batch_table(result).failed.tolist() == [0.025, 0.7]
+    assert [c.stop - c.start for c in monitoring._cut(0, 113, 30)] == [30, 30, 53]  # 23 alone were refused, with all
+    assert [c.stop - c.start for c in monitoring._cut(0, 300, 200)] == [200, 100]
     assert monitoring.share_table(result, 1).set_index("share").batch["failed"] == 0.025
     assert "only above one half" in monitoring.reference_sentence(result)
     scored = save_reference(monitoring.Reference(model, reference, "scored films"), tmp_path / "scored.parquet")

@@ -164,7 +164,7 @@ def test_no_remote_is_not_an_error(clone):
     assert doctor.status([check]) == 0
 
 
-def test_missing_files(project, clone, tmp_path):
+def test_missing_files(project, clone, tmp_path, monkeypatch, capsys):
     store = tmp_path / "store"
     configure(store, root=project)
     configure(store, root=clone)
@@ -184,6 +184,9 @@ def test_missing_files(project, clone, tmp_path):
     assert dvc(clone, "pull", check=False).returncode != 0
     dvc(project, "push")
     assert probe(root=clone).code == "missing_files"  # DVC takes a folder whose list is there for complete
+    monkeypatch.chdir(clone)
+    assert cli.main(["remote", "--restore"]) == 1  # it said "0 files copied", and nothing of the file that is missing
+    assert "1 of 4" in capsys.readouterr().out
     assert restore(root=clone) == [] and restore(root=project) == ["films/b.txt"]
     assert probe(root=clone).ok
     shutil.rmtree(store)

@@ -783,6 +783,9 @@ def test_status_and_merge(films, tmp_path):
     with refusal(ScoreError, "occupied"):
         merge(out, out / "scores/all.parquet")
     assert merge(out, tmp_path / "all.parquet") == 7  # again: it was written by merge
+    score_archive(films / "0", tmp_path / "other")
+    with refusal(ScoreError, "occupied", "holds the scores of another archive"):
+        merge(tmp_path / "other", tmp_path / "all.parquet")
 
 
 def test_a_merge_replaces_nothing_that_it_did_not_write(films, tmp_path):

@@ -473,7 +473,9 @@ def _remote(args, out):
     if args.restore:
         files = restore(args.name, deep=args.deep)
         out.write("".join(f"{f}\n" for f in files) + f"{len(files)} files copied to the remote\n")
-        return 0
+        left = probe(args.name, most=None, deep=args.deep)  # this machine may lack some, too
+        out.write("" if left.ok else f"{left.message}\n" + (f"    {left.fix}\n" if left.fix else ""))
+        return 0 if left.ok else 1
     if not _is_to_configure(args) and current(args.name) is None:
         raise RemoteError(
             "no remote is configured. Give its address: xraypneu remote s3://bucket/path, "

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REFERENCE_FILMS', 'BATCH', 'FIRST', 'Model', 'Scores', 'read_scores', 'Reference', 'reference_of', 'save_reference',
-           'read_reference', 'monitor', 'read_result', 'batch_table', 'test_table', 'share_table', 'monitor_sentence',
-           'shown_batch', 'reference_sentence', 'write_report']
+           'read_reference', 'monitor', 'read_result', 'refused_share', 'batch_table', 'test_table', 'share_table',
+           'monitor_sentence', 'shown_batch', 'reference_sentence', 'write_report']
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m003
 import hashlib
@@ -40,6 +40,7 @@ from xraypneu.evaluation.shift import (
 )
 from ..files import explained, write_file
 from ..metrics.scores import write_json
+from ..model.verdict import REFUSED
 from ..model.bundle import Bundle
 from ..ops.stage import run_report
 from .predict import Predictor
@@ -248,8 +249,9 @@ BATCH, FIRST = 200, 1_000  # films: of a batch, and at the begin that are the re
 
 
 def _cut(start: int, end: int, size: int) -> Iterator[slice]:
-    "Batches of rows; a rest below half a batch joins the last."
-    number = max(1, (end - start + size // 2) // size)
+    "Batches of rows; a rest below half a batch, or with which nothing can be compared, joins the last."
+    whole, rest = divmod(end - start, size)
+    number = max(1, whole + (rest >= max(size - size // 2, LEAST_BATCH)))
     for i in range(number):
         yield slice(start + i * size, end if i == number - 1 else start + (i + 1) * size)
 
@@ -365,6 +367,14 @@ def _effects(tests: list[dict[str, Any]]) -> dict[str, float]:
     return out
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #e1328aec
+def refused_share(
+    entry: dict[str, Any],  # a batch of a result
+    where: str,  # reference or batch
+) -> float:  # 0 to 1
+    "Share of refused films among all that were read; the test compares films of one prevalence, which may be fewer."
+    return float(sum(s[where] for s in entry["shares"] if s["share"] in REFUSED))
+
+
 def batch_table(
     result: dict[str, Any],  # of `monitor`
 ) -> pd.DataFrame:  # a row per batch, numbered from 1: place, cause, prevalence with interval, shares, effects (SDs)
@@ -373,7 +383,8 @@ def batch_table(
     for i, b in enumerate(result["batches"], 1):
         test = {t["test"]: t for t in b["tests"]}
         known = {k: np.nan if v is None else v for k, v in b["prevalence"].items()}
-        shares = {k: np.nan if test[k]["batch"] is None else test[k]["batch"] for k in ("refused", "failed")}
+        unread = test["failed"]["batch"]
+        shares = {"refused": refused_share(b, "batch"), "failed": np.nan if unread is None else unread}
         estimate = {"prevalence": known["batch"], "low": known["low"], "high": known["high"]}
         place = {k: b[k] for k in ("first", "last", "films", "cause")}
         rows.append({"batch": i} | place | estimate | shares | _effects(b["tests"]))

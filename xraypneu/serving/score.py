@@ -1517,8 +1517,8 @@ def failures(
         yield from (r for r in table.select(["uri", "code", "message"]).to_pylist() if r["code"])
 
 # %% ../../nbs/api/serving/08_score.ipynb #79ac4b4b
-def _check_merged(file: Path) -> None:
-    "Raise `ScoreError` for a file that is there and that `merge` did not write: the list of the films, perhaps."
+def _check_merged(file: Path, source: str) -> None:
+    "Raise `ScoreError` for a file that `merge` did not write, such as the list of films, or of another archive."
     try:
         said = _said(pq.read_schema(file).metadata)
     except FileNotFoundError:
@@ -1527,6 +1527,9 @@ def _check_merged(file: Path) -> None:
         said = {}
     if "source" not in said:  # which a shard doesn't name
         what = f"{file} exists and was not written by xraypneu score --merge"
+        raise ScoreError(what, "Name another file, or delete it.", "occupied")
+    if said["source"] != source:
+        what = f"{file} holds the scores of another archive, {without_controls(said['source'])}"
         raise ScoreError(what, "Name another file, or delete it.", "occupied")
 
 # %% ../../nbs/api/serving/08_score.ipynb #s063
@@ -1542,7 +1545,7 @@ def merge(
         raise ScoreError(what, f"Complete them: {_go_on(out)}", "missing")
     if isinstance(out, Path) and file.resolve().parent in ((out / "scores").resolve(), (out / "manifest").resolve()):
         raise ScoreError(f"{file} would lie among the shards", "Name a file outside that folder.", "occupied")
-    _check_merged(file)
+    _check_merged(file, manifest.source)
     said = {"source": manifest.source, "rows": done.rows, "errors": done.errors, **settings.facts()}
     schema = score_schema(settings).with_metadata({"xraypneu": json.dumps(said)})
     with writing(file) as f, pq.ParquetWriter(f, schema, compression="zstd") as writer:
