@@ -518,3 +518,21 @@ def test_an_installation_without_the_notebook(month, tmp_path, monkeypatch):
     out = io.StringIO()
     assert cli.main(["monitor", str(month), "--out", "out"], out) == 1
     assert "No page" in out.getvalue() and read_result("out/monitor.json")["batches"]
+
+
+def test_shares_of_refused_films_are_those_of_all_films(tmp_path):
+    "The report's line was the share in films at the first batch's prevalence: a doubled share looked unchanged."
+
+    def refusing(n, ill, seed, first=0):
+        "Rows of which 30 % of the films with PNEUMONIA are refused."
+        rows = table(n, ill, seed, first)
+        refused = (rows.verdict == "PNEUMONIA") & (np.random.default_rng(seed).random(n) < 0.3)
+        return rows.assign(verdict=rows.verdict.mask(refused, "OUT OF SCOPE"))
+
+    normal, other = refusing(1000, 0.2, 1), refusing(200, 0.6, 2, 1000)
+    result = monitor(written(tmp_path / "s.parquet", normal, other), tmp_path / "out", first=1000)
+    (entry,) = result["batches"]
+    shares = [(part.verdict == "OUT OF SCOPE").mean() for part in (normal, other)]
+    assert shares[1] > 2 * shares[0]
+    assert [monitoring.refused_share(entry, k) for k in ("reference", "batch")] == pytest.approx(shares)
+    assert monitoring.batch_table(result).refused.tolist() == pytest.approx(shares[1:])
