@@ -526,7 +526,7 @@ def test_shares_of_refused_films_are_those_of_all_films(tmp_path):
     def refusing(n, ill, seed, first=0):
         "Rows of which 30 % of the films with PNEUMONIA are refused."
         rows = table(n, ill, seed, first)
-        refused = (rows.verdict == "PNEUMONIA") & (np.random.default_rng(seed).random(n) < 0.3)
+        refused = (rows.verdict == "PNEUMONIA") & (np.random.default_rng([seed, 9]).random(n) < 0.3)
         return rows.assign(verdict=rows.verdict.mask(refused, "OUT OF SCOPE"))
 
     normal, other = refusing(1000, 0.2, 1), refusing(200, 0.6, 2, 1000)
