@@ -730,26 +730,30 @@ def modules(*names) -> list:
     return sorted(str(FILES[name].relative_to(ROOT)) for name in closure(names))
 
 
-NOTEBOOKS = [f"nbs/pipeline/{name}.ipynb" for name in ("prepare", "eda", "train", "evaluate")]
-
-
 def code_of(notebook: Path) -> str:
     "The code of a notebook, as Python."
     cells = (c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code")
     return "\n".join("".join(c["source"]) for c in cells).replace("\n%", "\n#%")
 
 
-def run_by_steps() -> list:
-    "What the steps of a campaign run: stages and their notebooks, promote, fetch; the commands' parser."
+def run_by(step: str) -> list:
+    "What a step runs: the stage and its notebook, or the command; DVC alone for push."
     from test_layers import BOOKS, imported
 
-    used = {m for n in NOTEBOOKS for m in imported(ast.parse(code_of(ROOT / n))) if m in BOOKS}
-    return [*modules("stage", "registry", "fetch", *used), "xraypneu/cli.py", "xraypneu/shipped", *NOTEBOOKS]
+    if step == "push":
+        return []
+    if step in ("promote", "fetch"):
+        return [*modules({"promote": "registry"}.get(step, step)), "xraypneu/cli.py"]
+    notebook = f"nbs/pipeline/{step}.ipynb"
+    used = [m for m in imported(ast.parse(code_of(ROOT / notebook))) if m in BOOKS]
+    return [*modules("stage", *used), "xraypneu/shipped", notebook]
 
 
 def tested() -> dict:
-    "Campaign to the files that its results may depend on."
-    steps = [*run_by_steps(), "dvc.yaml", "params.yaml", "constraints.txt"]
+    "Campaign, with the step where cases have one, to the files that its results may depend on."
+    project = ["dvc.yaml", "params.yaml", "constraints.txt", "bench/faults.py", "tests/conftest.py"]
+    steps = {step: [*run_by(step), *project, "tests/test_fetch.py"] for step in STEPS}
+    tracked = ["tests/conftest.py", "tests/tracked.py", "tests/test_tracking.py"]
     served = [
         *modules("dashboard", "guard"),
         "xraypneu/app",
@@ -760,11 +764,11 @@ def tested() -> dict:
         "constraints.txt",
     ]
     return {
-        "kills": [*steps, "bench/faults.py", "tests/conftest.py", "tests/test_fetch.py"],
-        "resources": [*steps, "bench/faults.py", "bench/clock", "tests/conftest.py", "tests/test_fetch.py"],
+        **{f"kills {step}": files for step, files in steps.items()},
+        **{f"resources {step}": [*files, "bench/clock"] for step, files in steps.items()},
         "fuzz": [*modules("decoder"), "xraypneu/process.py", "tests/fuzz.py", "tests/corpus", "constraints.txt"],
         "load": [*served, "bench/load.py", "tests/served.py"],
-        "tracking": [*steps, "tests/conftest.py", "tests/tracked.py", "tests/test_tracking.py"],
+        "tracking": [*run_by("train"), *run_by("evaluate"), *run_by("promote"), "dvc.yaml", *tracked],
     }
 
 
@@ -785,7 +789,7 @@ def meaning(path: Path) -> str:
     return hashlib.md5(ast.dump(code).encode(), usedforsecurity=False).hexdigest()
 
 
-def tree(campaign: str) -> str:
+def tree(campaign: str) -> str:  # a key of `TESTED`
     "Names what a campaign tests: what the files do that its results may depend on."
     listed = ["git", "ls-files", "-co", "--exclude-standard", "-z", "--", *TESTED[campaign]]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
@@ -835,6 +839,10 @@ def planned(args, server) -> list[Case]:
     return [c for c in out if args.only in (None, c.campaign)]
 
 
+def key(case: Case) -> str:  # of `TESTED`
+    return f"{case.campaign} {case.step}".strip()
+
+
 def result_file(case: Case) -> Path:
     return STATE / case.campaign / f"{re.sub(r'[^a-z0-9+-]+', '-', case.name)}.json"
 
@@ -853,11 +861,12 @@ def campaign(args) -> int:
         subprocess.run(["umount", "-l", str(STATE / "work")], check=True)
     with served(args.seed) as (server, site):
         cases = planned(args, server)
-        ground = Ground(STATE / f"ground-{now['resources']}", STATE / "work")
-        if any(c.campaign in ("kills", "resources") and not finished(c, now[c.campaign], args.seed) for c in cases):
+        of_steps = hashlib.sha256("".join(now[key(c)] for c in cases if c.step).encode()).hexdigest()[:12]
+        ground = Ground(STATE / f"ground-{of_steps}", STATE / "work")
+        if any(c.step and not finished(c, now[key(c)], args.seed) for c in cases):
             ground.build(site)
         for i, case in enumerate(cases, 1):
-            result = finished(case, now[case.campaign], args.seed)
+            result = finished(case, now[key(case)], args.seed)
             if result is None:
                 began = time.monotonic()
                 result = perform(ground, case, site, args.seed)
@@ -867,7 +876,7 @@ def campaign(args) -> int:
                     "target": case.target,
                     "moment": case.moment,
                     "seed": args.seed,
-                    "tree": now[case.campaign],
+                    "tree": now[key(case)],
                     "commit": commit(),
                     "seconds": round(time.monotonic() - began, 1),
                 }
@@ -911,7 +920,7 @@ def page(results: list) -> str:
                 *counts,
                 skipped,
                 rows[0]["seed"],
-                rows[0]["commit"],
+                " ".join(dict.fromkeys(r["commit"] for r in rows)),
                 f"{sum(r['seconds'] for r in rows) / 60:.1f}",
             ]
         )
