@@ -64,6 +64,6 @@ def shift_plot(
     )
     axes[2].xaxis.set_major_locator(MaxNLocator(12, integer=True))
     _mark_alarms(axes, b)
-    for ax in axes:
+    for ax in (ax for ax in axes if ax.get_legend_handles_labels()[0]):  # the first may have nothing to show
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return fig

@@ -44,7 +44,17 @@ from ..model.verdict import REFUSED
 from ..model.bundle import Bundle
 from ..ops.stage import run_report
 from .predict import Predictor
-from .score import Place, _checked, _go_on, _said, _settings, place_of, progress_of, read_manifest
+from xraypneu.serving.score import (
+    Place,
+    ScoreError,
+    _checked,
+    _go_on,
+    _said,
+    _settings,
+    place_of,
+    progress_of,
+    read_manifest,
+)
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m006
 @dataclass(frozen=True)
@@ -126,7 +136,13 @@ def _tables(place: Place) -> Iterator[tuple[pa.Table, dict[str, Any]]]:
     if isinstance(place, Path) and place.is_file():
         yield _opened(place, "xraypneu")
         return
-    done, manifest, settings = progress_of(place), read_manifest(place), _settings(place)
+    try:
+        done, manifest, settings = progress_of(place), read_manifest(place), _settings(place)
+    except ScoreError as e:
+        if e.code != "missing":
+            raise
+        hint = "Score the films into a folder of their own: xraypneu score FILMS --out SCORES --features"
+        raise ShiftError(f"{place} holds no scores", hint, "missing") from None
     again = _go_on(place)
     if not done.complete:
         what = f"{done.shards - done.shards_done:,} of {done.shards:,} shards of {place} are not scored yet"
@@ -151,7 +167,7 @@ def read_scores(
     together = pd.concat(tables, ignore_index=True)
     if not len(together):
         raise ShiftError(f"{path} holds no films", "Score some films first.", "empty")
-    source = read_manifest(place).source if "shard" in said else said.get("source", "")
+    source = said.get("source", "") if isinstance(place, Path) and place.is_file() else read_manifest(place).source
     return Scores(model, together, np.concatenate(projections), source)
 
 # %% ../../nbs/api/serving/10_monitor.ipynb #m012
@@ -308,7 +324,7 @@ def monitor(
     "Compare scores with a reference, batch by batch. Raises `ShiftError`, `ScoreError`, `OSError`."
     _check_setting("batch", batch, LEAST_BATCH, 1e6)
     _check_setting("first", first, LEAST_REFERENCE, 1e6)
-    _check_setting("alpha", alpha, 0.001, 0.2)
+    _check_setting("alpha", alpha, 0.02, 0.2)  # below, 999 permutations can't make the features fire
     read = read_scores(scores)
     archive = hashlib.sha256(read.source.encode()).hexdigest() if read.source else ""  # a path may name a patient
     _check_out(Path(out), archive, force)
