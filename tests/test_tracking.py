@@ -250,6 +250,23 @@ def is_whole(server, run_id, name):
     assert Predictor(f"models:/{name}@candidate").bundle.hash == load_bundle().hash
 
 
+def test_a_kill_between_a_training_and_the_record_of_its_pages_doubles_no_epoch(place, sqlite_server):
+    "The journal of the pages had begun, so the epochs before it were taken for new ones, and sent again."
+    place(sqlite_server)
+    run = start("train", "twice")
+    history(run, [1, 2])
+    run.end()
+    save(run, "run.json")
+    with sqlite_server.dead():
+        resume("run.json")  # what it writes is not sent, as after a kill
+        away = start("train", "twice", finished=True)
+        history(away, [1, 2])
+    again = start("train", "twice", finished=True)
+    history(again, [1, 2])
+    again.end()
+    assert again.run_id == run.run_id and steps(sqlite_server, run.run_id) == [1, 2]
+
+
 def test_a_server_that_died_gets_everything_later(place, sqlite_server, monkeypatch, capsys):
     root = place(sqlite_server)
     run = start("train", "died")

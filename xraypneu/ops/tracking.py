@@ -663,11 +663,12 @@ class Run(Sender):
     "A training in MLflow; does nothing if tracking is off. A failing store raises nothing: entries wait."
 
     seen = frozenset()  # epochs that are in the store but not in the journal
+    whole = False  # all epochs are in the store: the run of a finished training
     again = False  # evaluates a model that may have been evaluated before
 
     def epoch(self, row: dict):
         "Record one row of the history; its `epoch` is the step. A recorded epoch is not recorded again."
-        if self and row["epoch"] not in self.seen | {e.get("epoch") for e in self.journal.entries}:
+        if self and not self.whole and row["epoch"] not in self.seen | {e.get("epoch") for e in self.journal.entries}:
             self.add("metrics", **_of_epoch(row))
 
     def metrics(self, values: dict, prefix: str = ""):
@@ -1058,6 +1059,15 @@ def _same_store(noted, uri, root) -> bool:
     moved = str(noted).startswith("sqlite:///") and was.name == "mlflow.db" and not os.path.exists(was)
     return moved and uri == default_uri(root)
 
+# %% ../../nbs/api/ops/01_tracking.ipynb #a3441dc9
+def _recall(run, taken=False):
+    "Find the epochs that the store has of a run whose journal doesn't begin with them. Raises nothing."
+    run_id = run.run_id or run.journal.entries[0].get("run_id")
+    try:
+        run.seen = _stored_run(run, run_id)[1] if run_id else run.seen
+    except TrackingError:  # it is away; a training that is finished was recorded as a whole
+        run.whole = taken
+
 # %% ../../nbs/api/ops/01_tracking.ipynb #c036-2
 def _resumed(saved, key, root, uri, taken):
     "Resume the run of a killed or failed training, with `taken` also of a finished one; None if there is none."
@@ -1075,6 +1085,8 @@ def _resumed(saved, key, root, uri, taken):
             run.head["status"] = "RUNNING"
     elif run.finished and not finished:
         return None
+    elif run.journal.entries[0].get("run_id"):  # begun when the store had the run: the epochs before are there
+        _recall(run, taken)
     if not taken:
         run.status("RUNNING")
     return run
@@ -1133,6 +1145,7 @@ def continued(
     uri = store_uri(root)
     run = Run(_journal(root, record), uri, root, _head(name, root, tags))
     if run.journal.entries:
+        _recall(run)
         run.status("RUNNING")
         return run
     _create(run)
