@@ -368,3 +368,16 @@ def test_an_error_of_the_caller_is_told_as_it_is(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere") as e, writing(tmp_path / "a"):
         open(tmp_path / "nowhere")
     assert e.value.filename.endswith("nowhere") and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("free, written", [(1 << 20, False), (1 << 30, True)])
+def test_no_compiled_module_is_cut_off_by_a_full_disk(free, written):
+    "Python 3.11 doesn't notice it, and then `EOFError: marshal data too short` was all that a command said."
+    code = (
+        "import os, sys\nfrom types import SimpleNamespace\n"
+        f"os.statvfs = lambda path: SimpleNamespace(f_bavail={free}, f_frsize=1)\n"
+        "import xraypneu\nprint(not sys.dont_write_bytecode)"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(written)

@@ -552,6 +552,19 @@ def test_data_are_named_from_the_folder_where_the_command_runs(tmp_path, monkeyp
     assert taken == [f"data.path={p}" for p in ("films", "notes/films", "films", "/films", "")]
 
 
+def test_a_lock_file_that_a_kill_cut_off_is_removed(tmp_path):
+    "DVC writes it in place, and refuses to run with half of it."
+
+    def dvc(*command):
+        return subprocess.run([sys.executable, "-m", "dvc", *command], cwd=tmp_path, capture_output=True).returncode
+
+    (tmp_path / "dvc.yaml").write_text("stages: {a: {cmd: echo 1}}\n")
+    assert dvc("init", "-q", "--no-scm") == 0 and not project.mend_rwlock(tmp_path)
+    (tmp_path / ".dvc/tmp/rwlock").write_text("")
+    assert dvc("repro", "-q") != 0
+    assert project.mend_rwlock(tmp_path) and dvc("repro", "-q") == 0
+
+
 def test_the_page_does_not_start_with_a_wrong_signature_setting(monkeypatch, capsys):
     "It started, and each of its pages failed."
     monkeypatch.setenv("XRAYPNEU_SIGNATURE", "yes")

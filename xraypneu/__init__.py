@@ -3,14 +3,21 @@
 They are imported when they are first used, and TensorFlow with none of them.
 """
 
+import contextlib
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 
 # ONNX Runtime for Linux, from 1.29 on, otherwise keeps events and a device id in the user's cache and sends them to its maker
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# Python 3.11 doesn't notice that a full disk took a part of a compiled module, and can't import that module again
+with contextlib.suppress(OSError, AttributeError):  # where there is no statvfs
+    _disk = os.statvfs(__path__[0])
+    sys.dont_write_bytecode |= _disk.f_bavail * _disk.f_frsize < 64 << 20
 
 __all__ = [
     "Bundle",
