@@ -250,6 +250,22 @@ def is_whole(server, run_id, name):
     assert Predictor(f"models:/{name}@candidate").bundle.hash == load_bundle().hash
 
 
+def test_a_store_whose_making_is_killed_is_made_again(tmp_path, monkeypatch):
+    "Half of its tables passed for a store of an older MLflow, and each later run was refused."
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    code = f"""
+import os, sqlite3, sys
+import mlflow.store.db.utils as utils
+utils._upgrade_db = lambda engine: os.kill(os.getpid(), 9)  # the first tables are there, and no revision
+from xraypneu.ops.tracking import check
+check({uri!r})
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True).returncode == -9
+    assert not (tmp_path / "mlflow.db").exists()
+    check(uri)
+    assert [p.name for p in tmp_path.iterdir()] == ["mlflow.db"] and (tmp_path / "mlflow.db").stat().st_size
+
+
 def test_a_kill_between_a_training_and_the_record_of_its_pages_doubles_no_epoch(place, sqlite_server):
     "The journal of the pages had begun, so the epochs before it were taken for new ones, and sent again."
     place(sqlite_server)

@@ -159,10 +159,23 @@ def _own(file: Path, flags: int) -> int:  # a file descriptor
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #93cd38f7
 def _begin(file: Path):
-    "Make the file of a new store: one that SQLite makes can't be written by the group that may share the project."
-    if file.parent.is_dir() and "?" not in file.name and not file.exists():
-        with contextlib.suppress(OSError):  # MLflow says what is wrong
-            file.touch(0o666)
+    """Make a new store, with its tables, under another name: MLflow would take half of them for those of an older one.
+
+    A file that SQLite makes can't be written by the group that may share the project."""
+    if not file.parent.is_dir() or "?" in file.name or (file.exists() and file.stat().st_size):
+        return
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    new = file.with_name(f"{file.name}.new")
+    engine = create_engine(f"sqlite:///{new}")
+    with contextlib.suppress(OSError, SQLAlchemyError):  # MLflow says what is wrong
+        new.unlink(missing_ok=True)  # of a process that was killed
+        new.touch(0o666)
+        _initialize_tables(engine)
+        os.replace(new, file)
+    engine.dispose()
 
 # %% ../../nbs/api/ops/01_tracking.ipynb #c008-1
 # columns of a sqlite store with locations of files, all absolute
