@@ -212,11 +212,12 @@ def cautions(
     conformal: Mapping[str, Any],  # of metrics.json, as of `unsure_text`
 ) -> dict[str, str]:  # heading to sentence
     "What flatters the metrics of an evaluation, or makes them say little. Raises `TypeError` for damaged data."
-    known, tested = data.get("known_films", 0), f"{data['test_images']:,} test films"
+    known, shared = data.get("known_films", 0), data.get("shared_films", 0)
+    tested = f"{data['test_images']:,} test films" if known != 0 or shared else ""
     found = {
         "Few patients": few_text(data["few_patients"]) if data.get("few_patients") else "",
         "Unknown patients": nameless_text(data["nameless_films"]) if data.get("nameless_films") else "",
-        "Shared patients": shared_text(data["shared_films"], tested) if data.get("shared_films") else "",
+        "Shared patients": shared_text(shared, tested) if shared else "",
         "Known films": known_text(known, tested) if known != 0 else "",
         "Abstention": unsure_text(conformal),
     }
