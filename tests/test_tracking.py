@@ -266,6 +266,20 @@ check({uri!r})
     assert [p.name for p in tmp_path.iterdir()] == ["mlflow.db"] and (tmp_path / "mlflow.db").stat().st_size
 
 
+def test_a_kill_before_a_finished_run_was_cleared_away_doubles_no_epoch(place, sqlite_server):
+    "The next run sent the last entry, deleted the journal, and with it the knowledge of the epochs."
+    place(sqlite_server)
+    run = start("train", "cleared")
+    history(run, [1, 2])
+    with sqlite_server.dead():
+        run.end()  # as after a kill, the store doesn't have this entry
+    again = start("train", "cleared", finished=True)
+    again.params({"a": 1})
+    history(again, [1, 2])
+    again.end()
+    assert again.run_id == run.run_id and steps(sqlite_server, run.run_id) == [1, 2]
+
+
 def test_a_kill_between_a_training_and_the_record_of_its_pages_doubles_no_epoch(place, sqlite_server):
     "The journal of the pages had begun, so the epochs before it were taken for new ones, and sent again."
     place(sqlite_server)

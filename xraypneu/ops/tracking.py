@@ -602,6 +602,8 @@ class Spool:
 class Sender(Spool):
     "A spool that sends, within `patience` seconds per answer. Failures of the store raise nothing."
 
+    seen = frozenset()  # epochs that are in the store but not in the journal
+
     def flush(self, now: bool = False, refused: bool = False):
         "Send waiting entries, as far as the store accepts them; with `refused`, also those that it refused before."
         with self.journal.locked(), _limits(self.patience):
@@ -611,6 +613,7 @@ class Sender(Spool):
             if self.journal.entries and self.finished and not self.journal.waiting(refused=True):
                 self.head = {"name": "evaluate", "tags": {}} | self.head | {"run_id": self.run_id}
                 self.head.pop("status", None)
+                self.seen = self.seen | {e["epoch"] for e in self.journal.entries if "epoch" in e}
                 self.journal.remove()
 
     def _send_all(self, now, refused):
@@ -675,7 +678,6 @@ def _of_epoch(row):
 class Run(Sender):
     "A training in MLflow; does nothing if tracking is off. A failing store raises nothing: entries wait."
 
-    seen = frozenset()  # epochs that are in the store but not in the journal
     whole = False  # all epochs are in the store: the run of a finished training
     again = False  # evaluates a model that may have been evaluated before
 
