@@ -25,7 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 from .errors import XraypneuError, rendered
 from . import __version__
 from .metrics.definitions import CARD, METRICS, cautions, interval_text
-from .files import DISK_FULL, project_root, write_file
+from .files import DISK_FULL, install_extra, project_root, write_file
 from .data.image import MAP_TEXT, ImageError
 from .redact import split_credentials, without_controls
 from .model.verdict import OUT_OF_SCOPE, probability_text
@@ -340,16 +340,16 @@ def _external(args, out):
 # %% ../nbs/api/99_cli.ipynb #c006-2
 def _stored_metrics(bundle):
     "(metrics of a bundle, why they are not shown); metrics are empty unless they name its hash."
-    of_project = Path(os.path.abspath(bundle.folder)).parent.parent / "reports/metrics.json"
-    there = [file for file in (bundle.folder / "metrics.json", of_project) if file.is_file()]
-    if not there:
+    places = bundle.folder / "metrics.json", bundle.reports / "metrics.json"
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
         return {}, "none lie beside it or in a project around it"
     try:
-        if there[0].stat().st_size > 2_000_000:
+        if file.stat().st_size > 2_000_000:
             raise ValueError("too long")
-        metrics = json.loads(there[0].read_text(encoding="utf-8"))
+        metrics = json.loads(file.read_text(encoding="utf-8"))
         if metrics["model"]["hash"] != bundle.hash:
-            return {}, f"those in {there[0]} are about another model"
+            return {}, f"those in {file} are about another model"
         seeds = metrics.get("seeds", {})
         means = [seeds[k]["mean"] for k in CARD if k in seeds] if seeds.get("trainings", 1) > 1 else []
         # one that is not there is newer than the bundle; one that is null can't be said of these films
@@ -360,7 +360,7 @@ def _stored_metrics(bundle):
         if not known or not all(type(v) in (int, float) for v in numbers):
             raise ValueError("no numbers")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}, f"those in {there[0]} can't be read"
+        return {}, f"those in {file} can't be read"
     return metrics, ""
 
 # %% ../nbs/api/99_cli.ipynb #c006-3
@@ -997,8 +997,7 @@ def _run(args, out):
 def _lacking(command, package):
     "The message for a command that needs a package that is not installed."
     extra = {"remote": "team", "app": "app", "tune": "pipeline,tune"}.get(command, "pipeline")
-    install = f"pip install '.[{extra}]' in the clone, or 'FILE.whl[{extra}]'"  # the package is on no index
-    return f"xraypneu: {command} needs the package {package}, which is not installed: {install}"
+    return f"xraypneu: {command} needs the package {package}, which is not installed: {install_extra(extra)}"
 
 # %% ../nbs/api/99_cli.ipynb #c-interrupted
 _INTERRUPTED = {

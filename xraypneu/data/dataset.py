@@ -874,15 +874,20 @@ def _both_classes_findings(m: pd.DataFrame, keys: pd.Series) -> list[dict[str, A
 _ENDINGS = r"(?i)(\.(dcm|dicom|png|jpe?g|tiff?|bmp|webp))+$"
 
 
+def _formats(paths: pd.Series) -> tuple[pd.Series, pd.Series]:  # paths without extension, which are several films'
+    stems = paths.str.replace(_ENDINGS, "", regex=True)
+    return stems, stems.duplicated(keep=False)
+
+
 def _without_key(paths: pd.Series) -> pd.Series:  # keys
     "Keys of films whose names no pattern matches: their paths, but one for a film and its copies in other formats."
-    stems = paths.str.replace(_ENDINGS, "", regex=True)
-    return paths.where(~stems.duplicated(keep=False), stems)
+    stems, copies = _formats(paths)
+    return paths.where(~copies, stems)
 
 
 def _format_findings(paths: pd.Series) -> list[dict[str, Any]]:  # paths that no pattern matches
     "A finding if films differ in the extension alone."
-    copies = paths.str.replace(_ENDINGS, "", regex=True).duplicated(keep=False)
+    _, copies = _formats(paths)
     if not copies.any():
         return []
     message = (

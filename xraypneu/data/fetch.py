@@ -36,7 +36,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from ..errors import XraypneuError
-from ..files import DISK_FULL, replacing, sha256_of, write_file
+from ..files import DISK_FULL, install_extra, replacing, sha256_of, write_file
 from ..process import lock_now
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def _needs(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        hint = f"install it: pip install '.[team]' in the clone, or 'FILE.whl[team]'; or {BY_HAND}"
+        hint = f"install it: {install_extra('team')}; or {BY_HAND}"
         raise FetchError(f"the package {module.partition('.')[0]} is missing", hint, code="no_package") from None
 
 # %% ../../nbs/api/data/04_fetch.ipynb #c010-5

@@ -600,6 +600,11 @@ class Bundle(_BundleValues):
     model: bytes = field(repr=False, default=b"")  # the network's file as it was hashed; on disk it may change
     detector: OODDetector | None = field(repr=False, compare=False, default=None)  # of out-of-distribution images
 
+    @property
+    def reports(self) -> Path:
+        "Folder of the reports, if the bundle is that of a project: `models/bundle`."
+        return Path(os.path.abspath(self.folder)).parent.parent / "reports"
+
     @cached_property
     def session(self) -> Any:
         "The ONNX Runtime session, created on first use. Raises `BundleError`."

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import install_extra
 from ..errors import XraypneuError, rendered
 
 # %% ../../nbs/api/model/02_signature.ipynb #c005
 SIGNATURE = "model.sig"  # in the bundle's folder
 MAX_BYTES = 1 << 20  # our signatures have about 3 kB; larger files are not parsed
 WORKFLOW = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # set where a workflow may request an identity token from GitHub
-INSTALL = "pip install '.[sign]' in the clone, or 'FILE.whl[sign]'"
+INSTALL = install_extra("sign")
 
 # %% ../../nbs/api/model/02_signature.ipynb #c005-e
 class SignatureError(XraypneuError, ValueError):

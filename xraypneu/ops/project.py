@@ -10,12 +10,12 @@ __all__ = ['PIPELINE', 'LAID_DOWN', 'TARGETS', 'ProjectError', 'source_folder', 
 import getpass
 import hashlib
 import io
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import json
 import tempfile
 import threading
 import time

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..files import install_extra
 from ..errors import rendered, XraypneuError
 from ..model.bundle import REFERENCE, SHIPPED, Bundle, load_bundle
 from xraypneu.serving.score import (
@@ -283,8 +284,7 @@ def _ray() -> Any:
         import ray
     except ImportError:
         what = "the engine ray needs the package ray, which is not installed"
-        hint = "pip install '.[cluster]' in the clone, or 'FILE.whl[cluster]'"
-        raise ScoreError(what, hint, "no_package") from None
+        raise ScoreError(what, install_extra("cluster"), "no_package") from None
     return ray
 
 # %% ../../nbs/api/serving/11_cluster.ipynb #k020-a

@@ -845,7 +845,7 @@ def _card(bundle: Bundle) -> str:
         return text
     if named:
         return _short_card(bundle, f"The card beside this bundle is of another one, `{named[0][:12]}`, and not shown")
-    evaluated = _card_in(Path(os.path.abspath(bundle.folder)).parent.parent / "reports/model_card.md")
+    evaluated = _card_in(bundle.reports / "model_card.md")
     return evaluated if bundle.hash in _CARD_OF.findall(evaluated) else _short_card(bundle)
 
 

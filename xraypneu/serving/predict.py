@@ -28,6 +28,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
+from ..files import install_extra
 from ..data.decoder import Decoded, age_of, decode, is_untrusted, warm_up
 from ..data.image import MAX_BYTES, MOST_COLOUR, Deep, ImageError, Source, to_square
 from ..data.statistics import VERSION, differences as film_differences, grey_counts
@@ -352,8 +353,7 @@ def _bundle_of(source: str | Path | Bundle | None, precision: str | None) -> Bun
 
         return load_bundle(registered_bundle(cast(str, source)), precision)
     except ImportError:
-        hint = "pip install '.[pipeline]' in the clone, or 'FILE.whl[pipeline]'"
-        raise BundleError(f"{source} needs MLflow", hint, "no_package") from None
+        raise BundleError(f"{source} needs MLflow", install_extra("pipeline"), "no_package") from None
     except TrackingError as e:
         raise BundleError.of(e) from None
 
